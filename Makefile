@@ -1,0 +1,28 @@
+# Everything sets itself up from a bare checkout with Python 3.11: `make demo`, `make test`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_OUTPUT ?= demo_output
+
+.PHONY: demo test lint clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: $(VENV)/.installed  ## Sample assets all the way to shards, at reduced settings that are printed.
+	$(BIN)/helix4d samples --output $(DEMO_OUTPUT)/assets
+	$(BIN)/helix4d curate --source $(DEMO_OUTPUT)/assets --output $(DEMO_OUTPUT)/shards \
+		--resolution 128 --views 4 --image-size 192 --assets-per-shard 4
+
+test: $(VENV)/.installed lint  ## The whole suite: unit, property, parity, integration.
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+clean:
+	rm -rf $(VENV) $(DEMO_OUTPUT)

@@ -1,0 +1,298 @@
+"""`Clip`: an animation as plain arrays, T baked frames with one set of materials.
+
+Right-handed, Z up, metres until `assets.normalize` maps the clip into the unit cube. Frames whose topology is the same
+object share it, so a clip of constant topology stores its triangles, UVs and material ids once. A clip is saved as
+one safetensors file whose header carries everything that is not an array.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from core import FormatError, write_bytes
+
+CLIP_VERSION = 1
+
+
+class AlphaMode(StrEnum):
+    """glTF alpha modes: OPAQUE ignores alpha, MASK compares it with the cutoff, BLEND is coverage."""
+
+    OPAQUE = "OPAQUE"
+    MASK = "MASK"
+    BLEND = "BLEND"
+
+
+class Wrap(StrEnum):
+    """What lies outside [0, 1] of a texture."""
+
+    REPEAT = "repeat"
+    CLAMP = "clamp"
+    MIRROR = "mirror"
+
+
+@dataclass(frozen=True)
+class Texture:
+    """A view of one of the clip's images, sampled linearly.
+
+    UVs follow glTF: (0, 0) is the upper left corner of the image, v runs down. The transform is KHR_texture_transform's
+    (scale, then rotation in radians, then offset): it maps the UVs of `uv_set` to the ones that are sampled.
+    """
+
+    image: int
+    uv_set: int = 0
+    wrap_u: Wrap = Wrap.REPEAT
+    wrap_v: Wrap = Wrap.REPEAT
+    offset: tuple[float, float] = (0.0, 0.0)
+    rotation: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+
+    def matrix(self) -> np.ndarray:
+        """(2, 3) float64: sampled_uv = matrix @ (u, v, 1), KHR_texture_transform's translation · rotation · scale."""
+        c, s = np.cos(self.rotation), np.sin(self.rotation)
+        (ox, oy), (sx, sy) = self.offset, self.scale
+        return np.array([[c * sx, s * sy, ox], [-s * sx, c * sy, oy]])
+
+
+@dataclass(frozen=True)
+class Material:
+    """glTF metallic-roughness with the extensions that change what a surface looks like.
+
+    Colour factors are linear; colour textures hold sRGB bytes, the others linear bytes. Every texture multiplies its
+    factor. Metallic is the texture's blue, roughness its green, transmission its red, thickness its green channel.
+    The defaults are glTF's for a primitive without a material.
+    """
+
+    name: str = ""
+    base_color: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    alpha: float = 1.0
+    base_color_texture: Texture | None = None
+    """RGB is base colour, A is alpha."""
+    metallic: float = 1.0
+    roughness: float = 1.0
+    metallic_roughness_texture: Texture | None = None
+    alpha_mode: AlphaMode = AlphaMode.OPAQUE
+    alpha_cutoff: float = 0.5
+    normal_texture: Texture | None = None
+    normal_scale: float = 1.0
+    emissive: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """KHR_materials_emissive_strength is multiplied in, so values may exceed 1."""
+    emissive_texture: Texture | None = None
+    transmission: float = 0.0
+    transmission_texture: Texture | None = None
+    ior: float = 1.5
+    thickness: float = 0.0
+    """In the units of the clip's vertices; 0 means a thin wall that does not refract."""
+    thickness_texture: Texture | None = None
+    attenuation_color: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    attenuation_distance: float | None = None
+    """In the units of the clip's vertices; None is glTF's default, infinity."""
+    double_sided: bool = False
+    unlit: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Topology:
+    """What frames of constant topology share.
+
+    Attributes:
+        faces: (F, 3) int32 vertex indices, counter-clockwise seen from outside.
+        uvs: (S, F, 3, 2) float32 UV sets per triangle corner; S may be 0.
+        material_ids: (F,) int32 index into the clip's materials.
+        colors: (F, 3, 4) float32 linear RGBA per corner that multiplies base colour and alpha, or None.
+    """
+
+    faces: np.ndarray
+    uvs: np.ndarray
+    material_ids: np.ndarray
+    colors: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        faces = len(self.faces)
+        _check("faces", self.faces, (faces, 3), np.int32)
+        _check("uvs", self.uvs, (len(self.uvs), faces, 3, 2), np.float32)
+        _check("material_ids", self.material_ids, (faces,), np.int32)
+        if self.colors is not None:
+            _check("colors", self.colors, (faces, 3, 4), np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One moment.
+
+    Attributes:
+        vertices: (V, 3) float32.
+        normals: (V, 3) float32 unit shading normals.
+        topology: triangles over these vertices; the same object in every frame where it does not change.
+    """
+
+    vertices: np.ndarray
+    normals: np.ndarray
+    topology: Topology
+
+    def __post_init__(self) -> None:
+        _check("vertices", self.vertices, (len(self.vertices), 3), np.float32)
+        _check("normals", self.normals, (len(self.vertices), 3), np.float32)
+
+    @property
+    def faces(self) -> np.ndarray:
+        """(F, 3) int32."""
+        return self.topology.faces
+
+    def triangles(self) -> np.ndarray:
+        """(F, 3, 3) float32 corner positions."""
+        return self.vertices[self.topology.faces]
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A baked animation.
+
+    Attributes:
+        name: the animation's name in the file ("" where it has none).
+        index: its index in the file.
+        times: (T,) float64 seconds.
+        frames: T frames.
+        materials: what `material_ids` index.
+        images: each (H, W, 4) uint8 RGBA as decoded from the file, first row on top.
+        extras: JSON-able facts about the asset: author, license, source, generator, ...
+        warnings: what was ignored or repaired, one sentence each.
+    """
+
+    name: str
+    index: int
+    times: np.ndarray
+    frames: tuple[Frame, ...]
+    materials: tuple[Material, ...]
+    images: tuple[np.ndarray, ...] = ()
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.frames:
+            raise ValueError("a clip needs at least one frame")
+        _check("times", self.times, (len(self.frames),), np.float64)
+        for number, image in enumerate(self.images):
+            _check(f"images[{number}]", image, (*image.shape[:2], 4), np.uint8)
+
+    def with_vertices(self, vertices: list[np.ndarray]) -> Clip:
+        """The same clip with the given (V, 3) float32 vertices in each frame."""
+        frames = tuple(replace(frame, vertices=v) for frame, v in zip(self.frames, vertices, strict=True))
+        return replace(self, frames=frames)
+
+    def bounds(self) -> np.ndarray:
+        """(2, 3) float64: minimum and maximum over the triangles of all frames (unused vertices do not count).
+
+        Raises:
+            ValueError: if no frame has a triangle.
+        """
+        corners = [frame.vertices[np.unique(frame.faces)] for frame in self.frames if len(frame.faces)]
+        if not corners:
+            raise ValueError("the clip has no triangle")
+        low = np.min([c.min(axis=0) for c in corners], axis=0)
+        high = np.max([c.max(axis=0) for c in corners], axis=0)
+        return np.stack([low, high]).astype(np.float64)
+
+    def save(self, path: Path) -> None:
+        """Write the clip as one safetensors file, atomically."""
+        tensors: dict[str, np.ndarray] = {"times": self.times}
+        topologies: dict[int, int] = {}
+        frame_topologies = []
+        for number, frame in enumerate(self.frames):
+            topology = frame.topology
+            if id(topology) not in topologies:
+                slot = topologies[id(topology)] = len(topologies)
+                tensors[f"topology_{slot}.faces"] = topology.faces
+                tensors[f"topology_{slot}.uvs"] = topology.uvs
+                tensors[f"topology_{slot}.material_ids"] = topology.material_ids
+                if topology.colors is not None:
+                    tensors[f"topology_{slot}.colors"] = topology.colors
+            frame_topologies.append(topologies[id(topology)])
+            tensors[f"frame_{number:04d}.vertices"] = frame.vertices
+            tensors[f"frame_{number:04d}.normals"] = frame.normals
+        for number, image in enumerate(self.images):
+            tensors[f"image_{number:04d}"] = image
+        header = {
+            "version": CLIP_VERSION,
+            "name": self.name,
+            "index": self.index,
+            "frame_topologies": frame_topologies,
+            "images": len(self.images),
+            "materials": [asdict(material) for material in self.materials],
+            "extras": dict(self.extras),
+            "warnings": list(self.warnings),
+        }
+        contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+        write_bytes(path, save(contiguous, {"helix4d_clip": json.dumps(header, sort_keys=True)}))
+
+    @classmethod
+    def load(cls, path: Path) -> Clip:
+        """Read what `save` wrote.
+
+        Raises:
+            FormatError: if the file is not a clip, or a newer version of one.
+        """
+        try:
+            with safe_open(str(path), "numpy") as reader:
+                metadata = reader.metadata() or {}
+                tensors = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118 (not a dict)
+            header = json.loads(metadata["helix4d_clip"])
+        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+            raise FormatError(f"{path}: not a Helix4D clip ({error})") from error
+        if header["version"] != CLIP_VERSION:
+            raise FormatError(f"{path}: clip version {header['version']}, this program reads {CLIP_VERSION}")
+        topologies = [
+            Topology(
+                faces=tensors[f"topology_{slot}.faces"],
+                uvs=tensors[f"topology_{slot}.uvs"],
+                material_ids=tensors[f"topology_{slot}.material_ids"],
+                colors=tensors.get(f"topology_{slot}.colors"),
+            )
+            for slot in range(max(header["frame_topologies"]) + 1)
+        ]
+        frames = tuple(
+            Frame(tensors[f"frame_{n:04d}.vertices"], tensors[f"frame_{n:04d}.normals"], topologies[slot])
+            for n, slot in enumerate(header["frame_topologies"])
+        )
+        return cls(
+            name=header["name"],
+            index=header["index"],
+            times=tensors["times"],
+            frames=frames,
+            materials=tuple(_material_from_json(material) for material in header["materials"]),
+            images=tuple(tensors[f"image_{n:04d}"] for n in range(header["images"])),
+            extras=header["extras"],
+            warnings=tuple(header["warnings"]),
+        )
+
+
+def _material_from_json(values: dict[str, Any]) -> Material:
+    parsed: dict[str, Any] = {}
+    for name, value in values.items():
+        if name.endswith("_texture") and value is not None:
+            value = Texture(
+                **{
+                    **value,
+                    "wrap_u": Wrap(value["wrap_u"]),
+                    "wrap_v": Wrap(value["wrap_v"]),
+                    "offset": tuple(value["offset"]),
+                    "scale": tuple(value["scale"]),
+                }
+            )
+        parsed[name] = tuple(value) if isinstance(value, list) else value
+    parsed["alpha_mode"] = AlphaMode(parsed["alpha_mode"])
+    return Material(**parsed)
+
+
+def _check(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: type) -> None:
+    if array.shape != shape or array.dtype != dtype:
+        found = f"{array.dtype} {array.shape}"
+        raise ValueError(f"{name}: expected {np.dtype(dtype)} {shape}, found {found}")

@@ -1,0 +1,1 @@
+"""The helix4d command: one thin file per subcommand."""

@@ -1,0 +1,32 @@
+"""What every package needs: errors and reason codes, named random generators, atomic files, logging."""
+
+from core.errors import AssetError, AssetState, ConfigError, FormatError, Helix4DError, ReasonCode
+from core.files import (
+    atomic_writer,
+    canonical_json,
+    fsync_folder,
+    sha256_file,
+    sha256_json,
+    write_bytes,
+    write_json,
+)
+from core.logs import setup_logging
+from core.rng import generator
+
+__all__ = [
+    "AssetError",
+    "AssetState",
+    "ConfigError",
+    "FormatError",
+    "Helix4DError",
+    "ReasonCode",
+    "atomic_writer",
+    "canonical_json",
+    "fsync_folder",
+    "generator",
+    "setup_logging",
+    "sha256_file",
+    "sha256_json",
+    "write_bytes",
+    "write_json",
+]

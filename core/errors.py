@@ -1,0 +1,101 @@
+"""Typed errors and the one list of reason codes that an asset can end with.
+
+A reason code fixes the final state: some mean that the asset is well formed but unwanted (`filtered`), the others
+that it is broken or beyond our limits (`failed`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+
+class Helix4DError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class ConfigError(Helix4DError):
+    """A setting is impossible or contradicts another; the message gives the numbers."""
+
+
+class FormatError(Helix4DError):
+    """A file of ours (shard, `.vxz`, clip, ledger) is not what its format says."""
+
+
+class AssetState(StrEnum):
+    """The three ends of an asset. Counts over them always add up to the inputs."""
+
+    DONE = "done"
+    FILTERED = "filtered"
+    FAILED = "failed"
+
+
+class ReasonCode(StrEnum):
+    """Why an asset did not become a sample."""
+
+    # Well formed, but unwanted.
+    NO_ANIMATION = "no_animation"
+    ZERO_DURATION = "zero_duration"
+    NO_MOTION = "no_motion"
+    EMPTY_FIRST_FRAME = "empty_first_frame"
+    OBJECT_TOO_SMALL_IN_UNION_BBOX = "object_too_small_in_union_bbox"
+    DUPLICATE = "duplicate"
+    LICENSE = "license"
+    # Broken, or beyond our limits.
+    EMPTY_FILE = "empty_file"
+    NOT_GLTF = "not_gltf"
+    CORRUPT_FILE = "corrupt_file"
+    UNSUPPORTED_GLTF_VERSION = "unsupported_gltf_version"
+    UNSUPPORTED_EXTENSION = "unsupported_extension"
+    INVALID_GLTF = "invalid_gltf"
+    INVALID_SCENE_GRAPH = "invalid_scene_graph"
+    INVALID_ACCESSOR = "invalid_accessor"
+    MISSING_BUFFER = "missing_buffer"
+    URI_OUTSIDE_ASSET = "uri_outside_asset"
+    NO_MESH = "no_mesh"
+    EMPTY_GEOMETRY = "empty_geometry"
+    DEGENERATE_GEOMETRY = "degenerate_geometry"
+    NON_FINITE_GEOMETRY = "non_finite_geometry"
+    PRECISION_LOSS = "precision_loss"
+    TEXTURE_TOO_LARGE = "texture_too_large"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out_of_memory"
+    CRASHED = "crashed"
+
+    @property
+    def state(self) -> AssetState:
+        """`AssetState.FILTERED` or `AssetState.FAILED`."""
+        return AssetState.FILTERED if self in _FILTERED else AssetState.FAILED
+
+
+_FILTERED = frozenset(
+    {
+        ReasonCode.NO_ANIMATION,
+        ReasonCode.ZERO_DURATION,
+        ReasonCode.NO_MOTION,
+        ReasonCode.EMPTY_FIRST_FRAME,
+        ReasonCode.OBJECT_TOO_SMALL_IN_UNION_BBOX,
+        ReasonCode.DUPLICATE,
+        ReasonCode.LICENSE,
+    }
+)
+
+
+class AssetError(Helix4DError):
+    """An asset cannot become a sample.
+
+    Args:
+        code: the reason, which also fixes the asset's final state.
+        message: what was found, and where in the file.
+        path: the file concerned; its name opens the message.
+    """
+
+    def __init__(self, code: ReasonCode, message: str, path: Path | str | None = None) -> None:
+        self.code = code
+        self.message = message
+        self.path = None if path is None else str(path)
+        prefix = "" if path is None else f"{Path(path).name}: "
+        super().__init__(f"{prefix}{message} [{code}]")
+
+    def __reduce__(self) -> tuple[type[AssetError], tuple[ReasonCode, str, str | None]]:
+        return type(self), (self.code, self.message, self.path)

@@ -1,0 +1,1 @@
+"""Assets become WebDataset shards, on Ray."""

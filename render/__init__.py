@@ -1,0 +1,1 @@
+"""A Clip becomes images."""

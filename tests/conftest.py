@@ -1,0 +1,41 @@
+"""Where the shared fixtures are, and what is skipped when they are absent."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def _folder(variable: str, default: str) -> Path:
+    return Path(os.environ.get(variable, _REPOSITORY / default)).resolve()
+
+
+PARITY = _folder("HELIX4D_PARITY_DIR", "../shared/parity")
+ASSETS = _folder("HELIX4D_ASSETS_DIR", "../shared/assets")
+
+
+def files(folder: Path, pattern: str) -> list[Path]:
+    """Sorted matches, for parametrising; empty where the folder is absent."""
+    return sorted(folder.glob(pattern)) if folder.is_dir() else []
+
+
+@pytest.fixture(scope="session")
+def animated_assets() -> Path:
+    """The folder of real animated assets."""
+    folder = ASSETS / "animated"
+    if not folder.is_dir():
+        pytest.skip(f"no assets at {folder}: set HELIX4D_ASSETS_DIR")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hostile_assets() -> Path:
+    """The folder of hostile assets."""
+    folder = ASSETS / "hostile"
+    if not folder.is_dir():
+        pytest.skip(f"no assets at {folder}: set HELIX4D_ASSETS_DIR")
+    return folder

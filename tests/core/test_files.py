@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core import atomic_writer, canonical_json, sha256_file, sha256_json
+
+
+def test_atomic_writer_leaves_nothing_behind_when_the_block_fails(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "file.bin"
+    with pytest.raises(RuntimeError, match="stop"), atomic_writer(target) as stream:
+        stream.write(b"half")
+        raise RuntimeError("stop")
+    assert list(target.parent.iterdir()) == []
+
+
+def test_atomic_writer_replaces_whole_files(tmp_path: Path) -> None:
+    target = tmp_path / "file.bin"
+    target.write_bytes(b"old")
+    with atomic_writer(target) as stream:
+        stream.write(b"new")
+        assert target.read_bytes() == b"old"
+    assert target.read_bytes() == b"new"
+    assert sha256_file(target) == "11507a0e2f5e69d5dfa40a62a1bd7b6ee57e6bcd85c67c9b8431b36fff21c437"
+
+
+def test_canonical_json_depends_on_the_value_alone() -> None:
+    assert canonical_json({"b": 1, "a": [1.5, "é"]}) == canonical_json({"a": [1.5, "é"], "b": 1})
+    assert sha256_json({"b": 1, "a": 2}) == sha256_json({"a": 2, "b": 1})
+    with pytest.raises(ValueError, match="Out of range"):
+        canonical_json(float("nan"))

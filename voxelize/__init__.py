@@ -1,0 +1,1 @@
+"""A mesh frame becomes an O-Voxel and back."""
