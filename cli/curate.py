@@ -1,0 +1,10 @@
+"""`helix4d curate`: the same as `python curation/pipeline.py`."""
+
+from __future__ import annotations
+
+from curation.pipeline import main
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command; returns the exit status."""
+    return main(arguments, program="helix4d curate")

@@ -1,0 +1,42 @@
+"""`helix4d inspect`: what a shard or one of its samples holds."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from core import FormatError
+from curation.inspection import Inspection, inspect_sample, inspect_shard
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Print what a shard holds, or what one sample holds, and write a contact sheet of it."""
+
+    shard: Annotated[Path, tyro.conf.Positional]
+    """The shard's .tar file."""
+    key: Annotated[str | None, tyro.conf.Positional] = None
+    """A sample's key; without it, the whole shard."""
+    sheet: Path | None = None
+    """Where the contact sheet goes. Default: beside the shard, named after the shard or the key."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command; returns the exit status."""
+    config = tyro.cli(Inspect, prog="helix4d inspect", args=arguments)
+    try:
+        found: Inspection = (
+            inspect_shard(config.shard) if config.key is None else inspect_sample(config.shard, config.key)
+        )
+    except FormatError as error:
+        print(f"helix4d inspect: {error}", file=sys.stderr)
+        return 2
+    print(found.text)
+    sheet = config.sheet or config.shard.with_name(f"{config.key or config.shard.stem}.sheet.webp")
+    if found.write_sheet(sheet):
+        print(f"contact sheet: {sheet}")
+    return 0

@@ -1,0 +1,37 @@
+"""`helix4d COMMAND ...`: finds the command's file and hands it the arguments."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from core.version import VERSION
+
+COMMANDS = {
+    "curate": "assets in, WebDataset shards out",
+    "inspect": "what a shard or a sample holds, with a contact sheet",
+    "samples": "write the sample assets",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    if arguments[0] == "--version":
+        print(f"helix4d {VERSION}")
+        return 0
+    command, *rest = arguments
+    if command not in COMMANDS:
+        print(f"helix4d: no command {command!r}\n\n{_help()}", file=sys.stderr)
+        return 2
+    # Only the chosen command's imports are paid for.
+    status: int = importlib.import_module(f"cli.{command}").run(rest)
+    return status
+
+
+def _help() -> str:
+    lines = [f"  {name:10} {sentence}" for name, sentence in COMMANDS.items()]
+    return "\n".join(["usage: helix4d COMMAND [--help] ...", "", *lines])

@@ -1,0 +1,25 @@
+"""`helix4d samples`: write the procedural sample assets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from assets.samples import write_samples
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Write the sample assets: small animated GLBs that show what the pipeline copes with."""
+
+    output: Path
+    """Folder for the files."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command; returns the exit status."""
+    config = tyro.cli(Samples, prog="helix4d samples", args=arguments)
+    for path in write_samples(config.output):
+        print(path)
+    return 0

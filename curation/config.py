@@ -1,0 +1,110 @@
+"""The settings of a curation run: what a sample is (hashed into every shard), and how the run goes (never hashed)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from core import ConfigError, sha256_json
+
+Compression = Literal["zstd", "lzma", "deflate", "none"]
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """What goes into a sample. Two runs with equal values (and inputs and versions) write equal bytes."""
+
+    resolution: int = 512
+    """Voxels per side of an O-Voxel."""
+    frames: int = 16
+    """Frames sampled evenly over the animation, both ends included."""
+    views: int = 16
+    """Random views rendered of every frame; 0 renders nothing."""
+    image_size: int = 512
+    """Pixels per side of a rendered image."""
+    clip: str = "most-moving"
+    """Which animation of a file: most-moving, longest, first, all, or a name."""
+    min_motion: float = 0.01
+    """Clips whose surface moves less than this share of the union diagonal are filtered: no_motion."""
+    seed: int = 0
+    """The dataset seed: cameras and lights are drawn from (seed, key, view)."""
+    vxz_compression: Compression = "zstd"
+    """Compression of the `.vxz` members."""
+    assets_per_shard: int = 16
+    """Assets planned into one shard; filtered and failed ones leave gaps."""
+
+    def __post_init__(self) -> None:
+        if self.resolution not in (32, 64, 128, 256, 512, 1024):
+            raise ConfigError(f"resolution {self.resolution}: a power of two from 32 to 1024 is needed")
+        for name, low, high in [("frames", 1, 100), ("views", 0, 100), ("image_size", 16, 4096)]:
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(f"{name} {value}: from {low} to {high} is possible")
+        if self.assets_per_shard < 1:
+            raise ConfigError(f"assets_per_shard {self.assets_per_shard}: at least 1 is needed")
+
+    def to_json(self) -> dict[str, Any]:
+        """The values as JSON."""
+        return asdict(self)
+
+    def sha256(self) -> str:
+        """Hash of every value: what a sidecar names as its config hash."""
+        return sha256_json(self.to_json())
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one attempt at one asset may cost before its process is killed."""
+
+    timeout_s: float = 3600.0
+    """Seconds of wall time: then `failed: timeout`."""
+    memory_gb: float = 8.0
+    """Resident gigabytes (10^9 bytes): then `failed: out_of_memory`."""
+    attempts: int = 2
+    """Attempts at an asset whose process crashed, hung or outgrew its memory."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How the work is done. Nothing here changes a byte of a shard."""
+
+    address: str | None = None
+    """Ray cluster to join ("auto" on one of its nodes). Default: $RAY_ADDRESS, else a local Ray is started."""
+    workers: int | None = None
+    """Assets worked on at the same time. Default: as many as the CPUs allow."""
+    cpus_per_worker: int = 1
+    """Threads for one asset's voxelizing and rendering."""
+    gpus_per_worker: float = 0.0
+    """GPUs that Ray reserves for each worker; Cycles renders on what it finds."""
+    limits: Limits = field(default_factory=Limits)
+    limit: int | None = None
+    """Only the first N assets of the source, by name."""
+    retry_failed: bool = False
+    """Try the failed assets of an earlier run again (filtered ones stay filtered)."""
+    dry_run: bool = False
+    """Print the plan and stop; writes nothing."""
+    verbose: bool = False
+    """Log every asset."""
+
+
+@dataclass(frozen=True)
+class CurateConfig:
+    """Turn a folder of animated 3D assets into WebDataset shards.
+
+    Run it again to go on where it stopped: finished assets are kept, and the shards come out byte for byte the same.
+    """
+
+    source: Path
+    """Folder with .glb, .gltf and .fbx files, searched recursively."""
+    output: Path
+    """Folder for the shards; on a cluster, one that every node sees."""
+    sample: Annotated[SampleConfig, tyro.conf.arg(name="")] = field(default_factory=SampleConfig)
+    run: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
+
+
+def parse_config(arguments: list[str] | None = None, program: str = "pipeline.py") -> CurateConfig:
+    """Read a `CurateConfig` from command-line arguments (default: this process's)."""
+    return tyro.cli(tyro.conf.OmitArgPrefixes[CurateConfig], prog=program, args=arguments)

@@ -1,0 +1,63 @@
+"""What workers are told to do. Light to import: Ray's own processes need no more than this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curation.config import SampleConfig
+
+
+@dataclass(frozen=True)
+class AssetJob:
+    """What a worker is told.
+
+    Attributes:
+        asset: the asset's name in the source.
+        path: its file.
+        content_sha256: its content hash.
+        part: where its samples go.
+        config: what a sample is.
+        threads: for voxelizing and rendering.
+    """
+
+    asset: str
+    path: Path
+    content_sha256: str
+    part: Path
+    config: SampleConfig
+    threads: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """The values as JSON."""
+        return {
+            "asset": self.asset,
+            "path": str(self.path),
+            "content_sha256": self.content_sha256,
+            "part": str(self.part),
+            "config": self.config.to_json(),
+            "threads": self.threads,
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> AssetJob:
+        """The inverse of `to_json`."""
+        paths = {name: Path(values[name]) for name in ("path", "part")}
+        return cls(**{**values, **paths, "config": SampleConfig(**values["config"])})
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """A shard to write.
+
+    Attributes:
+        tar: the shard's path.
+        parts: its parts, in the order of their keys.
+        facts: what its sidecar says besides the index.
+    """
+
+    tar: Path
+    parts: tuple[Path, ...]
+    facts: Mapping[str, Any]

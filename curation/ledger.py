@@ -1,0 +1,118 @@
+"""The ledger: one line of JSON for every time an asset reached an end. The last line for an asset counts.
+
+Only the driver writes it, a line at a time, each on disk before the next asset is taken off the list; a line cut short
+by a crash is ignored, its asset is worked on again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from core import AssetState, FormatError, ReasonCode
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of one asset.
+
+    Attributes:
+        asset: its name in the source.
+        state: done, filtered or failed.
+        reason: why it is not done; None when done.
+        stage: where it ended (bake, voxelize, render, ...), "" when done.
+        message: one sentence for people.
+        attempts: how often it was tried.
+        keys: keys of the samples that came of it.
+        timings_s: seconds per stage of the last attempt.
+        peak_bytes: the largest resident size of the process that worked on it.
+        warnings: what was ignored or repaired on the way.
+        log: end of the worker's log, for failures.
+    """
+
+    asset: str
+    state: AssetState
+    reason: ReasonCode | None = None
+    stage: str = ""
+    message: str = ""
+    attempts: int = 1
+    keys: tuple[str, ...] = ()
+    timings_s: dict[str, float] = field(default_factory=dict)
+    peak_bytes: int = 0
+    warnings: tuple[str, ...] = ()
+    log: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The values as JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Outcome:
+        """The inverse of `to_json`."""
+        return cls(
+            **{
+                **values,
+                "state": AssetState(values["state"]),
+                "reason": None if values["reason"] is None else ReasonCode(values["reason"]),
+                "keys": tuple(values["keys"]),
+                "warnings": tuple(values["warnings"]),
+            }
+        )
+
+
+class Ledger:
+    """Append-only record of outcomes at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.outcomes = {outcome.asset: outcome for outcome in _read(path)}
+
+    def append(self, outcome: Outcome) -> None:
+        """Record an outcome; it is on disk when this returns."""
+        line = json.dumps(outcome.to_json(), ensure_ascii=False, sort_keys=True).encode() + b"\n"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "ab+") as stream:
+            # A line that a crash cut short must not swallow this one.
+            if stream.tell() and not _ends_with_newline(self.path):
+                stream.write(b"\n")
+            stream.write(line)
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.outcomes[outcome.asset] = outcome
+
+
+def count(outcomes: Iterable[Outcome]) -> Counter[str]:
+    """How many ended in each `state` or `state: reason`."""
+    return Counter(o.state.value if o.reason is None else f"{o.state.value}: {o.reason.value}" for o in outcomes)
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with open(path, "rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) == b"\n"
+
+
+def _read(path: Path) -> list[Outcome]:
+    if not path.exists():
+        return []
+    outcomes = []
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        try:
+            outcomes.append(Outcome.from_json(json.loads(line)))
+        except (ValueError, KeyError, TypeError) as error:
+            if _was_cut_short(line):
+                continue
+            raise FormatError(f"{path}, line {number}: not a ledger entry ({error})") from error
+    return outcomes
+
+
+def _was_cut_short(line: bytes) -> bool:
+    return line.startswith(b"{") and not line.endswith(b"}")

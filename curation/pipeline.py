@@ -1,0 +1,255 @@
+"""Animated assets in, WebDataset shards out: `python curation/pipeline.py --source DIR --output DIR`.
+
+The driver plans, hands assets to Ray, writes the ledger, and has a shard written as soon as all of its assets have
+ended. Everything it knows is in the output folder, so it can be killed at any moment and started again.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):
+    # Run as a script (`ray submit` does): Python has put this folder on the path, where its parent belongs. Away from
+    # a checkout, the installed packages are used.
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != here]
+    if (here / "__init__.py").exists():
+        sys.path.insert(0, str(here.parent))
+
+import fcntl
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib import metadata
+from typing import Any
+
+from assets import content_hash
+from core import AssetState, ConfigError, Helix4DError, ReasonCode, setup_logging, write_json
+from core.version import VERSION
+from curation.config import CurateConfig, parse_config
+from curation.engine import Engine, Tick
+from curation.jobs import AssetJob, ShardJob
+from curation.ledger import Ledger, Outcome
+from curation.plan import (
+    Plan,
+    PlannedAsset,
+    PlannedShard,
+    check_same_sources,
+    known_hashes,
+    make_plan,
+    sources_to_json,
+)
+from curation.progress import Display
+from curation.shard import read_sidecar, split_shard
+from curation.sources import SourceAsset, list_folder
+from curation.summary import Summary, print_plan, print_summary, summarize, write_contact_sheet
+
+log = logging.getLogger("curation")
+
+PLAN_FILE = "plan.json"
+LEDGER_FILE = "ledger.jsonl"
+SUMMARY_FILE = "summary.json"
+CONTACT_SHEET_FILE = "contact_sheet.webp"
+WORK_FOLDER = "work"
+_HASH_THREADS = 8
+
+
+def main(arguments: list[str] | None = None, program: str = "python curation/pipeline.py") -> int:
+    """The command. Returns the exit status: 0 unless the run itself could not be done."""
+    config = parse_config(arguments, program)
+    setup_logging(config.run.verbose)
+    try:
+        if config.run.dry_run:
+            print_plan(plan_run(config)[0], config.sample)
+        else:
+            print_summary(curate(config), config)
+    except Helix4DError as error:
+        log.error("%s", error)
+        return 2
+    return 0
+
+
+def curate(config: CurateConfig) -> Summary:
+    """Run the pipeline to its end and return what came of it.
+
+    Raises:
+        ConfigError: if the source or the output does not fit the configuration.
+    """
+    start = time.monotonic()
+    config.output.mkdir(parents=True, exist_ok=True)
+    with _locked(config.output):
+        plan, sources = plan_run(config)
+        write_json(config.output / PLAN_FILE, {"sample": config.sample.to_json(), "sources": sources})
+        ledger = Ledger(config.output / LEDGER_FILE)
+        for name, kept in plan.duplicates.items():
+            if name not in ledger.outcomes:
+                ledger.append(_duplicate(name, kept))
+        if config.run.retry_failed:
+            _reopen_failed(plan, ledger, config.output)
+        _fill_shards(config, plan, ledger)
+        shutil.rmtree(config.output / WORK_FOLDER, ignore_errors=True)
+        summary = summarize(plan, ledger, config.output, time.monotonic() - start)
+        write_json(config.output / SUMMARY_FILE, summary.to_json())
+        write_contact_sheet(config.output / CONTACT_SHEET_FILE, plan, config.output)
+    return summary
+
+
+def plan_run(config: CurateConfig) -> tuple[Plan, dict[str, Any]]:
+    """The plan, and the record of the sources that it was made from.
+
+    Raises:
+        ConfigError: if the output was begun with other settings or other assets.
+    """
+    sources = list_folder(config.source, config.run.limit)
+    stored = _stored_plan(config)
+    hashes = known_hashes(sources, stored["sources"]) if stored else {}
+    missing = [source for source in sources if source not in hashes]
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        hashes.update(zip(missing, pool.map(_hash, missing), strict=True))
+    if stored:
+        check_same_sources(hashes, stored["sources"], config.output)
+    return make_plan(hashes, config.sample.assets_per_shard), sources_to_json(hashes)
+
+
+def _hash(source: SourceAsset) -> str:
+    return content_hash(source.path)
+
+
+def _stored_plan(config: CurateConfig) -> dict[str, Any] | None:
+    path = config.output / PLAN_FILE
+    if not path.exists():
+        return None
+    stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    now = config.sample.to_json()
+    different = [
+        f"{name} was {stored['sample'].get(name)!r}, is {now.get(name)!r}"
+        for name in sorted(now.keys() | stored["sample"].keys())
+        if stored["sample"].get(name) != now.get(name)
+    ]
+    if different:
+        raise ConfigError(f"{config.output}: begun with other settings ({'; '.join(different)}): use a new --output")
+    return stored
+
+
+@contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    with open(output / ".lock", "w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"{output}: another run is writing there") from error
+        yield
+
+
+def _duplicate(name: str, kept: str) -> Outcome:
+    return Outcome(name, AssetState.FILTERED, ReasonCode.DUPLICATE, stage="plan", message=f"same content as {kept}")
+
+
+def _reopen_failed(plan: Plan, ledger: Ledger, output: Path) -> None:
+    """Forget failures; shards that were already written without them become parts again."""
+    for shard in plan.shards:
+        failed = [a for a in shard.assets if _state(ledger, a) is AssetState.FAILED]
+        if not failed:
+            continue
+        tar = _tar(output, shard)
+        sidecar = read_sidecar(tar)
+        if sidecar is not None:
+            split_shard(tar, sidecar, {asset.key_prefix: _part(output, shard, asset) for asset in shard.assets})
+            tar.with_suffix(".json").unlink()
+        for asset in failed:
+            del ledger.outcomes[asset.source.name]
+
+
+def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger) -> None:
+    output = config.output
+    open_shards = {shard.name: shard for shard in plan.shards if read_sidecar(_tar(output, shard)) is None}
+    todo: dict[str, set[str]] = {}
+    jobs: list[AssetJob] = []
+    shard_of: dict[str, PlannedShard] = {}
+    for shard in open_shards.values():
+        todo[shard.name] = set()
+        for asset in shard.assets:
+            part = _part(output, shard, asset)
+            state = _state(ledger, asset)
+            if state is None or (state is AssetState.DONE and not part.exists()):
+                todo[shard.name].add(asset.source.name)
+                shard_of[asset.source.name] = shard
+                jobs.append(
+                    AssetJob(
+                        asset.source.name,
+                        asset.source.path,
+                        asset.content_sha256,
+                        part.resolve(),
+                        config.sample,
+                        config.run.cpus_per_worker,
+                    )
+                )
+    if not open_shards:
+        return
+    total = sum(len(shard.assets) for shard in plan.shards)
+    with Engine(config.run) as engine, Display(total, total - len(jobs)) as display:
+        writing: list[Any] = []
+
+        def write_if_complete(shard: PlannedShard) -> None:
+            if not todo[shard.name]:
+                writing.append(engine.start_shard(_shard_job(config, shard, ledger)))
+
+        for shard in open_shards.values():
+            write_if_complete(shard)
+        for news in engine.work(jobs):
+            if isinstance(news, Tick):
+                display.show(news.stages)
+                continue
+            ledger.append(news)
+            display.advance(news)
+            shard = shard_of[news.asset]
+            todo[shard.name].discard(news.asset)
+            write_if_complete(shard)
+        engine.finish_shards(writing)
+
+
+def _shard_job(config: CurateConfig, shard: PlannedShard, ledger: Ledger) -> ShardJob:
+    parts, gaps = [], []
+    for asset in shard.assets:
+        outcome = ledger.outcomes[asset.source.name]
+        if outcome.state is AssetState.DONE:
+            parts.append(_part(config.output, shard, asset).resolve())
+        else:
+            gaps.append({"asset": asset.source.name, "state": outcome.state, "reason": outcome.reason})
+    facts = {
+        "split": shard.split,
+        "config": config.sample.to_json(),
+        "config_sha256": config.sample.sha256(),
+        "tools": tool_versions(),
+        "gaps": gaps,
+    }
+    return ShardJob(_tar(config.output, shard).resolve(), tuple(parts), facts)
+
+
+def tool_versions() -> Mapping[str, str]:
+    """Versions of everything that can change a byte of a shard."""
+    packages = ("bpy", "DracoPy", "meshoptimizer", "numba", "numpy", "pillow", "zstandard")
+    python = ".".join(map(str, sys.version_info[:3]))
+    return {"helix4d": VERSION, "python": python, **{name: metadata.version(name) for name in packages}}
+
+
+def _state(ledger: Ledger, asset: PlannedAsset) -> AssetState | None:
+    outcome = ledger.outcomes.get(asset.source.name)
+    return None if outcome is None else outcome.state
+
+
+def _tar(output: Path, shard: PlannedShard) -> Path:
+    return output / f"{shard.name}.tar"
+
+
+def _part(output: Path, shard: PlannedShard, asset: PlannedAsset) -> Path:
+    return output / WORK_FOLDER / shard.name / f"{asset.key_prefix}.part"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,204 @@
+"""WebDataset shards: deterministic tar files with an index beside them, written atomically.
+
+An asset's samples are first written as a part, a piece of a tar file; a shard is its parts one after the other, in the
+order of the keys, and an end mark. The sidecar `NAME.json` is written last: a shard without one does not exist.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from core import FormatError, atomic_writer, sha256_file, write_json
+
+SIDECAR_VERSION = 1
+_BLOCK = tarfile.BLOCKSIZE
+_COPY_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample to be written: member suffix (`clip.json`, `frame_00.vxz`, ...) -> bytes."""
+
+    key: str
+    members: Mapping[str, bytes]
+
+
+def write_part(path: Path, samples: Iterable[Sample]) -> int:
+    """Atomically write samples as a piece of a tar file, sorted by key and member. Returns its bytes."""
+    with atomic_writer(path) as stream:
+        for sample in sorted(samples, key=lambda sample: sample.key):
+            for suffix in sorted(sample.members):
+                _write_member(stream, f"{sample.key}.{suffix}", sample.members[suffix])
+        return stream.tell()
+
+
+def write_shard(tar_path: Path, parts: list[Path], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Join parts into `tar_path`, then write its sidecar.
+
+    Args:
+        tar_path: ends in `.tar`.
+        parts: in the order of their keys.
+        facts: what the sidecar says besides the index (config, tools, gaps, ...).
+
+    Returns:
+        The sidecar.
+    """
+    sidecar_path(tar_path).unlink(missing_ok=True)
+    with atomic_writer(tar_path) as stream:
+        for part in parts:
+            with open(part, "rb") as source:
+                while block := source.read(_COPY_BYTES):
+                    stream.write(block)
+        stream.write(bytes(2 * _BLOCK))
+        stream.write(bytes(-stream.tell() % tarfile.RECORDSIZE))
+    sidecar = {
+        **facts,
+        "version": SIDECAR_VERSION,
+        "shard": tar_path.name,
+        "bytes": tar_path.stat().st_size,
+        "sha256": sha256_file(tar_path),
+        "samples": _index(tar_path),
+    }
+    write_json(sidecar_path(tar_path), sidecar)
+    return sidecar
+
+
+def split_shard(tar_path: Path, sidecar: Mapping[str, Any], part_of: Mapping[str, Path]) -> None:
+    """Write a committed shard's samples back as parts, so that it can be made again with more of them.
+
+    Args:
+        part_of: key prefix (before the `_`) -> where that asset's part goes.
+    """
+    by_part: dict[Path, list[Mapping[str, Any]]] = {}
+    for sample in sidecar["samples"]:
+        by_part.setdefault(part_of[sample["key"].split("_")[0]], []).append(sample)
+    with open(tar_path, "rb") as source:
+        for path, samples in by_part.items():
+            with atomic_writer(path) as stream:
+                for sample in sorted(samples, key=lambda sample: str(sample["key"])):
+                    source.seek(sample["offset"])
+                    stream.write(source.read(sample["bytes"]))
+
+
+def sidecar_path(tar_path: Path) -> Path:
+    """`train/helix4d-000000.tar` -> `train/helix4d-000000.json`."""
+    return tar_path.with_suffix(".json")
+
+
+def read_sidecar(tar_path: Path) -> dict[str, Any] | None:
+    """The sidecar of a committed shard, or None if the shard is not committed.
+
+    Raises:
+        FormatError: if the sidecar is damaged or newer than this program.
+    """
+    path = sidecar_path(tar_path)
+    try:
+        sidecar = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise FormatError(f"{path}: not a shard's sidecar ({error})") from error
+    if sidecar.get("version") != SIDECAR_VERSION:
+        raise FormatError(f"{path}: version {sidecar.get('version')}, this program reads {SIDECAR_VERSION}")
+    return dict(sidecar)
+
+
+class ShardReader:
+    """Random access to a committed shard: one member costs one seek and one read.
+
+    Args:
+        tar_path: the `.tar`; its sidecar lies beside it.
+
+    Raises:
+        FormatError: if the shard is not committed, or not of a version that this program reads.
+    """
+
+    def __init__(self, tar_path: Path) -> None:
+        sidecar = read_sidecar(tar_path)
+        if sidecar is None:
+            raise FormatError(f"{tar_path}: no {sidecar_path(tar_path).name} beside it: the shard is not committed")
+        self.path = tar_path
+        self.sidecar = sidecar
+        self._samples = {sample["key"]: sample for sample in sidecar["samples"]}
+
+    def keys(self) -> list[str]:
+        """Keys of the samples, sorted."""
+        return sorted(self._samples)
+
+    def sample(self, key: str) -> Mapping[str, Any]:
+        """The index entry of a sample: offset, bytes, tokens, members.
+
+        Raises:
+            KeyError: if the shard has no such sample.
+        """
+        return self._samples[key]  # type: ignore[no-any-return]
+
+    def members(self, key: str) -> list[str]:
+        """Suffixes of a sample's members, sorted."""
+        return sorted(self._samples[key]["members"])
+
+    def read(self, key: str, suffix: str) -> bytes:
+        """One member's bytes.
+
+        Raises:
+            KeyError: if there is no such sample or member.
+            FormatError: if the tar ends before the member does.
+        """
+        offset, size = self._samples[key]["members"][suffix]
+        with open(self.path, "rb") as stream:
+            stream.seek(offset)
+            data = stream.read(size)
+        if len(data) != size:
+            raise FormatError(f"{self.path}: {key}.{suffix} ends after {len(data)} of {size} bytes")
+        return data
+
+
+def _write_member(stream: BinaryIO, name: str, data: bytes) -> None:
+    # A fresh TarInfo has mtime, uid and gid 0, no user names and mode 644: nothing of the machine gets in.
+    header = tarfile.TarInfo(name)
+    header.size = len(data)
+    stream.write(header.tobuf(tarfile.USTAR_FORMAT))
+    stream.write(data)
+    stream.write(bytes(-len(data) % _BLOCK))
+
+
+def _index(tar_path: Path) -> list[dict[str, Any]]:
+    samples: dict[str, dict[str, Any]] = {}
+    with open(tar_path, "rb") as stream:
+        for name, offset, size in _walk(stream):
+            key, suffix = name.split(".", 1)
+            sample = samples.setdefault(key, {"key": key, "offset": offset - _BLOCK, "members": {}})
+            sample["members"][suffix] = [offset, size]
+            sample["bytes"] = offset + size + (-size % _BLOCK) - sample["offset"]
+        for sample in samples.values():
+            offset, size = sample["members"]["clip.json"]
+            stream.seek(offset)
+            clip = json.loads(stream.read(size))
+            sample.update({name: clip[name] for name in ("asset", "content_sha256", "clip", "voxels", "tokens")})
+    return [samples[key] for key in sorted(samples)]
+
+
+def _walk(stream: BinaryIO) -> Iterator[tuple[str, int, int]]:
+    with tarfile.open(fileobj=stream, mode="r:") as archive:
+        for member in archive:
+            yield member.name, member.offset_data, member.size
+
+
+def part_members(path: Path) -> list[str]:
+    """Names of the members of a part (or a shard), in order.
+
+    Raises:
+        FormatError: if it is not a whole piece of a tar file.
+    """
+    data = io.BytesIO(path.read_bytes())
+    try:
+        names = [name for name, _, _ in _walk(data)]
+    except tarfile.TarError as error:
+        raise FormatError(f"{path}: not a piece of a tar file ({error})") from error
+    return names

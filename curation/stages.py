@@ -1,0 +1,170 @@
+"""One asset, from its file to its part of a shard: bake, voxelize, render, pack. Knows nothing of Ray or processes."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from assets import Clip, Normalization, bake_clips, check_clip, motion, normalize
+from core import AssetError, AssetState, canonical_json
+from curation.config import SampleConfig
+from curation.jobs import AssetJob
+from curation.ledger import Outcome
+from curation.plan import KEY_DIGITS
+from curation.shard import Sample, write_part
+from render import RenderSettings, render_views, sample_cameras, sample_lights
+from voxelize import OVoxel, encode_vxz, voxelize_clip
+
+SAMPLE_VERSION = 1
+TOKEN_VOXELS = 16
+"""Side of the block of voxels that becomes one token of the shape and texture latents (TRELLIS.2)."""
+
+
+class Clock:
+    """Times the stages and tells `report` where the work is."""
+
+    def __init__(self, report: Callable[[dict[str, Any]], None]) -> None:
+        self.stage = ""
+        self._report = report
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Everything inside counts for `stage`. After an error, `stage` still names where it happened."""
+        start = time.perf_counter()
+        self.stage = stage
+        try:
+            yield
+        finally:
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - start
+
+    def progress(self, step: int, steps: int) -> None:
+        """Tell how far the current stage is."""
+        self._report({"event": "progress", "stage": self.stage, "step": step, "steps": steps})
+
+    def timings_s(self) -> dict[str, float]:
+        """Seconds per stage."""
+        return {stage: round(seconds, 3) for stage, seconds in self._seconds.items()}
+
+
+def process_asset(job: AssetJob, clock: Clock) -> Outcome:
+    """Make an asset's samples and write its part.
+
+    With `--clip all` an asset is done when at least one of its clips became a sample; what the others lacked is among
+    the outcome's warnings.
+
+    Raises:
+        AssetError: when nothing came of it, with the reason.
+    """
+    with clock.measure("bake"):
+        clock.progress(0, 1)
+        clips, warnings = _bake(job)
+    samples = [_make_sample(job, clip, clock) for clip in clips]
+    with clock.measure("pack"):
+        clock.progress(0, 1)
+        write_part(job.part, samples)
+    return Outcome(
+        job.asset,
+        AssetState.DONE,
+        keys=tuple(sample.key for sample in samples),
+        timings_s=clock.timings_s(),
+        warnings=(*warnings, *dict.fromkeys(warning for clip in clips for warning in clip.warnings)),
+    )
+
+
+def _bake(job: AssetJob) -> tuple[list[Clip], list[str]]:
+    kept, refused = [], []
+    for clip in bake_clips(job.path, frames=job.config.frames, clip=job.config.clip):
+        try:
+            check_clip(clip, min_motion=job.config.min_motion)
+        except AssetError as error:
+            refused.append(error)
+        else:
+            kept.append(clip)
+    if not kept:
+        raise refused[0]
+    return kept, [f"clip left out: {error.message} [{error.code}]" for error in refused]
+
+
+def _make_sample(job: AssetJob, clip: Clip, clock: Clock) -> Sample:
+    config = job.config
+    key = f"{job.content_sha256[:KEY_DIGITS]}_{clip.index}"
+    members: dict[str, bytes] = {}
+    with clock.measure("normalize"):
+        measured_motion = motion(clip)
+        clip, normalization = normalize(clip)
+    with clock.measure("voxelize"):
+        clock.progress(0, config.frames)
+        ovoxels = voxelize_clip(clip, config.resolution, threads=job.threads)
+        for frame, ovoxel in enumerate(ovoxels):
+            members[f"frame_{frame:02d}.vxz"] = encode_vxz(ovoxel, compression=config.vxz_compression)
+    members["clip.json"] = canonical_json(_describe(job, key, clip, normalization, measured_motion, ovoxels))
+    members.update(_render(config, key, clip, job.threads, clock))
+    return Sample(key, members)
+
+
+def _describe(
+    job: AssetJob, key: str, clip: Clip, normalization: Normalization, motion: float, ovoxels: list[OVoxel]
+) -> dict[str, Any]:
+    config = job.config
+    return {
+        "version": SAMPLE_VERSION,
+        "key": key,
+        "asset": job.asset,
+        "content_sha256": job.content_sha256,
+        "clip": {"name": clip.name, "index": clip.index},
+        "times_s": clip.times.tolist(),
+        "frames": config.frames,
+        "views": config.views,
+        "resolution": config.resolution,
+        "image_size": config.image_size,
+        "seed": config.seed,
+        "normalization": normalization.to_json(),
+        "motion": round(motion, 6),
+        "triangles": [len(frame.faces) for frame in clip.frames],
+        "voxels": [len(ovoxel.coords) for ovoxel in ovoxels],
+        "tokens": [_count_tokens(ovoxel) for ovoxel in ovoxels],
+        "extras": dict(clip.extras),
+        "warnings": list(clip.warnings),
+        "config_sha256": config.sha256(),
+    }
+
+
+def _count_tokens(ovoxel: OVoxel) -> int:
+    blocks = ovoxel.coords.astype(np.int64) // TOKEN_VOXELS
+    side = ovoxel.resolution // TOKEN_VOXELS
+    return len(np.unique((blocks[:, 0] * side + blocks[:, 1]) * side + blocks[:, 2]))
+
+
+def _render(config: SampleConfig, key: str, clip: Clip, threads: int, clock: Clock) -> dict[str, bytes]:
+    cameras = sample_cameras(config.seed, key, config.views, config.image_size)
+    lights = [sample_lights(config.seed, key, view) for view in range(config.views)]
+    members = {
+        f"view_{view:02d}.json": canonical_json({"camera": camera.to_json(), "lights": light.to_json()})
+        for view, (camera, light) in enumerate(zip(cameras, lights, strict=True))
+    }
+    images = config.views * config.frames
+    if not images:
+        return members
+    settings = RenderSettings(image_size=config.image_size, threads=threads)
+    rendered = render_views(clip, cameras, lights, settings)
+    for number in range(images):
+        with clock.measure("render"):
+            clock.progress(number, images)
+            image = next(rendered)
+        with clock.measure("encode"):
+            members[f"view_{image.view:02d}_frame_{image.frame:02d}.webp"] = encode_webp(image.rgba)
+    return members
+
+
+def encode_webp(rgba: np.ndarray) -> bytes:
+    """Lossless WebP of (H, W, 4) uint8, colours under zero alpha included."""
+    stream = io.BytesIO()
+    Image.fromarray(rgba, "RGBA").save(stream, "WEBP", lossless=True, exact=True, quality=50, method=2)
+    return stream.getvalue()

@@ -1,0 +1,154 @@
+"""What came of a run: numbers that add up, a table, and a picture of the samples."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from core import Helix4DError, write_bytes
+from curation.config import CurateConfig, SampleConfig
+from curation.ledger import Ledger, count
+from curation.plan import Plan
+from curation.shard import ShardReader, read_sidecar
+from render import contact_sheet
+
+_SHEET_SAMPLES = 16
+_SHEET_FRAMES = 6
+_SHEET_PIXELS = 160
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Totals over the whole output, earlier runs included.
+
+    Attributes:
+        assets: inputs; the sum of `counts`.
+        counts: `done`, `filtered: REASON`, `failed: REASON` -> assets.
+        samples: in the shards.
+        shards: split -> number of shards.
+        bytes: of all shards.
+        timings_s: seconds per stage over all assets.
+        peak_bytes: the largest resident size of any worker.
+        wall_s: of this run.
+    """
+
+    assets: int
+    counts: dict[str, int]
+    samples: int
+    shards: dict[str, int]
+    bytes: int
+    timings_s: dict[str, float]
+    peak_bytes: int
+    wall_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The values as JSON."""
+        return asdict(self)
+
+
+def summarize(plan: Plan, ledger: Ledger, output: Path, wall_s: float) -> Summary:
+    """Add everything up.
+
+    Raises:
+        Helix4DError: if the numbers do not add up, which would mean that an asset was lost or doubled.
+    """
+    names = [asset.source.name for _, asset in plan.assets()] + list(plan.duplicates)
+    outcomes = [ledger.outcomes[name] for name in names if name in ledger.outcomes]
+    sidecars = [sidecar for shard in plan.shards if (sidecar := read_sidecar(output / f"{shard.name}.tar"))]
+    keys = [sample["key"] for sidecar in sidecars for sample in sidecar["samples"]]
+    expected = sorted(key for outcome in outcomes for key in outcome.keys)
+    if len(outcomes) != len(names) or sorted(keys) != expected:
+        raise Helix4DError(
+            f"{output}: {len(names)} assets, {len(outcomes)} in the ledger, with {len(expected)} keys, "
+            f"and {len(keys)} samples in the shards: these do not add up"
+        )
+    timings: Counter[str] = Counter()
+    for outcome in outcomes:
+        timings.update(outcome.timings_s)
+    return Summary(
+        assets=len(names),
+        counts=dict(sorted(count(outcomes).items())),
+        samples=len(keys),
+        shards=dict(Counter(shard.split for shard in plan.shards)),
+        bytes=sum(sidecar["bytes"] for sidecar in sidecars),
+        timings_s={stage: round(seconds, 1) for stage, seconds in timings.items()},
+        peak_bytes=max((outcome.peak_bytes for outcome in outcomes), default=0),
+        wall_s=round(wall_s, 1),
+    )
+
+
+def print_plan(plan: Plan, sample: SampleConfig) -> None:
+    """Show what a run would do."""
+    table = Table("split", "shards", "assets", title="Plan")
+    for split in dict.fromkeys(shard.split for shard in plan.shards):
+        shards = [shard for shard in plan.shards if shard.split == split]
+        table.add_row(split, str(len(shards)), str(sum(len(shard.assets) for shard in shards)))
+    console = Console()
+    console.print(table)
+    console.print(f"{len(plan.duplicates)} duplicates would be filtered")
+    console.print("every sample: " + ", ".join(f"{name} {value}" for name, value in sample.to_json().items()))
+
+
+def print_summary(summary: Summary, config: CurateConfig) -> None:
+    """Show what came of a run, and where it is."""
+    console = Console()
+    table = Table("end", "assets", title=f"{summary.assets} assets")
+    for name, number in summary.counts.items():
+        table.add_row(name, str(number))
+    table.add_section()
+    table.add_row("sum", str(sum(summary.counts.values())))
+    console.print(table)
+    shards = ", ".join(f"{number} {split}" for split, number in summary.shards.items())
+    console.print(f"{summary.samples} samples in {shards} shards, {summary.bytes / 1e6:.1f} MB, in {summary.wall_s} s")
+    console.print("seconds by stage: " + ", ".join(f"{name} {value}" for name, value in summary.timings_s.items()))
+    console.print(f"largest worker: {summary.peak_bytes / 1e9:.2f} GB")
+    console.print("every sample: " + ", ".join(f"{name} {value}" for name, value in config.sample.to_json().items()))
+    # Paths go out plain and last: rich would wrap them, and people copy them.
+    for name in ("ledger.jsonl", "summary.json", "contact_sheet.webp"):
+        if (config.output / name).exists():
+            console.out(f"{name.split('.')[0].replace('_', ' ')}: {config.output / name}", highlight=False)
+
+
+def write_contact_sheet(path: Path, plan: Plan, output: Path) -> None:
+    """A row for each of the first samples. Nothing is written where nothing was rendered."""
+    rows, labels = first_view_rows(ShardReader(output / f"{shard.name}.tar") for shard in plan.shards)
+    if rows:
+        write_bytes(path, sheet_bytes(contact_sheet(rows, labels)))
+
+
+def first_view_rows(readers: Iterable[ShardReader]) -> tuple[list[list[np.ndarray]], list[str]]:
+    """Frames of the first view of the first samples that were rendered, and the names of their assets."""
+    rows: list[list[np.ndarray]] = []
+    labels: list[str] = []
+    for reader in readers:
+        for key in reader.keys():  # noqa: SIM118 (not a dict)
+            images = [suffix for suffix in reader.members(key) if suffix.startswith("view_00_frame_")]
+            if len(rows) == _SHEET_SAMPLES:
+                return rows, labels
+            if not images:
+                continue
+            picked = [images[round(i)] for i in np.linspace(0, len(images) - 1, min(_SHEET_FRAMES, len(images)))]
+            rows.append([thumbnail(reader.read(key, suffix), _SHEET_PIXELS) for suffix in picked])
+            labels.append(Path(reader.sample(key)["asset"]).stem)
+    return rows, labels
+
+
+def thumbnail(webp: bytes, size: int) -> np.ndarray:
+    """(size, size, 4) uint8 of an encoded image."""
+    return np.asarray(Image.open(io.BytesIO(webp)).convert("RGBA").resize((size, size), Image.Resampling.LANCZOS))
+
+
+def sheet_bytes(sheet: np.ndarray) -> bytes:
+    """A contact sheet, (H, W, 3) uint8, as WebP."""
+    stream = io.BytesIO()
+    Image.fromarray(sheet).save(stream, "WEBP", quality=90)
+    return stream.getvalue()

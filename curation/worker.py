@@ -1,0 +1,56 @@
+"""The process in which one asset after the other is worked on: `python -m curation.worker`, started by the sandbox."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import json
+import os
+import signal
+import sys
+import traceback
+from typing import Any
+
+from core import AssetError, ReasonCode, setup_logging
+from curation.jobs import AssetJob
+from curation.ledger import Outcome
+from curation.sandbox import EVENTS_FD_VARIABLE, Event
+from curation.stages import Clock, process_asset
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serve jobs until standard input ends."""
+    faulthandler.enable()
+    setup_logging()
+    # If the parent is killed while Blender holds the process in C, only the kernel can end us.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    with os.fdopen(int(os.environ[EVENTS_FD_VARIABLE]), "w", encoding="utf-8") as events:
+
+        def send(event: Event) -> None:
+            events.write(json.dumps(event) + "\n")
+            events.flush()
+
+        for line in sys.stdin:
+            send({"event": "end", "outcome": _work(AssetJob.from_json(json.loads(line)), send).to_json()})
+
+
+def _work(job: AssetJob, send: Any) -> Outcome:
+    clock = Clock(send)
+    try:
+        return process_asset(job, clock)
+    except AssetError as error:
+        code, message = error.code, error.message
+    except MemoryError:
+        traceback.print_exc()
+        code, message = ReasonCode.OUT_OF_MEMORY, "an allocation failed"
+    except Exception as error:  # noqa: BLE001 (whatever an asset does, it ends in a state, and the log tells)
+        traceback.print_exc()
+        code, message = ReasonCode.CRASHED, f"{type(error).__name__}: {error}"
+    return Outcome(job.asset, code.state, code, stage=clock.stage, message=message, timings_s=clock.timings_s())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Modules that a sandbox runs in place of the real worker."""

@@ -1,0 +1,30 @@
+"""A worker that does what its job says: answers, sleeps, crashes, eats memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+
+with os.fdopen(int(os.environ["HELIX4D_EVENTS_FD"]), "w") as events:
+    for line in sys.stdin:
+        job = json.loads(line)
+        sys.stdout.write(f"doing {job['do']}\n")
+        sys.stdout.flush()
+        events.write('{"event": "progress", "stage": "bake", "step": 0, "steps": 1}\n')
+        events.flush()
+        if job["do"] == "hang":
+            time.sleep(60)
+        elif job["do"] == "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        elif job["do"] == "exit":
+            os._exit(3)
+        elif job["do"] == "eat":
+            hoard = []
+            while True:
+                hoard.append(bytearray(os.urandom(1 << 20) * 20))
+                time.sleep(0.02)
+        events.write(json.dumps({"event": "end", "pid": os.getpid()}) + "\n")
+        events.flush()

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core import AssetState, FormatError, ReasonCode
+from curation.ledger import Ledger, Outcome, count
+
+DONE = Outcome("a.glb", AssetState.DONE, keys=("k_0",), timings_s={"bake": 0.5}, warnings=("é",))
+FAILED = Outcome("b.glb", AssetState.FAILED, ReasonCode.TIMEOUT, "render", "too long", 2, log="tail\n")
+
+
+def test_outcomes_come_back_and_the_last_one_counts(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    for outcome in (FAILED, DONE, Outcome("b.glb", AssetState.DONE)):
+        ledger.append(outcome)
+    again = Ledger(ledger.path).outcomes
+    assert again == {"a.glb": DONE, "b.glb": Outcome("b.glb", AssetState.DONE)}
+
+
+def test_a_line_cut_short_is_ignored_and_does_not_swallow_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    Ledger(path).append(DONE)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"asset": "b.g')
+    ledger = Ledger(path)
+    assert ledger.outcomes == {"a.glb": DONE}
+    ledger.append(FAILED)
+    assert Ledger(path).outcomes == {"a.glb": DONE, "b.glb": FAILED}
+
+
+def test_other_damage_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_text('{"asset": "a.glb"}\n')
+    with pytest.raises(FormatError, match="line 1"):
+        Ledger(path)
+
+
+def test_counts_name_state_and_reason() -> None:
+    assert count([DONE, FAILED]) == {"done": 1, "failed: timeout": 1}

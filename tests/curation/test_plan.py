@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core import ConfigError
+from curation.plan import SPLITS, check_same_sources, known_hashes, make_plan, sources_to_json, split_of
+from curation.sources import SourceAsset, list_folder
+
+
+def source(name: str, mtime_ns: int = 1) -> SourceAsset:
+    return SourceAsset(name, Path("folder") / name, 10, mtime_ns)
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+contents = st.dictionaries(st.text("abcdef", min_size=1, max_size=6), st.integers(0, 40), max_size=60)
+
+
+@given(contents, st.integers(1, 5))
+def test_every_asset_is_planned_once_or_a_duplicate(names: dict[str, int], per_shard: int) -> None:
+    plan = make_plan({source(name): digest(str(content)) for name, content in names.items()}, per_shard)
+    planned = [asset.source.name for _, asset in plan.assets()]
+    assert sorted([*planned, *plan.duplicates]) == sorted(names)
+    for name, kept in plan.duplicates.items():
+        assert names[name] == names[kept]
+        assert kept < name
+    for shard in plan.shards:
+        assert 1 <= len(shard.assets) <= per_shard
+        assert {split_of(asset.content_sha256) for asset in shard.assets} == {shard.split}
+    for split in SPLITS:
+        keys = [a.key_prefix for shard in plan.shards if shard.split == split for a in shard.assets]
+        assert keys == sorted(keys)
+        numbers = [shard.number for shard in plan.shards if shard.split == split]
+        assert numbers == list(range(len(numbers)))
+
+
+@given(contents)
+def test_the_plan_does_not_depend_on_the_order_of_the_sources(names: dict[str, int]) -> None:
+    hashes = {source(name): digest(str(content)) for name, content in names.items()}
+    backwards = dict(reversed(hashes.items()))
+    assert make_plan(hashes, 3) == make_plan(backwards, 3)
+
+
+def test_splits_have_their_shares() -> None:
+    splits = [split_of(digest(str(n))) for n in range(20_000)]
+    assert 0.975 < splits.count("train") / len(splits) < 0.985
+    assert 0.007 < splits.count("val") / len(splits) < 0.013
+    assert 0.007 < splits.count("test") / len(splits) < 0.013
+
+
+def test_unchanged_files_are_not_hashed_again() -> None:
+    stored = sources_to_json({source("a"): digest("1"), source("b"): digest("2")})
+    assert known_hashes([source("a"), source("b", mtime_ns=2), source("c")], stored) == {source("a"): digest("1")}
+
+
+def test_another_set_of_assets_is_refused_with_what_changed() -> None:
+    stored = sources_to_json({source("a"): digest("1"), source("b"): digest("2")})
+    check_same_sources({source("a", mtime_ns=5): digest("1"), source("b"): digest("2")}, stored, Path("out"))
+    with pytest.raises(ConfigError, match=r"1 added \(c.*1 removed \(b.*1 changed \(a"):
+        check_same_sources({source("a"): digest("9"), source("c"): digest("3")}, stored, Path("out"))
+
+
+def test_folders_are_listed_by_name_without_hidden_files(tmp_path: Path) -> None:
+    for name in ["b.glb", "a/deep.GLTF", "c.fbx", ".hidden/d.glb", "e.txt", "a/deep.bin"]:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    assert [asset.name for asset in list_folder(tmp_path)] == ["a/deep.GLTF", "b.glb", "c.fbx"]
+    assert [asset.name for asset in list_folder(tmp_path, limit=2)] == ["a/deep.GLTF", "b.glb"]
+    with pytest.raises(ConfigError, match="no such folder"):
+        list_folder(tmp_path / "none")
