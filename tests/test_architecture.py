@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def test_the_arrows_between_packages_point_one_way() -> None:
+    result = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports", "--no-cache"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout
+
+
+def test_importing_a_package_does_not_start_blender_or_ray() -> None:
+    program = (
+        "import sys, core, assets, voxelize, render, curation, cli, cli.main\n"
+        "assert not {'bpy', 'ray', 'torch'} & sys.modules.keys(), sorted({'bpy', 'ray', 'torch'} & sys.modules.keys())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
