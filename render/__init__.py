@@ -1,1 +1,24 @@
-"""A Clip becomes images."""
+"""A Clip becomes images.
+
+`render.blender` is not imported here: importing `render` does not start Blender. Use
+`from render.blender import render_views`.
+"""
+
+from render.cameras import Camera, orbit_camera, project, sample_camera, sample_cameras
+from render.images import RenderedImage
+from render.lighting import Lights, PointLight, sample_lights, sample_view_lights
+from render.settings import RenderSettings
+
+__all__ = [
+    "Camera",
+    "Lights",
+    "PointLight",
+    "RenderSettings",
+    "RenderedImage",
+    "orbit_camera",
+    "project",
+    "sample_camera",
+    "sample_cameras",
+    "sample_lights",
+    "sample_view_lights",
+]

@@ -1,0 +1,200 @@
+"""Renders a Clip with Cycles, inside this process.
+
+Frame-major: a frame's geometry is set once for all of its views. Every image depends on its clip, frame, camera, lights
+and settings alone, so a view may be rendered on its own, after other clips, or on other numbers of threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import bpy
+import numpy as np
+
+from assets import Clip
+from core import ConfigError, Helix4DError
+from render.cameras import Camera
+from render.exr import read_exr
+from render.images import RenderedImage, to_rgba
+from render.lighting import Lights
+from render.scene import ClipScene, clear
+from render.settings import RenderSettings
+
+_LOG = logging.getLogger(__name__)
+_GPU_TYPES = ("OPTIX", "CUDA", "HIP", "METAL", "ONEAPI")  # the first that has a device wins
+
+
+class RenderError(Helix4DError):
+    """Blender did not deliver an image; the message ends with what it printed."""
+
+
+def render_views(
+    clip: Clip,
+    cameras: Sequence[Camera],
+    lights: Sequence[Lights],
+    settings: RenderSettings | None = None,
+    frames: Sequence[int] | None = None,
+) -> Iterator[RenderedImage]:
+    """Render every view of every frame, frame by frame.
+
+    Blender holds one scene per process: finish (or close) one call before the next. Frames without a triangle come out
+    fully transparent without a render.
+
+    Args:
+        clip: inside [-0.5, 0.5]³, Z up.
+        cameras: one per view, of `settings.image_size` pixels.
+        lights: one per view.
+        settings: None for the defaults.
+        frames: indices of the frames to render, in this order; None for all.
+
+    Yields:
+        The images, all views of a frame before the next frame; `view` is the index into `cameras`.
+
+    Raises:
+        ConfigError: if cameras, lights and settings do not fit together, or the device is not there.
+        RenderError: if Blender fails.
+    """
+    settings = RenderSettings() if settings is None else settings
+    numbers = range(len(clip.frames)) if frames is None else frames
+    _check(clip, cameras, lights, settings, numbers)
+    return _render(clip, cameras, lights, settings, numbers)
+
+
+def _check(
+    clip: Clip, cameras: Sequence[Camera], lights: Sequence[Lights], settings: RenderSettings, frames: Sequence[int]
+) -> None:
+    if len(cameras) != len(lights):
+        raise ConfigError(f"{len(cameras)} cameras and {len(lights)} lights: expected one of each per view")
+    for view, camera in enumerate(cameras):
+        if camera.image_size != settings.image_size:
+            raise ConfigError(
+                f"view {view} is made for {camera.image_size} pixels, the settings for {settings.image_size}"
+            )
+    for frame in frames:
+        if not 0 <= frame < len(clip.frames):
+            raise ConfigError(f"frame {frame}: the clip has frames 0 to {len(clip.frames) - 1}")
+
+
+def _render(
+    clip: Clip, cameras: Sequence[Camera], lights: Sequence[Lights], settings: RenderSettings, frames: Sequence[int]
+) -> Iterator[RenderedImage]:
+    scene: ClipScene | None = None
+    try:
+        with tempfile.TemporaryDirectory(prefix="helix4d-render-") as folder:
+            path = Path(folder) / "image.exr"
+            for frame in frames:
+                if not len(clip.frames[frame].faces):
+                    for view in range(len(cameras)):
+                        yield RenderedImage(
+                            view, frame, np.zeros((settings.image_size, settings.image_size, 4), np.uint8)
+                        )
+                    continue
+                if scene is None:
+                    scene = ClipScene(clip, max(len(light.points) for light in lights), settings.cull_back_faces)
+                    _configure(scene.scene, settings, path)
+                scene.set_frame(frame)
+                for view, (camera, view_lights) in enumerate(zip(cameras, lights, strict=True)):
+                    scene.set_view(camera, view_lights)
+                    yield RenderedImage(view, frame, to_rgba(_render_once(path)))
+    finally:
+        if scene is not None:
+            clear()  # the clip's meshes, images and Cycles' copies of them
+
+
+def _render_once(path: Path) -> dict[str, np.ndarray]:
+    with _captured_output() as output:
+        try:
+            bpy.ops.render.render(write_still=True)
+        except RuntimeError as error:
+            raise RenderError(f"Blender failed to render: {error}") from error
+    if not path.is_file():
+        raise RenderError(f"Blender rendered no image; it printed: {_tail(output)}")
+    channels = read_exr(path.read_bytes())
+    path.unlink()
+    return channels
+
+
+def _configure(scene: Any, settings: RenderSettings, path: Path) -> None:
+    scene.render.engine = "CYCLES"
+    scene.render.resolution_percentage = 100
+    scene.render.film_transparent = True
+    scene.render.use_persistent_data = True  # a new view of the same frame re-uses geometry and BVH
+    scene.render.use_file_extension = False
+    scene.render.filepath = str(path)
+    scene.render.image_settings.file_format = "OPEN_EXR"
+    scene.render.image_settings.color_mode = "RGBA"
+    scene.render.image_settings.color_depth = "32"
+    scene.render.image_settings.exr_codec = "NONE"
+    scene.view_settings.view_transform = "Standard"
+    scene.render.threads_mode = "FIXED" if settings.threads else "AUTO"
+    if settings.threads:
+        scene.render.threads = settings.threads
+    cycles = scene.cycles
+    cycles.device = _select_device(settings.device)
+    cycles.samples = settings.samples
+    cycles.seed = settings.seed
+    cycles.use_adaptive_sampling = False
+    cycles.pixel_filter_type = "BOX"  # a pixel is its own square: coverage that a rasterizer agrees with
+    cycles.filter_width = 1.0
+    cycles.max_bounces = max(
+        settings.diffuse_bounces, settings.glossy_bounces, settings.transmission_bounces, settings.transparent_bounces
+    )
+    cycles.diffuse_bounces = settings.diffuse_bounces
+    cycles.glossy_bounces = settings.glossy_bounces
+    cycles.transmission_bounces = settings.transmission_bounces
+    cycles.transparent_max_bounces = settings.transparent_bounces
+    cycles.volume_bounces = 0
+    cycles.caustics_reflective = cycles.caustics_refractive = True
+    cycles.use_denoising = settings.denoise
+    if settings.denoise:
+        cycles.denoiser = "OPENIMAGEDENOISE"
+        cycles.denoising_quality = "FAST"
+        cycles.denoising_prefilter = "NONE"
+        cycles.denoising_input_passes = "RGB_ALBEDO_NORMAL"
+
+
+def _select_device(device: str) -> str:
+    """Enable the devices of one type in Blender's preferences; what `scene.cycles.device` is to be."""
+    if device == "cpu":
+        return "CPU"
+    preferences = bpy.context.preferences.addons["cycles"].preferences
+    for kind in _GPU_TYPES if device == "auto" else (device.upper(),):
+        try:
+            found = preferences.get_devices_for_type(kind)
+        except (TypeError, ValueError):  # a type that this build of Blender does not know
+            continue
+        if found:
+            preferences.compute_device_type = kind
+            for entry in found:
+                entry.use = entry.type == kind
+            _LOG.debug("rendering on %s", ", ".join(entry.name for entry in found))
+            return "GPU"
+    if device != "auto":
+        raise ConfigError(f"device {device!r}: Blender finds none of that type; use auto or cpu")
+    return "CPU"
+
+
+@contextlib.contextmanager
+def _captured_output() -> Iterator[Any]:
+    """Blender's progress lines, which only a file descriptor can stop, go into a file that an error can quote."""
+    sys.stdout.flush()
+    with tempfile.TemporaryFile() as output:
+        saved = os.dup(1)
+        try:
+            os.dup2(output.fileno(), 1)
+            yield output
+        finally:
+            os.dup2(saved, 1)
+            os.close(saved)
+
+
+def _tail(output: Any) -> str:
+    output.seek(0)
+    return str(output.read()[-2000:].decode("utf-8", "replace"))

@@ -1,0 +1,137 @@
+"""The Blender scene of one Clip: one mesh built from the clip's own arrays, one camera, a few lamps, an environment.
+
+The scene is rebuilt from nothing for every clip. Within it a frame moves vertices and a view moves camera and lamps, so
+that Cycles keeps whatever did not change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+
+from assets import Clip, Frame, Topology
+from render.cameras import Camera
+from render.lighting import Lights
+from render.materials import COLOR_ATTRIBUTE, build_materials, uv_layer_name, uv_maps
+
+_SENSOR_MM = 36.0
+_CLIP_RANGE = (0.01, 1000.0)
+_OPENCV_TO_BLENDER = np.diag([1.0, -1.0, -1.0, 1.0])
+
+
+class ClipScene:
+    """A clip in Blender's only scene; whatever was there before is gone.
+
+    Args:
+        clip: inside the unit cube.
+        lamps: the largest number of point lights of any view to come.
+        cull_back_faces: see `render.materials.build_materials`.
+    """
+
+    def __init__(self, clip: Clip, lamps: int, cull_back_faces: bool = False) -> None:
+        self.clip = clip
+        clear()
+        self.scene = bpy.context.scene
+        self._colors = any(frame.topology.colors is not None for frame in clip.frames)
+        self._materials = build_materials(clip, self._colors, cull_back_faces)
+        self._uv_maps = [uv_maps(material) for material in clip.materials]
+        self._topology: Topology | None = None
+        self._object = _add(self.scene, "clip", bpy.data.meshes.new("clip"))
+        self._camera = _add(self.scene, "camera", bpy.data.cameras.new("camera"))
+        self._camera.data.sensor_fit = "HORIZONTAL"
+        self._camera.data.sensor_width = _SENSOR_MM
+        self._camera.data.clip_start, self._camera.data.clip_end = _CLIP_RANGE
+        self.scene.camera = self._camera
+        self._lamps = [_add(self.scene, "lamp", bpy.data.lights.new("lamp", "POINT")) for _ in range(lamps)]
+        for lamp in self._lamps:
+            lamp.data.shadow_soft_size = 0.0
+        self.scene.world = bpy.data.worlds.new("environment")
+        self.scene.world.use_nodes = True
+
+    def set_frame(self, number: int) -> None:
+        """Show frame `number`; only the vertices move while the topology stays the same object."""
+        frame = self.clip.frames[number]
+        if frame.topology is not self._topology:
+            self._set_topology(frame)
+        mesh = self._object.data
+        mesh.vertices.foreach_set("co", frame.vertices.ravel())
+        mesh.normals_split_custom_set_from_vertices(frame.normals)
+        mesh.update()
+        self._object.update_tag(refresh={"DATA"})
+
+    def set_view(self, camera: Camera, lights: Lights) -> None:
+        """Look through a camera, under its lights."""
+        size, data = camera.image_size, self._camera.data
+        data.lens = camera.focal / size * _SENSOR_MM
+        data.shift_x = 0.5 - camera.intrinsics[0, 2] / size
+        data.shift_y = camera.intrinsics[1, 2] / size - 0.5
+        self._camera.matrix_world = Matrix((np.linalg.inv(camera.extrinsics) @ _OPENCV_TO_BLENDER).tolist())
+        self.scene.render.resolution_x = self.scene.render.resolution_y = size
+        for index, lamp in enumerate(self._lamps):
+            lit = index < len(lights.points)
+            lamp.data.energy = lights.points[index].watts if lit else 0.0
+            if lit:
+                lamp.data.color = lights.points[index].color
+                lamp.location = lights.points[index].position
+        background = self.scene.world.node_tree.nodes["Background"]
+        background.inputs["Color"].default_value = (*lights.environment_color, 1.0)
+        background.inputs["Strength"].default_value = lights.environment_radiance
+
+    def _set_topology(self, frame: Frame) -> None:
+        topology, old = frame.topology, self._object.data
+        mesh = _mesh(frame, self._uv_maps, self._colors)
+        for material in self._materials:
+            mesh.materials.append(material)
+        self._object.data = mesh
+        bpy.data.meshes.remove(old)
+        self._topology = topology
+
+
+def clear() -> None:
+    """An empty file with factory settings: no data block of an earlier clip survives, no script runs on load."""
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.context.preferences.filepaths.use_scripts_auto_execute = False
+
+
+def _mesh(frame: Frame, maps: Sequence[Sequence[Any]], vertex_colors: bool) -> Any:
+    topology = frame.topology
+    faces = topology.faces
+    # A face that uses a vertex twice has no area, and Blender's edges do not survive it.
+    kept = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
+    faces = faces[kept]
+    mesh = bpy.data.meshes.new("clip")
+    mesh.vertices.add(len(frame.vertices))
+    mesh.loops.add(faces.size)
+    mesh.polygons.add(len(faces))
+    mesh.loops.foreach_set("vertex_index", faces.ravel())
+    mesh.polygons.foreach_set("loop_start", np.arange(0, faces.size, 3, dtype=np.int32))
+    mesh.polygons.foreach_set("material_index", topology.material_ids[kept])
+    for slot in range(max(map(len, maps), default=0)):
+        layer = mesh.uv_layers.new(name=uv_layer_name(slot), do_init=False)
+        layer.uv.foreach_set("vector", _layer(topology, maps, slot)[kept].ravel())
+    if vertex_colors:
+        colors = topology.colors if topology.colors is not None else np.ones((len(kept), 3, 4), np.float32)
+        attribute = mesh.color_attributes.new(COLOR_ATTRIBUTE, "FLOAT_COLOR", "CORNER")
+        attribute.data.foreach_set("color", colors[kept].ravel())
+    mesh.update(calc_edges=True)
+    return mesh
+
+
+def _layer(topology: Topology, maps: Sequence[Sequence[Any]], slot: int) -> np.ndarray:
+    """(F, 3, 2) float32: every face under map number `slot` of its own material, zeros where that has none."""
+    layer = np.zeros((len(topology.faces), 3, 2), np.float32)
+    for index, own in enumerate(maps):
+        if slot < len(own):
+            faces = topology.material_ids == index
+            layer[faces] = own[slot].apply(topology.uvs[:, faces])
+    return layer
+
+
+def _add(scene: Any, name: str, data: Any) -> Any:
+    block = bpy.data.objects.new(name, data)
+    scene.collection.objects.link(block)
+    return block
