@@ -1,0 +1,108 @@
+"""Procedural images: seamless noise, palettes, and the maps of metallic-roughness materials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from core import generator
+
+
+def linear(hex_color: str) -> tuple[float, float, float]:
+    """Linear RGB of an sRGB color such as "#c0392b"."""
+    red, green, blue = (_to_linear(value) for value in srgb(hex_color))
+    return red, green, blue
+
+
+def srgb(hex_color: str) -> np.ndarray:
+    """(3,) sRGB in [0, 1] of "#rrggbb"."""
+    return np.array([int(hex_color[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+
+
+def coordinates(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(size, size) u to the right and v down, at the centers of the pixels."""
+    center = (np.arange(size) + 0.5) / size
+    u, v = np.meshgrid(center, center)
+    return u, v
+
+
+def noise(name: str, size: int, cells: int | tuple[int, int] = 4, octaves: int = 4) -> np.ndarray:
+    """(size, size) seamless fractal noise in [0, 1] about 0.5.
+
+    Args:
+        name: of the random stream.
+        size: pixels per side.
+        cells: of the coarsest octave, across and down.
+        octaves: each halves the cell and the height.
+    """
+    across, down = (cells, cells) if isinstance(cells, int) else cells
+    u, v = coordinates(size)
+    total, height = np.zeros((size, size)), 0.5
+    for octave in range(octaves):
+        lattice = generator("samples", name, octave).random((down << octave, across << octave)) - 0.5
+        total += height * _bilinear(lattice, u * lattice.shape[1], v * lattice.shape[0])
+        height /= 2
+    return np.clip(0.5 + 1.3 * total, 0.0, 1.0)
+
+
+def palette(values: np.ndarray, colors: Sequence[str]) -> np.ndarray:
+    """(..., 3) sRGB in [0, 1]: evenly spaced colors, interpolated at `values` in [0, 1]."""
+    stops = np.linspace(0.0, 1.0, len(colors))
+    table = np.array([srgb(color) for color in colors])
+    return np.stack([np.interp(values, stops, table[:, channel]) for channel in range(3)], axis=-1)
+
+
+def mix(first: np.ndarray, second: np.ndarray, amount: np.ndarray | float) -> np.ndarray:
+    """(H, W, 3) from `first` at 0 to `second` at 1; `amount` is (H, W)."""
+    share = np.asarray(amount, float)[..., None]
+    return first * (1 - share) + second * share
+
+
+def step(values: np.ndarray, edge: float, softness: float = 0.02) -> np.ndarray:
+    """0 below the edge, 1 above it, with a soft passage."""
+    return np.clip((values - edge) / softness + 0.5, 0.0, 1.0)
+
+
+def pixels(image: np.ndarray, levels: int = 128) -> np.ndarray:
+    """uint8 of (H, W, C) values in [0, 1], on a coarser scale that PNG compresses well."""
+    coarse = np.round(np.clip(image, 0.0, 1.0) * (levels - 1)) / (levels - 1)
+    return np.round(coarse * 255).astype(np.uint8)
+
+
+def metallic_roughness(metallic: np.ndarray | float, roughness: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8: roughness in green, metallic in blue, nothing in red."""
+    shape = np.shape(roughness)
+    channels = [np.ones(shape), np.broadcast_to(roughness, shape), np.broadcast_to(metallic, shape)]
+    return pixels(np.stack(channels, axis=-1), 64)
+
+
+def normal_map(height: np.ndarray, strength: float) -> np.ndarray:
+    """(H, W, 3) uint8 tangent-space normals (+Y up) of a seamless (H, W) height.
+
+    Args:
+        height: in [0, 1].
+        strength: slope of a rise of 1 over the width of the image, divided by its size in pixels.
+    """
+    right = (np.roll(height, -1, axis=1) - np.roll(height, 1, axis=1)) / 2
+    down = (np.roll(height, -1, axis=0) - np.roll(height, 1, axis=0)) / 2
+    normal = np.stack([-right * strength, down * strength, np.ones_like(height)], axis=-1)
+    normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
+    return np.round((normal * 0.5 + 0.5) * 255).astype(np.uint8) & 0xFE
+
+
+def _bilinear(lattice: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Seamless interpolation between lattice points with an easing, so that the cells do not show."""
+    rows, columns = lattice.shape
+    left, top = np.floor(x).astype(int), np.floor(y).astype(int)
+    across, down = x - left, y - top
+    across, down = across * across * (3 - 2 * across), down * down * (3 - 2 * down)
+    left, top = left % columns, top % rows
+    right, bottom = (left + 1) % columns, (top + 1) % rows
+    upper = lattice[top, left] * (1 - across) + lattice[top, right] * across
+    lower = lattice[bottom, left] * (1 - across) + lattice[bottom, right] * across
+    return upper * (1 - down) + lower * down
+
+
+def _to_linear(value: float) -> float:
+    return value / 12.92 if value <= 0.04045 else float(((value + 0.055) / 1.055) ** 2.4)
