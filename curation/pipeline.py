@@ -20,6 +20,7 @@ if __package__ in (None, ""):
 import fcntl
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -81,6 +82,7 @@ def curate(config: CurateConfig) -> Summary:
         ConfigError: if the source or the output does not fit the configuration.
     """
     start = time.monotonic()
+    _check_folders(config)
     config.output.mkdir(parents=True, exist_ok=True)
     with _locked(config.output):
         plan, sources = plan_run(config)
@@ -97,6 +99,14 @@ def curate(config: CurateConfig) -> Summary:
         write_json(config.output / SUMMARY_FILE, summary.to_json())
         write_contact_sheet(config.output / CONTACT_SHEET_FILE, plan, config.output)
     return summary
+
+
+def _check_folders(config: CurateConfig) -> None:
+    # A job's driver runs in an unpacked copy of the working directory, which is gone when the job ends.
+    in_a_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    for name, folder in (("source", config.source), ("output", config.output)):
+        if in_a_job and not folder.is_absolute():
+            raise ConfigError(f"--{name} {folder}: a Ray job needs an absolute path that every node sees")
 
 
 def plan_run(config: CurateConfig) -> tuple[Plan, dict[str, Any]]:

@@ -18,7 +18,8 @@ from curation.jobs import AssetJob
 from curation.ledger import Outcome
 from curation.plan import KEY_DIGITS
 from curation.shard import Sample, write_part
-from render import RenderSettings, render_views, sample_cameras, sample_lights
+from render import RenderSettings, sample_cameras, sample_lights
+from render.blender import render_views
 from voxelize import OVoxel, encode_vxz, voxelize_clip
 
 SAMPLE_VERSION = 1
@@ -144,7 +145,7 @@ def _count_tokens(ovoxel: OVoxel) -> int:
 
 def _render(config: SampleConfig, key: str, clip: Clip, threads: int, clock: Clock) -> dict[str, bytes]:
     cameras = sample_cameras(config.seed, key, config.views, config.image_size)
-    lights = [sample_lights(config.seed, key, view) for view in range(config.views)]
+    lights = sample_lights(config.seed, key, cameras)
     members = {
         f"view_{view:02d}.json": canonical_json({"camera": camera.to_json(), "lights": light.to_json()})
         for view, (camera, light) in enumerate(zip(cameras, lights, strict=True))
