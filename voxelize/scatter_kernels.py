@@ -338,10 +338,10 @@ def scatter_boundary(vertices, edges, resolution, weight, spread, top, table, su
                     sums[slot, 7] += np.float32(weight * (1.0 - dy * dy))
                     sums[slot, 8] -= np.float32(weight * dy * dz)
                     sums[slot, 9] += np.float32(weight * (1.0 - dz * dz))
-            axis = 0
-            if ahead[1] < ahead[axis]:
+            axis = 0  # ties go to the later axis, as in TRELLIS.2
+            if ahead[1] <= ahead[axis]:
                 axis = 1
-            if ahead[2] < ahead[axis]:
+            if ahead[2] <= ahead[axis]:
                 axis = 2
             if ahead[axis] > length:
                 break
