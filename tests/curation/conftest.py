@@ -1,63 +1,13 @@
-"""The real command, run as people run it, on small sample assets."""
+"""A source folder of small sample assets, and what one undisturbed run makes of it."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from assets.samples import SAMPLES
-from core import sha256_file
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-PIPELINE = ["curation/pipeline.py"]
-SMALL = {
-    "--resolution": 64,
-    "--frames": 4,
-    "--views": 2,
-    "--image-size": 48,
-    "--assets-per-shard": 2,
-}
-
-
-def arguments(source: Path, output: Path, **options: object) -> list[str]:
-    """Command-line arguments for a small run; options are spelled with underscores."""
-    named = {"--source": source, "--output": output, **SMALL}
-    named.update({f"--{name.replace('_', '-')}": value for name, value in options.items()})
-    return [str(part) for name, value in named.items() for part in ([name] if value is True else [name, value])]
-
-
-def start(source: Path, output: Path, **options: object) -> subprocess.Popen[str]:
-    """Start `python curation/pipeline.py` in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, *PIPELINE, *arguments(source, output, **options)],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
-    )
-
-
-def curate(source: Path, output: Path, **options: object) -> str:
-    """Run it to its end and return what it printed; fails if it fails."""
-    process = start(source, output, **options)
-    printed, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, printed
-    return printed
-
-
-def hashes(output: Path) -> dict[str, str]:
-    """Relative path -> sha256 of every shard and sidecar."""
-    return {
-        path.relative_to(output).as_posix(): sha256_file(path)
-        for split in ("train", "val", "test")
-        for path in sorted((output / split).glob("*"))
-    }
+from tests.curation.runs import curate
 
 
 @pytest.fixture(scope="session")

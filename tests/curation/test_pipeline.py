@@ -18,7 +18,7 @@ import webdataset as wds
 from core import AssetState, ReasonCode
 from curation.ledger import Ledger
 from curation.shard import ShardReader, read_sidecar
-from tests.curation.conftest import REPOSITORY, SMALL, arguments, curate, hashes, start
+from tests.curation.runs import REPOSITORY, SMALL, arguments, curate, hashes, start
 from voxelize import decode_vxz
 
 pytestmark = pytest.mark.slow
@@ -102,7 +102,7 @@ def test_a_run_killed_three_times_ends_as_if_it_had_not_been(
     assert hashes(output) == hashes(reference_output)
     assert "7 assets" in printed
     outcomes = Ledger(output / "ledger.jsonl").outcomes
-    keys = [key for outcome in outcomes.values() for key in outcome.keys]  # noqa: SIM118 (a field)
+    keys = [key for outcome in outcomes.values() for key in outcome.keys]
     assert len(keys) == len(set(keys)) == 5
 
 
@@ -162,11 +162,11 @@ def ray_head(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     gcs, dashboard = _free_port(), _free_port()
+    ports = [f"--port={gcs}", f"--dashboard-port={dashboard}"]
     # The paths of a session's sockets have a length limit: pytest's folders are too deep.
     with tempfile.TemporaryDirectory(prefix="h4d-", ignore_cleanup_errors=True) as session:
         head = subprocess.Popen(
-            ["ray", "start", "--head", "--block", "--num-cpus=2", f"--port={gcs}", f"--dashboard-port={dashboard}"]
-            + [f"--temp-dir={session}"],
+            ["ray", "start", "--head", "--block", "--num-cpus=2", *ports, f"--temp-dir={session}"],
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
