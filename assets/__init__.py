@@ -1,5 +1,30 @@
 """A file of any 3D format becomes a `Clip`, or an `AssetError` with a reason code."""
 
+from assets.bake import bake, bake_clips, list_clips, validate
+from assets.checks import check_clip
 from assets.clip import AlphaMode, Clip, Frame, Material, Texture, Topology, Wrap
+from assets.gltf import ClipInfo, content_hash
+from assets.limits import Limits
+from assets.normalize import Normalization, normalize
+from assets.surface import motion
 
-__all__ = ["AlphaMode", "Clip", "Frame", "Material", "Texture", "Topology", "Wrap"]
+__all__ = [
+    "AlphaMode",
+    "Clip",
+    "ClipInfo",
+    "Frame",
+    "Limits",
+    "Material",
+    "Normalization",
+    "Texture",
+    "Topology",
+    "Wrap",
+    "bake",
+    "bake_clips",
+    "check_clip",
+    "content_hash",
+    "list_clips",
+    "motion",
+    "normalize",
+    "validate",
+]

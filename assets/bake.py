@@ -1,0 +1,149 @@
+"""A file becomes `Clip`s: validation, the choice among a file's animations, and the way in for every format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from assets.clip import Clip
+from assets.gltf import ClipInfo, GltfAsset, gltf_clips
+from assets.limits import DEFAULT_LIMITS, Limits
+from core import AssetError, ReasonCode
+
+MOST_MOVING = "most-moving"
+LONGEST = "longest"
+FIRST = "first"
+ALL = "all"
+_GLTF = (".glb", ".gltf")
+_BLENDER = (".fbx",)
+_TIE = 1e-3
+"""Clips whose motion differs by less than this share count as equal, and the first of them is taken."""
+
+
+class _Asset(Protocol):
+    clips: list[ClipInfo]
+
+    def require_visible_animation(self) -> None: ...
+    def probe_motion(self, index: int) -> float: ...
+    def bake(self, index: int, frames: int) -> Clip: ...
+
+
+def validate(path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Check a file without decoding an image: container, JSON, references, bounds, URIs, finiteness, sizes.
+
+    Raises:
+        AssetError: with the reason code of the first thing found wrong.
+    """
+    if _suffix(Path(path)) in _GLTF:
+        GltfAsset(Path(path), limits)
+    else:
+        _check_file(Path(path), limits)
+
+
+def list_clips(path: Path, limits: Limits = DEFAULT_LIMITS) -> list[ClipInfo]:
+    """The animations of a file, in its order; [] for a static file.
+
+    Raises:
+        AssetError: if the file is broken.
+    """
+    path = Path(path)
+    if _suffix(path) in _GLTF:
+        return gltf_clips(path, limits)
+    return _open(path, limits).clips
+
+
+def bake(path: Path, frames: int = 16, clip: str | int = MOST_MOVING, limits: Limits = DEFAULT_LIMITS) -> Clip:
+    """Evaluate one animation at `frames` times spaced evenly from its first to its last key, both included.
+
+    Args:
+        path: a .glb, .gltf or .fbx file.
+        frames: how many, at least 1.
+        clip: "most-moving", "longest", "first", an index, or an animation's name.
+        limits: what the file may cost.
+
+    Raises:
+        AssetError: with the reason why the file cannot be baked.
+        ValueError: for a clip that the file does not have.
+    """
+    if clip == ALL:
+        raise ValueError("bake() returns one clip: use bake_clips() for all of them")
+    return bake_clips(path, frames, clip, limits)[0]
+
+
+def bake_clips(
+    path: Path, frames: int = 16, clip: str | int = ALL, limits: Limits = DEFAULT_LIMITS
+) -> list[Clip]:
+    """`bake` for several clips: every one of the file for "all", a list of one otherwise.
+
+    Raises:
+        AssetError, ValueError: as `bake`.
+    """
+    if frames < 1:
+        raise ValueError(f"frames must be at least 1, found {frames}")
+    asset = _open(Path(path), limits)
+    asset.require_visible_animation()
+    return [asset.bake(index, frames) for index in choose(asset.clips, clip, asset.probe_motion)]
+
+
+def choose(clips: list[ClipInfo], clip: str | int, motion_of: Callable[[int], float]) -> list[int]:
+    """Indices of the clips that `clip` means; `motion_of` measures the motion of one.
+
+    Ties go to the longer clip when nothing moves, else to the first.
+
+    Raises:
+        ValueError: for a clip that is not there.
+    """
+    if clip == ALL:
+        return [info.index for info in clips]
+    if clip == FIRST:
+        return [clips[0].index]
+    if clip == LONGEST:
+        return [_longest(clips).index]
+    if clip == MOST_MOVING:
+        if len(clips) == 1:
+            return [clips[0].index]
+        motions = [motion_of(info.index) for info in clips]
+        most = max(motions)
+        if most <= 0:
+            return [_longest(clips).index]
+        return [next(info.index for info, value in zip(clips, motions, strict=True) if value >= most * (1 - _TIE))]
+    named = [info.index for info in clips if clip in (info.index, info.name)]
+    if not named:
+        names = ", ".join(repr(info.name) for info in clips[:10])
+        raise ValueError(f"no clip {clip!r}; there are {len(clips)}: {names}")
+    return named[:1]
+
+
+def _longest(clips: list[ClipInfo]) -> ClipInfo:
+    return max(clips, key=lambda info: (info.end - info.start, -info.index))
+
+
+def _suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in _GLTF + _BLENDER:
+        supported = ", ".join(_GLTF + _BLENDER)
+        raise AssetError(ReasonCode.NOT_GLTF, f"{suffix or 'no suffix'} is not supported, only {supported}", path)
+    return suffix
+
+
+def _open(path: Path, limits: Limits) -> _Asset:
+    if _suffix(path) in _GLTF:
+        return GltfAsset(path, limits)
+    _check_file(path, limits)
+    from assets.blender_import import BlenderAsset  # starts Blender, so only when it is needed
+
+    return BlenderAsset(path, limits)
+
+
+def _check_file(path: Path, limits: Limits) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise AssetError(ReasonCode.CORRUPT_FILE, f"cannot be read: {error}", path) from error
+    if not path.is_file():
+        raise AssetError(ReasonCode.CORRUPT_FILE, "is not a readable file", path)
+    if size == 0:
+        raise AssetError(ReasonCode.EMPTY_FILE, "has no bytes", path)
+    if size > limits.file_bytes:
+        raise AssetError(ReasonCode.OUT_OF_MEMORY, f"has {size} bytes, limit {limits.file_bytes}", path)

@@ -1,0 +1,129 @@
+"""Accessors become arrays: views, strides, sparse replacement, normalized integers, meshopt (glTF 2.0 section 3.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from assets.gltf.compression import decode_meshopt
+from assets.gltf.document import Document
+from assets.gltf.model import Accessor
+from core import AssetError, ReasonCode
+
+_SCALES: Mapping[np.dtype, float] = {
+    np.dtype("<i1"): 127.0,
+    np.dtype("<u1"): 255.0,
+    np.dtype("<i2"): 32767.0,
+    np.dtype("<u2"): 65535.0,
+}
+
+
+class Accessors:
+    """Reads the accessors of a document; buffers, decompressed views and arrays are kept while it lives."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self._buffers: dict[int, bytes] = {}
+        self._views: dict[int, np.ndarray] = {}
+        self._arrays: dict[int, np.ndarray] = {}
+
+    def raw(self, index: int) -> np.ndarray:
+        """(count, components) in the accessor's own type; read-only.
+
+        Raises:
+            AssetError: missing_buffer, corrupt_file, invalid_accessor.
+        """
+        if index not in self._arrays:
+            array = self._read(index, self.document.accessors[index])
+            array.setflags(write=False)
+            self._arrays[index] = array
+        return self._arrays[index]
+
+    def floats(self, index: int) -> np.ndarray:
+        """(count, components) float64; normalized integers become [0, 1] or [−1, 1] (glTF 2.0 section 3.11)."""
+        return to_floats(self.raw(index), self.document.accessors[index].normalized)
+
+    def view(self, index: int) -> np.ndarray:
+        """(bytes,) uint8 of a buffer view, decompressed."""
+        if index not in self._views:
+            view = self.document.views[index]
+            if view.meshopt is None:
+                data = np.frombuffer(self._buffer(view.buffer), np.uint8)
+                self._views[index] = data[view.offset : view.offset + view.length]
+            else:
+                meshopt = view.meshopt
+                source = self._buffer(meshopt.buffer)[meshopt.offset : meshopt.offset + meshopt.length]
+                try:
+                    self._views[index] = decode_meshopt(source, meshopt)
+                except (ValueError, RuntimeError, MemoryError) as error:
+                    raise self._invalid(f"bufferViews[{index}]: meshopt data cannot be decoded ({error})") from error
+        return self._views[index]
+
+    def _read(self, index: int, accessor: Accessor) -> np.ndarray:
+        shape = (accessor.count, accessor.components)
+        if accessor.kind in ("MAT2", "MAT3") and accessor.dtype.itemsize < 4:
+            raise self._invalid(f"accessors[{index}]: matrices of small integers are not supported")
+        if accessor.view is None:
+            array = np.zeros(shape, accessor.dtype)
+        else:
+            stride = self.document.views[accessor.view].stride or accessor.element_bytes
+            array = self._strided(accessor.view, accessor.offset, shape, accessor.dtype, stride)
+        if (sparse := accessor.sparse) is not None:
+            places = self._strided(
+                sparse.indices_view,
+                sparse.indices_offset,
+                (sparse.count, 1),
+                sparse.indices_dtype,
+                sparse.indices_dtype.itemsize,
+            )[:, 0]
+            if places.max() >= accessor.count:
+                raise self._invalid(f"accessors[{index}]: a sparse index is past the {accessor.count} elements")
+            array = array.copy()
+            array[places] = self._strided(
+                sparse.values_view,
+                sparse.values_offset,
+                (sparse.count, accessor.components),
+                accessor.dtype,
+                accessor.element_bytes,
+            )
+        return array.view()
+
+    def _strided(self, view: int, offset: int, shape: tuple[int, int], dtype: np.dtype, stride: int) -> np.ndarray:
+        data = self.view(view)
+        try:
+            array = np.ndarray(shape, dtype, np.ascontiguousarray(data), offset, (stride, dtype.itemsize))
+        except (TypeError, ValueError) as error:
+            raise self._invalid(f"bufferViews[{view}] is too short ({error})") from error
+        return np.ascontiguousarray(array)
+
+    def _buffer(self, index: int) -> bytes:
+        if index in self._buffers:
+            return self._buffers[index]
+        buffer = self.document.buffers[index]
+        data = self.document.binary if buffer.uri is None and index == 0 else None
+        if buffer.uri is not None:
+            data = self.document.resource(buffer.uri)
+        if data is None:
+            what = "the file it names does not exist" if buffer.uri else "it has no data"
+            raise self.document.fail(
+                ReasonCode.MISSING_BUFFER, f"buffers[{index}]: {what} ({(buffer.uri or 'no uri')[:80]!r})"
+            )
+        if len(data) < buffer.byte_length:
+            raise self.document.fail(
+                ReasonCode.CORRUPT_FILE,
+                f"buffers[{index}] announces {buffer.byte_length} bytes, has {len(data)}: the file is truncated",
+            )
+        self._buffers[index] = data
+        return data
+
+    def _invalid(self, message: str) -> AssetError:
+        return self.document.fail(ReasonCode.INVALID_ACCESSOR, message)
+
+
+def to_floats(array: np.ndarray, normalized: bool) -> np.ndarray:
+    """float64 of the values; integers divided by their type's maximum and clamped at −1 where normalized."""
+    floats = array.astype(np.float64)
+    if normalized and array.dtype in _SCALES:
+        np.maximum(floats / _SCALES[array.dtype], -1.0, out=floats)
+    return floats

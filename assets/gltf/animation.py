@@ -1,0 +1,175 @@
+"""Keyframes become values at any time: STEP, LINEAR, CUBICSPLINE (glTF 2.0 appendix C), in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from assets.gltf.accessors import Accessors
+from assets.gltf.model import Animation, Channel, Interpolation, Property
+from core import AssetError, ReasonCode
+
+_COMPONENTS = {Property.TRANSLATION: 3, Property.ROTATION: 4, Property.SCALE: 3, Property.VISIBLE: 1}
+_STEP_TOLERANCE = 1e-6
+"""Key times are float32: a key closer than this share of the clip counts as reached, so that a STEP never
+depends on how a multiple of 1/30 s was rounded."""
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """One channel's keys.
+
+    Attributes:
+        times: (K,) float64 seconds, non-decreasing.
+        values: (K, C) float64.
+        tangents: (2, K, C) float64 in and out tangents of CUBICSPLINE, else None.
+    """
+
+    target: int
+    property: Property
+    interpolation: Interpolation
+    times: np.ndarray
+    values: np.ndarray
+    tangents: np.ndarray | None
+
+    def at(self, time: float) -> np.ndarray:
+        """(C,) float64; the first and last key hold outside their range. Rotations are unit quaternions."""
+        times, values = self.times, self.values
+        tolerance = _STEP_TOLERANCE * max(float(times[-1] - times[0]), abs(float(times[-1])))
+        if self.interpolation is Interpolation.STEP:
+            key = int(np.searchsorted(times, time + tolerance, side="right")) - 1
+            return self._unit(values[max(key, 0)])
+        if time <= times[0]:
+            return self._unit(values[0])
+        if time >= times[-1]:
+            return self._unit(values[-1])
+        key = int(np.searchsorted(times, time, side="right")) - 1
+        span = times[key + 1] - times[key]
+        share = (time - times[key]) / span
+        if self.tangents is not None:
+            incoming, outgoing = self.tangents[0, key + 1], self.tangents[1, key]
+            return self._unit(hermite(values[key], outgoing, values[key + 1], incoming, share, span))
+        if self.property is Property.ROTATION:
+            return slerp(values[key], values[key + 1], share)
+        return values[key] + share * (values[key + 1] - values[key])
+
+    def _unit(self, value: np.ndarray) -> np.ndarray:
+        return unit(value) if self.property is Property.ROTATION else value
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """An animation ready to be sampled; `start` and `end` are its first and last key over all channels."""
+
+    tracks: tuple[Track, ...]
+    start: float
+    end: float
+
+
+def read_motions(accessors: Accessors) -> tuple[Motion, ...]:
+    """Decode the keys of every animation of a file.
+
+    Raises:
+        AssetError: invalid_accessor for keys that do not fit, non_finite_geometry for NaN and infinity.
+    """
+    document = accessors.document
+    morphs = {(True, number): mesh.targets for number, mesh in enumerate(document.meshes)}
+    for number, node in enumerate(document.nodes):
+        morphs[False, number] = 0 if node.mesh is None else document.meshes[node.mesh].targets
+    return tuple(_read_motion(animation, accessors, morphs) for animation in document.animations)
+
+
+def _read_motion(animation: Animation, accessors: Accessors, morphs: dict[tuple[bool, int], int]) -> Motion:
+    tracks = []
+    start, end = np.inf, -np.inf
+    for channel in animation.channels:
+        times = _read_times(channel, accessors)
+        start, end = min(start, float(times[0])), max(end, float(times[-1]))
+        if channel.property is Property.IGNORED:
+            continue
+        track = _read_track(channel, times, accessors, morphs)
+        if track is not None:
+            tracks.append(track)
+    if start > end:
+        start = end = 0.0
+    return Motion(tuple(tracks), start, end)
+
+
+def hermite(
+    start: np.ndarray, outgoing: np.ndarray, end: np.ndarray, incoming: np.ndarray, share: float, span: float
+) -> np.ndarray:
+    """Cubic Hermite spline; tangents are per second and scaled by the span (glTF 2.0 appendix C.5)."""
+    s2, s3 = share**2, share**3
+    return (
+        (2 * s3 - 3 * s2 + 1) * start
+        + span * (s3 - 2 * s2 + share) * outgoing
+        + (3 * s2 - 2 * s3) * end
+        + span * (s3 - s2) * incoming
+    )
+
+
+def slerp(start: np.ndarray, end: np.ndarray, share: float) -> np.ndarray:
+    """(4,) spherical interpolation along the shorter arc (glTF 2.0 appendix C.4)."""
+    start, end = unit(start), unit(end)
+    cosine = float(start @ end)
+    if cosine < 0:
+        end, cosine = -end, -cosine
+    if cosine > 1 - 1e-9:
+        return unit(start + share * (end - start))
+    angle = np.arccos(cosine)
+    return (np.sin((1 - share) * angle) * start + np.sin(share * angle) * end) / np.sin(angle)
+
+
+def unit(quaternion: np.ndarray) -> np.ndarray:
+    """The quaternion divided by its length; the identity where it has none."""
+    length = np.linalg.norm(quaternion)
+    return quaternion / length if length > 1e-30 else np.array([0.0, 0.0, 0.0, 1.0])
+
+
+def _read_times(channel: Channel, accessors: Accessors) -> np.ndarray:
+    accessor = accessors.document.accessors[channel.input]
+    if accessor.kind != "SCALAR":
+        raise _invalid(accessors, channel, f"key times are {accessor.kind}, expected SCALAR")
+    times = accessors.floats(channel.input)[:, 0]
+    if not np.isfinite(times).all():
+        raise _invalid(accessors, channel, "key times hold NaN or infinity")
+    if (np.diff(times) < 0).any():
+        raise _invalid(accessors, channel, f"key times go back after {times[np.argmax(np.diff(times) < 0)]:g} s")
+    return times
+
+
+def _read_track(
+    channel: Channel, times: np.ndarray, accessors: Accessors, morphs: dict[tuple[bool, int], int]
+) -> Track | None:
+    if channel.property in (Property.WEIGHTS, Property.MESH_WEIGHTS):
+        components = morphs.get((channel.property is Property.MESH_WEIGHTS, channel.target), 0)
+        if components == 0:
+            accessors.document.warn(f"{channel.where} drives morph weights of something without targets: ignored")
+            return None
+    else:
+        components = _COMPONENTS[channel.property]
+    values = accessors.floats(channel.output)
+    if channel.property is Property.VISIBLE:
+        values = accessors.raw(channel.output).astype(np.float64)
+    cubic = channel.interpolation is Interpolation.CUBICSPLINE
+    expected = len(times) * components * (3 if cubic else 1)
+    if values.size != expected or (values.shape[1] not in (1, components)):
+        shape = f"{values.shape[0]} × {values.shape[1]}"
+        raise _invalid(accessors, channel, f"{len(times)} keys need {expected} numbers, the output is {shape}")
+    if not np.isfinite(values).all():
+        raise accessors.document.fail(
+            ReasonCode.NON_FINITE_GEOMETRY, f"{channel.where}: the keys of {channel.property} hold NaN or infinity"
+        )
+    tangents = None
+    if cubic:
+        triples = values.reshape(len(times), 3, components)
+        tangents, values = np.stack([triples[:, 0], triples[:, 2]]), triples[:, 1]
+    else:
+        values = values.reshape(len(times), components)
+    interpolation = Interpolation.STEP if channel.property is Property.VISIBLE else channel.interpolation
+    return Track(channel.target, channel.property, interpolation, times, values, tangents)
+
+
+def _invalid(accessors: Accessors, channel: Channel, message: str) -> AssetError:
+    return accessors.document.fail(ReasonCode.INVALID_ACCESSOR, f"{channel.where}: {message}")

@@ -1,0 +1,194 @@
+"""An opened document becomes a `Clip`: one animation, posed at T times, in Z-up space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from assets.clip import Clip, Material, Texture
+from assets.gltf.accessors import Accessors
+from assets.gltf.animation import Motion, read_motions
+from assets.gltf.document import Document, open_document
+from assets.gltf.frames import Topologies, WorldFrame, pose_frames, thinned
+from assets.gltf.images import Images
+from assets.gltf.materials import Materials
+from assets.gltf.model import Property
+from assets.gltf.scene import Scene
+from assets.limits import Limits
+from assets.surface import areas, motion
+from core import ReasonCode
+
+_PROBE_TRIANGLES = 50_000
+_PROBE_FRAMES = 16
+_PRECISION = 1 / 1024
+"""Coordinates must be finer than this share of the clip's diagonal: half a voxel at 512³, twice over."""
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """An animation of a file: its index, name and the times (seconds) of its first and last key."""
+
+    index: int
+    name: str
+    start: float
+    end: float
+
+
+def gltf_clips(path: Path, limits: Limits) -> list[ClipInfo]:
+    """The animations of a file, without decoding its meshes."""
+    document = open_document(path, limits)
+    return _clip_infos(document, read_motions(Accessors(document)))
+
+
+class GltfAsset:
+    """A file with everything decoded and checked but its images, ready to bake any of its clips.
+
+    Raises:
+        AssetError: on construction, for whatever is wrong with the file.
+    """
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self.document: Document = open_document(path, limits)
+        self._accessors = Accessors(self.document)
+        Images(self._accessors).check_sizes()
+        _check_materials(self._accessors)
+        self._scene = Scene(self._accessors)
+        for number in range(len(self.document.skins)):
+            self._scene.inverse_binds(number)
+        self._motions = read_motions(self._accessors)
+        self.clips = _clip_infos(self.document, self._motions)
+
+    def require_visible_animation(self) -> None:
+        """Raise no_mesh, empty_geometry or no_animation where there is nothing to bake."""
+        document, parts = self.document, self._scene.parts
+        if not parts:
+            raise document.fail(ReasonCode.NO_MESH, "the default scene shows no triangle mesh")
+        if not any(len(part.geometry.faces) for part in parts):
+            raise document.fail(ReasonCode.EMPTY_GEOMETRY, "its meshes have no triangle")
+        if not self._motions:
+            raise document.fail(ReasonCode.NO_ANIMATION, "has no animation")
+        influences, meshes = self._scene.influences(), {part.mesh for part in parts}
+        tracks = [track for found in self._motions for track in found.tracks]
+        if not any(t.target in (meshes if t.property is Property.MESH_WEIGHTS else influences) for t in tracks):
+            raise document.fail(ReasonCode.NO_ANIMATION, "its animations drive nothing that is visible")
+
+    def probe_motion(self, index: int) -> float:
+        """`assets.motion` of a clip at 16 moments; large files are thinned to about 50 000 triangles. −1 if broken."""
+        found = self._motions[index]
+        if found.end <= found.start:
+            return 0.0
+        total = sum(len(part.geometry.faces) for part in self._scene.parts)
+        parts = thinned(self._scene.parts, -(-total // _PROBE_TRIANGLES))
+        topologies = Topologies(parts, [0] * len(parts), 0)
+        times = np.linspace(found.start, found.end, _PROBE_FRAMES)
+        with np.errstate(over="ignore", invalid="ignore"):
+            posed = pose_frames(self._scene, parts, topologies, found, times, with_normals=False)
+            frames = tuple(frame.frame() for frame in posed)
+            value = motion(Clip("", index, times, frames, ()))
+        return value if np.isfinite(value) else -1.0
+
+    def bake(self, index: int, frames: int) -> Clip:
+        """One animation at `frames` times.
+
+        Raises:
+            AssetError: out_of_memory, empty_geometry, degenerate_geometry, non_finite_geometry, precision_loss,
+                texture_too_large.
+        """
+        document, parts, found = self.document, self._scene.parts, self._motions[index]
+        vertices = sum(len(part.geometry.positions) for part in parts)
+        if frames * vertices > document.limits.frame_vertices:
+            raise document.fail(
+                ReasonCode.OUT_OF_MEMORY,
+                f"{frames} frames of {vertices} vertices, limit {document.limits.frame_vertices} in all",
+            )
+        materials, images, material_ids = self._materials()
+        topologies = Topologies(parts, material_ids, self._uv_sets(materials))
+        times = np.linspace(found.start, found.end, frames)
+        check = _GeometryCheck(self)
+        baked = []
+        with np.errstate(over="ignore", invalid="ignore"):
+            for world in pose_frames(self._scene, parts, topologies, found, times, with_normals=True):
+                check.add(world)
+                baked.append(world.frame())
+        check.finish()
+        return Clip(
+            name=document.animations[index].name,
+            index=index,
+            times=times,
+            frames=tuple(baked),
+            materials=materials,
+            images=images,
+            extras=document.extras,
+            warnings=tuple(document.warnings),
+        )
+
+    def _materials(self) -> tuple[tuple[Material, ...], tuple[np.ndarray, ...], list[int]]:
+        """The materials in use, their images, and each part's slot among them."""
+        images = Images(self._accessors)
+        materials = Materials(self.document, images)
+        slots: dict[int | None, int] = {}
+        ids = [slots.setdefault(part.geometry.material, len(slots)) for part in self._scene.parts]
+        used = tuple(Material() if number is None else materials[number] for number in slots)
+        return used, tuple(images.kept), ids
+
+    def _uv_sets(self, materials: tuple[Material, ...]) -> int:
+        textures = [value for material in materials for value in vars(material).values() if isinstance(value, Texture)]
+        present = any(0 in part.geometry.uvs for part in self._scene.parts)
+        return max([texture.uv_set + 1 for texture in textures], default=int(present))
+
+
+class _GeometryCheck:
+    """Looks at each frame in float64, and at the end says what is wrong with all of them."""
+
+    def __init__(self, asset: GltfAsset) -> None:
+        self._document = asset.document
+        self._parts = asset._scene.parts
+        self._low, self._high = np.full(3, np.inf), np.full(3, -np.inf)
+        self._rounding = 0.0
+
+    def add(self, world: WorldFrame) -> None:
+        faces, positions = world.topology.faces, world.positions
+        used = positions[faces]
+        if not (np.abs(used) <= np.finfo(np.float32).max).all():  # false for NaN as well
+            raise self._document.fail(
+                ReasonCode.NON_FINITE_GEOMETRY, "a vertex is infinite or undefined once its node's transform is applied"
+            )
+        solid = used[areas(used) > 0].reshape(-1, 3)
+        if len(solid):
+            self._low = np.minimum(self._low, solid.min(axis=0))
+            self._high = np.maximum(self._high, solid.max(axis=0))
+        self._rounding = max(self._rounding, world.rounding)
+
+    def finish(self) -> None:
+        if not np.isfinite(self._low).all():
+            shapes = [part.geometry.positions[part.geometry.faces] for part in self._parts]
+            if any((areas(shape) > 0).any() for shape in shapes):
+                raise self._document.fail(
+                    ReasonCode.DEGENERATE_GEOMETRY,
+                    "its transforms collapse every triangle to a line or a point in every frame, or hide it",
+                )
+            raise self._document.fail(ReasonCode.EMPTY_GEOMETRY, "no triangle has any area")
+        diagonal = float(np.linalg.norm(self._high - self._low))
+        farthest = np.float32(max(np.abs(self._low).max(), np.abs(self._high).max()))
+        step = max(float(np.spacing(farthest)), self._rounding)
+        if step > _PRECISION * diagonal:
+            raise self._document.fail(
+                ReasonCode.PRECISION_LOSS,
+                f"float32 steps are {step:.3g} m where it stands ({farthest:.3g} m out), it is only {diagonal:.3g} m "
+                "large: move it to the origin",
+            )
+
+
+def _check_materials(accessors: Accessors) -> None:
+    materials = Materials(accessors.document, Images(accessors, headers_only=True))
+    for number in range(len(accessors.document.root.children("materials"))):
+        materials[number]
+
+
+def _clip_infos(document: Document, motions: tuple[Motion, ...]) -> list[ClipInfo]:
+    return [
+        ClipInfo(number, animation.name, found.start, found.end)
+        for number, (animation, found) in enumerate(zip(document.animations, motions, strict=True))
+    ]

@@ -1,0 +1,265 @@
+"""A mesh primitive becomes corner-exact arrays in its own space: positions, faces, normals, UVs, colors, skin, morphs.
+
+Strips and fans become triangles, Draco is decoded, and a primitive without normals is split into separate corners so
+that flat normals have a place (glTF 2.0 section 3.7.2.1).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from assets.gltf.accessors import Accessors, to_floats
+from assets.gltf.compression import DracoMesh, decode_draco
+from assets.gltf.model import Primitive
+from core import AssetError, ReasonCode
+
+UV_SETS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """V vertices and F triangles of a primitive, unposed.
+
+    Attributes:
+        positions: (V, 3) float64.
+        normals: (V, 3) float64, or None for flat ones.
+        faces: (F, 3) int64.
+        uvs: per set that the primitive has, (V, 2) float32.
+        colors: (V, 4) float32 linear RGBA, or None.
+        joints, weights: (V, K) int64 and float64 (rows sum to 1), or None.
+        morph_positions: (M, V, 3) float64; None where no target moves positions.
+        morph_normals: (M, V, 3) float64 or None.
+        position_step: the largest rounding of the positions as stored, in the primitive's own units.
+    """
+
+    positions: np.ndarray
+    normals: np.ndarray | None
+    faces: np.ndarray
+    uvs: Mapping[int, np.ndarray]
+    colors: np.ndarray | None
+    joints: np.ndarray | None
+    weights: np.ndarray | None
+    morph_positions: np.ndarray | None
+    morph_normals: np.ndarray | None
+    material: int | None
+    position_step: float
+
+
+def read_geometry(primitive: Primitive, accessors: Accessors) -> Geometry:
+    """Decode one primitive.
+
+    Raises:
+        AssetError: invalid_accessor for anything that does not fit together, non_finite_geometry for NaN and infinity.
+    """
+    return _Reader(primitive, accessors).read()
+
+
+def triangulate(indices: np.ndarray, mode: int) -> np.ndarray:
+    """(F, 3) corners of triangles (mode 4), a strip (5) or a fan (6), glTF 2.0 section 3.7.2.1; leftovers are dropped."""
+    if mode == 4:
+        return indices[: len(indices) // 3 * 3].reshape(-1, 3)
+    count = max(len(indices) - 2, 0)
+    n = np.arange(count)
+    if mode == 5:
+        corners = np.stack([n, n + 1 + n % 2, n + 2 - n % 2], axis=1)
+    else:
+        corners = np.stack([n + 1, n + 2, np.zeros_like(n)], axis=1)
+    return indices[corners.reshape(-1)].reshape(-1, 3)
+
+
+class _Reader:
+    def __init__(self, primitive: Primitive, accessors: Accessors) -> None:
+        self.primitive = primitive
+        self.accessors = accessors
+        self.document = accessors.document
+        self.draco = self._decode_draco()
+
+    def read(self) -> Geometry:
+        raw = self._raw("POSITION", (3,))
+        positions = self._floats("POSITION", (3,))
+        count = len(positions)
+        faces = self._faces(count)
+        normals = self._optional("NORMAL", (3,), count)
+        joints, weights = self._skin(count)
+        morph_positions = self._morph("POSITION", count)
+        morph_normals = self._morph("NORMAL", count) if normals is not None else None
+        self._require_finite(positions, faces, "POSITION")
+        for name, array in (("morph POSITION", morph_positions), ("WEIGHTS", weights)):
+            if array is not None and not np.isfinite(array).all():
+                raise self._fail(f"{name} holds NaN or infinity", ReasonCode.NON_FINITE_GEOMETRY)
+        if normals is not None and not (np.isfinite(normals).all() and _all_finite(morph_normals)):
+            self.document.warn(f"{self.primitive.where}: normals hold NaN or infinity: replaced by flat ones")
+            normals = morph_normals = None
+        step = float(np.spacing(np.abs(raw[faces]).max(initial=0))) if raw.dtype == np.float32 else 0.0
+        geometry = Geometry(
+            positions=positions,
+            normals=normals,
+            faces=faces,
+            uvs=self._uvs(count),
+            colors=self._colors(count),
+            joints=joints,
+            weights=weights,
+            morph_positions=morph_positions,
+            morph_normals=morph_normals,
+            material=self.primitive.material,
+            position_step=step,
+        )
+        return geometry if normals is not None else _split_corners(geometry)
+
+    def _decode_draco(self) -> DracoMesh | None:
+        draco = self.primitive.draco
+        if draco is None:
+            return None
+        try:
+            return decode_draco(self.accessors.view(draco.view).tobytes())
+        except ValueError as error:
+            raise self._fail(str(error)) from error
+
+    def _raw(self, name: str, components: tuple[int, ...]) -> np.ndarray:
+        draco = self.primitive.draco
+        accessor = self.primitive.attributes[name]
+        if self.draco is not None and draco is not None and name in draco.attributes:
+            array = self.draco.attributes.get(draco.attributes[name])
+            if array is None:
+                raise self._fail(f"Draco data has no attribute {draco.attributes[name]} for {name}")
+        else:
+            array = self.accessors.raw(accessor)
+        if array.shape[1] not in components:
+            raise self._fail(f"{name} has {array.shape[1]} components, expected {' or '.join(map(str, components))}")
+        return array
+
+    def _floats(self, name: str, components: tuple[int, ...]) -> np.ndarray:
+        normalized = self.document.accessors[self.primitive.attributes[name]].normalized
+        return to_floats(self._raw(name, components), normalized)
+
+    def _optional(self, name: str, components: tuple[int, ...], count: int) -> np.ndarray | None:
+        if name not in self.primitive.attributes:
+            return None
+        array = self._floats(name, components)
+        if len(array) != count:
+            raise self._fail(f"{name} has {len(array)} elements, POSITION has {count}")
+        return array
+
+    def _faces(self, count: int) -> np.ndarray:
+        if self.draco is not None:
+            faces = self.draco.faces
+        elif self.primitive.indices is None:
+            faces = triangulate(np.arange(count), self.primitive.mode)
+        else:
+            accessor = self.document.accessors[self.primitive.indices]
+            if accessor.kind != "SCALAR" or accessor.dtype.kind != "u":
+                raise self._fail("indices must be unsigned scalars")
+            faces = triangulate(self.accessors.raw(self.primitive.indices)[:, 0].astype(np.int64), self.primitive.mode)
+        if faces.size and (faces.max() >= count or faces.min() < 0):
+            raise self._fail(f"an index is {faces.max()}, there are {count} vertices")
+        return faces
+
+    def _skin(self, count: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+        sets = sorted(
+            int(match[1]) for name in self.primitive.attributes if (match := re.fullmatch(r"JOINTS_(\d{1,2})", name))
+        )
+        joints, weights = [], []
+        for number in sets:
+            if f"WEIGHTS_{number}" not in self.primitive.attributes:
+                raise self._fail(f"JOINTS_{number} comes without WEIGHTS_{number}")
+            raw = self._raw(f"JOINTS_{number}", (4,))
+            found = self._optional(f"WEIGHTS_{number}", (4,), count)
+            if len(raw) != count or not np.isfinite(raw).all() or found is None:
+                raise self._fail(f"JOINTS_{number} does not go with POSITION")
+            joints.append(raw.astype(np.int64))
+            weights.append(found)
+        if not joints:
+            return None, None
+        slots, shares = np.concatenate(joints, axis=1), np.concatenate(weights, axis=1)
+        if slots.min() < 0:
+            raise self._fail("a joint index is negative")
+        total = shares.sum(axis=1, keepdims=True)
+        # Weights must sum to 1; many exporters miss it a little, and a vertex without any follows its first joint.
+        without = ~(np.abs(total[:, 0]) > 0)
+        shares = np.where(without[:, None], 0.0, shares / np.where(without[:, None], 1.0, total))
+        shares[without, 0] = 1.0
+        return np.where(shares == 0, 0, slots) if not without.any() else slots, shares
+
+    def _morph(self, name: str, count: int) -> np.ndarray | None:
+        targets = self.primitive.targets
+        if not any(name in target for target in targets):
+            return None
+        if len(targets) * count > self.document.limits.morph_values:
+            raise self._fail(f"{len(targets)} morph targets of {count} vertices", ReasonCode.OUT_OF_MEMORY)
+        deltas = np.zeros((len(targets), count, 3))
+        for number, target in enumerate(targets):
+            if name not in target:
+                continue
+            array = self.accessors.floats(target[name])
+            if array.shape != (count, 3):
+                raise self._fail(f"morph target {number}: {name} is {array.shape}, expected {(count, 3)}")
+            deltas[number] = array
+        return deltas
+
+    def _uvs(self, count: int) -> dict[int, np.ndarray]:
+        uvs = {}
+        for number in range(UV_SETS):
+            array = self._optional(f"TEXCOORD_{number}", (2,), count)
+            if array is None:
+                continue
+            uvs[number] = _repaired(array)
+            if not np.isfinite(array).all():
+                self.document.warn(f"{self.primitive.where}: TEXCOORD_{number} holds NaN or infinity: replaced by 0")
+        return uvs
+
+    def _colors(self, count: int) -> np.ndarray | None:
+        name = "COLOR_0"
+        if name not in self.primitive.attributes:
+            return None
+        raw = self._raw(name, (3, 4))
+        if len(raw) != count:
+            raise self._fail(f"{name} has {len(raw)} elements, POSITION has {count}")
+        # Integer colors are normalized by definition, whether or not the flag was set.
+        colors = np.ones((count, 4), np.float32)
+        colors[:, : raw.shape[1]] = np.clip(_repaired(to_floats(raw, normalized=True)), 0.0, 1.0)
+        return colors
+
+    def _require_finite(self, positions: np.ndarray, faces: np.ndarray, name: str) -> None:
+        finite = np.isfinite(positions).all(axis=1)
+        if not finite[faces].all():
+            first = int(np.flatnonzero(~finite)[0])
+            raise self._fail(f"{name} of vertex {first} is {positions[first]}", ReasonCode.NON_FINITE_GEOMETRY)
+        positions[~finite] = 0.0  # no triangle uses them
+
+    def _fail(self, message: str, code: ReasonCode = ReasonCode.INVALID_ACCESSOR) -> AssetError:
+        return self.document.fail(code, f"{self.primitive.where}: {message}")
+
+
+def _split_corners(geometry: Geometry) -> Geometry:
+    corners = geometry.faces.reshape(-1)
+
+    def pick(array: np.ndarray | None, axis: int = 0) -> np.ndarray | None:
+        return None if array is None else np.take(array, corners, axis=axis)
+
+    return Geometry(
+        positions=geometry.positions[corners],
+        normals=None,
+        faces=np.arange(len(corners)).reshape(-1, 3),
+        uvs={number: array[corners] for number, array in geometry.uvs.items()},
+        colors=pick(geometry.colors),
+        joints=pick(geometry.joints),
+        weights=pick(geometry.weights),
+        morph_positions=pick(geometry.morph_positions, axis=1),
+        morph_normals=None,
+        material=geometry.material,
+        position_step=geometry.position_step,
+    )
+
+
+def _repaired(array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        narrow = array.astype(np.float32)
+    return np.where(np.isfinite(narrow), narrow, np.float32(0))
+
+
+def _all_finite(array: np.ndarray | None) -> bool:
+    return array is None or bool(np.isfinite(array).all())

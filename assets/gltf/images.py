@@ -1,0 +1,192 @@
+"""Texture images: their sizes from headers alone, their pixels only when a material needs them."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from assets.gltf.accessors import Accessors
+from assets.gltf.values import JsonObject
+from core import ReasonCode
+
+_FORMATS = ("PNG", "JPEG", "WEBP")
+_DECODE_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    ZeroDivisionError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+)
+"""Pillow's decoders raise all of these on broken files."""
+
+
+class Images:
+    """The images of a document: `use` gives a slot of the clip's images, `kept` is what fills the slots.
+
+    With `headers_only` every image that is there stands for one white pixel: materials can be checked without decoding.
+    """
+
+    def __init__(self, accessors: Accessors, headers_only: bool = False) -> None:
+        self.accessors = accessors
+        self.document = accessors.document
+        self.headers_only = headers_only
+        self.entries = self.document.root.children("images")
+        self.kept: list[np.ndarray] = []
+        self._slots: dict[int, int | None] = {}
+        self._decoded: dict[int, np.ndarray | None] = {}
+
+    def use(self, index: int) -> int | None:
+        """The slot of an image of the file, or None if it is missing or broken (a warning says so)."""
+        if index not in self._slots:
+            image = self.decoded(index)
+            self._slots[index] = None if image is None else self.add(image)
+        return self._slots[index]
+
+    def add(self, image: np.ndarray) -> int:
+        """Keep an (H, W, 4) uint8 image; returns its slot."""
+        self.kept.append(image)
+        return len(self.kept) - 1
+
+    def decoded(self, index: int) -> np.ndarray | None:
+        """(H, W, 4) uint8 pixels, reduced to the limits' side, or None."""
+        if index not in self._decoded:
+            data = self.data(index)
+            if data is None:
+                self._decoded[index] = None
+            elif self.headers_only:
+                self._decoded[index] = np.full((1, 1, 4), 255, np.uint8)
+            else:
+                self._decoded[index] = self._decode(self.entries[index], data)
+        return self._decoded[index]
+
+    def data(self, index: int) -> bytes | None:
+        """The encoded image, or None (with a warning) where it is missing.
+
+        Raises:
+            AssetError: uri_outside_asset, or what is wrong with its buffer view.
+        """
+        entry = self.entries[index]
+        view = entry.optional_index("bufferView", len(self.document.views))
+        if view is not None:
+            return self.accessors.view(view).tobytes()
+        data = self.document.resource(entry.text("uri")) if entry.has("uri") else None
+        if data is None:
+            self.document.warn(f"{entry.where} is missing ({entry.text('uri', 'no uri')[:80]!r}): replaced by white")
+        return data
+
+    def check_sizes(self) -> None:
+        """Read every image's header, decode none.
+
+        Raises:
+            AssetError: texture_too_large, alone or together.
+        """
+        limits = self.document.limits
+        total = 0
+        for index, entry in enumerate(self.entries):
+            if not entry.has("bufferView") and not entry.has("uri"):
+                self.document.warn(f"{entry.where} has neither uri nor bufferView: replaced by white")
+                continue
+            data = self.data(index)
+            size = None if data is None else header_size(data)
+            if size is None:
+                continue  # missing or of another kind: never decoded, or refused by the decoder
+            pixels = size[0] * size[1]
+            total += pixels
+            if pixels > limits.image_pixels:
+                entry.fail(
+                    f"is {size[0]} × {size[1]} pixels, limit {limits.image_pixels} pixels",
+                    ReasonCode.TEXTURE_TOO_LARGE,
+                )
+        if total > limits.total_image_pixels:
+            raise self.document.fail(
+                ReasonCode.TEXTURE_TOO_LARGE, f"its images have {total} pixels, limit {limits.total_image_pixels}"
+            )
+
+    def _decode(self, entry: JsonObject, data: bytes) -> np.ndarray | None:
+        limits = self.document.limits
+        try:
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                width, height = image.size
+                if width * height > limits.image_pixels:
+                    entry.fail(f"is {width} × {height} pixels", ReasonCode.TEXTURE_TOO_LARGE)
+                factor = -(-max(width, height) // limits.image_side)
+                rgba = _to_rgba(image)
+        except _DECODE_ERRORS as error:
+            self.document.warn(f"{entry.where} cannot be decoded ({str(error)[:120]}): replaced by white")
+            return None
+        if factor > 1:
+            self.document.warn(f"{entry.where} is {width} × {height} pixels: reduced by {factor}")
+            rgba = _reduced(rgba, factor)
+        return rgba
+
+
+def header_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) from the header of a PNG, JPEG, WebP or KTX2 file; None for anything else."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR" and len(data) >= 24:
+        width, height = struct.unpack(">II", data[16:24])
+        return width, height
+    if data[:2] == b"\xff\xd8":
+        return _jpeg_size(data)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP" and len(data) >= 30:
+        return _webp_size(data)
+    if data[:8] == b"\xabKTX 20\xbb" and len(data) >= 28:
+        width, height = struct.unpack("<II", data[20:28])
+        return width, max(height, 1)
+    return None
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    position = 2
+    while position + 9 <= len(data):
+        if data[position] != 0xFF:
+            position = data.find(b"\xff", position)
+            if position == -1:
+                return None
+            continue
+        marker = data[position + 1]
+        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            position += 1 if marker == 0xFF else 2
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack(">HH", data[position + 5 : position + 9])
+            return width, height
+        position += 2 + max(int.from_bytes(data[position + 2 : position + 4], "big"), 2)
+    return None
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 ":
+        return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
+    return None
+
+
+def _to_rgba(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I") or image.mode == "F":  # 16-bit gray, which convert() would clip instead of scale
+        gray = np.asarray(image).astype(np.int64)
+        gray8 = np.clip(gray >> 8 if gray.max(initial=0) > 255 else gray, 0, 255).astype(np.uint8)
+        return np.dstack([gray8, gray8, gray8, np.full_like(gray8, 255)])
+    return np.array(image.convert("RGBA"))
+
+
+def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
+    # Channel by channel, for alpha may be anything; Pillow's reduce is the mean over factor × factor pixels.
+    return np.stack([np.asarray(Image.fromarray(image[..., n]).reduce(factor)) for n in range(4)], axis=-1)

@@ -1,0 +1,188 @@
+"""glTF materials become `Material`s, with the textures they use and nothing else (glTF 2.0 section 3.9)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from assets.clip import AlphaMode, Material, Texture, Wrap
+from assets.gltf.document import Document
+from assets.gltf.geometry import UV_SETS
+from assets.gltf.images import Images
+from assets.gltf.specular_glossiness import convert_factors, convert_textures
+from assets.gltf.values import JsonObject
+
+_WRAPS = {33071: Wrap.CLAMP, 33648: Wrap.MIRROR, 10497: Wrap.REPEAT}
+
+
+class Materials:
+    """Reads materials on demand; `images` grows with the textures they use."""
+
+    def __init__(self, document: Document, images: Images) -> None:
+        self.document = document
+        self.images = images
+        self._entries = document.root.children("materials")
+        self._textures = document.root.children("textures")
+        self._samplers = document.root.children("samplers")
+        self._parsed: dict[int, Material] = {}
+
+    def __getitem__(self, index: int) -> Material:
+        if index not in self._parsed:
+            self._parsed[index] = self._parse(self._entries[index])
+        return self._parsed[index]
+
+    def _parse(self, entry: JsonObject) -> Material:
+        mode = entry.text("alphaMode", "OPAQUE")
+        if mode not in AlphaMode.__members__:
+            entry.fail(f"alphaMode {mode[:20]!r} does not exist")
+        normal, emissive = entry.child("normalTexture"), _triple(entry, "emissiveFactor", 0.0)
+        strength = _number(entry, "KHR_materials_emissive_strength", "emissiveStrength", 1.0)
+        material = Material(
+            name=entry.text("name", ""),
+            alpha_mode=AlphaMode(mode),
+            alpha_cutoff=entry.number("alphaCutoff", 0.5),
+            normal_texture=self._texture(entry, "normalTexture"),
+            normal_scale=normal.number("scale", 1.0),
+            emissive=(emissive[0] * strength, emissive[1] * strength, emissive[2] * strength),
+            emissive_texture=self._texture(entry, "emissiveTexture"),
+            ior=_number(entry, "KHR_materials_ior", "ior", 1.5),
+            double_sided=entry.boolean("doubleSided"),
+            unlit=entry.extension("KHR_materials_unlit") is not None,
+        )
+        material = self._with_transmission(entry, material)
+        glossiness = entry.extension("KHR_materials_pbrSpecularGlossiness")
+        if glossiness is not None:
+            return self._with_glossiness(glossiness, material)
+        return self._with_metallic_roughness(entry.child("pbrMetallicRoughness"), material)
+
+    def _with_metallic_roughness(self, entry: JsonObject, material: Material) -> Material:
+        red, green, blue, alpha = entry.numbers("baseColorFactor", 4) or (1.0, 1.0, 1.0, 1.0)
+        return replace(
+            material,
+            base_color=(red, green, blue),
+            alpha=alpha,
+            base_color_texture=self._texture(entry, "baseColorTexture"),
+            metallic=entry.number("metallicFactor", 1.0),
+            roughness=entry.number("roughnessFactor", 1.0),
+            metallic_roughness_texture=self._texture(entry, "metallicRoughnessTexture"),
+        )
+
+    def _with_transmission(self, entry: JsonObject, material: Material) -> Material:
+        transmission = entry.extension("KHR_materials_transmission")
+        volume = entry.extension("KHR_materials_volume")
+        if transmission is not None:
+            material = replace(
+                material,
+                transmission=transmission.number("transmissionFactor", 0.0),
+                transmission_texture=self._texture(transmission, "transmissionTexture"),
+            )
+        if volume is not None:
+            distance = volume.number("attenuationDistance") if volume.has("attenuationDistance") else None
+            material = replace(
+                material,
+                thickness=max(volume.number("thicknessFactor", 0.0), 0.0),
+                thickness_texture=self._texture(volume, "thicknessTexture"),
+                attenuation_color=_triple(volume, "attenuationColor", 1.0),
+                attenuation_distance=distance if distance is not None and distance > 0 else None,
+            )
+        return material
+
+    def _with_glossiness(self, entry: JsonObject, material: Material) -> Material:
+        red, green, blue, alpha = entry.numbers("diffuseFactor", 4) or (1.0, 1.0, 1.0, 1.0)
+        diffuse, specular = (red, green, blue), _triple(entry, "specularFactor", 1.0)
+        glossiness = entry.number("glossinessFactor", 1.0)
+        diffuse_texture = self._texture(entry, "diffuseTexture", keep=False)
+        specular_texture = self._texture(entry, "specularGlossinessTexture", keep=False)
+        if diffuse_texture is None and specular_texture is None:
+            base, metallic = convert_factors(np.array(diffuse), np.array(specular))
+            return replace(
+                material,
+                base_color=(float(base[0]), float(base[1]), float(base[2])),
+                alpha=alpha,
+                metallic=float(metallic),
+                roughness=1.0 - glossiness,
+            )
+        base_image, metallic_image = convert_textures(
+            self.images.decoded(diffuse_texture.image) if diffuse_texture else None,
+            self.images.decoded(specular_texture.image) if specular_texture else None,
+            np.array(diffuse),
+            np.array(specular),
+            glossiness,
+        )
+        placed = diffuse_texture or specular_texture
+        if diffuse_texture and specular_texture and replace(specular_texture, image=0) != replace(
+            diffuse_texture, image=0
+        ):
+            self.document.warn(f"{entry.where}: both textures are read at the diffuse texture's coordinates")
+        return replace(
+            material,
+            base_color=(1.0, 1.0, 1.0),
+            alpha=alpha,
+            base_color_texture=placed and replace(placed, image=self.images.add(base_image)),
+            metallic=1.0,
+            roughness=1.0,
+            metallic_roughness_texture=placed and replace(placed, image=self.images.add(metallic_image)),
+        )
+
+    def _texture(self, parent: JsonObject, key: str, keep: bool = True) -> Texture | None:
+        """The texture under `key`; None where it is absent or its image cannot be had.
+
+        `image` is a slot of the clip's images, or with `keep=False` an index of the file's own.
+        """
+        if not parent.has(key):
+            return None
+        info = parent.child(key)
+        texture = self._textures[info.index("index", len(self._textures))]
+        uv_set, offset, rotation, scale = info.integer("texCoord", 0), (0.0, 0.0), 0.0, (1.0, 1.0)
+        if (transform := info.extension("KHR_texture_transform")) is not None:
+            offset = _pair(transform, "offset", 0.0)
+            scale = _pair(transform, "scale", 1.0)
+            rotation = transform.number("rotation", 0.0)
+            uv_set = transform.integer("texCoord", uv_set)
+        if uv_set >= UV_SETS:
+            self.document.warn(f"{info.where} uses UV set {uv_set}, at most {UV_SETS - 1} is supported: ignored")
+            return None
+        image = self._image(texture)
+        slot = image if image is None or not keep else self.images.use(image)
+        if slot is None or (not keep and image is not None and self.images.decoded(image) is None):
+            return None
+        sampler = texture.optional_index("sampler", len(self._samplers))
+        wraps = self._samplers[sampler] if sampler is not None else texture.child("extras")
+        wrap_u = wraps.integer("wrapS", 10497) if sampler is not None else 10497
+        wrap_v = wraps.integer("wrapT", 10497) if sampler is not None else 10497
+        return Texture(
+            image=slot,
+            uv_set=uv_set,
+            wrap_u=_WRAPS.get(wrap_u, Wrap.REPEAT),
+            wrap_v=_WRAPS.get(wrap_v, Wrap.REPEAT),
+            offset=offset,
+            rotation=rotation,
+            scale=scale,
+        )
+
+    def _image(self, texture: JsonObject) -> int | None:
+        count = len(self.images.entries)
+        webp = texture.extension("EXT_texture_webp")
+        if webp is not None and webp.has("source"):
+            return webp.index("source", count)
+        source = texture.optional_index("source", count)
+        if source is None:
+            reason = "only as KTX2" if texture.extension("KHR_texture_basisu") else "without an image"
+            self.document.warn(f"{texture.where} is there {reason}: replaced by white")
+        return source
+
+
+def _number(entry: JsonObject, extension: str, key: str, default: float) -> float:
+    found = entry.extension(extension)
+    return default if found is None else found.number(key, default)
+
+
+def _triple(entry: JsonObject, key: str, default: float) -> tuple[float, float, float]:
+    red, green, blue = entry.numbers(key, 3) or (default,) * 3
+    return red, green, blue
+
+
+def _pair(entry: JsonObject, key: str, default: float) -> tuple[float, float]:
+    u, v = entry.numbers(key, 2) or (default,) * 2
+    return u, v

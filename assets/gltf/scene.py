@@ -1,0 +1,334 @@
+"""The default scene, posed at a moment: node hierarchy, skins and morphs become vertices in world space.
+
+Float64 throughout. A skinned mesh ignores its own node's transform (glTF 2.0 section 3.7.3.3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from assets.gltf.accessors import Accessors
+from assets.gltf.animation import Motion, Property, Track
+from assets.gltf.geometry import Geometry, read_geometry
+from assets.gltf.model import Node
+from core import AssetError, ReasonCode
+
+_IDENTITY = np.eye(4)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A primitive placed by a node.
+
+    Attributes:
+        local: (4, 4) placement below the node (an instance), identity for ordinary nodes.
+        joints: (J,) nodes of the skin, or None.
+        inverse_bind: (J, 4, 4), or None.
+    """
+
+    node: int
+    mesh: int
+    geometry: Geometry
+    local: np.ndarray
+    joints: np.ndarray | None
+    inverse_bind: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class PosedPart:
+    """A part at a moment: (V, 3) float64 glTF-space positions and unit normals (None if not asked for or flat)."""
+
+    positions: np.ndarray
+    normals: np.ndarray | None
+    mirrored: bool
+    visible: bool
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """All that an animation drives, at a moment.
+
+    Attributes:
+        globals: (N, 4, 4) node to world.
+        weights: morph weights by node.
+        visible: (N,) bool, ancestors included.
+    """
+
+    globals: np.ndarray
+    weights: dict[int, np.ndarray]
+    visible: np.ndarray
+
+
+class Scene:
+    """The visible triangles of a document's default scene, and how to pose them."""
+
+    def __init__(self, accessors: Accessors) -> None:
+        self.accessors = accessors
+        self.document = accessors.document
+        nodes = self.document.nodes
+        self._translations = np.array([node.translation for node in nodes], np.float64).reshape(-1, 3)
+        self._rotations = np.array([node.rotation for node in nodes], np.float64).reshape(-1, 4)
+        self._scales = np.array([node.scale for node in nodes], np.float64).reshape(-1, 3)
+        self._matrices = {n: np.array(node.matrix).reshape(4, 4) for n, node in enumerate(nodes) if node.matrix}
+        self._levels = _levels(self.document.order, self.document.parents)
+        self._parents = np.array(self.document.parents, np.int64)
+        self.shown = self._reachable()
+        self.parts = self._place()
+
+    def influences(self) -> set[int]:
+        """Nodes whose motion can move, morph or hide a part."""
+        found: set[int] = set()
+        for part in self.parts:
+            for start in (part.node, *(part.joints if part.joints is not None else ())):
+                node = int(start)
+                while node != -1 and node not in found:
+                    found.add(node)
+                    node = self.document.parents[node]
+        return found
+
+    def state(self, motion: Motion | None, time: float) -> State:
+        """Node transforms, morph weights and visibility at a time (the rest pose for None)."""
+        translations, rotations, scales = self._translations.copy(), self._rotations.copy(), self._scales.copy()
+        matrices = dict(self._matrices)
+        weights: dict[int, np.ndarray] = {}
+        mesh_weights: dict[int, np.ndarray] = {}
+        visible = np.array([node.visible for node in self.document.nodes], bool)
+        tracks: tuple[Track, ...] = motion.tracks if motion else ()
+        for track in tracks:
+            value = track.at(time)
+            node = track.target
+            if track.property is Property.WEIGHTS:
+                weights[node] = value
+            elif track.property is Property.MESH_WEIGHTS:
+                mesh_weights[node] = value
+            elif track.property is Property.VISIBLE:
+                visible[node] = bool(value[0])
+            else:
+                if node in matrices:  # against the specification, yet found: animate the matrix's own parts
+                    translations[node], rotations[node], scales[node] = _decompose(matrices.pop(node))
+                target = {Property.TRANSLATION: translations, Property.ROTATION: rotations, Property.SCALE: scales}
+                target[track.property][node] = value
+        world = compose(translations, rotations, scales)
+        for node, matrix in matrices.items():
+            world[node] = matrix
+        for level in self._levels[1:]:
+            world[level] = world[self._parents[level]] @ world[level]
+            visible[level] &= visible[self._parents[level]]
+        for part in self.parts:
+            if part.node not in weights:
+                weights[part.node] = self._rest_weights(part, mesh_weights)
+        return State(world, weights, visible)
+
+    def pose(self, part: Part, state: State, with_normals: bool = True) -> PosedPart:
+        """A part's vertices at a moment."""
+        geometry = part.geometry
+        weights = state.weights[part.node]
+        positions = _morphed(geometry.positions, geometry.morph_positions, weights)
+        normals = None
+        if with_normals and geometry.normals is not None:
+            normals = _morphed(geometry.normals, geometry.morph_normals, weights)
+        if part.joints is not None and geometry.joints is not None and geometry.weights is not None:
+            matrices = state.globals[part.joints] @ part.inverse_bind
+            blended = _blend(matrices, geometry.joints, geometry.weights)
+            posed, turned, mirrored = _skin(blended, positions, normals)
+        else:
+            matrix = state.globals[part.node] @ part.local
+            posed = positions @ matrix[:3, :3].T + matrix[:3, 3]
+            determinant = float(np.linalg.det(matrix[:3, :3]))
+            mirrored = determinant < 0
+            turned = None
+            if normals is not None:
+                turned = normals @ cofactor(matrix[None, :3, :3])[0].T * (-1.0 if mirrored else 1.0)
+        if turned is not None:
+            turned = _unit_rows(turned)
+        return PosedPart(posed, turned, mirrored, bool(state.visible[part.node]))
+
+    def _rest_weights(self, part: Part, mesh_weights: dict[int, np.ndarray]) -> np.ndarray:
+        own = self.document.nodes[part.node].weights
+        if own is not None:
+            return np.array(own)
+        return mesh_weights.get(part.mesh, np.array(self.document.meshes[part.mesh].weights))
+
+    def _reachable(self) -> list[int]:
+        found = list(self.document.roots)
+        for node in found:  # grows while it is walked
+            found.extend(self.document.nodes[node].children)
+        return found
+
+    def _place(self) -> tuple[Part, ...]:
+        geometries: dict[tuple[int, int], Geometry] = {}
+        parts: list[Part] = []
+        limits = self.document.limits
+        triangles = vertices = 0
+        for number in self.shown:
+            node = self.document.nodes[number]
+            if node.mesh is None:
+                continue
+            mesh = self.document.meshes[node.mesh]
+            if node.weights is not None and len(node.weights) != mesh.targets:
+                raise self._invalid(f"nodes[{number}] has {len(node.weights)} weights for {mesh.targets} targets")
+            placements = self._instances(number, node)
+            for slot, primitive in enumerate(mesh.primitives):
+                key = node.mesh, slot
+                if key not in geometries:
+                    geometries[key] = read_geometry(primitive, self.accessors)
+                geometry = geometries[key]
+                joints, inverse_bind = self._skin_of(number, node, geometry)
+                triangles += len(geometry.faces) * len(placements)
+                vertices += len(geometry.positions) * len(placements)
+                if (
+                    triangles > limits.triangles
+                    or vertices > limits.vertices
+                    or len(parts) + len(placements) > limits.primitives
+                ):
+                    raise self.document.fail(
+                        ReasonCode.OUT_OF_MEMORY,
+                        f"the scene has at least {len(parts) + len(placements)} primitives, {triangles} triangles and "
+                        f"{vertices} vertices; limits {limits.primitives}, {limits.triangles}, {limits.vertices}",
+                    )
+                parts += [Part(number, node.mesh, geometry, local, joints, inverse_bind) for local in placements]
+        return tuple(parts)
+
+    def _instances(self, number: int, node: Node) -> list[np.ndarray]:
+        if not node.instancing:
+            return [_IDENTITY]
+        rows: dict[str, np.ndarray] = {}
+        for name, width in (("TRANSLATION", 3), ("ROTATION", 4), ("SCALE", 3)):
+            if name in node.instancing:
+                rows[name] = self.accessors.floats(node.instancing[name])
+                if rows[name].shape[1] != width or not np.isfinite(rows[name]).all():
+                    raise self._invalid(f"nodes[{number}]: instancing {name} is not {width} finite numbers each")
+        counts = {len(array) for array in rows.values()}
+        if len(counts) > 1:
+            raise self._invalid(f"nodes[{number}]: instancing attributes have different counts")
+        count = counts.pop() if counts else 1
+        if count > self.document.limits.primitives:
+            raise self.document.fail(ReasonCode.OUT_OF_MEMORY, f"nodes[{number}] has {count} instances")
+        translations = rows.get("TRANSLATION", np.zeros((count, 3)))
+        rotations = rows.get("ROTATION", np.tile([0.0, 0.0, 0.0, 1.0], (count, 1)))
+        return list(compose(translations, rotations, rows.get("SCALE", np.ones((count, 3)))))
+
+    def _skin_of(self, number: int, node: Node, geometry: Geometry) -> tuple[np.ndarray | None, np.ndarray | None]:
+        if node.skin is None or geometry.joints is None:
+            if node.skin is not None:
+                self.document.warn(f"nodes[{number}] has a skin, its mesh no joints: the skin is ignored")
+            return None, None
+        skin = self.document.skins[node.skin]
+        if geometry.joints.max(initial=0) >= len(skin.joints):
+            raise self._invalid(
+                f"nodes[{number}]: a vertex names joint {geometry.joints.max()}, the skin has {len(skin.joints)}"
+            )
+        return np.array(skin.joints), self.inverse_binds(node.skin)
+
+    def inverse_binds(self, number: int) -> np.ndarray:
+        """(J, 4, 4) inverse bind matrices of a skin.
+
+        Raises:
+            AssetError: invalid_accessor, non_finite_geometry.
+        """
+        skin = self.document.skins[number]
+        if skin.inverse_bind is None:
+            return np.tile(_IDENTITY, (len(skin.joints), 1, 1))
+        accessor = self.document.accessors[skin.inverse_bind]
+        if accessor.kind != "MAT4" or accessor.count < len(skin.joints):
+            raise self._invalid(
+                f"skins[{number}] needs {len(skin.joints)} inverse bind matrices, "
+                f"its accessor holds {accessor.count} × {accessor.kind}"
+            )
+        matrices = self.accessors.floats(skin.inverse_bind)[: len(skin.joints)].reshape(-1, 4, 4)
+        if not np.isfinite(matrices).all():
+            raise self.document.fail(
+                ReasonCode.NON_FINITE_GEOMETRY, f"skins[{number}]: inverse bind matrices hold NaN or infinity"
+            )
+        return matrices.transpose(0, 2, 1)
+
+    def _invalid(self, message: str) -> AssetError:
+        return self.document.fail(ReasonCode.INVALID_ACCESSOR, message)
+
+
+def compose(translations: np.ndarray, rotations: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """(N, 4, 4) of translation · rotation · scale; rotations are (N, 4) quaternions (x, y, z, w), normalized here."""
+    length = np.linalg.norm(rotations, axis=1, keepdims=True)
+    x, y, z, w = np.where(length > 1e-30, rotations / np.maximum(length, 1e-30), [0.0, 0.0, 0.0, 1.0]).T
+    turn = np.empty((len(rotations), 3, 3))
+    turn[:, 0] = np.stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)], axis=1)
+    turn[:, 1] = np.stack([2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)], axis=1)
+    turn[:, 2] = np.stack([2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)], axis=1)
+    matrices = np.zeros((len(rotations), 4, 4))
+    matrices[:, :3, :3] = turn * scales[:, None, :]
+    matrices[:, :3, 3] = translations
+    matrices[:, 3, 3] = 1.0
+    return matrices
+
+
+def cofactor(matrices: np.ndarray) -> np.ndarray:
+    """(N, 3, 3) cofactor matrices: det · inverse transpose, finite for flattening matrices too."""
+    a, b, c = matrices[:, :, 0], matrices[:, :, 1], matrices[:, :, 2]
+    return np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)], axis=2)
+
+
+def _blend(matrices: np.ndarray, joints: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(V, 3, 4): each vertex's weighted sum of its joints' matrices."""
+    blended = np.zeros((len(joints), 3, 4))
+    for slot in range(joints.shape[1]):
+        used = np.flatnonzero(weights[:, slot])
+        if len(used):
+            blended[used] += weights[used, slot, None, None] * matrices[joints[used, slot], :3, :]
+    return blended
+
+
+def _skin(
+    blended: np.ndarray, positions: np.ndarray, normals: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None, bool]:
+    posed = np.einsum("vij,vj->vi", blended[:, :, :3], positions) + blended[:, :, 3]
+    # The joints place a skinned mesh, so they decide whether it is mirrored: most of its vertices do.
+    determinants = np.linalg.det(blended[:, :, :3])
+    mirrored = bool((determinants < 0).sum() > (determinants > 0).sum())
+    if normals is None:
+        return posed, None, mirrored
+    turned = np.einsum("vij,vj->vi", cofactor(blended[:, :, :3]), normals)
+    return posed, turned * np.where(determinants < 0, -1.0, 1.0)[:, None], mirrored
+
+
+def _morphed(base: np.ndarray, deltas: np.ndarray | None, weights: np.ndarray) -> np.ndarray:
+    if deltas is None:
+        return base
+    active = np.flatnonzero(weights[: len(deltas)])
+    return base + np.tensordot(weights[active], deltas[active], axes=1) if len(active) else base
+
+
+def _unit_rows(vectors: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        units = vectors / length
+    return np.where(np.isfinite(units), units, [0.0, 1.0, 0.0])
+
+
+def _levels(order: tuple[int, ...], parents: tuple[int, ...]) -> list[np.ndarray]:
+    depths = np.zeros(len(order), np.int64)
+    for node in order:
+        if parents[node] != -1:
+            depths[node] = depths[parents[node]] + 1
+    ranked = np.argsort(depths, kind="stable")
+    return np.split(ranked, np.flatnonzero(np.diff(depths[ranked])) + 1) if len(order) else []
+
+
+def _decompose(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    linear = matrix[:3, :3]
+    scale = np.linalg.norm(linear, axis=0)
+    if np.linalg.det(linear) < 0:
+        scale[0] = -scale[0]
+    turn = linear / np.where(scale == 0, 1.0, scale)
+    # The quaternion is the dominant eigenvector of a symmetric matrix (Bar-Itzhack), whatever the rotation.
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = turn
+    symmetric = np.array(
+        [
+            [xx - yy - zz, yx + xy, zx + xz, zy - yz],
+            [yx + xy, yy - xx - zz, zy + yz, xz - zx],
+            [zx + xz, zy + yz, zz - xx - yy, yx - xy],
+            [zy - yz, xz - zx, yx - xy, xx + yy + zz],
+        ]
+    )
+    return matrix[:3, 3].copy(), np.linalg.eigh(symmetric)[1][:, -1], scale

@@ -1,0 +1,88 @@
+"""KHR_materials_pbrSpecularGlossiness in terms of metallic-roughness.
+
+A surface of diffuse colour d and specular colour s is read as a mixture of a dielectric (reflectance 0.04) and a metal:
+the metallic share is the one whose perceived brightness matches both. Colours here are linear.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+_DIELECTRIC = 0.04
+_ROWS = 256  # converted at a time, so that memory stays near the images' own
+_LUMA = np.array([0.299, 0.587, 0.114])
+
+
+def convert_factors(diffuse: np.ndarray, specular: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(..., 3) linear diffuse and specular colours to (..., 3) base colour and (...) metallic."""
+    strongest = specular.max(axis=-1)
+    diffuse_light = np.sqrt((diffuse**2) @ _LUMA)
+    specular_light = np.sqrt((specular**2) @ _LUMA)
+    # metallic solves a m² + b m + c = 0: base colours derived from d and from s must be equally bright.
+    a = _DIELECTRIC
+    b = diffuse_light * (1 - strongest) / (1 - _DIELECTRIC) + specular_light - 2 * _DIELECTRIC
+    c = _DIELECTRIC - specular_light
+    root = np.sqrt(np.maximum(b * b - 4 * a * c, 0.0))
+    metallic = np.where(specular_light < _DIELECTRIC, 0.0, np.clip((root - b) / (2 * a), 0.0, 1.0))
+    share = metallic[..., None]
+    from_diffuse = diffuse * ((1 - strongest) / (1 - _DIELECTRIC))[..., None] / np.maximum(1 - share, 1e-6)
+    from_specular = (specular - _DIELECTRIC * (1 - share)) / np.maximum(share, 1e-6)
+    base = from_diffuse + (from_specular - from_diffuse) * share**2
+    return np.clip(base, 0.0, 1.0), metallic
+
+
+def convert_textures(
+    diffuse_image: np.ndarray | None,
+    specular_image: np.ndarray | None,
+    diffuse: np.ndarray,
+    specular: np.ndarray,
+    glossiness: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Base colour (sRGB, alpha kept) and metallic-roughness images with the factors multiplied in.
+
+    Args:
+        diffuse_image: (H, W, 4) uint8, RGB in sRGB; at least one of the two images is there.
+        specular_image: (H', W', 4) uint8, RGB specular in sRGB, A glossiness.
+        diffuse, specular: (3,) linear factors.
+        glossiness: factor.
+
+    Returns:
+        two (H, W, 4) uint8 images of the larger one's size.
+    """
+    images = [image for image in (diffuse_image, specular_image) if image is not None]
+    height, width = max((image.shape[:2] for image in images), key=lambda shape: shape[0] * shape[1])
+    first, second = (_resized(image, height, width) for image in (diffuse_image, specular_image))
+    base_image = np.full((height, width, 4), 255, np.uint8)
+    metallic_image = np.full((height, width, 4), 255, np.uint8)
+    table = _to_linear(np.arange(256) / 255.0)
+    for top in range(0, height, _ROWS):
+        rows = slice(top, top + _ROWS)
+        d, s = table[first[rows, :, :3]] * diffuse, table[second[rows, :, :3]] * specular
+        base, metallic = convert_factors(d, s)
+        base_image[rows, :, :3] = np.rint(255 * _to_srgb(base))
+        base_image[rows, :, 3] = first[rows, :, 3]
+        roughness = 1.0 - glossiness * second[rows, :, 3] / 255.0
+        metallic_image[rows, :, 1] = np.rint(255 * np.clip(roughness, 0.0, 1.0))
+        metallic_image[rows, :, 2] = np.rint(255 * metallic)
+    return base_image, metallic_image
+
+
+def _resized(image: np.ndarray | None, height: int, width: int) -> np.ndarray:
+    if image is None:
+        return np.full((height, width, 4), 255, np.uint8)
+    if image.shape[:2] == (height, width):
+        return image
+    # Channel by channel: Pillow would premultiply alpha, which here is glossiness or coverage of its own.
+    channels = [
+        np.asarray(Image.fromarray(image[..., n]).resize((width, height), Image.Resampling.BILINEAR)) for n in range(4)
+    ]
+    return np.stack(channels, axis=-1)
+
+
+def _to_linear(value: np.ndarray) -> np.ndarray:
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def _to_srgb(value: np.ndarray) -> np.ndarray:
+    return np.where(value <= 0.0031308, value * 12.92, 1.055 * value ** (1 / 2.4) - 0.055)

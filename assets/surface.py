@@ -1,0 +1,90 @@
+"""Which triangles have a surface, and how far that surface moves: arrays in, numbers out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from assets.clip import Clip, Frame
+
+_FLAT = 1e-7
+"""A triangle whose doubled area is below this share of its longest edge squared is a line or a point: float32
+coordinates cannot tell it from one (their rounding is 6e-8)."""
+
+
+def areas(triangles: np.ndarray) -> np.ndarray:
+    """(F,) float64 areas of (F, 3, 3) corners; exactly 0 where the triangle is a line or a point within rounding."""
+    corners = triangles.astype(np.float64)
+    one, two = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    three = two - one
+    doubled = np.linalg.norm(np.cross(one, two), axis=1)
+    longest = np.maximum(np.maximum((one**2).sum(axis=1), (two**2).sum(axis=1)), (three**2).sum(axis=1))
+    return np.where(doubled > _FLAT * longest, doubled / 2, 0.0)
+
+
+def solid(frame: Frame) -> np.ndarray:
+    """(F,) bool: which triangles of a frame have area."""
+    return areas(frame.triangles()) > 0
+
+
+def surface_vertices(frame: Frame) -> np.ndarray:
+    """Sorted indices of the vertices that triangles with area use."""
+    return np.unique(frame.faces[solid(frame)])
+
+
+def union_bounds(clip: Clip) -> np.ndarray | None:
+    """(2, 3) float64 box of all triangles with area over all frames; None where there are none."""
+    corners = [frame.vertices[used] for frame in clip.frames if len(used := surface_vertices(frame))]
+    if not corners:
+        return None
+    low = np.min([c.min(axis=0) for c in corners], axis=0)
+    high = np.max([c.max(axis=0) for c in corners], axis=0)
+    return np.stack([low, high]).astype(np.float64)
+
+
+def motion(clip: Clip) -> float:
+    """How far the surface travels: the largest displacement of a surface point since the first frame with a surface,
+    relative to the diagonal of the box around all frames.
+
+    Within a triangle the displacement is an affine function of the barycentric coordinates, so its length is largest
+    at a corner: comparing the corners of triangles with area is exact, no samples needed. Triangles that appear or
+    vanish, and frames whose vertices cannot be matched by number, count by the movement of their box's corners.
+
+    Returns:
+        0 for a clip that stands still or has no surface.
+    """
+    bounds = union_bounds(clip)
+    diagonal = 0.0 if bounds is None else float(np.linalg.norm(bounds[1] - bounds[0]))
+    if diagonal == 0:
+        return 0.0
+    reference: Frame | None = None
+    farthest = 0.0
+    for frame in clip.frames:
+        mask = solid(frame)
+        if reference is None:
+            if mask.any():
+                reference, reference_mask = frame, mask
+            continue
+        farthest = max(farthest, _displacement(reference, reference_mask, frame, mask))
+    if any(not solid(frame).any() for frame in clip.frames):
+        farthest = max(farthest, diagonal)  # something appears from nothing, or vanishes
+    return farthest / diagonal
+
+
+def _displacement(first: Frame, first_solid: np.ndarray, frame: Frame, frame_solid: np.ndarray) -> float:
+    if len(first.vertices) != len(frame.vertices) or len(first.faces) != len(frame.faces):
+        return _box_displacement(first, first_solid, frame, frame_solid)
+    # A triangle collapsed in one of the two frames is not seen there, but its vertices still say where it went.
+    used = np.unique(np.concatenate([first.faces[first_solid], frame.faces[frame_solid]]))
+    if not len(used):
+        return 0.0
+    difference = frame.vertices[used].astype(np.float64) - first.vertices[used]
+    return float(np.sqrt((difference**2).sum(axis=1).max()))
+
+
+def _box_displacement(first: Frame, first_solid: np.ndarray, frame: Frame, frame_solid: np.ndarray) -> float:
+    if not frame_solid.any():
+        return 0.0
+    one = first.vertices[np.unique(first.faces[first_solid])].astype(np.float64)
+    two = frame.vertices[np.unique(frame.faces[frame_solid])].astype(np.float64)
+    low, high = two.min(axis=0) - one.min(axis=0), two.max(axis=0) - one.max(axis=0)
+    return float(np.linalg.norm(np.maximum(np.abs(low), np.abs(high))))
