@@ -3,15 +3,25 @@
 from voxelize.dual_grid import DualGrid, dual_grid
 from voxelize.errors import GeometryError
 from voxelize.frames import Surface, prepare_surface, voxelize_clip, voxelize_frame
+from voxelize.mesh import extract_mesh, extract_mesh_arrays
 from voxelize.ovoxel import OVoxel
+from voxelize.vxz import VxzInfo, decode_vxz, encode_vxz, read_vxz, read_vxz_info, write_vxz
 
 __all__ = [
     "DualGrid",
     "GeometryError",
     "OVoxel",
     "Surface",
+    "VxzInfo",
+    "decode_vxz",
     "dual_grid",
+    "encode_vxz",
+    "extract_mesh",
+    "extract_mesh_arrays",
     "prepare_surface",
+    "read_vxz",
+    "read_vxz_info",
     "voxelize_clip",
     "voxelize_frame",
+    "write_vxz",
 ]

@@ -13,7 +13,7 @@ import numpy as np
 
 from voxelize import scatter_kernels as scatter
 from voxelize.errors import GeometryError
-from voxelize.ovoxel import MAX_RESOLUTION, morton_codes
+from voxelize.ovoxel import MAX_RESOLUTION, spread_table
 from voxelize.solve_kernels import count_active, emit_voxels
 from voxelize.surface import NO_MATERIALS, MaterialTable
 from voxelize.topology_kernels import boundary_edges, refine_labels
@@ -111,7 +111,7 @@ def convert(
     if materials is None:
         materials = NO_MATERIALS
     side = max(8, 1 << (resolution - 1).bit_length())
-    spread = _spread_table(side)
+    spread = spread_table(side)
     store = _Store(side, _expected_voxels(vertices, faces, resolution), with_attributes)
     face = 0
     while True:
@@ -220,14 +220,6 @@ def _resized(array: np.ndarray, length: int) -> np.ndarray:
 def _expected_voxels(vertices: np.ndarray, faces: np.ndarray, resolution: int) -> int:
     """A first guess at the voxels in use: 1.5 a unit of area is the mean over directions of a plane."""
     return 4096 + 3 * resolution * resolution
-
-
-def _spread_table(side: int) -> np.ndarray:
-    """(3, side) int32: the Morton code of each coordinate alone, per axis."""
-    single = np.zeros((side, 3), np.int64)
-    single[:, 2] = np.arange(side)
-    z = morton_codes(single)
-    return np.stack([z << 2, z << 1, z]).astype(np.int32)
 
 
 _NO_UVS = np.zeros((0, 0, 3, 2), np.float32)

@@ -75,6 +75,14 @@ def morton_codes(coords: np.ndarray) -> np.ndarray:
     return (x << 2) | (y << 1) | z
 
 
+def spread_table(side: int) -> np.ndarray:
+    """(3, side) int32: the Morton code of each coordinate alone, per axis."""
+    single = np.zeros((side, 3), np.int64)
+    single[:, 2] = np.arange(side)
+    z = morton_codes(single)
+    return np.stack([z << 2, z << 1, z]).astype(np.int32)
+
+
 def _spread(values: np.ndarray) -> np.ndarray:
     """Bit k of each value moves to bit 3k."""
     for shift, mask in (

@@ -8,6 +8,8 @@ A row of sums is (b_x, b_y, b_z, crossings, A_xx, A_xy, A_xz, A_yy, A_yz, A_zz, 
 x^T A x - 2 b^T x without its regularizer's diagonal.
 """
 
+# mypy: disallow-untyped-defs=False
+
 from __future__ import annotations
 
 import math
@@ -140,10 +142,7 @@ def scatter_triangles(
         deep = min(high[main] - low[main] + 1, 5)
         brick_columns = ((high[b] >> 3) - (low[b] >> 3) + 1) * ((high[c] >> 3) - (low[c] >> 3) + 1)
         brick_deep = min((high[main] >> 3) - (low[main] >> 3) + 1, 5)
-        if (
-            state[SLOTS] + columns * deep > len(sums)
-            or state[BRICKS] + brick_columns * brick_deep > len(table)
-        ):
+        if state[SLOTS] + columns * deep > len(sums) or state[BRICKS] + brick_columns * brick_deep > len(table):
             return f
 
         for axis in range(3):
@@ -184,14 +183,14 @@ def scatter_triangles(
                 if pb > qb:
                     pb, qb = qb, pb
                     pa, qa = qa, pa
-                first = max(int(math.floor(pb)), 0)
-                stop = min(int(math.floor(qb)), last)
+                first = max(math.floor(pb), 0)
+                stop = min(math.floor(qb), last)
                 if first >= stop:
                     continue
                 slope = (qa - pa) / (qb - pb)
                 for column in range(first, stop):
                     z = pa + (float(column + 1) - pb) * slope
-                    k = min(max(int(math.floor(z)), low[a]), high[a])
+                    k = min(max(math.floor(z), low[a]), high[a])
                     crossings += 1
                     along = np.float32(regularization * (z - k - 0.5))
                     for dj in range(2):
@@ -201,9 +200,7 @@ def scatter_triangles(
                                 spread[a, k] | spread[b, j] | spread[c, i],
                                 top, table, sums, colors, flags, stamps, state,
                             )  # fmt: skip
-                            distance = (
-                                normal[a] * (k + 0.5) + normal[b] * (j + 0.5) + normal[c] * (i + 0.5) + offset
-                            )
+                            distance = normal[a] * (k + 0.5) + normal[b] * (j + 0.5) + normal[c] * (i + 0.5) + offset
                             _add_plane(sums, slot, np.float32(1.0), np.float32(distance), quadric)
                             sums[slot, a] += along
                             sums[slot, b] += np.float32(regularization * (0.5 - dj))
@@ -259,11 +256,11 @@ def scatter_triangles(
                     empty = True
             if empty or not left <= right:
                 continue
-            for j in range(int(math.ceil(left)), int(math.floor(right)) + 1):
+            for j in range(math.ceil(left), math.floor(right) + 1):
                 rest = normal[b] * (j + 0.5) + normal[c] * (i + 0.5) + offset
                 center = -rest * inverse - 0.5
-                k_low = max(int(math.ceil(center - span)), low[a])
-                k_high = min(int(math.floor(center + span)), high[a])
+                k_low = max(math.ceil(center - span), low[a])
+                k_high = min(math.floor(center + span), high[a])
                 for k in range(k_low, k_high + 1):
                     if (
                         edge[0, 0] * k + edge[0, 1] * j + edge[0, 2] < 0.0
@@ -306,7 +303,7 @@ def scatter_boundary(vertices, edges, resolution, weight, spread, top, table, su
             continue
         for axis in range(3):
             direction[axis] /= length
-            voxel[axis] = int(math.floor(start[axis]))
+            voxel[axis] = math.floor(start[axis])
             if direction[axis] > 0.0:
                 step[axis] = 1
                 ahead[axis] = (voxel[axis] + 1 - start[axis]) / direction[axis]

@@ -6,6 +6,8 @@ each at most two edges, and an edge's minimum is a clamp: the best of 6 faces, 1
 most of them.
 """
 
+# mypy: disallow-untyped-defs=False
+
 from __future__ import annotations
 
 import numpy as np

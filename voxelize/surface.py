@@ -33,13 +33,11 @@ class MaterialTable:
     texels: np.ndarray
 
 
-NO_MATERIALS = MaterialTable(
-    np.zeros((0, 16), np.int64), np.zeros((0, 12)), np.zeros((0, 8)), np.zeros(0, np.uint32)
-)
+NO_MATERIALS = MaterialTable(np.zeros((0, 16), np.int64), np.zeros((0, 12)), np.zeros((0, 8)), np.zeros(0, np.uint32))
 
 
 def material_table(materials: Sequence[Material], images: Sequence[np.ndarray]) -> MaterialTable:
-    """Pyramids and tables of the base color and metallic-roughness textures of materials over (H, W, 4) uint8 images."""
+    """Pyramids and tables of materials and of those of the (H, W, 4) uint8 images that they show."""
     used = {texture.image for m in materials for texture in _textures(m) if texture is not None}
     squares = {image: square_image(images[image]) for image in sorted(used)}
     offsets: dict[int, int] = {}

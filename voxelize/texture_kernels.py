@@ -6,6 +6,8 @@ square power of two, largest first. A row of `materials` (M, 16) int64 is descri
 a row of `factors` (M, 8) float64 is base color 3, metallic, roughness, alpha, alpha cutoff, unused.
 """
 
+# mypy: disallow-untyped-defs=False
+
 from __future__ import annotations
 
 import math
@@ -51,9 +53,7 @@ def build_pyramid(image, texels):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def setup_material(
-    f, t, normal, scale, uvs, corner_colors, material_ids, materials, transforms, factors, setup
-):
+def setup_material(f, t, normal, scale, uvs, corner_colors, material_ids, materials, transforms, factors, setup):
     """Everything about face f that its samples share, into setup (48,) float64.
 
     setup[0:8] and [8:16]: for each texture u, du/dx, du/dy, du/dz, v, dv/dx, dv/dy, dv/dz in units of the image;

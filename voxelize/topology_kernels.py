@@ -1,5 +1,7 @@
 """Which vertices coincide and which edges bound a surface: worked out once per topology."""
 
+# mypy: disallow-untyped-defs=False
+
 from __future__ import annotations
 
 import numpy as np

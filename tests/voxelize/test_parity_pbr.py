@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors import safe_open
-from tests.conftest import PARITY, files
 
 from assets import AlphaMode, Clip, Frame, Material, Texture, Topology
+from tests.conftest import PARITY, files
 from voxelize import OVoxel, voxelize_clip
 
 FIXTURES = files(PARITY / "ovoxel", "pbr_*.safetensors")
