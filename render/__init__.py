@@ -5,6 +5,7 @@
 """
 
 from render.cameras import Camera, orbit_camera, project, sample_camera, sample_cameras
+from render.contact_sheet import contact_sheet
 from render.images import RenderedImage
 from render.lighting import Lights, PointLight, sample_lights, sample_view_lights
 from render.settings import RenderSettings
@@ -15,6 +16,7 @@ __all__ = [
     "PointLight",
     "RenderSettings",
     "RenderedImage",
+    "contact_sheet",
     "orbit_camera",
     "project",
     "sample_camera",

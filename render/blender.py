@@ -21,6 +21,7 @@ import numpy as np
 from assets import Clip
 from core import ConfigError, Helix4DError
 from render.cameras import Camera
+from render.coverage import Coverage
 from render.exr import read_exr
 from render.images import RenderedImage, to_rgba
 from render.lighting import Lights
@@ -86,6 +87,7 @@ def _render(
     clip: Clip, cameras: Sequence[Camera], lights: Sequence[Lights], settings: RenderSettings, frames: Sequence[int]
 ) -> Iterator[RenderedImage]:
     scene: ClipScene | None = None
+    coverage = Coverage(clip, settings.cull_back_faces) if settings.exact_alpha else None
     try:
         with tempfile.TemporaryDirectory(prefix="helix4d-render-") as folder:
             path = Path(folder) / "image.exr"
@@ -102,7 +104,8 @@ def _render(
                 scene.set_frame(frame)
                 for view, (camera, view_lights) in enumerate(zip(cameras, lights, strict=True)):
                     scene.set_view(camera, view_lights)
-                    yield RenderedImage(view, frame, to_rgba(_render_once(path)))
+                    alpha = None if coverage is None else coverage.alpha(frame, camera)
+                    yield RenderedImage(view, frame, to_rgba(_render_once(path), alpha))
     finally:
         if scene is not None:
             clear()  # the clip's meshes, images and Cycles' copies of them

@@ -24,11 +24,28 @@ class RenderedImage:
     rgba: np.ndarray
 
 
-def to_rgba(channels: Mapping[str, np.ndarray]) -> np.ndarray:
-    """(H, W, 4) uint8 from (H, W) linear premultiplied channels R, G, B and coverage A."""
-    alpha = np.clip(channels["A"], 0.0, 1.0)
+def to_rgba(channels: Mapping[str, np.ndarray], coverage: np.ndarray | None = None) -> np.ndarray:
+    """Straight sRGB bytes from a render, with a better alpha where there is one.
+
+    The color of a pixel is what its paths saw, over the share of them that saw anything; that share is the noisy
+    alpha, which `coverage` then replaces. Where no path met a surface that covers a little of the pixel, the color
+    comes from the eight pixels around it.
+
+    Args:
+        channels: (H, W) linear premultiplied R, G, B and the renderer's own alpha A.
+        coverage: (H, W) exact alpha, or None to keep the renderer's.
+
+    Returns:
+        (H, W, 4) uint8, color 0 where alpha rounds to 0.
+    """
+    seen = np.clip(channels["A"], 0.0, 1.0)
     premultiplied = np.stack([channels["R"], channels["G"], channels["B"]], axis=-1)
-    color = premultiplied / np.where(alpha > 0.0, alpha, 1.0)[..., None]
+    alpha = seen if coverage is None else coverage
+    missed = (alpha > 0.0) & (seen <= 0.0)
+    if missed.any():
+        premultiplied = np.where(missed[..., None], _sum_around(premultiplied), premultiplied)
+        seen = np.where(missed, _sum_around(seen), seen)
+    color = premultiplied / np.where(seen > 0.0, seen, 1.0)[..., None]
     rgba = np.empty((*alpha.shape, 4), np.uint8)
     rgba[..., 3] = np.rint(255.0 * alpha)
     rgba[..., :3] = np.rint(255.0 * linear_to_srgb(color)) * (rgba[..., 3:] > 0)
@@ -39,3 +56,10 @@ def linear_to_srgb(linear: np.ndarray) -> np.ndarray:
     """sRGB's transfer function (IEC 61966-2-1) on values clipped to [0, 1]."""
     clipped = np.clip(linear, 0.0, 1.0)
     return np.where(clipped <= 0.0031308, 12.92 * clipped, 1.055 * np.power(clipped, 1.0 / 2.4) - 0.055)
+
+
+def _sum_around(values: np.ndarray) -> np.ndarray:
+    """(H, W, ...) sums over 3×3 neighborhoods, nothing beyond the border."""
+    padded = np.pad(values, [(1, 1), (1, 1)] + [(0, 0)] * (values.ndim - 2))
+    rows = padded[:-2] + padded[1:-1] + padded[2:]
+    return np.asarray(rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:])

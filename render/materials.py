@@ -16,8 +16,8 @@ import numpy as np
 
 from assets import AlphaMode, Clip, Material, Texture, Wrap
 
-COLOR_ATTRIBUTE = "color"
-"""Name of the corner color attribute that vertex colors are read from."""
+COLOR_ATTRIBUTE = "clip_color"
+"""Name of the corner color attribute that vertex colors are read from ("color" is a volume's in Cycles)."""
 
 _EXTENSIONS = {Wrap.REPEAT: "REPEAT", Wrap.CLAMP: "EXTEND", Wrap.MIRROR: "MIRROR"}
 

@@ -23,6 +23,7 @@ class RenderSettings:
         transparent_bounces: layers of MASK and BLEND surfaces; beyond them a pixel is black.
         threads: CPU threads, 0 for all cores. Pixels do not depend on it.
         device: one of `DEVICES`; "auto" is a GPU where Blender finds one, else the CPU.
+        exact_alpha: take alpha from `render.coverage` instead of the paths, which leave it in steps of 1 / samples.
         cull_back_faces: hide the backs of single-sided materials as glTF's rasterizers do; voxels are never culled.
         seed: of the sampling pattern, the same for every image.
     """
@@ -36,6 +37,7 @@ class RenderSettings:
     transparent_bounces: int = 64
     threads: int = 0
     device: str = "auto"
+    exact_alpha: bool = True
     cull_back_faces: bool = False
     seed: int = 0
 

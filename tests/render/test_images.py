@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from render import contact_sheet
+from render.images import linear_to_srgb, to_rgba
+
+
+def test_the_transfer_function_meets_the_standards_points() -> None:
+    np.testing.assert_allclose(
+        linear_to_srgb(np.array([-1.0, 0.0, 0.0031308, 0.214041, 1.0, 7.0])), [0, 0, 0.04045, 0.5, 1, 1], atol=1e-5
+    )
+
+
+def test_color_is_what_the_paths_saw_and_alpha_is_the_coverage() -> None:
+    seen = np.array([[0.5, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    channels = {"R": 0.25 * seen, "G": 0.0 * seen, "B": 1.0 * seen, "A": seen}
+    coverage = np.array([[0.25, 0.1, 0.0], [1.0, 0.0, 0.0]])
+    rgba = to_rgba(channels, coverage)
+    quarter = round(255 * float(linear_to_srgb(np.array(0.25))))
+    assert rgba[0, 0].tolist() == [quarter, 0, 255, 64]
+    assert rgba[0, 1].tolist() == [quarter, 0, 255, 26]  # no path met it: its neighbors' color
+    assert rgba[0, 2].tolist() == [0, 0, 0, 0]
+    assert to_rgba(channels)[0, 0].tolist() == [quarter, 0, 255, 128]
+
+
+def test_a_contact_sheet_has_a_cell_for_every_image() -> None:
+    red = np.tile(np.uint8([255, 0, 0, 255]), (20, 30, 1))
+    clear = np.zeros((10, 10, 4), np.uint8)
+    plain = contact_sheet([[red, clear], [red]])
+    assert plain.shape == (4 + 2 * 24, 4 + 2 * 34, 3)
+    assert plain[4, 4].tolist() == plain[28, 33].tolist() == [255, 0, 0]
+    assert plain[4, 38].tolist() in ([170] * 3, [205] * 3)
+    labelled = contact_sheet([[red, clear], [red]], [["view 0", "view 1"], ["view 2"]])
+    assert labelled.shape[0] > plain.shape[0]
+    assert (labelled[4:18, 4:38] < 128).all(axis=-1).any()
+
+
+def test_a_sheet_of_nothing_and_labels_that_do_not_match_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        contact_sheet([])
+    with pytest.raises(ValueError, match="one label per image"):
+        contact_sheet([[np.zeros((2, 2, 4), np.uint8)]], [["a", "b"]])
