@@ -5,20 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from assets.samples.chest import treasure_chest
+from assets.samples.clock import clock
 from assets.samples.creatures import blob_star, caterpillar, ladybug
+from assets.samples.effects import campfire, smoke_puff
 from assets.samples.fracture import shattering_vase
 from assets.samples.thin import butterfly, flag, sprout
+from assets.samples.vessels import firefly_jar, fishbowl
 from core import write_bytes
 
 SAMPLES: Mapping[str, Callable[[], bytes]] = {
     "blob_star": blob_star,
     "butterfly": butterfly,
+    "campfire": campfire,
     "caterpillar": caterpillar,
+    "clock": clock,
+    "firefly_jar": firefly_jar,
+    "fishbowl": fishbowl,
     "flag": flag,
     "ladybug": ladybug,
     "shattering_vase": shattering_vase,
+    "smoke_puff": smoke_puff,
     "sprout": sprout,
+    "treasure_chest": treasure_chest,
 }
+"""Name to a function that returns the bytes of a `.glb`."""
 
 
 def write_samples(folder: Path) -> list[Path]:

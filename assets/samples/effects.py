@@ -1,0 +1,220 @@
+"""Things without a firm surface: a puff of smoke in translucent shells, a campfire of glowing tongues."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from assets.samples import textures as tx
+from assets.samples.glb import GlbBuilder, Part, Target, Track
+from assets.samples.motion import axis_angle, sampled, smoothstep, turn
+from assets.samples.shapes import Shape, capsule, join, smooth_normals, sphere, welded
+from core import generator
+
+
+def smoke_puff() -> bytes:
+    """Five concentric billowing shells of coverage (BLEND) grow fourfold in 2 s, roll and thin out at the rim."""
+    builder = GlbBuilder(
+        "Smoke puff", ["translucent shells", "BLEND alpha", "vertex colors with alpha", "morph targets", "scale keys"]
+    )
+    smoke = builder.material("smoke", roughness=1.0, alpha_mode="BLEND", double_sided=True)
+    times = np.linspace(0.0, 2.0, 21)
+    tracks = []
+    for shell, (radius, alpha, dark, light) in enumerate(
+        (
+            (0.3, 0.85, "#6b5a55", "#d9b28c"),
+            (0.42, 0.45, "#77706f", "#c9b7a8"),
+            (0.53, 0.34, "#8b8789", "#d4ccc6"),
+            (0.63, 0.24, "#a3a2a6", "#e2dfdc"),
+            (0.72, 0.16, "#b9babf", "#f2f1ef"),
+        )
+    ):
+        ball = sphere(1.0, 24, 40)
+        rest = _billow(ball.positions, f"shell {shell}", 0.0) * radius
+        base = replace(ball, positions=rest, normals=smooth_normals(rest, ball.faces, welded(ball.positions)))
+        rise = np.clip(rest[:, 1] / (2.6 * radius) + 0.5, 0.0, 1.0)
+        hollow = np.clip((np.linalg.norm(rest, axis=1) / radius - 0.85) * 3.0, 0.0, 1.0)
+        tint = tx.palette(np.clip(0.75 * rise + 0.35 * hollow, 0, 1), [dark, light]) ** 2.2
+        cover = alpha * (0.55 + 0.45 * hollow)
+        base = replace(base, colors=np.column_stack([tint, cover]))
+        targets = []
+        for number in (1, 2):
+            moved = _billow(ball.positions, f"shell {shell}", 1.4 * number) * radius
+            normals = smooth_normals(moved, ball.faces, welded(ball.positions))
+            targets.append(Target(f"roll {number}", moved, normals))
+        mesh = builder.mesh(f"shell {shell}", [Part(base, smoke, targets)])
+        node = builder.node(f"shell {shell}", mesh=mesh)
+        lag = 0.06 * shell
+
+        def size(t: np.ndarray, lag: float = lag) -> np.ndarray:
+            grown = 0.24 + 0.76 * (1 - np.exp(-3.0 * np.maximum(t - lag, 0.0))) / (1 - np.exp(-3.0 * (2.0 - lag)))
+            return np.stack([grown, grown * (0.9 + 0.1 * grown), grown], axis=-1)
+
+        def rising(t: np.ndarray, shell: int = shell) -> np.ndarray:
+            return np.stack([0 * t, 0.2 + (0.16 + 0.02 * shell) * t + 0.1 * t**0.5, 0 * t], axis=-1)
+
+        def roll(t: np.ndarray) -> np.ndarray:
+            return np.stack([np.clip(1 - np.abs(t - 1.0), 0, 1), np.clip(t - 1.0, 0, 1)], axis=-1)
+
+        def spin(t: np.ndarray, shell: int = shell) -> np.ndarray:
+            return axis_angle((0, 1, 0), (0.5 if shell % 2 else -0.4) * t)
+
+        tracks += [
+            sampled(node, "scale", times, size),
+            sampled(node, "translation", times, rising),
+            sampled(node, "rotation", times, spin),
+            sampled(node, "weights", times, roll),
+        ]
+    builder.animation("expand", tracks)
+    return builder.build()
+
+
+def campfire() -> bytes:
+    """Logs, stones and a fire whose tongues of light lick for 1.2 s: emission above one, morphs, sparks in steps."""
+    builder = GlbBuilder(
+        "Campfire",
+        ["KHR_materials_emissive_strength", "BLEND alpha", "morph targets", "STEP keys", "textured PBR", "normal map"],
+    )
+    stone = builder.material("stone", roughness=0.9)
+    logs, ends = _logs()
+    cut = builder.material("cut wood", tx.linear("#c99a62"), roughness=0.8)
+    parts = [Part(join(logs), _bark(builder)), Part(join(ends), cut), Part(_stones(), stone)]
+    builder.node("hearth", mesh=builder.mesh("hearth", parts))
+    glow = tx.coordinates(64)[1]
+    tracks = []
+    times = np.linspace(0.0, 1.2, 25)
+    for layer, (wide, tall, alpha, colors, strength) in enumerate(
+        (
+            (0.24, 0.62, 1.0, ["#fff3c4", "#ffd866", "#ffb52e"], 2.2),
+            (0.34, 0.92, 0.55, ["#ff8a1e", "#ffa62b", "#ff7a18", "#ffb347"], 1.6),
+            (0.44, 1.15, 0.32, ["#ff3d0a", "#ff5a12", "#f23a0c", "#c92a08"], 1.3),
+        )
+    ):
+        fade = np.clip((1 - glow) * 6.0, 0, 1) * np.clip(glow * (2.5 if layer else 9.0), 0.1, 1.0)
+        ramp = tx.palette(glow, colors)
+        painted = np.concatenate([ramp, (alpha * fade if layer else np.ones_like(fade))[..., None]], axis=-1)
+        texture = builder.texture(tx.pixels(painted, 64), f"flame {layer}")
+        material = builder.material(
+            f"flame {layer}",
+            tx.linear("#ffffff"),
+            roughness=1.0,
+            color_texture=texture,
+            emissive=(1.0, 1.0, 1.0),
+            emissive_texture=texture,
+            emissive_strength=strength,
+            alpha_mode="BLEND" if layer else "OPAQUE",
+        )
+        ball = sphere(1.0, 28, 36)
+        points = welded(ball.positions)
+        poses = [_flame(ball.positions, wide, tall, layer, pose) for pose in range(5)]
+        base = replace(ball, positions=poses[0], normals=smooth_normals(poses[0], ball.faces, points))
+        targets = [
+            Target(f"lick {pose}", poses[pose], smooth_normals(poses[pose], ball.faces, points)) for pose in range(1, 5)
+        ]
+        mesh = builder.mesh(f"flame {layer}", [Part(base, material, targets)])
+        node = builder.node(f"flame {layer}", mesh=mesh, translation=(0.0, 0.06, 0.0))
+
+        def lick(t: np.ndarray, layer: int = layer) -> np.ndarray:
+            place = (t / 1.2 * 5 + 0.7 * layer) % 5.0
+            distance = np.abs(place[:, None] - np.arange(1, 5)[None, :])
+            return smoothstep(1 - np.minimum(distance, 5 - distance))
+
+        tracks.append(sampled(node, "weights", times, lick))
+    ember = builder.material("ember", tx.linear("#ffb347"), emissive=tx.linear("#ff8a1e"), emissive_strength=5.0)
+    spark = builder.mesh("spark", [Part(sphere(0.014, 6, 8), ember)])
+    random = generator("samples", "sparks")
+    for number in range(9):
+        start, aside = random.random(), random.uniform(-0.3, 0.3, size=2)
+        node = builder.node(f"spark {number}", mesh=spark, translation=(0.0, 0.4, 0.0))
+        keys = np.linspace(0.0, 1.2, 13)
+        share = (keys / 1.2 + start) % 1.0
+        sway = 0.05 * np.sin(9 * share + number)
+        place = np.stack([aside[0] * share + sway, 0.45 + 1.0 * share, aside[1] * share - sway], axis=-1)
+        tracks.append(Track(node, "translation", keys, place, "STEP"))
+    builder.animation("burn", tracks)
+    return builder.build()
+
+
+def _billow(directions: np.ndarray, name: str, phase: float) -> np.ndarray:
+    """(V, 3) unit directions pushed out to a cauliflower of round bumps that wander with `phase`."""
+    random = generator("samples", name)
+    centers = random.normal(size=(34, 3))
+    centers /= np.linalg.norm(centers, axis=1, keepdims=True)
+    wander = random.normal(size=(34, 3)) * 0.22
+    centers = centers + wander * np.sin(phase + np.arange(34)[:, None])
+    centers /= np.linalg.norm(centers, axis=1, keepdims=True)
+    widths = random.uniform(0.45, 0.75, size=34)
+    swell = widths * (1 + 0.25 * np.sin(phase * 1.3 + 2 * np.arange(34)))
+    apart = np.arccos(np.clip(directions @ centers.T, -1.0, 1.0))
+    bumps = np.sqrt(np.maximum(1 - (apart / swell) ** 2, 0.0)) * swell
+    # A soft maximum, so that the creases between bumps are narrow but not sharp.
+    reach = 0.82 + 0.42 * np.log(np.exp(9 * bumps).sum(axis=1) / 34 + 1.0) / 9 * 1.35
+    return directions * reach[:, None]
+
+
+def _flame(points: np.ndarray, wide: float, tall: float, layer: int, pose: int) -> np.ndarray:
+    """A tongued drop of fire around the Y axis with its foot at the origin."""
+    height = np.clip(points[:, 1] / 2 + 0.5, 0.0, 1.0)
+    angle = np.arctan2(points[:, 2], points[:, 0])
+    out = np.hypot(points[:, 0], points[:, 2])
+    turned = 2 * np.pi * pose / 5
+    tongues = 1 + 0.28 * np.sin(3 * angle + turned + layer) * height + 0.16 * np.sin(5 * angle - 2 * turned) * height
+    slim = np.clip(1 - height, 0, 1) ** 0.55 * 1.25 + 0.05
+    reach = wide * out * slim * tongues
+    top = tall * height * (1 + 0.1 * np.sin(turned + layer) + 0.22 * (1 - out) * np.sin(2 * angle + turned))
+    lean = 0.13 * height**2
+    x = reach * np.cos(angle) + lean * np.sin(turned + 6 * height)
+    z = reach * np.sin(angle) + lean * np.cos(turned + 5 * height + layer)
+    return np.stack([x, top, z], axis=-1)
+
+
+def _logs() -> tuple[list[Shape], list[Shape]]:
+    logs, ends = [], []
+    random = generator("samples", "logs")
+    line = np.linspace(0.0, 1.0, 12)
+    for number in range(6):
+        azimuth = 60.0 * number + random.uniform(-10, 10)
+        far, near = np.array([0.52, 0.075, 0.0]), np.array([0.02, 0.36, 0.0])
+        path = far + (near - far) * line[:, None] + np.outer(np.sin(6 * line + number), [0, 0.008, 0.012])
+        radii = 0.07 * (1 + 0.06 * np.sin(11 * line + number)) * random.uniform(0.85, 1.1)
+        spin = turn((0, 1, 0), azimuth)
+        logs.append(capsule(path, radii, 20, 3).turned(spin))
+        axis = (far - near) / np.linalg.norm(far - near)
+        face = np.stack([far + axis * 0.02 * share for share in (0.0, 3.4)])
+        ends.append(capsule(face, np.array([0.9, 0.9]) * radii[0], 18, 1).turned(spin))
+    return logs, ends
+
+
+def _stones() -> Shape:
+    random = generator("samples", "stones")
+    stones = []
+    for number in range(13):
+        angle = 2 * np.pi * number / 13 + random.uniform(-0.05, 0.05)
+        size = random.uniform(0.11, 0.15)
+        stone = sphere(1.0, 12, 18)
+        lumps = 1 + 0.09 * np.sin(3 * stone.positions[:, :1] + number) * np.sin(4 * stone.positions[:, 2:] + 2 * number)
+        moved = stone.positions * lumps * [size, size * 0.72, size * 0.9]
+        stone = replace(stone, positions=moved, normals=smooth_normals(moved, stone.faces, welded(stone.positions)))
+        tint = tx.palette(np.array(random.random()), ["#6f7378", "#8d8b88", "#a39c92", "#5d6168"]) ** 2.2
+        turned = stone.turned(turn((0, 1, 0), random.uniform(0, 360))).colored(tint)
+        stones.append(turned.moved((0.68 * np.cos(angle), 0.07, 0.68 * np.sin(angle))))
+    return join(stones)
+
+
+def _bark(builder: GlbBuilder) -> int:
+    rough = tx.noise("bark", 256, (18, 3), 4)
+    fine = tx.noise("bark fine", 256, (40, 8), 2)
+    height = np.clip(np.abs(rough - 0.5) * 2.2 + 0.2 * fine, 0, 1)
+    _, v = tx.coordinates(256)
+    char = np.clip((0.55 - v) * 2.2, 0, 1)
+    color = tx.mix(
+        tx.palette(height, ["#2d1c12", "#5c3d27", "#86613f"]), tx.palette(height, ["#0e0b0a", "#2a211d"]), char
+    )
+    return builder.material(
+        "bark",
+        roughness=1.0,
+        color_texture=builder.texture(tx.pixels(color, 64), "bark color"),
+        metallic_roughness_texture=builder.texture(tx.metallic_roughness(0.0, 0.8 + 0.2 * fine), "bark roughness"),
+        normal_texture=builder.texture(tx.normal_map(height, 4.0), "bark normal"),
+    )
