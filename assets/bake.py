@@ -71,9 +71,7 @@ def bake(path: Path, frames: int = 16, clip: str | int = MOST_MOVING, limits: Li
     return bake_clips(path, frames, clip, limits)[0]
 
 
-def bake_clips(
-    path: Path, frames: int = 16, clip: str | int = ALL, limits: Limits = DEFAULT_LIMITS
-) -> list[Clip]:
+def bake_clips(path: Path, frames: int = 16, clip: str | int = ALL, limits: Limits = DEFAULT_LIMITS) -> list[Clip]:
     """`bake` for several clips: every one of the file for "all", a list of one otherwise.
 
     Raises:

@@ -78,15 +78,17 @@ def inspect_sample(tar_path: Path, key: str) -> Inspection:
     lines += [f"{suffix:28} {reader.sample(key)['members'][suffix][1]:>9}" for suffix in reader.members(key)]
     first = decode_vxz(reader.read(key, "frame_00.vxz"))
     lines += ["", f"frame 0: {len(first.coords)} voxels of {first.resolution}³, base colour {_mean(first.base_color)}"]
-    views = [
-        [
-            thumbnail(reader.read(key, f"view_{view:02d}_frame_{frame:02d}.webp"), _SHEET_PIXELS)
-            for frame in range(clip["frames"])
-        ]
-        for view in range(clip["views"])
+    return Inspection("\n".join(lines), _views_by_frames(reader, key, clip["views"], clip["frames"]))
+
+
+def _views_by_frames(reader: ShardReader, key: str, views: int, frames: int) -> np.ndarray | None:
+    if not views:
+        return None
+    rows = [
+        [thumbnail(reader.read(key, f"view_{v:02d}_frame_{f:02d}.webp"), _SHEET_PIXELS) for f in range(frames)]
+        for v in range(views)
     ]
-    sheet = contact_sheet(views, [f"view {view}" for view in range(clip["views"])]) if views else None
-    return Inspection("\n".join(lines), sheet)
+    return contact_sheet(rows, [[f"view {v}, frame {f}" for f in range(frames)] for v in range(views)])
 
 
 def _short(value: Any) -> str:

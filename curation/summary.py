@@ -125,10 +125,10 @@ def write_contact_sheet(path: Path, plan: Plan, output: Path) -> None:
         write_bytes(path, sheet_bytes(contact_sheet(rows, labels)))
 
 
-def first_view_rows(readers: Iterable[ShardReader]) -> tuple[list[list[np.ndarray]], list[str]]:
-    """Frames of the first view of the first samples that were rendered, and the names of their assets."""
+def first_view_rows(readers: Iterable[ShardReader]) -> tuple[list[list[np.ndarray]], list[list[str]]]:
+    """Frames of the first view of the first samples that were rendered, and a label for each."""
     rows: list[list[np.ndarray]] = []
-    labels: list[str] = []
+    labels: list[list[str]] = []
     for reader in readers:
         for key in reader.keys():  # noqa: SIM118 (not a dict)
             images = [suffix for suffix in reader.members(key) if suffix.startswith("view_00_frame_")]
@@ -138,7 +138,7 @@ def first_view_rows(readers: Iterable[ShardReader]) -> tuple[list[list[np.ndarra
                 continue
             picked = [images[round(i)] for i in np.linspace(0, len(images) - 1, min(_SHEET_FRAMES, len(images)))]
             rows.append([thumbnail(reader.read(key, suffix), _SHEET_PIXELS) for suffix in picked])
-            labels.append(Path(reader.sample(key)["asset"]).stem)
+            labels.append([Path(reader.sample(key)["asset"]).stem, *("" for _ in picked[1:])])
     return rows, labels
 
 
