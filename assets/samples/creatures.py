@@ -343,8 +343,8 @@ def _look_around(joints: list[int]) -> list[Track]:
     for number, joint in enumerate(joints[5:]):
 
         def lift(t: np.ndarray, number: int = number) -> np.ndarray:
-            raised = 0.24 * np.sin(np.pi * t / 2.0) ** 2
-            aside = 0.16 * np.sin(2 * np.pi * t / 2.0 - 0.25 * number)
+            raised = 0.2 * np.sin(np.pi * t / 2.0) ** 2
+            aside = 0.08 * np.sin(2 * np.pi * t / 2.0 - 0.25 * number)
             return multiply(axis_angle((0, 1, 0), aside), axis_angle((1, 0, 0), -raised if number < 5 else raised))
 
         tracks.append(sampled(joint, "rotation", times, lift, cubic=True))

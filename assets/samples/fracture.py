@@ -154,6 +154,7 @@ def _wall(warped: np.ndarray, depth: float) -> tuple[np.ndarray, np.ndarray]:
     station = np.linspace(0.0, 1.0, len(curve))
     slope = np.gradient(curve, axis=0)
     slope /= np.linalg.norm(slope, axis=1, keepdims=True)
+    slope[0] = (1.0, 0.0)  # level at the axis, so that both walls meet it
     radius, height, rise_r, rise_y = (
         np.interp(warped[..., 1], station, values) for values in (curve[:, 0], curve[:, 1], slope[:, 0], slope[:, 1])
     )

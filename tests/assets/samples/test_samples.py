@@ -273,9 +273,11 @@ def test_shards_have_their_own_nodes_and_closed_surfaces(files):
         for primitive in mesh["primitives"]:
             positions = asset.accessor(primitive["attributes"]["POSITION"])
             points.append(positions[asset.accessor(primitive["indices"]).astype(int).reshape(-1, 3)])
-        corners = np.round(np.concatenate(points).reshape(-1, 3).astype(np.float64), 4)
-        _, numbers = np.unique(corners, axis=0, return_inverse=True)
-        piece = trimesh.Trimesh(np.unique(corners, axis=0), numbers.reshape(-1, 3), process=False)
+        weld_m = 2e-5
+        corners = np.round(np.concatenate(points).reshape(-1, 3).astype(np.float64) / weld_m)
+        vertices, numbers = np.unique(corners, axis=0, return_inverse=True)
+        piece = trimesh.Trimesh(vertices * weld_m, numbers.reshape(-1, 3), process=False)
+        assert piece.is_watertight
         assert piece.volume > 0
 
 
