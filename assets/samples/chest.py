@@ -133,7 +133,7 @@ def _hoard() -> tuple[Shape, list[Shape]]:
     random = generator("samples", "hoard")
     columns, rows = np.meshgrid(np.linspace(-0.45, 0.45, 30), np.linspace(0.29, -0.29, 20))
     gold = [sheet(np.stack([columns, _mound(columns, rows), rows], axis=-1))]
-    for _ in range(70):
+    for _ in range(48):
         x, z = random.uniform(-0.41, 0.41), random.uniform(-0.25, 0.25)
         tilt = turn((random.normal(), 0.0, random.normal()), random.uniform(4, 45))
         gold.append(_coin().turned(tilt).moved((x, float(_mound(x, z)) + 0.012, z)))
@@ -161,7 +161,7 @@ def _coin() -> Shape:
         [0.8 * radius, 0.4 * half],
         [0, 0.4 * half],
     ]
-    return lathe(np.array(profile), 18, 30.0)
+    return lathe(np.array(profile), 14, 30.0)
 
 
 def _gem(radius: float) -> Shape:
@@ -170,7 +170,7 @@ def _gem(radius: float) -> Shape:
 
 
 def _planks(builder: GlbBuilder) -> int:
-    u, v = tx.coordinates(512)
+    _, v = tx.coordinates(512)
     planks = 4
     row = np.floor(v * planks)
     gap = np.abs(v * planks - row - 0.5) * 2

@@ -91,7 +91,7 @@ def _case() -> list[Shape]:
         rounded_box((0.76, 0.05, 0.36), 0.02).moved((0, 0.115, 0)),
     ]
     parts += [rounded_box((0.1, 0.42, 0.26), 0.02).moved((side * 0.28, 0.33, 0)) for side in (-1.0, 1.0)]
-    parts.append(rounded_box((0.66, 0.06, 0.28), 0.02).moved((0, 0.5, 0)))
+    parts.append(rounded_box((0.66, 0.06, 0.24), 0.02).moved((0, 0.5, 0)))
     profile = np.array(
         [[0, -0.14], [0.38, -0.14], [0.4, -0.12], [0.4, 0.12], [0.38, 0.14], [0.33, 0.15], [0.33, 0.13], [0, 0.13]]
     )

@@ -1,4 +1,4 @@
-"""Samples that live: a walking ladybug and a crawling caterpillar (skins), a blob that becomes a star (morph targets)."""
+"""Samples that live: a ladybug and a caterpillar (skins), a blob that becomes a star (morph targets)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _BODY, _HEAD, _FIRST_LEG = 0, 1, 2
 
 
 def ladybug() -> bytes:
-    """A six-legged skin with 16 joints that walks by the tripod gait for 1.6 s; textured wing cases."""
+    """A six-legged skin with 14 joints that walks by the tripod gait for 1.6 s; textured wing cases."""
     builder = GlbBuilder("Walking ladybug", ["skin", "textured PBR", "normal map", "LINEAR keys", "joint scale"])
     shell = _ladybug_shell_material(builder)
     black = builder.material("chitin", tx.linear("#1b1a20"), roughness=0.35)
     cream = builder.material("cream", tx.linear("#fbf1dc"), roughness=0.45)
 
-    wing_cases = displaced(sphere(1.0, 32, 48), _ladybug_dome)
+    wing_cases = displaced(sphere(1.0, 28, 44), _ladybug_dome)
     wing_cases = replace(wing_cases, uvs=_planar(wing_cases.positions, 0.5, 0.6))
     hips, knees, feet = _ladybug_legs()
     rest = [np.array([0.0, 0.34, 0.0]), np.array([0.0, 0.36, 0.55])]
@@ -65,11 +65,11 @@ def caterpillar() -> bytes:
         ["skin", "CUBICSPLINE keys", "textured PBR", "normal map", "several clips", "static clip"],
     )
     length, count = 1.6, 14
-    station = np.linspace(0.0, 1.0, 120)
+    station = np.linspace(0.0, 1.0, 99)
     bumps = 0.86 + 0.14 * np.abs(np.sin(np.pi * count * station)) ** 0.6
     radii = 0.15 * bumps * (0.72 + 0.28 * np.sin(np.pi * np.clip(station * 1.05, 0, 1)) ** 0.5)
-    path = np.stack([np.zeros(120), np.full(120, 0.2), (station - 0.5) * length], axis=-1)
-    body = capsule(path, radii, 36, 6)
+    path = np.stack([np.zeros(99), np.full(99, 0.2), (station - 0.5) * length], axis=-1)
+    body = capsule(path, radii, 28, 5)
     joint_rest = np.stack([np.zeros(count), np.full(count, 0.2), (np.arange(count) / count - 0.5) * length], axis=-1)
     parts = [
         Part(_bound_along(body, joint_rest[:, 2], length / count), _caterpillar_skin_material(builder)),
@@ -104,7 +104,7 @@ def blob_star() -> bytes:
     builder = GlbBuilder("Blob to star", ["morph targets", "CUBICSPLINE keys", "sparse accessors", "vertex colors"])
     jelly = builder.material("jelly", roughness=0.22)
     ink = builder.material("ink", tx.linear("#2a1620"), roughness=0.15)
-    ball = sphere(0.6, 48, 100).turned(turn((1, 0, 0), 90))
+    ball = sphere(0.6, 40, 80).turned(turn((1, 0, 0), 90))
     base = displaced(ball, _blob)
     height = np.clip(base.positions[:, 1] / 1.2 + 0.5, 0.0, 1.0)
     colors = tx.palette(height, ["#f4623a", "#ff9d2e", "#ffd24a"]) ** 2.2
@@ -343,8 +343,8 @@ def _look_around(joints: list[int]) -> list[Track]:
     for number, joint in enumerate(joints[5:]):
 
         def lift(t: np.ndarray, number: int = number) -> np.ndarray:
-            raised = 0.24 * np.sin(np.pi * t / 2.0) ** 2
-            aside = 0.16 * np.sin(2 * np.pi * t / 2.0 - 0.25 * number)
+            raised = 0.2 * np.sin(np.pi * t / 2.0) ** 2
+            aside = 0.08 * np.sin(2 * np.pi * t / 2.0 - 0.25 * number)
             return multiply(axis_angle((0, 1, 0), aside), axis_angle((1, 0, 0), -raised if number < 5 else raised))
 
         tracks.append(sampled(joint, "rotation", times, lift, cubic=True))

@@ -23,24 +23,26 @@ def smoke_puff() -> bytes:
     tracks = []
     for shell, (radius, alpha, dark, light) in enumerate(
         (
-            (0.3, 0.85, "#6b5a55", "#d9b28c"),
-            (0.42, 0.45, "#77706f", "#c9b7a8"),
-            (0.53, 0.34, "#8b8789", "#d4ccc6"),
-            (0.63, 0.24, "#a3a2a6", "#e2dfdc"),
-            (0.72, 0.16, "#b9babf", "#f2f1ef"),
+            (0.34, 0.9, "#6b5a55", "#d9b28c"),
+            (0.44, 0.5, "#77706f", "#c9b7a8"),
+            (0.53, 0.4, "#8b8789", "#d4ccc6"),
+            (0.62, 0.3, "#a3a2a6", "#e2dfdc"),
+            (0.7, 0.2, "#b9babf", "#f2f1ef"),
         )
     ):
-        ball = sphere(1.0, 24, 40)
-        rest = _billow(ball.positions, f"shell {shell}", 0.0) * radius
+        ball = sphere(1.0, 28, 44)
+        rest = _billow(ball.positions, 0.12 * shell) * radius
         base = replace(ball, positions=rest, normals=smooth_normals(rest, ball.faces, welded(ball.positions)))
         rise = np.clip(rest[:, 1] / (2.6 * radius) + 0.5, 0.0, 1.0)
-        hollow = np.clip((np.linalg.norm(rest, axis=1) / radius - 0.85) * 3.0, 0.0, 1.0)
-        tint = tx.palette(np.clip(0.75 * rise + 0.35 * hollow, 0, 1), [dark, light]) ** 2.2
+        hollow = smoothstep((np.linalg.norm(rest, axis=1) / radius - 0.78) / 0.3)
+        tint = tx.palette(np.clip(0.75 * rise + 0.35 * hollow, 0, 1), [dark, light]) ** 2.2 * (
+            0.55 + 0.45 * hollow[:, None]
+        )
         cover = alpha * (0.55 + 0.45 * hollow)
         base = replace(base, colors=np.column_stack([tint, cover]))
         targets = []
         for number in (1, 2):
-            moved = _billow(ball.positions, f"shell {shell}", 1.4 * number) * radius
+            moved = _billow(ball.positions, 0.12 * shell + 1.1 * number) * radius
             normals = smooth_normals(moved, ball.faces, welded(ball.positions))
             targets.append(Target(f"roll {number}", moved, normals))
         mesh = builder.mesh(f"shell {shell}", [Part(base, smoke, targets)])
@@ -87,11 +89,11 @@ def campfire() -> bytes:
     for layer, (wide, tall, alpha, colors, strength) in enumerate(
         (
             (0.24, 0.62, 1.0, ["#fff3c4", "#ffd866", "#ffb52e"], 2.2),
-            (0.34, 0.92, 0.55, ["#ff8a1e", "#ffa62b", "#ff7a18", "#ffb347"], 1.6),
-            (0.44, 1.15, 0.32, ["#ff3d0a", "#ff5a12", "#f23a0c", "#c92a08"], 1.3),
+            (0.31, 0.92, 0.5, ["#ff8a1e", "#ffa62b", "#ff7a18", "#ffb347"], 1.6),
+            (0.38, 1.15, 0.26, ["#ff3d0a", "#ff5a12", "#f23a0c", "#c92a08"], 1.3),
         )
     ):
-        fade = np.clip((1 - glow) * 6.0, 0, 1) * np.clip(glow * (2.5 if layer else 9.0), 0.1, 1.0)
+        fade = smoothstep((1 - glow) * 3.0) * np.clip(glow * 1.8, 0.05, 1.0)
         ramp = tx.palette(glow, colors)
         painted = np.concatenate([ramp, (alpha * fade if layer else np.ones_like(fade))[..., None]], axis=-1)
         texture = builder.texture(tx.pixels(painted, 64), f"flame {layer}")
@@ -105,7 +107,7 @@ def campfire() -> bytes:
             emissive_strength=strength,
             alpha_mode="BLEND" if layer else "OPAQUE",
         )
-        ball = sphere(1.0, 28, 36)
+        ball = sphere(1.0, 22, 28)
         points = welded(ball.positions)
         poses = [_flame(ball.positions, wide, tall, layer, pose) for pose in range(5)]
         base = replace(ball, positions=poses[0], normals=smooth_normals(poses[0], ball.faces, points))
@@ -136,21 +138,22 @@ def campfire() -> bytes:
     return builder.build()
 
 
-def _billow(directions: np.ndarray, name: str, phase: float) -> np.ndarray:
-    """(V, 3) unit directions pushed out to a cauliflower of round bumps that wander with `phase`."""
-    random = generator("samples", name)
-    centers = random.normal(size=(34, 3))
-    centers /= np.linalg.norm(centers, axis=1, keepdims=True)
-    wander = random.normal(size=(34, 3)) * 0.22
-    centers = centers + wander * np.sin(phase + np.arange(34)[:, None])
-    centers /= np.linalg.norm(centers, axis=1, keepdims=True)
-    widths = random.uniform(0.45, 0.75, size=34)
-    swell = widths * (1 + 0.25 * np.sin(phase * 1.3 + 2 * np.arange(34)))
-    apart = np.arccos(np.clip(directions @ centers.T, -1.0, 1.0))
-    bumps = np.sqrt(np.maximum(1 - (apart / swell) ** 2, 0.0)) * swell
-    # A soft maximum, so that the creases between bumps are narrow but not sharp.
-    reach = 0.82 + 0.42 * np.log(np.exp(9 * bumps).sum(axis=1) / 34 + 1.0) / 9 * 1.35
-    return directions * reach[:, None]
+def _billow(directions: np.ndarray, phase: float) -> np.ndarray:
+    """(V, 3) unit directions pushed out to the hull of balls around a core; the balls wander with `phase`."""
+    random = generator("samples", "smoke")
+    count = 30
+    # Evenly spread (a golden spiral), then disturbed: random places would leave gaps.
+    height = 1 - 2 * (np.arange(count) + 0.5) / count
+    angle = np.arange(count) * np.pi * (3 - np.sqrt(5))
+    level = np.sqrt(1 - height**2)
+    centers = np.stack([level * np.cos(angle), height, level * np.sin(angle)], axis=-1)
+    centers += 0.22 * random.normal(size=(count, 3)) + 0.25 * random.normal(size=(count, 3)) * np.sin(phase)
+    centers *= 0.66 / np.linalg.norm(centers, axis=1, keepdims=True)
+    sizes = random.uniform(0.27, 0.45, size=count) * (1 + 0.12 * np.sin(1.3 * phase + 2 * np.arange(count)))
+    along = directions @ centers.T
+    inside = along**2 - (centers**2).sum(axis=1) + sizes**2
+    hits = np.where(inside > 0, along + np.sqrt(np.maximum(inside, 0.0)), 0.0)
+    return directions * np.maximum(hits.max(axis=1), 0.66)[:, None]
 
 
 def _flame(points: np.ndarray, wide: float, tall: float, layer: int, pose: int) -> np.ndarray:

@@ -7,6 +7,7 @@ smooth warp of the sheet makes their edges irregular, equally on both sides of e
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -78,7 +79,7 @@ def shattering_vase() -> bytes:
 
 
 def _cells() -> list[np.ndarray]:
-    """Convex polygons (K, 2) in (around in turns, along in [0, 1]) that tile the wall; those across the seam are shifted."""
+    """Convex polygons (K, 2) that tile the wall in (turns around, share along); those at the seam stick out of it."""
     random = generator("samples", "vase cells")
     seeds = np.column_stack([random.random(_CELLS), random.random(_CELLS)])
     for _ in range(3):  # Lloyd: even out the sizes
@@ -91,7 +92,7 @@ def _cell(seeds: np.ndarray, number: int) -> np.ndarray:
     own = seeds[number]
     polygon = np.array([[own[0] - 0.5, 0.0], [own[0] + 0.5, 0.0], [own[0] + 0.5, 1.0], [own[0] - 0.5, 1.0]])
     for turn in (-1.0, 0.0, 1.0):
-        for other, seed in enumerate(seeds + [turn, 0.0]):
+        for other, seed in enumerate(seeds + np.array([turn, 0.0])):
             if other != number or turn:
                 polygon = _cut(polygon, (own + seed) / 2, (seed - own) * [1.0, _ASPECT**2])
     return polygon
@@ -115,7 +116,7 @@ def _piece(polygon: np.ndarray) -> tuple[Shape, Shape, Shape]:
     """Outer wall, inner wall and broken edge of a cell."""
     outline = []
     for start, end in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
-        count = max(2, round(float(np.hypot(*((end - start) * [1.0, _ASPECT]))) * 28))
+        count = max(2, round(float(np.hypot(*((end - start) * [1.0, _ASPECT]))) * 26))
         outline.append(start + np.linspace(0.0, 1.0, count, endpoint=False)[:, None] * (end - start))
     ring = np.concatenate([*outline, outline[0][:1]])
     rings = np.linspace(0.0, 1.0, 7)[:, None, None]
@@ -141,8 +142,9 @@ def _warp(flat: np.ndarray) -> np.ndarray:
     around, along = flat[..., 0], flat[..., 1]
     inside = 4 * along * (1 - along)
     a, b = 2 * np.pi * around, 2 * np.pi * along
-    aside = 0.018 * np.sin(3 * a + 4 * b) + 0.01 * np.sin(7 * a - 9 * b) + 0.006 * np.sin(17 * a + 13 * b)
-    up = 0.02 * np.sin(4 * a - 3 * b + 1) + 0.011 * np.sin(9 * a + 8 * b) + 0.006 * np.sin(19 * a - 15 * b)
+    # Slopes that add up to less than 1 in either direction keep the sheet from folding over.
+    aside = 0.014 * np.sin(3 * a + 4 * b) + 0.006 * np.sin(7 * a - 6 * b) + 0.003 * np.sin(13 * a + 11 * b)
+    up = 0.013 * np.sin(4 * a - 3 * b + 1) + 0.006 * np.sin(7 * a + 8 * b) + 0.003 * np.sin(13 * a - 12 * b)
     return np.stack([around + inside * aside, along + inside * up], axis=-1)
 
 
@@ -152,6 +154,7 @@ def _wall(warped: np.ndarray, depth: float) -> tuple[np.ndarray, np.ndarray]:
     station = np.linspace(0.0, 1.0, len(curve))
     slope = np.gradient(curve, axis=0)
     slope /= np.linalg.norm(slope, axis=1, keepdims=True)
+    slope[0] = (1.0, 0.0)  # level at the axis, so that both walls meet it
     radius, height, rise_r, rise_y = (
         np.interp(warped[..., 1], station, values) for values in (curve[:, 0], curve[:, 1], slope[:, 0], slope[:, 1])
     )
@@ -164,10 +167,11 @@ def _wall(warped: np.ndarray, depth: float) -> tuple[np.ndarray, np.ndarray]:
     return points, normals
 
 
+@cache
 def _smooth_profile() -> np.ndarray:
     """(400, 2) the profile by arc length, its corners rounded."""
     curve = _by_length(_PROFILE, 400)
-    for _ in range(60):
+    for _ in range(400):
         curve[1:-1] = (curve[:-2] + 2 * curve[1:-1] + curve[2:]) / 4
     return _by_length(curve, 400)
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from assets.samples.shapes import Shape
+from assets.samples.shapes import Shape, Vector
 
 _DECIMALS = 6
 _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963
@@ -113,14 +113,14 @@ class GlbBuilder:
     def material(
         self,
         name: str,
-        color: Sequence[float] = (1.0, 1.0, 1.0),
+        color: Vector = (1.0, 1.0, 1.0),
         alpha: float = 1.0,
         metallic: float = 0.0,
         roughness: float = 0.6,
         color_texture: Mapping[str, Any] | int | None = None,
         metallic_roughness_texture: Mapping[str, Any] | int | None = None,
         normal_texture: Mapping[str, Any] | int | None = None,
-        emissive: Sequence[float] | None = None,
+        emissive: Vector | None = None,
         emissive_strength: float | None = None,
         emissive_texture: Mapping[str, Any] | int | None = None,
         alpha_mode: str = "OPAQUE",
@@ -183,9 +183,9 @@ class GlbBuilder:
         name: str,
         parent: int | None = None,
         mesh: int | None = None,
-        translation: Sequence[float] | None = None,
-        rotation: Sequence[float] | None = None,
-        scale: Sequence[float] | None = None,
+        translation: Vector | None = None,
+        rotation: Vector | None = None,
+        scale: Vector | None = None,
     ) -> int:
         """Add a node below `parent`, or at the root of the scene."""
         node: dict[str, Any] = {"name": name}
@@ -267,11 +267,12 @@ class GlbBuilder:
         if quantized:
             attributes["POSITION"] = self._vertex_accessor(_integers(positions, np.int16), True, True)
             attributes["NORMAL"] = self._vertex_accessor(_integers(normals, np.int8), normalized=True)
-            attributes["TEXCOORD_0"] = self._vertex_accessor(_integers(shape.uvs, np.uint16), normalized=True)
         else:
             attributes["POSITION"] = self._vertex_accessor(positions, bounds=True)
             attributes["NORMAL"] = self._vertex_accessor(normals)
-            attributes["TEXCOORD_0"] = self._vertex_accessor(_single(shape.uvs))
+        if "Texture" in json.dumps(self._lists["materials"][part.material]):
+            uvs = _integers(shape.uvs, np.uint16) if quantized else _single(shape.uvs)
+            attributes["TEXCOORD_0"] = self._vertex_accessor(uvs, normalized=quantized)
         if shape.colors is not None:
             attributes["COLOR_0"] = self._vertex_accessor(_integers(shape.colors, np.uint8), normalized=True)
         if shape.joints is not None and shape.weights is not None:
@@ -300,6 +301,8 @@ class GlbBuilder:
 
     def _sparse_accessor(self, array: np.ndarray, bounds: bool) -> int:
         moved = np.flatnonzero(np.any(array != 0, axis=1))
+        if not len(moved):
+            moved = np.zeros(1, int)  # the specification wants at least one element
         accessor: dict[str, Any] = {
             "componentType": _COMPONENT_TYPES[array.dtype],
             "count": len(array),
@@ -362,7 +365,7 @@ class GlbBuilder:
         return len(values) - 1
 
 
-def _floats(values: Sequence[float]) -> list[float]:
+def _floats(values: Vector) -> list[float]:
     return [round(float(value), _DECIMALS) for value in values]
 
 

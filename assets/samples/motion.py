@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from assets.samples.glb import Track
+from assets.samples.shapes import Vector
 
 _GRAVITY_M_S2 = 9.81
 
 
-def axis_angle(axis: Sequence[float], angle_rad: np.ndarray | float) -> np.ndarray:
+def axis_angle(axis: Vector, angle_rad: np.ndarray | float) -> np.ndarray:
     """(..., 4) quaternions x, y, z, w that turn about `axis` by (...) radians."""
     direction = np.asarray(axis, float) / np.linalg.norm(axis)
     half = np.asarray(angle_rad, float)[..., None] / 2
@@ -38,7 +39,7 @@ def matrix(quaternion: np.ndarray) -> np.ndarray:
     )
 
 
-def turn(axis: Sequence[float], degrees: float) -> np.ndarray:
+def turn(axis: Vector, degrees: float) -> np.ndarray:
     """(3, 3) rotation about `axis`."""
     return matrix(axis_angle(axis, np.radians(degrees)))
 

@@ -13,6 +13,9 @@ import numpy as np
 
 _WELD_M = 1e-6
 
+Vector = Sequence[float] | np.ndarray
+"""A few numbers: a point, a direction, a color."""
+
 
 @dataclass(frozen=True, eq=False)
 class Shape:
@@ -36,7 +39,7 @@ class Shape:
     joints: np.ndarray | None = None
     weights: np.ndarray | None = None
 
-    def moved(self, offset: Sequence[float]) -> Shape:
+    def moved(self, offset: Vector) -> Shape:
         """The shape displaced by (3,) meters."""
         return replace(self, positions=self.positions + np.asarray(offset))
 
@@ -44,12 +47,12 @@ class Shape:
         """The shape under a (3, 3) rotation."""
         return replace(self, positions=self.positions @ matrix.T, normals=self.normals @ matrix.T)
 
-    def scaled(self, factors: Sequence[float]) -> Shape:
+    def scaled(self, factors: Vector) -> Shape:
         """The shape under positive factors per axis."""
         normals = self.normals / np.asarray(factors)
         return replace(self, positions=self.positions * np.asarray(factors), normals=_unit(normals))
 
-    def colored(self, rgb: Sequence[float], alpha: float = 1.0) -> Shape:
+    def colored(self, rgb: Vector, alpha: float = 1.0) -> Shape:
         """The shape with one linear vertex color."""
         return replace(self, colors=np.tile([*rgb, alpha], (len(self.positions), 1)))
 
@@ -161,7 +164,7 @@ def capsule(path: np.ndarray, radii: np.ndarray, segments: int = 12, cap_rings: 
     return tube(np.concatenate([start, path, end]), all_radii, segments, 180.0)
 
 
-def rounded_box(size: Sequence[float], bevel: float, steps: int = 3, cuts: int = 1) -> Shape:
+def rounded_box(size: Vector, bevel: float, steps: int = 3, cuts: int = 1) -> Shape:
     """A box about the origin with rounded edges; each side shows the whole image.
 
     Args:

@@ -21,7 +21,7 @@ def flag() -> bytes:
         "Waving flag",
         ["thin open surface", "double-sided", "morph targets", "textured PBR", "normal map", "KHR_texture_transform"],
     )
-    u, height = np.meshgrid(np.linspace(0.0, 1.0, 73), np.linspace(0.0, 1.0, 41))
+    u, height = np.meshgrid(np.linspace(0.0, 1.0, 65), np.linspace(0.0, 1.0, 37))
     flat = np.stack([u * _FLAG_WIDTH_M, 1.15 + height * _FLAG_HEIGHT_M, 0 * u], axis=-1)
     base = sheet(flat)
     points = welded(base.positions)
@@ -55,7 +55,7 @@ def flag() -> bytes:
 
 
 def butterfly() -> bytes:
-    """A monarch that flaps four alpha-masked wings for 1.5 s; quantized meshes, one image shared by texture transforms."""
+    """A monarch flaps four alpha-masked wings for 1.5 s; quantized meshes, one image shared by texture transforms."""
     builder = GlbBuilder(
         "Monarch butterfly",
         ["MASK alpha", "double-sided", "KHR_mesh_quantization", "KHR_texture_transform", "rigid nodes", "textured"],
@@ -234,7 +234,7 @@ def _wing_image() -> np.ndarray:
         rim = np.clip((reach - out) / reach, 0.0, 1.0)
         color = tx.palette(np.clip(out / reach, 0, 1), ["#c9500c", "#f07c16", "#f99a2a", "#f2831c"])
         veins = np.abs(((share * 7) + 0.06 * np.sin(9 * out)) % 1.0 - 0.5)
-        black = np.maximum(tx.step(veins, 0.5 - 0.022 / np.clip(out, 0.15, 1.0), 0.03), tx.step(0.17 - rim, 0.0, 0.03))
+        black = np.maximum(tx.step(veins + 0.022 / np.clip(out, 0.15, 1.0), 0.5, 0.03), tx.step(0.17 - rim, 0.0, 0.03))
         edge = np.minimum(angle - spread[0], spread[1] - angle) * np.clip(out, 0.05, 1.0)
         black = np.maximum(black, tx.step(2.4 - edge, 0.0, 1.0))
         color = tx.mix(color, np.broadcast_to(tx.srgb("#15100f"), color.shape), black)

@@ -14,7 +14,7 @@ from core import generator
 
 
 def fishbowl() -> bytes:
-    """A goldfish swims a round of 4 s in a bowl: transmissive glass with a volume, water as coverage (BLEND), a skin."""
+    """A goldfish swims a round of 4 s in a bowl: transmissive glass with a volume, water as coverage (BLEND)."""
     builder = GlbBuilder(
         "Goldfish bowl",
         [
@@ -39,7 +39,7 @@ def fishbowl() -> bytes:
             },
         },
     )
-    water = builder.material("water", tx.linear("#7cc7dd"), alpha=0.22, roughness=0.05, alpha_mode="BLEND")
+    water = builder.material("water", tx.linear("#7cc7dd"), alpha=0.12, roughness=0.05, alpha_mode="BLEND")
     builder.node("bowl", mesh=builder.mesh("bowl", [Part(_bowl(), glass)]))
     builder.node("water", mesh=builder.mesh("water", [Part(_water(), water)]))
     pebbles = builder.material("pebbles", roughness=0.75)
@@ -68,14 +68,14 @@ def firefly_jar() -> bytes:
         "Firefly jar",
         ["BLEND alpha", "object inside", "STEP keys", "KHR_materials_emissive_strength", "textured PBR", "normal map"],
     )
-    glass = builder.material("glass", tx.linear("#cfeff0"), alpha=0.2, roughness=0.04, alpha_mode="BLEND")
+    glass = builder.material("glass", tx.linear("#cfeff0"), alpha=0.07, roughness=0.04, alpha_mode="BLEND")
     profile = [[0, 0], [0.27, 0], [0.32, 0.03], [0.34, 0.09], [0.34, 0.7], [0.32, 0.78], [0.26, 0.83], [0.26, 0.93]]
     inside = [[0.24, 0.93], [0.24, 0.82], [0.3, 0.77], [0.32, 0.69], [0.32, 0.1], [0.29, 0.045], [0, 0.04]]
-    jar = lathe(_rounded(np.array(profile + inside), 3), 64, 50.0)
+    jar = lathe(_rounded(np.array(profile + inside), 2), 56, 50.0)
     builder.node("lid", mesh=builder.mesh("lid", [Part(_jar_lid(), _brass(builder))]), translation=(0.0, 0.86, 0.0))
-    moss = displaced(lathe(np.stack([np.linspace(0.3, 0.0, 16), np.full(16, 0.06)], axis=-1), 48, 180.0), _moss)
+    moss = displaced(lathe(np.stack([np.linspace(0.3, 0.0, 26), np.full(26, 0.06)], axis=-1), 48, 180.0), _moss)
     heights = np.clip((moss.positions[:, 1] - 0.06) / 0.1, 0, 1)
-    greens = tx.palette(heights, ["#22441f", "#3f7a2c", "#79b544"]) ** 2.2
+    greens = tx.palette(heights, ["#1f4a1c", "#4f9430", "#a8d95a"]) ** 2.2
     moss = replace(moss, colors=np.column_stack([greens, np.ones(len(greens))]))
     bark = builder.material("twig", tx.linear("#6b4a33"), roughness=0.9)
     line = np.linspace(0.0, 1.0, 12)
@@ -95,18 +95,18 @@ def firefly_jar() -> bytes:
 
 
 def _bowl() -> Shape:
-    angle = np.linspace(-0.5 * np.pi + 0.42, 0.5 * np.pi - 0.72, 28)
+    angle = np.linspace(-0.5 * np.pi + 0.42, 0.5 * np.pi - 0.72, 22)
     outer = np.stack([0.6 * np.cos(angle), 0.53 * np.sin(angle) + 0.49], axis=-1)
     inner = np.stack([0.57 * np.cos(angle[::-1]), 0.5 * np.sin(angle[::-1]) + 0.49], axis=-1)
     lip = np.array([[outer[-1, 0] + 0.03, outer[-1, 1] + 0.03], [outer[-1, 0] + 0.02, outer[-1, 1] + 0.05]])
-    return lathe(np.concatenate([[[0.0, outer[0, 1]]], outer, lip, inner, [[0.0, inner[-1, 1]]]]), 80, 50.0)
+    return lathe(np.concatenate([[[0.0, outer[0, 1]]], outer, lip, inner, [[0.0, inner[-1, 1]]]]), 64, 50.0)
 
 
 def _water() -> Shape:
     """The closed volume of the water, a hair inside the glass."""
-    angle = np.linspace(-0.5 * np.pi + 0.42, 0.62, 24)
+    angle = np.linspace(-0.5 * np.pi + 0.42, 0.62, 18)
     wall = np.stack([0.566 * np.cos(angle), 0.496 * np.sin(angle) + 0.49], axis=-1)
-    return lathe(np.concatenate([[[0.0, wall[0, 1]]], wall, [[0.0, wall[-1, 1] - 0.006]]]), 72, 50.0)
+    return lathe(np.concatenate([[[0.0, wall[0, 1]]], wall, [[0.0, wall[-1, 1] - 0.006]]]), 56, 50.0)
 
 
 def _pebbles() -> Shape:
@@ -115,7 +115,7 @@ def _pebbles() -> Shape:
     for _ in range(46):
         out, angle = 0.34 * np.sqrt(random.random()), random.uniform(0, 2 * np.pi)
         size = random.uniform(0.035, 0.06)
-        stone = sphere(size, 8, 12).scaled((1.0, random.uniform(0.5, 0.8), random.uniform(0.7, 1.0)))
+        stone = sphere(size, 7, 10).scaled((1.0, random.uniform(0.5, 0.8), random.uniform(0.7, 1.0)))
         place = (out * np.cos(angle), 0.075 + 0.22 * out**2 + random.uniform(0, 0.02), out * np.sin(angle))
         tint = tx.palette(np.array(random.random()), ["#d8cbb0", "#b7a58b", "#8fa3ad", "#e9e2d2"]) ** 2.2
         stones.append(stone.turned(turn((0, 1, 0), np.degrees(angle))).moved(place).colored(tint))
@@ -127,7 +127,7 @@ def _weed() -> Shape:
     line = np.linspace(0.0, 1.0, 16)
     blades = []
     for _ in range(6):
-        foot, tall = random.uniform(-0.06, 0.06, size=2) + [-0.22, -0.16], random.uniform(0.3, 0.5)
+        foot, tall = np.array([-0.22, -0.16]) + random.uniform(-0.06, 0.06, size=2), random.uniform(0.3, 0.5)
         phase = random.uniform(0, 6)
         x = foot[0] + 0.04 * line * np.sin(6 * line + phase)
         path = np.stack([x, 0.09 + tall * line, foot[1] + 0.04 * line * np.cos(5 * line + phase)], axis=-1)
@@ -183,7 +183,7 @@ def _fish(builder: GlbBuilder) -> list[Track]:
 
     def swim(t: np.ndarray) -> np.ndarray:
         phase = 2 * np.pi * t / 4.0
-        return np.stack([0.27 * np.sin(phase), 0.47 + 0.07 * np.sin(phase * 2), 0.27 * np.cos(phase)], axis=-1)
+        return np.stack([0.23 * np.sin(phase), 0.47 + 0.07 * np.sin(phase * 2), 0.23 * np.cos(phase)], axis=-1)
 
     def heading(t: np.ndarray) -> np.ndarray:
         phase = 2 * np.pi * t / 4.0
@@ -195,7 +195,7 @@ def _fish(builder: GlbBuilder) -> list[Track]:
 
         def wag(t: np.ndarray, number: int = number) -> np.ndarray:
             reach = 0.06 if number == 0 else 0.1 + 0.09 * number
-            return axis_angle((0, 1, 0), 0.1 + reach * np.sin(2 * np.pi * 1.25 * t - 0.8 * number))
+            return axis_angle((0, 1, 0), -0.1 + reach * np.sin(2 * np.pi * 1.25 * t - 0.8 * number))
 
         tracks.append(sampled(joint, "rotation", times, wag))
     return tracks
@@ -208,9 +208,8 @@ def _fin(corners: list[list[float]], color: np.ndarray) -> Shape:
     across = np.linspace(0.0, 1.0, 7)[None, :, None]
     edge = tip + (end - tip) * across
     points = root + (edge - root) * share
-    fin = sheet(points + np.array([0.006, 0.0, 0.0]) * np.sin(across * 12) * share)
-    tint = np.outer(1 - 0.5 * fin.uvs[:, 1] * 0, color)
-    return replace(fin, colors=np.column_stack([tint, np.ones(len(tint))]))
+    fin = sheet(points + np.array([0.003, 0.0, 0.0]) * np.sin(across * 12) * share)
+    return fin.colored(color)
 
 
 def _rounded(profile: np.ndarray, times: int) -> np.ndarray:
@@ -249,13 +248,13 @@ def _brass(builder: GlbBuilder) -> int:
 def _moss(points: np.ndarray) -> np.ndarray:
     x, y, z = points.T
     out = np.hypot(x, z)
-    tufts = 0.03 + 0.025 * np.sin(23 * x + 1) * np.cos(19 * z) + 0.02 * np.sin(47 * x) * np.sin(43 * z + 2)
+    tufts = 0.035 + 0.03 * np.sin(21 * x + 1) * np.cos(19 * z) + 0.012 * np.sin(67 * x) * np.sin(61 * z + 2)
     return np.stack([x, y + np.maximum(tufts, 0.004) * (out < 0.295), z], axis=-1)
 
 
 def _fireflies(builder: GlbBuilder) -> list[Track]:
     shell = builder.material("firefly", tx.linear("#2a2119"), roughness=0.5)
-    light = builder.material("light", tx.linear("#f4ff9a"), emissive=tx.linear("#e6ff5a"), emissive_strength=6.0)
+    light = builder.material("light", tx.linear("#f4ff9a"), emissive=tx.linear("#d8f23a"), emissive_strength=2.0)
     wing = builder.material(
         "wing", tx.linear("#d9e6ee"), alpha=0.45, roughness=0.3, alpha_mode="BLEND", double_sided=True
     )
@@ -268,7 +267,7 @@ def _fireflies(builder: GlbBuilder) -> list[Track]:
     )
     wings = join([sheet(blade), sheet(blade[:, ::-1] * [-1, 1, 1])])
     body_mesh = builder.mesh("firefly", [Part(join([body, head]), shell), Part(wings, wing)])
-    light_mesh = builder.mesh("light", [Part(sphere(0.024, 14, 20), light)])
+    light_mesh = builder.mesh("light", [Part(sphere(0.024, 10, 16), light)])
     random = generator("samples", "fireflies")
     times = np.linspace(0.0, 3.0, 31)
     tracks = []
