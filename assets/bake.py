@@ -17,7 +17,7 @@ FIRST = "first"
 ALL = "all"
 _GLTF = (".glb", ".gltf")
 _BLENDER = (".fbx",)
-_TIE = 1e-3
+_TIE = 1e-6
 """Clips whose motion differs by less than this share count as equal, and the first of them is taken."""
 
 
@@ -71,9 +71,7 @@ def bake(path: Path, frames: int = 16, clip: str | int = MOST_MOVING, limits: Li
     return bake_clips(path, frames, clip, limits)[0]
 
 
-def bake_clips(
-    path: Path, frames: int = 16, clip: str | int = ALL, limits: Limits = DEFAULT_LIMITS
-) -> list[Clip]:
+def bake_clips(path: Path, frames: int = 16, clip: str | int = ALL, limits: Limits = DEFAULT_LIMITS) -> list[Clip]:
     """`bake` for several clips: every one of the file for "all", a list of one otherwise.
 
     Raises:

@@ -17,7 +17,8 @@ from assets.gltf.materials import Materials
 from assets.gltf.model import Property
 from assets.gltf.scene import Scene
 from assets.limits import Limits
-from assets.surface import areas, motion
+from assets.surface import motion
+from assets.triangles import areas
 from core import ReasonCode
 
 _PROBE_TRIANGLES = 50_000

@@ -111,8 +111,10 @@ class Materials:
             glossiness,
         )
         placed = diffuse_texture or specular_texture
-        if diffuse_texture and specular_texture and replace(specular_texture, image=0) != replace(
-            diffuse_texture, image=0
+        if (
+            diffuse_texture
+            and specular_texture
+            and replace(specular_texture, image=0) != replace(diffuse_texture, image=0)
         ):
             self.document.warn(f"{entry.where}: both textures are read at the diffuse texture's coordinates")
         return replace(
