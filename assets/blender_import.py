@@ -239,7 +239,7 @@ def _read_object(instance: Any, materials: BlenderMaterials | None) -> _Moment:
 
 
 def _column(collection: Any, name: str, size: int, dtype: type) -> np.ndarray:
-    values = np.empty(size, dtype)
+    values: np.ndarray = np.empty(size, dtype)
     collection.foreach_get(name, values)
     return values
 

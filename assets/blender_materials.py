@@ -120,7 +120,7 @@ class BlenderMaterials:
             self.warnings.append(f"image {name!r} cannot be decoded ({str(error)[:120]}): replaced by white")
             return None
         if factor > 1:
-            self.warnings.append(f"image {name!r} is larger than {self._limits.image_side} pixels: 1/{factor} kept")
+            self.warnings.append(f"image {name!r} is larger than {self._limits.image_side} pixels: reduced by {factor}")
         self.images.append(pixels)
         return len(self.images) - 1
 

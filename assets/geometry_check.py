@@ -11,7 +11,7 @@ from assets.triangles import areas
 from core import AssetError, ReasonCode
 
 _PRECISION = 1 / 1024
-"""Float32 steps must be finer than this share of the clip's diagonal: rounding then stays below half a voxel at 512³."""
+"""Float32 steps must be finer than this share of the clip's diagonal: they stay below a voxel at 512³."""
 
 
 class GeometryCheck:

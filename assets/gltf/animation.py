@@ -15,7 +15,7 @@ _STEP_TOLERANCE = 1e-6
 """Key times are float32: a key closer than this share of the clip counts as reached, so that a STEP never
 depends on how a multiple of 1/30 s was rounded."""
 
-_ROUNDED = 1e-3
+ROUNDED = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,15 +122,15 @@ def slerp(start: np.ndarray, end: np.ndarray, share: float) -> np.ndarray:
     return (np.sin((1 - share) * angle) * start + np.sin(share * angle) * end) / np.sin(angle)
 
 
-def nearly_unit(quaternions: np.ndarray) -> np.ndarray:
-    """(N, 4) quaternions with those that are not unit within 0.1 % normalized.
+def nearly_unit(quaternions: np.ndarray, tolerance: float = ROUNDED) -> np.ndarray:
+    """(N, 4) quaternions with those whose length is off by more than the tolerance normalized.
 
     Files round: 0.707 for √½ turns up. Such keys are used as they stand, which scales the shape by as little; this is
     what viewers do. Quantized and plainly wrong ones are normalized.
     """
     length = np.linalg.norm(quaternions, axis=1, keepdims=True)
     units = np.where(length > 1e-30, quaternions / np.maximum(length, 1e-30), [0.0, 0.0, 0.0, 1.0])
-    return np.where(np.abs(length - 1) < _ROUNDED, quaternions, units)
+    return np.where(np.abs(length - 1) < tolerance, quaternions, units)
 
 
 def unit(quaternion: np.ndarray) -> np.ndarray:
@@ -180,7 +180,8 @@ def _read_track(
     else:
         values = values.reshape(len(times), components)
     if channel.property is Property.ROTATION and not cubic:
-        values = nearly_unit(values)
+        quantized = accessors.raw(channel.output).dtype.kind != "f"
+        values = nearly_unit(values, 0.0 if quantized else ROUNDED)
     interpolation = Interpolation.STEP if channel.property is Property.VISIBLE else channel.interpolation
     return Track(channel.target, channel.property, interpolation, times, values, tangents)
 

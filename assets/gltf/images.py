@@ -124,7 +124,7 @@ class Images:
             return None
         if factor > 1:
             self.document.warn(
-                f"{entry.where} is larger than {self.document.limits.image_side} pixels: 1/{factor} kept"
+                f"{entry.where} is larger than {self.document.limits.image_side} pixels: reduced by {factor}"
             )
         return image
 
