@@ -2,8 +2,9 @@
 
 from assets.bake import bake, bake_clips, list_clips, validate
 from assets.checks import check_clip
+from assets.choice import ClipInfo
 from assets.clip import AlphaMode, Clip, Frame, Material, Texture, Topology, Wrap
-from assets.gltf import ClipInfo, content_hash
+from assets.gltf import content_hash
 from assets.limits import Limits
 from assets.normalize import Normalization, normalize
 from assets.surface import motion

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from assets.clip import Clip
-from assets.surface import areas, motion, union_bounds
+from assets.surface import motion, union_diagonal
+from assets.triangles import areas
 from core import AssetError, ReasonCode
 
 MIN_MOTION = 0.01
-MIN_SIZE = 0.02
+MIN_SIZE = 0.05
+"""A cube of about ten voxels at 512³."""
 
 
 def check_clip(clip: Clip, min_motion: float = MIN_MOTION, min_size: float = MIN_SIZE) -> None:
@@ -28,8 +30,7 @@ def check_clip(clip: Clip, min_motion: float = MIN_MOTION, min_size: float = MIN
     surface = [float(areas(frame.triangles()).sum()) for frame in clip.frames]
     if surface[0] == 0:
         raise AssetError(ReasonCode.EMPTY_FIRST_FRAME, f"clip {clip.name!r} shows nothing in its first frame")
-    bounds = union_bounds(clip)
-    diagonal = 0.0 if bounds is None else float(np.linalg.norm(bounds[1] - bounds[0]))
+    diagonal = union_diagonal(clip)
     size = float(np.sqrt(max(surface))) / diagonal if diagonal else 0.0
     if size < min_size:
         raise AssetError(

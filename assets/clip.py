@@ -18,6 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from assets.triangles import areas
 from core import FormatError, write_bytes
 
 CLIP_VERSION = 1
@@ -189,14 +190,17 @@ class Clip:
         return replace(self, frames=frames)
 
     def bounds(self) -> np.ndarray:
-        """(2, 3) float64: minimum and maximum over the triangles of all frames (unused vertices do not count).
+        """(2, 3) float64: minimum and maximum over the triangles of all frames.
+
+        Triangles without area do not count, nor do vertices that no triangle uses: neither is ever seen.
 
         Raises:
-            ValueError: if no frame has a triangle.
+            ValueError: if no frame has a triangle with area.
         """
-        corners = [frame.vertices[np.unique(frame.faces)] for frame in self.frames if len(frame.faces)]
+        shown = [(frame, frame.faces[areas(frame.triangles()) > 0]) for frame in self.frames]
+        corners = [frame.vertices[faces.reshape(-1)] for frame, faces in shown if len(faces)]
         if not corners:
-            raise ValueError("the clip has no triangle")
+            raise ValueError("the clip has no triangle with area")
         low = np.min([c.min(axis=0) for c in corners], axis=0)
         high = np.max([c.max(axis=0) for c in corners], axis=0)
         return np.stack([low, high]).astype(np.float64)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from assets.clip import Clip, Frame
-from assets.surface import surface_vertices, union_bounds
+from assets.surface import surface_vertices
 from core import AssetError, ReasonCode
 
 LONGEST_SIDE = 0.99999
@@ -40,10 +40,10 @@ def normalize(clip: Clip) -> tuple[Clip, Normalization]:
     Raises:
         AssetError: empty_geometry if no triangle of any frame has area.
     """
-    bounds = union_bounds(clip)
-    if bounds is None:
-        raise AssetError(ReasonCode.EMPTY_GEOMETRY, f"clip {clip.name!r} has no triangle with area")
-    low, high = bounds
+    try:
+        low, high = clip.bounds()
+    except ValueError as error:
+        raise AssetError(ReasonCode.EMPTY_GEOMETRY, f"clip {clip.name!r}: {error}") from error
     center = (low + high) / 2
     scale = LONGEST_SIDE / float((high - low).max())
     frames = tuple(_normalized(frame, center, scale) for frame in clip.frames)

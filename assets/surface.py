@@ -5,20 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from assets.clip import Clip, Frame
-
-_FLAT = 1e-7
-"""A triangle whose doubled area is below this share of its longest edge squared is a line or a point: float32
-coordinates cannot tell it from one (their rounding is 6e-8)."""
-
-
-def areas(triangles: np.ndarray) -> np.ndarray:
-    """(F,) float64 areas of (F, 3, 3) corners; exactly 0 where the triangle is a line or a point within rounding."""
-    corners = triangles.astype(np.float64)
-    one, two = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    three = two - one
-    doubled = np.linalg.norm(np.cross(one, two), axis=1)
-    longest = np.maximum(np.maximum((one**2).sum(axis=1), (two**2).sum(axis=1)), (three**2).sum(axis=1))
-    return np.where(doubled > _FLAT * longest, doubled / 2, 0.0)
+from assets.triangles import areas
 
 
 def solid(frame: Frame) -> np.ndarray:
@@ -31,14 +18,13 @@ def surface_vertices(frame: Frame) -> np.ndarray:
     return np.unique(frame.faces[solid(frame)])
 
 
-def union_bounds(clip: Clip) -> np.ndarray | None:
-    """(2, 3) float64 box of all triangles with area over all frames; None where there are none."""
-    corners = [frame.vertices[used] for frame in clip.frames if len(used := surface_vertices(frame))]
-    if not corners:
-        return None
-    low = np.min([c.min(axis=0) for c in corners], axis=0)
-    high = np.max([c.max(axis=0) for c in corners], axis=0)
-    return np.stack([low, high]).astype(np.float64)
+def union_diagonal(clip: Clip) -> float:
+    """Length of the diagonal of `clip.bounds()`; 0 where no triangle has area."""
+    try:
+        low, high = clip.bounds()
+    except ValueError:
+        return 0.0
+    return float(np.linalg.norm(high - low))
 
 
 def motion(clip: Clip) -> float:
@@ -52,8 +38,7 @@ def motion(clip: Clip) -> float:
     Returns:
         0 for a clip that stands still or has no surface.
     """
-    bounds = union_bounds(clip)
-    diagonal = 0.0 if bounds is None else float(np.linalg.norm(bounds[1] - bounds[0]))
+    diagonal = union_diagonal(clip)
     if diagonal == 0:
         return 0.0
     reference: Frame | None = None

@@ -15,6 +15,8 @@ _STEP_TOLERANCE = 1e-6
 """Key times are float32: a key closer than this share of the clip counts as reached, so that a STEP never
 depends on how a multiple of 1/30 s was rounded."""
 
+ROUNDED = 1e-3
+
 
 @dataclass(frozen=True, eq=False)
 class Track:
@@ -34,28 +36,26 @@ class Track:
     tangents: np.ndarray | None
 
     def at(self, time: float) -> np.ndarray:
-        """(C,) float64; the first and last key hold outside their range. Rotations are unit quaternions."""
+        """(C,) float64; the first and last key hold outside their range. Rotations are quaternions (x, y, z, w)."""
         times, values = self.times, self.values
         tolerance = _STEP_TOLERANCE * max(float(times[-1] - times[0]), abs(float(times[-1])))
         if self.interpolation is Interpolation.STEP:
             key = int(np.searchsorted(times, time + tolerance, side="right")) - 1
-            return self._unit(values[max(key, 0)])
+            return values[max(key, 0)]
         if time <= times[0]:
-            return self._unit(values[0])
+            return values[0]
         if time >= times[-1]:
-            return self._unit(values[-1])
+            return values[-1]
         key = int(np.searchsorted(times, time, side="right")) - 1
         span = times[key + 1] - times[key]
         share = (time - times[key]) / span
         if self.tangents is not None:
             incoming, outgoing = self.tangents[0, key + 1], self.tangents[1, key]
-            return self._unit(hermite(values[key], outgoing, values[key + 1], incoming, share, span))
+            value = hermite(values[key], outgoing, values[key + 1], incoming, share, span)
+            return unit(value) if self.property is Property.ROTATION else value
         if self.property is Property.ROTATION:
             return slerp(values[key], values[key + 1], share)
         return values[key] + share * (values[key + 1] - values[key])
-
-    def _unit(self, value: np.ndarray) -> np.ndarray:
-        return unit(value) if self.property is Property.ROTATION else value
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,15 +110,27 @@ def hermite(
 
 
 def slerp(start: np.ndarray, end: np.ndarray, share: float) -> np.ndarray:
-    """(4,) spherical interpolation along the shorter arc (glTF 2.0 appendix C.4)."""
-    start, end = unit(start), unit(end)
+    """(4,) spherical interpolation of unit quaternions along the shorter arc (glTF 2.0 appendix C.4)."""
+    if np.array_equal(start, end):
+        return start
     cosine = float(start @ end)
     if cosine < 0:
         end, cosine = -end, -cosine
     if cosine > 1 - 1e-9:
-        return unit(start + share * (end - start))
+        return start + share * (end - start)
     angle = np.arccos(cosine)
     return (np.sin((1 - share) * angle) * start + np.sin(share * angle) * end) / np.sin(angle)
+
+
+def nearly_unit(quaternions: np.ndarray, tolerance: float = ROUNDED) -> np.ndarray:
+    """(N, 4) quaternions with those whose length is off by more than the tolerance normalized.
+
+    Files round: 0.707 for √½ turns up. Such keys are used as they stand, which scales the shape by as little; this is
+    what viewers do. Quantized and plainly wrong ones are normalized.
+    """
+    length = np.linalg.norm(quaternions, axis=1, keepdims=True)
+    units = np.where(length > 1e-30, quaternions / np.maximum(length, 1e-30), [0.0, 0.0, 0.0, 1.0])
+    return np.where(np.abs(length - 1) < tolerance, quaternions, units)
 
 
 def unit(quaternion: np.ndarray) -> np.ndarray:
@@ -167,6 +179,9 @@ def _read_track(
         tangents, values = np.stack([triples[:, 0], triples[:, 2]]), triples[:, 1]
     else:
         values = values.reshape(len(times), components)
+    if channel.property is Property.ROTATION and not cubic:
+        quantized = accessors.raw(channel.output).dtype.kind != "f"
+        values = nearly_unit(values, 0.0 if quantized else ROUNDED)
     interpolation = Interpolation.STEP if channel.property is Property.VISIBLE else channel.interpolation
     return Track(channel.target, channel.property, interpolation, times, values, tangents)
 

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from assets.choice import ClipInfo
 from assets.clip import Clip, Material, Texture
+from assets.geometry_check import GeometryCheck
 from assets.gltf.accessors import Accessors
 from assets.gltf.animation import Motion, read_motions
 from assets.gltf.document import Document, open_document
-from assets.gltf.frames import Topologies, WorldFrame, pose_frames, thinned
+from assets.gltf.frames import Topologies, pose_frames, thinned
 from assets.gltf.images import Images
 from assets.gltf.materials import Materials
 from assets.gltf.model import Property
 from assets.gltf.scene import Scene
 from assets.limits import Limits
-from assets.surface import areas, motion
+from assets.surface import motion
 from core import ReasonCode
 
 _PROBE_TRIANGLES = 50_000
 _PROBE_FRAMES = 16
-_PRECISION = 1 / 1024
-"""Coordinates must be finer than this share of the clip's diagonal: half a voxel at 512³, twice over."""
-
-
-@dataclass(frozen=True)
-class ClipInfo:
-    """An animation of a file: its index, name and the times (seconds) of its first and last key."""
-
-    index: int
-    name: str
-    start: float
-    end: float
 
 
 def gltf_clips(path: Path, limits: Limits) -> list[ClipInfo]:
@@ -106,13 +95,13 @@ class GltfAsset:
         materials, images, material_ids = self._materials()
         topologies = Topologies(parts, material_ids, self._uv_sets(materials))
         times = np.linspace(found.start, found.end, frames)
-        check = _GeometryCheck(self)
+        check = GeometryCheck(document.path)
         baked = []
         with np.errstate(over="ignore", invalid="ignore"):
             for world in pose_frames(self._scene, parts, topologies, found, times, with_normals=True):
-                check.add(world)
+                check.add(world.positions, world.topology.faces, world.rounding)
                 baked.append(world.frame())
-        check.finish()
+        check.finish([part.geometry.positions[part.geometry.faces] for part in parts])
         return Clip(
             name=document.animations[index].name,
             index=index,
@@ -137,48 +126,6 @@ class GltfAsset:
         textures = [value for material in materials for value in vars(material).values() if isinstance(value, Texture)]
         present = any(0 in part.geometry.uvs for part in self._scene.parts)
         return max([texture.uv_set + 1 for texture in textures], default=int(present))
-
-
-class _GeometryCheck:
-    """Looks at each frame in float64, and at the end says what is wrong with all of them."""
-
-    def __init__(self, asset: GltfAsset) -> None:
-        self._document = asset.document
-        self._parts = asset._scene.parts
-        self._low, self._high = np.full(3, np.inf), np.full(3, -np.inf)
-        self._rounding = 0.0
-
-    def add(self, world: WorldFrame) -> None:
-        faces, positions = world.topology.faces, world.positions
-        used = positions[faces]
-        if not (np.abs(used) <= np.finfo(np.float32).max).all():  # false for NaN as well
-            raise self._document.fail(
-                ReasonCode.NON_FINITE_GEOMETRY, "a vertex is infinite or undefined once its node's transform is applied"
-            )
-        solid = used[areas(used) > 0].reshape(-1, 3)
-        if len(solid):
-            self._low = np.minimum(self._low, solid.min(axis=0))
-            self._high = np.maximum(self._high, solid.max(axis=0))
-        self._rounding = max(self._rounding, world.rounding)
-
-    def finish(self) -> None:
-        if not np.isfinite(self._low).all():
-            shapes = [part.geometry.positions[part.geometry.faces] for part in self._parts]
-            if any((areas(shape) > 0).any() for shape in shapes):
-                raise self._document.fail(
-                    ReasonCode.DEGENERATE_GEOMETRY,
-                    "its transforms collapse every triangle to a line or a point in every frame, or hide it",
-                )
-            raise self._document.fail(ReasonCode.EMPTY_GEOMETRY, "no triangle has any area")
-        diagonal = float(np.linalg.norm(self._high - self._low))
-        farthest = np.float32(max(np.abs(self._low).max(), np.abs(self._high).max()))
-        step = max(float(np.spacing(farthest)), self._rounding)
-        if step > _PRECISION * diagonal:
-            raise self._document.fail(
-                ReasonCode.PRECISION_LOSS,
-                f"float32 steps are {step:.3g} m where it stands ({farthest:.3g} m out), it is only {diagonal:.3g} m "
-                "large: move it to the origin",
-            )
 
 
 def _check_materials(accessors: Accessors) -> None:

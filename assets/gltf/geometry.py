@@ -59,7 +59,7 @@ def read_geometry(primitive: Primitive, accessors: Accessors) -> Geometry:
 
 
 def triangulate(indices: np.ndarray, mode: int) -> np.ndarray:
-    """(F, 3) corners of triangles (mode 4), a strip (5) or a fan (6), glTF 2.0 section 3.7.2.1; leftovers are dropped."""
+    """(F, 3) corners of triangles (mode 4), a strip (5) or a fan (6); leftovers are dropped."""
     if mode == 4:
         return indices[: len(indices) // 3 * 3].reshape(-1, 3)
     count = max(len(indices) - 2, 0)

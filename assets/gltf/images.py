@@ -11,9 +11,10 @@ from PIL import Image, UnidentifiedImageError
 
 from assets.gltf.accessors import Accessors
 from assets.gltf.values import JsonObject
+from assets.limits import Limits
 from core import ReasonCode
 
-_FORMATS = ("PNG", "JPEG", "WEBP")
+GLTF_FORMATS = ("PNG", "JPEG", "WEBP")
 _DECODE_ERRORS = (
     OSError,
     ValueError,
@@ -116,21 +117,34 @@ class Images:
             )
 
     def _decode(self, entry: JsonObject, data: bytes) -> np.ndarray | None:
-        limits = self.document.limits
         try:
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                width, height = image.size
-                if width * height > limits.image_pixels:
-                    entry.fail(f"is {width} × {height} pixels", ReasonCode.TEXTURE_TOO_LARGE)
-                factor = -(-max(width, height) // limits.image_side)
-                rgba = _to_rgba(image)
-        except _DECODE_ERRORS as error:
+            image, factor = decode_image(data, self.document.limits)
+        except ValueError as error:
             self.document.warn(f"{entry.where} cannot be decoded ({str(error)[:120]}): replaced by white")
             return None
         if factor > 1:
-            self.document.warn(f"{entry.where} is {width} × {height} pixels: reduced by {factor}")
-            rgba = _reduced(rgba, factor)
-        return rgba
+            self.document.warn(
+                f"{entry.where} is larger than {self.document.limits.image_side} pixels: reduced by {factor}"
+            )
+        return image
+
+
+def decode_image(data: bytes, limits: Limits, formats: tuple[str, ...] = GLTF_FORMATS) -> tuple[np.ndarray, int]:
+    """(H, W, 4) uint8 RGBA of an encoded image, and the factor by which it was reduced to the limits' side.
+
+    Raises:
+        ValueError: if it is broken, of another format, or larger than the limits allow.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
+            width, height = image.size
+            if width * height > limits.image_pixels:
+                raise ValueError(f"{width} × {height} pixels")
+            factor = -(-max(width, height) // limits.image_side)
+            rgba = _to_rgba(image)
+    except _DECODE_ERRORS as error:
+        raise ValueError(str(error)) from error
+    return (_reduced(rgba, factor) if factor > 1 else rgba), factor
 
 
 def header_size(data: bytes) -> tuple[int, int] | None:

@@ -36,10 +36,10 @@ def parse_animations(
         ]
         channels = []
         for channel in entry.children("channels"):
-            sampler = samplers[channel.index("sampler", len(samplers))]
+            keys, values, interpolation = samplers[channel.index("sampler", len(samplers))]
             target = _target(channel.child("target"), nodes, meshes, ignored)
             if target is not None:
-                channels.append(Channel(*target, *sampler, channel.where))
+                channels.append(Channel(*target, keys, values, interpolation, channel.where))
         animations.append(Animation(entry.text("name", ""), tuple(channels)))
     if ignored:
         shown = ", ".join(sorted(ignored)[:3])

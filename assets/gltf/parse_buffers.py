@@ -1,4 +1,4 @@
-"""Buffers, buffer views and accessors from JSON (glTF 2.0 section 3.6), with every bound that needs no bytes checked."""
+"""Buffers, views and accessors from JSON (glTF 2.0 section 3.6), with every bound checked that needs no bytes."""
 
 from __future__ import annotations
 

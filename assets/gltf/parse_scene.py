@@ -97,9 +97,13 @@ def _parse_primitive(entry: JsonObject, accessors: int, views: int, materials: i
         material=entry.optional_index("material", materials),
         mode=mode,
         targets=tuple(_attributes(target, accessors) for target in entry.children("targets")),
-        draco=draco and Draco(draco.index("bufferView", views), _attributes(draco.child("attributes"), 2**32)),
+        draco=None if draco is None else _parse_draco(draco, views),
         where=entry.where,
     )
+
+
+def _parse_draco(entry: JsonObject, views: int) -> Draco:
+    return Draco(entry.index("bufferView", views), _attributes(entry.child("attributes"), 2**32))
 
 
 def _attributes(entry: JsonObject, size: int) -> dict[str, int]:

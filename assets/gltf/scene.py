@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from assets.gltf.accessors import Accessors
-from assets.gltf.animation import Motion, Property, Track
+from assets.gltf.animation import Motion, Property, Track, nearly_unit
 from assets.gltf.geometry import Geometry, read_geometry
 from assets.gltf.model import Node
 from core import AssetError, ReasonCode
@@ -249,9 +249,8 @@ class Scene:
 
 
 def compose(translations: np.ndarray, rotations: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """(N, 4, 4) of translation · rotation · scale; rotations are (N, 4) quaternions (x, y, z, w), normalized here."""
-    length = np.linalg.norm(rotations, axis=1, keepdims=True)
-    x, y, z, w = np.where(length > 1e-30, rotations / np.maximum(length, 1e-30), [0.0, 0.0, 0.0, 1.0]).T
+    """(N, 4, 4) of translation · rotation · scale; rotations are (N, 4) quaternions (x, y, z, w)."""
+    x, y, z, w = nearly_unit(rotations).T
     turn = np.empty((len(rotations), 3, 3))
     turn[:, 0] = np.stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)], axis=1)
     turn[:, 1] = np.stack([2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)], axis=1)

@@ -1,0 +1,289 @@
+"""The evaluator against closed forms, in Z-up space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import meshoptimizer
+import numpy as np
+import pytest
+
+from assets import bake, list_clips
+from assets.gltf.animation import hermite, slerp
+from assets.gltf.compression import decode_color_filter, decode_meshopt
+from assets.gltf.geometry import triangulate
+from assets.gltf.model import Meshopt
+from assets.gltf.scene import compose
+from assets.triangles import areas
+from core import AssetError, ReasonCode
+from tests.assets.glb import TETRAHEDRON, TETRAHEDRON_FACES, Builder, moving_tetrahedron, tetrahedron
+
+
+def _volume(triangles: np.ndarray) -> float:
+    """Signed: positive where triangles face outwards."""
+    corners = triangles.astype(np.float64)
+    return float(np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6)
+
+
+def _z_up(points: np.ndarray) -> np.ndarray:
+    return np.stack([points[:, 0], -points[:, 2], points[:, 1]], axis=1)
+
+
+def test_translation_is_linear_and_axes_turn(tmp_path: Path) -> None:
+    clip = bake(moving_tetrahedron().write(tmp_path), frames=5)
+    np.testing.assert_allclose(clip.times, [0, 0.25, 0.5, 0.75, 1])
+    for time, frame in zip(clip.times, clip.frames, strict=True):
+        np.testing.assert_allclose(frame.vertices, _z_up(TETRAHEDRON + [2 * time, 0, 0]), atol=1e-6)
+        assert _volume(frame.triangles()) > 0
+        np.testing.assert_allclose(np.linalg.norm(frame.normals, axis=1), 1, atol=1e-6)
+    assert all(frame.topology is clip.frames[0].topology for frame in clip.frames)
+
+
+def test_step_cubic_and_keys_outside_the_clip(tmp_path: Path) -> None:
+    builder = tetrahedron()
+    builder.channel(0, "translation", [0, 1, 2], [[0, 0, 0], [1, 0, 0], [2, 0, 0]], "STEP")
+    values = [[0, 0, 0], [0, 0, 0], [6, 0, 0], [-3, 0, 0], [1, 0, 0], [0, 0, 0]]
+    builder.channel(0, "translation", [0.5, 1.5], values, "CUBICSPLINE", animation=1)
+    builder.channel(0, "scale", [0, 2], [[1, 1, 1], [1, 1, 1]], animation=1)
+    path = builder.write(tmp_path)
+    assert [frame.vertices[0, 0] for frame in bake(path, 5, 0).frames] == [0, 0, 1, 1, 2]
+    found = [float(frame.vertices[0, 0]) for frame in bake(path, 9, 1).frames]
+    middle = float(hermite(np.array(0.0), np.array(6.0), np.array(1.0), np.array(-3.0), 0.5, 1.0))
+    assert middle == pytest.approx(0.5 + 6 / 8 + 3 / 8)
+    assert found[:3] == [0, 0, 0]
+    assert found[4] == pytest.approx(middle)
+    assert found[6:] == [1, 1, 1]
+
+
+def test_slerp_takes_the_shorter_arc_at_constant_speed() -> None:
+    start, end = np.array([0.0, 0, 0, 1]), np.array([0.0, 0, np.sin(0.5), np.cos(0.5)])
+    for share in (0.0, 0.3, 1.0):
+        wanted = [0, 0, np.sin(0.5 * share), np.cos(0.5 * share)]
+        np.testing.assert_allclose(slerp(start, end, share), wanted, atol=1e-12)
+        np.testing.assert_allclose(np.abs(slerp(start, -end, share)), wanted, atol=1e-12)
+
+
+def test_normalized_integer_rotations(tmp_path: Path) -> None:
+    builder = tetrahedron()
+    turn = builder.accessor([[0, 0, 0, 32767], [0, 23170, 0, 23170]], "i2", normalized=True)
+    builder.channel(0, "rotation", [0, 1], turn)
+    clip = bake(builder.write(tmp_path), 2)
+    # 90 degrees about glTF's y: x goes to -z.
+    np.testing.assert_allclose(clip.frames[1].vertices, _z_up(TETRAHEDRON @ compose_y90().T), atol=1e-5)
+
+
+def compose_y90() -> np.ndarray:
+    return compose(np.zeros((1, 3)), np.array([[0, np.sqrt(0.5), 0, np.sqrt(0.5)]]), np.ones((1, 3)))[0, :3, :3]
+
+
+def test_a_mirroring_node_turns_triangles_over(tmp_path: Path) -> None:
+    for normals in (True, False):
+        builder = tetrahedron(normals)
+        builder.gltf["nodes"][0]["scale"] = [-1, 2, 1]
+        builder.channel(0, "translation", [0, 1], [[0, 0, 0], [2, 0, 0]])
+        frame = bake(builder.write(tmp_path), 2).frames[0]
+        assert _volume(frame.triangles()) == pytest.approx(2 / 6)
+        outwards = frame.triangles().mean(axis=1) - frame.triangles().mean(axis=(0, 1))
+        assert ((frame.normals[frame.faces] * outwards[:, None]).sum(axis=-1) > 0).all()
+
+
+def test_an_animation_that_mirrors_midway_gets_two_topologies(tmp_path: Path) -> None:
+    builder = tetrahedron()
+    builder.channel(0, "scale", [0, 1], [[1, 1, 1], [-1, 1, 1]], "STEP")
+    frames = bake(builder.write(tmp_path), 2).frames
+    assert frames[0].topology is not frames[1].topology
+    assert _volume(frames[1].triangles()) == pytest.approx(1 / 6)
+
+
+def _skinned(joint_scale: float = 1.0) -> Builder:
+    builder = tetrahedron()
+    builder.primitive["attributes"]["JOINTS_0"] = builder.accessor([[0, 1, 9, 0]] * 4, "u1")
+    builder.primitive["attributes"]["WEIGHTS_0"] = builder.accessor([[1, 0, 0, 0]] * 3 + [[0.4, 0.4, 0, 0]])
+    inverse = np.tile(np.eye(4), (2, 1, 1))
+    inverse[:, 3, 0] = -1  # column-major: translation by -1 along x
+    builder.gltf["skins"] = [{"joints": [1, 2], "inverseBindMatrices": builder.accessor(inverse.reshape(2, 16))}]
+    builder.gltf["nodes"] = [
+        {"mesh": 0, "skin": 0, "translation": [100, 0, 0]},
+        {"scale": [joint_scale] * 3, "children": [2]},
+        {},
+    ]
+    builder.gltf["scenes"][0]["nodes"] = [0, 1]
+    builder.channel(2, "translation", [0, 1], [[0, 0, 0], [0, 0, 4]])
+    return builder
+
+
+def test_skins_ignore_their_node_follow_joint_scale_and_normalize_weights(tmp_path: Path) -> None:
+    frames = bake(_skinned(joint_scale=2).write(tmp_path), 2).frames
+    rest = (TETRAHEDRON - [1, 0, 0]) * 2
+    np.testing.assert_allclose(frames[0].vertices, _z_up(rest), atol=1e-6)
+    moved = rest.copy()
+    moved[3] += [0, 0, 4]  # half of 4, in a joint scaled by 2
+    np.testing.assert_allclose(frames[1].vertices, _z_up(moved), atol=1e-6)
+
+
+def test_a_joint_that_does_not_exist(tmp_path: Path) -> None:
+    builder = _skinned()
+    builder.primitive["attributes"]["JOINTS_0"] = builder.accessor([[2, 0, 0, 0]] * 4, "u1")
+    with pytest.raises(AssetError, match="joint 2, the skin has 2") as caught:
+        bake(builder.write(tmp_path))
+    assert caught.value.code is ReasonCode.INVALID_ACCESSOR
+
+
+def test_morphs_by_mesh_node_and_animation(tmp_path: Path) -> None:
+    builder = tetrahedron()
+    up = builder.accessor(np.tile([0, 1.0, 0], (4, 1)))
+    far = builder.accessor(np.tile([1.0, 0, 0], (4, 1)))
+    builder.primitive["targets"] = [{"POSITION": up}, {"POSITION": far}]
+    builder.gltf["meshes"][0]["weights"] = [1, 0]
+    builder.gltf["nodes"] = [{"mesh": 0}, {"mesh": 0, "weights": [0, 3]}, {"mesh": 0}]
+    builder.gltf["scenes"][0]["nodes"] = [0, 1, 2]
+    builder.channel(2, "weights", [0, 1], [[0], [0], [2], [4]])
+    frames = bake(builder.write(tmp_path), 2).frames
+    first = [TETRAHEDRON + [0, 1, 0], TETRAHEDRON + [3, 0, 0]]
+    np.testing.assert_allclose(frames[0].vertices, _z_up(np.concatenate([*first, TETRAHEDRON])), atol=1e-6)
+    last = np.concatenate([*first, TETRAHEDRON + [4, 2, 0]])
+    np.testing.assert_allclose(frames[1].vertices, _z_up(last), atol=1e-6)
+
+
+def test_sparse_and_quantized_positions(tmp_path: Path) -> None:
+    builder = moving_tetrahedron()
+    quantized = builder.accessor(np.round(TETRAHEDRON * 100), "i2", normalized=False)
+    builder.gltf["accessors"][quantized]["sparse"] = {
+        "count": 1,
+        "indices": {"bufferView": builder.view(np.uint8([3]).tobytes()), "componentType": 5121},
+        "values": {"bufferView": builder.view(np.int16([0, 0, 250]).tobytes())},
+    }
+    builder.primitive["attributes"]["POSITION"] = quantized
+    wanted = TETRAHEDRON * 100
+    wanted[3, 2] = 250
+    np.testing.assert_allclose(bake(builder.write(tmp_path)).frames[0].vertices, _z_up(wanted), atol=1e-4)
+
+
+def test_strips_fans_and_leftovers() -> None:
+    numbers = np.arange(5)
+    assert triangulate(numbers, 4).tolist() == [[0, 1, 2]]
+    assert triangulate(numbers, 5).tolist() == [[0, 1, 2], [1, 3, 2], [2, 3, 4]]
+    assert triangulate(numbers, 6).tolist() == [[1, 2, 0], [2, 3, 0], [3, 4, 0]]
+    assert triangulate(numbers[:2], 5).shape == (0, 3)
+
+
+def test_instances_hierarchy_and_matrices(tmp_path: Path) -> None:
+    builder = tetrahedron()
+    matrix = np.eye(4)
+    matrix[:3, 3] = [0, 5, 0]
+    builder.gltf["nodes"] = [
+        {"children": [1], "scale": [2, 2, 2]},
+        {"children": [2], "matrix": matrix.T.reshape(-1).tolist()},
+        {
+            "mesh": 0,
+            "extensions": {
+                "EXT_mesh_gpu_instancing": {"attributes": {"TRANSLATION": builder.accessor([[0, 0, 0], [7, 0, 0]])}}
+            },
+        },
+    ]
+    builder.channel(0, "translation", [0, 1], [[0, 0, 0], [1, 0, 0]])
+    frame = bake(builder.write(tmp_path), 2).frames[1]
+    one = (TETRAHEDRON + [0, 5, 0]) * 2 + [1, 0, 0]
+    two = (TETRAHEDRON + [7, 5, 0]) * 2 + [1, 0, 0]
+    np.testing.assert_allclose(frame.vertices, _z_up(np.concatenate([one, two])), atol=1e-5)
+
+
+def test_a_chain_of_many_nodes_needs_no_recursion(tmp_path: Path) -> None:
+    builder = tetrahedron()
+    depth = 3000
+    builder.gltf["nodes"] = [{"children": [n + 1], "translation": [1, 0, 0]} for n in range(depth)] + [{"mesh": 0}]
+    builder.channel(0, "translation", [0, 1], [[1, 0, 0], [3, 0, 0]])
+    assert bake(builder.write(tmp_path), 1).frames[0].vertices[0, 0] == depth
+
+
+def test_animation_pointers_and_visibility(tmp_path: Path) -> None:
+    builder = tetrahedron()
+    builder.gltf["nodes"] = [{"mesh": 0}, {"mesh": 0, "translation": [5, 0, 0]}]
+    builder.gltf["scenes"][0]["nodes"] = [0, 1]
+    builder.channel(0, "pointer", [0, 1], [[0, 0, 0], [2, 0, 0]])
+    builder.channel(0, "pointer", [0, 0.6], builder.accessor([1, 0], "u1"), "STEP")
+    builder.channel(0, "pointer", [0, 2], [[0], [1]])
+    pointers = [
+        "/nodes/0/translation",
+        "/nodes/1/extensions/KHR_node_visibility/visible",
+        "/materials/0/pbrMetallicRoughness/metallicFactor",
+    ]
+    for channel, pointer in zip(builder.gltf["animations"][0]["channels"], pointers, strict=True):
+        channel["target"] = {"path": "pointer", "extensions": {"KHR_animation_pointer": {"pointer": pointer}}}
+    clip = bake(builder.write(tmp_path), 3)
+    assert [len(frame.faces) for frame in clip.frames] == [8, 4, 4]
+    assert clip.times[-1] == 2  # every channel counts for the times
+    np.testing.assert_allclose(clip.frames[1].vertices[0], [2, 0, 0])
+    assert "metallicFactor" in clip.warnings[0]
+
+
+def test_a_primitive_without_normals_gets_flat_ones(tmp_path: Path) -> None:
+    builder = tetrahedron(normals=False)
+    builder.channel(0, "rotation", [0, 1], [[0, 0, 0, 1], [0, 1, 0, 0]])
+    for frame in bake(builder.write(tmp_path), 3).frames:
+        corners = frame.triangles()
+        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        cross /= np.linalg.norm(cross, axis=1, keepdims=True)
+        np.testing.assert_allclose(frame.normals[frame.faces], np.repeat(cross[:, None], 3, axis=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("extension", ["EXT_meshopt_compression", "KHR_meshopt_compression"])
+def test_meshopt(tmp_path: Path, extension: str) -> None:
+    builder = Builder()
+    vertices = meshoptimizer.encode_vertex_buffer(TETRAHEDRON, 4, 12)
+    indices = meshoptimizer.encode_index_buffer(TETRAHEDRON_FACES.astype(np.uint32).reshape(-1), 12, 4)
+    builder.gltf["buffers"] = [{}, {"byteLength": 48 + 24, "extensions": {extension: {"fallback": True}}}]
+    offset = 0
+    for data, stride, count, mode in ((vertices, 12, 4, "ATTRIBUTES"), (indices, 2, 12, "TRIANGLES")):
+        number = builder.view(bytes(data))
+        packed = builder.gltf["bufferViews"][number]
+        packed.update(byteStride=stride, count=count, mode=mode)
+        builder.gltf["bufferViews"][number] = {
+            "buffer": 1,
+            "byteOffset": offset,
+            "byteLength": stride * count,
+            "extensions": {extension: packed},
+        }
+        offset += stride * count
+    builder.gltf["accessors"] = [
+        {"bufferView": 0, "componentType": 5126, "count": 4, "type": "VEC3"},
+        {"bufferView": 1, "componentType": 5123, "count": 12, "type": "SCALAR"},
+    ]
+    builder.gltf["meshes"][0]["primitives"] = [{"attributes": {"POSITION": 0}, "indices": 1}]
+    builder.gltf["extensionsRequired"] = [extension]
+    builder.channel(0, "translation", [0, 1], [[0, 0, 0], [2, 0, 0]])
+    frame = bake(builder.write(tmp_path), 2).frames[0]
+    assert areas(frame.triangles()).sum() == pytest.approx(1.5 + np.sqrt(3) / 2)
+    assert _volume(frame.triangles()) == pytest.approx(1 / 6)
+
+
+def test_broken_meshopt_data_is_refused() -> None:
+    with pytest.raises((ValueError, RuntimeError)):
+        decode_meshopt(b"\xa0\x01\x02", Meshopt(0, 0, 3, 12, 4, "ATTRIBUTES", "NONE"))
+
+
+def test_meshopt_color_filter() -> None:
+    # Full 8-bit depth: alpha 127 of 7 bits plus the depth marker; gray 200 has no chroma.
+    encoded = np.array([200, 0, 0, 255], np.uint8)
+    assert decode_color_filter(encoded, 4).tolist() == [200, 200, 200, 255]
+
+
+def test_clips_without_a_visible_target_are_no_animation(tmp_path: Path) -> None:
+    builder = tetrahedron()
+    builder.gltf["nodes"].append({"name": "camera"})
+    builder.channel(1, "translation", [0, 1], [[0, 0, 0], [2, 0, 0]])
+    with pytest.raises(AssetError, match="nothing that is visible") as caught:
+        bake(builder.write(tmp_path))
+    assert caught.value.code is ReasonCode.NO_ANIMATION
+
+
+def test_choosing_clips(tmp_path: Path) -> None:
+    builder = tetrahedron()
+    for number, (length, distance) in enumerate([(1, 0.1), (3, 1), (2, 5)]):
+        builder.channel(0, "translation", [0, length], [[0, 0, 0], [distance, 0, 0]], animation=number)
+    path = builder.write(tmp_path)
+    assert [info.name for info in list_clips(path)] == ["clip 0", "clip 1", "clip 2"]
+    chosen = {clip: bake(path, 2, clip).index for clip in ("most-moving", "longest", "first", "clip 1", 1)}
+    assert chosen == {"most-moving": 2, "longest": 1, "first": 0, "clip 1": 1, 1: 1}
+    with pytest.raises(ValueError, match="no clip 'run'"):
+        bake(path, clip="run")
