@@ -128,7 +128,6 @@ def convert(
             store.sums,
             store.colors,
             store.flags,
-            store.stamps,
             store.state,
             _NO_UVS if uvs is None else uvs,
             _NO_COLORS if corner_colors is None else corner_colors,
@@ -182,11 +181,10 @@ class _Store:
     def __init__(self, side: int, voxels: int, with_attributes: bool) -> None:
         self.with_attributes = with_attributes
         self.top = np.zeros((side // 8) ** 3, np.int32)
-        self.state = np.array([1, 1, 0], np.int64)
+        self.state = np.array([1, 1, 0, 0], np.int64)
         self.table = np.empty((0, 512), np.int32)
         self.sums = np.empty((0, 12), np.float32)
         self.flags = np.empty(0, np.uint8)
-        self.stamps = np.empty(0, np.int32)
         self.colors = np.empty((0, 8), np.float32)
         self._resize(voxels // 32 + 64, voxels)
 
@@ -205,7 +203,6 @@ class _Store:
         self.sums = _resized(self.sums, slots)
         self.flags = _resized(self.flags, slots)
         if self.with_attributes:
-            self.stamps = _resized(self.stamps, slots)
             self.colors = _resized(self.colors, slots)
 
 
