@@ -110,7 +110,7 @@ def scatter_triangles(
     setup = np.empty(48)
     cells = np.zeros(4096, np.int32)
     points = np.zeros((4096, 4), np.float32)
-    touched = np.empty(4096, np.int32)
+    touched = np.empty(4097, np.int32)
     block_low = np.empty(3, np.int64)
     block_high = np.empty(3, np.int64)
     bricks, slots, active = state[BRICKS], state[SLOTS], state[ACTIVE]
@@ -256,21 +256,20 @@ def scatter_triangles(
                                     + (column - block_low[b] + 1) * step_b
                                     + (row - block_low[c] + 1) * step_c
                                 )
-                                bits = CROSSING | (1 << a)
+                                bits = 1 << a
                                 side_b = half
                                 for _ in range(2):
                                     side_c = half
                                     here = cell
                                     for _ in range(2):
                                         before = cells[here]
-                                        if before == 0:
-                                            touched[count] = here
-                                            count += 1
-                                        cells[here] = (before + (bits & ~7)) | (bits & 7)
+                                        touched[count] = here  # kept only if the cell is new, without a branch
+                                        count += before == 0
+                                        cells[here] = (before + CROSSING) | bits
                                         points[here, a] += along
                                         points[here, b] += side_b
                                         points[here, c] += side_c
-                                        bits = CROSSING
+                                        bits = 0
                                         side_c = -half
                                         here += step_c
                                     side_b = -half
@@ -291,32 +290,26 @@ def scatter_triangles(
                             row_cell = (i - c_start + 1) * step_c + step_a + step_b
                             for j in range(b_start, b_stop + 1):
                                 x = float(j)
-                                if (
-                                    edge[6, 0] * x + s6 < 0.0
-                                    or edge[7, 0] * x + s7 < 0.0
-                                    or edge[8, 0] * x + s8 < 0.0
-                                ):
+                                worst = min(edge[6, 0] * x + s6, edge[7, 0] * x + s7, edge[8, 0] * x + s8)
+                                if worst < 0.0:
                                     continue
+                                s0 = edge[0, 1] * x + edge[0, 2]
+                                s1 = edge[1, 1] * x + edge[1, 2]
+                                s2 = edge[2, 1] * x + edge[2, 2]
                                 center = -(normal[mb] * (x + 0.5) + row_rest) * inverse - 0.5
                                 k_first = max(math.ceil(center - span), a_start)
                                 k_last = min(math.floor(center + span), a_stop)
+                                here = row_cell + (j - b_start) * step_b + (k_first - a_start) * step_a
                                 for k in range(k_first, k_last + 1):
                                     z = float(k)
-                                    if (
-                                        edge[0, 0] * z + (edge[0, 1] * x + edge[0, 2]) < 0.0
-                                        or edge[1, 0] * z + (edge[1, 1] * x + edge[1, 2]) < 0.0
-                                        or edge[2, 0] * z + (edge[2, 1] * x + edge[2, 2]) < 0.0
-                                        or edge[3, 1] * z + s3 < 0.0
-                                        or edge[4, 1] * z + s4 < 0.0
-                                        or edge[5, 1] * z + s5 < 0.0
-                                    ):
-                                        continue
-                                    here = row_cell + (j - b_start) * step_b + (k - a_start) * step_a
+                                    worst = min(edge[0, 0] * z + s0, edge[1, 0] * z + s1, edge[2, 0] * z + s2)
+                                    worst = min(worst, edge[3, 1] * z + s3, edge[4, 1] * z + s4, edge[5, 1] * z + s5)
+                                    overlaps = worst >= 0.0
                                     before = cells[here]
-                                    if before == 0:
-                                        touched[count] = here
-                                        count += 1
-                                    cells[here] = before | OVERLAP
+                                    touched[count] = here
+                                    count += overlaps & (before == 0)
+                                    cells[here] = before | (OVERLAP * overlaps)
+                                    here += step_a
 
                     x_origin, y_origin, z_origin = block_low[0] - 1, block_low[1] - 1, block_low[2] - 1
                     x_size = block_high[0] - x_origin
