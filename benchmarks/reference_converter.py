@@ -26,13 +26,22 @@ def _convert(vertices, faces, resolution, table):
     quadrics = np.zeros((capacity, 4, 4))
     means = np.zeros((capacity, 4))
     normal = np.empty(4)
+    voxel = np.empty(3, np.int64)
+    low, high = np.empty(3, np.int64), np.empty(3, np.int64)
+    t = np.empty((3, 3))
     for f in range(len(faces)):
-        t = vertices[faces[f]]
+        _corners(vertices, faces, f, t)
         _plane(t, normal)
         for a in range(3):
             b, c = (a + 1) % 3, (a + 2) % 3
-            order = np.argsort(t[:, c])
-            t0, t1, t2 = t[order[0]], t[order[1]], t[order[2]]
+            i0, i1, i2 = 0, 1, 2
+            if t[i1, c] < t[i0, c]:
+                i0, i1 = i1, i0
+            if t[i2, c] < t[i1, c]:
+                i1, i2 = i2, i1
+                if t[i1, c] < t[i0, c]:
+                    i0, i1 = i1, i0
+            t0, t1, t2 = t[i0], t[i1], t[i2]
             first = min(max(int(t0[c]), 0), resolution - 1)
             middle = min(max(int(t1[c]), 0), resolution - 1)
             last = min(max(int(t2[c]), 0), resolution - 1)
@@ -57,12 +66,10 @@ def _convert(vertices, faces, resolution, table):
                         continue
                     for dj in range(2):
                         for di in range(2):
-                            voxel = np.empty(3, np.int64)
                             voxel[a], voxel[b], voxel[c] = k, column + dj, row + di
                             key = (voxel[0] * resolution + voxel[1]) * resolution + voxel[2]
-                            if key in table:
-                                slot = table[key]
-                            else:
+                            slot = _slot(table, key)
+                            if slot < 0:
                                 slot = len(table)
                                 table[key] = slot
                                 if slot == capacity:
@@ -77,9 +84,8 @@ def _convert(vertices, faces, resolution, table):
                                 for j in range(4):
                                     quadrics[slot, i, j] += normal[i] * normal[j]
     for f in range(len(faces)):
-        t = vertices[faces[f]]
+        _corners(vertices, faces, f, t)
         _plane(t, normal)
-        low, high = np.empty(3, np.int64), np.empty(3, np.int64)
         for axis in range(3):
             low[axis] = int(min(t[0, axis], t[1, axis], t[2, axis]))
             high[axis] = min(int(max(t[0, axis], t[1, axis], t[2, axis])), resolution - 1)
@@ -87,8 +93,8 @@ def _convert(vertices, faces, resolution, table):
             for y in range(low[1], high[1] + 1):
                 for z in range(low[2], high[2] + 1):
                     key = (x * resolution + y) * resolution + z
-                    if key in table and _overlaps(t, normal, x, y, z):
-                        slot = table[key]
+                    slot = _slot(table, key)
+                    if slot >= 0 and _overlaps(t, normal, x, y, z):
                         for i in range(4):
                             for j in range(4):
                                 quadrics[slot, i, j] += normal[i] * normal[j]
@@ -103,14 +109,28 @@ def _convert(vertices, faces, resolution, table):
 
 
 @njit(cache=True, error_model="numpy")
+def _slot(table, key):
+    if key in table:
+        return table[key]
+    return -1
+
+
+@njit(cache=True, error_model="numpy")
+def _corners(vertices, faces, f, t):
+    for corner in range(3):
+        for axis in range(3):
+            t[corner, axis] = vertices[faces[f, corner], axis]
+
+
+@njit(cache=True, error_model="numpy")
 def _plane(t, normal):
-    u, v = t[1] - t[0], t[2] - t[0]
-    normal[0] = u[1] * v[2] - u[2] * v[1]
-    normal[1] = u[2] * v[0] - u[0] * v[2]
-    normal[2] = u[0] * v[1] - u[1] * v[0]
+    ux, uy, uz = t[1, 0] - t[0, 0], t[1, 1] - t[0, 1], t[1, 2] - t[0, 2]
+    vx, vy, vz = t[2, 0] - t[0, 0], t[2, 1] - t[0, 1], t[2, 2] - t[0, 2]
+    normal[0], normal[1], normal[2] = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
     length = math.sqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2)
     if length > 0.0:
-        normal[:3] /= length
+        for axis in range(3):
+            normal[axis] /= length
     normal[3] = -(normal[0] * t[0, 0] + normal[1] * t[0, 1] + normal[2] * t[0, 2])
 
 
