@@ -61,7 +61,7 @@ def _convert(vertices, faces, resolution, table):
                     x = column + 1.0
                     s = (x - pb) / (qb - pb)
                     z = (1.0 - s) * pa + s * qa
-                    k = int(math.floor(z))
+                    k = math.floor(z)
                     if k < 0 or k >= resolution:
                         continue
                     for dj in range(2):

@@ -61,7 +61,7 @@ def test_round_trip(seed: int, count: int, resolution: int, compression: str, ch
         np.testing.assert_array_equal(getattr(again, name), getattr(ovoxel, name), err_msg=name)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_corrupt_files_raise_format_errors_only(data: st.DataObject) -> None:
     compression = data.draw(st.sampled_from(["zstd", "deflate", "lzma", "none"]))
@@ -96,7 +96,7 @@ def with_header(data: bytes, **changes: object) -> bytes:
         ({"num_voxel": 999}, "999 in the header"),
         ({"chunk_size": 96}, "chunk_size"),
         ({"attr_interleave": "some"}, "attr_interleave"),
-        ({"attr": [["dual_vertices", 2]]}, "bytes for"),
+        ({"attr": [["dual_vertices", 2]]}, "bytes"),
         ({"attr": []}, "missing"),
         ({"attr": 7}, "attr"),
         ({"chunks": [{}]}, "ptr"),
