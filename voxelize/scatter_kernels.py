@@ -111,6 +111,9 @@ def scatter_triangles(
     cells = np.zeros(4096, np.int32)
     points = np.zeros((4096, 4), np.float32)
     touched = np.empty(4097, np.int32)
+    hits = np.empty(4096, np.int32)
+    hit_points = np.empty((4096, 4), np.float32)
+    values = np.empty((4096, 8), np.float32)
     block_low = np.empty(3, np.int64)
     block_high = np.empty(3, np.int64)
     bricks, slots, active = state[BRICKS], state[SLOTS], state[ACTIVE]
@@ -315,6 +318,7 @@ def scatter_triangles(
                     x_size = block_high[0] - x_origin
                     y_size = block_high[1] - y_origin
                     z_size = block_high[2] - z_origin
+                    hit = 0
                     for n in range(count):
                         cell = touched[n]
                         info = cells[cell]
@@ -368,16 +372,21 @@ def scatter_triangles(
                             active += 1
                         flags[slot] |= info & 7
                         if with_attributes:
-                            if not sampled:
-                                sampled = True
-                                setup_material(
-                                    f, t, normal, scale, uvs, corner_colors, material_ids, materials, transforms,
-                                    factors, setup,
-                                )  # fmt: skip
-                            sample_material(
-                                x + 0.5 - t[0, 0], y + 0.5 - t[0, 1], z + 0.5 - t[0, 2], 1.0 - distance / scale,
-                                setup, material_ids[f], materials, texels, colors, slot,
-                            )  # fmt: skip
+                            hits[hit] = slot
+                            hit_points[hit, 0] = x + 0.5 - t[0, 0]
+                            hit_points[hit, 1] = y + 0.5 - t[0, 1]
+                            hit_points[hit, 2] = z + 0.5 - t[0, 2]
+                            hit_points[hit, 3] = 1.0 - distance / scale
+                            hit += 1
+                    if hit > 0:
+                        if not sampled:
+                            sampled = True
+                            setup_material(
+                                f, t, uvs, corner_colors, material_ids, materials, transforms, factors, setup
+                            )
+                        sample_material(
+                            hit, hits, hit_points, setup, material_ids[f], materials, texels, values, colors
+                        )
     state[BRICKS], state[SLOTS], state[ACTIVE] = bricks, slots, active
     return result
 
