@@ -1,6 +1,6 @@
 """A mesh frame becomes an O-Voxel and back."""
 
-from voxelize.dual_grid import DualGrid, dual_grid
+from voxelize.conversion import DualGrid, dual_grid
 from voxelize.errors import GeometryError
 from voxelize.frames import Surface, prepare_surface, voxelize_clip, voxelize_frame
 from voxelize.mesh import extract_mesh, extract_mesh_arrays

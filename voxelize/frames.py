@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from assets import Clip, Frame, Topology
-from voxelize.dual_grid import QuadricWeights, check_faces, convert, weld_labels
+from voxelize.conversion import QuadricWeights, check_faces, convert, weld_labels
 from voxelize.errors import GeometryError
 from voxelize.ovoxel import OVoxel
 from voxelize.surface import MaterialTable, material_table

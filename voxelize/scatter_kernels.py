@@ -23,50 +23,53 @@ FINISHED = -1
 OUTSIDE = -2
 """Values of `scatter_triangles` besides the triangle at which it ran out of room."""
 
-BRICKS, SLOTS, BAD_FACE = 0, 1, 2
+BRICKS, SLOTS, BAD_FACE, ACTIVE = 0, 1, 2, 3
 """Places in `state`: bricks in use, slots in use (both counting the unused first), and the face that is outside."""
 
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def find_or_add(code, top, table, sums, colors, flags, stamps, state):
-    """The slot of the voxel with this Morton code, made and zeroed if it is new."""
-    place = code >> 9
-    brick = top[place]
-    if brick == 0:
-        brick = state[BRICKS]
-        state[BRICKS] = brick + 1
-        top[place] = brick
-        for cell in range(512):
-            table[brick, cell] = 0
-    slot = table[brick, code & 511]
-    if slot == 0:
-        slot = state[SLOTS]
-        state[SLOTS] = slot + 1
-        table[brick, code & 511] = slot
-        for k in range(12):
-            sums[slot, k] = 0.0
-        flags[slot] = 0
-        if len(colors):
-            stamps[slot] = -1
-            for k in range(8):
-                colors[slot, k] = 0.0
-    return slot
+BLOCK = 14
+"""Voxels along a block's side: with one more on either side, a cell is three digits of four bits."""
+OVERLAP, CROSSING = 8, 16
+"""Of a cell's word: bits 0 to 2 are crossed edges, bit 3 says overlapped, the rest counts crossings."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _add_plane(sums, slot, weight, distance, quadric):
-    """Add weight * (plane of the triangle)^2; quadric is (n_x, n_y, n_z, 0, n_x n_x, n_x n_y, ..., n_z n_z)."""
-    toward = -weight * distance
-    sums[slot, 0] += toward * quadric[0]
-    sums[slot, 1] += toward * quadric[1]
-    sums[slot, 2] += toward * quadric[2]
-    for k in range(4, 10):
-        sums[slot, k] += weight * quadric[k]
+@njit(cache=True, nogil=True)
+def spatial_order(vertices, faces, spread):
+    """(F,) int32: the faces by the Morton code of their first corner on a 32^3 grid, equal ones in their own order.
+
+    Beside it the sum over faces of the areas of their three projections, about the number of voxels at resolution 1.
+    A mesh whose triangles come in no spatial order would otherwise miss the cache at each voxel.
+    """
+    keys = np.empty(len(faces), np.int32)
+    starts = np.zeros((1 << 15) + 1, np.int32)
+    shadow = 0.0
+    for f in range(len(faces)):
+        p, q, r = faces[f, 0], faces[f, 1], faces[f, 2]
+        for a in range(3):
+            b = a + 1 if a < 2 else 0
+            area = (vertices[q, a] - vertices[p, a]) * (vertices[r, b] - vertices[p, b])
+            shadow += 0.5 * abs(area - (vertices[q, b] - vertices[p, b]) * (vertices[r, a] - vertices[p, a]))
+        key = 0
+        for axis in range(3):
+            position = vertices[faces[f, 0], axis]
+            # Written so that NaN and what lies outside end in a bucket; the scatter reports them.
+            cell = int((position + np.float32(0.5)) * np.float32(32)) if -0.5 <= position < 0.5 else 31
+            key |= spread[axis, cell]
+        keys[f] = key
+        starts[key + 1] += 1
+    for key in range(1 << 15):
+        starts[key + 1] += starts[key]
+    order = np.empty(len(faces), np.int32)
+    for f in range(len(faces)):
+        key = keys[f]
+        order[starts[key]] = f
+        starts[key] += 1
+    return order, shadow
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def scatter_triangles(
     start,
+    order,
     vertices,
     faces,
     resolution,
@@ -78,7 +81,6 @@ def scatter_triangles(
     sums,
     colors,
     flags,
-    stamps,
     state,
     uvs,
     corner_colors,
@@ -88,10 +90,13 @@ def scatter_triangles(
     factors,
     texels,
 ):
-    """Scatter faces[start:]; returns FINISHED, OUTSIDE, or the face for which there is not enough room left.
+    """Scatter faces[order[start:]]; returns FINISHED, OUTSIDE, or the place in the order where room has run out.
 
-    A caller that gets a face back enlarges `table` or `sums` and calls again from there. Attributes are sampled
+    A caller that gets a place back enlarges `table` or `sums` and calls again from there. Attributes are sampled
     where `colors` is not empty.
+
+    A triangle is taken in blocks of at most 14^3 voxels (one, if it is small). In a block, crossings and overlaps are
+    first gathered per cell, then each touched cell is looked up in the grid once.
     """
     scale = float(resolution)
     half = np.float32(0.5)
@@ -101,183 +106,289 @@ def scatter_triangles(
     normal = np.empty(3)
     low = np.empty(3, np.int64)
     high = np.empty(3, np.int64)
-    quadric = np.empty(12, np.float32)
-    edge = np.empty((9, 3))  # projections ab, then ac, then bc: E(p, q) = edge[0] p + edge[1] q + edge[2] >= 0
+    edge = np.empty((9, 3))  # projections ab, then ca, then bc: E(p, q) = edge[0] p + edge[1] q + edge[2] >= 0
     setup = np.empty(48)
-    m = np.empty(3)
-    for f in range(start, len(faces)):
+    cells = np.zeros(4096, np.int32)
+    points = np.zeros((4096, 4), np.float32)
+    touched = np.empty(4097, np.int32)
+    hits = np.empty(4096, np.int32)
+    hit_points = np.empty((4096, 4), np.float32)
+    values = np.empty((4096, 8), np.float32)
+    block_low = np.empty(3, np.int64)
+    block_high = np.empty(3, np.int64)
+    bricks, slots, active = state[BRICKS], state[SLOTS], state[ACTIVE]
+    result = FINISHED
+    for turn in range(start, len(order)):
+        f = order[turn]
         inside = True
         for corner in range(3):
+            vertex = faces[f, corner]
             for axis in range(3):
-                position = float(vertices[faces[f, corner], axis] + half)
-                if not (position >= 0.0 and position <= 1.0):
-                    inside = False
+                position = float(vertices[vertex, axis] + half)
+                inside = inside and position >= 0.0 and position <= 1.0
                 t[corner, axis] = position * scale
         if not inside:
             state[BAD_FACE] = f
-            return OUTSIDE
+            result = OUTSIDE
+            break
         ux, uy, uz = t[1, 0] - t[0, 0], t[1, 1] - t[0, 1], t[1, 2] - t[0, 2]
         vx, vy, vz = t[2, 0] - t[0, 0], t[2, 1] - t[0, 1], t[2, 2] - t[0, 2]
-        normal[0] = uy * vz - uz * vy
-        normal[1] = uz * vx - ux * vz
-        normal[2] = ux * vy - uy * vx
-        length = math.sqrt(normal[0] * normal[0] + normal[1] * normal[1] + normal[2] * normal[2])
+        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        length = math.sqrt(nx * nx + ny * ny + nz * nz)
         if not length > 0.0:
             continue  # no area, no plane
+        nx, ny, nz = nx / length, ny / length, nz / length
+        normal[0], normal[1], normal[2] = nx, ny, nz
+        offset = -(nx * t[0, 0] + ny * t[0, 1] + nz * t[0, 2])
         for axis in range(3):
-            normal[axis] /= length
-            low[axis] = int(min(t[0, axis], t[1, axis], t[2, axis]))
+            low[axis] = min(int(min(t[0, axis], t[1, axis], t[2, axis])), last)
             high[axis] = min(int(max(t[0, axis], t[1, axis], t[2, axis])), last)
-            low[axis] = min(low[axis], last)
-        offset = -(normal[0] * t[0, 0] + normal[1] * t[0, 1] + normal[2] * t[0, 2])
 
         # The dominant axis: a column of voxels along it meets the plane in at most five of them.
         main = 0
-        if abs(normal[1]) > abs(normal[main]):
+        if abs(ny) > abs(nx):
             main = 1
-        if abs(normal[2]) > abs(normal[main]):
+        if abs(nz) > abs(normal[main]):
             main = 2
-        b, c = (main + 1) % 3, (main + 2) % 3
-        columns = (high[b] - low[b] + 1) * (high[c] - low[c] + 1)
+        mb, mc = (main + 1) % 3, (main + 2) % 3
+        columns = (high[mb] - low[mb] + 1) * (high[mc] - low[mc] + 1)
         deep = min(high[main] - low[main] + 1, 5)
-        brick_columns = ((high[b] >> 3) - (low[b] >> 3) + 1) * ((high[c] >> 3) - (low[c] >> 3) + 1)
+        brick_columns = ((high[mb] >> 3) - (low[mb] >> 3) + 1) * ((high[mc] >> 3) - (low[mc] >> 3) + 1)
         brick_deep = min((high[main] >> 3) - (low[main] >> 3) + 1, 5)
-        if state[SLOTS] + columns * deep > len(sums) or state[BRICKS] + brick_columns * brick_deep > len(table):
-            return f
+        if slots + columns * deep > len(sums) or bricks + brick_columns * brick_deep > len(table):
+            result = turn
+            break
 
-        for axis in range(3):
-            quadric[axis] = normal[axis]
-        quadric[4] = normal[0] * normal[0]
-        quadric[5] = normal[0] * normal[1]
-        quadric[6] = normal[0] * normal[2]
-        quadric[7] = normal[1] * normal[1]
-        quadric[8] = normal[1] * normal[2]
-        quadric[9] = normal[2] * normal[2]
-
-        sampled = False  # the material is set up at the first crossing: many small triangles have none
-        crossings = 0
-        for a in range(3):
-            b, c = (a + 1) % 3, (a + 2) % 3
-            if low[b] == high[b] or low[c] == high[c]:
-                continue
-            # Corners by their c coordinate.
-            i0, i1, i2 = 0, 1, 2
-            if t[i1, c] < t[i0, c]:
-                i0, i1 = i1, i0
-            if t[i2, c] < t[i1, c]:
-                i1, i2 = i2, i1
-                if t[i1, c] < t[i0, c]:
-                    i0, i1 = i1, i0
-            middle = min(int(t[i1, c]), last)
-            for row in range(low[c], high[c]):
-                # The line at c = row + 1 leaves the long edge at p and the short one of this half at q.
-                if row < middle:
-                    e0, e1, e2 = i0, i1, i2
-                else:
-                    e0, e1, e2 = i2, i1, i0
-                y = float(row + 1)
-                s = (y - t[e0, c]) / (t[e1, c] - t[e0, c])
-                pb, pa = (1.0 - s) * t[e0, b] + s * t[e1, b], (1.0 - s) * t[e0, a] + s * t[e1, a]
-                s = (y - t[e0, c]) / (t[e2, c] - t[e0, c])
-                qb, qa = (1.0 - s) * t[e0, b] + s * t[e2, b], (1.0 - s) * t[e0, a] + s * t[e2, a]
-                if pb > qb:
-                    pb, qb = qb, pb
-                    pa, qa = qa, pa
-                first = max(math.floor(pb), 0)
-                stop = min(math.floor(qb), last)
-                if first >= stop:
-                    continue
-                slope = (qa - pa) / (qb - pb)
-                for column in range(first, stop):
-                    z = pa + (float(column + 1) - pb) * slope
-                    k = min(max(math.floor(z), low[a]), high[a])
-                    crossings += 1
-                    along = np.float32(regularization * (z - k - 0.5))
-                    for dj in range(2):
-                        for di in range(2):
-                            j, i = column + dj, row + di
-                            slot = find_or_add(
-                                spread[a, k] | spread[b, j] | spread[c, i],
-                                top, table, sums, colors, flags, stamps, state,
-                            )  # fmt: skip
-                            distance = normal[a] * (k + 0.5) + normal[b] * (j + 0.5) + normal[c] * (i + 0.5) + offset
-                            _add_plane(sums, slot, np.float32(1.0), np.float32(distance), quadric)
-                            sums[slot, a] += along
-                            sums[slot, b] += np.float32(regularization * (0.5 - dj))
-                            sums[slot, c] += np.float32(regularization * (0.5 - di))
-                            sums[slot, 3] += np.float32(1.0)
-                            if dj == 0 and di == 0:
-                                flags[slot] |= 1 << a
-                            if with_attributes and stamps[slot] != f:
-                                stamps[slot] = f
-                                if not sampled:
-                                    sampled = True
-                                    setup_material(
-                                        f, t, normal, scale, uvs, corner_colors, material_ids, materials, transforms,
-                                        factors, setup,
-                                    )  # fmt: skip
-                                m[a], m[b], m[c] = k + 0.5, j + 0.5, i + 0.5
-                                sample_material(
-                                    m[0] - t[0, 0], m[1] - t[0, 1], m[2] - t[0, 2], 1.0 - distance / scale,
-                                    setup, material_ids[f], materials, texels, colors, slot,
-                                )  # fmt: skip
-
-        if face_weight == 0.0:
-            continue
-        # Boxes that the triangle overlaps: plane interval and three projections (Schwarz and Seidel 2010).
-        a, b, c = main, (main + 1) % 3, (main + 2) % 3
+        # Edge functions of the projections, shifted so that they are taken at a cell's minimum corner.
         for projection in range(3):
-            p, q, r = (a, b, c) if projection == 0 else ((c, a, b) if projection == 1 else (b, c, a))
-            sign = 1.0 if normal[r] >= 0.0 else -1.0
+            p, q = (main, mb) if projection == 0 else ((mc, main) if projection == 1 else (mb, mc))
+            sign = 1.0 if normal[3 - p - q] >= 0.0 else -1.0
             for corner in range(3):
-                after = (corner + 1) % 3
-                ep = -(t[after, q] - t[corner, q]) * sign
+                after = corner + 1 if corner < 2 else 0
+                ep = (t[corner, q] - t[after, q]) * sign
                 eq = (t[after, p] - t[corner, p]) * sign
                 row = 3 * projection + corner
                 edge[row, 0] = ep
                 edge[row, 1] = eq
-                edge[row, 2] = -(ep * t[corner, p] + eq * t[corner, q]) + max(ep, 0.0) + max(eq, 0.0)
-        reach = 0.5 * (abs(normal[0]) + abs(normal[1]) + abs(normal[2]))
-        inverse = 1.0 / normal[a]
-        span = reach * abs(inverse)
-        touched = 0
-        for i in range(low[c], high[c] + 1):
-            left, right = float(low[b]), float(high[b])
-            empty = False
-            for row in range(6, 9):
-                # e_b * j + e_c * i + e >= 0
-                value = edge[row, 1] * i + edge[row, 2]
-                slope = edge[row, 0]
-                if slope > 0.0:
-                    left = max(left, -value / slope)
-                elif slope < 0.0:
-                    right = min(right, -value / slope)
-                elif value < 0.0:
-                    empty = True
-            if empty or not left <= right:
-                continue
-            for j in range(math.ceil(left), math.floor(right) + 1):
-                rest = normal[b] * (j + 0.5) + normal[c] * (i + 0.5) + offset
-                center = -rest * inverse - 0.5
-                k_low = max(math.ceil(center - span), low[a])
-                k_high = min(math.floor(center + span), high[a])
-                for k in range(k_low, k_high + 1):
-                    if (
-                        edge[0, 0] * k + edge[0, 1] * j + edge[0, 2] < 0.0
-                        or edge[1, 0] * k + edge[1, 1] * j + edge[1, 2] < 0.0
-                        or edge[2, 0] * k + edge[2, 1] * j + edge[2, 2] < 0.0
-                        or edge[3, 0] * i + edge[3, 1] * k + edge[3, 2] < 0.0
-                        or edge[4, 0] * i + edge[4, 1] * k + edge[4, 2] < 0.0
-                        or edge[5, 0] * i + edge[5, 1] * k + edge[5, 2] < 0.0
-                    ):
+                edge[row, 2] = max(ep, 0.0) + max(eq, 0.0) - (ep * t[corner, p] + eq * t[corner, q])
+        inverse = 1.0 / normal[main]
+        span = 0.5 * (abs(nx) + abs(ny) + abs(nz)) * abs(inverse)
+        wx, wy, wz = np.float32(nx), np.float32(ny), np.float32(nz)
+        qxx, qxy, qxz = np.float32(nx * nx), np.float32(nx * ny), np.float32(nx * nz)
+        qyy, qyz, qzz = np.float32(ny * ny), np.float32(ny * nz), np.float32(nz * nz)
+        sampled = False  # the material is set up at the first crossing: many small triangles have none
+        single = high[0] - low[0] < BLOCK and high[1] - low[1] < BLOCK and high[2] - low[2] < BLOCK
+
+        for c_start in range(low[mc], high[mc] + 1, BLOCK):
+            c_stop = min(c_start + BLOCK - 1, high[mc])
+            for b_start in range(low[mb], high[mb] + 1, BLOCK):
+                b_stop = min(b_start + BLOCK - 1, high[mb])
+                a_first, a_last = low[main], high[main]
+                if not single:
+                    outside = False
+                    for row in range(6, 9):
+                        reach = edge[row, 2] + max(edge[row, 0] * b_start, edge[row, 0] * b_stop)
+                        outside = outside or reach + max(edge[row, 1] * c_start, edge[row, 1] * c_stop) < -1e-9
+                    if outside:
                         continue
-                    slot = find_or_add(
-                        spread[a, k] | spread[b, j] | spread[c, i], top, table, sums, colors, flags, stamps, state
-                    )
-                    distance = rest + normal[a] * (k + 0.5)
-                    _add_plane(sums, slot, np.float32(face_weight), np.float32(distance), quadric)
-                    touched += 1
-    return FINISHED
+                    # The plane over the block, from the extremes of a linear function.
+                    flat_b0, flat_b1 = normal[mb] * b_start, normal[mb] * (b_stop + 1)
+                    flat_c0, flat_c1 = normal[mc] * c_start, normal[mc] * (c_stop + 1)
+                    at0 = -(offset + max(flat_b0, flat_b1) + max(flat_c0, flat_c1)) * inverse
+                    at1 = -(offset + min(flat_b0, flat_b1) + min(flat_c0, flat_c1)) * inverse
+                    a_first = max(a_first, math.floor(min(at0, at1) - 1e-6))
+                    a_last = min(a_last, math.floor(max(at0, at1) + 1e-6))
+                for a_start in range(a_first, a_last + 1, BLOCK):
+                    a_stop = min(a_start + BLOCK - 1, a_last)
+                    block_low[main], block_low[mb], block_low[mc] = a_start, b_start, c_start
+                    block_high[main], block_high[mb], block_high[mc] = a_stop, b_stop, c_stop
+                    count = 0
+
+                    for a in range(3):
+                        b = a + 1 if a < 2 else 0
+                        c = b + 1 if b < 2 else 0
+                        # Lines between rows i and i + 1 and columns j and j + 1, those at the block's border too.
+                        row_first, row_stop = max(low[c], block_low[c] - 1), min(high[c], block_high[c] + 1)
+                        column_first, column_stop = max(low[b], block_low[b] - 1), min(high[b], block_high[b] + 1)
+                        if row_first >= row_stop or column_first >= column_stop:
+                            continue
+                        # Corners by their c coordinate.
+                        i0, i1, i2 = 0, 1, 2
+                        if t[i1, c] < t[i0, c]:
+                            i0, i1 = i1, i0
+                        if t[i2, c] < t[i1, c]:
+                            i1, i2 = i2, i1
+                            if t[i1, c] < t[i0, c]:
+                                i0, i1 = i1, i0
+                        middle = min(int(t[i1, c]), last)
+                        a0, b0, c0 = t[i0, a], t[i0, b], t[i0, c]
+                        a1, b1, c1 = t[i1, a], t[i1, b], t[i1, c]
+                        a2, b2, c2 = t[i2, a], t[i2, b], t[i2, c]
+                        step_a, step_b, step_c = 1 << (8 - 4 * a), 1 << (8 - 4 * b), 1 << (8 - 4 * c)
+                        k_low, k_high = low[a], high[a]
+                        block_a, block_a_stop = block_low[a], block_high[a]
+                        for row in range(row_first, row_stop):
+                            # The line at c = row + 1 leaves the long edge at q and the short one of this half at p.
+                            y = float(row + 1)
+                            if row < middle:
+                                s = (y - c0) / (c1 - c0)
+                                pb, pa = (1.0 - s) * b0 + s * b1, (1.0 - s) * a0 + s * a1
+                                s = (y - c0) / (c2 - c0)
+                                qb, qa = (1.0 - s) * b0 + s * b2, (1.0 - s) * a0 + s * a2
+                            else:
+                                s = (y - c2) / (c1 - c2)
+                                pb, pa = (1.0 - s) * b2 + s * b1, (1.0 - s) * a2 + s * a1
+                                s = (y - c2) / (c0 - c2)
+                                qb, qa = (1.0 - s) * b2 + s * b0, (1.0 - s) * a2 + s * a0
+                            if pb > qb:
+                                pb, qb = qb, pb
+                                pa, qa = qa, pa
+                            first = max(int(pb), column_first)
+                            stop = min(int(qb), column_stop)
+                            if first >= stop:
+                                continue
+                            slope = (qa - pa) / (qb - pb)
+                            for column in range(first, stop):
+                                z = pa + (float(column + 1) - pb) * slope
+                                k = min(max(int(z), k_low), k_high)
+                                if k < block_a or k > block_a_stop:
+                                    continue
+                                along = np.float32(z - float(k) - 0.5)
+                                cell = (
+                                    (k - block_a + 1) * step_a
+                                    + (column - block_low[b] + 1) * step_b
+                                    + (row - block_low[c] + 1) * step_c
+                                )
+                                bits = 1 << a
+                                side_b = half
+                                for _ in range(2):
+                                    side_c = half
+                                    here = cell
+                                    for _ in range(2):
+                                        before = cells[here]
+                                        touched[count] = here  # kept only if the cell is new, without a branch
+                                        count += before == 0
+                                        cells[here] = (before + CROSSING) | bits
+                                        points[here, a] += along
+                                        points[here, b] += side_b
+                                        points[here, c] += side_c
+                                        bits = 0
+                                        side_c = -half
+                                        here += step_c
+                                    side_b = -half
+                                    cell += step_b
+
+                    if face_weight != 0.0:
+                        # Boxes that the triangle overlaps: plane and three projections (Schwarz and Seidel 2010).
+                        step_a, step_b, step_c = 1 << (8 - 4 * main), 1 << (8 - 4 * mb), 1 << (8 - 4 * mc)
+                        for i in range(c_start, c_stop + 1):
+                            y = float(i)
+                            s6 = edge[6, 1] * y + edge[6, 2]
+                            s7 = edge[7, 1] * y + edge[7, 2]
+                            s8 = edge[8, 1] * y + edge[8, 2]
+                            s3 = edge[3, 0] * y + edge[3, 2]
+                            s4 = edge[4, 0] * y + edge[4, 2]
+                            s5 = edge[5, 0] * y + edge[5, 2]
+                            row_rest = normal[mc] * (y + 0.5) + offset
+                            row_cell = (i - c_start + 1) * step_c + step_a + step_b
+                            for j in range(b_start, b_stop + 1):
+                                x = float(j)
+                                worst = min(edge[6, 0] * x + s6, edge[7, 0] * x + s7, edge[8, 0] * x + s8)
+                                if worst < 0.0:
+                                    continue
+                                s0 = edge[0, 1] * x + edge[0, 2]
+                                s1 = edge[1, 1] * x + edge[1, 2]
+                                s2 = edge[2, 1] * x + edge[2, 2]
+                                center = -(normal[mb] * (x + 0.5) + row_rest) * inverse - 0.5
+                                k_first = max(math.ceil(center - span), a_start)
+                                k_last = min(math.floor(center + span), a_stop)
+                                here = row_cell + (j - b_start) * step_b + (k_first - a_start) * step_a
+                                for k in range(k_first, k_last + 1):
+                                    z = float(k)
+                                    worst = min(edge[0, 0] * z + s0, edge[1, 0] * z + s1, edge[2, 0] * z + s2)
+                                    worst = min(worst, edge[3, 1] * z + s3, edge[4, 1] * z + s4, edge[5, 1] * z + s5)
+                                    overlaps = worst >= 0.0
+                                    before = cells[here]
+                                    touched[count] = here
+                                    count += overlaps & (before == 0)
+                                    cells[here] = before | (OVERLAP * overlaps)
+                                    here += step_a
+
+                    x_origin, y_origin, z_origin = block_low[0] - 1, block_low[1] - 1, block_low[2] - 1
+                    x_size = block_high[0] - x_origin
+                    y_size = block_high[1] - y_origin
+                    z_size = block_high[2] - z_origin
+                    hit = 0
+                    for n in range(count):
+                        cell = touched[n]
+                        info = cells[cell]
+                        cells[cell] = 0
+                        px, py, pz = points[cell, 0], points[cell, 1], points[cell, 2]
+                        points[cell, 0] = points[cell, 1] = points[cell, 2] = np.float32(0.0)
+                        dx, dy, dz = cell >> 8, (cell >> 4) & 15, cell & 15
+                        if dx < 1 or dx > x_size or dy < 1 or dy > y_size or dz < 1 or dz > z_size:
+                            continue  # a neighboring block's
+                        x, y, z = x_origin + dx, y_origin + dy, z_origin + dz
+                        code = spread[0, x] | spread[1, y] | spread[2, z]
+                        place = code >> 9
+                        brick = top[place]
+                        if brick == 0:
+                            brick = bricks
+                            bricks += 1
+                            top[place] = brick
+                            for k in range(512):
+                                table[brick, k] = 0
+                        slot = table[brick, code & 511]
+                        if slot == 0:
+                            slot = slots
+                            slots += 1
+                            table[brick, code & 511] = slot
+                            for k in range(12):
+                                sums[slot, k] = 0.0
+                            flags[slot] = 0
+                            if with_attributes:
+                                for k in range(8):
+                                    colors[slot, k] = 0.0
+                        crossings = info >> 4
+                        distance = nx * (x + 0.5) + ny * (y + 0.5) + nz * (z + 0.5) + offset
+                        weight = np.float32(crossings)
+                        if info & OVERLAP:
+                            weight += np.float32(face_weight)
+                        toward = -weight * np.float32(distance)
+                        reg = np.float32(regularization)
+                        sums[slot, 0] += toward * wx + reg * px
+                        sums[slot, 1] += toward * wy + reg * py
+                        sums[slot, 2] += toward * wz + reg * pz
+                        sums[slot, 3] += np.float32(crossings)
+                        sums[slot, 4] += weight * qxx
+                        sums[slot, 5] += weight * qxy
+                        sums[slot, 6] += weight * qxz
+                        sums[slot, 7] += weight * qyy
+                        sums[slot, 8] += weight * qyz
+                        sums[slot, 9] += weight * qzz
+                        if crossings == 0:
+                            continue
+                        if sums[slot, 3] == np.float32(crossings):
+                            active += 1
+                        flags[slot] |= info & 7
+                        if with_attributes:
+                            hits[hit] = slot
+                            hit_points[hit, 0] = x + 0.5 - t[0, 0]
+                            hit_points[hit, 1] = y + 0.5 - t[0, 1]
+                            hit_points[hit, 2] = z + 0.5 - t[0, 2]
+                            hit_points[hit, 3] = 1.0 - distance / scale
+                            hit += 1
+                    if hit > 0:
+                        if not sampled:
+                            sampled = True
+                            setup_material(
+                                f, t, uvs, corner_colors, material_ids, materials, transforms, factors, setup
+                            )
+                        sample_material(
+                            hit, hits, hit_points, setup, material_ids[f], materials, texels, values, colors
+                        )
+    state[BRICKS], state[SLOTS], state[ACTIVE] = bricks, slots, active
+    return result
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -14,20 +14,6 @@ import numpy as np
 from numba import njit
 
 
-@njit(cache=True, nogil=True)
-def count_active(top, table, sums):
-    """The number of slots with at least one crossing."""
-    count = 0
-    for place in range(len(top)):
-        brick = top[place]
-        if brick > 0:
-            for cell in range(512):
-                slot = table[brick, cell]
-                if slot > 0 and sums[slot, 3] > 0.0:
-                    count += 1
-    return count
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
 def emit_voxels(regularization, top, table, sums, colors, flags, coords, dual, intersected, attributes):
     """Write coords (N, 3) int32, dual (N, 3) float32, intersected (N, 3) bool, attributes (N, 6) uint8."""
@@ -81,9 +67,10 @@ def _box_minimum(sums, slot, regularization):
     cxx, cxy, cxz = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
     determinant = xx * cxx + xy * cxy + xz * cxz
     cyy, cyz, czz = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy
-    x = (cxx * bx + cxy * by + cxz * bz) / determinant
-    y = (cxy * bx + cyy * by + cyz * bz) / determinant
-    z = (cxz * bx + cyz * by + czz * bz) / determinant
+    inverse = 1.0 / determinant
+    x = (cxx * bx + cxy * by + cxz * bz) * inverse
+    y = (cxy * bx + cyy * by + cyz * bz) * inverse
+    z = (cxz * bx + cyz * by + czz * bz) * inverse
     if abs(x) <= 0.5 and abs(y) <= 0.5 and abs(z) <= 0.5:
         return x, y, z
     # Rank-deficient and not regularized: the division gave no number, so every face is tried.

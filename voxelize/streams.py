@@ -55,7 +55,8 @@ def decompress(data: bytes, compression: str, level: int, most: int) -> bytes:
         if compression == "zstd":
             reader = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).stream_reader(data)
             found = reader.read(most + 1)
-            _require_frame_end(data, len(found))
+            if len(found) <= most:
+                _require_frame_end(data, len(found))
         elif compression == "deflate":
             inflater = zlib.decompressobj(_RAW_WINDOW)
             found = inflater.decompress(data, most + 1)

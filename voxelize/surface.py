@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from assets import AlphaMode, Material, Texture, Wrap
-from voxelize.texture_kernels import CLAMP, COLOR, MIRROR, MODE, REPEAT, SURFACE, build_pyramid
+from voxelize.texture_kernels import BLEND, CLAMP, COLOR, MASK, MIRROR, MODE, OPAQUE, REPEAT, SURFACE, build_pyramid
 
 MAX_TEXTURE_SIZE = 2048
-_MODES = {AlphaMode.OPAQUE: 0, AlphaMode.MASK: 1, AlphaMode.BLEND: 2}
+_MODES = {AlphaMode.OPAQUE: OPAQUE, AlphaMode.MASK: MASK, AlphaMode.BLEND: BLEND}
 _WRAPS = {Wrap.REPEAT: REPEAT, Wrap.CLAMP: CLAMP, Wrap.MIRROR: MIRROR}
 
 

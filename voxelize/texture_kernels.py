@@ -16,10 +16,10 @@ import numpy as np
 from numba import njit
 
 MODE = 0
-"""0 OPAQUE, 1 MASK, 2 BLEND."""
+OPAQUE, MASK, BLEND = 0, 1, 2
 COLOR, SURFACE = 1, 7
-"""Where the six entries of each texture begin: offset of its pyramid (-1 for none), log2 of its size, UV set, wrap
-of u, wrap of v, and for SURFACE whether it shares the lookup of COLOR."""
+"""Where the five entries of each texture begin: offset of its pyramid (-1 for none), log2 of its size, UV set, wrap
+of u, wrap of v."""
 REPEAT, CLAMP, MIRROR = 0, 1, 2
 
 
@@ -53,7 +53,7 @@ def build_pyramid(image, texels):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def setup_material(f, t, normal, scale, uvs, corner_colors, material_ids, materials, transforms, factors, setup):
+def setup_material(f, t, uvs, corner_colors, material_ids, materials, transforms, factors, setup):
     """Everything about face f that its samples share, into setup (48,) float64.
 
     setup[0:8] and [8:16]: for each texture u, du/dx, du/dy, du/dz, v, dv/dx, dv/dy, dv/dz in units of the image;
@@ -140,99 +140,105 @@ def _transformed(transforms, material, m, u, v):
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _wrapped(i, size, mode):
     if mode == REPEAT:
-        return i & (size - 1)
-    if mode == CLAMP:
-        return min(max(i, 0), size - 1)
-    i &= 2 * size - 1
-    return i if i < size else 2 * size - 1 - i
+        wrapped = i & (size - 1)
+    elif mode == CLAMP:
+        wrapped = min(max(i, 0), size - 1)
+    else:
+        wrapped = i & (2 * size - 1)
+        wrapped = min(wrapped, 2 * size - 1 - wrapped)
+    return wrapped
 
 
-@njit(cache=True, nogil=True)
-def _add_word(word, weight, r, g, b, a):
-    r += weight * np.float32(word & np.uint32(255))
-    g += weight * np.float32((word >> np.uint32(8)) & np.uint32(255))
-    b += weight * np.float32((word >> np.uint32(16)) & np.uint32(255))
-    a += weight * np.float32(word >> np.uint32(24))
-    return r, g, b, a
-
-
-@njit(cache=True, nogil=True)
-def _bilinear(u, v, offset, log_size, level, weight, wrap_u, wrap_v, texels, r, g, b, a):
-    """Add weight * (texture at (u, v) of one level), in bytes, to (r, g, b, a)."""
-    size = 1 << (log_size - level)
-    # Levels of sizes S, S/2, ... begin after S^2 + S^2/4 + ... = (4 S^2 - 4 s^2) / 3 texels.
-    base = offset + (((4 << (2 * log_size)) - 4 * size * size) // 3)
-    x = u * size - 0.5
-    y = v * size - 0.5
-    fx, fy = math.floor(x), math.floor(y)
-    i, j = int(fx), int(fy)
-    sx, sy = np.float32(x - fx), np.float32(y - fy)
-    one = np.float32(1.0)
-    i0, i1 = _wrapped(i, size, wrap_u), _wrapped(i + 1, size, wrap_u)
-    j0, j1 = base + _wrapped(j, size, wrap_v) * size, base + _wrapped(j + 1, size, wrap_v) * size
-    r, g, b, a = _add_word(texels[j0 + i0], weight * (one - sx) * (one - sy), r, g, b, a)
-    r, g, b, a = _add_word(texels[j0 + i1], weight * sx * (one - sy), r, g, b, a)
-    r, g, b, a = _add_word(texels[j1 + i0], weight * (one - sx) * sy, r, g, b, a)
-    return _add_word(texels[j1 + i1], weight * sx * sy, r, g, b, a)
-
-
-@njit(cache=True, nogil=True)
-def _trilinear(x, y, z, s, level, material, first, materials, setup, texels):
-    u = setup[s] + setup[s + 1] * x + setup[s + 2] * y + setup[s + 3] * z
-    v = setup[s + 4] + setup[s + 5] * x + setup[s + 6] * y + setup[s + 7] * z
-    offset, log_size = materials[material, first], materials[material, first + 1]
-    wrap_u, wrap_v = materials[material, first + 3], materials[material, first + 4]
-    lower = int(level)
-    part = np.float32(level - lower)
-    zero = np.float32(0.0)
-    r, g, b, a = _bilinear(
-        u, v, offset, log_size, lower, np.float32(1.0) - part, wrap_u, wrap_v, texels, zero, zero, zero, zero
-    )
-    if part > zero:
-        r, g, b, a = _bilinear(u, v, offset, log_size, lower + 1, part, wrap_u, wrap_v, texels, r, g, b, a)
-    return r, g, b, a
-
-
-@njit(cache=True, nogil=True)
-def sample_material(x, y, z, weight, setup, material, materials, texels, colors, slot):
-    """Add weight * (base color 3, metallic, roughness, alpha, 1) at corner 0 + (x, y, z) to colors[slot]."""
-    byte = np.float32(1.0 / 255.0)
-    r, g, b = setup[18], setup[19], setup[20]
-    metallic, roughness, alpha = setup[21], setup[22], setup[23]
-    if materials[material, COLOR] >= 0:
-        tr, tg, tb, ta = _trilinear(x, y, z, 0, setup[16], material, COLOR, materials, setup, texels)
-        r *= tr * byte
-        g *= tg * byte
-        b *= tb * byte
-        alpha *= ta * byte
-    if materials[material, SURFACE] >= 0:
-        tr, tg, tb, ta = _trilinear(x, y, z, 8, setup[17], material, SURFACE, materials, setup, texels)
-        metallic *= tb * byte
-        roughness *= tg * byte
-    if setup[40] != 0.0:
-        r *= _corner_color(x, y, z, 24, setup)
-        g *= _corner_color(x, y, z, 28, setup)
-        b *= _corner_color(x, y, z, 32, setup)
-        alpha *= _corner_color(x, y, z, 36, setup)
-    mode = materials[material, MODE]
-    if mode == 0:
-        alpha = 1.0
-    elif mode == 1:
-        alpha = 1.0 if alpha >= setup[41] else 0.0
-    w = np.float32(weight)
-    colors[slot, 0] += w * np.float32(r)
-    colors[slot, 1] += w * np.float32(g)
-    colors[slot, 2] += w * np.float32(b)
-    colors[slot, 3] += w * np.float32(metallic)
-    colors[slot, 4] += w * np.float32(roughness)
-    colors[slot, 5] += w * np.float32(alpha)
-    colors[slot, 6] += w
-
-
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _corner_color(x, y, z, s, setup):
     # Centers may lie outside the triangle: an extrapolated color is cut to the range of colors.
     return min(max(setup[s] + setup[s + 1] * x + setup[s + 2] * y + setup[s + 3] * z, 0.0), 1.0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def sample_material(count, hits, points, setup, material, materials, texels, values, colors):
+    """Add weight * (base color 3, metallic, roughness, alpha, 1) to the rows of colors that are hit.
+
+    hits (>= count,) int32 rows, points (>= count, 4) float32 places relative to corner 0 and weights, values
+    (>= count, 8) float32 room for the samples of the two textures.
+    """
+    for texture in range(2):
+        first = COLOR if texture == 0 else SURFACE
+        offset, log_size = materials[material, first], materials[material, first + 1]
+        if offset < 0:
+            for n in range(count):
+                for channel in range(4):
+                    values[n, 4 * texture + channel] = 1.0
+            continue
+        wrap_u, wrap_v = materials[material, first + 3], materials[material, first + 4]
+        s = 8 * texture
+        u0, ux, uy, uz = setup[s], setup[s + 1], setup[s + 2], setup[s + 3]
+        v0, vx, vy, vz = setup[s + 4], setup[s + 5], setup[s + 6], setup[s + 7]
+        lower = int(setup[16 + texture])
+        upper_share = np.float32(setup[16 + texture] - lower)
+        levels = 1 if upper_share == 0.0 else 2
+        for n in range(count):
+            x, y, z = float(points[n, 0]), float(points[n, 1]), float(points[n, 2])
+            u = u0 + ux * x + uy * y + uz * z
+            v = v0 + vx * x + vy * y + vz * z
+            red = green = blue = alpha = np.float32(0.0)
+            for upper in range(levels):
+                size = 1 << (log_size - lower - upper)
+                # Levels of sizes S, S/2, ..., 2s take S^2 + S^2/4 + ... + 4s^2 = (4 S^2 - 4 s^2) / 3 texels.
+                base = offset + (((4 << (2 * log_size)) - 4 * size * size) // 3)
+                share = upper_share if upper == 1 else np.float32(1.0) - upper_share
+                column, row = u * size - 0.5, v * size - 0.5
+                left, above = math.floor(column), math.floor(row)
+                right_share, below_share = np.float32(column - left), np.float32(row - above)
+                i0, i1 = _wrapped(left, size, wrap_u), _wrapped(left + 1, size, wrap_u)
+                j0, j1 = _wrapped(above, size, wrap_v), _wrapped(above + 1, size, wrap_v)
+                j0, j1 = base + j0 * size, base + j1 * size
+                w1 = share * below_share
+                w0 = share - w1
+                w01, w11 = w0 * right_share, w1 * right_share
+                w00, w10 = w0 - w01, w1 - w11
+                t00, t01, t10, t11 = texels[j0 + i0], texels[j0 + i1], texels[j1 + i0], texels[j1 + i1]
+                red += w00 * np.float32(t00 & np.uint32(255)) + w01 * np.float32(t01 & np.uint32(255))
+                red += w10 * np.float32(t10 & np.uint32(255)) + w11 * np.float32(t11 & np.uint32(255))
+                t00, t01, t10, t11 = t00 >> np.uint32(8), t01 >> np.uint32(8), t10 >> np.uint32(8), t11 >> np.uint32(8)
+                green += w00 * np.float32(t00 & np.uint32(255)) + w01 * np.float32(t01 & np.uint32(255))
+                green += w10 * np.float32(t10 & np.uint32(255)) + w11 * np.float32(t11 & np.uint32(255))
+                t00, t01, t10, t11 = t00 >> np.uint32(8), t01 >> np.uint32(8), t10 >> np.uint32(8), t11 >> np.uint32(8)
+                blue += w00 * np.float32(t00 & np.uint32(255)) + w01 * np.float32(t01 & np.uint32(255))
+                blue += w10 * np.float32(t10 & np.uint32(255)) + w11 * np.float32(t11 & np.uint32(255))
+                t00, t01, t10, t11 = t00 >> np.uint32(8), t01 >> np.uint32(8), t10 >> np.uint32(8), t11 >> np.uint32(8)
+                alpha += w00 * np.float32(t00) + w01 * np.float32(t01)
+                alpha += w10 * np.float32(t10) + w11 * np.float32(t11)
+            byte = np.float32(1.0 / 255.0)
+            values[n, 4 * texture] = red * byte
+            values[n, 4 * texture + 1] = green * byte
+            values[n, 4 * texture + 2] = blue * byte
+            values[n, 4 * texture + 3] = alpha * byte
+    if setup[40] != 0.0:
+        for n in range(count):
+            x, y, z = float(points[n, 0]), float(points[n, 1]), float(points[n, 2])
+            for channel in range(4):
+                values[n, channel] *= np.float32(_corner_color(x, y, z, 24 + 4 * channel, setup))
+    mode = materials[material, MODE]
+    base_red, base_green, base_blue = np.float32(setup[18]), np.float32(setup[19]), np.float32(setup[20])
+    metallic, roughness, opacity = np.float32(setup[21]), np.float32(setup[22]), np.float32(setup[23])
+    cutoff = np.float32(setup[41])
+    one = np.float32(1.0)
+    for n in range(count):
+        slot = hits[n]
+        weight = points[n, 3]
+        alpha = opacity * values[n, 3]
+        if mode == OPAQUE:
+            alpha = one
+        elif mode == MASK:
+            alpha = one if alpha >= cutoff else one - one
+        colors[slot, 0] += weight * (base_red * values[n, 0])
+        colors[slot, 1] += weight * (base_green * values[n, 1])
+        colors[slot, 2] += weight * (base_blue * values[n, 2])
+        colors[slot, 3] += weight * (metallic * values[n, 6])
+        colors[slot, 4] += weight * (roughness * values[n, 5])
+        colors[slot, 5] += weight * alpha
+        colors[slot, 6] += weight

@@ -7,6 +7,7 @@ Algorithm and conventions are TRELLIS.2's; docs/voxelize.md has the details and 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from voxelize import scatter_kernels as scatter
 from voxelize.errors import GeometryError
 from voxelize.ovoxel import MAX_RESOLUTION, spread_table
-from voxelize.solve_kernels import count_active, emit_voxels
+from voxelize.solve_kernels import emit_voxels
 from voxelize.surface import NO_MATERIALS, MaterialTable
 from voxelize.topology_kernels import boundary_edges, refine_labels
 
@@ -112,11 +113,15 @@ def convert(
         materials = NO_MATERIALS
     side = max(8, 1 << (resolution - 1).bit_length())
     spread = spread_table(side)
-    store = _Store(side, _expected_voxels(vertices, faces, resolution), with_attributes)
-    face = 0
+    order, shadow = scatter.spatial_order(vertices, faces, spread if side >= 32 else spread_table(32))
+    # Expected voxels; `grow` makes up for what the guess lacks, and no sum of areas exceeds all voxels.
+    guess = min(1.1 * shadow * resolution**2, float(side) ** 3) if math.isfinite(shadow) else 0.0
+    store = _Store(side, int(guess) + 4096, with_attributes)
+    turn = 0
     while True:
-        face = scatter.scatter_triangles(
-            face,
+        turn = scatter.scatter_triangles(
+            turn,
+            order,
             vertices,
             faces,
             resolution,
@@ -128,7 +133,6 @@ def convert(
             store.sums,
             store.colors,
             store.flags,
-            store.stamps,
             store.state,
             _NO_UVS if uvs is None else uvs,
             _NO_COLORS if corner_colors is None else corner_colors,
@@ -138,13 +142,13 @@ def convert(
             materials.factors,
             materials.texels,
         )
-        if face == scatter.FINISHED:
+        if turn == scatter.FINISHED:
             break
-        if face == scatter.OUTSIDE:
+        if turn == scatter.OUTSIDE:
             bad = int(store.state[scatter.BAD_FACE])
             corners = vertices[faces[bad]].tolist()
             raise GeometryError(f"face {bad} has corners {corners}: not finite, or outside [-0.5, 0.5]^3")
-        store.grow(int(np.ptp(vertices[faces[face]], axis=0).max() * resolution) + 2)
+        store.grow(int(np.ptp(vertices[faces[order[turn]]], axis=0).max() * resolution) + 2)
     if weights.boundary > 0.0:
         scatter.scatter_boundary(
             vertices, edges, resolution, weights.boundary, spread, store.top, store.table, store.sums
@@ -153,7 +157,7 @@ def convert(
 
 
 def _emitted(resolution: int, weights: QuadricWeights, store: _Store) -> tuple[DualGrid, np.ndarray]:
-    count = count_active(store.top, store.table, store.sums)
+    count = int(store.state[scatter.ACTIVE])
     grid = DualGrid(
         resolution,
         np.empty((count, 3), np.int32),
@@ -182,11 +186,10 @@ class _Store:
     def __init__(self, side: int, voxels: int, with_attributes: bool) -> None:
         self.with_attributes = with_attributes
         self.top = np.zeros((side // 8) ** 3, np.int32)
-        self.state = np.array([1, 1, 0], np.int64)
+        self.state = np.array([1, 1, 0, 0], np.int64)
         self.table = np.empty((0, 512), np.int32)
         self.sums = np.empty((0, 12), np.float32)
         self.flags = np.empty(0, np.uint8)
-        self.stamps = np.empty(0, np.int32)
         self.colors = np.empty((0, 8), np.float32)
         self._resize(voxels // 32 + 64, voxels)
 
@@ -205,7 +208,6 @@ class _Store:
         self.sums = _resized(self.sums, slots)
         self.flags = _resized(self.flags, slots)
         if self.with_attributes:
-            self.stamps = _resized(self.stamps, slots)
             self.colors = _resized(self.colors, slots)
 
 
@@ -215,11 +217,6 @@ def _resized(array: np.ndarray, length: int) -> np.ndarray:
     larger = np.empty((length, *array.shape[1:]), array.dtype)
     larger[: len(array)] = array
     return larger
-
-
-def _expected_voxels(vertices: np.ndarray, faces: np.ndarray, resolution: int) -> int:
-    """A first guess at the voxels in use: 1.5 a unit of area is the mean over directions of a plane."""
-    return 4096 + 3 * resolution * resolution
 
 
 _NO_UVS = np.zeros((0, 0, 3, 2), np.float32)

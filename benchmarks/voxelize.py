@@ -1,0 +1,116 @@
+"""How fast a mesh becomes an O-Voxel: `python benchmarks/voxelize.py [--quick] [ASSET.glb | CLIP.safetensors ...]`.
+
+For an icosphere of 327,680 triangles made here, and for the given assets: triangles, voxels, seconds a frame, voxels a
+second and core, peak memory, for geometry alone and with attributes, at 256, 512 and 1024, on one thread and on all.
+The sphere's geometry is compared with the plain loop of reference_converter.py in the same run, so that the ratio
+survives a busy machine; the loop itself should take 1.7 to 2.5 s at 512 on an idle core, as the official converter.
+Times are CPU seconds of the process for one thread and wall-clock seconds for several, the best of some repeats.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from assets import Clip, Frame, Material, Texture, Topology
+from benchmarks.reference_converter import reference_dual_grid
+from tests.voxelize.meshes import icosphere
+from voxelize import dual_grid, prepare_surface, voxelize_clip, voxelize_frame
+from voxelize.conversion import QuadricWeights, convert
+
+REPEATS = 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("assets", nargs="*", type=Path, help="animated assets, or clips saved as safetensors")
+    parser.add_argument("--quick", action="store_true", help="512 only")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    arguments = parser.parse_args()
+    resolutions = (512,) if arguments.quick else (256, 512, 1024)
+    dual_grid(*icosphere(2), 64)  # compiles, or loads what was compiled before
+    voxelize_clip(_sphere_clip(2), 64)
+    reference_dual_grid(*icosphere(2), 64)
+    print(f"{'mesh':24} {'R':>4} {'triangles':>9} {'voxels':>9} {'what':>10} {'s/frame':>8} {'Mvoxel/s':>8} {'MB':>6}")
+    _report("icosphere", _sphere_clip(7), resolutions, arguments.threads)
+    vertices, faces = icosphere(7, radius=0.499995)
+    ours = _best(lambda: dual_grid(vertices, faces, 512))
+    loop = min(_cpu(lambda: reference_dual_grid(vertices, faces, 512)) for _ in range(2))
+    print(
+        f"reference loop on the sphere at 512: {loop:.2f} s; ours, welding included: {ours:.3f} s; {loop / ours:.1f}x"
+    )
+    for path in arguments.assets:
+        _report(path.stem, _load(path), resolutions, arguments.threads)
+
+
+def _report(name: str, clip: Clip, resolutions: tuple[int, ...], threads: int) -> None:
+    surface = prepare_surface(clip)
+    frame = clip.frames[len(clip.frames) // 2]
+    edges = surface.prepared(frame.topology).edges
+    for resolution in resolutions:
+        geometry = _best(lambda r=resolution: convert(frame.vertices, frame.faces, edges, r, QuadricWeights()))
+        everything = _best(lambda r=resolution: voxelize_frame(frame, surface, r))
+        voxels = len(voxelize_frame(frame, surface, resolution))
+        _print(name, resolution, frame, voxels, "geometry", geometry)
+        _print(name, resolution, frame, voxels, "attributes", everything)
+        if threads > 1:
+            several = Clip("", 0, np.zeros(2 * threads), (frame,) * (2 * threads), clip.materials, clip.images)
+            start = time.perf_counter()
+            voxelize_clip(several, resolution, 1, surface)
+            alone = time.perf_counter() - start
+            start = time.perf_counter()
+            voxelize_clip(several, resolution, threads, surface)
+            together = time.perf_counter() - start
+            _print(name, resolution, frame, voxels, f"{threads} threads", together / len(several.frames))
+            print(f"{'':60} {alone / together:.2f} times one thread")
+
+
+def _print(name: str, resolution: int, frame: Frame, voxels: int, what: str, seconds: float) -> None:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    rate = voxels / seconds / 1e6
+    print(
+        f"{name[:24]:24} {resolution:4} {len(frame.faces):9} {voxels:9} {what:>10} {seconds:8.3f} {rate:8.2f} {peak:6}",
+        flush=True,
+    )
+
+
+def _best(run: Callable[[], object]) -> float:
+    return min(_cpu(run) for _ in range(REPEATS))
+
+
+def _cpu(run: Callable[[], object]) -> float:
+    start = time.process_time()
+    run()
+    return time.process_time() - start
+
+
+def _sphere_clip(subdivisions: int) -> Clip:
+    """The icosphere, with a 1024 x 1024 pattern shown from above."""
+    vertices, faces = icosphere(subdivisions, radius=0.499995)
+    uvs = (vertices[faces][..., :2] + np.float32(0.5))[None]
+    y, x = np.mgrid[:1024, :1024].astype(np.uint32)
+    pattern = np.stack([x ^ y, x * 3 + y, x + y * 5, x | y], axis=-1).astype(np.uint8)
+    topology = Topology(faces, np.ascontiguousarray(uvs), np.zeros(len(faces), np.int32))
+    material = Material(base_color_texture=Texture(0), metallic_roughness_texture=Texture(0))
+    return Clip("", 0, np.zeros(1), (Frame(vertices, vertices * 2, topology),), (material,), (pattern,))
+
+
+def _load(path: Path) -> Clip:
+    if path.suffix == ".safetensors":
+        return Clip.load(path)
+    from assets import bake, normalize
+
+    return normalize(bake(path))[0]
+
+
+if __name__ == "__main__":
+    main()
