@@ -158,7 +158,7 @@ def _configure(scene: Any, settings: RenderSettings, path: Path) -> None:
     cycles.use_denoising = settings.denoise
     if settings.denoise:
         cycles.denoiser = "OPENIMAGEDENOISE"
-        cycles.denoising_quality = "FAST"
+        cycles.denoising_quality = settings.denoise_quality.upper()
         cycles.denoising_prefilter = "NONE"
         cycles.denoising_input_passes = "RGB_ALBEDO_NORMAL"
 

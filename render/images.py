@@ -38,17 +38,17 @@ def to_rgba(channels: Mapping[str, np.ndarray], coverage: np.ndarray | None = No
     Returns:
         (H, W, 4) uint8, color 0 where alpha rounds to 0.
     """
-    seen = np.clip(channels["A"], 0.0, 1.0)
-    premultiplied = np.stack([channels["R"], channels["G"], channels["B"]], axis=-1)
-    alpha = seen if coverage is None else coverage
-    missed = (alpha > 0.0) & (seen <= 0.0)
-    if missed.any():
-        premultiplied = np.where(missed[..., None], _sum_around(premultiplied), premultiplied)
-        seen = np.where(missed, _sum_around(seen), seen)
-    color = premultiplied / np.where(seen > 0.0, seen, 1.0)[..., None]
-    rgba = np.empty((*alpha.shape, 4), np.uint8)
-    rgba[..., 3] = np.rint(255.0 * alpha)
-    rgba[..., :3] = np.rint(255.0 * linear_to_srgb(color)) * (rgba[..., 3:] > 0)
+    light = np.stack([channels[name] for name in "RGBA"], axis=-1)
+    light[..., 3] = np.clip(light[..., 3], 0.0, 1.0)
+    alpha = np.rint(255.0 * (light[..., 3] if coverage is None else coverage)).astype(np.uint8)
+    shown = alpha > 0  # most of an image is empty, and the transfer function is the dear part
+    missed = shown & (light[..., 3] <= 0.0)
+    light[missed] = _sum_around(light, *np.nonzero(missed))
+    seen = light[shown]
+    color = seen[:, :3] / np.where(seen[:, 3:] > 0.0, seen[:, 3:], 1.0)
+    rgba = np.zeros((*alpha.shape, 4), np.uint8)
+    rgba[shown, :3] = np.rint(255.0 * linear_to_srgb(color))
+    rgba[..., 3] = alpha
     return rgba
 
 
@@ -58,8 +58,7 @@ def linear_to_srgb(linear: np.ndarray) -> np.ndarray:
     return np.where(clipped <= 0.0031308, 12.92 * clipped, 1.055 * np.power(clipped, 1.0 / 2.4) - 0.055)
 
 
-def _sum_around(values: np.ndarray) -> np.ndarray:
-    """(H, W, ...) sums over 3×3 neighborhoods, nothing beyond the border."""
-    padded = np.pad(values, [(1, 1), (1, 1)] + [(0, 0)] * (values.ndim - 2))
-    rows = padded[:-2] + padded[1:-1] + padded[2:]
-    return np.asarray(rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:])
+def _sum_around(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(N, C) sums over the 3×3 neighborhoods of N pixels of an (H, W, C) image, nothing beyond its border."""
+    padded = np.pad(image, [(1, 1), (1, 1), (0, 0)])
+    return np.asarray(sum(padded[rows + i, columns + j] for i in range(3) for j in range(3)))

@@ -99,7 +99,8 @@ def _image(array: np.ndarray, name: str, srgb: bool) -> Any:
     image.colorspace_settings.name = "sRGB" if srgb else "Non-Color"
     # Alpha is one channel among four: it must not be multiplied into colors that a fully transparent texel also has.
     image.alpha_mode = "CHANNEL_PACKED"
-    image.pixels.foreach_set((array[::-1].astype(np.float32) / 255.0).ravel())  # Blender's first row is the lowest
+    upwards = np.divide(array[::-1], np.float32(255.0), dtype=np.float32)  # Blender's first row is the lowest
+    image.pixels.foreach_set(upwards.ravel())
     image.update()
     return image
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from core import ConfigError
 
 DEVICES = ("auto", "cpu", "cuda", "optix", "hip", "metal", "oneapi")
+DENOISE_QUALITIES = ("fast", "balanced", "high")
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class RenderSettings:
     Attributes:
         image_size: pixels per side; cameras are sampled with it.
         samples: paths per pixel.
-        denoise: pass the colors through OpenImageDenoise (fast quality, albedo and normal as guides).
+        denoise: pass the colors through OpenImageDenoise, with unfiltered albedo and normal as guides.
+        denoise_quality: one of `DENOISE_QUALITIES`.
         diffuse_bounces: indirect diffuse light.
         glossy_bounces: mirrors seen in mirrors.
         transmission_bounces: glass surfaces that a path may cross; a vessel has four on the way through.
@@ -31,6 +33,7 @@ class RenderSettings:
     image_size: int = 512
     samples: int = 8
     denoise: bool = True
+    denoise_quality: str = "balanced"
     diffuse_bounces: int = 1
     glossy_bounces: int = 1
     transmission_bounces: int = 8
@@ -44,6 +47,10 @@ class RenderSettings:
     def __post_init__(self) -> None:
         if self.device not in DEVICES:
             raise ConfigError(f"device {self.device!r}: expected one of {', '.join(DEVICES)}")
+        if self.denoise_quality not in DENOISE_QUALITIES:
+            raise ConfigError(
+                f"denoise_quality {self.denoise_quality!r}: expected one of {', '.join(DENOISE_QUALITIES)}"
+            )
         for name, low, high in (
             ("image_size", 1, 16384),
             ("samples", 1, 1 << 20),

@@ -364,6 +364,8 @@ def test_what_does_not_fit_together_is_refused() -> None:
         render_views(unlit_cube(), [FRONT], [EVEN], RenderSettings())
     with pytest.raises(ConfigError, match="frame 3"):
         render_views(unlit_cube(), [FRONT], [EVEN], QUICK, [3])
+    with pytest.raises(ConfigError, match="denoise_quality 'best'"):
+        RenderSettings(denoise_quality="best")
     with pytest.raises(ConfigError, match="device 'abacus'"):
         RenderSettings(device="abacus")
 
