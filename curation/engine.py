@@ -60,7 +60,7 @@ class Engine:
                 runtime_env={"env_vars": {"PYTHONPATH": _search_path()}},
                 **common,
             )
-        self._board = _Board.remote()
+        self._board: Any = ray.remote(num_cpus=0)(_Board).remote()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -83,7 +83,8 @@ class Engine:
             if not running:
                 return
             ended, _ = ray.wait(list(running), timeout=_TICK_S)
-            yield Tick(ray.get(self._board.snapshot.remote()))
+            stages: Any = ray.get(self._board.snapshot.remote())
+            yield Tick(stages)
             for reference in ended:
                 running.pop(reference)
                 yield ray.get(reference)
@@ -102,7 +103,6 @@ class Engine:
         return 2 * max(1, int(ray.cluster_resources().get("CPU", 1)) // self._run.cpus_per_worker)
 
 
-@ray.remote(num_cpus=0)
 class _Board:
     """Where workers write what they do, for the display."""
 

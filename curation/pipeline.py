@@ -243,7 +243,7 @@ def _shard_job(config: CurateConfig, shard: PlannedShard, ledger: Ledger) -> Sha
 
 def tool_versions() -> Mapping[str, str]:
     """Versions of everything that can change a byte of a shard."""
-    packages = ("bpy", "DracoPy", "meshoptimizer", "numba", "numpy", "pillow", "zstandard")
+    packages = ("bpy", "DracoPy", "meshoptimizer", "numba", "numpy", "OpenEXR", "pillow", "zstandard")
     python = ".".join(map(str, sys.version_info[:3]))
     return {"helix4d": VERSION, "python": python, **{name: metadata.version(name) for name in packages}}
 

@@ -137,7 +137,7 @@ class ShardReader:
         Raises:
             KeyError: if the shard has no such sample.
         """
-        return self._samples[key]  # type: ignore[no-any-return]
+        return self._samples[key]
 
     def members(self, key: str) -> list[str]:
         """Suffixes of a sample's members, sorted."""

@@ -17,12 +17,12 @@ from typing import Any
 
 import bpy
 import numpy as np
+import OpenEXR
 
 from assets import Clip
 from core import ConfigError, Helix4DError
 from render.cameras import Camera
 from render.coverage import Coverage
-from render.exr import read_exr
 from render.images import RenderedImage, to_rgba
 from render.lighting import Lights
 from render.scene import ClipScene, clear
@@ -119,7 +119,8 @@ def _render_once(path: Path) -> dict[str, np.ndarray]:
             raise RenderError(f"Blender failed to render: {error}") from error
     if not path.is_file():
         raise RenderError(f"Blender rendered no image; it printed: {_tail(output)}")
-    channels = read_exr(path.read_bytes())
+    with OpenEXR.File(str(path), separate_channels=True) as image:
+        channels = {name: channel.pixels for name, channel in image.channels().items()}
     path.unlink()
     return channels
 
