@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUTPUT ?= demo_output
 
-.PHONY: demo test lint clean
+.PHONY: demo test acceptance lint clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -19,6 +19,9 @@ demo: $(VENV)/.installed  ## Sample assets all the way to shards, at reduced set
 
 test: $(VENV)/.installed lint  ## The whole suite: unit, property, parity, integration.
 	$(BIN)/python -m pytest
+
+acceptance: $(VENV)/.installed  ## The full lists of the issues; its tables go into docs/performance.md.
+	$(BIN)/python -m pytest -m acceptance -s --timeout 7200
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

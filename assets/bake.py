@@ -57,8 +57,8 @@ def bake(path: Path, frames: int = 16, clip: str | int = MOST_MOVING, limits: Li
         limits: what the file may cost.
 
     Raises:
-        AssetError: with the reason why the file cannot be baked.
-        ValueError: for a clip that the file does not have.
+        AssetError: with the reason why the file cannot be baked; no_animation if it has no such clip.
+        ValueError: for "all", or less than one frame.
     """
     if clip == ALL:
         raise ValueError("bake() returns one clip: use bake_clips() for all of them")

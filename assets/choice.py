@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from core import AssetError, ReasonCode
+
 MOST_MOVING = "most-moving"
 LONGEST = "longest"
 FIRST = "first"
@@ -29,7 +31,7 @@ def choose(clips: list[ClipInfo], clip: str | int, motion_of: Callable[[int], fl
     Ties go to the longer clip when nothing moves, else to the first.
 
     Raises:
-        ValueError: for a clip that is not there.
+        AssetError: no_animation for a clip that the file does not have: it is in order, but not what was asked for.
     """
     if clip == ALL:
         return [info.index for info in clips]
@@ -48,7 +50,7 @@ def choose(clips: list[ClipInfo], clip: str | int, motion_of: Callable[[int], fl
     named = [info.index for info in clips if clip in (info.index, info.name)]
     if not named:
         names = ", ".join(repr(info.name) for info in clips[:10])
-        raise ValueError(f"no clip {clip!r}; there are {len(clips)}: {names}")
+        raise AssetError(ReasonCode.NO_ANIMATION, f"no clip {clip!r}; there are {len(clips)}: {names}")
     return named[:1]
 
 

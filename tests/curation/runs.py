@@ -42,7 +42,7 @@ def start(source: Path, output: Path, **options: object) -> subprocess.Popen[str
 def curate(source: Path, output: Path, **options: object) -> str:
     """Run it to its end and return what it printed; fails if it fails."""
     process = start(source, output, **options)
-    printed, _ = process.communicate(timeout=600)
+    printed, _ = process.communicate(timeout=7000)
     assert process.returncode == 0, printed
     return printed
 
