@@ -285,5 +285,5 @@ def test_choosing_clips(tmp_path: Path) -> None:
     assert [info.name for info in list_clips(path)] == ["clip 0", "clip 1", "clip 2"]
     chosen = {clip: bake(path, 2, clip).index for clip in ("most-moving", "longest", "first", "clip 1", 1)}
     assert chosen == {"most-moving": 2, "longest": 1, "first": 0, "clip 1": 1, 1: 1}
-    with pytest.raises(AssetError, match="no clip .run."):
+    with pytest.raises(AssetError, match=r"no clip .run."):
         bake(path, clip="run")
