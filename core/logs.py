@@ -6,10 +6,10 @@ import logging
 import sys
 
 
-def setup_logging(verbose: bool = False) -> None:
+def setup_logging() -> None:
     """Send log records to standard error. Libraries never call this; commands call it once."""
     logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
+        level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         datefmt="%H:%M:%S",
         stream=sys.stderr,

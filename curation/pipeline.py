@@ -62,9 +62,11 @@ _HASH_THREADS = 8
 
 def main(arguments: list[str] | None = None, program: str = "python curation/pipeline.py") -> int:
     """The command. Returns the exit status: 0 unless the run itself could not be done."""
-    config = parse_config(arguments, program)
-    setup_logging(config.run.verbose)
+    setup_logging()
     try:
+        config = parse_config(arguments, program)
+        if config.run.verbose:
+            log.setLevel(logging.DEBUG)
         if config.run.dry_run:
             print_plan(plan_run(config)[0], config.sample)
         else:

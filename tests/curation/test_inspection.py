@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cli.main import main
+from curation.shard import ShardReader
+
+pytestmark = pytest.mark.slow
+
+
+def first_shard(output: Path) -> Path:
+    return next(tar for tar in sorted(output.glob("train/*.tar")) if ShardReader(tar).keys())
+
+
+def test_a_shard_is_listed_with_its_samples_and_gaps(
+    reference_output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gaps = 0
+    for tar in sorted(reference_output.glob("*/*.tar")):
+        assert main(["inspect", str(tar), "--sheet", str(tmp_path / "sheet.webp")]) == 0
+        printed = capsys.readouterr().out
+        assert all(key in printed for key in ShardReader(tar).keys())  # noqa: SIM118
+        gaps += printed.count("gap: broken.glb: failed, not_gltf")
+    assert gaps == 1
+
+
+def test_a_sample_is_described_and_drawn(
+    reference_output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tar = first_shard(reference_output)
+    key = ShardReader(tar).keys()[0]
+    sheet = tmp_path / "sheet.webp"
+    assert main(["inspect", str(tar), key, "--sheet", str(sheet)]) == 0
+    printed = capsys.readouterr().out
+    assert "view_01_frame_03.webp" in printed
+    assert "resolution: 64" in printed
+    assert str(sheet) in printed
+    page = np.asarray(Image.open(sheet))
+    assert page.shape[1] > 4 * 128 > page.shape[0] > 2 * 128  # two views by four frames
+    assert page.std() > 5
+
+
+def test_errors_name_what_is_missing(reference_output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tar = first_shard(reference_output)
+    assert main(["inspect", str(tar), "nokey_0"]) == 2
+    assert "no sample nokey_0; it holds" in capsys.readouterr().err
+    assert main(["inspect", str(tar.with_name("none.tar"))]) == 2
+    assert "not committed" in capsys.readouterr().err
