@@ -126,7 +126,7 @@ _FLOW_ONLY = {
 
 @dataclass(frozen=True, kw_only=True)
 class VideoConfig:
-    """Helix4D's three changes to a flow transformer. Values marked (t) are a third party's transcription of the paper."""
+    """Helix4D's three changes to a flow transformer. "(t)": a third party's transcription of the paper."""
 
     pattern: AttentionPattern = AttentionPattern.WINDOW_ANCHOR
     window: int = 2  # (t) half-width in frames
@@ -215,7 +215,7 @@ class SparseEncoderConfig(_NetworkConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class SparseDecoderConfig(_NetworkConfig):
-    """A shape or texture SC-VAE decoder. `pred_subdiv` is off for the texture, which follows the shape's subdivisions."""
+    """A shape or texture SC-VAE decoder. `pred_subdiv` is off for the texture, which follows the shape."""
 
     out_channels: int = 7
     model_channels: tuple[int, ...] = (1024, 512, 256, 128, 64)
@@ -248,5 +248,5 @@ def _check_dense_vae(channels: tuple[int, ...], norm_type: str) -> None:
 def _check_sparse_vae(model_channels: tuple[int, ...], num_blocks: tuple[int, ...]) -> None:
     if len(model_channels) != len(num_blocks) or not model_channels:
         raise ConfigError(
-            f"{len(model_channels)} levels of channels and {len(num_blocks)} of blocks: they must be as many, and not none"
+            f"{len(model_channels)} levels of channels and {len(num_blocks)} of blocks: as many are needed, and not none"
         )

@@ -159,7 +159,7 @@ class UpBlock(nn.Module):
             guide = x.replace(self.to_subdiv(x.feats))
         elif not torch.equal(guide.coords, x.coords):
             raise ConfigError(
-                f"a subdivision of {len(guide.layout)} voxels does not lie on the {len(x.layout)} of this level, in order"
+                f"a subdivision of {len(guide.layout)} voxels is not on the {len(x.layout)} of this level, in order"
             )
         parent, child = (guide.feats > 0).nonzero(as_tuple=True)
         finer = x.layout.children(parent, child)

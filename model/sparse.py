@@ -77,7 +77,7 @@ class SparseLayout:
 
     @cached_property
     def neighbor_map(self) -> Tensor:
-        """int32 [27, N]: the voxel at each offset from each voxel, −1 where there is none. What the GPU kernel reads."""
+        """int32 [27, N]: the voxel at each offset from each voxel, −1 for none. What the GPU kernel reads."""
         table = torch.full((KERNEL, len(self)), -1, dtype=torch.int32, device=self.coords.device)
         table[CENTER] = torch.arange(len(self), dtype=torch.int32, device=self.coords.device)
         for offset, pair in enumerate(self.pairs):
@@ -102,7 +102,7 @@ class SparseLayout:
         return SparseLayout(coords, self.batch_size), parent, child.long()
 
     def children(self, parent: Tensor, child: Tensor) -> SparseLayout:
-        """The layout at twice the resolution with the given children: parent int64 [M] in order, child int64 [M] < 8."""
+        """The layout at twice the resolution with the given children: parent int64 [M], child int64 [M] < 8."""
         bits = torch.stack([child & 1, child >> 1 & 1, child >> 2 & 1], dim=1).to(torch.int32)
         base = self.coords[parent]
         return SparseLayout(torch.cat([base[:, :1], 2 * base[:, 1:] + bits], dim=1), self.batch_size)

@@ -60,7 +60,7 @@ class _GatherConv(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         feats, weight = ctx.saved_tensors
         wants_feats, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         grad = grad.contiguous()

@@ -1,4 +1,4 @@
-"""What every test of the networks needs: one thread (the machine is shared), and a skip where torch is not installed."""
+"""What every test of the networks needs: one thread (the machine is shared), and nothing where torch is absent."""
 
 from __future__ import annotations
 
