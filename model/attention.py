@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -185,5 +185,4 @@ def _cumulative(lengths: list[int], device: torch.device) -> Tensor:
 def _flex(compiled: bool) -> Callable[..., Any]:
     from torch.nn.attention.flex_attention import flex_attention
 
-    attention: Callable[..., Any] = torch.compile(flex_attention) if compiled else flex_attention
-    return attention
+    return cast("Callable[..., Any]", torch.compile(flex_attention) if compiled else flex_attention)

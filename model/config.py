@@ -248,5 +248,5 @@ def _check_dense_vae(channels: tuple[int, ...], norm_type: str) -> None:
 def _check_sparse_vae(model_channels: tuple[int, ...], num_blocks: tuple[int, ...]) -> None:
     if len(model_channels) != len(num_blocks) or not model_channels:
         raise ConfigError(
-            f"{len(model_channels)} levels of channels and {len(num_blocks)} of blocks: as many are needed, and not none"
+            f"{len(model_channels)} levels of channels and {len(num_blocks)} of blocks: as many, and not none"
         )

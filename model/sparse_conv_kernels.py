@@ -91,18 +91,27 @@ def _kernels() -> dict[str, Any]:
     import triton
     import triton.language as tl
 
-    @triton.jit  # type: ignore[untyped-decorator]
-    def gather_gemm(  # type: ignore[no-untyped-def]  # noqa: N803
-        x, w, neighbors, y, rows, inner, columns, ROWS: tl.constexpr, INNER: tl.constexpr, COLUMNS: tl.constexpr
+    @triton.jit
+    def gather_gemm(  # type: ignore[no-untyped-def]
+        x,
+        w,
+        neighbors,
+        y,
+        rows,
+        inner,
+        columns,
+        tile_rows: tl.constexpr,
+        tile_inner: tl.constexpr,
+        tile_columns: tl.constexpr,
     ):
-        row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-        column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-        total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
+        row = tl.program_id(0) * tile_rows + tl.arange(0, tile_rows)
+        column = tl.program_id(1) * tile_columns + tl.arange(0, tile_columns)
+        total = tl.zeros((tile_rows, tile_columns), dtype=tl.float32)
         for offset in range(27):
-            source = tl.load(neighbors + offset * rows.to(tl.int64) + row, mask=row < rows, other=-1).to(tl.int64)
+            source = tl.load(neighbors + offset * rows + row, mask=row < rows, other=-1).to(tl.int64)
             if tl.max(source, axis=0) >= 0:
-                for start in range(0, inner, INNER):
-                    channel = start + tl.arange(0, INNER)
+                for start in range(0, inner, tile_inner):
+                    channel = start + tl.arange(0, tile_inner)
                     a = tl.load(
                         x + source[:, None] * inner + channel[None, :],
                         mask=(source >= 0)[:, None] & (channel < inner)[None, :],
@@ -117,8 +126,8 @@ def _kernels() -> dict[str, Any]:
         place = y + row.to(tl.int64)[:, None] * columns + column[None, :]
         tl.store(place, total.to(y.dtype.element_ty), mask=(row < rows)[:, None] & (column < columns)[None, :])
 
-    @triton.jit  # type: ignore[untyped-decorator]
-    def weight_gradient(  # type: ignore[no-untyped-def]  # noqa: N803
+    @triton.jit
+    def weight_gradient(  # type: ignore[no-untyped-def]
         x,
         grad,
         neighbors,
@@ -127,20 +136,20 @@ def _kernels() -> dict[str, Any]:
         inner,
         columns,
         rows_per_split,
-        ROWS: tl.constexpr,
-        INNER: tl.constexpr,
-        COLUMNS: tl.constexpr,
+        tile_rows: tl.constexpr,
+        tile_inner: tl.constexpr,
+        tile_columns: tl.constexpr,
     ):
         offset = tl.program_id(0)
-        tiles = tl.cdiv(columns, COLUMNS)
-        channel = tl.program_id(1) // tiles * INNER + tl.arange(0, INNER)
-        column = tl.program_id(1) % tiles * COLUMNS + tl.arange(0, COLUMNS)
+        tiles = tl.cdiv(columns, tile_columns)
+        channel = tl.program_id(1) // tiles * tile_inner + tl.arange(0, tile_inner)
+        column = tl.program_id(1) % tiles * tile_columns + tl.arange(0, tile_columns)
         split = tl.program_id(2)
-        total = tl.zeros((INNER, COLUMNS), dtype=tl.float32)
+        total = tl.zeros((tile_inner, tile_columns), dtype=tl.float32)
         first = split * rows_per_split
-        for start in range(first, tl.minimum(first + rows_per_split, rows), ROWS):
-            row = start + tl.arange(0, ROWS)
-            source = tl.load(neighbors + offset * rows.to(tl.int64) + row, mask=row < rows, other=-1).to(tl.int64)
+        for start in range(first, tl.minimum(first + rows_per_split, rows), tile_rows):
+            row = start + tl.arange(0, tile_rows)
+            source = tl.load(neighbors + offset * rows + row, mask=row < rows, other=-1).to(tl.int64)
             if tl.max(source, axis=0) >= 0:
                 a = tl.load(
                     x + source[None, :] * inner + channel[:, None],
