@@ -65,7 +65,16 @@ class _NetworkConfig:
 
 # What a released configuration may carry and the architecture does not depend on.
 _RUNTIME_ARGS = frozenset(
-    {"dtype", "use_fp16", "use_checkpoint", "num_head_channels", "rope_freq", "resolution_multiplier", "voxel_margin"}
+    {
+        "resolution",
+        "dtype",
+        "use_fp16",
+        "use_checkpoint",
+        "num_head_channels",
+        "rope_freq",
+        "resolution_multiplier",
+        "voxel_margin",
+    }
     | {"block_args", "block_type", "up_block_type", "down_block_type", "num_io_blocks"}
 )
 
