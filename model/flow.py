@@ -21,7 +21,7 @@ from model.blocks import Block, KeyValue, TokenContext
 from model.config import BASE, FlowConfig, VideoConfig
 from model.frames import FrameLayout
 from model.layers import Linear, TimestepEmbedder, upcast
-from model.rope import dense_coordinates, rotary_angles
+from model.rope import dense_coordinates, require_pairs_for_time, rotary_angles
 from model.sparse import SparseTensor
 
 
@@ -104,6 +104,8 @@ class FlowTransformer(nn.Module):
     def _context(
         self, coords: Tensor, layout: FrameLayout, cond_tokens: int, anchor: AnchorCache | None
     ) -> TokenContext:
+        if any(len(clip) > 1 for clip in layout.lengths):
+            require_pairs_for_time(self.config.head_channels, self.video)
         token_frames = layout.token_frames(coords.device)
         frames = layout.frame_numbers(coords.device)[token_frames]
         angles = rotary_angles(coords, frames, self.config.head_channels, self.config.resolution, self.video)

@@ -39,6 +39,15 @@ def frequencies(count: int, period: int, device: torch.device | None = None) -> 
     return 1.0 / torch.pow(_BASE, exponent)
 
 
+def require_pairs_for_time(head_channels: int, video: VideoConfig) -> None:
+    """Refuse a video of several frames whose rotary has no pair left that could tell them apart."""
+    if video.temporal is TemporalRotary.REPURPOSED and not freed_pairs(head_channels, video.kept):
+        raise ConfigError(
+            f"kept {video.kept} of {axis_pairs(head_channels)} pairs per axis leaves none of {head_channels // 2} "
+            "for time: keep fewer"
+        )
+
+
 def rotary_angles(coords: Tensor, frames: Tensor, head_channels: int, resolution: int, video: VideoConfig) -> Tensor:
     """The angle by which each pair of each token turns.
 
@@ -59,10 +68,6 @@ def rotary_angles(coords: Tensor, frames: Tensor, head_channels: int, resolution
         angles[:, axis * n : axis * n + keep] = coords[:, axis, None].float() * spatial
     if video.temporal is TemporalRotary.REPURPOSED:
         freed = freed_pairs(head_channels, video.kept)
-        if not freed:
-            raise ConfigError(
-                f"kept {video.kept} of {n} pairs per axis leaves none of {head_channels // 2} for time: keep fewer"
-            )
         position = frames.float() * video.scale(resolution)
         angles[:, freed] = position[:, None] * frequencies(len(freed), n, coords.device)
     elif video.temporal is TemporalRotary.SS4D:
