@@ -45,11 +45,17 @@ class StudyNetworks:
     structure_sampler: SamplerConfig = STRUCTURE_SAMPLER
     shape_sampler: SamplerConfig = SHAPE_SAMPLER
     shape_statistics: LatentStatistics = SHAPE_STATISTICS
-    token_grid: int = 32
 
     def __post_init__(self) -> None:
         if (self.shape_flow is None) != (self.shape_decoder is None):
             raise ConfigError("the shape flow and the shape decoder go together: give both or neither")
+
+    @property
+    def token_grid(self) -> int:
+        """Tokens per side: the geometry stage's grid, or without it half the occupancy's."""
+        if self.shape_flow is not None:
+            return self.shape_flow.config.resolution
+        return self.structure_flow.config.resolution * 2 ** (len(self.structure_decoder.config.channels) - 1) // 2
 
     @classmethod
     def from_pipeline(cls, pipeline: Pipeline) -> StudyNetworks:
@@ -184,7 +190,9 @@ def _token_noise(layout: SparseLayout, grid: int, channels: int, seed: int, inde
 
 def _nearest(a: Tensor, b: Tensor) -> Tensor:
     """[P]: from each point of a to the nearest of b."""
-    return torch.cat([torch.cdist(part, b).amin(dim=1) for part in a.split(_CHUNK)])
+    # Not by matrix products: they round equal points apart by more than the study's smallest figures.
+    exact = "donot_use_mm_for_euclid_dist"
+    return torch.cat([torch.cdist(part, b, compute_mode=exact).amin(dim=1) for part in a.split(_CHUNK)])
 
 
 def _overlap(a: SparseLayout, b: SparseLayout) -> float:
