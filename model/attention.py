@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from core import ConfigError
 from model.attention_blocks import block_mask
@@ -102,11 +103,13 @@ def per_frame_attend(q: Tensor, k: Tensor, v: Tensor, segments: tuple[Segment, .
         return q * 0  # no token at all: keep the shape and the graph
     if (batch := _as_batch(segments, len(q), len(k))) is not None:
         return _sdpa(*(x.unflatten(0, (batch, -1)) for x in (q, k, v))).flatten(0, 1)
-    parts = []
-    for segment in segments:
-        start, end = segment.query
-        parts.append(_sdpa(q[None, start:end], _ranges(k, segment)[None], _ranges(v, segment)[None])[0])
-    return torch.cat(parts)
+    parts = zip(
+        q.split([s.query[1] - s.query[0] for s in segments]),
+        _Ranges.apply(k, segments),
+        _Ranges.apply(v, segments),
+        strict=True,
+    )
+    return torch.cat([_sdpa(*(x[None] for x in part))[0] for part in parts])
 
 
 def flex_attend(q: Tensor, k: Tensor, v: Tensor, mask: Any) -> Tensor:
@@ -159,10 +162,30 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
 
-def _ranges(x: Tensor, segment: Segment) -> Tensor:
-    """The keys of a segment [K, H, d]: a view where they are one range, a copy where they are several."""
-    parts = [x[start:end] for start, end in segment.keys]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+class _Ranges(torch.autograd.Function):
+    """The keys of each segment [K, H, d]: a view where they are one range, a copy where they are several.
+
+    Plain slices would each give the backward pass a gradient as large as all keys; here the segments' gradients are
+    added into one.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, segments: tuple[Segment, ...]) -> tuple[Tensor, ...]:
+        ctx.segments, ctx.shape = segments, x.shape
+        parts = ([x[start:end] for start, end in segment.keys] for segment in segments)
+        return tuple(part[0] if len(part) == 1 else torch.cat(part) for part in parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        dtype = torch.float64 if grads[0].dtype == torch.float64 else torch.float32
+        total = torch.zeros(ctx.shape, dtype=dtype, device=grads[0].device)
+        for segment, grad in zip(ctx.segments, grads, strict=True):
+            done = 0
+            for start, end in segment.keys:
+                total[start:end] += grad[done : done + end - start]
+                done += end - start
+        return total.to(grads[0].dtype), None
 
 
 def _as_batch(segments: tuple[Segment, ...], queries: int, keys: int) -> int | None:

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from core import ConfigError
 from model.attention import AttentionBackend
 from model.config import BASE, AnchorQueries, AttentionPattern, FlowConfig, TemporalRotary, VideoConfig
-from model.flow import DenseFlow, SparseFlow
+from model.flow import Checkpointing, DenseFlow, SparseFlow
 from model.frames import FrameLayout, frame_timesteps
 from model.initialize import initialize_flow
 from model.sampler import SamplerConfig, packed_spread, sample
@@ -207,15 +208,32 @@ def test_single_frame_velocities_call_the_network():
     assert torch.equal(sparse_velocity(sparse, z.layout, cond)(z.feats, 10.0, False), expected)
 
 
-def test_checkpointing_changes_no_gradient():
+class _AttentionCounter(TorchDispatchMode):
+    """Counts forward calls of attention kernels."""
+
+    calls = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = str(func)
+        self.calls += "scaled_dot_product" in name and "backward" not in name
+        return func(*args, **(kwargs or {}))
+
+
+def test_checkpointing_changes_no_gradient_and_can_spare_attention():
     z, cond, times = _voxels([6, 7, 8]), _rand(3, 5, 12), torch.tensor([0.0, 600.0, 600.0])
-    gradients = []
-    for checkpointing in (False, True):
+    gradients, calls = [], []
+    for checkpointing in Checkpointing:
         network = _sparse(VideoConfig()).train()
         network.checkpointing = checkpointing
-        network(z, times, cond, clips=(3,)).feats.square().sum().backward()
+        with _AttentionCounter() as counter:
+            network(z, times, cond, clips=(3,)).feats.square().sum().backward()
+        calls.append(counter.calls)
         gradients.append([p.grad.clone() for _, p in network.self_attention_parameters()])
-    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+    for others in gradients[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(gradients[0], others, strict=True))
+    none, blocks, keep_attention = calls
+    assert blocks == 2 * none
+    assert keep_attention == none
 
 
 def test_bfloat16_torso_stays_close_and_keeps_float32_gradients():
@@ -302,10 +320,10 @@ def test_official_initialization():
     network = DenseFlow(replace(DENSE, model_channels=192, num_heads=2, num_blocks=3))
     initialize_flow(network, torch.Generator().manual_seed(0))
     block = network.blocks[0]
-    assert float(block.self_attn.to_qkv.weight.std()) == pytest.approx((2 / (5 * 192)) ** 0.5, rel=0.02)
-    assert float(block.mlp.mlp[2].weight.std()) == pytest.approx((1 / (5 * 3 * 192)) ** 0.5, rel=0.02)
-    assert float(network.input_layer.weight.std()) == pytest.approx(0.5, rel=0.1)
-    assert float(network.t_embedder.mlp[0].weight.std()) == pytest.approx(0.02, rel=0.02)
+    assert float(block.self_attn.to_qkv.weight.detach().std()) == pytest.approx((2 / (5 * 192)) ** 0.5, rel=0.02)
+    assert float(block.mlp.mlp[2].weight.detach().std()) == pytest.approx((1 / (5 * 3 * 192)) ** 0.5, rel=0.02)
+    assert float(network.input_layer.weight.detach().std()) == pytest.approx(0.5, rel=0.1)
+    assert float(network.t_embedder.mlp[0].weight.detach().std()) == pytest.approx(0.02, rel=0.02)
     assert not network.out_layer.weight.any()
     with torch.no_grad():
         assert not network(_rand(1, 4, 3, 3, 3), torch.zeros(1), _rand(1, 5, 12)).any()
