@@ -178,6 +178,26 @@ def test_sampling_with_a_cached_anchor_equals_sampling_without(video):
 
 
 @torch.no_grad()
+def test_anchors_of_several_clips_are_woven_in_their_places():
+    network = _sparse(VideoConfig(window=1))
+    z, cond = _voxels([6, 7, 8, 5, 9, 4]), _rand(6, 5, 12)
+    clips, times = (2, 4), torch.tensor([0.0, 600.0, 0.0, 300.0, 300.0, 300.0])
+    whole = network(z, times, cond, clips=clips).split()
+    parts, layouts = z.split(), z.coords.split(list(z.layout.lengths))
+
+    def pick(frames):
+        coords = [layouts[f] * torch.tensor([0, 1, 1, 1]) + torch.tensor([i, 0, 0, 0]) for i, f in enumerate(frames)]
+        feats = torch.cat([parts[f] for f in frames])
+        return SparseTensor.from_coords(feats, torch.cat(coords).int(), len(frames))
+
+    anchors, others = [0, 2], [1, 3, 4, 5]
+    cache = network.anchor_cache(pick(anchors), cond[anchors])
+    found = network(pick(others), times[others], cond[others], clips=(1, 3), anchor=cache).split()
+    for frame, one in zip(others, found, strict=True):
+        torch.testing.assert_close(one, whole[frame], atol=2e-5, rtol=2e-5)
+
+
+@torch.no_grad()
 def test_the_anchor_is_clean_and_keeps_or_loses_its_condition_with_its_pass():
     """What the uncached velocity gives the network, spelled out: timestep 0 for frame 0, its latent in both passes."""
     network = _dense(VideoConfig(anchor_queries=AnchorQueries.PAPER_LITERAL))
