@@ -47,7 +47,7 @@ def _against_dense(device: torch.device, dtype: torch.dtype, repeats: int) -> No
     for side in (16, 32, 48):
         layout = SparseLayout(_shell(side, 0.45, device), 1)
         feats, weight, bias = _inputs(layout, 64, dtype)
-        grid = torch.randn(1, 64, side, side, side, device=device, dtype=dtype).requires_grad_()
+        grid = _normal((1, 64, side, side, side), device, dtype).requires_grad_()
         kernel = weight.detach().unflatten(1, (3, 3, 3)).movedim(-1, 1).contiguous().requires_grad_()
 
         def dense(grid: Tensor = grid, kernel: Tensor = kernel, bias: Tensor = bias) -> None:
@@ -89,9 +89,14 @@ def _sparse(feats: Tensor, weight: Tensor, bias: Tensor, layout: SparseLayout) -
 
 def _inputs(layout: SparseLayout, channels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     device = layout.coords.device
-    feats = torch.randn(len(layout), channels, device=device, dtype=dtype).requires_grad_()
-    weight = (0.01 * torch.randn(channels, 27, channels, device=device, dtype=dtype)).requires_grad_()
-    return feats, weight, torch.zeros(channels, device=device, dtype=dtype).requires_grad_()
+    feats = _normal((len(layout), channels), device, dtype)
+    weight = 0.01 * _normal((channels, 27, channels), device, dtype)
+    bias = torch.zeros(channels, device=device, dtype=dtype)
+    return feats.requires_grad_(), weight.requires_grad_(), bias.requires_grad_()
+
+
+def _normal(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator(device).manual_seed(0), device=device, dtype=dtype)
 
 
 def _shell(side: int, radius: float, device: torch.device) -> Tensor:
