@@ -119,13 +119,16 @@ def plan_segments(queries: FrameLayout, keys: FrameLayout, video: VideoConfig) -
     The two layouts differ where the anchor's keys come from a cache: it is in `keys` and not in `queries`.
     """
     segments: list[Segment] = []
-    key_frames = list(keys.numbered())
+    key_frames: dict[int, list[tuple[int, int, int]]] = {}
+    for clip, number, start, end in keys.numbered():
+        if end > start:
+            key_frames.setdefault(clip, []).append((number, start, end))
     for clip, number, start, end in queries.numbered():
         if start == end:
             continue
         ranges: list[tuple[int, int]] = []
-        for key_clip, key_number, key_start, key_end in key_frames:
-            if key_clip != clip or key_start == key_end or not sees(number, key_number, video):
+        for key_number, key_start, key_end in key_frames.get(clip, ()):
+            if not sees(number, key_number, video):
                 continue
             if ranges and ranges[-1][1] == key_start:
                 ranges[-1] = (ranges[-1][0], key_end)

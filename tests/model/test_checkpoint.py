@@ -133,6 +133,31 @@ def test_a_pipeline_survives_and_points_into_other_repositories(tmp_path):
         Pipeline.from_pretrained(source, ["tex_slat_decoder"])
 
 
+def test_hub_repositories_are_asked_for_single_files(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    dense, _, _, decoder, *_ = _networks()
+    save_network(dense, tmp_path, "ckpts/flow")
+    save_network(decoder, tmp_path, "ckpts/dec")
+    models = {"sparse_structure_flow_model": "ckpts/flow", "sparse_structure_decoder": "other/place/ckpts/dec"}
+    (tmp_path / "pipeline.json").write_text(json.dumps({"name": "P", "args": {"models": models}}))
+    asked = []
+
+    def download(repository, name, revision=None, local_files_only=False):
+        asked.append((repository, name, revision, local_files_only))
+        return str(tmp_path / name)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    Pipeline.from_pretrained(CheckpointSource("some/where", revision="abc", offline=True))
+    assert asked == [
+        ("some/where", "pipeline.json", "abc", True),
+        ("some/where", "ckpts/flow.json", "abc", True),
+        ("some/where", "ckpts/flow.safetensors", "abc", True),
+        ("other/place", "ckpts/dec.json", None, True),
+        ("other/place", "ckpts/dec.safetensors", None, True),
+    ]
+
+
 def test_weights_that_do_not_fit_are_refused_with_the_names(tmp_path):
     network = _networks()[0]
     save_network(network, tmp_path, "ckpts/one")
