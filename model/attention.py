@@ -1,8 +1,8 @@
 """Exact attention under a frame mask that is never written out, by one of three back-ends.
 
 `per_frame`: one scaled-dot-product call per group of frames with the same keys; any device, what the CPU uses.
-`flex`: FlexAttention on a block-sparse mask made from frame boundaries. `varlen`: variable-length flash attention over
-gathered keys. The last two are for CUDA.
+`varlen`: variable-length flash attention over gathered keys, what CUDA uses. `flex`: FlexAttention on a block-sparse
+mask made from frame boundaries; copies no keys, but is compiled again when the shapes change.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from model.frames import FrameLayout, Segment, plan_conditioning, plan_segments
 
 
 class AttentionBackend(StrEnum):
-    """How the same attention is computed. `AUTO`: flex for half types on CUDA, else per frame."""
+    """How the same attention is computed. `AUTO`: varlen for half types on CUDA, else per frame."""
 
     AUTO = "auto"
     PER_FRAME = "per_frame"
@@ -50,15 +50,14 @@ class AttentionPlan:
         if backend is AttentionBackend.FLEX:
             return flex_attend(q, k, v, self._block_mask(q.device))
         if backend is AttentionBackend.VARLEN:
-            return varlen_attend(q, k, v, self._varlen_index(q.device))
+            return varlen_attend(q, k, v, self.segments, self._varlen_lengths(q.device))
         return per_frame_attend(q, k, v, self.segments)
 
     def _choose(self, q: Tensor) -> AttentionBackend:
         if self.backend is not AttentionBackend.AUTO:
             return self.backend
         half = q.is_cuda and q.dtype in (torch.float16, torch.bfloat16)
-        # Cross-attention has no frame mask to block: one segment a frame is already flash attention's own case.
-        return AttentionBackend.FLEX if half and self.video is not None else AttentionBackend.PER_FRAME
+        return AttentionBackend.VARLEN if half else AttentionBackend.PER_FRAME
 
     @cached_property
     def _masks(self) -> dict[Any, Any]:
@@ -71,11 +70,11 @@ class AttentionPlan:
             self._masks["flex", device] = block_mask(self.queries, self.keys, self.video, device)
         return self._masks["flex", device]
 
-    def _varlen_index(self, device: torch.device) -> VarlenIndex:
+    def _varlen_lengths(self, device: torch.device) -> VarlenLengths:
         if ("varlen", device) not in self._masks:
-            self._masks["varlen", device] = VarlenIndex.from_segments(self.segments, device)
-        index: VarlenIndex = self._masks["varlen", device]
-        return index
+            self._masks["varlen", device] = VarlenLengths.from_segments(self.segments, device)
+        lengths: VarlenLengths = self._masks["varlen", device]
+        return lengths
 
 
 def plan_self_attention(
@@ -119,12 +118,15 @@ def flex_attend(q: Tensor, k: Tensor, v: Tensor, mask: Any) -> Tensor:
     return out[0].transpose(0, 1)
 
 
-def varlen_attend(q: Tensor, k: Tensor, v: Tensor, index: VarlenIndex) -> Tensor:
+def varlen_attend(q: Tensor, k: Tensor, v: Tensor, segments: tuple[Segment, ...], lengths: VarlenLengths) -> Tensor:
     """Variable-length flash attention over gathered keys: one kernel for all segments, keys copied."""
-    from torch.nn.attention.varlen import varlen_attn
+    from torch.nn.attention import varlen
 
-    out = varlen_attn(
-        q, k[index.keys], v[index.keys], index.cu_queries, index.cu_keys, index.max_queries, index.max_keys
+    if not segments:
+        return q * 0
+    keys, values = torch.cat(_Ranges.apply(k, segments)), torch.cat(_Ranges.apply(v, segments))
+    out = varlen.varlen_attn(
+        q, keys, values, lengths.cu_queries, lengths.cu_keys, lengths.max_queries, lengths.max_keys
     )
     if not isinstance(out, Tensor):
         raise TypeError("varlen_attn returned more than the output that was asked for")
@@ -132,27 +134,21 @@ def varlen_attend(q: Tensor, k: Tensor, v: Tensor, index: VarlenIndex) -> Tensor
 
 
 @dataclass(frozen=True)
-class VarlenIndex:
-    """Segments as cumulative lengths int32 [segments + 1] and the gathered order of the keys int64 [Σ keys]."""
+class VarlenLengths:
+    """Lengths of the segments' queries and keys, cumulative from zero: int32 [segments + 1], and their maxima."""
 
     cu_queries: Tensor
     cu_keys: Tensor
-    keys: Tensor
     max_queries: int
     max_keys: int
 
     @classmethod
-    def from_segments(cls, segments: tuple[Segment, ...], device: torch.device) -> VarlenIndex:
-        """The same segments as tensors on `device`."""
-        query_lengths = [s.query[1] - s.query[0] for s in segments]
-        key_lengths = [s.key_tokens for s in segments]
-        ranges = [torch.arange(a, b, device=device) for s in segments for a, b in s.keys]
+    def from_segments(cls, segments: tuple[Segment, ...], device: torch.device) -> VarlenLengths:
+        """As tensors on `device`."""
+        queries = [s.query[1] - s.query[0] for s in segments]
+        keys = [s.key_tokens for s in segments]
         return cls(
-            cu_queries=_cumulative(query_lengths, device),
-            cu_keys=_cumulative(key_lengths, device),
-            keys=torch.cat(ranges) if ranges else torch.zeros(0, dtype=torch.int64, device=device),
-            max_queries=max(query_lengths, default=0),
-            max_keys=max(key_lengths, default=0),
+            _cumulative(queries, device), _cumulative(keys, device), max(queries, default=0), max(keys, default=0)
         )
 
 

@@ -6,6 +6,7 @@ the sparse stages voxel lists. With `BASE` and one frame a clip it is TRELLIS.2.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -251,10 +252,11 @@ class SparseFlow(FlowTransformer):
 
 @cache
 def _attention_calls() -> list[Any]:
-    """The kernels behind scaled-dot-product attention on any device, and FlexAttention."""
+    """The kernels behind scaled-dot-product and variable-length attention, and FlexAttention."""
+    importlib.import_module("torch.nn.attention.varlen")  # registers its kernel
     names = ("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention")
     calls = [getattr(torch.ops.aten, f"_scaled_dot_product_{name}").default for name in names]
-    return [*calls, torch.ops.higher_order.flex_attention]
+    return [*calls, torch.ops.torch_attn._varlen_attn.default, torch.ops.higher_order.flex_attention]
 
 
 def _add_rope_phases(module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:

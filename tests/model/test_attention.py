@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +13,6 @@ from torch import Tensor
 from core import ConfigError
 from model.attention import (
     AttentionBackend,
-    VarlenIndex,
     per_frame_attend,
     plan_cross_attention,
     plan_self_attention,
@@ -113,16 +114,32 @@ def test_block_mask_lists_each_block_once():
             assert bool(blocks[i, j]) == bool(tile.any())
 
 
+def _varlen_reference(q, k, v, cu_queries, cu_keys, max_queries, max_keys):
+    """What `torch.nn.attention.varlen.varlen_attn` promises, on a CPU, where it has no kernel."""
+    parts = []
+    for i in range(len(cu_queries) - 1):
+        a, b, c, d = cu_queries[i], cu_queries[i + 1], cu_keys[i], cu_keys[i + 1]
+        assert b - a <= max_queries
+        assert d - c <= max_keys
+        parts.append(_dense(q[a:b], k[c:d], v[c:d], torch.ones(b - a, d - c, dtype=torch.bool)))
+    return torch.cat(parts)
+
+
 @settings(max_examples=50, deadline=None)
-@given(lengths, videos)
-def test_varlen_index_gathers_the_segments(clips, video):
-    layout = FrameLayout(tuple(tuple(clip) for clip in clips))
-    segments = plan_segments(layout, layout, video)
-    index = VarlenIndex.from_segments(segments, torch.device("cpu"))
-    assert int(index.cu_queries[-1]) == layout.tokens
-    for i, segment in enumerate(segments):
-        keys = index.keys[index.cu_keys[i] : index.cu_keys[i + 1]].tolist()
-        assert keys == [token for start, end in segment.keys for token in range(start, end)]
+@given(lengths, videos, st.booleans(), st.integers(0, 1000))
+def test_varlen_gathers_the_right_keys(clips, video, cached, seed):
+    queries, keys = _layouts(clips, video, cached)
+    if queries.tokens == 0:
+        return
+    q, k, v, up = _tensors(queries.tokens, keys.tokens, seed)
+    plan = plan_self_attention(queries, keys, video, AttentionBackend.VARLEN)
+    with mock.patch("torch.nn.attention.varlen.varlen_attn", _varlen_reference):
+        found = plan.attend(q, k, v)
+    expected = _dense(q, k, v, dense_mask(queries, keys, video))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    wanted = torch.autograd.grad(expected, (q, k, v), up)
+    for a, b in zip(torch.autograd.grad(found, (q, k, v), up), wanted, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
 def test_frames_seen_by_the_patterns():
