@@ -11,6 +11,7 @@ COMMANDS = {
     "curate": "assets in, WebDataset shards out",
     "inspect": "what a shard or a sample holds, with a contact sheet",
     "samples": "write the sample assets",
+    "study": "experiments of the paper: study rope",
 }
 
 

@@ -6,40 +6,52 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from core import ConfigError, write_json
+import tyro
+
+from core import ConfigError, Helix4DError, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRope:
-    """Truncate the low rotary bands of a TRELLIS.2 checkpoint and print how far its outputs move.
-
-    Attributes:
-        checkpoint: a folder or hub repository in TRELLIS.2's layout.
-        images: a folder of RGBA images, one object each.
-        objects: how many of them, in order of name.
-        shares: the shares of pairs to keep.
-        structure_only: stop after stage 1 and compare token centers instead of surface points.
-        encoder: the image encoder; by default the one that pipeline.json names.
-        image_size: pixels a side of the encoded images.
-        seed: names the noise.
-        device: where to run.
-        output: a JSON file for the table.
-    """
+    """Truncate the low rotary bands of a TRELLIS.2 checkpoint and print how far its outputs move."""
 
     checkpoint: str
+    """A folder or hub repository in TRELLIS.2's layout."""
     images: Path
+    """A folder of RGBA images, one object each."""
     objects: int = 32
+    """How many of them, in order of name."""
     shares: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    """The shares of pairs to keep."""
     structure_only: bool = False
+    """Stop after stage 1 and compare token centers instead of surface points."""
     encoder: str | None = None
+    """The image encoder; by default the one that pipeline.json names."""
     image_size: int = 512
+    """Pixels a side of the encoded images."""
     seed: int = 0
+    """Names the noise."""
     device: str = "cpu"
+    """Where to run."""
     output: Path | None = None
+    """A JSON file for the table."""
 
 
-def run(args: StudyRope) -> int:
-    """Run the study and print its table."""
+def run(arguments: list[str]) -> int:
+    """Run the command; returns the exit status."""
+    if not arguments or arguments[0] != "rope":
+        wants_help = bool(arguments) and arguments[0] in ("-h", "--help")
+        print("usage: helix4d study rope [--help] ...", file=sys.stdout if wants_help else sys.stderr)
+        return 0 if wants_help else 2
+    try:
+        _study_rope(tyro.cli(StudyRope, prog="helix4d study rope", args=arguments[1:]))
+    except Helix4DError as error:
+        print(f"helix4d study rope: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _study_rope(args: StudyRope) -> None:
     import torch
     from PIL import Image
 
@@ -66,15 +78,3 @@ def run(args: StudyRope) -> int:
     print(format_table(rows, networks.structure_flow.config.head_channels))
     if args.output is not None:
         write_json(args.output, [asdict(row) for row in rows])
-    return 0
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """`python -m cli.study --checkpoint ... --images ...`."""
-    import tyro
-
-    return run(tyro.cli(StudyRope, args=arguments))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

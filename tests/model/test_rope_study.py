@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cli.study import main
+from cli.study import run
 from core import ConfigError
 from model.checkpoint import Pipeline
 from model.config import BASE, DenseDecoderConfig, FlowConfig, SparseDecoderConfig
@@ -141,6 +141,6 @@ def test_the_command(tmp_path, capsys):
     arguments = ["--checkpoint", str(tmp_path / "checkpoint"), "--images", str(tmp_path / "images")]
     arguments += ["--encoder", str(tmp_path / "encoder"), "--shares", "0", "1", "--image-size", "32"]
     arguments += ["--structure-only", "--output", str(tmp_path / "table.json")]
-    assert main(arguments) == 0
+    assert run(["rope", *arguments]) == 0
     assert "CD-3D" in capsys.readouterr().out
     assert (tmp_path / "table.json").is_file()
