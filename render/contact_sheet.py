@@ -11,7 +11,7 @@ _GAP = 4
 _LABEL_HEIGHT = 14
 _TILE = 8
 _PAPER = 255
-_CHECKS = (228, 242)
+_CHECKS = (198, 208)
 _INK = 40
 
 
