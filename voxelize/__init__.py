@@ -1,5 +1,6 @@
 """A mesh frame becomes an O-Voxel and back."""
 
+from voxelize.compilation import warm_up
 from voxelize.conversion import DualGrid, dual_grid
 from voxelize.errors import GeometryError
 from voxelize.frames import Surface, prepare_surface, voxelize_clip, voxelize_frame
@@ -23,5 +24,6 @@ __all__ = [
     "read_vxz_info",
     "voxelize_clip",
     "voxelize_frame",
+    "warm_up",
     "write_vxz",
 ]
