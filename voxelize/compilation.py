@@ -22,6 +22,9 @@ import llvmlite
 import numba
 from numba import njit, types
 
+b1, u1, i4, i8 = types.boolean, types.uint8, types.int32, types.int64
+u4, f4, f8 = types.uint32, types.float32, types.float64
+
 _LOG = logging.getLogger(__name__)
 _SOURCES = Path(__file__).resolve().parent
 _KERNELS: list[tuple[Any, tuple[Any, ...]]] = []
@@ -38,7 +41,7 @@ def kernel(*arguments: Any) -> Callable[[Callable[..., Any]], Any]:
     """Compile a function for the CPU: an entry point for these types only, or, without types, where it is called."""
 
     def declare(function: Callable[..., Any]) -> Any:
-        options = {"nogil": True, "error_model": "numpy"}
+        options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
         if not arguments:
             return njit(**options)(function)
         try:

@@ -5,9 +5,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba.types import b1, f4, i4, i8
 
-from voxelize.compilation import array, kernel
+from voxelize.compilation import array, b1, f4, i4, i8, kernel
 
 FIRST, WEIGHT, ALIGNED = 0, 1, 2
 """How a quad is cut: always at diagonal 0-2, at the heavier one, at the one with the better aligned triangles."""

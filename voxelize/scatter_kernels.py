@@ -15,9 +15,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba.types import f4, f8, i4, i8, u1, u4
 
-from voxelize.compilation import array, kernel
+from voxelize.compilation import array, f4, f8, i4, i8, kernel, u1, u4
 from voxelize.texture_kernels import sample_material, setup_material
 
 FINISHED = -1

@@ -11,9 +11,8 @@ most of them.
 from __future__ import annotations
 
 import numpy as np
-from numba.types import b1, f4, f8, i4, u1
 
-from voxelize.compilation import array, kernel
+from voxelize.compilation import array, b1, f4, f8, i4, kernel, u1
 
 
 @kernel(

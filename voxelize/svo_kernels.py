@@ -9,9 +9,8 @@ visit the nodes in the order in which they are stored. The nodes of the last lev
 from __future__ import annotations
 
 import numpy as np
-from numba.types import i8, u1
 
-from voxelize.compilation import array, kernel
+from voxelize.compilation import array, i8, kernel, u1
 
 CORRUPT = -1
 

@@ -13,9 +13,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba.types import u1, u4
 
-from voxelize.compilation import array, kernel
+from voxelize.compilation import array, kernel, u1, u4
 
 MODE = 0
 OPAQUE, MASK, BLEND = 0, 1, 2

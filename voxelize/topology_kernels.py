@@ -5,9 +5,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba.types import f4, i4
 
-from voxelize.compilation import array, kernel
+from voxelize.compilation import array, f4, i4, kernel
 
 
 @kernel(array(f4, 2), array(i4, 1))

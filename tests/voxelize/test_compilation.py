@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numba.types import i8
 
 from voxelize import compilation, warm_up
 
@@ -67,8 +66,8 @@ def test_without_a_writable_folder_kernels_still_compile(monkeypatch: pytest.Mon
     monkeypatch.setattr(compilation, "njit", refusing)
     monkeypatch.setattr(compilation, "_KERNELS", [])
 
-    @compilation.kernel(i8)
-    def doubled(x):  # type: ignore[no-untyped-def]
+    @compilation.kernel(compilation.i8)
+    def doubled(x):
         return 2 * x
 
     assert doubled(np.int64(4)) == 8
