@@ -15,7 +15,7 @@ import numpy as np
 from voxelize import scatter_kernels as scatter
 from voxelize.compilation import warm_up
 from voxelize.errors import GeometryError
-from voxelize.ovoxel import MAX_RESOLUTION, spread_table
+from voxelize.ovoxel import MAX_RESOLUTION, grid_side, spread_table
 from voxelize.solve_kernels import emit_voxels
 from voxelize.surface import NO_MATERIALS, MaterialTable
 from voxelize.topology_kernels import boundary_edges, refine_labels
@@ -117,7 +117,7 @@ def convert(
     with_attributes = materials is not None
     if materials is None:
         materials = NO_MATERIALS
-    side = max(8, 1 << (resolution - 1).bit_length())
+    side = grid_side(resolution)
     spread = spread_table(side)
     order, shadow = scatter.spatial_order(vertices, faces, spread if side >= 32 else spread_table(32))
     # Expected voxels; `grow` makes up for what the guess lacks, and no sum of areas exceeds all voxels.
