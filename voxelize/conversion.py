@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from voxelize import scatter_kernels as scatter
+from voxelize.compilation import warm_up
 from voxelize.errors import GeometryError
-from voxelize.ovoxel import MAX_RESOLUTION, spread_table
+from voxelize.ovoxel import MAX_RESOLUTION, grid_side, spread_table
 from voxelize.solve_kernels import emit_voxels
 from voxelize.surface import NO_MATERIALS, MaterialTable
 from voxelize.topology_kernels import boundary_edges, refine_labels
@@ -68,6 +69,8 @@ def dual_grid(
         GeometryError: for an index without a vertex, a vertex outside the cube or one that is not finite.
         ValueError: for a resolution out of range.
     """
+    warm_up()
+    vertices, faces = np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces, np.int32)
     check_faces(faces, len(vertices))
     labels = weld_labels([vertices] if weld else [], len(vertices))
     edges = boundary_edges(faces, labels)
@@ -84,6 +87,7 @@ def check_faces(faces: np.ndarray, vertices: int) -> None:
 
 def weld_labels(frames: list[np.ndarray], vertices: int) -> np.ndarray:
     """(V,) int32: for each vertex the first one that has the same position in every one of the frames (V, 3)."""
+    warm_up()
     labels = np.zeros(vertices, np.int32) if frames else np.arange(vertices, dtype=np.int32)
     for positions in frames:
         labels = refine_labels(np.ascontiguousarray(positions, np.float32), labels)
@@ -108,10 +112,12 @@ def convert(
     """
     if not 1 <= resolution <= MAX_RESOLUTION:
         raise ValueError(f"resolution {resolution} is not between 1 and {MAX_RESOLUTION}")
+    warm_up()
+    vertices, faces = np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces, np.int32)
     with_attributes = materials is not None
     if materials is None:
         materials = NO_MATERIALS
-    side = max(8, 1 << (resolution - 1).bit_length())
+    side = grid_side(resolution)
     spread = spread_table(side)
     order, shadow = scatter.spatial_order(vertices, faces, spread if side >= 32 else spread_table(32))
     # Expected voxels; `grow` makes up for what the guess lacks, and no sum of areas exceeds all voxels.
@@ -134,9 +140,9 @@ def convert(
             store.colors,
             store.flags,
             store.state,
-            _NO_UVS if uvs is None else uvs,
-            _NO_COLORS if corner_colors is None else corner_colors,
-            _NO_IDS if material_ids is None else material_ids,
+            _NO_UVS if uvs is None else np.ascontiguousarray(uvs, np.float32),
+            _NO_COLORS if corner_colors is None else np.ascontiguousarray(corner_colors, np.float32),
+            _NO_IDS if material_ids is None else np.ascontiguousarray(material_ids, np.int32),
             materials.layout,
             materials.transforms,
             materials.factors,

@@ -135,4 +135,5 @@ def _prepared_topology(clip: Clip, frames: list[Frame]) -> PreparedTopology:
     if len(topology.uvs) and not math.isfinite(float(np.abs(topology.uvs).max(initial=0.0))):
         raise GeometryError("a UV is not finite")
     labels = weld_labels([frame.vertices for frame in frames], vertices)
-    return PreparedTopology(topology, boundary_edges(topology.faces, labels))
+    faces = np.ascontiguousarray(topology.faces, np.int32)
+    return PreparedTopology(topology, boundary_edges(faces, labels))

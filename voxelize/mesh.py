@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from voxelize.compilation import warm_up
 from voxelize.mesh_kernels import ALIGNED, FIRST, WEIGHT, dual_faces
 from voxelize.ovoxel import OVoxel, morton_codes, spread_table
 
@@ -62,6 +63,7 @@ def extract_mesh_arrays(
         )
     if count == 0:
         return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32)
+    warm_up()
     if coords.min() < 0 or coords.max() >= resolution:
         raise ValueError(f"coords {coords.min()} to {coords.max()} at resolution {resolution}")
     vertices = ((coords + dual_vertices.astype(np.float32)) * np.float32(1 / resolution) - np.float32(0.5)).astype(

@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from voxelize.compilation import array, b1, f4, i4, i8, kernel
 
 FIRST, WEIGHT, ALIGNED = 0, 1, 2
 """How a quad is cut: always at diagonal 0-2, at the heavier one, at the one with the better aligned triangles."""
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _find(codes, heads, shift, code):
     """The row of a code among ascending codes, or -1; heads (H,) int64 is the first row of each code >> shift."""
     bucket = code >> shift
@@ -27,7 +28,9 @@ def _find(codes, heads, shift, code):
     return low if low < len(codes) and codes[low] == code else -1
 
 
-@njit(cache=True, nogil=True)
+@kernel(
+    i8, array(i8, 1), array(i8, 1), i8, array(i4, 2), array(i4, 2), array(b1, 2), array(f4, 2), array(f4, 1), i8
+)  # fmt: skip
 def dual_faces(resolution, codes, heads, shift, spread, coords, intersected, vertices, weights, split):
     """(F, 3) int32 over the voxels as vertices.
 
@@ -79,7 +82,7 @@ def dual_faces(resolution, codes, heads, shift, spread, coords, intersected, ver
     return faces[:used].copy()
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel()
 def _alignment(vertices, a, b, c, d, e, f):
     """The cosine between the normals of triangles (a, b, c) and (d, e, f); -2 if either has no area."""
     px, py, pz = _normal(vertices, a, b, c)
@@ -90,7 +93,7 @@ def _alignment(vertices, a, b, c, d, e, f):
     return (px * qx + py * qy + pz * qz) / np.sqrt(lengths)
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _normal(vertices, a, b, c):
     ox, oy, oz = float(vertices[a, 0]), float(vertices[a, 1]), float(vertices[a, 2])
     ux, uy, uz = vertices[b, 0] - ox, vertices[b, 1] - oy, vertices[b, 2] - oz

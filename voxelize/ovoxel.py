@@ -75,6 +75,11 @@ def morton_codes(coords: np.ndarray) -> np.ndarray:
     return (x << 2) | (y << 1) | z
 
 
+def grid_side(resolution: int) -> int:
+    """The power of two, at least 8, whose cube of bricks holds a grid of `resolution` voxels per side."""
+    return max(8, 1 << (resolution - 1).bit_length())
+
+
 def spread_table(side: int) -> np.ndarray:
     """(3, side) int32: the Morton code of each coordinate alone, per axis."""
     single = np.zeros((side, 3), np.int64)

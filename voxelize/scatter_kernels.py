@@ -15,8 +15,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from voxelize.compilation import array, f4, f8, i4, i8, kernel, u1, u4
 from voxelize.texture_kernels import sample_material, setup_material
 
 FINISHED = -1
@@ -32,7 +32,7 @@ OVERLAP, CROSSING = 8, 16
 """Of a cell's word: bits 0 to 2 are crossed edges, bit 3 says overlapped, the rest counts crossings."""
 
 
-@njit(cache=True, nogil=True)
+@kernel(array(f4, 2), array(i4, 2), array(i4, 2))
 def spatial_order(vertices, faces, spread):
     """(F,) int32: the faces by the Morton code of their first corner on a 32^3 grid, equal ones in their own order.
 
@@ -66,7 +66,11 @@ def spatial_order(vertices, faces, spread):
     return order, shadow
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(
+    i8, array(i4, 1), array(f4, 2), array(i4, 2), i8, f8, f8, array(i4, 2), array(i4, 1, True), array(i4, 2, True),
+    array(f4, 2, True), array(f4, 2, True), array(u1, 1, True), array(i8, 1, True), array(f4, 4), array(f4, 3),
+    array(i4, 1), array(i8, 2), array(f8, 2), array(f8, 2), array(u4, 1),
+)  # fmt: skip
 def scatter_triangles(
     start,
     order,
@@ -391,7 +395,7 @@ def scatter_triangles(
     return result
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(array(f4, 2), array(i4, 2), i8, f8, array(i4, 2), array(i4, 1), array(i4, 2), array(f4, 2, True))
 def scatter_boundary(vertices, edges, resolution, weight, spread, top, table, sums):
     """Add the line quadrics of boundary edges (E, 2) to the voxels in use on their walks through the grid."""
     scale = float(resolution)

@@ -11,10 +11,14 @@ most of them.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from voxelize.compilation import array, b1, f4, f8, i4, kernel, u1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(
+    f8, array(i4, 1), array(i4, 2), array(f4, 2), array(f4, 2), array(u1, 1),
+    array(i4, 2, True), array(f4, 2, True), array(b1, 2, True), array(u1, 2, True),
+)  # fmt: skip
 def emit_voxels(regularization, top, table, sums, colors, flags, coords, dual, intersected, attributes):
     """Write coords (N, 3) int32, dual (N, 3) float32, intersected (N, 3) bool, attributes (N, 6) uint8."""
     with_attributes = len(colors) > 0
@@ -48,7 +52,7 @@ def emit_voxels(regularization, top, table, sums, colors, flags, coords, dual, i
             n += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _compact(code):
     """Every third bit of a Morton code, gathered."""
     x = 0
@@ -57,7 +61,7 @@ def _compact(code):
     return x
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel()
 def _box_minimum(sums, slot, regularization):
     """The minimum of x^T A x - 2 b^T x over [-0.5, 0.5]^3."""
     bx, by, bz = float(sums[slot, 0]), float(sums[slot, 1]), float(sums[slot, 2])
@@ -96,7 +100,7 @@ def _box_minimum(sums, slot, regularization):
     return rx, ry, rz
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel()
 def _square_minimum(pp, pq, qq, bp, bq):
     """The minimum of a quadratic over [-0.5, 0.5]^2."""
     determinant = pp * qq - pq * pq
@@ -121,7 +125,7 @@ def _square_minimum(pp, pq, qq, bp, bq):
     return rp, rq
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel()
 def _clamped(b, a):
     """The minimum of a x^2 - 2 b x over [-0.5, 0.5]."""
     if a <= 0.0:
@@ -129,7 +133,7 @@ def _clamped(b, a):
     return min(max(b / a, -0.5), 0.5)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel()
 def _value(xx, xy, xz, yy, yz, zz, bx, by, bz, x, y, z):
     return (
         x * (xx * x + 2.0 * (xy * y + xz * z - bx))

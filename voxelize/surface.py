@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from assets import AlphaMode, Material, Texture, Wrap
+from voxelize.compilation import warm_up
 from voxelize.texture_kernels import BLEND, CLAMP, COLOR, MASK, MIRROR, MODE, OPAQUE, REPEAT, SURFACE, build_pyramid
 
 MAX_TEXTURE_SIZE = 2048
@@ -38,6 +39,7 @@ NO_MATERIALS = MaterialTable(np.zeros((0, 16), np.int64), np.zeros((0, 12)), np.
 
 def material_table(materials: Sequence[Material], images: Sequence[np.ndarray]) -> MaterialTable:
     """Pyramids and tables of materials and of those of the (H, W, 4) uint8 images that they show."""
+    warm_up()
     used = {texture.image for m in materials for texture in _textures(m) if texture is not None}
     squares = {image: square_image(images[image]) for image in sorted(used)}
     offsets: dict[int, int] = {}

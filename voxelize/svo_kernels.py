@@ -9,12 +9,13 @@ visit the nodes in the order in which they are stored. The nodes of the last lev
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from voxelize.compilation import array, i8, kernel, u1
 
 CORRUPT = -1
 
 
-@njit(cache=True, nogil=True)
+@kernel(array(i8, 1), i8)
 def encode_octree(codes, levels):
     """The (K,) uint8 octree of ascending (N,) int64 codes below 8^levels, N at least 1."""
     octree = np.empty(levels * len(codes), np.uint8)
@@ -41,7 +42,7 @@ def encode_octree(codes, levels):
     return octree[:used].copy()
 
 
-@njit(cache=True, nogil=True)
+@kernel(array(u1, 1), i8, array(i8, 1, True))
 def decode_octree(octree, levels, codes):
     """Write the codes of an octree and return their number, or CORRUPT.
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from voxelize.compilation import array, kernel, u1, u4
 
 MODE = 0
 OPAQUE, MASK, BLEND = 0, 1, 2
@@ -23,7 +24,7 @@ of u, wrap of v."""
 REPEAT, CLAMP, MIRROR = 0, 1, 2
 
 
-@njit(cache=True, nogil=True)
+@kernel(array(u1, 3), array(u4, 1, True))
 def build_pyramid(image, texels):
     """Fill texels (sum of 4^k,) uint32 from image (S, S, 4) uint8, S a power of two; levels are floored 2x2 means."""
     size = len(image)
@@ -52,7 +53,7 @@ def build_pyramid(image, texels):
         size //= 2
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel()
 def setup_material(f, t, uvs, corner_colors, material_ids, materials, transforms, factors, setup):
     """Everything about face f that its samples share, into setup (48,) float64.
 
@@ -132,7 +133,7 @@ def setup_material(f, t, uvs, corner_colors, material_ids, materials, transforms
             setup[s + 3] = d1 * w1z + d2 * w2z
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _transformed(transforms, material, m, u, v):
     return (
         transforms[material, m] * u + transforms[material, m + 1] * v + transforms[material, m + 2],
@@ -140,7 +141,7 @@ def _transformed(transforms, material, m, u, v):
     )
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel()
 def _wrapped(i, size, mode):
     if mode == REPEAT:
         wrapped = i & (size - 1)
@@ -152,13 +153,13 @@ def _wrapped(i, size, mode):
     return wrapped
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel()
 def _corner_color(x, y, z, s, setup):
     # Centers may lie outside the triangle: an extrapolated color is cut to the range of colors.
     return min(max(setup[s] + setup[s + 1] * x + setup[s + 2] * y + setup[s + 3] * z, 0.0), 1.0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel()
 def sample_material(count, hits, points, setup, material, materials, texels, values, colors):
     """Add weight * (base color 3, metallic, roughness, alpha, 1) to the rows of colors that are hit.
 

@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from voxelize.compilation import array, f4, i4, kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel(array(f4, 2), array(i4, 1))
 def refine_labels(vertices, labels):
     """Split groups of equal labels by position: the new label of v is the first vertex equal to it in both.
 
@@ -49,7 +50,7 @@ def refine_labels(vertices, labels):
     return refined
 
 
-@njit(cache=True, nogil=True)
+@kernel(array(i4, 2), array(i4, 1))
 def boundary_edges(faces, labels):
     """(E, 2) int32 edges that exactly one triangle uses, as vertices of `faces`, in the order of their triangles.
 
@@ -85,7 +86,7 @@ def boundary_edges(faces, labels):
     for v in range(count):
         first, stop = starts[v], starts[v + 1]
         if stop - first > 64:  # a fan: sorting keeps a vertex of a million triangles from costing a trillion steps
-            order = np.argsort(others[first:stop], kind="mergesort")
+            order = _ascending(others[first:stop])
             for k in range(len(order)):
                 here = others[first + order[k]]
                 before = k > 0 and others[first + order[k - 1]] == here
@@ -111,3 +112,20 @@ def boundary_edges(faces, labels):
                 edges[n, 1] = faces[f, (corner + 1) % 3]
                 n += 1
     return edges
+
+
+@kernel()
+def _ascending(values):
+    """The order that sorts values, by a shell sort: numpy's compiles for longer than all the rest of this file."""
+    order = np.arange(len(values))
+    gap = len(values) // 2
+    while gap > 0:
+        for k in range(gap, len(values)):
+            item = order[k]
+            place = k
+            while place >= gap and values[order[place - gap]] > values[item]:
+                order[place] = order[place - gap]
+                place -= gap
+            order[place] = item
+        gap = gap // 2 if gap == 2 else gap * 5 // 11
+    return order

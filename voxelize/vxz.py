@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from core import ConfigError, FormatError, write_bytes
+from voxelize.compilation import warm_up
 from voxelize.ovoxel import MAX_RESOLUTION, OVoxel, morton_codes
 from voxelize.streams import LEVELS, checked_level, compress, decompress
 from voxelize.svo_kernels import CORRUPT, decode_octree, encode_octree
@@ -100,6 +101,7 @@ def encode_vxz(
         raise ConfigError(f"chunk_size {chunk_size} is not a power of two from 2 to 1024")
     if interleave not in ("as_is", "none", "all"):
         raise ConfigError(f"interleave {interleave!r} is not as_is, none or all")
+    warm_up()
     levels = chunk_size.bit_length() - 1
     codes = morton_codes(ovoxel.coords)
     columns = _quantized(ovoxel)
@@ -212,6 +214,7 @@ def decode_vxz_arrays(data: bytes) -> tuple[VxzInfo, np.ndarray, dict[str, np.nd
     order = np.argsort(morton_codes(corners), kind="stable")
     total = sum(channels for _, channels in info.attributes)
     codes = np.empty(info.voxels, np.int64)
+    warm_up()
     columns = np.empty((info.voxels, total), np.uint8)
     before = -1
     used = 0

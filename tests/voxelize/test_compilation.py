@@ -1,0 +1,74 @@
+"""Kernels are compiled once, whoever starts first."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voxelize import compilation, warm_up
+
+_SCRIPT = "import voxelize; print(voxelize.warm_up())"
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def start(cache: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
+    command = [sys.executable, "-c", _SCRIPT]
+    return subprocess.Popen(command, cwd=_REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def compiled(process: subprocess.Popen[str]) -> int:
+    out, _ = process.communicate(timeout=600)
+    assert process.returncode == 0
+    return int(out)
+
+
+def test_processes_that_start_together_compile_once(tmp_path: Path) -> None:
+    together = [start(tmp_path), start(tmp_path)]
+    counts = sorted(compiled(process) for process in together)
+    assert counts == [0, len(compilation._KERNELS)]
+    indices = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbi")}
+    assert len(indices) == len(compilation._KERNELS)
+    begin = time.monotonic()
+    assert compiled(start(tmp_path)) == 0
+    assert time.monotonic() - begin < 10
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbi")} == indices
+
+
+def test_there_is_one_specialization_of_each_kernel() -> None:
+    warm_up()
+    for dispatcher, arguments in compilation._KERNELS:
+        assert dispatcher.signatures[-1] == arguments
+        assert not dispatcher._can_compile
+
+
+def test_other_sources_leave_no_stale_code(tmp_path: Path) -> None:
+    for name in ("solve_kernels.emit_voxels-1.py311.nbi", "voxelize-0.stamp", "their_functions.f-1.py311.nbi"):
+        (tmp_path / name).touch()
+    compilation._clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["their_functions.f-1.py311.nbi"]
+
+
+def test_without_a_writable_folder_kernels_still_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = compilation.njit
+
+    def refusing(**options: object) -> object:
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return original(**options)
+
+    monkeypatch.setattr(compilation, "njit", refusing)
+    monkeypatch.setattr(compilation, "_KERNELS", [])
+
+    @compilation.kernel(compilation.i8)
+    def doubled(x):
+        return 2 * x
+
+    assert doubled(np.int64(4)) == 8
+    assert compilation._cache_folder() is None
