@@ -60,7 +60,9 @@ class Engine:
                 runtime_env={"env_vars": {"PYTHONPATH": _search_path()}},
                 **common,
             )
-        self._board: Any = ray.remote(num_cpus=0)(_Board).remote()
+        # Losing its node must not end the run: a new, empty board takes its place.
+        board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Board)
+        self._board: Any = board.remote()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -20,7 +20,7 @@ from curation.plan import KEY_DIGITS
 from curation.shard import Sample, write_part
 from render import RenderSettings, sample_cameras, sample_lights
 from render.blender import render_views
-from voxelize import OVoxel, encode_vxz, voxelize_clip
+from voxelize import OVoxel, encode_vxz, vanished_area_share, voxelize_clip
 
 SAMPLE_VERSION = 1
 TOKEN_VOXELS = 16
@@ -131,6 +131,9 @@ def _describe(
         "triangles": [len(frame.faces) for frame in clip.frames],
         "voxels": [len(ovoxel.coords) for ovoxel in ovoxels],
         "tokens": [_count_tokens(ovoxel) for ovoxel in ovoxels],
+        "vanished_area": [
+            round(vanished_area_share(frame, ovoxel), 6) for frame, ovoxel in zip(clip.frames, ovoxels, strict=True)
+        ],
         "extras": dict(clip.extras),
         "warnings": list(clip.warnings),
         "config_sha256": config.sha256(),
