@@ -118,6 +118,7 @@ def scatter_triangles(
     hits = np.empty(4096, np.int32)
     hit_points = np.empty((4096, 4), np.float32)
     values = np.empty((4096, 8), np.float32)
+    lanes = np.empty((4096, 4), np.uint64)
     block_low = np.empty(3, np.int64)
     block_high = np.empty(3, np.int64)
     bricks, slots, active = state[BRICKS], state[SLOTS], state[ACTIVE]
@@ -388,8 +389,9 @@ def scatter_triangles(
                             setup_material(
                                 f, t, uvs, corner_colors, material_ids, materials, transforms, factors, setup
                             )
+                        material = np.int64(material_ids[f])
                         sample_material(
-                            hit, hits, hit_points, setup, material_ids[f], materials, texels, values, colors
+                            np.int64(hit), hits, hit_points, setup, material, materials, texels, lanes, values, colors
                         )
     state[BRICKS], state[SLOTS], state[ACTIVE] = bricks, slots, active
     return result
