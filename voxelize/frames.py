@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from assets import Clip, Frame, Topology
-from voxelize.conversion import QuadricWeights, check_faces, convert, weld_labels
+from voxelize.conversion import Device, QuadricWeights, check_faces, convert, weld_labels
 from voxelize.errors import GeometryError
 from voxelize.ovoxel import OVoxel
 from voxelize.surface import MaterialTable, material_table
@@ -58,7 +58,7 @@ def prepare_surface(clip: Clip) -> Surface:
     return Surface(material_table(clip.materials, clip.images), topologies)
 
 
-def voxelize_frame(frame: Frame, surface: Surface, resolution: int) -> OVoxel:
+def voxelize_frame(frame: Frame, surface: Surface, resolution: int, device: Device = "auto") -> OVoxel:
     """The O-Voxel of one frame of the clip that `surface` was prepared from.
 
     A triangle feeds its color to the voxels that it makes active, sampled at their centers and weighted by 1 minus
@@ -80,6 +80,7 @@ def voxelize_frame(frame: Frame, surface: Surface, resolution: int) -> OVoxel:
         prepared.topology.uvs,
         prepared.topology.material_ids,
         prepared.topology.colors,
+        device,
     )
     return OVoxel(
         resolution,
@@ -93,7 +94,9 @@ def voxelize_frame(frame: Frame, surface: Surface, resolution: int) -> OVoxel:
     )
 
 
-def voxelize_clip(clip: Clip, resolution: int, threads: int = 1, surface: Surface | None = None) -> list[OVoxel]:
+def voxelize_clip(
+    clip: Clip, resolution: int, threads: int = 1, surface: Surface | None = None, device: Device = "auto"
+) -> list[OVoxel]:
     """The O-Voxels of all frames, the same for any number of threads.
 
     Args:
@@ -101,6 +104,7 @@ def voxelize_clip(clip: Clip, resolution: int, threads: int = 1, surface: Surfac
         resolution: voxels per side.
         threads: frames converted at a time; memory grows with it.
         surface: `prepare_surface(clip)`, where several resolutions share it.
+        device: "gpu", "cpu", or "auto" for a GPU that passes a check against the CPU, else the CPU.
 
     Raises:
         GeometryError, ValueError: as `prepare_surface` and `voxelize_frame`.
@@ -109,9 +113,9 @@ def voxelize_clip(clip: Clip, resolution: int, threads: int = 1, surface: Surfac
         raise ValueError(f"threads is {threads}, at least 1 is needed")
     shared = prepare_surface(clip) if surface is None else surface
     if threads == 1:
-        return [voxelize_frame(frame, shared, resolution) for frame in clip.frames]
+        return [voxelize_frame(frame, shared, resolution, device) for frame in clip.frames]
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda frame: voxelize_frame(frame, shared, resolution), clip.frames))
+        return list(pool.map(lambda frame: voxelize_frame(frame, shared, resolution, device), clip.frames))
 
 
 def _prepared_topology(clip: Clip, frames: list[Frame]) -> PreparedTopology:
