@@ -186,7 +186,7 @@ def _add_texels(count, points, s, setup, level, share, log_size, wrap_u, wrap_v,
         x, y, z = float(points[n, 0]), float(points[n, 1]), float(points[n, 2])
         column = u0 + ux * x + uy * y + uz * z
         row = v0 + vx * x + vy * y + vz * z
-        left, above = math.floor(column), math.floor(row)
+        left, above = int(math.floor(column)), int(math.floor(row))  # noqa: RUF046 (a float on a GPU)
         i0, i1 = _wrapped(left, size, wrap_u), _wrapped(left + 1, size, wrap_u)
         j0, j1 = base + _wrapped(above, size, wrap_v) * size, base + _wrapped(above + 1, size, wrap_v) * size
         right = column - left
