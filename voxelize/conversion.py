@@ -15,7 +15,7 @@ import numpy as np
 
 from voxelize import scatter_kernels as scatter
 from voxelize.compilation import warm_up
-from voxelize.errors import GeometryError
+from voxelize.errors import GeometryError, outside_error
 from voxelize.gpu import convert_on_gpu, gpu_works
 from voxelize.ovoxel import MAX_RESOLUTION, grid_side, spread_table
 from voxelize.solve_kernels import emit_voxels
@@ -112,11 +112,12 @@ def convert(
     material_ids: np.ndarray | None = None,
     corner_colors: np.ndarray | None = None,
     device: Device = "auto",
+    names: np.ndarray | None = None,
 ) -> tuple[DualGrid, np.ndarray]:
     """The dual grid and its (N, 6) uint8 attributes: base color 3, metallic, roughness, alpha.
 
-    Without `materials` the attributes are empty, (0, 6). `edges` (E, 2) int32 are the boundary's; see `dual_grid` for
-    the rest and the errors.
+    Without `materials` the attributes are empty, (0, 6). `edges` (E, 2) int32 are the boundary's, `names` (F,) what
+    faces are called in errors; see `dual_grid` for the rest and the errors.
     """
     if not 1 <= resolution <= MAX_RESOLUTION:
         raise ValueError(f"resolution {resolution} is not between 1 and {MAX_RESOLUTION}")
@@ -127,7 +128,7 @@ def convert(
     material_ids = _NO_IDS if material_ids is None else np.ascontiguousarray(material_ids, np.int32)
     if device == "gpu" or (device == "auto" and gpu_works()):
         *arrays, attributes = convert_on_gpu(
-            vertices, faces, edges, resolution, weights, materials, uvs, material_ids, corner_colors
+            vertices, faces, edges, resolution, weights, materials, uvs, material_ids, corner_colors, names
         )
         return DualGrid(resolution, *arrays), attributes
     with_attributes = materials is not None
@@ -135,7 +136,7 @@ def convert(
         materials = NO_MATERIALS
     side = grid_side(resolution)
     spread = spread_table(side)
-    order, shadow = scatter.spatial_order(vertices, faces, spread if side >= 32 else spread_table(32))
+    order, shadow = scatter.spatial_order(vertices, faces, spread_table(scatter.ORDER_SIDE))
     # Expected voxels; `grow` makes up for what the guess lacks, and no sum of areas exceeds all voxels.
     guess = min(1.1 * shadow * resolution**2, float(side) ** 3) if math.isfinite(shadow) else 0.0
     store = _Store(side, int(guess) + 4096, with_attributes)
@@ -168,8 +169,7 @@ def convert(
             break
         if turn == scatter.OUTSIDE:
             bad = int(store.state[scatter.BAD_FACE])
-            corners = vertices[faces[bad]].tolist()
-            raise GeometryError(f"face {bad} has corners {corners}: not finite, or outside [-0.5, 0.5]^3")
+            raise outside_error(bad, vertices, faces, names)
         store.grow(int(np.ptp(vertices[faces[order[turn]]], axis=0).max() * resolution) + 2)
     if weights.boundary > 0.0:
         scatter.scatter_boundary(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from assets import Material, Texture
-from voxelize.errors import GeometryError
+from voxelize.errors import outside_error
 from voxelize.ovoxel import grid_side, spread_table
 from voxelize.surface import NO_MATERIALS, MaterialTable, material_table
 
@@ -90,6 +90,7 @@ def convert_on_gpu(
     uvs: np.ndarray,
     material_ids: np.ndarray,
     corner_colors: np.ndarray,
+    names: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """coords, dual vertices, flags and attributes as `conversion.convert` returns them.
 
@@ -125,8 +126,7 @@ def convert_on_gpu(
     scatter(kernels.MARK_BRICKS, masks, no_starts, no_sums, no_flags, no_colors)
     face = int(bad.copy_to_host()[0])
     if face < len(faces):
-        corners = vertices[faces[face]].tolist()
-        raise GeometryError(f"face {face} has corners {corners}: not finite, or outside [-0.5, 0.5]^3")
+        raise outside_error(face, vertices, faces, names)
     places = np.flatnonzero(bricks.copy_to_host())
     numbers = np.zeros(bricks.shape, np.int32)
     numbers[places] = np.arange(1, len(places) + 1)
