@@ -68,14 +68,11 @@ def _convert(vertices, faces, resolution, table):
                         for di in range(2):
                             voxel[a], voxel[b], voxel[c] = k, column + dj, row + di
                             key = (voxel[0] * resolution + voxel[1]) * resolution + voxel[2]
-                            slot = _slot(table, key)
-                            if slot < 0:
-                                slot = len(table)
-                                table[key] = slot
-                                if slot == capacity:
-                                    quadrics = np.concatenate((quadrics, np.zeros((capacity, 4, 4))))
-                                    means = np.concatenate((means, np.zeros((capacity, 4))))
-                                    capacity *= 2
+                            slot = table.setdefault(key, len(table))
+                            if slot == capacity:
+                                quadrics = np.concatenate((quadrics, np.zeros((capacity, 4, 4))))
+                                means = np.concatenate((means, np.zeros((capacity, 4))))
+                                capacity *= 2
                             means[slot, a] += z
                             means[slot, b] += x
                             means[slot, c] += y
@@ -100,11 +97,16 @@ def _convert(vertices, faces, resolution, table):
                                 quadrics[slot, i, j] += normal[i] * normal[j]
     keys = np.empty(len(table), np.int64)
     dual = np.empty((len(table), 3))
+    corner = np.empty(3)
+    work, point = np.empty((3, 3)), np.empty(3)
     for key, slot in table.items():
         keys[slot] = key
-        corner = np.empty(3)
         corner[0], corner[1], corner[2] = key // resolution**2, key // resolution % resolution, key % resolution
-        dual[slot] = _minimum(quadrics[slot], means[slot], corner) - corner
+        _free_minimum(quadrics[slot], means[slot], work, point)
+        if not _inside(point, corner):
+            point[:] = _minimum(quadrics[slot], means[slot], corner)
+        for axis in range(3):
+            dual[slot, axis] = point[axis] - corner[axis]
     return keys, dual
 
 
@@ -160,18 +162,33 @@ def _overlaps(t, normal, x, y, z):
 
 
 @njit(cache=True, error_model="numpy")
+def _free_minimum(quadric, mean, work, point):
+    for i in range(3):
+        point[i] = 0.01 * mean[i] - quadric[i, 3]
+        for j in range(3):
+            work[i, j] = quadric[i, j]
+        work[i, i] += 0.01 * mean[3]
+    _eliminate(work, point, 3)
+
+
+@njit(cache=True, error_model="numpy")
+def _inside(point, corner):
+    inside = True
+    for axis in range(3):
+        inside = inside and corner[axis] <= point[axis] <= corner[axis] + 1.0
+    return inside
+
+
+@njit(cache=True, error_model="numpy")
 def _minimum(quadric, mean, corner):
-    """Free minimum if inside, else the best feasible one of 6 faces, 12 edges and 8 corners."""
+    """The best feasible point of 6 faces, 12 edges and 8 corners."""
     a = quadric[:3, :3].copy()
     rhs = -quadric[:3, 3].copy()
     for k in range(3):
         a[k, k] += 0.01 * mean[3]
         rhs[k] += 0.01 * mean[k]
-    free = _solved(a, rhs, 3)
-    if np.all(free >= corner) and np.all(free <= corner + 1.0):
-        return free
     best = np.inf
-    found = free
+    found = corner.copy()
     for fixed in range(27):
         # Digit of an axis: 0 lower bound, 1 upper bound, 2 free.
         x = np.empty(3)
@@ -223,8 +240,14 @@ def _minimum(quadric, mean, corner):
 
 @njit(cache=True, error_model="numpy")
 def _solved(matrix, right, size):
-    """Gaussian elimination with pivoting, on copies."""
     m, x = matrix.copy(), right.copy()
+    _eliminate(m, x, size)
+    return x
+
+
+@njit(cache=True, error_model="numpy")
+def _eliminate(m, x, size):
+    """Gaussian elimination with pivoting, in place."""
     for k in range(size):
         pivot = k
         for i in range(k + 1, size):
@@ -242,4 +265,3 @@ def _solved(matrix, right, size):
         for j in range(i + 1, size):
             x[i] -= m[i, j] * x[j]
         x[i] /= m[i, i]
-    return x

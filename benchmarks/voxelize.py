@@ -55,9 +55,10 @@ def main() -> None:
 def _report(name: str, clip: Clip, resolutions: tuple[int, ...], threads: int) -> None:
     surface = prepare_surface(clip)
     frame = clip.frames[len(clip.frames) // 2]
-    edges = surface.prepared(frame.topology).edges
+    topology = surface.prepared(frame.topology)
+    faces, edges = topology.faces, topology.edges
     for resolution in resolutions:
-        geometry = _best(lambda r=resolution: convert(frame.vertices, frame.faces, edges, r, QuadricWeights()))
+        geometry = _best(lambda r=resolution: convert(frame.vertices, faces, edges, r, QuadricWeights()))
         everything = _best(lambda r=resolution: voxelize_frame(frame, surface, r))
         voxels = len(voxelize_frame(frame, surface, resolution))
         _print(name, resolution, frame, voxels, "geometry", geometry)

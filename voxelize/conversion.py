@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from voxelize import scatter_kernels as scatter
 from voxelize.compilation import warm_up
-from voxelize.errors import GeometryError
+from voxelize.errors import GeometryError, outside_error
+from voxelize.gpu import convert_on_gpu, gpu_works
 from voxelize.ovoxel import MAX_RESOLUTION, grid_side, spread_table
 from voxelize.solve_kernels import emit_voxels
 from voxelize.surface import NO_MATERIALS, MaterialTable
 from voxelize.topology_kernels import boundary_edges, refine_labels
+
+Device = Literal["auto", "cpu", "gpu"]
+"""Where to convert; "auto" is the GPU if there is one that passes a check against the CPU."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +60,7 @@ def dual_grid(
     boundary_weight: float = 0.2,
     regularization_weight: float = 0.01,
     weld: bool = True,
+    device: Device = "auto",
 ) -> DualGrid:
     """The dual grid of one mesh, without attributes.
 
@@ -64,6 +70,7 @@ def dual_grid(
         resolution: voxels per side, 1 to 1024.
         face_weight, boundary_weight, regularization_weight: TRELLIS.2's terms; 0 leaves one out.
         weld: take vertices of equal position for one when looking for boundary edges.
+        device: see `Device`.
 
     Raises:
         GeometryError: for an index without a vertex, a vertex outside the cube or one that is not finite.
@@ -75,7 +82,7 @@ def dual_grid(
     labels = weld_labels([vertices] if weld else [], len(vertices))
     edges = boundary_edges(faces, labels)
     weights = QuadricWeights(face_weight, boundary_weight, regularization_weight)
-    grid, _ = convert(vertices, faces, edges, resolution, weights)
+    grid, _ = convert(vertices, faces, edges, resolution, weights, device=device)
     return grid
 
 
@@ -104,22 +111,32 @@ def convert(
     uvs: np.ndarray | None = None,
     material_ids: np.ndarray | None = None,
     corner_colors: np.ndarray | None = None,
+    device: Device = "auto",
+    names: np.ndarray | None = None,
 ) -> tuple[DualGrid, np.ndarray]:
     """The dual grid and its (N, 6) uint8 attributes: base color 3, metallic, roughness, alpha.
 
-    Without `materials` the attributes are empty, (0, 6). `edges` (E, 2) int32 are the boundary's; see `dual_grid` for
-    the rest and the errors.
+    Without `materials` the attributes are empty, (0, 6). `edges` (E, 2) int32 are the boundary's, `names` (F,) what
+    faces are called in errors; see `dual_grid` for the rest and the errors.
     """
     if not 1 <= resolution <= MAX_RESOLUTION:
         raise ValueError(f"resolution {resolution} is not between 1 and {MAX_RESOLUTION}")
     warm_up()
     vertices, faces = np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces, np.int32)
+    uvs = _NO_UVS if uvs is None else np.ascontiguousarray(uvs, np.float32)
+    corner_colors = _NO_COLORS if corner_colors is None else np.ascontiguousarray(corner_colors, np.float32)
+    material_ids = _NO_IDS if material_ids is None else np.ascontiguousarray(material_ids, np.int32)
+    if device == "gpu" or (device == "auto" and gpu_works()):
+        *arrays, attributes = convert_on_gpu(
+            vertices, faces, edges, resolution, weights, materials, uvs, material_ids, corner_colors, names
+        )
+        return DualGrid(resolution, *arrays), attributes
     with_attributes = materials is not None
     if materials is None:
         materials = NO_MATERIALS
     side = grid_side(resolution)
     spread = spread_table(side)
-    order, shadow = scatter.spatial_order(vertices, faces, spread if side >= 32 else spread_table(32))
+    order, shadow = scatter.spatial_order(vertices, faces, spread_table(scatter.ORDER_SIDE))
     # Expected voxels; `grow` makes up for what the guess lacks, and no sum of areas exceeds all voxels.
     guess = min(1.1 * shadow * resolution**2, float(side) ** 3) if math.isfinite(shadow) else 0.0
     store = _Store(side, int(guess) + 4096, with_attributes)
@@ -140,9 +157,9 @@ def convert(
             store.colors,
             store.flags,
             store.state,
-            _NO_UVS if uvs is None else np.ascontiguousarray(uvs, np.float32),
-            _NO_COLORS if corner_colors is None else np.ascontiguousarray(corner_colors, np.float32),
-            _NO_IDS if material_ids is None else np.ascontiguousarray(material_ids, np.int32),
+            uvs,
+            corner_colors,
+            material_ids,
             materials.layout,
             materials.transforms,
             materials.factors,
@@ -152,8 +169,7 @@ def convert(
             break
         if turn == scatter.OUTSIDE:
             bad = int(store.state[scatter.BAD_FACE])
-            corners = vertices[faces[bad]].tolist()
-            raise GeometryError(f"face {bad} has corners {corners}: not finite, or outside [-0.5, 0.5]^3")
+            raise outside_error(bad, vertices, faces, names)
         store.grow(int(np.ptp(vertices[faces[order[turn]]], axis=0).max() * resolution) + 2)
     if weights.boundary > 0.0:
         scatter.scatter_boundary(

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from core import Helix4DError
 
 
 class GeometryError(Helix4DError):
     """A mesh that cannot be voxelized: a vertex outside the unit cube or not finite, an index without a vertex."""
+
+
+def outside_error(face: int, vertices: np.ndarray, faces: np.ndarray, names: np.ndarray | None) -> GeometryError:
+    """The error about a face that leaves the cube; names (F,) are the numbers that its reader knows faces by."""
+    corners = vertices[faces[face]].tolist()
+    name = face if names is None else int(names[face])
+    return GeometryError(f"face {name} has corners {corners}: not finite, or outside [-0.5, 0.5]^3")

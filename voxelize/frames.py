@@ -10,18 +10,31 @@ from dataclasses import dataclass
 import numpy as np
 
 from assets import Clip, Frame, Topology
-from voxelize.conversion import QuadricWeights, check_faces, convert, weld_labels
+from voxelize.conversion import Device, QuadricWeights, check_faces, convert, weld_labels
 from voxelize.errors import GeometryError
-from voxelize.ovoxel import OVoxel
+from voxelize.ovoxel import OVoxel, spread_table
+from voxelize.scatter_kernels import ORDER_SIDE, spatial_order
 from voxelize.surface import MaterialTable, material_table
 from voxelize.topology_kernels import boundary_edges
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedTopology:
-    """A topology and the edges that bound its surface, (E, 2) int32."""
+    """A topology with its faces in spatial order, so that memory is read nearly in sequence, and its boundary.
+
+    Attributes:
+        topology: the one that this was made from, untouched.
+        order: (F,) int32, the faces by where they lie in the first frame; the arrays of faces below follow it.
+        faces, uvs, material_ids, colors: as in the topology.
+        edges: (E, 2) int32, those that bound the surface.
+    """
 
     topology: Topology
+    order: np.ndarray
+    faces: np.ndarray
+    uvs: np.ndarray
+    material_ids: np.ndarray
+    colors: np.ndarray | None
     edges: np.ndarray
 
 
@@ -58,7 +71,7 @@ def prepare_surface(clip: Clip) -> Surface:
     return Surface(material_table(clip.materials, clip.images), topologies)
 
 
-def voxelize_frame(frame: Frame, surface: Surface, resolution: int) -> OVoxel:
+def voxelize_frame(frame: Frame, surface: Surface, resolution: int, device: Device = "auto") -> OVoxel:
     """The O-Voxel of one frame of the clip that `surface` was prepared from.
 
     A triangle feeds its color to the voxels that it makes active, sampled at their centers and weighted by 1 minus
@@ -72,14 +85,16 @@ def voxelize_frame(frame: Frame, surface: Surface, resolution: int) -> OVoxel:
     prepared = surface.prepared(frame.topology)
     grid, attributes = convert(
         frame.vertices,
-        frame.faces,
+        prepared.faces,
         prepared.edges,
         resolution,
         QuadricWeights(),
         surface.materials,
-        prepared.topology.uvs,
-        prepared.topology.material_ids,
-        prepared.topology.colors,
+        prepared.uvs,
+        prepared.material_ids,
+        prepared.colors,
+        device,
+        prepared.order,
     )
     return OVoxel(
         resolution,
@@ -93,7 +108,9 @@ def voxelize_frame(frame: Frame, surface: Surface, resolution: int) -> OVoxel:
     )
 
 
-def voxelize_clip(clip: Clip, resolution: int, threads: int = 1, surface: Surface | None = None) -> list[OVoxel]:
+def voxelize_clip(
+    clip: Clip, resolution: int, threads: int = 1, surface: Surface | None = None, device: Device = "auto"
+) -> list[OVoxel]:
     """The O-Voxels of all frames, the same for any number of threads.
 
     Args:
@@ -101,6 +118,7 @@ def voxelize_clip(clip: Clip, resolution: int, threads: int = 1, surface: Surfac
         resolution: voxels per side.
         threads: frames converted at a time; memory grows with it.
         surface: `prepare_surface(clip)`, where several resolutions share it.
+        device: "gpu", "cpu", or "auto" for a GPU that passes a check against the CPU, else the CPU.
 
     Raises:
         GeometryError, ValueError: as `prepare_surface` and `voxelize_frame`.
@@ -109,9 +127,9 @@ def voxelize_clip(clip: Clip, resolution: int, threads: int = 1, surface: Surfac
         raise ValueError(f"threads is {threads}, at least 1 is needed")
     shared = prepare_surface(clip) if surface is None else surface
     if threads == 1:
-        return [voxelize_frame(frame, shared, resolution) for frame in clip.frames]
+        return [voxelize_frame(frame, shared, resolution, device) for frame in clip.frames]
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda frame: voxelize_frame(frame, shared, resolution), clip.frames))
+        return list(pool.map(lambda frame: voxelize_frame(frame, shared, resolution, device), clip.frames))
 
 
 def _prepared_topology(clip: Clip, frames: list[Frame]) -> PreparedTopology:
@@ -136,4 +154,14 @@ def _prepared_topology(clip: Clip, frames: list[Frame]) -> PreparedTopology:
         raise GeometryError("a UV is not finite")
     labels = weld_labels([frame.vertices for frame in frames], vertices)
     faces = np.ascontiguousarray(topology.faces, np.int32)
-    return PreparedTopology(topology, boundary_edges(faces, labels))
+    positions = np.ascontiguousarray(frames[0].vertices, np.float32)
+    order, _ = spatial_order(positions, faces, spread_table(ORDER_SIDE))
+    return PreparedTopology(
+        topology,
+        order,
+        faces[order],
+        np.ascontiguousarray(topology.uvs[:, order], np.float32),
+        topology.material_ids[order],
+        None if topology.colors is None else topology.colors[order],
+        boundary_edges(faces, labels),
+    )

@@ -26,6 +26,8 @@ OUTSIDE = -2
 BRICKS, SLOTS, BAD_FACE, ACTIVE = 0, 1, 2, 3
 """Places in `state`: bricks in use, slots in use (both counting the unused first), and the face that is outside."""
 
+ORDER_SIDE = 32
+"""Cells along a side of the cube by which faces are ordered."""
 BLOCK = 14
 """Voxels along a block's side: with one more on either side, a cell is three digits of four bits."""
 OVERLAP, CROSSING = 8, 16
@@ -40,7 +42,7 @@ def spatial_order(vertices, faces, spread):
     A mesh whose triangles come in no spatial order would otherwise miss the cache at each voxel.
     """
     keys = np.empty(len(faces), np.int32)
-    starts = np.zeros((1 << 15) + 1, np.int32)
+    starts = np.zeros(ORDER_SIDE**3 + 1, np.int32)
     shadow = 0.0
     for f in range(len(faces)):
         p, q, r = faces[f, 0], faces[f, 1], faces[f, 2]
@@ -52,11 +54,13 @@ def spatial_order(vertices, faces, spread):
         for axis in range(3):
             position = vertices[faces[f, 0], axis]
             # Written so that NaN and what lies outside end in a bucket; the scatter reports them.
-            cell = int((position + np.float32(0.5)) * np.float32(32)) if -0.5 <= position < 0.5 else 31
+            cell = (
+                int((position + np.float32(0.5)) * np.float32(ORDER_SIDE)) if -0.5 <= position < 0.5 else ORDER_SIDE - 1
+            )
             key |= spread[axis, cell]
         keys[f] = key
         starts[key + 1] += 1
-    for key in range(1 << 15):
+    for key in range(ORDER_SIDE**3):
         starts[key + 1] += starts[key]
     order = np.empty(len(faces), np.int32)
     for f in range(len(faces)):
@@ -118,6 +122,7 @@ def scatter_triangles(
     hits = np.empty(4096, np.int32)
     hit_points = np.empty((4096, 4), np.float32)
     values = np.empty((4096, 8), np.float32)
+    lanes = np.empty((4096, 4), np.uint64)
     block_low = np.empty(3, np.int64)
     block_high = np.empty(3, np.int64)
     bricks, slots, active = state[BRICKS], state[SLOTS], state[ACTIVE]
@@ -388,8 +393,9 @@ def scatter_triangles(
                             setup_material(
                                 f, t, uvs, corner_colors, material_ids, materials, transforms, factors, setup
                             )
+                        material = np.int64(material_ids[f])
                         sample_material(
-                            hit, hits, hit_points, setup, material_ids[f], materials, texels, values, colors
+                            np.int64(hit), hits, hit_points, setup, material, materials, texels, lanes, values, colors
                         )
     state[BRICKS], state[SLOTS], state[ACTIVE] = bricks, slots, active
     return result

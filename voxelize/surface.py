@@ -10,7 +10,19 @@ from PIL import Image
 
 from assets import AlphaMode, Material, Texture, Wrap
 from voxelize.compilation import warm_up
-from voxelize.texture_kernels import BLEND, CLAMP, COLOR, MASK, MIRROR, MODE, OPAQUE, REPEAT, SURFACE, build_pyramid
+from voxelize.texture_kernels import (
+    BLEND,
+    CLAMP,
+    COLOR,
+    MASK,
+    MIRROR,
+    MODE,
+    OPAQUE,
+    REPEAT,
+    SHARED,
+    SURFACE,
+    build_pyramid,
+)
 
 MAX_TEXTURE_SIZE = 2048
 _MODES = {AlphaMode.OPAQUE: OPAQUE, AlphaMode.MASK: MASK, AlphaMode.BLEND: BLEND}
@@ -67,6 +79,9 @@ def material_table(materials: Sequence[Material], images: Sequence[np.ndarray]) 
                     _WRAPS[texture.wrap_v],
                 )
                 transforms[row, 6 * slot : 6 * slot + 6] = texture.matrix().ravel()
+        color, surface = layout[row, COLOR : COLOR + 5], layout[row, SURFACE : SURFACE + 5]
+        alike = np.array_equal(color[1:], surface[1:]) and np.array_equal(transforms[row, :6], transforms[row, 6:])
+        layout[row, SHARED] = alike and color[0] >= 0 and surface[0] >= 0
         factors[row, :7] = (
             *material.base_color,
             material.metallic,

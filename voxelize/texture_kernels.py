@@ -21,7 +21,11 @@ OPAQUE, MASK, BLEND = 0, 1, 2
 COLOR, SURFACE = 1, 7
 """Where the five entries of each texture begin: offset of its pyramid (-1 for none), log2 of its size, UV set, wrap
 of u, wrap of v."""
+SHARED = 13
+"""Whether both textures are there and agree in all but the offset, transforms too: texels have the same addresses."""
 REPEAT, CLAMP, MIRROR = 0, 1, 2
+WEIGHT = 1 << 22
+"""The sum of a sample's integer weights: with a byte it fits in half of a 64-bit word."""
 
 
 @kernel(array(u1, 3), array(u4, 1, True))
@@ -85,7 +89,7 @@ def setup_material(f, t, uvs, corner_colors, material_ids, materials, transforms
     )
     for texture in range(2):
         first = COLOR if texture == 0 else SURFACE
-        if materials[material, first] < 0:
+        if materials[material, first] < 0 or (texture == 1 and materials[material, SHARED] != 0):
             continue
         size = float(1 << materials[material, first + 1])
         uv_set = materials[material, first + 2]
@@ -144,13 +148,11 @@ def _transformed(transforms, material, m, u, v):
 @kernel()
 def _wrapped(i, size, mode):
     if mode == REPEAT:
-        wrapped = i & (size - 1)
-    elif mode == CLAMP:
-        wrapped = min(max(i, 0), size - 1)
-    else:
-        wrapped = i & (2 * size - 1)
-        wrapped = min(wrapped, 2 * size - 1 - wrapped)
-    return wrapped
+        return i & (size - 1)
+    if mode == CLAMP:
+        return min(max(i, 0), size - 1)
+    wrapped = i & (2 * size - 1)
+    return min(wrapped, 2 * size - 1 - wrapped)
 
 
 @kernel()
@@ -160,64 +162,102 @@ def _corner_color(x, y, z, s, setup):
 
 
 @kernel()
-def sample_material(count, hits, points, setup, material, materials, texels, values, colors):
+def _even(word):
+    """Red and blue of a texel, 32 bits each: products with a weight of 22 bits do not meet."""
+    return np.uint64(word & np.uint32(255)) | (np.uint64(word & np.uint32(0xFF0000)) << np.uint64(16))
+
+
+@kernel()
+def _add_texels(count, points, s, setup, level, share, log_size, wrap_u, wrap_v, offset, other, texels, lanes):
+    """Add one level's samples, times share, to lanes (>= count, 4) uint64: RB and GA of each of two pyramids.
+
+    Weights are integers whose sum over all levels is WEIGHT, so that a constant texture stays what it is.
+    offset and other are where the pyramids begin; the second is left out where other is negative.
+    """
+    size = 1 << (log_size - level)
+    # Levels of sizes S, S/2, ..., 2s take S^2 + S^2/4 + ... + 4s^2 = (4 S^2 - 4 s^2) / 3 texels.
+    before = ((4 << (2 * log_size)) - 4 * size * size) // 3
+    base = offset + before
+    base_other = other - offset
+    u0, ux, uy, uz = setup[s] * size - 0.5, setup[s + 1] * size, setup[s + 2] * size, setup[s + 3] * size
+    v0, vx, vy, vz = setup[s + 4] * size - 0.5, setup[s + 5] * size, setup[s + 6] * size, setup[s + 7] * size
+    eight = np.uint32(8)
+    for n in range(count):
+        x, y, z = float(points[n, 0]), float(points[n, 1]), float(points[n, 2])
+        column = u0 + ux * x + uy * y + uz * z
+        row = v0 + vx * x + vy * y + vz * z
+        left, above = int(math.floor(column)), int(math.floor(row))  # noqa: RUF046 (a float on a GPU)
+        i0, i1 = _wrapped(left, size, wrap_u), _wrapped(left + 1, size, wrap_u)
+        j0, j1 = base + _wrapped(above, size, wrap_v) * size, base + _wrapped(above + 1, size, wrap_v) * size
+        right = column - left
+        lower = int(share * (row - above))
+        w11, w01 = int(lower * right), int((share - lower) * right)
+        w10, w00 = np.uint64(lower - w11), np.uint64(share - lower - w01)
+        w01, w11 = np.uint64(w01), np.uint64(w11)
+        t00, t01, t10, t11 = texels[j0 + i0], texels[j0 + i1], texels[j1 + i0], texels[j1 + i1]
+        lanes[n, 0] += w00 * _even(t00) + w01 * _even(t01) + w10 * _even(t10) + w11 * _even(t11)
+        lanes[n, 1] += w00 * _even(t00 >> eight) + w01 * _even(t01 >> eight)
+        lanes[n, 1] += w10 * _even(t10 >> eight) + w11 * _even(t11 >> eight)
+        if other >= 0:
+            j0 += base_other
+            j1 += base_other
+            t00, t01, t10, t11 = texels[j0 + i0], texels[j0 + i1], texels[j1 + i0], texels[j1 + i1]
+            lanes[n, 2] += w00 * _even(t00) + w01 * _even(t01) + w10 * _even(t10) + w11 * _even(t11)
+            lanes[n, 3] += w00 * _even(t00 >> eight) + w01 * _even(t01 >> eight)
+            lanes[n, 3] += w10 * _even(t10 >> eight) + w11 * _even(t11 >> eight)
+
+
+@kernel()
+def sample_material(count, hits, points, setup, material, materials, texels, lanes, values, colors):
     """Add weight * (base color 3, metallic, roughness, alpha, 1) to the rows of colors that are hit.
 
-    hits (>= count,) int32 rows, points (>= count, 4) float32 places relative to corner 0 and weights, values
-    (>= count, 8) float32 room for the samples of the two textures.
+    hits (>= count,) int32 rows, points (>= count, 4) float32 places relative to corner 0 and weights, lanes
+    (>= count, 4) uint64 and values (>= count, 8) float32 room for the samples of the two textures.
     """
+    shared = materials[material, SHARED] != 0
+    same = shared and materials[material, COLOR] == materials[material, SURFACE]
+    for n in range(count):
+        lanes[n, 0] = lanes[n, 1] = lanes[n, 2] = lanes[n, 3] = np.uint64(0)
     for texture in range(2):
         first = COLOR if texture == 0 else SURFACE
         offset, log_size = materials[material, first], materials[material, first + 1]
-        if offset < 0:
-            for n in range(count):
-                for channel in range(4):
-                    values[n, 4 * texture + channel] = 1.0
-            continue
-        wrap_u, wrap_v = materials[material, first + 3], materials[material, first + 4]
-        s = 8 * texture
-        u0, ux, uy, uz = setup[s], setup[s + 1], setup[s + 2], setup[s + 3]
-        v0, vx, vy, vz = setup[s + 4], setup[s + 5], setup[s + 6], setup[s + 7]
-        lower = int(setup[16 + texture])
-        upper_share = np.float32(setup[16 + texture] - lower)
-        levels = 1 if upper_share == 0.0 else 2
+        if offset >= 0 and not (shared and texture == 1):
+            level = int(setup[16 + texture])
+            upper = int((setup[16 + texture] - level) * WEIGHT)
+            other = materials[material, SURFACE] if shared and not same else np.int64(-1)
+            for k in range(2):
+                share = upper if k == 1 else WEIGHT - upper
+                if share > 0:
+                    _add_texels(
+                        count,
+                        points,
+                        8 * texture,
+                        setup,
+                        level + k,
+                        share,
+                        log_size,
+                        materials[material, first + 3],
+                        materials[material, first + 4],
+                        offset,
+                        other,
+                        texels,
+                        lanes,
+                    )  # fmt: skip
+        unit = np.float32(1.0 / (255.0 * WEIGHT))
+        low = np.uint64(0xFFFFFFFF)
+        half = np.uint64(32)
+        to = 4 * texture
+        # A texture alone uses the first two lanes, one that shares addresses with another the last two.
+        source = 2 if texture == 1 and shared and not same else 0
         for n in range(count):
-            x, y, z = float(points[n, 0]), float(points[n, 1]), float(points[n, 2])
-            u = u0 + ux * x + uy * y + uz * z
-            v = v0 + vx * x + vy * y + vz * z
-            red = green = blue = alpha = np.float32(0.0)
-            for upper in range(levels):
-                size = 1 << (log_size - lower - upper)
-                # Levels of sizes S, S/2, ..., 2s take S^2 + S^2/4 + ... + 4s^2 = (4 S^2 - 4 s^2) / 3 texels.
-                base = offset + (((4 << (2 * log_size)) - 4 * size * size) // 3)
-                share = upper_share if upper == 1 else np.float32(1.0) - upper_share
-                column, row = u * size - 0.5, v * size - 0.5
-                left, above = math.floor(column), math.floor(row)
-                right_share, below_share = np.float32(column - left), np.float32(row - above)
-                i0, i1 = _wrapped(left, size, wrap_u), _wrapped(left + 1, size, wrap_u)
-                j0, j1 = _wrapped(above, size, wrap_v), _wrapped(above + 1, size, wrap_v)
-                j0, j1 = base + j0 * size, base + j1 * size
-                w1 = share * below_share
-                w0 = share - w1
-                w01, w11 = w0 * right_share, w1 * right_share
-                w00, w10 = w0 - w01, w1 - w11
-                t00, t01, t10, t11 = texels[j0 + i0], texels[j0 + i1], texels[j1 + i0], texels[j1 + i1]
-                red += w00 * np.float32(t00 & np.uint32(255)) + w01 * np.float32(t01 & np.uint32(255))
-                red += w10 * np.float32(t10 & np.uint32(255)) + w11 * np.float32(t11 & np.uint32(255))
-                t00, t01, t10, t11 = t00 >> np.uint32(8), t01 >> np.uint32(8), t10 >> np.uint32(8), t11 >> np.uint32(8)
-                green += w00 * np.float32(t00 & np.uint32(255)) + w01 * np.float32(t01 & np.uint32(255))
-                green += w10 * np.float32(t10 & np.uint32(255)) + w11 * np.float32(t11 & np.uint32(255))
-                t00, t01, t10, t11 = t00 >> np.uint32(8), t01 >> np.uint32(8), t10 >> np.uint32(8), t11 >> np.uint32(8)
-                blue += w00 * np.float32(t00 & np.uint32(255)) + w01 * np.float32(t01 & np.uint32(255))
-                blue += w10 * np.float32(t10 & np.uint32(255)) + w11 * np.float32(t11 & np.uint32(255))
-                t00, t01, t10, t11 = t00 >> np.uint32(8), t01 >> np.uint32(8), t10 >> np.uint32(8), t11 >> np.uint32(8)
-                alpha += w00 * np.float32(t00) + w01 * np.float32(t01)
-                alpha += w10 * np.float32(t10) + w11 * np.float32(t11)
-            byte = np.float32(1.0 / 255.0)
-            values[n, 4 * texture] = red * byte
-            values[n, 4 * texture + 1] = green * byte
-            values[n, 4 * texture + 2] = blue * byte
-            values[n, 4 * texture + 3] = alpha * byte
+            if offset < 0:
+                values[n, to] = values[n, to + 1] = values[n, to + 2] = values[n, to + 3] = np.float32(1.0)
+                continue
+            even, odd = lanes[n, source], lanes[n, source + 1]
+            values[n, to], values[n, to + 1] = np.float32(even & low) * unit, np.float32(odd & low) * unit
+            values[n, to + 2], values[n, to + 3] = np.float32(even >> half) * unit, np.float32(odd >> half) * unit
+            if not shared:
+                lanes[n, 0] = lanes[n, 1] = np.uint64(0)
     if setup[40] != 0.0:
         for n in range(count):
             x, y, z = float(points[n, 0]), float(points[n, 1]), float(points[n, 2])

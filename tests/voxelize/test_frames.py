@@ -143,6 +143,18 @@ def test_frames_may_be_empty_or_differ_in_topology() -> None:
     assert empty.alpha.shape == (0, 1)
 
 
+def test_an_error_names_the_face_of_the_file() -> None:
+    clip = make_clip(Material())
+    vertices = np.array([[0.4, 0.4, 0.4], [0.45, 0.4, 0.4], [0.4, 0.45, 0.4], [-0.4, -0.4, -0.6]], np.float32)
+    faces = np.array([[0, 1, 2], [3, 1, 2]], np.int32)
+    topology = replace(clip.frames[0].topology, faces=faces)
+    for faces_order in (topology, replace(topology, faces=faces[::-1].copy())):
+        frame = Frame(vertices, np.zeros_like(vertices), faces_order)
+        bad = int(np.flatnonzero((faces_order.faces == 3).any(axis=1))[0])
+        with pytest.raises(GeometryError, match=f"face {bad} "):
+            voxelize_clip(replace(clip, frames=(frame,)), 16)
+
+
 def test_impossible_clips_are_refused() -> None:
     clip = make_clip(Material(base_color_texture=Texture(3)), (quarters(),))
     with pytest.raises(GeometryError, match="image 3"):
