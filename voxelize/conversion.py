@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from voxelize import scatter_kernels as scatter
+from voxelize.boundary_kernels import scatter_boundary
 from voxelize.compilation import warm_up
 from voxelize.errors import GeometryError, outside_error
 from voxelize.gpu import convert_on_gpu, gpu_works
@@ -172,9 +173,7 @@ def convert(
             raise outside_error(bad, vertices, faces, names)
         store.grow(int(np.ptp(vertices[faces[order[turn]]], axis=0).max() * resolution) + 2)
     if weights.boundary > 0.0:
-        scatter.scatter_boundary(
-            vertices, edges, resolution, weights.boundary, spread, store.top, store.table, store.sums
-        )
+        scatter_boundary(vertices, edges, resolution, weights.boundary, spread, store.top, store.table, store.sums)
     return _emitted(resolution, weights, store)
 
 
