@@ -1,0 +1,137 @@
+"""Cross-frame attention alone, forward and backward, in every pattern: time relative to `window_anchor`, peak memory.
+
+    python benchmarks/attention.py                       # CPU: 16 frames of 256 and 512 tokens
+    python benchmarks/attention.py --tokens 256 512 1024
+    python benchmarks/attention.py --device cuda         # 1024, 4096 and 8192 tokens, every back-end
+
+On a CPU times are processor seconds of one thread, which a busy machine disturbs least; memory is the growth of the
+peak resident set over the inputs, each case in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import time
+from typing import Any
+
+import torch
+
+from model.attention import AttentionBackend, plan_self_attention
+from model.config import AnchorQueries, AttentionPattern, VideoConfig
+from model.frames import FrameLayout
+
+HEADS, CHANNELS, FRAMES = 12, 128, 16
+CASES = {
+    "window_anchor": VideoConfig(),
+    "window_anchor, paper_literal": VideoConfig(anchor_queries=AnchorQueries.PAPER_LITERAL),
+    "full": VideoConfig(pattern=AttentionPattern.FULL),
+    "causal": VideoConfig(pattern=AttentionPattern.CAUSAL),
+    "window": VideoConfig(pattern=AttentionPattern.WINDOW),
+    "spatial": VideoConfig(pattern=AttentionPattern.SPATIAL),
+}
+BF16_PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense, without sparsity, from the makers' data sheets
+
+
+def main() -> None:
+    """Print one table per number of tokens."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--tokens", type=int, nargs="+")
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("no CUDA GPU here: run without --device cuda")
+    tokens = args.tokens or ([256, 512] if args.device == "cpu" else [1024, 4096, 8192])
+    backends = [AttentionBackend.PER_FRAME]
+    if args.device == "cuda":
+        backends += [AttentionBackend.FLEX, AttentionBackend.VARLEN]
+        print(torch.cuda.get_device_name())
+    for backend in backends:
+        for count in tokens:
+            _table(args.device, backend, count, args.repeats)
+
+
+def _table(device: str, backend: AttentionBackend, tokens: int, repeats: int) -> None:
+    print(f"\n{backend}, {FRAMES} frames x {tokens} tokens, {HEADS} heads x {CHANNELS}, forward and backward, {device}")
+    print(f"{'pattern':30s} {'seconds':>9s} {'relative':>9s} {'arithmetic':>10s} {'TFLOP/s':>8s} {'peak MB':>8s}")
+    measure = _on_gpu if device == "cuda" else _in_a_process
+    results = {name: measure(name, backend, tokens, repeats) for name in CASES}
+    own_seconds, own_flops = results["window_anchor"][0], _flops("window_anchor", tokens)
+    for name, (seconds, peak) in results.items():
+        flops = _flops(name, tokens)
+        print(
+            f"{name:30s} {seconds:9.4f} {seconds / own_seconds:9.2f} {flops / own_flops:10.2f} "
+            f"{flops / seconds / 1e12:8.3f} {peak / 1e6:8.0f}{_share(device, flops / seconds)}"
+        )
+
+
+def _share(device: str, rate: float) -> str:
+    if device == "cpu":
+        return ""
+    name = torch.cuda.get_device_name()
+    peak = next((value for key, value in BF16_PEAK.items() if key in name), None)
+    return "" if peak is None else f"  {rate / peak:.0%} of the bf16 rate"
+
+
+def _flops(name: str, tokens: int) -> float:
+    """Two products forward, five backward (one of them a recomputation), over the visible pairs alone."""
+    layout = FrameLayout(((tokens,) * FRAMES,))
+    plan = plan_self_attention(layout, layout, CASES[name])
+    pairs = sum((s.query[1] - s.query[0]) * s.key_tokens for s in plan.segments)
+    return 7 * 2.0 * pairs * HEADS * CHANNELS
+
+
+def _in_a_process(name: str, backend: AttentionBackend, tokens: int, repeats: int) -> tuple[float, float]:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        result: tuple[float, float] = pool.apply(_on_cpu, (name, backend, tokens, repeats))
+        return result
+
+
+def _on_cpu(name: str, backend: AttentionBackend, tokens: int, repeats: int) -> tuple[float, float]:
+    torch.set_num_threads(1)
+    step = _step(name, backend, tokens, torch.device("cpu"), torch.float32)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        step()
+        times.append(time.process_time() - start)
+    return min(times), 1024.0 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+
+def _on_gpu(name: str, backend: AttentionBackend, tokens: int, repeats: int) -> tuple[float, float]:
+    step = _step(name, backend, tokens, torch.device("cuda"), torch.bfloat16)
+    for _ in range(3):
+        step()
+    torch.cuda.synchronize()
+    held = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    times = []
+    for _ in range(max(repeats, 10)):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        step()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(end) / 1000)
+    return sorted(times)[len(times) // 2], torch.cuda.max_memory_allocated() - held
+
+
+def _step(name: str, backend: AttentionBackend, tokens: int, device: torch.device, dtype: torch.dtype) -> Any:
+    layout = FrameLayout(((tokens,) * FRAMES,))
+    plan = plan_self_attention(layout, layout, CASES[name], backend)
+    generator = torch.Generator(device).manual_seed(0)
+    shape = (layout.tokens, HEADS, CHANNELS)
+    q, k, v, up = (torch.randn(shape, generator=generator, device=device, dtype=dtype) for _ in range(4))
+    leaves = [x.requires_grad_() for x in (q, k, v)]
+
+    def step() -> None:
+        torch.autograd.grad(plan.attend(*leaves), leaves, up)
+
+    return step
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""One training step of a full-size Helix4D stage: tokens per second, share of the card's bf16 rate, peak memory.
+
+    python benchmarks/training_step.py                         # CUDA: the geometry stage, 16 frames of 8192 tokens
+    python benchmarks/training_step.py --tiny --device cpu     # the same code on a toy network, to see that it runs
+
+Weights are random (the official initialization), frozen ones in bfloat16, trained ones in float32; activations are
+bfloat16 and recomputed block by block.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+import torch.nn.functional as F
+
+from model.attention import AttentionBackend, plan_self_attention
+from model.config import FlowConfig, VideoConfig
+from model.flow import Checkpointing, SparseFlow
+from model.flow_matching import noisy, velocity
+from model.frames import FrameLayout, frame_timesteps
+from model.initialize import initialize_flow
+from model.sparse import SparseLayout, SparseTensor
+
+BF16_PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense, from the makers' data sheets
+FULL = FlowConfig(resolution=32, in_channels=32, out_channels=32)
+TINY = FlowConfig(
+    resolution=32, in_channels=32, out_channels=32, model_channels=128, cond_channels=64, num_blocks=2, num_heads=2
+)
+
+
+def main() -> None:
+    """Print the step's figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--frames", type=int, default=16)
+    parser.add_argument("--tokens", type=int)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--backend", default="auto", choices=[str(b) for b in AttentionBackend])
+    parser.add_argument("--checkpointing", default="keep_attention", choices=[str(c) for c in Checkpointing])
+    parser.add_argument("--compile", action="store_true", help="compile the blocks")
+    args = parser.parse_args()
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("no CUDA GPU here: --tiny --device cpu shows that the step runs")
+    device, config = torch.device(args.device), TINY if args.tiny else FULL
+    tokens = args.tokens or (64 if args.tiny else 8192)
+    backend, checkpointing = AttentionBackend(args.backend), Checkpointing(args.checkpointing)
+    network = _network(config, device, backend, checkpointing, args.compile)
+    trained = [p for _, p in network.self_attention_parameters()]
+    optimizer = torch.optim.AdamW(trained, lr=2e-5, betas=(0.9, 0.95), fused=device.type == "cuda")
+    clean, cond = _batch(config, args.frames, tokens, device)
+    layout = FrameLayout((clean.layout.lengths,))
+    times = []
+    for step in range(args.steps + 2):
+        _synchronize(device)
+        start = time.perf_counter()
+        loss = _step(network, optimizer, clean, cond, layout, step)
+        _synchronize(device)
+        times.append(time.perf_counter() - start)
+    count = sum(p.numel() for p in trained) / 1e6
+    seconds = sorted(times[2:])[len(times[2:]) // 2]
+    flops = _model_flops(network, layout, cond.shape[1])
+    print(f"{args.frames} frames x {tokens} tokens, {count:.1f} M trained, loss {loss:.4f}")
+    print(
+        f"{seconds:.3f} s a step, {layout.tokens / seconds:,.0f} tokens/s, {flops / seconds / 1e12:.1f} model TFLOP/s"
+    )
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name()
+        peak = next((value for key, value in BF16_PEAK.items() if key in name), None)
+        share = "" if peak is None else f", {flops / seconds / peak:.0%} of the bf16 rate"
+        print(f"{name}: peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB{share}")
+
+
+def _network(
+    config: FlowConfig, device: torch.device, backend: AttentionBackend, checkpointing: Checkpointing, compiled: bool
+) -> SparseFlow:
+    with device:
+        network = SparseFlow(config, VideoConfig())
+    initialize_flow(network, torch.Generator(device).manual_seed(0))
+    trained = {name for name, _ in network.self_attention_parameters()}
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in trained)
+        if name not in trained:
+            parameter.data = parameter.data.bfloat16()
+    network.compute_dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    network.checkpointing = checkpointing
+    network.attention_backend = backend
+    if compiled:
+        for block in network.blocks:
+            block.compile()
+    return network.train()
+
+
+def _batch(config: FlowConfig, frames: int, tokens: int, device: torch.device) -> tuple[SparseTensor, torch.Tensor]:
+    generator = torch.Generator(device).manual_seed(1)
+    coords = []
+    for frame in range(frames):
+        cells = torch.randperm(config.resolution**3, generator=generator, device=device)[:tokens].sort().values
+        side = config.resolution
+        xyz = torch.stack([cells // side**2, cells // side % side, cells % side], dim=1)
+        coords.append(F.pad(xyz, (1, 0), value=frame))
+    feats = torch.randn(frames * tokens, config.in_channels, generator=generator, device=device)
+    images = 1029 if tokens >= 1024 else 21
+    cond = torch.randn(frames, images, config.cond_channels, generator=generator, device=device)
+    return SparseTensor(feats, SparseLayout(torch.cat(coords).int(), frames)), cond
+
+
+def _step(
+    network: SparseFlow,
+    optimizer: torch.optim.Optimizer,
+    clean: SparseTensor,
+    cond: torch.Tensor,
+    layout: FrameLayout,
+    step: int,
+) -> float:
+    """Frame 0 clean, at timestep 0 and without loss; the others noisy at one t."""
+    device = clean.feats.device
+    generator = torch.Generator(device).manual_seed(step)
+    t = torch.rand(1, generator=generator, device=device)
+    noise = torch.randn(clean.feats.shape, generator=generator, device=device)
+    anchor = (layout.token_frames(device) == 0)[:, None]
+    x = clean.replace(torch.where(anchor, clean.feats, noisy(clean.feats, noise, t)))
+    predicted = network(x, frame_timesteps(1000 * t, layout), cond, clips=(layout.frames,)).feats
+    error = (predicted - velocity(clean.feats, noise)).square().masked_fill(anchor, 0)
+    loss = error.sum() / ((~anchor).sum() * error.shape[1])
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach())
+
+
+def _model_flops(network: SparseFlow, layout: FrameLayout, cond_tokens: int) -> float:
+    """What the step must compute: forward and gradients to activations and trained weights; no recomputation."""
+    config, tokens = network.config, layout.tokens
+    width = config.model_channels
+    plan = plan_self_attention(layout, layout, network.video)
+    pairs = sum((s.query[1] - s.query[0]) * s.key_tokens for s in plan.segments) + tokens * cond_tokens
+    attention = 3 * 4.0 * pairs * width  # two products forward, twice that backward
+    own = 2.0 * tokens * 4 * width**2  # to_qkv and to_out: forward, and both gradients
+    other = 2.0 * tokens * (2 * width**2 + 2 * width * config.mlp_channels)  # forward and one gradient
+    image = 2.0 * layout.frames * cond_tokens * config.cond_channels * 2 * width  # keys and values: forward alone
+    return config.num_blocks * (attention + 3 * own + 2 * other + image)
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()

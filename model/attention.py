@@ -1,0 +1,211 @@
+"""Exact attention under a frame mask that is never written out, by one of three back-ends.
+
+`per_frame`: one scaled-dot-product call per group of frames with the same keys; any device, what the CPU uses.
+`flex`: FlexAttention on a block-sparse mask made from frame boundaries. `varlen`: variable-length flash attention over
+gathered keys. The last two are for CUDA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache, cached_property
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from core import ConfigError
+from model.attention_blocks import block_mask
+from model.config import VideoConfig
+from model.frames import FrameLayout, Segment, plan_conditioning, plan_segments
+
+
+class AttentionBackend(StrEnum):
+    """How the same attention is computed. `AUTO`: flex for half types on CUDA, else per frame."""
+
+    AUTO = "auto"
+    PER_FRAME = "per_frame"
+    FLEX = "flex"
+    VARLEN = "varlen"
+
+
+@dataclass(frozen=True)
+class AttentionPlan:
+    """Which queries attend to which keys, and how it will be computed; made once a batch, used by every block."""
+
+    segments: tuple[Segment, ...]
+    queries: FrameLayout
+    keys: FrameLayout
+    video: VideoConfig | None = None
+    backend: AttentionBackend = AttentionBackend.AUTO
+
+    @torch.compiler.disable  # ranges are plain integers: compiled in, every new batch would compile again
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q [L, H, d] on k and v [S, H, d]: [L, H, d]."""
+        backend = self._choose(q)
+        if backend is AttentionBackend.FLEX:
+            return flex_attend(q, k, v, self._block_mask(q.device))
+        if backend is AttentionBackend.VARLEN:
+            return varlen_attend(q, k, v, self._varlen_index(q.device))
+        return per_frame_attend(q, k, v, self.segments)
+
+    def _choose(self, q: Tensor) -> AttentionBackend:
+        if self.backend is not AttentionBackend.AUTO:
+            return self.backend
+        half = q.is_cuda and q.dtype in (torch.float16, torch.bfloat16)
+        # Cross-attention has no frame mask to block: one segment a frame is already flash attention's own case.
+        return AttentionBackend.FLEX if half and self.video is not None else AttentionBackend.PER_FRAME
+
+    @cached_property
+    def _masks(self) -> dict[Any, Any]:
+        return {}
+
+    def _block_mask(self, device: torch.device) -> Any:
+        if self.video is None:
+            raise ConfigError("flex attention needs the frame mask of self-attention: use per_frame or varlen here")
+        if ("flex", device) not in self._masks:
+            self._masks["flex", device] = block_mask(self.queries, self.keys, self.video, device)
+        return self._masks["flex", device]
+
+    def _varlen_index(self, device: torch.device) -> VarlenIndex:
+        if ("varlen", device) not in self._masks:
+            self._masks["varlen", device] = VarlenIndex.from_segments(self.segments, device)
+        index: VarlenIndex = self._masks["varlen", device]
+        return index
+
+
+def plan_self_attention(
+    queries: FrameLayout,
+    keys: FrameLayout,
+    video: VideoConfig,
+    backend: AttentionBackend = AttentionBackend.AUTO,
+) -> AttentionPlan:
+    """Cross-frame attention within each clip, in the pattern of `video`."""
+    return AttentionPlan(plan_segments(queries, keys, video), queries, keys, video, backend)
+
+
+def plan_cross_attention(
+    layout: FrameLayout, cond_tokens: int, backend: AttentionBackend = AttentionBackend.AUTO
+) -> AttentionPlan:
+    """Each frame to the tokens of its own image."""
+    backend = AttentionBackend.PER_FRAME if backend is AttentionBackend.FLEX else backend
+    keys = FrameLayout(((cond_tokens,) * layout.frames,))
+    return AttentionPlan(plan_conditioning(layout, cond_tokens), layout, keys, None, backend)
+
+
+def per_frame_attend(q: Tensor, k: Tensor, v: Tensor, segments: tuple[Segment, ...]) -> Tensor:
+    """Segment by segment: q [L, H, d], k and v [S, H, d] to [L, H, d]. Segments cover the queries in order."""
+    if not segments:
+        return q * 0  # no token at all: keep the shape and the graph
+    if (batch := _as_batch(segments, len(q), len(k))) is not None:
+        return _sdpa(*(x.unflatten(0, (batch, -1)) for x in (q, k, v))).flatten(0, 1)
+    parts = zip(
+        q.split([s.query[1] - s.query[0] for s in segments]),
+        _Ranges.apply(k, segments),
+        _Ranges.apply(v, segments),
+        strict=True,
+    )
+    return torch.cat([_sdpa(*(x[None] for x in part))[0] for part in parts])
+
+
+def flex_attend(q: Tensor, k: Tensor, v: Tensor, mask: Any) -> Tensor:
+    """FlexAttention over a block mask; compiled on CUDA, the eager reference elsewhere (small sizes only)."""
+    attention = _flex(compiled=q.is_cuda)
+    out: Tensor = attention(*(x.transpose(0, 1)[None] for x in (q, k, v)), block_mask=mask)
+    return out[0].transpose(0, 1)
+
+
+def varlen_attend(q: Tensor, k: Tensor, v: Tensor, index: VarlenIndex) -> Tensor:
+    """Variable-length flash attention over gathered keys: one kernel for all segments, keys copied."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    out = varlen_attn(
+        q, k[index.keys], v[index.keys], index.cu_queries, index.cu_keys, index.max_queries, index.max_keys
+    )
+    if not isinstance(out, Tensor):
+        raise TypeError("varlen_attn returned more than the output that was asked for")
+    return out
+
+
+@dataclass(frozen=True)
+class VarlenIndex:
+    """Segments as cumulative lengths int32 [segments + 1] and the gathered order of the keys int64 [Σ keys]."""
+
+    cu_queries: Tensor
+    cu_keys: Tensor
+    keys: Tensor
+    max_queries: int
+    max_keys: int
+
+    @classmethod
+    def from_segments(cls, segments: tuple[Segment, ...], device: torch.device) -> VarlenIndex:
+        """The same segments as tensors on `device`."""
+        query_lengths = [s.query[1] - s.query[0] for s in segments]
+        key_lengths = [s.key_tokens for s in segments]
+        ranges = [torch.arange(a, b, device=device) for s in segments for a, b in s.keys]
+        return cls(
+            cu_queries=_cumulative(query_lengths, device),
+            cu_keys=_cumulative(key_lengths, device),
+            keys=torch.cat(ranges) if ranges else torch.zeros(0, dtype=torch.int64, device=device),
+            max_queries=max(query_lengths, default=0),
+            max_keys=max(key_lengths, default=0),
+        )
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """q [B, L, H, d], k and v [B, S, H, d] to [B, L, H, d]."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+
+class _Ranges(torch.autograd.Function):
+    """The keys of each segment [K, H, d]: a view where they are one range, a copy where they are several.
+
+    Plain slices would each give the backward pass a gradient as large as all keys; here the segments' gradients are
+    added into one.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, segments: tuple[Segment, ...]) -> tuple[Tensor, ...]:
+        ctx.segments, ctx.shape = segments, x.shape
+        parts = ([x[start:end] for start, end in segment.keys] for segment in segments)
+        return tuple(part[0] if len(part) == 1 else torch.cat(part) for part in parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        dtype = torch.float64 if grads[0].dtype == torch.float64 else torch.float32
+        total = torch.zeros(ctx.shape, dtype=dtype, device=grads[0].device)
+        for segment, grad in zip(ctx.segments, grads, strict=True):
+            done = 0
+            for start, end in segment.keys:
+                total[start:end] += grad[done : done + end - start]
+                done += end - start
+        return total.to(grads[0].dtype), None
+
+
+def _as_batch(segments: tuple[Segment, ...], queries: int, keys: int) -> int | None:
+    """The batch size, where the segments are equal consecutive pieces of queries and keys and so a plain batch."""
+    count = len(segments)
+    if queries % count or keys % count:
+        return None
+    length, width = queries // count, keys // count
+    for i, segment in enumerate(segments):
+        if segment.query != (i * length, (i + 1) * length) or segment.keys != ((i * width, (i + 1) * width),):
+            return None
+    return count
+
+
+def _cumulative(lengths: list[int], device: torch.device) -> Tensor:
+    return F.pad(torch.tensor(lengths, dtype=torch.int32, device=device).cumsum(0, dtype=torch.int32), (1, 0))
+
+
+@cache
+def _flex(compiled: bool) -> Callable[..., Any]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return cast("Callable[..., Any]", torch.compile(flex_attention) if compiled else flex_attention)

@@ -1,0 +1,74 @@
+"""What every test of the networks needs: one thread (the machine is shared), and nothing where torch is absent."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_TORCH = importlib.util.find_spec("torch") is not None
+if _TORCH:
+    import torch
+
+    torch.set_num_threads(1)
+else:
+    collect_ignore_glob = ["test_*.py"]
+
+
+def pytest_report_header() -> str | None:
+    """Say why the networks were not tested."""
+    return None if _TORCH else "tests/model: skipped, torch is not installed (pip install -e .[model])"
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """A parity file: its configuration and its tensors by role."""
+
+    config: dict[str, Any]
+    weights: dict[str, Any]
+    inputs: dict[str, Any]
+    outputs: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """Told from what it holds, not from its name, so that other files of the same kinds work too."""
+        if "noise" in self.inputs:
+            return "sampler"
+        if "t" in self.inputs:
+            return "dense_flow" if "x" in self.inputs else "sparse_flow"
+        if "occupancy" in self.inputs:
+            return "dense_encoder"
+        if "logits" in self.outputs:
+            return "dense_decoder"
+        return "sparse_encoder" if "mean" in self.outputs else "sparse_decoder"
+
+
+def read_fixture(path: Path) -> Fixture:
+    """Read a parity file."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    with safe_open(path, "pt") as stored:
+        config = json.loads(stored.metadata()["config"])
+    roles: dict[str, dict[str, Any]] = {"weights": {}, "inputs": {}, "outputs": {}}
+    for name, tensor in load_file(path).items():
+        role, _, rest = name.partition(".")
+        roles[role][rest] = tensor
+    return Fixture(config, **roles)
+
+
+@pytest.fixture(scope="session")
+def parity_file() -> Callable[[Path], Fixture]:
+    """Reads a parity file."""
+    return read_fixture
+
+
+@pytest.fixture(scope="session")
+def relative_error() -> Callable[[Any, Any], float]:
+    """max|a − b| / max|b|."""
+    return lambda a, b: float((a - b).abs().max() / b.abs().max())

@@ -1,0 +1,204 @@
+"""Cross-frame attention is a masked dense attention, whatever the pattern, the layout and the back-end."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from core import ConfigError
+from model.attention import (
+    AttentionBackend,
+    VarlenIndex,
+    per_frame_attend,
+    plan_cross_attention,
+    plan_self_attention,
+)
+from model.attention_blocks import _token_rows, block_mask, classify_blocks
+from model.config import AnchorQueries, AttentionPattern, VideoConfig
+from model.frames import FrameLayout, dense_mask, frame_timesteps, plan_segments, sees
+
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+lengths = st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=7), min_size=1, max_size=2)
+videos = st.builds(
+    VideoConfig,
+    pattern=st.sampled_from(AttentionPattern),
+    window=st.integers(0, 3),
+    anchor_queries=st.sampled_from(AnchorQueries),
+)
+
+
+def _layouts(clips: list[list[int]], video: VideoConfig, cached: bool) -> tuple[FrameLayout, FrameLayout]:
+    keys = FrameLayout(tuple(tuple(clip) for clip in clips))
+    if not (cached and video.anchor_sees_only_itself):
+        return keys, keys
+    return FrameLayout(tuple(tuple(clip[1:]) for clip in clips), first_frame=1), keys
+
+
+def _dense(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """softmax(q kᵀ / √d + mask) v in the plainest way: [L, H, d]."""
+    logits = torch.einsum("lhd,shd->hls", q, k) / q.shape[-1] ** 0.5
+    weights = logits.masked_fill(~mask, float("-inf")).softmax(-1)
+    return torch.einsum("hls,shd->lhd", weights, v)
+
+
+def _tensors(queries: int, keys: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    sizes = (queries, keys, keys, queries)
+    q, k, v, up = (torch.randn(n, 2, 8, generator=generator) for n in sizes)
+    return q.requires_grad_(), k.requires_grad_(), v.requires_grad_(), up
+
+
+@settings(max_examples=150, deadline=None)
+@given(lengths, videos, st.booleans(), st.integers(0, 1000))
+def test_attention_equals_the_dense_masked_reference(clips, video, cached, seed):
+    queries, keys = _layouts(clips, video, cached)
+    if queries.tokens == 0:
+        return
+    q, k, v, up = _tensors(queries.tokens, keys.tokens, seed)
+    mask = dense_mask(queries, keys, video)
+    visible = mask.any(1)  # a frame whose only visible frames are empty cannot occur: it always sees itself
+    assert bool(visible.all())
+    plan = plan_self_attention(queries, keys, video, AttentionBackend.PER_FRAME)
+    expected, found = _dense(q, k, v, mask), plan.attend(q, k, v)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    wanted = torch.autograd.grad(expected, (q, k, v), up)
+    given_gradients = torch.autograd.grad(found, (q, k, v), up)
+    for a, b in zip(given_gradients, wanted, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+@settings(max_examples=15, deadline=None)
+@given(lengths, videos, st.booleans(), st.integers(0, 1000))
+def test_flex_attention_on_our_blocks_equals_the_dense_masked_reference(clips, video, cached, seed):
+    """FlexAttention's eager form, which has no backward on a CPU: the block mask and formula that CUDA compiles."""
+    queries, keys = _layouts(clips, video, cached)
+    if queries.tokens == 0:
+        return
+    q, k, v = (x.detach() for x in _tensors(queries.tokens, keys.tokens, seed)[:3])
+    expected = _dense(q, k, v, dense_mask(queries, keys, video))
+    found = plan_self_attention(queries, keys, video, AttentionBackend.FLEX).attend(q, k, v)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@settings(max_examples=200, deadline=None)
+@given(lengths, videos, st.booleans(), st.integers(1, 5))
+def test_blocks_are_classified_as_the_written_out_mask_says(clips, video, cached, block):
+    queries, keys = _layouts(clips, video, cached)
+    if queries.tokens == 0:
+        return
+    mask = dense_mask(queries, keys, video)
+    visible, query_rows, key_rows = _token_rows(queries, keys, video, torch.device("cpu"))
+    assert torch.equal(visible[query_rows][:, key_rows], mask)
+    partial, full = classify_blocks(visible, query_rows, key_rows, block)
+    for i in range(partial.shape[0]):
+        for j in range(partial.shape[1]):
+            tile = mask[i * block : (i + 1) * block, j * block : (j + 1) * block]
+            whole = tile.shape == (block, block)
+            assert bool(full[i, j]) == (whole and bool(tile.all()))
+            assert bool(partial[i, j]) == (bool(tile.any()) and not bool(full[i, j]))
+
+
+def test_block_mask_lists_each_block_once():
+    layout = FrameLayout(((300, 40, 0, 200, 500),))
+    mask = block_mask(layout, layout, VideoConfig(window=1), torch.device("cpu"))
+    dense = dense_mask(layout, layout, VideoConfig(window=1))
+    blocks = mask.to_dense()[0, 0].bool()
+    for i in range(blocks.shape[0]):
+        for j in range(blocks.shape[1]):
+            tile = dense[128 * i : 128 * (i + 1), 128 * j : 128 * (j + 1)]
+            assert bool(blocks[i, j]) == bool(tile.any())
+
+
+@settings(max_examples=50, deadline=None)
+@given(lengths, videos)
+def test_varlen_index_gathers_the_segments(clips, video):
+    layout = FrameLayout(tuple(tuple(clip) for clip in clips))
+    segments = plan_segments(layout, layout, video)
+    index = VarlenIndex.from_segments(segments, torch.device("cpu"))
+    assert int(index.cu_queries[-1]) == layout.tokens
+    for i, segment in enumerate(segments):
+        keys = index.keys[index.cu_keys[i] : index.cu_keys[i + 1]].tolist()
+        assert keys == [token for start, end in segment.keys for token in range(start, end)]
+
+
+def test_frames_seen_by_the_patterns():
+    frames = range(16)
+
+    def pairs(**settings) -> int:
+        video = VideoConfig(**settings)
+        return sum(sees(q, k, video) for q in frames for k in frames)
+
+    ours = pairs()
+    counts = {pattern: pairs(pattern=pattern) / ours for pattern in AttentionPattern}
+    assert ours == 85
+    assert counts[AttentionPattern.FULL] == pytest.approx(3.0, abs=0.02)
+    assert counts[AttentionPattern.CAUSAL] == pytest.approx(1.6, abs=0.02)
+    assert counts[AttentionPattern.WINDOW] == pytest.approx(0.87, abs=0.01)
+    assert counts[AttentionPattern.SPATIAL] == pytest.approx(0.19, abs=0.01)
+    assert pairs(anchor_queries=AnchorQueries.PAPER_LITERAL) == 87
+
+
+def test_the_mask_is_the_papers_equation():
+    literal = VideoConfig(window=2, anchor_queries=AnchorQueries.PAPER_LITERAL)
+    for q in range(20):
+        for k in range(20):
+            assert sees(q, k, literal) == (abs(q - k) <= 2 or k == 0)
+
+
+def test_neighboring_frames_become_one_range():
+    layout = FrameLayout(((4, 5, 6, 7, 8, 9),))
+    segments = plan_segments(layout, layout, VideoConfig(window=1))
+    assert segments[1].keys == ((0, 15),)  # frames 0, 1, 2: one view, no copy
+    assert segments[4].keys == ((0, 4), (15, 39))  # the anchor apart from frames 3, 4, 5
+    full = plan_segments(layout, layout, VideoConfig(pattern=AttentionPattern.FULL))
+    assert len(full) == 1
+
+
+def test_cross_attention_is_each_frame_to_its_own_image():
+    layout = FrameLayout(((3, 0, 2), (1,)))
+    q, k, v, _ = _tensors(layout.tokens, 4 * 5, 0)
+    mask = torch.zeros(layout.tokens, 20, dtype=torch.bool)
+    for row, frame in enumerate(layout.token_frames().tolist()):
+        mask[row, 5 * frame : 5 * frame + 5] = True
+    found = plan_cross_attention(layout, 5).attend(q, k, v)
+    torch.testing.assert_close(found, _dense(q, k, v, mask), atol=1e-5, rtol=1e-5)
+
+
+def test_no_tokens_at_all():
+    empty = torch.zeros(0, 2, 8)
+    assert per_frame_attend(empty, empty, empty, ()).shape == (0, 2, 8)
+
+
+def test_frame_zero_has_timestep_zero():
+    layout = FrameLayout(((3, 2, 2), (1, 4)))
+    assert frame_timesteps(torch.tensor([500.0, 700.0]), layout).tolist() == [0, 500, 500, 0, 700]
+    later = FrameLayout(((2, 2),), first_frame=1)
+    assert frame_timesteps(torch.tensor([500.0]), later).tolist() == [500, 500]
+    with pytest.raises(ConfigError, match="3 timesteps for 2 clips"):
+        frame_timesteps(torch.zeros(3), layout)
+
+
+def test_clips_must_add_up():
+    with pytest.raises(ConfigError, match="make 5, but there are 4"):
+        FrameLayout.from_frames([1, 2, 3, 4], (2, 3))
+
+
+@CUDA
+@pytest.mark.parametrize("backend", [AttentionBackend.FLEX, AttentionBackend.VARLEN, AttentionBackend.PER_FRAME])
+@pytest.mark.parametrize("pattern", list(AttentionPattern))
+def test_gpu_backends_equal_the_dense_masked_reference(backend, pattern):
+    video, layout = VideoConfig(pattern=pattern), FrameLayout(((300, 170, 0, 421, 64, 33), (90, 250)))
+    generator = torch.Generator("cuda").manual_seed(0)
+    q, k, v, up = (torch.randn(layout.tokens, 2, 128, device="cuda", generator=generator) for _ in range(4))
+    exact = [x.clone().requires_grad_() for x in (q, k, v)]
+    expected = _dense(*exact, dense_mask(layout, layout, video).cuda())
+    half = [x.bfloat16().requires_grad_() for x in (q, k, v)]
+    found = plan_self_attention(layout, layout, video, backend).attend(*half)
+    torch.testing.assert_close(found.float(), expected, atol=3e-2, rtol=3e-2)
+    wanted = torch.autograd.grad(expected, exact, up)
+    for a, b in zip(torch.autograd.grad(found, half, up.bfloat16()), wanted, strict=True):
+        torch.testing.assert_close(a.float(), b, atol=6e-2, rtol=6e-2)

@@ -1,0 +1,104 @@
+"""The sampler's arithmetic: the warp of time, guidance, its interval and its rescale."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from core import ConfigError
+from model.flow_matching import clean_from_velocity, noisy, velocity, velocity_from_clean
+from model.sampler import (
+    SHAPE_SAMPLER,
+    STRUCTURE_SAMPLER,
+    TEXTURE_SAMPLER,
+    SamplerConfig,
+    dense_spread,
+    guided_velocity,
+    packed_spread,
+    sample,
+    schedule,
+)
+
+
+def _rand(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_flow_formulas_invert_each_other():
+    clean, noise = _rand(3, 5), _rand(3, 5, seed=1)
+    for t in (0.0, 0.3, 1.0):
+        x = noisy(clean, noise, t)
+        v = velocity(clean, noise)
+        torch.testing.assert_close(clean_from_velocity(x, v, t), clean)
+        torch.testing.assert_close(velocity_from_clean(x, clean_from_velocity(x, v, t), t), v)
+    torch.testing.assert_close(noisy(clean, noise, 1.0), noise)
+
+
+def test_an_exact_velocity_leads_to_the_data():
+    clean, noise = _rand(2, 4), _rand(2, 4, seed=1)
+    config = SamplerConfig(steps=5, guidance=1.0, rescale_t=3.0)
+    found = sample(lambda x, t, c: velocity(clean, noise), noise, config, dense_spread)
+    torch.testing.assert_close(found, clean + 1e-5 * noise)
+
+
+def test_schedule():
+    assert schedule(2, 1.0) == [1.0, 0.5, 0.0]
+    assert schedule(2, 3.0) == [1.0, 0.75, 0.0]
+    assert len(schedule(12, 5.0)) == 13
+
+
+def test_defaults_are_those_of_trellis2():
+    settings = {(s.guidance, s.guidance_rescale, s.rescale_t) for s in (STRUCTURE_SAMPLER, SHAPE_SAMPLER)}
+    assert settings == {(7.5, 0.7, 5), (7.5, 0.5, 3)}
+    assert TEXTURE_SAMPLER.guidance_interval == (0.6, 0.9)
+    assert {s.steps for s in (STRUCTURE_SAMPLER, SHAPE_SAMPLER, TEXTURE_SAMPLER)} == {12}
+
+
+def _counting(passes):
+    def v(x, timestep, conditional):
+        passes.append((timestep, conditional))
+        return torch.ones_like(x) * (2 if conditional else 1)
+
+    return v
+
+
+def test_guidance_only_in_its_interval_and_only_when_it_matters():
+    x = _rand(2, 3)
+    for t, guidance, expected in ((0.7, 3.0, [True, False]), (0.5, 3.0, [True]), (0.7, 1.0, [True])):
+        passes: list = []
+        config = SamplerConfig(guidance=guidance, guidance_rescale=0.0, guidance_interval=(0.6, 0.9))
+        v = guided_velocity(_counting(passes), x, t, config, dense_spread)
+        assert [conditional for _, conditional in passes] == expected
+        assert all(timestep == 1000 * t for timestep, _ in passes)
+        torch.testing.assert_close(v, torch.full_like(x, 3 * 2 - 2 * 1 if len(expected) == 2 else 2))
+
+
+def test_full_rescale_gives_the_conditional_spread():
+    x, plus, minus = _rand(2, 30), _rand(2, 30, seed=1), _rand(2, 30, seed=2)
+    config = SamplerConfig(guidance=5.0, guidance_rescale=1.0, guidance_interval=(0.0, 1.0))
+    v = guided_velocity(lambda x, t, c: plus if c else minus, x, 0.8, config, dense_spread)
+    wanted = clean_from_velocity(x, plus, 0.8).std(1)
+    torch.testing.assert_close(clean_from_velocity(x, v, 0.8).std(1), wanted)
+
+
+def test_spreads_are_per_sample():
+    x = _rand(3, 2, 4, 4, 4)
+    torch.testing.assert_close(dense_spread(x).flatten(), torch.stack([one.std() for one in x]))
+    packed = _rand(9, 4)
+    spread = packed_spread((4, 0, 5))(packed)
+    torch.testing.assert_close(spread[:4, 0], packed[:4].std(unbiased=False).expand(4))
+    torch.testing.assert_close(spread[4:, 0], packed[4:].std(unbiased=False).expand(5))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"rescale_t": 0.0}, "rescale_t is 0"),
+        ({"guidance_rescale": 1.5}, "guidance_rescale is 1.5"),
+        ({"guidance_interval": (0.9, 0.1)}, "wrong order"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        SamplerConfig(**settings)

@@ -1,0 +1,209 @@
+"""Sparse tensors and the submanifold convolution, against a dense convolution and against finite differences."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core import ConfigError
+from model.config import SparseDecoderConfig, SparseEncoderConfig
+from model.initialize import initialize_vae
+from model.sc_vae import SparseDecoder, SparseEncoder, channel_to_space, space_to_channel
+from model.sparse import SparseLayout, SparseTensor, concatenate
+from model.sparse_conv import gather_conv, submanifold_conv
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def _layout(seed: int, side: int = 6, samples: int = 2, share: float = 0.3) -> SparseLayout:
+    generator = torch.Generator().manual_seed(seed)
+    occupied = torch.rand(samples, side, side, side, generator=generator) < share
+    return SparseLayout(occupied.nonzero().to(torch.int32), samples)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 0.02, 0.3, 1.0]))
+def test_convolution_equals_a_dense_one_on_the_active_voxels(seed, share):
+    layout = _layout(seed, share=share)
+    # The voxels in any order within a sample: the result must not depend on it.
+    order = torch.randperm(len(layout), generator=torch.Generator().manual_seed(seed))
+    order = order[layout.coords[order, 0].argsort(stable=True)]
+    layout = SparseLayout(layout.coords[order], 2)
+    generator = torch.Generator().manual_seed(seed + 1)
+    feats = torch.randn(len(layout), 5, generator=generator)
+    weight, bias = torch.randn(4, 3, 3, 3, 5, generator=generator), torch.randn(4, generator=generator)
+    grid = torch.zeros(2, 6, 6, 6, 5)
+    sample, x, y, z = layout.coords.long().unbind(1)
+    grid[sample, x, y, z] = feats
+    dense = F.conv3d(grid.movedim(-1, 1), weight.movedim(-1, 1), bias, padding=1).movedim(1, -1)
+    found = submanifold_conv(feats, weight.flatten(1, 3), bias, layout)
+    torch.testing.assert_close(found, dense[sample, x, y, z], atol=1e-4, rtol=1e-4)
+
+
+def test_convolution_gradients():
+    layout = _layout(0, side=3, samples=1, share=0.6)
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((len(layout), 2), (3, 27, 2), (3,))
+    tensors = [torch.randn(s, generator=generator, dtype=torch.float64, requires_grad=True) for s in shapes]
+    assert torch.autograd.gradcheck(lambda f, w, b: gather_conv(f, w, b, layout), tensors)
+
+
+def test_half_types_are_summed_in_float32():
+    layout = _layout(1, share=1.0)
+    feats, weight = torch.ones(len(layout), 64, dtype=torch.bfloat16), torch.full((1, 27, 64), 0.01)
+    out = gather_conv(feats, weight.bfloat16(), torch.zeros(1, dtype=torch.bfloat16), layout)
+    inside = ((layout.coords[:, 1:] > 0) & (layout.coords[:, 1:] < 5)).all(1)
+    expected = 27 * 64 * float(torch.tensor(0.01).bfloat16())
+    torch.testing.assert_close(out[inside].float(), torch.full_like(out[inside].float(), expected), rtol=5e-3, atol=0)
+
+
+def test_neighbor_map_is_its_own_mirror():
+    layout = _layout(2)
+    table = layout.neighbor_map
+    for offset in range(27):
+        dx, dy, dz = offset // 9 - 1, offset // 3 % 3 - 1, offset % 3 - 1
+        found = table[offset] >= 0
+        there = layout.coords[table[offset][found].long()]
+        step = torch.tensor([0, dx, dy, dz], dtype=torch.int32)
+        assert torch.equal(there, layout.coords[found] + step)
+    assert int((table >= 0).sum()) == len(layout) + 2 * sum(len(pair.target) for pair in layout.pairs)
+
+
+def test_space_to_channel_and_back():
+    layout = _layout(3)
+    x = SparseTensor(torch.randn(len(layout), 3, generator=torch.Generator().manual_seed(0)), layout)
+    folded = space_to_channel(x)
+    _, parent, child = layout.coarse
+    assert torch.equal(channel_to_space(folded.feats, parent, child), x.feats)
+    assert folded.feats.count_nonzero() == x.feats.count_nonzero()  # children that do not exist are zero
+    back = folded.layout.children(parent, child)
+    assert torch.equal(back.coords, layout.coords)
+
+
+def test_caches_are_shared_by_tensors_of_one_layout():
+    layout = _layout(4)
+    x = SparseTensor(torch.zeros(len(layout), 1), layout)
+    assert x.replace(torch.ones(len(layout), 7)).layout.pairs is layout.pairs
+
+
+def test_an_encoder_and_a_decoder_accept_nothing_at_all():
+    encoder = SparseEncoder(SparseEncoderConfig(model_channels=(8, 16), latent_channels=4, num_blocks=(1, 1)))
+    decoder = SparseDecoder(SparseDecoderConfig(model_channels=(16, 8), latent_channels=4, num_blocks=(1, 1)))
+    for network in (encoder, decoder):
+        initialize_vae(network, torch.Generator().manual_seed(0))
+    empty = SparseLayout.from_coords(torch.zeros(0, 4, dtype=torch.int32), 3)
+    mean, _ = encoder(SparseTensor(torch.zeros(0, 6), empty))
+    assert mean.feats.shape == (0, 4)
+    assert mean.layout.lengths == (0, 0, 0)
+    assert decoder(SparseTensor(torch.zeros(0, 4), empty)).fields.feats.shape == (0, 7)
+
+
+def test_samples_of_a_batch_do_not_meet():
+    decoder = SparseDecoder(SparseDecoderConfig(model_channels=(16, 8), latent_channels=4, num_blocks=(1, 1)))
+    initialize_vae(decoder, torch.Generator().manual_seed(0))
+    layouts = [_layout(seed, samples=1) for seed in (5, 6)]
+    generator = torch.Generator().manual_seed(0)
+    alone = [SparseTensor(torch.randn(len(layout), 4, generator=generator), layout) for layout in layouts]
+    with torch.no_grad():
+        together = decoder(concatenate(alone)).fields
+        apart = [decoder(z).fields for z in alone]
+    for part, one in zip(together.split(), apart, strict=True):
+        torch.testing.assert_close(part, one.feats, atol=1e-5, rtol=1e-5)
+
+
+def test_a_texture_decoder_follows_the_shape():
+    config = SparseDecoderConfig(
+        out_channels=6, model_channels=(16, 8), latent_channels=4, num_blocks=(1, 1), pred_subdiv=False
+    )
+    decoder, layout = SparseDecoder(config), _layout(7)
+    z = SparseTensor(torch.zeros(len(layout), 4), layout)
+    with pytest.raises(ConfigError, match="predicts no subdivisions"):
+        decoder(z)
+    every = z.replace(torch.ones(len(layout), 8))
+    assert len(decoder(z, [every]).fields.layout) == 8 * len(layout)
+    shuffled = SparseTensor(every.feats, SparseLayout(layout.coords.flip(0), 2))
+    with pytest.raises(ConfigError, match="in order"):
+        decoder(z, [shuffled])
+
+
+@pytest.mark.parametrize(
+    ("coords", "message"),
+    [
+        (torch.zeros(3, 3), r"expected \[N, 4\]"),
+        (torch.tensor([[1, 0, 0, 0], [0, 0, 0, 0]]), "not grouped"),
+        (torch.tensor([[0, -1, 0, 0]]), "from -1"),
+        (torch.tensor([[0, 40000, 0, 0]]), "40000"),
+        (torch.tensor([[5, 0, 0, 0]]), "batch size is 2"),
+    ],
+)
+def test_coordinates_are_checked(coords, message):
+    with pytest.raises(ConfigError, match=message):
+        SparseLayout.from_coords(coords, 2)
+
+
+def test_impossible_widths_are_refused():
+    with pytest.raises(ConfigError, match="down block from 16 to 24"):
+        SparseEncoderConfig(model_channels=(16, 24), num_blocks=(1, 1))
+    with pytest.raises(ConfigError, match="2 levels of channels and 1 of blocks"):
+        SparseDecoderConfig(model_channels=(16, 8), num_blocks=(1,))
+
+
+_KERNEL_CHECK = """
+import torch
+from model.sparse import SparseLayout
+from model.sparse_conv import gather_conv
+from model.sparse_conv_kernels import implicit_gemm_conv
+generator = torch.Generator().manual_seed(0)
+for inner, outer, share in ((40, 24, 0.3), (64, 72, 0.05), (16, 16, 0.004)):
+    occupied = torch.rand(2, 6, 6, 6, generator=generator) < share
+    occupied[0, 0, 0, 0] = True
+    layout = SparseLayout(occupied.nonzero().to(torch.int32), 2)
+    shapes = (len(layout), inner), (outer, 27, inner), (outer,)
+    tensors = [torch.randn(s, generator=generator, requires_grad=True) for s in shapes]
+    up = torch.randn(len(layout), outer, generator=generator)
+    results = []
+    for conv in (gather_conv, implicit_gemm_conv):
+        out = conv(*tensors, layout)
+        results.append((out, *torch.autograd.grad(out, tensors, up)))
+    for ours, kernel in zip(*results, strict=True):
+        torch.testing.assert_close(kernel, ours, atol=1e-4, rtol=1e-4)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+def test_kernels_agree_in_tritons_interpreter():
+    """The kernels' arithmetic without a GPU; a process of its own, for the interpreter is chosen at import."""
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-c", _KERNEL_CHECK], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_kernels_agree_on_a_gpu(dtype):
+    layout = _layout(8, side=24, samples=1, share=0.1)
+    on_gpu = SparseLayout(layout.coords.cuda(), 1)
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((len(layout), 64), (128, 27, 64), (128,))
+    exact = [(0.1 * torch.randn(s, generator=generator)).requires_grad_() for s in shapes]
+    half = [x.detach().to("cuda", dtype).requires_grad_() for x in exact]
+    up = torch.randn(len(layout), 128, generator=generator)
+    expected, found = gather_conv(*exact, layout), submanifold_conv(*half, on_gpu)
+    for a, b in zip(
+        (found, *torch.autograd.grad(found, half, up.to("cuda", dtype))),
+        (expected, *torch.autograd.grad(expected, exact, up)),
+        strict=True,
+    ):
+        assert float((a.float().cpu() - b).abs().max() / b.abs().max()) < 2e-2
