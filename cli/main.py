@@ -9,6 +9,7 @@ from core.version import VERSION
 
 COMMANDS = {
     "curate": "assets in, WebDataset shards out",
+    "encode": "shards in, latent shards out",
     "inspect": "what a shard or a sample holds, with a contact sheet",
     "samples": "write the sample assets",
 }
