@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -203,7 +202,7 @@ def statistics_from_moments(found: Sequence[Mapping[str, Any]]) -> dict[str, Any
     return result
 
 
-def read_statistics(path: Path, kind: str) -> LatentStatistics:
-    """One kind's statistics from an encoded folder's `statistics.json`."""
-    values = json.loads(path.read_bytes())[kind]
+def statistics_from_json(data: bytes, kind: str) -> LatentStatistics:
+    """One kind's statistics from the contents of an encoded folder's `statistics.json`."""
+    values = json.loads(data)[kind]
     return LatentStatistics(tuple(values["mean"]), tuple(values["std"]))
