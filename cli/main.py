@@ -12,6 +12,7 @@ COMMANDS = {
     "encode": "shards in, latent shards out",
     "inspect": "what a shard or a sample holds, with a contact sheet",
     "samples": "write the sample assets",
+    "train": "latent shards in, a fine-tuned stage out",
 }
 
 

@@ -20,6 +20,8 @@ from model.config import DenseDecoderConfig, DenseEncoderConfig, SparseDecoderCo
 from model.dense_vae import DenseDecoder, DenseEncoder
 from model.initialize import initialize_vae
 from model.sc_vae import SparseDecoder, SparseEncoder
+from train.config import TrainConfig, build
+from train.random_encoder import write_random_image_encoder
 from voxelize import OVoxel, encode_vxz, voxelize_clip
 
 RESOLUTION = 64
@@ -122,4 +124,48 @@ def write_models(folder: Path, seed: int = 0) -> Path:
     for network in networks.values():
         initialize_vae(network, generator)
     Pipeline(networks, {}).save_pretrained(folder)
+    write_random_image_encoder(folder / "image_encoder", channels=16, layers=1)
     return folder
+
+
+def train_values(stage: str, latents: Path, shards: Path, models: Path, output: Path) -> dict[str, Any]:
+    """The settings of a tiny run, as a YAML file has them."""
+    channels = {"structure": (4, 4), "geometry": (LATENT, LATENT), "material": (2 * LATENT, LATENT)}[stage]
+    return {
+        "name": stage,
+        "stage": stage,
+        "steps": 8,
+        "batch": 2,
+        "data": {
+            "latents": str(latents),
+            "images": str(shards),
+            "statistics": "computed",
+            "image_size": IMAGE_SIZE,
+            "workers": 2,
+        },
+        "network": {
+            "scratch": {
+                "resolution": 2 if stage == "structure" else RESOLUTION // 16,
+                "in_channels": channels[0],
+                "out_channels": channels[1],
+                "model_channels": 32,
+                "cond_channels": 16,
+                "num_blocks": 2,
+                "num_heads": 2,
+                "mlp_ratio": 2,
+            },
+            "image_encoder": str(models / "image_encoder"),
+            "trainable": ["*"],
+            "video": {"training_frames": FRAMES},
+            "precision": "float32",
+            "checkpointing": "none",
+        },
+        "optimizer": {"lr": 1e-3, "ema": 0.9, "clip_history": 4},
+        "run": {"output": str(output), "log_every": 1, "save_every": 2, "device": "cpu"},
+    }
+
+
+def train_config(stage: str, *folders: Path, **changes: Any) -> TrainConfig:
+    """The same as a `TrainConfig`, top-level settings changed; `latents, shards, models, output` as above."""
+    config: TrainConfig = build(TrainConfig, {**train_values(stage, *folders), **changes}, "test")
+    return config
