@@ -13,6 +13,7 @@ COMMANDS = {
     "inspect": "what a shard or a sample holds, with a contact sheet",
     "samples": "write the sample assets",
     "train": "latent shards in, a fine-tuned stage out",
+    "vae": "train the small world's VAEs",
 }
 
 

@@ -158,7 +158,13 @@ class TrainConfig:
 
 
 def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
-    """Read a file, what it inherits, and `key.key=value` changes in YAML syntax.
+    """`read_settings` of a training run."""
+    config: TrainConfig = read_settings(TrainConfig, path, changes)
+    return config
+
+
+def read_settings(kind: Any, path: Path, changes: Sequence[str] = ()) -> Any:
+    """Read a dataclass from a file, what it inherits, and `key.key=value` changes in YAML syntax.
 
     Raises:
         ConfigError: for unknown keys, wrong types and impossible values.
@@ -169,12 +175,11 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
         if not equals:
             raise ConfigError(f"{change!r}: write key=value, such as optimizer.lr=1e-4")
         *parents, last = name.split(".")
-        inner: dict[str, Any] = {last: _number(yaml.safe_load(text))}
+        inner: dict[str, Any] = {last: yaml.safe_load(text)}
         for parent in reversed(parents):
             inner = {parent: inner}
         values = _merge(values, inner)
-    config: TrainConfig = build(TrainConfig, values, str(path))
-    return config
+    return build(kind, values, str(path))
 
 
 def read_values(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -220,7 +225,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return tuple(_convert(inner[0], v, where) for v in value)
     if origin is dict:
         return dict(value)
-    value = _number(value) if kind in (float, int) else value
+    value = _number(value) if kind is float else value
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         try:
             return kind(value)
