@@ -6,7 +6,10 @@ import pytest
 
 from core import ConfigError
 from model.config import AttentionPattern
-from train.config import read_config
+from train.config import read_config, read_settings
+from train.vae import VaeConfig
+
+REPOSITORY = Path(__file__).parents[2]
 
 BASE = """
 name: base
@@ -55,3 +58,14 @@ def test_a_circle_is_refused(folder: Path) -> None:
     (folder / "b.yaml").write_text("inherits: a.yaml")
     with pytest.raises(ConfigError, match="inherits from itself"):
         read_config(folder / "a.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_experiment_of_the_repository_reads(path: Path) -> None:
+    if path.name in ("cluster.yaml", "base.yaml"):
+        pytest.skip("not an experiment")
+    if path.name == "vae.yaml":
+        assert read_settings(VaeConfig, path).steps
+        return
+    config = read_config(path)
+    assert path.stem in (config.name, config.stage)
