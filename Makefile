@@ -26,7 +26,8 @@ tiny: $(DEMO_OUTPUT)/shards/summary.json  ## The demo's shards through VAEs, lat
 	for stage in structure geometry material; do \
 		$(BIN)/helix4d train --config configs/tiny/$$stage.yaml --set data.latents=$(TINY)/latents \
 			--set data.images=$(DEMO_OUTPUT)/shards --set run.output=$(TINY)/runs \
-			--set network.image_encoder=$(TINY)/models/image_encoder || exit 1; \
+			--set network.image_encoder=$(TINY)/models/image_encoder \
+			--set run.preview_models=$(TINY)/models || exit 1; \
 	done
 	$(BIN)/helix4d generate --structure $(TINY)/runs/structure --geometry $(TINY)/runs/geometry \
 		--material $(TINY)/runs/material --models $(TINY)/models --output $(TINY)/generated

@@ -106,6 +106,13 @@ class RunConfig:
     """Checkpoints at multiples of this are kept for good; 0 keeps none."""
     tensorboard: bool = False
     """Event files beside metrics.jsonl (needs the package tensorboard)."""
+    preview_every: int = 0
+    """Steps between previews; 0 makes none."""
+    preview_clips: int = 2
+    preview_split: str = "val"
+    preview_models: str | None = None
+    """Folder or hub repository with the decoders; by default the network's checkpoint."""
+    preview_guidance: float = 1.0
     device: str = "auto"
     """cuda, cpu, or auto: cuda where there is one."""
 

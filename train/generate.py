@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from core import ConfigError, write_bytes
-from model.checkpoint import load_network
+from model.checkpoint import Pipeline
 from model.latents import tokens_from_occupancy
 from model.sampler import SamplerConfig
 from model.sc_vae import SparseDecoder, decode_shape_fields, decode_texture_fields
@@ -94,11 +93,16 @@ def sample_meshes(config: GenerateConfig) -> list[ColoredMesh]:
         rescale = 5.0 if stage is Stage.STRUCTURE else 3.0
         sampler = SamplerConfig(steps=config.steps, guidance=config.guidance, guidance_rescale=0.0, rescale_t=rescale)
         network = load_trained(runs[stage], device)
-        names = runs[stage].network
-        return sample_video(network, given, cond, sampler, config.seed, names.first_frame).cpu()
+        first_frame = runs[stage].network.first_frame
+        return sample_video(network, given, cond, sampler, config.seed, first_frame).cpu()
+
+    names = ("sparse_structure_decoder", "shape_slat_decoder", "tex_slat_decoder")
+    decoders = Pipeline.from_pretrained(config.models, names, torch.float32).networks
+    structure_decoder, shape_decoder, texture_decoder = (decoders[name] for name in names)
+    if not isinstance(shape_decoder, SparseDecoder) or not isinstance(texture_decoder, SparseDecoder):
+        raise ConfigError(f"{config.models}: {names[1]} and {names[2]} are not sparse decoders")
 
     # Stage 1: which tokens each frame has. Frame 0's are known.
-    structure_decoder: Any = load_network(config.models, "ckpts/sparse_structure_decoder")
     grids = run_stage(Stage.STRUCTURE, readers[Stage.STRUCTURE].latent(number))
     logits = torch.cat([structure_decoder(grid) for grid in grids.split(1)])
     tokens = tokens_from_occupancy(logits, readers[Stage.GEOMETRY].token_grid)
@@ -115,8 +119,6 @@ def sample_meshes(config: GenerateConfig) -> list[ColoredMesh]:
     given = Latent(_first_then_zeros(texture_truth, first, len(coords)), lengths, coords, side=shape)
     texture = run_stage(Stage.MATERIAL, given)
 
-    shape_decoder: Any = load_network(config.models, "ckpts/shape_slat_decoder")
-    texture_decoder: Any = load_network(config.models, "ckpts/tex_slat_decoder")
     shape = readers[Stage.MATERIAL].statistics[SHAPE].denormalize(shape)
     texture = readers[Stage.MATERIAL].statistics[TEXTURE].denormalize(texture)
     pieces = zip(shape.split(list(lengths)), texture.split(list(lengths)), coords.split(list(lengths)), strict=True)
@@ -142,21 +144,21 @@ def decode_frame(
     """
     if not len(coords):
         return ColoredMesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8), np.zeros((0, 3), np.int32))
-    latent = SparseTensor.from_coords(shape, F.pad(coords, (1, 0)), 1)
+    latent = SparseTensor.from_coords(shape, F.pad(coords, (1, 0)).to(shape.device), 1)
     decoded = shape_decoder(latent)
     colors = decode_texture_fields(texture_decoder(latent.replace(texture), decoded.subdivisions).fields.feats)
     fields = decode_shape_fields(decoded.fields.feats)
-    voxels = decoded.fields.coords[:, 1:].numpy()
+    voxels = decoded.fields.coords[:, 1:].cpu().numpy()
     resolution = grid * 2 ** (len(shape_decoder.config.model_channels) - 1)
     vertices, faces = extract_mesh_arrays(
         resolution,
         voxels,
-        fields.dual_vertices.numpy(),
-        fields.intersected.numpy(),
+        fields.dual_vertices.cpu().numpy(),
+        fields.intersected.cpu().numpy(),
         "weight",
-        fields.split_weight.numpy(),
+        fields.split_weight.cpu().numpy(),
     )
-    return ColoredMesh(vertices, (colors[:, :3].clamp(0, 1) * 255).round().byte().numpy(), faces)
+    return ColoredMesh(vertices, (colors[:, :3].clamp(0, 1) * 255).round().byte().cpu().numpy(), faces)
 
 
 def ply(mesh: ColoredMesh) -> bytes:

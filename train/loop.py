@@ -44,6 +44,7 @@ from train.optimizer import (
     restore_optimizer,
 )
 from train.parallel import World, world
+from train.preview import Previews
 from train.schedule import Schedule
 
 log = logging.getLogger("train")
@@ -92,6 +93,7 @@ def train(config: TrainConfig) -> TrainState:
             step, position, broken = checkpoint.state.step, checkpoint.state.position, checkpoint.state.broken
             log.info("%s: going on from step %d", config.folder, step)
         metrics = Metrics(config.folder, step, config.run.tensorboard) if here.first else None
+        previews = Previews(config, encoder, here.device) if here.first and config.run.preview_every else None
         if here.first:
             write_json(config.folder / "config.json", config.to_json())
 
@@ -163,6 +165,8 @@ def train(config: TrainConfig) -> TrainState:
                         metrics.write({"step": step, "clips": position, "broken": broken, **optimizing, **values})
                 if step % config.run.save_every == 0 or step == config.steps:
                     save()
+                if previews is not None and step % config.run.preview_every == 0:
+                    previews.write(step, network, trained, average.tensors)
         return state()
 
 
