@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUTPUT ?= demo_output
 
-.PHONY: demo test acceptance lint clean
+.PHONY: demo tiny test acceptance lint clean
 
 # The data half needs no torch, so the demo does not wait for it.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -21,6 +21,23 @@ demo: $(VENV)/.installed  ## Sample assets all the way to shards, at reduced set
 	$(BIN)/helix4d samples --output $(DEMO_OUTPUT)/assets
 	$(BIN)/helix4d curate --source $(DEMO_OUTPUT)/assets --output $(DEMO_OUTPUT)/shards \
 		--resolution 128 --views 4 --image-size 192 --assets-per-shard 4
+
+TINY := $(DEMO_OUTPUT)/tiny
+tiny: $(VENV)/.developing $(DEMO_OUTPUT)/shards/summary.json  ## The demo's shards through VAEs, latents and three stages to generated meshes, on a CPU.
+	$(BIN)/helix4d vae --config configs/tiny/vae.yaml --set shards=$(DEMO_OUTPUT)/shards --set output=$(TINY)/models
+	$(BIN)/helix4d encode --shards $(DEMO_OUTPUT)/shards --output $(TINY)/latents --models $(TINY)/models \
+		--occupancy-resolution 16
+	for stage in structure geometry material; do \
+		$(BIN)/helix4d train --config configs/tiny/$$stage.yaml --set data.latents=$(TINY)/latents \
+			--set data.images=$(DEMO_OUTPUT)/shards --set run.output=$(TINY)/runs \
+			--set network.image_encoder=$(TINY)/models/image_encoder \
+			--set run.preview_models=$(TINY)/models || exit 1; \
+	done
+	$(BIN)/helix4d generate --structure $(TINY)/runs/structure --geometry $(TINY)/runs/geometry \
+		--material $(TINY)/runs/material --models $(TINY)/models --output $(TINY)/generated
+
+$(DEMO_OUTPUT)/shards/summary.json:
+	$(MAKE) demo
 
 test: lint  ## The whole suite: unit, property, parity, integration.
 	$(BIN)/python -m pytest

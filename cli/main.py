@@ -9,9 +9,14 @@ from core.version import VERSION
 
 COMMANDS = {
     "curate": "assets in, WebDataset shards out",
+    "encode": "shards in, latent shards out",
+    "export": "a run's network in TRELLIS.2's layout",
+    "generate": "meshes of a clip from three trained stages",
     "inspect": "what a shard or a sample holds, with a contact sheet",
     "samples": "write the sample assets",
     "study": "experiments of the paper: study rope",
+    "train": "latent shards in, a fine-tuned stage out",
+    "vae": "train the small world's VAEs",
 }
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import ray
 
@@ -44,7 +44,7 @@ class Engine:
     def __init__(self, run: RunConfig) -> None:
         self._run = run
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> Self:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         address = self._run.address or os.environ.get("RAY_ADDRESS")
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}

@@ -1,0 +1,141 @@
+"""How fast the reader feeds a rank: clips, tokens and bytes per second, against what a full-size stage consumes.
+
+    python benchmarks/loader.py                       # 16 frames of 8192 tokens, images of 512², lossless WebP
+    python benchmarks/loader.py --tokens 256 --image-size 64 --clips 4
+
+It writes synthetic latent and image shards of the given size, reads them back through the trainer's own loader, and
+prints one line per number of threads. Pictures are smooth shapes on a transparent ground, like rendered ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, which has a voxelize.py
+
+from core import generator
+from curation.shard import Sample, write_part, write_shard
+from model.config import FlowConfig, VideoConfig
+from train.config import DataConfig, NetworkConfig, Stage, TrainConfig
+from train.dataset import ClipReader
+from train.flops import BF16_PEAK, step_flops
+from train.latents import ClipLatents, to_members
+from train.loader import Loader
+from train.schedule import Schedule
+
+GRID, CHANNELS, VIEWS = 32, 32, 2
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, default=8192, help="per frame")
+    parser.add_argument("--frames", type=int, default=16)
+    parser.add_argument("--image-size", type=int, default=512)
+    parser.add_argument("--clips", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=6, help="clips read per measurement")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--mfu", type=float, default=0.4, help="assumed share of the card's rate, for the demand")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    lengths = ((args.tokens,) * args.frames,)
+    flops = step_flops(
+        FlowConfig(resolution=GRID, in_channels=32, out_channels=32), VideoConfig(), lengths, 1029, False
+    )
+    demand = BF16_PEAK["H100"] * args.mfu / flops
+    print(f"demand: {flops:.2e} operations a clip, {demand:.4f} clips/s on an H100 at {args.mfu:.0%} of its rate")
+    with tempfile.TemporaryDirectory() as folder:
+        read_bytes = write_world(Path(folder), args)
+        for workers in args.workers:
+            rate = measure(Path(folder), args, workers)
+            print(
+                f"{workers} threads: {rate:.3f} clips/s, {rate * args.tokens * args.frames:,.0f} tokens/s, "
+                f"{rate * read_bytes / 1e6:.1f} MB/s read ({read_bytes / 1e6:.1f} MB a clip), "
+                f"{rate / demand:.1f} times the demand"
+            )
+
+
+def measure(folder: Path, args: argparse.Namespace, workers: int) -> float:
+    """Clips per second through the loader."""
+    data = DataConfig(
+        latents=str(folder / "latents"), images=str(folder / "shards"), image_size=args.image_size, workers=workers
+    )
+    network = NetworkConfig(scratch={})
+    config = TrainConfig(name="loader", stage=Stage.GEOMETRY, data=data, network=network, batch=1)
+    reader = ClipReader(data, config.stage)
+    with Loader(reader, Schedule(reader.costs(GRID), 0), config, 0, 1) as loader:
+        steps = loader.steps(0, 0)
+        for _ in range(data.ahead + 1):
+            next(steps)  # what was read ahead before the clock starts
+        start = time.perf_counter()
+        for _ in range(args.steps):
+            next(steps)
+        return args.steps / (time.perf_counter() - start)
+
+
+def write_world(folder: Path, args: argparse.Namespace) -> int:
+    """Shards of synthetic clips; returns the bytes that one clip of the geometry stage reads."""
+    draw = generator("loader")
+    images = [picture(args.image_size, frame) for frame in range(args.frames)]
+    length = args.tokens * args.frames
+    read_bytes = sum(map(len, images))
+    parts: dict[str, list[Path]] = {"latents": [], "shards": []}
+    for number in range(args.clips):
+        key = f"{number:016x}_0"
+        latents = ClipLatents(
+            structure=torch.zeros(args.frames, 8, 16, 16, 16),
+            lengths=(args.tokens,) * args.frames,
+            coords=torch.from_numpy(draw.integers(0, GRID, (length, 3), dtype=np.int32)),
+            shape=torch.from_numpy(draw.standard_normal((length, CHANNELS), dtype=np.float32)),
+            texture=torch.zeros(length, CHANNELS),
+        )
+        clip = {"asset": key, "content_sha256": key, "clip": {}, "voxels": [], "tokens": [args.tokens] * args.frames}
+        described = {"clip.json": json.dumps(clip).encode()}
+        members = to_members(latents, torch.float16)
+        if not number:
+            read_bytes += len(members["shape.safetensors"])
+        views = {
+            f"view_{view:02d}_frame_{frame:02d}.webp": image
+            for view in range(VIEWS)
+            for frame, image in enumerate(images)
+        }
+        for name, content in (("latents", members), ("shards", views)):
+            parts[name].append(folder / f"{name}-{key}.part")
+            write_part(parts[name][-1], [Sample(key, {**described, **content})])
+    source = {"resolution": 16 * GRID, "views": VIEWS}
+    tar = "train/helix4d-000000.tar"
+    shards = write_shard(folder / "shards" / tar, parts["shards"], {"config": source})
+    facts = {"source": {"shard": tar, "sha256": shards["sha256"], "config": source}}
+    write_shard(folder / "latents" / tar, parts["latents"], facts)
+    (folder / "latents/index.json").write_text(json.dumps({"version": 1, "shards": [tar]}))
+    return read_bytes
+
+
+def picture(size: int, frame: int) -> bytes:
+    """A shaded, textured disk that moves with the frame, lossless WebP."""
+    y, x = np.mgrid[:size, :size] / size - 0.5
+    x = x - 0.01 * frame
+    inside = x**2 + y**2 < 0.12
+    shade = np.sqrt(np.clip(0.12 - x**2 - y**2, 0, None)) * 2.5
+    texture = 0.8 + 0.2 * np.sin(40 * x) * np.sin(40 * y)
+    grain = generator("picture", frame).normal(0, 0.01, (size, size))
+    value = np.clip(shade * texture + grain, 0, 1)
+    rgb = np.stack([value, 0.7 * value, 0.4 * value], axis=-1) * inside[..., None]
+    rgba = (np.concatenate([rgb, inside[..., None]], axis=-1) * 255).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(rgba, "RGBA").save(stream, "WEBP", lossless=True, exact=True, quality=50, method=2)
+    return stream.getvalue()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""One thread, and one small world for all tests of the package."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+if importlib.util.find_spec("torch") is None:
+    collect_ignore_glob = ["test_*.py"]
+else:
+    import torch
+
+    torch.set_num_threads(1)
+
+    from tests.train import world
+    from train.encode import EncodeConfig, encode
+    from train.encode_jobs import LatentConfig
+
+NAMES = ["flag", "butterfly", "ladybug", "caterpillar", "sprout"]
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five clips in three curation shards; the first clip's last frame is empty."""
+    return world.write_shards(tmp_path_factory.mktemp("shards"), NAMES, empty_frame=True)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random encoders and decoders."""
+    return world.write_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def latents(shards: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one undisturbed run of `encode` makes of them."""
+    output = tmp_path_factory.mktemp("latents")
+    encode(EncodeConfig(shards, output, str(models), latents=LatentConfig(occupancy_resolution=8), workers=1))
+    return output

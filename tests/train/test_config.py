@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core import ConfigError
+from model.config import AttentionPattern
+from train.config import read_config, read_settings
+from train.vae import VaeConfig
+
+REPOSITORY = Path(__file__).parents[2]
+
+BASE = """
+name: base
+stage: geometry
+data: {latents: a, images: b}
+network: {scratch: {resolution: 4}, video: {window: 3}}
+optimizer: {lr: 2e-5}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "base.yaml").write_text(BASE)
+    return tmp_path
+
+
+def test_inheritance_merges_key_by_key(folder: Path) -> None:
+    (folder / "child.yaml").write_text("inherits: base.yaml\nname: full\nnetwork: {video: {pattern: full}}\n")
+    config = read_config(folder / "child.yaml", ["optimizer.lr=1e-4", "steps=5"])
+    assert (config.name, config.steps, config.optimizer.lr) == ("full", 5, 1e-4)
+    assert config.network.video.pattern is AttentionPattern.FULL
+    assert config.network.video.window == 3
+    assert config.data.latents == "a"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("stage=shape", "'shape' is not one of"),
+        ("optimzer.lr=1", "unknown settings"),
+        ("steps=many", "expected int"),
+        ("steps=0", "at least 1"),
+        ("data=3", "expected a mapping"),
+        ("steps", "write key=value"),
+        ("network.checkpoint=here", "either checkpoint"),
+        ("network.video.kept=2", "between 0 and 1"),
+    ],
+)
+def test_impossible_settings_are_refused(folder: Path, change: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_config(folder / "base.yaml", [change])
+
+
+def test_a_circle_is_refused(folder: Path) -> None:
+    (folder / "a.yaml").write_text("inherits: b.yaml")
+    (folder / "b.yaml").write_text("inherits: a.yaml")
+    with pytest.raises(ConfigError, match="inherits from itself"):
+        read_config(folder / "a.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_experiment_of_the_repository_reads(path: Path) -> None:
+    if path.name in ("cluster.yaml", "base.yaml"):
+        pytest.skip("not an experiment")
+    if path.name == "vae.yaml":
+        assert read_settings(VaeConfig, path).steps
+        return
+    config = read_config(path)
+    assert path.stem in (config.name, config.stage)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from core import ConfigError, sha256_file
+from curation.ledger import Ledger
+from curation.shard import ShardReader
+from model.checkpoint import CheckpointSource
+from tests.train import world
+from train.encode import EncodeConfig, encode
+from train.encode_jobs import LatentConfig
+from train.latents import Encoders, encode_clip, read_member
+from voxelize import decode_vxz
+
+SMALL = LatentConfig(occupancy_resolution=8)
+
+
+def hashes(output: Path) -> dict[str, str]:
+    found = [*output.glob("train/*"), output / "statistics.json", output / "index.json"]
+    return {path.relative_to(output).as_posix(): sha256_file(path) for path in sorted(found)}
+
+
+def test_latents_are_those_of_the_encoders(shards: Path, models: Path, latents: Path) -> None:
+    source, encoded = (ShardReader(folder / "train/helix4d-000000.tar") for folder in (shards, latents))
+    assert encoded.keys() == source.keys()
+    key = encoded.keys()[0]
+    assert encoded.sample(key)["tokens"] == source.sample(key)["tokens"]
+    shape = read_member(encoded.read(key, "shape.safetensors"), "shape")
+    texture = read_member(encoded.read(key, "texture.safetensors"), "texture")
+    structure = read_member(encoded.read(key, "structure.safetensors"), "structure")
+    assert shape["lengths"].tolist() == source.sample(key)["tokens"]
+    assert shape["lengths"][-1] == 0  # the empty frame
+    assert structure["latent"].shape == (world.FRAMES, 4, 2, 2, 2)
+    encoders = Encoders.load(CheckpointSource(str(models)), torch.device("cpu"), torch.float32)
+    ovoxels = [decode_vxz(source.read(key, f"frame_{f:02d}.vxz")) for f in range(world.FRAMES)]
+    again = encode_clip(ovoxels, encoders, 8)
+    assert torch.equal(shape["coords"], again.coords)
+    assert torch.equal(shape["latent"], again.shape.half().float())
+    assert torch.equal(texture["latent"], again.texture.half().float())
+    statistics = json.loads((latents / "statistics.json").read_bytes())
+    assert len(statistics["shape"]["mean"]) == world.LATENT
+    readers = [ShardReader(tar) for tar in latents.glob("train/*.tar")]
+    counts = [sum(reader.sample(entry["key"])["tokens"]) for reader in readers for entry in reader.sidecar["samples"]]
+    assert statistics["shape"]["count"] == sum(counts)
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(shards: Path, models: Path, latents: Path, tmp_path: Path) -> None:
+    output = tmp_path / "latents"
+    command = [sys.executable, "-m", "cli", "encode", "--shards", shards, "--output", output, "--models", models]
+    command += ["--occupancy-resolution", "8", "--workers", "2"]
+    process = subprocess.Popen(
+        list(map(str, command)), stderr=subprocess.DEVNULL, start_new_session=True, cwd=Path(__file__).parents[2]
+    )
+    while not (output / "ledger.jsonl").exists() and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (output / "index.json").exists()
+    done = len(Ledger(output / "ledger.jsonl").outcomes)
+    assert 1 <= done < 5
+    counts = encode(EncodeConfig(shards, output, str(models), latents=SMALL, workers=1))
+    assert counts == {"done": 5}
+    assert hashes(output) == hashes(latents)
+
+
+def test_a_broken_clip_is_a_gap_with_a_reason(shards: Path, models: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "shards"
+    shutil.copytree(shards / "train", broken / "train")
+    tar = broken / "train/helix4d-000001.tar"
+    reader = ShardReader(tar)
+    first, second = reader.keys()
+    offset, _ = reader.sample(first)["members"]["frame_01.vxz"]
+    with open(tar, "r+b") as stream:
+        stream.seek(offset)
+        stream.write(b"nonsense")
+    output = tmp_path / "latents"
+    config = EncodeConfig(broken, output, str(models), latents=SMALL, workers=1)
+    assert encode(config) == {"done": 4, "failed: corrupt_file": 1}
+    encoded = ShardReader(output / "train/helix4d-000001.tar")
+    assert encoded.keys() == [second]
+    assert encoded.sidecar["gaps"] == [{"key": first, "state": "failed", "reason": "corrupt_file"}]
+    assert not (output / "work").exists()
+
+
+def test_other_encoders_are_refused(shards: Path, latents: Path, tmp_path: Path) -> None:
+    other = world.write_models(tmp_path / "models", seed=1)
+    with pytest.raises(ConfigError, match="begun with other encoders"):
+        encode(EncodeConfig(shards, latents, str(other), latents=SMALL, workers=1))

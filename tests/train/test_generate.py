@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+from core import ConfigError
+from tests.train import world
+from train.config import Stage
+from train.generate import ColoredMesh, GenerateConfig, generate, ply
+from train.loop import train
+
+
+def test_a_mesh_file_is_read_back_by_others() -> None:
+    vertices = np.array([[0, 0, 0], [0.5, 0, 0], [0, 0.25, -0.5]], np.float32)
+    colors = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+    data = ply(ColoredMesh(vertices, colors, np.array([[0, 2, 1]], np.int32)))
+    read = trimesh.load(io.BytesIO(data), file_type="ply", process=False)
+    assert np.array_equal(read.vertices, vertices)
+    assert np.array_equal(read.faces, [[0, 2, 1]])
+    assert np.array_equal(read.visual.vertex_colors[:, :3], colors)
+
+
+def test_three_stages_make_a_mesh_a_frame(latents: Path, shards: Path, models: Path, tmp_path: Path) -> None:
+    runs = {}
+    for stage in Stage:
+        config = world.train_config(stage.value, latents, shards, models, tmp_path, steps=1)
+        train(config)
+        runs[stage.value] = config.folder
+    config = GenerateConfig(**runs, models=str(models), output=tmp_path / "out", key="0" * 16 + "_0", steps=2)
+    # The tokens of random stages are as may be; the first frame's are the clip's own.
+    meshes = generate(config)
+    assert len(meshes) == world.FRAMES
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.ply")) == [f"frame_{f:02d}.ply" for f in range(3)]
+    assert Image.open(tmp_path / "out/preview.webp").size == (192, 192)
+    with pytest.raises(ConfigError, match="no clip nothing"):
+        generate(GenerateConfig(**runs, models=str(models), output=tmp_path / "other", key="nothing"))

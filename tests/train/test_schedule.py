@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core import ConfigError
+from train.schedule import Draw, Schedule, balance, cut
+
+COSTS = st.lists(st.integers(0, 1000), min_size=1, max_size=40)
+
+
+@given(COSTS, st.integers(1, 9), st.integers(1, 4), st.integers(0, 100), st.integers(1, 2000))
+def test_every_clip_once_an_epoch_for_any_world(
+    costs: list[int], batch: int, ranks: int, seed: int, budget: int
+) -> None:
+    schedule = Schedule(tuple(costs), seed)
+    batch = max(batch, ranks)
+    seen: list[Draw] = []
+    for step in range(2 * len(costs) // batch + 1):
+        shares = schedule.shares(step * batch, batch, ranks, budget)
+        assert len(shares) == ranks
+        assert all(shares)
+        drawn = [draw for share in shares for microbatch in share for draw in microbatch]
+        # One world's step has the clips of another's.
+        assert sorted(map(repr, drawn)) == sorted(map(repr, schedule.draws(step * batch, batch)))
+        seen += drawn
+        for share in shares:
+            for microbatch in share:
+                assert len(microbatch) == 1 or sum(costs[d.clip] for d in microbatch) <= budget
+    for epoch in range(2):
+        assert sorted(d.clip for d in seen if d.epoch == epoch) == list(range(len(costs)))
+
+
+@given(COSTS, st.integers(1, 6))
+def test_ranks_are_balanced(costs: list[int], ranks: int) -> None:
+    costs = costs + [1] * ranks
+    totals = [sum(costs[i] for i in members) for members in balance(costs, ranks)]
+    # Longest first: never further apart than one clip.
+    assert max(totals) - min(totals) <= max(costs)
+
+
+def test_epochs_are_shuffled_differently_and_repeatably() -> None:
+    schedule = Schedule((1,) * 50, 7)
+    first, second = ([d.clip for d in schedule.draws(start, 50)] for start in (0, 50))
+    assert first != second
+    assert first == [d.clip for d in Schedule((1,) * 50, 7).draws(0, 50)]
+    assert first != [d.clip for d in Schedule((1,) * 50, 8).draws(0, 50)]
+
+
+def test_a_step_needs_a_clip_a_rank() -> None:
+    with pytest.raises(ConfigError, match="1 clips for 2 ranks"):
+        balance([5], 2)
+
+
+def test_cutting_keeps_the_order() -> None:
+    assert cut([3, 0, 1, 2], [4, 9, 1, 5], 10) == [[3, 0], [1, 2]]

@@ -1,0 +1,113 @@
+"""The whole chain on one clip: VAEs, latents, two stages, samples that are the clip again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from curation.shard import ShardReader
+from model.checkpoint import load_network
+from model.sampler import SamplerConfig
+from tests.train import world
+from train.dataset import ClipReader
+from train.encode import EncodeConfig, encode
+from train.encode_jobs import LatentConfig
+from train.export import load_trained
+from train.loop import train
+from train.metrics import read_metrics
+from train.network import load_image_encoder
+from train.sampling import decode_meshes, decode_occupancy, sample_video
+from train.vae import VaeConfig, train_vaes
+from voxelize import decode_vxz, extract_mesh
+
+pytestmark = pytest.mark.slow
+CPU = torch.device("cpu")
+SAMPLER = SamplerConfig(steps=12, guidance=1.0, rescale_t=3.0)
+
+
+@dataclass(frozen=True)
+class SmallWorld:
+    shards: Path
+    models: Path
+    latents: Path
+    losses: dict[str, list[float]]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
+    root = tmp_path_factory.mktemp("small")
+    shards = world.write_shards(root / "shards", ["butterfly"])
+    config = VaeConfig(
+        shards=str(shards),
+        output=str(root / "models"),
+        occupancy_resolution=16,
+        structure_channels=(8, 16, 32),
+        sparse_channels=(16, 16, 32, 32, 32),
+        sparse_latent=8,
+        image_channels=16,
+        steps=120,
+        batch=1,
+        lr=4e-3,
+    )
+    losses = train_vaes(config)
+    options = {"latents": LatentConfig(occupancy_resolution=16), "workers": 1}
+    encode(EncodeConfig(shards, root / "latents", config.output, **options))
+    return SmallWorld(shards, root / "models", root / "latents", losses)
+
+
+def trained(small: SmallWorld, stage: str, output: Path) -> Any:
+    """A run of a stage on the one clip: its settings, network, reader and image tokens."""
+    values = world.train_values(stage, small.latents, small.shards, small.models, output)
+    values |= {"steps": 300, "batch": 4, "condition_dropout": 0.0}
+    values["network"]["scratch"] |= {"model_channels": 64, "resolution": 4, "num_blocks": 3}
+    if stage == "structure":
+        values["network"]["scratch"] |= {"in_channels": 8, "out_channels": 8}
+    values["optimizer"] |= {"lr": 3e-3, "ema": 0.98, "clip_history": 1000}
+    values["run"] |= {"save_every": 300, "log_every": 20}
+    config = world.build(world.TrainConfig, values, "test")
+    train(config)
+    reader = ClipReader(config.data, config.stage)
+    cond = load_image_encoder(config.network, CPU)(reader.images(0, 0))
+    return config, load_trained(config, CPU), reader, cond
+
+
+def test_the_vaes_learn(small: SmallWorld) -> None:
+    for losses in small.losses.values():
+        assert np.mean(losses[-10:]) < 0.2 * losses[0]
+
+
+def test_overfitting_a_clip_gives_its_structure_again(small: SmallWorld, tmp_path: Path) -> None:
+    config, network, reader, cond = trained(small, "structure", tmp_path)
+    losses = [line["loss"] for line in read_metrics(config.folder)]
+    assert losses[-1] < 0.15 * losses[0]
+    latent = reader.latent(0)
+    decoder: Any = load_network(str(small.models), "ckpts/sparse_structure_decoder")
+    sampled = decode_occupancy(decoder, sample_video(network, latent, cond, SAMPLER, seed=0))
+    wanted = decode_occupancy(decoder, latent.clean)
+    for a, b in zip(sampled, wanted, strict=True):
+        assert int((a & b).sum()) / int((a | b).sum()) > 0.9
+
+
+def test_overfitting_a_clip_gives_its_surface_again(small: SmallWorld, tmp_path: Path) -> None:
+    config, network, reader, cond = trained(small, "geometry", tmp_path)
+    losses = [line["loss"] for line in read_metrics(config.folder)]
+    assert losses[-1] < 0.4 * losses[0]
+    latent = reader.latent(0)
+    z = reader.statistics["shape"].denormalize(sample_video(network, latent, cond, SAMPLER, seed=0))
+    decoder: Any = load_network(str(small.models), "ckpts/shape_slat_decoder")
+    meshes = decode_meshes(decoder, z, latent.coords, latent.lengths, world.RESOLUTION)
+    shard = ShardReader(next((small.shards / "train").glob("*.tar")))
+    for frame, mesh in enumerate(meshes):
+        data = shard.read(reader.entries[0].key, f"frame_{frame:02d}.vxz")
+        vertices, faces = extract_mesh(decode_vxz(data))
+        ours = torch.from_numpy(mesh.vertices[np.unique(mesh.faces)])
+        truth = torch.from_numpy(vertices[np.unique(faces)])
+        voxels = torch.cdist(ours, truth) * world.RESOLUTION
+        for distances in (voxels.amin(0), voxels.amin(1)):
+            assert float(distances.mean()) < 1
+            assert float(distances.quantile(0.99)) < 2

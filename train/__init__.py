@@ -1,0 +1,5 @@
+"""Shards become weights: latent encoding, batching, the training loop, checkpoints.
+
+Names are imported from their modules (`train.encode`, `train.loop`, ...), so that a Ray worker does not pay for the
+trainer.
+"""

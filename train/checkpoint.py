@@ -1,0 +1,118 @@
+"""Checkpoints of a run: `checkpoints/step_00000500/`, a folder that appears whole or not at all.
+
+Only trained tensors are stored; the frozen ones are those of the configuration. Nothing in a checkpoint depends on the
+number of ranks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from core import FormatError, canonical_json, fsync_folder, write_bytes
+
+_FOLDER = "checkpoints"
+_NAME = re.compile(r"step_(\d{8})")
+_FILES = ("model", "ema", "optimizer")
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Where a run is.
+
+    Attributes:
+        step: optimizer steps taken.
+        position: clips taken off the row of the schedule.
+        broken: clips that could not be read so far, over all ranks.
+        clip_history: norms of the latest gradients.
+        config: of the run.
+    """
+
+    step: int
+    position: int
+    broken: int
+    clip_history: tuple[float, ...]
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state and its tensors by name."""
+
+    state: TrainState
+    model: Mapping[str, Tensor]
+    ema: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
+
+
+def save_checkpoint(run: Path, checkpoint: Checkpoint, keep_last: int, keep_every: int) -> Path:
+    """Write a checkpoint under a temporary name, rename it, then remove old ones."""
+    final = run / _FOLDER / f"step_{checkpoint.state.step:08d}"
+    temporary = final.with_name(f".{final.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name in _FILES:
+        path = temporary / f"{name}.safetensors"
+        tensors: Mapping[str, Tensor] = getattr(checkpoint, name)
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path)
+        with open(path, "rb+") as stream:
+            os.fsync(stream.fileno())
+    write_bytes(temporary / "state.json", canonical_json(asdict(checkpoint.state)))
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    fsync_folder(final.parent)
+    _remove_old(run, keep_last, keep_every)
+    return final
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    folder = run / _FOLDER
+    return sorted(p for p in folder.glob("step_*") if _NAME.fullmatch(p.name)) if folder.is_dir() else []
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint, tensors on the CPU.
+
+    Raises:
+        FormatError: if it is damaged.
+    """
+    try:
+        values = json.loads((folder / "state.json").read_bytes())
+        state = TrainState(**{**values, "clip_history": tuple(values["clip_history"])})
+        tensors = {name: load_file(folder / f"{name}.safetensors") for name in _FILES}
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        raise FormatError(f"{folder}: not a checkpoint, or a damaged one ({error})") from error
+    return Checkpoint(state, **tensors)
+
+
+@torch.no_grad()
+def restore(tensors: Mapping[str, Tensor], into: Mapping[str, Tensor], origin: str) -> None:
+    """Copy tensors into others of the same names and shapes.
+
+    Raises:
+        FormatError: if names or shapes differ.
+    """
+    if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in into.items()}:
+        different = sorted(tensors.keys() ^ into.keys())[:3]
+        raise FormatError(f"{origin}: other tensors than this run trains, such as {different or 'other shapes'}")
+    for name, tensor in into.items():
+        tensor.copy_(tensors[name])
+
+
+def _remove_old(run: Path, keep_last: int, keep_every: int) -> None:
+    kept = list_checkpoints(run)
+    for path in kept[: max(len(kept) - keep_last, 0)]:
+        if not (keep_every and int(path.name.removeprefix("step_")) % keep_every == 0):
+            shutil.rmtree(path)

@@ -1,0 +1,46 @@
+"""The command line of a training run, shared by `python -m train` (torchrun's way in) and `helix4d train`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from core import Helix4DError, setup_logging
+from train.config import read_config
+from train.loop import train
+from train.plan import plan_run
+
+log = logging.getLogger("train")
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train one stage, going on from the run's last checkpoint if there is one."""
+
+    config: Path
+    """YAML file, such as configs/geometry.yaml."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Changes, such as --set data.latents=DIR --set optimizer.lr=1e-4."""
+    dry_run: bool = False
+    """Print shapes, parameter counts, a memory estimate and the steps of an epoch, and stop."""
+
+
+def main(arguments: list[str] | None = None, program: str = "python -m train") -> int:
+    """Run the command; returns the exit status."""
+    setup_logging()
+    args = tyro.cli(Train, prog=program, args=arguments)
+    try:
+        config = read_config(args.config, args.set)
+        if args.dry_run:
+            sys.stdout.write(plan_run(config))
+        else:
+            train(config)
+    except Helix4DError as error:
+        log.error("%s", error)
+        return 2
+    return 0

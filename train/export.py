@@ -1,0 +1,80 @@
+"""A trained stage in TRELLIS.2's checkpoint layout, its 4D settings beside TRELLIS.2's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core import ConfigError, FormatError, write_json
+from model.checkpoint import save_network
+from model.flow import FlowTransformer
+from train.checkpoint import list_checkpoints, load_checkpoint, restore
+from train.config import Stage, TrainConfig, build
+from train.dataset import ClipReader
+from train.latents import SHAPE, TEXTURE
+from train.network import build_network
+
+NAMES = {
+    Stage.STRUCTURE: "sparse_structure_flow_model",
+    Stage.GEOMETRY: "shape_slat_flow_model_512",
+    Stage.MATERIAL: "tex_slat_flow_model_512",
+}
+_STATISTICS = {SHAPE: "shape_slat_normalization", TEXTURE: "tex_slat_normalization"}
+
+
+def read_run(run: Path) -> TrainConfig:
+    """The settings that a run was last started with.
+
+    Raises:
+        FormatError: if it is not a run's folder.
+    """
+    try:
+        values = json.loads((run / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{run}: not a run's folder ({error})") from error
+    config: TrainConfig = build(TrainConfig, values, str(run))
+    return config
+
+
+def load_trained(
+    config: TrainConfig, device: torch.device, ema: bool = True, step: int | None = None
+) -> FlowTransformer:
+    """A run's network with the trained tensors of a checkpoint (by default the last), averaged or as they are."""
+    saved = {int(path.name.removeprefix("step_")): path for path in list_checkpoints(config.folder)}
+    if not saved or (step is not None and step not in saved):
+        raise ConfigError(
+            f"{config.folder}: no checkpoint{'' if step is None else f' of step {step}'}: {sorted(saved)}"
+        )
+    path = saved[max(saved) if step is None else step]
+    checkpoint = load_checkpoint(path)
+    network = build_network(config, device)
+    trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    restore(checkpoint.ema if ema else checkpoint.model, trained, str(path))
+    return network.eval().requires_grad_(False)
+
+
+def export_run(run: Path, output: Path, ema: bool = True, step: int | None = None) -> str:
+    """Write the network under `output/ckpts` and name it in `output/pipeline.json`, which is made if need be.
+
+    Trained tensors are written in the type of the frozen ones, as TRELLIS.2's files are. Returns the name.
+    """
+    config = read_run(run)
+    network = load_trained(config, torch.device("cpu"), ema, step)
+    network.to(network.compute_dtype)
+    name = NAMES[config.stage]
+    save_network(network, output, f"ckpts/{name}")
+    path = output / "pipeline.json"
+    document: dict[str, Any] = {"name": "Trellis2ImageTo3DPipeline", "args": {"models": {}}}
+    if path.exists():
+        document = json.loads(path.read_bytes())
+    arguments = document["args"]
+    arguments["models"][name] = f"ckpts/{name}"
+    arguments["image_cond_model"] = {"args": {"model_name": config.network.image_encoder}}
+    statistics = ClipReader(config.data, config.stage).statistics
+    for kind, key in _STATISTICS.items():
+        arguments[key] = {"mean": list(statistics[kind].mean), "std": list(statistics[kind].std)}
+    write_json(path, document)
+    return name

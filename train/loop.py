@@ -1,0 +1,300 @@
+"""The training loop: one function from top to bottom. A run killed at any moment goes on from its last checkpoint.
+
+Every random number comes from (seed, step, epoch, key) and the state is a handful of numbers, so on a CPU a resumed
+run is the uninterrupted run, bit for bit.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core import ConfigError, Helix4DError, write_json
+from core.locks import locked
+from model.flow import FlowTransformer
+from train.checkpoint import (
+    Checkpoint,
+    TrainState,
+    list_checkpoints,
+    load_checkpoint,
+    restore,
+    save_checkpoint,
+)
+from train.config import Stage, TrainConfig
+from train.dataset import ClipReader, TrainingClip
+from train.flops import peak_flops, step_flops
+from train.loader import BrokenDataError, Loader
+from train.metrics import Metrics
+from train.network import build_network, load_image_encoder
+from train.objective import TIME_BINS, collate, elements, squared_errors, time_bins
+from train.optimizer import (
+    AdaptiveClip,
+    MovingAverage,
+    learning_rate,
+    make_optimizer,
+    optimizer_tensors,
+    restore_optimizer,
+)
+from train.parallel import World, world
+from train.preview import Previews
+from train.schedule import Schedule
+
+log = logging.getLogger("train")
+
+
+class NonFiniteLossError(Helix4DError):
+    """A loss or a gradient is not finite; the message names the clips."""
+
+
+def train(config: TrainConfig) -> TrainState:
+    """Train to `config.steps`, or until SIGTERM, from the run's last checkpoint if there is one.
+
+    Raises:
+        ConfigError: if the run was begun with other settings, or the data does not fit the network.
+        BrokenDataError: if more clips are broken than the budget allows.
+        NonFiniteLossError: at the first loss or gradient that is not finite.
+    """
+    with world(config.run.device) as here, _sigterm() as asked_to_stop, _writer(config, here):
+        # What is read, and by whom.
+        reader = ClipReader(config.data, config.stage)
+        network = build_network(config, here.device)
+        check_data(reader, network, config)
+        if config.batch < here.ranks:
+            raise ConfigError(f"a batch of {config.batch} clips for {here.ranks} ranks: each needs one at least")
+        schedule = Schedule(reader.costs(network.config.resolution), config.seed)
+        encoder = load_image_encoder(config.network, here.device)
+        if encoder.channels != network.config.cond_channels:
+            raise ConfigError(
+                f"{config.network.image_encoder} gives {encoder.channels} channels a token, the network takes "
+                f"{network.config.cond_channels}"
+            )
+
+        # What is trained, from the start or from the last checkpoint.
+        trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        optimizer = make_optimizer(trained, config.optimizer)
+        average = MovingAverage(trained, config.optimizer.ema)
+        clip = AdaptiveClip(config.optimizer)
+        step = position = broken = 0
+        if saved := list_checkpoints(config.folder):
+            checkpoint = load_checkpoint(saved[-1])
+            check_same_run(checkpoint.state.config, config)
+            restore(checkpoint.model, trained, str(saved[-1]))
+            restore(checkpoint.ema, average.tensors, str(saved[-1]))
+            restore_optimizer(optimizer, trained, checkpoint.optimizer)
+            clip = AdaptiveClip(config.optimizer, checkpoint.state.clip_history)
+            step, position, broken = checkpoint.state.step, checkpoint.state.position, checkpoint.state.broken
+            log.info("%s: going on from step %d", config.folder, step)
+        metrics = Metrics(config.folder, step, config.run.tensorboard) if here.first else None
+        previews = Previews(config, encoder, here.device) if here.first and config.run.preview_every else None
+        if here.first:
+            write_json(config.folder / "config.json", config.to_json())
+
+        def state() -> TrainState:
+            return TrainState(step, position, broken, tuple(clip.history), config.to_json())
+
+        def save() -> None:
+            if here.first:
+                tensors = optimizer_tensors(optimizer, trained)
+                checkpoint = Checkpoint(state(), trained, average.tensors, tensors)
+                save_checkpoint(config.folder, checkpoint, config.run.keep_last, config.run.keep_every)
+            here.barrier()
+
+        network.train()
+        figures = _Figures(here.device)
+        with Loader(reader, schedule, config, here.rank, here.ranks) as loader:
+            for share in loader.steps(step, position):
+                if step >= config.steps:
+                    break
+
+                # One sum over the ranks settles what the loss is a mean over, and whether all go on.
+                own = sum(elements(clips, config.network.first_frame) for clips in share.microbatches)
+                count, newly_broken, stop = here.sum([own, len(share.broken), asked_to_stop()])
+                broken += int(newly_broken)
+                if broken > config.data.max_broken:
+                    raise BrokenDataError(
+                        f"{broken} clips were missing or broken, {config.data.max_broken} are allowed"
+                        + (f"; the last here: {', '.join(share.broken)}" if share.broken else "")
+                    )
+                if stop:
+                    log.info("stopping at step %d as told", step)
+                    save()
+                    return state()
+
+                # Gradients of the step's mean, microbatch by microbatch.
+                for clips in share.microbatches:
+                    if not clips:
+                        continue
+                    batch = collate(clips, here.device)
+                    cond = encoder(batch.images)
+                    errors = squared_errors(network, batch, cond, config.network.first_frame)
+                    if not bool(torch.isfinite(errors).all()):
+                        bad = [k for k, e in zip(batch.keys, errors.tolist(), strict=True) if not math.isfinite(e)]
+                        raise NonFiniteLossError(f"step {step}: the loss of {', '.join(bad)} is not finite")
+                    (errors.sum() / max(count, 1)).backward()
+                    figures.add(clips, batch.t, errors.detach(), cond.shape[1], network, config)
+                here.sum_gradients(trained.values())
+
+                # The step.
+                norm = torch.nn.utils.get_total_norm(p.grad for p in trained.values() if p.grad is not None)
+                if not bool(torch.isfinite(norm)):
+                    keys = sorted({c.key for clips in share.microbatches for c in clips})
+                    raise NonFiniteLossError(f"step {step}: the gradient is not finite; clips here: {', '.join(keys)}")
+                threshold = clip.apply(trained.values(), norm)
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(config.optimizer, step)
+                optimizer.step()
+                optimizer.zero_grad()
+                average.update(trained)
+                step += 1
+                position += config.batch
+
+                # Telling and saving.
+                figures.end_step(share.waited_s)
+                if step % config.run.log_every == 0 or step == config.steps:
+                    values = figures.collect(here)
+                    if metrics is not None:
+                        optimizing = {"grad_norm": float(norm), "clip": threshold, "lr": group["lr"]}
+                        metrics.write({"step": step, "clips": position, "broken": broken, **optimizing, **values})
+                if step % config.run.save_every == 0 or step == config.steps:
+                    save()
+                if previews is not None and step % config.run.preview_every == 0:
+                    previews.write(step, network, trained, average.tensors)
+        return state()
+
+
+def check_data(reader: ClipReader, network: FlowTransformer, config: TrainConfig) -> None:
+    """Whether the latents are of the network's grid and channels; reads one clip.
+
+    Raises:
+        ConfigError: if they are not.
+    """
+    latent = reader.latent(0)
+    grid = latent.clean.shape[-1] if config.stage is Stage.STRUCTURE else reader.token_grid
+    channels = latent.clean.shape[1]
+    side = 0 if latent.side is None else latent.side.shape[1]
+    wanted = (network.config.resolution, network.config.out_channels, network.config.in_channels)
+    if (grid, channels, channels + side) != wanted:
+        raise ConfigError(
+            f"{config.data.latents}: a grid of {grid} with {channels} channels and {side} beside them; the network has "
+            f"a grid of {wanted[0]}, gives {wanted[1]} channels and takes {wanted[2]}"
+        )
+
+
+def check_same_run(before: Mapping[str, Any], config: TrainConfig) -> None:
+    """Refuse to go on with a run that began with other settings than those that may change on the way.
+
+    Raises:
+        ConfigError: naming what differs.
+    """
+    may_change = {"run", "steps", "tokens_per_microbatch"}
+    now = config.to_json()
+    different = []
+    for section in sorted(now.keys() - may_change):
+        old, new = before.get(section), now[section]
+        if section == "data":
+            names = ("split", "statistics", "image_size")
+            old, new = ({name: values[name] for name in names} for values in (before["data"], now["data"]))
+        if section == "network":
+            free = {"checkpointing", "compile", "offline", "checkpoint", "image_encoder"}
+            old, new = ({k: v for k, v in values.items() if k not in free} for values in (before[section], new))
+        if _plain(old) != _plain(new):
+            different.append(f"{section} was {_plain(old)}, is {_plain(new)}")
+    if different:
+        raise ConfigError(f"{config.folder}: begun with other settings ({'; '.join(different)}): use another name")
+
+
+class _Figures:
+    """What is summed up between two lines of the metrics."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._peak = peak_flops(device)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._errors = torch.zeros(TIME_BINS, dtype=torch.float64, device=self._device)
+        self._counts = torch.zeros(TIME_BINS, dtype=torch.float64, device=self._device)
+        self._tokens = self._flops = self._waited = 0.0
+        self._steps = 0
+        self._start = time.perf_counter()
+
+    def add(
+        self,
+        clips: list[TrainingClip],
+        t: Tensor,
+        errors: Tensor,
+        cond_tokens: int,
+        network: FlowTransformer,
+        config: TrainConfig,
+    ) -> None:
+        """A microbatch."""
+        bins = time_bins(t)
+        counts = torch.tensor([elements([c], config.network.first_frame) for c in clips], device=self._device)
+        self._errors.index_add_(0, bins, errors.double())
+        self._counts.index_add_(0, bins, counts.double())
+        lengths = [clip.latent.lengths for clip in clips]
+        self._tokens += sum(map(sum, lengths))
+        all_trained = config.network.trainable == ("*",)
+        self._flops += step_flops(network.config, network.video, lengths, cond_tokens, all_trained)
+
+    def end_step(self, waited_s: float) -> None:
+        """A step."""
+        self._waited += waited_s
+        self._steps += 1
+
+    def collect(self, here: World) -> dict[str, Any]:
+        """The figures over all ranks since the last call."""
+        seconds = time.perf_counter() - self._start
+        sums = [*self._errors.tolist(), *self._counts.tolist(), self._tokens, self._flops, self._waited]
+        totals = here.sum(sums)
+        errors, counts = totals[:TIME_BINS], totals[TIME_BINS : 2 * TIME_BINS]
+        tokens, flops, waited = totals[2 * TIME_BINS :]
+        on_gpu = self._device.type == "cuda"
+        values = {
+            "loss": sum(errors) / max(sum(counts), 1),
+            "loss_by_time": [e / c if c else None for e, c in zip(errors, counts, strict=True)],
+            "seconds_per_step": seconds / self._steps,
+            "tokens_per_s": tokens / seconds,
+            "mfu": flops / seconds / (self._peak * here.ranks) if self._peak else None,
+            "data_wait": waited / here.ranks / seconds,
+            "peak_memory_bytes": torch.cuda.max_memory_allocated(self._device) if on_gpu else None,
+        }
+        self._reset()
+        return values
+
+
+@contextmanager
+def _sigterm() -> Iterator[Any]:
+    """A function that tells whether SIGTERM has come; the step that is being taken is finished first."""
+    received = False
+
+    def note(_signal: int, _frame: object) -> None:
+        nonlocal received
+        received = True
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield lambda: received
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _writer(config: TrainConfig, here: World) -> Any:
+    return locked(config.folder) if here.first else nullcontext()
+
+
+def _plain(values: Any) -> Any:
+    """As JSON gives it back: tuples as lists."""
+    if isinstance(values, Mapping):
+        return {k: _plain(v) for k, v in values.items()}
+    if isinstance(values, list | tuple):
+        return [_plain(v) for v in values]
+    return values

@@ -1,0 +1,68 @@
+"""`metrics.jsonl`: one line of figures every few steps, and the same as TensorBoard events where they are wanted."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core import ConfigError, write_bytes
+
+log = logging.getLogger("train")
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class Metrics:
+    """Appends lines to a run's `metrics.jsonl`.
+
+    Args:
+        run: the run's folder.
+        step: the step that the run goes on from; lines of later steps, of a run that died, are removed.
+        tensorboard: write events too.
+    """
+
+    def __init__(self, run: Path, step: int, tensorboard: bool) -> None:
+        self._path = run / METRICS_FILE
+        kept = [line for line in read_metrics(run) if line["step"] <= step]
+        write_bytes(self._path, b"".join(_line(values) for values in kept))
+        self._events: Any = _event_writer(run, step) if tensorboard else None
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Append one line; numbers, and lists of numbers, become events."""
+        with open(self._path, "ab") as stream:
+            stream.write(_line(values))
+        log.info(
+            "step %d  loss %.4f  grad %.3f  %.0f tokens/s  %.0f %% waiting",
+            values["step"],
+            values["loss"],
+            values["grad_norm"],
+            values["tokens_per_s"],
+            100 * values["data_wait"],
+        )
+        if self._events is not None:
+            for name, value in values.items():
+                if name != "step" and isinstance(value, int | float):
+                    self._events.add_scalar(name, value, values["step"])
+            self._events.flush()
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `metrics.jsonl`; a last line that a crash cut short is left out."""
+    path = run / METRICS_FILE
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return [json.loads(line) for line in lines if line]
+
+
+def _line(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, sort_keys=True, allow_nan=False).encode() + b"\n"
+
+
+def _event_writer(run: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError("run.tensorboard needs the package tensorboard: install it, or turn it off") from error
+    return SummaryWriter(str(run / "events"), purge_step=step + 1)

@@ -1,0 +1,89 @@
+"""The network of a run: from a checkpoint or from scratch, its trained tensors float32, the others frozen."""
+
+from __future__ import annotations
+
+import fnmatch
+
+import torch
+from torch import nn
+
+from core import ConfigError, generator
+from model.checkpoint import CheckpointSource, load_network
+from model.conditioning import ImageEncoder
+from model.config import FlowConfig
+from model.flow import DenseFlow, FlowTransformer, SparseFlow
+from model.initialize import initialize_flow
+from train.config import NetworkConfig, Stage, TrainConfig
+
+PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+_KINDS: dict[Stage, type[FlowTransformer]] = {
+    Stage.STRUCTURE: DenseFlow,
+    Stage.GEOMETRY: SparseFlow,
+    Stage.MATERIAL: SparseFlow,
+}
+
+
+def build_network(config: TrainConfig, device: torch.device) -> FlowTransformer:
+    """The flow of a run, with its video settings, in the types that it trains in, on `device`.
+
+    Raises:
+        ConfigError: if the checkpoint's network is not one of the stage, or nothing would be trained.
+    """
+    network = _from_scratch(config) if config.network.scratch is not None else _from_checkpoint(config)
+    dtype = PRECISIONS[config.network.precision]
+    trained = set(trained_names(network, config.network))
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in trained)
+        parameter.data = parameter.data.to(device, torch.float32 if name in trained else dtype)
+    network.to(device)
+    network.compute_dtype = dtype
+    network.checkpointing = config.network.checkpointing
+    if config.network.compile:
+        for block in network.blocks:
+            block.compile()
+    return network
+
+
+def trained_names(network: nn.Module, config: NetworkConfig) -> list[str]:
+    """Names of the parameters that match a pattern of `trainable`, in the network's order."""
+    patterns = config.trainable
+    names = [n for n, _ in network.named_parameters() if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
+    if not names:
+        raise ConfigError(f"trainable is {list(patterns)}: no parameter has such a name")
+    return names
+
+
+def load_image_encoder(config: NetworkConfig, device: torch.device) -> ImageEncoder:
+    """The frozen image encoder."""
+    encoder = ImageEncoder.from_pretrained(config.image_encoder, local_files_only=config.offline)
+    return encoder.to(device)
+
+
+def build_empty(config: TrainConfig) -> FlowTransformer:
+    """The network without memory, where its configuration is at hand: for a plan."""
+    if config.network.scratch is not None:
+        with torch.device("meta"):
+            return _KINDS[config.stage](FlowConfig.from_args(config.network.scratch), config.network.video)
+    return _from_checkpoint(config)
+
+
+def _from_scratch(config: TrainConfig) -> FlowTransformer:
+    network = _KINDS[config.stage](FlowConfig.from_args(config.network.scratch or {}), config.network.video)
+    seed = int(generator(config.seed, "initialize").integers(2**63))
+    initialize_flow(network, torch.Generator().manual_seed(seed))
+    return network
+
+
+def _from_checkpoint(config: TrainConfig) -> FlowTransformer:
+    source = CheckpointSource(config.network.checkpoint or "", offline=config.network.offline)
+    base = load_network(source, config.network.flow or "")
+    kind = _KINDS[config.stage]
+    if not isinstance(base, kind):
+        raise ConfigError(
+            f"{config.network.flow} is a {type(base).__name__}, the {config.stage} stage a {kind.__name__}"
+        )
+    with torch.device("meta"):
+        network = kind(base.config, config.network.video)
+    network.load_state_dict(base.state_dict(), assign=True)
+    network.__dict__["official"] = base.__dict__["official"]
+    return network

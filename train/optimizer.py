@@ -1,0 +1,94 @@
+"""AdamW over the trained tensors, TRELLIS.2's adaptive clipping, and the moving average of the weights."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from core import FormatError
+from train.config import OptimizerConfig
+
+
+def make_optimizer(trained: Mapping[str, nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW with weight decay on everything that is trained, as TRELLIS.2 has it."""
+    parameters = list(trained.values())
+    return torch.optim.AdamW(
+        parameters,
+        lr=config.lr,
+        betas=(config.betas[0], config.betas[1]),
+        weight_decay=config.weight_decay,
+        fused=parameters[0].is_cuda,
+    )
+
+
+def learning_rate(config: OptimizerConfig, step: int) -> float:
+    """The rate of step number `step`, counted from 0."""
+    return config.lr * min(1.0, (step + 1) / (config.warmup + 1))
+
+
+class AdaptiveClip:
+    """Clips gradients to `max_norm`, and once the history is full to a percentile of it, whichever is less."""
+
+    def __init__(self, config: OptimizerConfig, history: Iterable[float] = ()) -> None:
+        self._config = config
+        self.history: deque[float] = deque(history, maxlen=config.clip_history)
+
+    def threshold(self) -> float:
+        """The longest gradient that is left alone."""
+        if len(self.history) < self._config.clip_history:
+            return self._config.max_norm
+        percentile = float(np.percentile(self.history, self._config.clip_percentile))
+        return min(self._config.max_norm, percentile)
+
+    def apply(self, parameters: Iterable[nn.Parameter], norm: Tensor) -> float:
+        """Scale the gradients, whose total norm is `norm`, and remember it; returns the threshold that was used."""
+        threshold = self.threshold()
+        torch.nn.utils.clip_grads_with_norm_(parameters, threshold, norm)
+        self.history.append(float(norm))
+        return threshold
+
+
+class MovingAverage:
+    """The exponential moving average of the trained tensors, float32 by name."""
+
+    def __init__(self, trained: Mapping[str, nn.Parameter], decay: float) -> None:
+        self.decay = decay
+        self.tensors = {name: p.detach().float().clone() for name, p in trained.items()}
+
+    @torch.no_grad()
+    def update(self, trained: Mapping[str, nn.Parameter]) -> None:
+        """One step of the average."""
+        averages = list(self.tensors.values())
+        torch._foreach_lerp_(averages, [p.detach().float() for p in trained.values()], 1 - self.decay)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, trained: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """The optimizer's state by parameter name: `NAME.exp_avg`, `NAME.exp_avg_sq`, `NAME.step`."""
+    return {
+        f"{name}.{key}": value
+        for name, parameter in trained.items()
+        for key, value in sorted(optimizer.state[parameter].items())
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, trained: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
+) -> None:
+    """The inverse of `optimizer_tensors`.
+
+    Raises:
+        FormatError: if a trained tensor has no state.
+    """
+    for name, parameter in trained.items():
+        state = {}
+        for key in ("exp_avg", "exp_avg_sq", "step"):
+            if f"{name}.{key}" not in tensors:
+                raise FormatError(f"the checkpoint has no {key} of {name}: was it trained with other settings?")
+            stored = tensors[f"{name}.{key}"]
+            on_device = key != "step" or bool(optimizer.defaults.get("fused"))
+            state[key] = stored.clone().to(parameter.device) if on_device else stored.clone()
+        optimizer.state[parameter] = state

@@ -1,0 +1,52 @@
+"""What a run would do, without doing it: shapes, parameters, memory, steps."""
+
+from __future__ import annotations
+
+from math import ceil
+
+from model.flow import Checkpointing
+from train.config import Stage, TrainConfig
+from train.dataset import ClipReader
+from train.network import build_empty, trained_names
+
+_BYTES_PER_ACTIVATION = 72
+"""Per token and channel, what a block keeps for its backward pass in bfloat16 (counted in the tests of model/)."""
+
+
+def plan_run(config: TrainConfig) -> str:
+    """Several lines for a person."""
+    network = build_empty(config)
+    names = set(trained_names(network, config.network))
+    sizes = {name: p.numel() for name, p in network.named_parameters()}
+    trained = sum(n for name, n in sizes.items() if name in names)
+    frozen = sum(sizes.values()) - trained
+    reader = ClipReader(config.data, config.stage)
+    flow = network.config
+    costs = reader.costs(flow.resolution)
+    epoch = ceil(len(reader) / config.batch)
+    microbatch = max(max(costs), min(config.tokens_per_microbatch, sum(costs)))
+    weights, activations = _memory(config, trained, frozen, microbatch, flow.model_channels, flow.num_blocks)
+    shape = f"[F, {flow.in_channels}, {flow.resolution}³]" if config.stage is Stage.STRUCTURE else "[L, in]"
+    lines = [
+        f"{config.name}: {config.stage} stage, {flow.num_blocks} blocks of {flow.model_channels} channels",
+        f"input {shape} of {flow.in_channels} channels, output {flow.out_channels}, grid {flow.resolution}³",
+        f"attention {config.network.video.pattern}, time {config.network.video.temporal}, "
+        f"kept {config.network.video.kept}, first frame {'clean' if config.network.first_frame else 'noisy'}",
+        f"parameters: {trained:,} trained in float32, {frozen:,} frozen in {config.network.precision}",
+        f"data: {len(reader)} clips, {min(costs):,} to {max(costs):,} tokens, {sum(costs):,} together",
+        f"steps: {config.steps:,} of {config.batch} clips; an epoch is {epoch:,} steps, "
+        f"the run {config.steps * config.batch / len(reader):.1f} epochs",
+        f"memory per rank: {weights / 1e9:.2f} GB for weights, gradients, Adam and average; about "
+        f"{activations / 1e9:.2f} GB for the activations of {microbatch:,} tokens",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _memory(config: TrainConfig, trained: int, frozen: int, tokens: int, width: int, blocks: int) -> tuple[int, int]:
+    """Bytes for weights and for activations."""
+    half = 2 if config.network.precision == "bfloat16" else 4
+    weights = trained * (4 + 4 + 8 + 4) + frozen * half
+    one = tokens * width * half
+    block = tokens * width * _BYTES_PER_ACTIVATION * half // 2
+    kept = {Checkpointing.NONE: blocks * block, Checkpointing.BLOCKS: blocks * one + block}
+    return weights, kept.get(config.network.checkpointing, 2 * blocks * one + block)
