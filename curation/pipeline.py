@@ -17,20 +17,19 @@ if __package__ in (None, ""):
     if (here / "__init__.py").exists():
         sys.path.insert(0, str(here.parent))
 
-import fcntl
 import json
 import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from importlib import metadata
 from typing import Any
 
 from assets import content_hash
 from core import AssetState, ConfigError, Helix4DError, ReasonCode, setup_logging, write_json
+from core.locks import locked
 from core.version import VERSION
 from curation.config import CurateConfig, parse_config
 from curation.engine import Engine, Tick
@@ -85,8 +84,7 @@ def curate(config: CurateConfig) -> Summary:
     """
     start = time.monotonic()
     _check_folders(config)
-    config.output.mkdir(parents=True, exist_ok=True)
-    with _locked(config.output):
+    with locked(config.output):
         plan, sources = plan_run(config)
         write_json(config.output / PLAN_FILE, {"sample": config.sample.to_json(), "sources": sources})
         ledger = Ledger(config.output / LEDGER_FILE)
@@ -146,16 +144,6 @@ def _stored_plan(config: CurateConfig) -> dict[str, Any] | None:
     if different:
         raise ConfigError(f"{config.output}: begun with other settings ({'; '.join(different)}): use a new --output")
     return stored
-
-
-@contextmanager
-def _locked(output: Path) -> Iterator[None]:
-    with open(output / ".lock", "w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(f"{output}: another run is writing there") from error
-        yield
 
 
 def _duplicate(name: str, kept: str) -> Outcome:
