@@ -16,6 +16,7 @@ import pytest
 import webdataset as wds
 
 from core import AssetState, ReasonCode
+from core.locks import locked
 from curation.ledger import Ledger
 from curation.shard import ShardReader, read_sidecar
 from tests.curation.runs import REPOSITORY, SMALL, arguments, curate, hashes, start
@@ -130,9 +131,7 @@ def test_failed_assets_are_tried_again_on_request(sample_source: Path, tmp_path:
     assert hashes(output) == hashes(tmp_path / "straight")
 
 
-def test_other_settings_or_a_second_driver_are_refused(
-    sample_source: Path, reference_output: Path, tmp_path: Path
-) -> None:
+def test_other_settings_are_refused(sample_source: Path, reference_output: Path) -> None:
     process = start(sample_source, reference_output, resolution=128)
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 2
@@ -141,6 +140,14 @@ def test_other_settings_or_a_second_driver_are_refused(
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 2
     assert "5 removed" in printed
+
+
+def test_a_second_driver_is_refused(sample_source: Path, reference_output: Path) -> None:
+    with locked(reference_output):
+        process = start(sample_source, reference_output)
+        printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "another run is writing there" in printed
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(sample_source: Path, tmp_path: Path) -> None:
