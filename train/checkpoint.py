@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from core import FormatError, canonical_json, fsync_folder, write_bytes
+from train.sharding import like
 
 _FOLDER = "checkpoints"
 _NAME = re.compile(r"step_(\d{8})")
@@ -108,7 +109,7 @@ def restore(tensors: Mapping[str, Tensor], into: Mapping[str, Tensor], origin: s
         different = sorted(tensors.keys() ^ into.keys())[:3]
         raise FormatError(f"{origin}: other tensors than this run trains, such as {different or 'other shapes'}")
     for name, tensor in into.items():
-        tensor.copy_(tensors[name])
+        tensor.copy_(like(tensors[name], tensor))
 
 
 def _remove_old(run: Path, keep_last: int, keep_every: int) -> None:

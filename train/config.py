@@ -74,6 +74,8 @@ class NetworkConfig:
     checkpointing: Checkpointing = Checkpointing.KEEP_ATTENTION
     compile: bool = False
     """torch.compile each block."""
+    shard: bool = False
+    """Spread what is trained over the ranks (FSDP2), for full fine-tuning. One rank alone has nothing to spread."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -102,3 +102,26 @@ class Loader(AbstractContextManager["Loader"]):
                     log.warning("clip %s left out: %s: %s", key, type(error).__name__, error)
                     broken.append(key)
         return RankStep(microbatches, broken, time.perf_counter() - start)
+
+
+def padded(
+    microbatches: Sequence[list[TrainingClip]], most: int, spare: list[TrainingClip] | None
+) -> Iterator[tuple[list[TrainingClip], float]]:
+    """A rank's microbatches and their weights, followed by weightless ones until there are `most`.
+
+    Sharded ranks gather parameters together, so all must run the network equally often.
+
+    Args:
+        microbatches: of this rank, none empty.
+        most: microbatches of the rank that has most.
+        spare: an earlier microbatch, for a step in which this rank has none.
+
+    Raises:
+        BrokenDataError: if this rank has never had a clip.
+    """
+    yield from ((clips, 1.0) for clips in microbatches)
+    filler = microbatches[-1] if microbatches else spare
+    if filler is None and most:
+        raise BrokenDataError("this rank has not read a single clip, and sharded ranks must take part in every step")
+    for _ in range(most - len(microbatches)):
+        yield filler or [], 0.0

@@ -31,7 +31,7 @@ from train.checkpoint import (
 from train.config import Stage, TrainConfig
 from train.dataset import ClipReader, TrainingClip
 from train.flops import peak_flops, step_flops
-from train.loader import BrokenDataError, Loader
+from train.loader import BrokenDataError, Loader, padded
 from train.metrics import Metrics
 from train.network import build_network, load_image_encoder
 from train.objective import TIME_BINS, collate, elements, squared_errors, time_bins
@@ -46,6 +46,7 @@ from train.optimizer import (
 from train.parallel import World, world
 from train.preview import Previews
 from train.schedule import Schedule
+from train.sharding import check_shardable, plain, shard, whole
 
 log = logging.getLogger("train")
 
@@ -65,6 +66,9 @@ def train(config: TrainConfig) -> TrainState:
     with world(config.run.device) as here, _sigterm() as asked_to_stop, _writer(config, here):
         # What is read, and by whom.
         reader = ClipReader(config.data, config.stage)
+        sharded = config.network.shard and here.ranks > 1
+        if sharded:
+            check_shardable(config)
         network = build_network(config, here.device)
         check_data(reader, network, config)
         if config.batch < here.ranks:
@@ -78,6 +82,8 @@ def train(config: TrainConfig) -> TrainState:
             )
 
         # What is trained, from the start or from the last checkpoint.
+        if sharded:
+            shard(network)
         trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
         optimizer = make_optimizer(trained, config.optimizer)
         average = MovingAverage(trained, config.optimizer.ema)
@@ -101,14 +107,16 @@ def train(config: TrainConfig) -> TrainState:
             return TrainState(step, position, broken, tuple(clip.history), config.to_json())
 
         def save() -> None:
+            parts = (trained, average.tensors, optimizer_tensors(optimizer, trained))
+            tensors = [whole(part, here.first) for part in parts]
             if here.first:
-                tensors = optimizer_tensors(optimizer, trained)
-                checkpoint = Checkpoint(state(), trained, average.tensors, tensors)
+                checkpoint = Checkpoint(state(), *tensors)
                 save_checkpoint(config.folder, checkpoint, config.run.keep_last, config.run.keep_every)
             here.barrier()
 
         network.train()
         figures = _Figures(here.device)
+        spare: list[TrainingClip] | None = None
         with Loader(reader, schedule, config, here.rank, here.ranks) as loader:
             for share in loader.steps(step, position):
                 if step >= config.steps:
@@ -129,21 +137,24 @@ def train(config: TrainConfig) -> TrainState:
                     return state()
 
                 # Gradients of the step's mean, microbatch by microbatch.
-                for clips in share.microbatches:
-                    if not clips:
-                        continue
+                shares = [clips for clips in share.microbatches if clips]
+                most = here.most(len(shares)) if sharded else len(shares)
+                for clips, weight in padded(shares, most, spare):
                     batch = collate(clips, here.device)
                     cond = encoder(batch.images)
                     errors = squared_errors(network, batch, cond, config.network.first_frame)
                     if not bool(torch.isfinite(errors).all()):
                         bad = [k for k, e in zip(batch.keys, errors.tolist(), strict=True) if not math.isfinite(e)]
                         raise NonFiniteLossError(f"step {step}: the loss of {', '.join(bad)} is not finite")
-                    (errors.sum() / max(count, 1)).backward()
-                    figures.add(clips, batch.t, errors.detach(), cond.shape[1], network, config)
-                here.sum_gradients(trained.values())
+                    (weight * errors.sum() / max(count, 1)).backward()
+                    if weight:
+                        figures.add(clips, batch.t, errors.detach(), cond.shape[1], network, config)
+                        spare = clips
+                if not sharded:
+                    here.sum_gradients(trained.values())
 
                 # The step.
-                norm = torch.nn.utils.get_total_norm(p.grad for p in trained.values() if p.grad is not None)
+                norm = plain(torch.nn.utils.get_total_norm(p.grad for p in trained.values() if p.grad is not None))
                 if not bool(torch.isfinite(norm)):
                     keys = sorted({c.key for clips in share.microbatches for c in clips})
                     raise NonFiniteLossError(f"step {step}: the gradient is not finite; clips here: {', '.join(keys)}")
@@ -203,7 +214,7 @@ def check_same_run(before: Mapping[str, Any], config: TrainConfig) -> None:
             names = ("split", "statistics", "image_size")
             old, new = ({name: values[name] for name in names} for values in (before["data"], now["data"]))
         if section == "network":
-            free = {"checkpointing", "compile", "offline", "checkpoint", "image_encoder"}
+            free = {"checkpointing", "compile", "shard", "offline", "checkpoint", "image_encoder"}
             old, new = ({k: v for k, v in values.items() if k not in free} for values in (before[section], new))
         if _plain(old) != _plain(new):
             different.append(f"{section} was {_plain(old)}, is {_plain(new)}")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from core import FormatError
 from train.config import OptimizerConfig
+from train.sharding import like, local
 
 
 def make_optimizer(trained: Mapping[str, nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
@@ -62,8 +63,9 @@ class MovingAverage:
     @torch.no_grad()
     def update(self, trained: Mapping[str, nn.Parameter]) -> None:
         """One step of the average."""
-        averages = list(self.tensors.values())
-        torch._foreach_lerp_(averages, [p.detach().float() for p in trained.values()], 1 - self.decay)
+        averages = [local(tensor) for tensor in self.tensors.values()]
+        latest = [local(p.detach()).float() for p in trained.values()]
+        torch._foreach_lerp_(averages, latest, 1 - self.decay)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, trained: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
@@ -90,5 +92,6 @@ def restore_optimizer(
                 raise FormatError(f"the checkpoint has no {key} of {name}: was it trained with other settings?")
             stored = tensors[f"{name}.{key}"]
             on_device = key != "step" or bool(optimizer.defaults.get("fused"))
-            state[key] = stored.clone().to(parameter.device) if on_device else stored.clone()
+            pattern = parameter if key != "step" else local(parameter)
+            state[key] = like(stored.clone(), pattern) if on_device else stored.clone()
         optimizer.state[parameter] = state

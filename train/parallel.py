@@ -38,6 +38,13 @@ class World:
             dist.all_reduce(tensor)
         return [float(v) for v in tensor.tolist()]
 
+    def most(self, value: int) -> int:
+        """The largest of the ranks' values."""
+        tensor = torch.tensor(value, device=self.device)
+        if self.ranks > 1:
+            dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return int(tensor)
+
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Sum every gradient over the ranks, in buckets of a fixed order; a missing gradient counts as zero."""
         if self.ranks == 1:

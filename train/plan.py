@@ -36,7 +36,8 @@ def plan_run(config: TrainConfig) -> str:
         f"data: {len(reader)} clips, {min(costs):,} to {max(costs):,} tokens, {sum(costs):,} together",
         f"steps: {config.steps:,} of {config.batch} clips; an epoch is {epoch:,} steps, "
         f"the run {config.steps * config.batch / len(reader):.1f} epochs",
-        f"memory per rank: {weights / 1e9:.2f} GB for weights, gradients, Adam and average; about "
+        f"memory per rank: {weights / 1e9:.2f} GB for weights, gradients, Adam and average"
+        f"{' divided by the ranks' if config.network.shard else ''}; about "
         f"{activations / 1e9:.2f} GB for the activations of {microbatch:,} tokens",
     ]
     return "\n".join(lines) + "\n"
