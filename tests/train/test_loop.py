@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from torch._dynamo.utils import counters
 
 from core import ConfigError
 from curation.shard import ShardReader
@@ -222,3 +223,17 @@ def test_dry_run(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     process = start(write_yaml(tmp_path, values), "--dry-run")
     finish(process)
     assert not (tmp_path / "structure").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU needs a C++ compiler")
+def test_compiled_blocks_train_the_same(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    plain = world.train_config("geometry", *folders, tmp_path / "plain", steps=4)
+    train(plain)
+    values = {**world.train_values("geometry", *folders, tmp_path / "compiled"), "steps": 4}
+    values["network"]["compile"] = True
+    compiled = world.build(world.TrainConfig, values, "test")
+    before = counters["stats"]["unique_graphs"]
+    train(compiled)
+    assert counters["stats"]["unique_graphs"] > before
+    assert losses(compiled.folder) == pytest.approx(losses(plain.folder), rel=1e-5)

@@ -111,3 +111,10 @@ def test_overfitting_a_clip_gives_its_surface_again(small: SmallWorld, tmp_path:
         for distances in (voxels.amin(0), voxels.amin(1)):
             assert float(distances.mean()) < 1
             assert float(distances.quantile(0.99)) < 2
+
+
+def test_the_material_loss_falls(small: SmallWorld, tmp_path: Path) -> None:
+    """The stage that `make tiny` trains last; the other two are judged above by what they sample."""
+    config, *_ = trained(small, "material", tmp_path)
+    losses = [line["loss"] for line in read_metrics(config.folder)]
+    assert losses[-1] < 0.4 * losses[0]
