@@ -78,12 +78,10 @@ def _report(name: str, clip: Clip, resolutions: tuple[int, ...], threads: int, s
                     print(f"{'':40} {official * slowdown / seconds:.1f} times official for {what}, scaled by the loop")
         if threads > 1:
             several = Clip("", 0, np.zeros(2 * threads), (frame,) * (2 * threads), clip.materials, clip.images)
-            start = time.perf_counter()
-            voxelize_clip(several, resolution, 1, surface)
-            alone = time.perf_counter() - start
-            start = time.perf_counter()
-            voxelize_clip(several, resolution, threads, surface)
-            together = time.perf_counter() - start
+            alone, together = (
+                min(_wall(lambda c=several, r=resolution, n=n: voxelize_clip(c, r, n, surface)) for _ in range(REPEATS))
+                for n in (1, threads)
+            )
             _print(name, resolution, frame, voxels, f"{threads} threads", together / len(several.frames))
             print(f"{'':60} {alone / together:.2f} times one thread")
 
@@ -105,6 +103,12 @@ def _cpu(run: Callable[[], object]) -> float:
     start = time.process_time()
     run()
     return time.process_time() - start
+
+
+def _wall(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
 def _sphere_clip(subdivisions: int) -> Clip:
