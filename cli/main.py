@@ -14,7 +14,7 @@ COMMANDS = {
     "generate": "meshes of a clip from three trained stages",
     "inspect": "what a shard or a sample holds, with a contact sheet",
     "samples": "write the sample assets",
-    "study": "experiments of the paper: study rope",
+    "study": "experiments of the paper: study rope, study ablations",
     "train": "latent shards in, a fine-tuned stage out",
     "vae": "train the small world's VAEs",
 }

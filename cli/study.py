@@ -1,14 +1,16 @@
-"""`helix4d study rope`: how many low rotary bands a checkpoint can spare (Fig. 4 and Table A1 of the paper)."""
+"""`helix4d study`: `rope`, how many low rotary bands a checkpoint can spare (Fig. 4 and Table A1 of the paper), and
+`ablations`, its Tables 3 and 4 from runs that are launched here."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
-from core import ConfigError, Helix4DError, write_json
+from core import ConfigError, Helix4DError, setup_logging, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,18 +39,52 @@ class StudyRope:
     """A JSON file for the table."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class StudyAblations:
+    """Train every variant of attention pattern, rotary and first frame with every seed, and print their table.
+
+    Interrupted, it goes on where it was: finished runs are not repeated."""
+
+    config: Path
+    """YAML file of a structure or geometry run, such as configs/tiny/geometry.yaml: what the variants change."""
+    output: Path
+    """Folder for the runs, ablations.json and ablations.md."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Changes, such as --set data.latents=DIR --set run.preview_models=DIR (the decoders)."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Each variant is trained once with each."""
+    split: str = "val"
+    """Whose clips are measured; train measures on clips that were trained on, and the table says so."""
+    clips: int = 8
+    """How many of them at most, in order of key."""
+
+
 def run(arguments: list[str]) -> int:
     """Run the command; returns the exit status."""
-    if not arguments or arguments[0] != "rope":
+    if not arguments or arguments[0] not in ("rope", "ablations"):
         wants_help = bool(arguments) and arguments[0] in ("-h", "--help")
-        print("usage: helix4d study rope [--help] ...", file=sys.stdout if wants_help else sys.stderr)
+        usage = "usage: helix4d study {rope,ablations} [--help] ..."
+        print(usage, file=sys.stdout if wants_help else sys.stderr)
         return 0 if wants_help else 2
+    name = arguments[0]
     try:
-        _study_rope(tyro.cli(StudyRope, prog="helix4d study rope", args=arguments[1:]))
+        if name == "rope":
+            _study_rope(tyro.cli(StudyRope, prog="helix4d study rope", args=arguments[1:]))
+        else:
+            _study_ablations(tyro.cli(StudyAblations, prog="helix4d study ablations", args=arguments[1:]))
     except Helix4DError as error:
-        print(f"helix4d study rope: {error}", file=sys.stderr)
+        print(f"helix4d study {name}: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _study_ablations(args: StudyAblations) -> None:
+    from train.ablations import study_ablations
+    from train.config import read_config
+
+    setup_logging()
+    config = read_config(args.config, args.set)
+    print(study_ablations(config, args.seeds, args.output, args.split, args.clips), end="")
 
 
 def _study_rope(args: StudyRope) -> None:

@@ -33,23 +33,25 @@ BLOCKS = (0, 0, 1, 1, 1)
 LATENT = 8
 
 
-def write_shards(folder: Path, names: list[str], per_shard: int = 2, empty_frame: bool = False) -> Path:
-    """Curation shards of sample assets, all in the train split, with splats for images."""
+def write_shards(
+    folder: Path, names: list[str], per_shard: int = 2, empty_frame: bool = False, split: str = "train", first: int = 0
+) -> Path:
+    """Curation shards of sample assets, numbered from `first`, all in one split, with splats for images."""
     config = SampleConfig(resolution=RESOLUTION, frames=FRAMES, views=VIEWS, image_size=IMAGE_SIZE)
-    samples = [_sample(folder, name, number, config, empty_frame) for number, name in enumerate(names)]
+    samples = [_sample(folder, name, number, config, empty_frame) for number, name in enumerate(names, first)]
     for shard, start in enumerate(range(0, len(samples), per_shard)):
         parts = []
         for sample in samples[start : start + per_shard]:
             parts.append(folder / f"{sample.key}.part")
             write_part(parts[-1], [sample])
         facts = {
-            "split": "train",
+            "split": split,
             "config": config.to_json(),
             "config_sha256": config.sha256(),
             "tools": {},
             "gaps": [],
         }
-        write_shard(folder / "train" / f"helix4d-{shard:06d}.tar", parts, {**facts, "tools": {}, "gaps": []})
+        write_shard(folder / split / f"helix4d-{shard:06d}.tar", parts, {**facts, "tools": {}, "gaps": []})
     return folder
 
 
