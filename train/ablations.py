@@ -165,7 +165,7 @@ def format_study(
         f"{', '.join(map(str, facts['seeds']))}; measured on {len(facts['keys'])} clips of the split {facts['split']} "
         f"({seen}).",
         "Mean ± standard deviation over seeds. Frame 0 is not counted. CD-4D: no alignment is made, as predictions are "
-        "already in the clip's frame; CD-3D: each frame aligned on its own.",
+        "already in the clip's frame; CD-3D: each frame aligned on its own. Not ActionBench's protocol.",
         "",
     ]
     ours = {run.seed: run.figures for run in runs if run.variant == OURS.name}

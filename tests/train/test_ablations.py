@@ -26,6 +26,7 @@ from train.config import TrainConfig, read_config
 from train.distances import aligned_chamfer, chamfer
 from train.encode import EncodeConfig, encode
 from train.encode_jobs import LatentConfig
+from train.export import read_run
 from train.held_out import RunFigures
 from train.loop import train
 
@@ -79,7 +80,9 @@ def test_a_study_of_two_variants_and_two_seeds(stage: str, folders: tuple[Path, 
     runs = json.loads((tmp_path / "ablations.json").read_bytes())["runs"]
     assert [f"{run['variant']}_seed{run['seed']}" for run in runs] == launched
     assert all(0 < run["figures"]["cd_3d"] <= run["figures"]["cd_4d"] < 1 for run in runs)
-    assert len({run["figures"]["loss"] for run in runs}) == 4, "every run is another one"
+    patterns = [read_run(tmp_path / name).network.video.pattern for name in launched]
+    assert patterns == 2 * ["window_anchor", "spatial"]
+    assert runs[0]["figures"]["loss"] != runs[2]["figures"]["loss"], "seeds differ"
 
     again = study()
     assert len(launched) == 4, "finished runs are not repeated"
