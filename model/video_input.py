@@ -7,7 +7,7 @@ time, so that a part that one frame's mask forgets does not flicker.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,10 +173,10 @@ def _check_count(number: int, path: Path) -> None:
         raise FormatError(f"{path}: more than {MAX_FRAMES:,} frames: cut the part that you want first")
 
 
-def _natural(path: Path) -> Sequence[tuple[int, int | str]]:
+def _natural(path: Path) -> list[tuple[int, int, str]]:
     """frame_2 before frame_10."""
     parts = re.split(r"(\d+)", path.name.lower())
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
 
 
 def _with_alpha(image: Image.Image, alpha: np.ndarray) -> Image.Image:

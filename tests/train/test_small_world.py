@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import torch
 from curation.shard import ShardReader
 from model.checkpoint import load_network
 from model.sampler import SamplerConfig
+from model.video_input import read_video
+from model.video_pipeline import Helix4DPipeline
 from tests.train import world
 from train.dataset import ClipReader
 from train.encode import EncodeConfig, encode
 from train.encode_jobs import LatentConfig
-from train.export import load_trained
+from train.export import export_run, load_trained
 from train.loop import train
 from train.metrics import read_metrics
 from train.network import load_image_encoder
@@ -41,7 +44,7 @@ class SmallWorld:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
     root = tmp_path_factory.mktemp("small")
-    shards = world.write_shards(root / "shards", ["butterfly"])
+    shards = world.write_shards(root / "shards", ["butterfly"], rendered=True)
     config = VaeConfig(
         shards=str(shards),
         output=str(root / "models"),
@@ -60,13 +63,19 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
     return SmallWorld(shards, root / "models", root / "latents", losses)
 
 
-def trained(small: SmallWorld, stage: str, output: Path) -> Any:
-    """A run of a stage on the one clip: its settings, network, reader and image tokens."""
+def trained(small: SmallWorld, stage: str, output: Path, base: bool = False) -> Any:
+    """A run of a stage on the one clip: its settings, network, reader and image tokens.
+
+    A base knows single frames alone: no attention across frames, no time, no given frame.
+    """
     values = world.train_values(stage, small.latents, small.shards, small.models, output)
     values |= {"steps": 300, "batch": 4, "condition_dropout": 0.0}
     values["network"]["scratch"] |= {"model_channels": 64, "resolution": 4, "num_blocks": 3}
     if stage == "structure":
         values["network"]["scratch"] |= {"in_channels": 8, "out_channels": 8}
+    if base:
+        values["network"] |= {"first_frame": False}
+        values["network"]["video"] |= {"pattern": "spatial", "temporal": "none", "kept": 1.0}
     values["optimizer"] |= {"lr": 3e-3, "ema": 0.98, "clip_history": 1000}
     values["run"] |= {"save_every": 300, "log_every": 20}
     config = world.build(world.TrainConfig, values, "test")
@@ -118,3 +127,56 @@ def test_the_material_loss_falls(small: SmallWorld, tmp_path: Path) -> None:
     config, *_ = trained(small, "material", tmp_path)
     losses = [line["loss"] for line in read_metrics(config.folder)]
     assert losses[-1] < 0.4 * losses[0]
+
+
+def test_a_rendered_video_becomes_the_meshes_of_its_asset(small: SmallWorld, tmp_path: Path) -> None:
+    """Base and fine-tuned stages, exported, then only pictures go in: the first frame is the base's own."""
+    base, tuned = tmp_path / "base", tmp_path / "tuned"
+    shutil.copytree(small.models, base)
+    for stage in ("structure", "geometry", "material"):
+        for folder, frozen in ((base, True), (tuned, False)):
+            config, *_ = trained(small, stage, tmp_path / f"runs_{folder.name}", base=frozen)
+            export_run(config.folder, folder)
+    shard = ShardReader(next((small.shards / "train").glob("*.tar")))
+    (key,) = shard.keys()
+    (tmp_path / "video").mkdir()
+    for frame in range(world.FRAMES):
+        (tmp_path / f"video/{frame}.webp").write_bytes(shard.read(key, f"view_00_frame_{frame:02d}.webp"))
+
+    pipeline = Helix4DPipeline.from_pretrained(str(tuned), str(base), device="cpu")
+    samplers = pipeline.samplers.changed(guidance=1.0, rescale_t=3.0)
+    told: list[tuple[str, int, int]] = []
+    video = read_video(tmp_path / "video")
+    frames = list(pipeline(video, samplers=samplers, progress=lambda *step: told.append(step)))
+    assert len(frames) == world.FRAMES
+    assert told[-1] == ("decode", world.FRAMES, world.FRAMES)
+    assert set(pipeline.timings) == {"images", "anchor", "structure", "occupancy", "geometry", "material", "decode"}
+
+    overlaps, shuffled = [], []
+    for number, frame in enumerate(frames):
+        truth = cells(decode_vxz(shard.read(key, f"frame_{number:02d}.vxz")).coords)
+        ours = cells(frame.ovoxel.coords)
+        overlaps.append(overlap(ours, truth))
+        # The hardest honest shuffle: the same object with its axes exchanged.
+        shuffled.append(max(overlap(ours.transpose(axes), truth) for axes in [(1, 2, 0), (2, 0, 1), (0, 2, 1)]))
+        assert len(frame.faces) > 100
+        assert np.abs(frame.vertices).max() < 0.55
+    print(f"overlap {overlaps}, shuffled {shuffled}")
+    assert min(overlaps) > 0.6
+    assert min(overlaps) > 2 * max(shuffled)
+
+    again = list(pipeline(video, samplers=samplers))
+    assert all(np.array_equal(a.vertices, b.vertices) for a, b in zip(frames, again, strict=True))
+    other = next(pipeline(video, seed=1, samplers=samplers))
+    assert not np.array_equal(other.vertices, frames[0].vertices)
+
+
+def cells(coords: np.ndarray) -> np.ndarray:
+    """Which of 16³ cells hold voxels."""
+    grid = np.zeros((16, 16, 16), bool)
+    grid[tuple(np.asarray(coords).T * 16 // world.RESOLUTION)] = True
+    return grid
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / (a | b).sum())
