@@ -1,0 +1,138 @@
+"""An O-Voxel's mesh with its attributes in textures: unwrapped by xatlas, every texel sampled from the voxels.
+
+What TRELLIS.2's exporter does on a GPU, on any machine. Unlike it, this says in the material whether alpha matters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from core import ConfigError
+from voxelize.baking_kernels import rasterize_positions, sample_voxels
+from voxelize.ovoxel import OVoxel, morton_codes, spread_table
+
+OPAQUE_ALPHA = 250
+"""Voxels from this alpha on count as opaque: decoders seldom reach 255."""
+TRANSPARENT_SHARE = 0.005
+"""With a larger share of other voxels the material is BLEND."""
+
+_PADDING = 4
+"""Texels between charts: as far as `_dilate` fills from both sides."""
+_DILATION = 2
+
+
+@dataclass(frozen=True, eq=False)
+class BakedMesh:
+    """A textured mesh.
+
+    Attributes:
+        vertices: float32 (V, 3), Z up, those of the input repeated along the seams.
+        normals: float32 (V, 3), unit.
+        uvs: float32 (V, 2), v downwards as glTF has it.
+        faces: int32 (F, 3).
+        base_color: uint8 (S, S, 4), as stored in the voxels.
+        metallic_roughness: uint8 (S, S, 3), glTF's channels: roughness in green, metallic in blue.
+        transparent: whether alpha matters.
+    """
+
+    vertices: np.ndarray
+    normals: np.ndarray
+    uvs: np.ndarray
+    faces: np.ndarray
+    base_color: np.ndarray
+    metallic_roughness: np.ndarray
+    transparent: bool
+
+
+def bake_mesh(vertices: np.ndarray, faces: np.ndarray, ovoxel: OVoxel, texture_size: int = 1024) -> BakedMesh:
+    """Unwrap a mesh and fill its textures.
+
+    Args:
+        vertices: (N, 3) float32 in the unit cube, Z up.
+        faces: (F, 3) int32; at least one.
+        ovoxel: what the surface looks like; in Morton order, as every O-Voxel.
+        texture_size: pixels per side S.
+
+    Raises:
+        ConfigError: if xatlas is not installed, the mesh has no face or the size is not positive.
+    """
+    if not len(faces) or texture_size < 1:
+        raise ConfigError(f"{len(faces)} faces and a texture of {texture_size} pixels: nothing to bake")
+    normals = vertex_normals(vertices, faces)
+    origin, corners, uvs = _unwrap(vertices, faces, texture_size)
+    placed = np.ascontiguousarray(vertices[origin], np.float32)
+
+    positions = np.zeros((texture_size, texture_size, 3), np.float32)
+    covered = np.zeros((texture_size, texture_size), np.bool_)
+    rasterize_positions(uvs, placed, corners, texture_size, positions, covered)
+    attributes = np.concatenate([ovoxel.base_color, ovoxel.alpha, ovoxel.roughness, ovoxel.metallic], axis=1)
+    image = np.zeros((texture_size, texture_size, 6), np.float32)
+    image[covered] = sample_attributes(positions[covered], ovoxel, attributes)
+    image = np.round(_dilate(image, covered)).astype(np.uint8)
+
+    transparent = float((ovoxel.alpha < OPAQUE_ALPHA).mean()) > TRANSPARENT_SHARE
+    base_color = np.ascontiguousarray(image[..., :4])
+    if not transparent:
+        base_color[..., 3] = 255
+    metallic_roughness = np.zeros((texture_size, texture_size, 3), np.uint8)
+    metallic_roughness[..., 1:] = image[..., 4:]
+    return BakedMesh(placed, normals[origin], uvs, corners, base_color, metallic_roughness, transparent)
+
+
+def sample_attributes(points: np.ndarray, ovoxel: OVoxel, attributes: np.ndarray) -> np.ndarray:
+    """Values of the voxels' (N, C) attributes at points (P, 3) of the unit cube, float32 (P, C): `sample_voxels`."""
+    out = np.zeros((len(points), attributes.shape[1]), np.float32)
+    codes = morton_codes(ovoxel.coords)
+    table = spread_table(ovoxel.resolution).astype(np.int64)
+    values = np.ascontiguousarray(attributes, np.float32)
+    sample_voxels(np.ascontiguousarray(points, np.float32), codes, table, ovoxel.resolution, values, out)
+    return out
+
+
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit float32 (V, 3): the area-weighted mean of the faces around each vertex, +z where there is none."""
+    corners = vertices[faces].astype(np.float64)
+    areas = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    summed = np.zeros((len(vertices), 3))
+    for axis in range(3):
+        for corner in range(3):
+            summed[:, axis] += np.bincount(faces[:, corner], areas[:, axis], len(vertices))
+    lengths = np.linalg.norm(summed, axis=1, keepdims=True)
+    up = np.array([0.0, 0.0, 1.0])
+    return np.where(lengths > 1e-20, summed / np.maximum(lengths, 1e-20), up).astype(np.float32)
+
+
+def _unwrap(vertices: np.ndarray, faces: np.ndarray, texture_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Charts on one square: which vertex each new one is int64 (V,), faces int32 (F, 3), UVs float32 (V, 2)."""
+    try:
+        import xatlas
+    except ImportError as error:
+        raise ConfigError("unwrapping needs the package xatlas: pip install xatlas") from error
+    atlas = xatlas.Atlas()
+    atlas.add_mesh(vertices.astype(np.float32), faces.astype(np.uint32))
+    options = xatlas.PackOptions()
+    options.padding = _PADDING
+    options.resolution = texture_size
+    atlas.generate(pack_options=options)
+    origin, indices, uvs = atlas[0]
+    return origin.astype(np.int64), indices.astype(np.int32), uvs.astype(np.float32)
+
+
+def _dilate(image: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """Fill texels around the charts with the mean of their filled neighbors, so that filtering finds no black."""
+    filled = image * covered[..., None]
+    known = covered.astype(np.float32)
+    for _ in range(_DILATION):
+        padded = np.pad(filled, ((1, 1), (1, 1), (0, 0)))
+        counts = np.pad(known, 1)
+        total, weight = np.zeros_like(filled), np.zeros_like(known)
+        for dy in range(3):
+            for dx in range(3):
+                total += padded[dy : dy + known.shape[0], dx : dx + known.shape[1]]
+                weight += counts[dy : dy + known.shape[0], dx : dx + known.shape[1]]
+        fresh = (known == 0) & (weight > 0)
+        filled[fresh] = total[fresh] / weight[fresh][:, None]
+        known[fresh] = 1
+    return filled
