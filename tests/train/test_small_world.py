@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import trimesh
+from PIL import Image
 
+from cli.main import main
+from core import ConfigError
 from curation.shard import ShardReader
 from model.checkpoint import load_network
 from model.sampler import SamplerConfig
@@ -26,7 +31,7 @@ from train.metrics import read_metrics
 from train.network import load_image_encoder
 from train.sampling import decode_meshes, decode_occupancy, sample_video
 from train.vae import VaeConfig, train_vaes
-from voxelize import decode_vxz, extract_mesh
+from voxelize import decode_vxz, extract_mesh, read_vxz
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
@@ -129,24 +134,33 @@ def test_the_material_loss_falls(small: SmallWorld, tmp_path: Path) -> None:
     assert losses[-1] < 0.4 * losses[0]
 
 
-def test_a_rendered_video_becomes_the_meshes_of_its_asset(small: SmallWorld, tmp_path: Path) -> None:
-    """Base and fine-tuned stages, exported, then only pictures go in: the first frame is the base's own."""
-    base, tuned = tmp_path / "base", tmp_path / "tuned"
+@pytest.fixture(scope="module")
+def exported(small: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Base, fine-tuned stages, and a folder with the pictures of one view."""
+    root = tmp_path_factory.mktemp("exported")
+    base, tuned, video = root / "base", root / "tuned", root / "video"
     shutil.copytree(small.models, base)
     for stage in ("structure", "geometry", "material"):
         for folder, frozen in ((base, True), (tuned, False)):
-            config, *_ = trained(small, stage, tmp_path / f"runs_{folder.name}", base=frozen)
+            config, *_ = trained(small, stage, root / f"runs_{folder.name}", base=frozen)
             export_run(config.folder, folder)
     shard = ShardReader(next((small.shards / "train").glob("*.tar")))
     (key,) = shard.keys()
-    (tmp_path / "video").mkdir()
+    video.mkdir()
     for frame in range(world.FRAMES):
-        (tmp_path / f"video/{frame}.webp").write_bytes(shard.read(key, f"view_00_frame_{frame:02d}.webp"))
+        (video / f"{frame}.webp").write_bytes(shard.read(key, f"view_00_frame_{frame:02d}.webp"))
+    return base, tuned, video
 
+
+def test_a_rendered_video_becomes_the_meshes_of_its_asset(small: SmallWorld, exported: tuple[Path, Path, Path]) -> None:
+    """Only pictures go in: the first frame is the base's own."""
+    base, tuned, folder = exported
+    shard = ShardReader(next((small.shards / "train").glob("*.tar")))
+    (key,) = shard.keys()
     pipeline = Helix4DPipeline.from_pretrained(str(tuned), str(base), device="cpu")
     samplers = pipeline.samplers.changed(guidance=1.0, rescale_t=3.0)
     told: list[tuple[str, int, int]] = []
-    video = read_video(tmp_path / "video")
+    video = read_video(folder)
     frames = list(pipeline(video, samplers=samplers, progress=lambda *step: told.append(step)))
     assert len(frames) == world.FRAMES
     assert told[-1] == ("decode", world.FRAMES, world.FRAMES)
@@ -169,6 +183,71 @@ def test_a_rendered_video_becomes_the_meshes_of_its_asset(small: SmallWorld, tmp
     assert all(np.array_equal(a.vertices, b.vertices) for a, b in zip(frames, again, strict=True))
     other = next(pipeline(video, seed=1, samplers=samplers))
     assert not np.array_equal(other.vertices, frames[0].vertices)
+
+
+def test_the_command_writes_files_that_others_open(exported: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    base, tuned, video = exported
+    common = ["--video", str(video), "--model", str(tuned), "--base", str(base), "--device", "cpu", "--guidance", "1"]
+    quick = ["--steps", "4", "--texture-size", "64", "--turntable-size", "32"]
+    assert main(["sample", *common, *quick, "--output", str(tmp_path / "a")]) == 0
+    written = {path.name for path in (tmp_path / "a").iterdir()}
+    frames = {f"frame_{f:02d}.{kind}" for f in range(world.FRAMES) for kind in ("glb", "vxz")}
+    assert written == frames | {"clip.glb", "input.webp", "turntable.webp", "run.json"}
+    facts = json.loads((tmp_path / "a/run.json").read_bytes())
+    assert (facts["settings"]["seed"], facts["samplers"]["structure"]["steps"]) == (0, 4)
+    assert facts["seconds"].keys() > {"anchor", "structure", "geometry", "material", "decode", "bake", "turntable"}
+    for number, frame in enumerate(facts["frames"]):
+        assert len(read_vxz(tmp_path / f"a/frame_{number:02d}.vxz")) == frame["voxels"]
+        scene = trimesh.load(tmp_path / f"a/frame_{number:02d}.glb")
+        assert sum(len(mesh.faces) for mesh in scene.geometry.values()) == frame["faces"] > 100
+    with Image.open(tmp_path / "a/turntable.webp") as picture:
+        assert (picture.n_frames, picture.size) == (2 * world.FRAMES, (32, 32))
+        assert np.asarray(picture.convert("L")).min() < 200, "there is something to see"
+    assert main(["sample", *common, *quick, "--output", str(tmp_path / "b"), "--low-vram"]) == 0
+    for name in written - {"run.json"}:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+def test_bad_input_says_what_is_wrong(
+    exported: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, tuned, video = exported
+
+    def told(**changes: str) -> str:
+        values = {
+            "video": str(video),
+            "model": str(tuned),
+            "base": str(base),
+            "output": str(tmp_path / "out"),
+            **changes,
+        }
+        assert main(["sample", *(word for name, value in values.items() for word in (f"--{name}", value))]) == 2
+        assert not (tmp_path / "out/run.json").exists()
+        return capsys.readouterr().err
+
+    assert "no such file" in told(video="missing.mp4")
+    assert "no file pipeline.json" in told(model=str(tmp_path))
+    assert "pipeline.json has no" in told(base=str(tuned))
+    one = tmp_path / "one"
+    one.mkdir()
+    shutil.copy(video / "0.webp", one)
+    assert "a single frame" in told(video=str(one))
+    for name in ("a.png", "b.png"):
+        Image.new("RGBA", (8, 8)).save(one / name)
+    (one / "0.webp").unlink()
+    assert "the first frame shows no object" in told(video=str(one))
+
+
+def test_too_little_memory_is_said(exported: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    base, tuned, folder = exported
+    pipeline = Helix4DPipeline.from_pretrained(str(tuned), str(base), device="cpu")
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("tried to allocate 80 GiB")
+
+    monkeypatch.setattr(pipeline.video.geometry, "forward", full)
+    with pytest.raises(ConfigError, match="geometry: the memory of cpu does not suffice .*80 GiB.*low_vram"):
+        next(pipeline(read_video(folder), samplers=pipeline.samplers.changed(steps=1)))
 
 
 def cells(coords: np.ndarray) -> np.ndarray:

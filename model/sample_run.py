@@ -1,0 +1,203 @@
+"""What `helix4d sample` does: a video in, a folder of meshes, O-Voxels, a playable clip and a turntable out.
+
+`run.json` is written last: a folder that has it is whole.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import platform
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from assets import Clip
+from core import ConfigError, sha256_file, write_bytes, write_json
+from core.version import VERSION
+from model.decode import GeneratedFrame
+from model.video_input import Video, read_video, rembg_matting
+from model.video_pipeline import Helix4DPipeline, Progress
+from render import Lights, RenderSettings, orbit_camera
+from voxelize import encode_vxz
+from voxelize.baked_clip import baked_clip
+from voxelize.baking import BakedMesh, bake_mesh
+from voxelize.glb import clip_glb, frame_glb
+
+log = logging.getLogger("model")
+
+_TURNS = 2
+"""Times the clip is played while the camera goes around once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleRun:
+    """Turn a video into one textured mesh a frame.
+
+    The frozen base makes the first frame, the fine-tuned stages the others. The same call gives the same files."""
+
+    video: Path
+    """A video file, an animated WebP or GIF, or a folder of images. Alpha is used where there is any."""
+    output: Path
+    """Folder for frame_00.glb, frame_00.vxz ..., clip.glb, turntable.webp, input.webp and run.json."""
+    model: str
+    """Folder or hub repository that helix4d export wrote: the three fine-tuned stages."""
+    base: str | None = None
+    """Folder or hub repository of TRELLIS.2; by default the one that the model names."""
+    frames: int | None = 16
+    """Frames taken from the video, evenly; None takes all."""
+    fps: float = 8.0
+    """Of the clip and the turntable."""
+    matting: str | None = "isnet-general-use"
+    """Model of rembg for videos without alpha; None refuses them."""
+    seed: int = 0
+    guidance: float | None = None
+    """Of all stages; by default the base's own."""
+    steps: int | None = None
+    """Of all stages; by default the base's own."""
+    texture_size: int = 1024
+    """Pixels per side of the baked textures."""
+    turntable: bool = True
+    """Render turntable.webp with Blender."""
+    turntable_size: int = 384
+    """Pixels per side."""
+    low_vram: bool = False
+    """Keep networks in main memory except while they are used."""
+    compile: bool = False
+    """torch.compile the blocks of the fine-tuned stages."""
+    device: str = "auto"
+    """cuda, cpu, or auto: cuda where there is one."""
+    offline: bool = False
+    """Read the hub's local cache only."""
+
+    def __post_init__(self) -> None:
+        if not self.fps > 0:
+            raise ConfigError(f"fps is {self.fps}: it must be positive")
+        if self.texture_size < 1 or self.turntable_size < 1:
+            raise ConfigError(f"sizes are {self.texture_size} and {self.turntable_size} pixels: at least one is needed")
+
+
+def run_sample(config: SampleRun, progress: Progress) -> dict[str, Any]:
+    """Write the folder; returns the contents of `run.json`.
+
+    Raises:
+        ConfigError: if the video, the checkpoints or the settings are wrong, or memory does not suffice.
+        FormatError: if a file is damaged.
+    """
+    start = time.perf_counter()
+    matting = None if config.matting is None else _late_matting(config.matting)
+    video = read_video(config.video, config.frames, matting)
+    log.info("%s: frames %s of %d", config.video, list(video.indices), video.source_frames)
+    pipeline = Helix4DPipeline.from_pretrained(
+        config.model,
+        config.base,
+        device=config.device,
+        low_vram=config.low_vram,
+        compile_blocks=config.compile,
+        offline=config.offline,
+    )
+    timings = {"load": time.perf_counter() - start}
+    (config.output / "run.json").unlink(missing_ok=True)
+    write_bytes(config.output / "input.webp", _animation(list(video.frames), config.fps))
+
+    meshes: list[BakedMesh | None] = []
+    figures = []
+    baking = 0.0
+    samplers = pipeline.samplers.changed(guidance=config.guidance, steps=config.steps)
+    for number, frame in enumerate(pipeline(video, config.seed, samplers, progress)):
+        began = time.perf_counter()
+        meshes.append(_write_frame(frame, number, config))
+        baking += time.perf_counter() - began
+        figures.append({"voxels": len(frame.ovoxel), "faces": len(frame.faces)})
+    timings |= pipeline.timings
+    timings["decode"] -= baking  # frames are written while the decoder waits
+    timings["bake"] = baking
+
+    if any(mesh is not None for mesh in meshes):
+        write_bytes(config.output / "clip.glb", clip_glb(meshes, config.fps))
+        if config.turntable:
+            began = time.perf_counter()
+            write_bytes(config.output / "turntable.webp", _turntable(baked_clip(meshes, config.fps), config, progress))
+            timings["turntable"] = time.perf_counter() - began
+    facts = {
+        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()},
+        "samplers": asdict(samplers),
+        "video": _describe(config.video, video),
+        "frames": figures,
+        "seconds": {stage: round(seconds, 3) for stage, seconds in timings.items()},
+        "peak_memory_bytes": _peak(pipeline.device),
+        "versions": {"helix4d": VERSION, "torch": torch.__version__, "python": platform.python_version()},
+        "device": str(pipeline.device),
+    }
+    write_json(config.output / "run.json", facts)
+    return facts
+
+
+def _write_frame(frame: GeneratedFrame, number: int, config: SampleRun) -> BakedMesh | None:
+    """A frame's O-Voxel and, if it has a surface, its textured mesh."""
+    name = f"frame_{number:02d}"
+    write_bytes(config.output / f"{name}.vxz", encode_vxz(frame.ovoxel))
+    if not len(frame.faces):
+        log.warning("%s has no surface", name)
+        (config.output / f"{name}.glb").unlink(missing_ok=True)
+        return None
+    mesh = bake_mesh(frame.vertices, frame.faces, frame.ovoxel, config.texture_size)
+    write_bytes(config.output / f"{name}.glb", frame_glb(mesh, name))
+    return mesh
+
+
+def _turntable(clip: Clip, config: SampleRun, progress: Progress) -> bytes:
+    """The clip played twice while the camera goes around once, on white."""
+    from render.blender import render_views
+
+    count = len(clip.frames)
+    size = config.turntable_size
+    settings = RenderSettings(image_size=size, device="cpu" if config.device == "cpu" else "auto")
+    lights = [Lights((), 1.5)] * _TURNS
+    pictures: dict[int, Image.Image] = {}
+    for frame in range(count):
+        places = [frame + turn * count for turn in range(_TURNS)]
+        cameras = [orbit_camera(-90 + 360 * place / (_TURNS * count), 15.0, size) for place in places]
+        for image in render_views(clip, cameras, lights, settings, [frame]):
+            white = Image.new("RGBA", (size, size), "white")
+            white.alpha_composite(Image.fromarray(image.rgba, "RGBA"))
+            pictures[places[image.view]] = white.convert("RGB")
+        progress("turntable", frame + 1, count)
+    return _animation([pictures[place] for place in sorted(pictures)], config.fps)
+
+
+def _animation(images: list[Image.Image], fps: float) -> bytes:
+    stream = io.BytesIO()
+    options: dict[str, Any] = {"duration": round(1000 / fps), "loop": 0, "lossless": True, "exact": True}
+    images[0].save(stream, "WEBP", save_all=True, append_images=images[1:], **options)
+    return stream.getvalue()
+
+
+def _late_matting(name: str) -> Any:
+    """The model of that name, loaded when the first frame needs it."""
+    found: list[Any] = []
+
+    def matting(image: Image.Image) -> Any:
+        if not found:
+            found.append(rembg_matting(name))
+        return found[0](image)
+
+    return matting
+
+
+def _describe(path: Path, video: Video) -> dict[str, Any]:
+    return {
+        "sha256": sha256_file(path) if path.is_file() else None,
+        "frames": list(video.indices),
+        "source_frames": video.source_frames,
+        "size": list(video.frames[0].size),
+        "matted": video.matted,
+    }
+
+
+def _peak(device: torch.device) -> int | None:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
