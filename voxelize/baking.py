@@ -82,12 +82,20 @@ def bake_mesh(vertices: np.ndarray, faces: np.ndarray, ovoxel: OVoxel, texture_s
 
 
 def sample_attributes(points: np.ndarray, ovoxel: OVoxel, attributes: np.ndarray) -> np.ndarray:
-    """Values of the voxels' (N, C) attributes at points (P, 3) of the unit cube, float32 (P, C): `sample_voxels`."""
+    """Values of the voxels' (N, C) attributes at points (P, 3) of the unit cube, float32 (P, C): `sample_voxels`.
+
+    Raises:
+        ConfigError: if a point has none of the 27 voxels around it.
+    """
     out = np.zeros((len(points), attributes.shape[1]), np.float32)
     codes = morton_codes(ovoxel.coords)
     table = spread_table(ovoxel.resolution).astype(np.int64)
     values = np.ascontiguousarray(attributes, np.float32)
-    sample_voxels(np.ascontiguousarray(points, np.float32), codes, table, ovoxel.resolution, values, out)
+    lost = sample_voxels(np.ascontiguousarray(points, np.float32), codes, table, ovoxel.resolution, values, out)
+    if lost:
+        raise ConfigError(
+            f"{lost} of {len(points)} points have no voxel near: are the mesh and the O-Voxel of one frame?"
+        )
     return out
 
 

@@ -246,7 +246,7 @@ def test_too_little_memory_is_said(exported: tuple[Path, Path, Path], monkeypatc
         raise torch.OutOfMemoryError("tried to allocate 80 GiB")
 
     monkeypatch.setattr(pipeline.video.geometry, "forward", full)
-    with pytest.raises(ConfigError, match="geometry: the memory of cpu does not suffice .*80 GiB.*low_vram"):
+    with pytest.raises(ConfigError, match=r"geometry: the memory of cpu does not suffice .*80 GiB.*low_vram"):
         next(pipeline(read_video(folder), samplers=pipeline.samplers.changed(steps=1)))
 
 

@@ -22,9 +22,9 @@ from voxelize.glb import clip_glb, frame_glb
 pytest.importorskip("xatlas")
 
 
-def painted_sphere(resolution: int = 32, alpha: int = 255) -> OVoxel:
+def painted_sphere(resolution: int = 32, alpha: int = 255, radius: float = 0.45) -> OVoxel:
     """A sphere whose color is its place: red grows along x, green along y, blue along z."""
-    vertices, faces = icosphere(3)
+    vertices, faces = icosphere(3, radius)
     grid = dual_grid(vertices, faces, resolution)
     count = len(grid.coords)
     full = np.full((count, 1), 255, np.uint8)
@@ -87,7 +87,7 @@ def test_a_clip_shows_one_frame_at_a_time(tmp_path: Path) -> None:
     meshes = []
     for radius in (0.2, 0.3, 0.4):
         vertices, faces = icosphere(2, radius)
-        ovoxel = painted_sphere()
+        ovoxel = painted_sphere(radius=radius)
         meshes.append(bake_mesh(vertices.astype(np.float32), faces, ovoxel, 32))
     path = tmp_path / "clip.glb"
     path.write_bytes(clip_glb([meshes[0], None, meshes[1], meshes[2]], fps=8))
@@ -105,6 +105,8 @@ def test_what_cannot_be_written_is_refused() -> None:
     with pytest.raises(ConfigError, match="nothing to play"):
         clip_glb([None, None], 8)
     ovoxel = painted_sphere(16)
+    with pytest.raises(ConfigError, match="have no voxel near"):
+        bake_mesh(*icosphere(2, 0.1), painted_sphere(16), 64)
     with pytest.raises(ConfigError, match="nothing to bake"):
         bake_mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32), ovoxel, 64)
 
