@@ -59,6 +59,8 @@ class SampleRun:
     """Of all stages; by default the base's own."""
     steps: int | None = None
     """Of all stages; by default the base's own."""
+    anchor_fit: bool = False
+    """Shrink the first frame to the room that the clip needs, for objects that grow."""
     texture_size: int = 1024
     """Pixels per side of the baked textures."""
     turntable: bool = True
@@ -98,6 +100,7 @@ def run_sample(config: SampleRun, progress: Progress) -> dict[str, Any]:
         device=config.device,
         low_vram=config.low_vram,
         compile_blocks=config.compile,
+        anchor_fit=config.anchor_fit,
         offline=config.offline,
     )
     timings = {"load": time.perf_counter() - start}

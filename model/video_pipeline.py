@@ -20,10 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from core import ConfigError
+from model.anchor_fit import fit_ratio, shrink_frame
 from model.checkpoint import CheckpointSource, Pipeline
 from model.conditioning import SAMPLING_ALPHA, ImageEncoder, prepare_frames
 from model.decode import GeneratedFrame, decode_frame
 from model.dense_vae import DenseDecoder
+from model.encode import Encoders, encode_clip
 from model.flow import DenseFlow, SparseFlow
 from model.latents import SHAPE_STATISTICS, TEXTURE_STATISTICS, LatentStatistics
 from model.sampler import (
@@ -94,7 +96,8 @@ class Helix4DPipeline:
         encoder: makes image tokens.
         samplers: the base's settings.
         shape_statistics, texture_statistics: of the latents that the flows were trained on.
-        image_size: pixels per side that the encoder sees.
+        image_size: pixels per side that the image encoder sees.
+        encoders: of O-Voxels; where they are given the anchor is shrunk to the room that the clip needs.
         device: where networks run.
         low_vram: keep networks in main memory except while they are used.
         timings: seconds by stage of the latest call.
@@ -110,6 +113,7 @@ class Helix4DPipeline:
     shape_statistics: LatentStatistics = SHAPE_STATISTICS
     texture_statistics: LatentStatistics = TEXTURE_STATISTICS
     image_size: int = 512
+    encoders: Encoders | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     low_vram: bool = False
     timings: dict[str, float] = field(default_factory=dict)
@@ -123,6 +127,7 @@ class Helix4DPipeline:
         device: str = "auto",
         low_vram: bool = False,
         compile_blocks: bool = False,
+        anchor_fit: bool = False,
         offline: bool = False,
     ) -> Helix4DPipeline:
         """Load a model that `helix4d export` wrote, and the base that it was fine-tuned from.
@@ -133,6 +138,7 @@ class Helix4DPipeline:
             device: cuda, cpu, or auto: cuda where there is one. Activations are bfloat16 on cuda, float32 elsewhere.
             low_vram: keep networks in main memory except while they are used.
             compile_blocks: torch.compile each block.
+            anchor_fit: load the base's encoders, to shrink the anchor to the room that the clip needs.
             offline: use the hub's local cache only.
 
         Raises:
@@ -160,6 +166,7 @@ class Helix4DPipeline:
                 for block in flow.blocks:
                     block.compile()
         decoders: dict[str, Any] = frozen.networks
+        source = CheckpointSource(base, offline=offline)
         return cls(
             base=base_stages,
             video=video_stages,
@@ -171,6 +178,7 @@ class Helix4DPipeline:
             shape_statistics=_statistics("shape_slat_normalization", tuned.args, frozen.args, SHAPE_STATISTICS),
             texture_statistics=_statistics("tex_slat_normalization", tuned.args, frozen.args, TEXTURE_STATISTICS),
             image_size=settings.get("image_size", 512),
+            encoders=Encoders.load(source, torch.device("cpu"), compute) if anchor_fit else None,
             device=place,
             low_vram=low_vram,
         )
@@ -247,6 +255,9 @@ class _Run:
             cond = p.encoder(images.to(p.device))
         self.progress("images", len(images), len(images))
         structure, first, shape, texture = self._anchor(cond[:1])
+        if p.encoders is not None and (ratio := fit_ratio(video.frames)) < 1:
+            log.info("anchor: %.3f of its size", ratio)
+            structure, first, shape, texture = self._shrunk(p.encoders, structure, first, shape, texture, ratio)
 
         # Stage 1: the tokens of the other frames.
         frames = len(cond) - 1
@@ -291,6 +302,31 @@ class _Run:
             velocity = sparse_velocity(base.material, layout, cond, side=shape)
             texture = self._packed("anchor material", velocity, layout, channels, self.samplers.material, 0)
         return structure, layout, shape, texture
+
+    def _shrunk(
+        self, encoders: Encoders, structure: Tensor, layout: SparseLayout, shape: Tensor, texture: Tensor, ratio: float
+    ) -> tuple[Tensor, SparseLayout, Tensor, Tensor]:
+        """The anchor at a share of its size, decoded and encoded again; arguments and results as in `_anchor`."""
+        p = self.pipeline
+        grid = p.base.geometry.config.resolution
+        decoders = (p.shape_decoder, p.texture_decoder)
+        with p.using("anchor fit", *decoders, encoders.structure, encoders.shape, encoders.texture):
+            decoded = decode_frame(
+                *decoders,
+                p.shape_statistics.denormalize(shape),
+                p.texture_statistics.denormalize(texture),
+                layout.coords[:, 1:],
+                grid,
+            )
+            scale = 2 ** (len(p.structure_decoder.config.channels) - 1)
+            latents = encode_clip([shrink_frame(decoded, ratio)], encoders, structure.shape[-1] * scale)
+        coords = torch.nn.functional.pad(latents.coords, (1, 0)).to(p.device)
+        return (
+            latents.structure.to(p.device),
+            SparseLayout.from_coords(coords, 1),
+            p.shape_statistics.normalize(latents.shape.to(p.device)),
+            p.texture_statistics.normalize(latents.texture.to(p.device)),
+        )
 
     def _packed(
         self, stage: str, velocity: Velocity, layout: SparseLayout, channels: int, config: SamplerConfig, first: int = 1

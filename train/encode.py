@@ -26,9 +26,10 @@ from curation.jobs import ShardJob
 from curation.ledger import Ledger, count
 from curation.shard import ShardReader, read_sidecar
 from model.checkpoint import CheckpointSource
+from model.encode import encoders_fingerprint
 from train.encode_engine import EncodeEngine
 from train.encode_jobs import EncodeJob, LatentConfig
-from train.latents import encoders_fingerprint, statistics_from_moments
+from train.latents import statistics_from_moments
 
 log = logging.getLogger("train")
 

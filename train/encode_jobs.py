@@ -16,8 +16,9 @@ from core import AssetError, AssetState, ConfigError, FormatError, ReasonCode, c
 from curation.ledger import Outcome
 from curation.shard import Sample, ShardReader, write_part
 from model.checkpoint import CheckpointSource
+from model.encode import Encoders, encode_clip
 from model.latents import OCCUPANCY_RESOLUTION
-from train.latents import DTYPES, Encoders, encode_clip, moments, to_members
+from train.latents import DTYPES, moments, to_members
 from voxelize import decode_vxz
 
 log = logging.getLogger("train")

@@ -17,6 +17,7 @@ from PIL import Image
 from cli.main import main
 from core import ConfigError
 from curation.shard import ShardReader
+from model.anchor_fit import fit_ratio
 from model.checkpoint import load_network
 from model.sampler import SamplerConfig
 from model.video_input import read_video
@@ -236,6 +237,33 @@ def test_bad_input_says_what_is_wrong(
         Image.new("RGBA", (8, 8)).save(one / name)
     (one / "0.webp").unlink()
     assert "the first frame shows no object" in told(video=str(one))
+
+
+def test_a_growing_object_gets_room(exported: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """One picture, the first time at half the size."""
+    base, tuned, folder = exported
+    double = (2 * world.IMAGE_SIZE, 2 * world.IMAGE_SIZE)
+    image = Image.open(folder / "0.webp").convert("RGBA")
+    for number in range(world.FRAMES):
+        if number == 0:
+            canvas = Image.new("RGBA", double)
+            canvas.paste(image, (world.IMAGE_SIZE // 2, world.IMAGE_SIZE // 2))
+        else:
+            canvas = image.resize(double, Image.Resampling.NEAREST)
+        canvas.save(tmp_path / f"{number}.png")
+    video = read_video(tmp_path)
+    ratio = fit_ratio(video.frames)
+    assert 0.4 < ratio < 0.6
+    sizes, tokens = [], []
+    for fit in (False, True):
+        pipeline = Helix4DPipeline.from_pretrained(str(tuned), str(base), device="cpu", anchor_fit=fit)
+        frames = list(pipeline(video, samplers=pipeline.samplers.changed(guidance=1.0, rescale_t=3.0)))
+        vertices = frames[0].vertices[np.unique(frames[0].faces)]
+        sizes.append(float(np.ptp(vertices, axis=0).max()))
+        tokens.append(len(frames[0].ovoxel))
+    print(f"ratio {ratio}, sizes {sizes}, voxels {tokens}")
+    assert sizes[1] / sizes[0] == pytest.approx(ratio, abs=0.1)
+    assert tokens[1] < 0.6 * tokens[0]
 
 
 def test_too_little_memory_is_said(exported: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
