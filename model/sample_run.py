@@ -26,6 +26,7 @@ from render import Lights, RenderSettings, orbit_camera
 from voxelize import encode_vxz
 from voxelize.baked_clip import baked_clip
 from voxelize.baking import BakedMesh, bake_mesh
+from voxelize.cleaning import fill_holes, remove_small_components
 from voxelize.glb import clip_glb, frame_glb
 
 log = logging.getLogger("model")
@@ -61,6 +62,10 @@ class SampleRun:
     """Of all stages; by default the base's own."""
     anchor_fit: bool = False
     """Shrink the first frame to the room that the clip needs, for objects that grow."""
+    fill_holes: float = 0.0
+    """Close holes whose rim is at most this long; the cube's side is 1. 0.03 is TRELLIS.2's habit, 0 closes none."""
+    min_component: float = 0.0
+    """Remove pieces with less than this share of a frame's faces, such as 0.001."""
     texture_size: int = 1024
     """Pixels per side of the baked textures."""
     turntable: bool = True
@@ -144,11 +149,14 @@ def _write_frame(frame: GeneratedFrame, number: int, config: SampleRun) -> Baked
     """A frame's O-Voxel and, if it has a surface, its textured mesh."""
     name = f"frame_{number:02d}"
     write_bytes(config.output / f"{name}.vxz", encode_vxz(frame.ovoxel))
-    if not len(frame.faces):
+    vertices, faces = fill_holes(
+        frame.vertices, remove_small_components(frame.faces, config.min_component), config.fill_holes
+    )
+    if not len(faces):
         log.warning("%s has no surface", name)
         (config.output / f"{name}.glb").unlink(missing_ok=True)
         return None
-    mesh = bake_mesh(frame.vertices, frame.faces, frame.ovoxel, config.texture_size)
+    mesh = bake_mesh(vertices, faces, frame.ovoxel, config.texture_size)
     write_bytes(config.output / f"{name}.glb", frame_glb(mesh, name))
     return mesh
 

@@ -85,7 +85,7 @@ def sample_attributes(points: np.ndarray, ovoxel: OVoxel, attributes: np.ndarray
     """Values of the voxels' (N, C) attributes at points (P, 3) of the unit cube, float32 (P, C): `sample_voxels`.
 
     Raises:
-        ConfigError: if a point has none of the 27 voxels around it.
+        ConfigError: if a point is more than 8 voxels from the nearest one.
     """
     out = np.zeros((len(points), attributes.shape[1]), np.float32)
     codes = morton_codes(ovoxel.coords)

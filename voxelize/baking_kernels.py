@@ -7,6 +7,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+REACH = 8
+"""Voxels along an axis that a point may be away from the next one: filled holes have none of their own."""
+
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def rasterize_positions(uvs, vertices, faces, size, positions, covered):
@@ -41,8 +44,8 @@ def rasterize_positions(uvs, vertices, faces, size, positions, covered):
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def sample_voxels(points, codes, table, resolution, attributes, out):
-    """Attributes at points: trilinear between the voxel centers around each that exist, else those of the nearest of
-    the 27 voxels around it.
+    """Attributes at points: trilinear between the voxel centers around each that exist, else those of the nearest
+    voxel within REACH.
 
     points (P, 3) in [-0.5, 0.5]; codes (N,) ascending Morton codes; table (3, side) of `spread_table`;
     attributes (N, C) float32; out (P, C) float32, written. Returns how many points had no voxel near.
@@ -76,15 +79,20 @@ def sample_voxels(points, codes, table, resolution, attributes, out):
                 out[p, channel] /= total
             continue
         nearest, best = -1, np.inf
-        for step in range(27):
-            distance = 0.0
-            for axis in range(3):
-                offset = step // 3**axis % 3 - 1
-                place[axis] = int(np.floor((points[p, axis] + 0.5) * resolution)) + offset
-                distance += (place[axis] + 0.5 - (points[p, axis] + 0.5) * resolution) ** 2
-            voxel = _find(codes, table, resolution, place)
-            if voxel >= 0 and distance < best:
-                nearest, best = voxel, distance
+        for reach in range(1, REACH + 1):
+            side = 2 * reach + 1
+            for step in range(side**3):
+                distance = 0.0
+                for axis in range(3):
+                    offset = step // side**axis % side - reach
+                    place[axis] = int(np.floor((points[p, axis] + 0.5) * resolution)) + offset
+                    distance += (place[axis] + 0.5 - (points[p, axis] + 0.5) * resolution) ** 2
+                if distance < best:
+                    voxel = _find(codes, table, resolution, place)
+                    if voxel >= 0:
+                        nearest, best = voxel, distance
+            if nearest >= 0:
+                break
         if nearest < 0:
             lost += 1
             continue

@@ -1,0 +1,94 @@
+"""Repairs of generated surfaces, both optional: crumbs removed, small holes closed."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from core import ConfigError
+
+
+def remove_small_components(faces: np.ndarray, min_share: float) -> np.ndarray:
+    """The faces (F, 3) of those connected pieces that have at least `min_share` of all faces, in their order.
+
+    Pieces are connected by vertices. The largest piece stays, whatever its share.
+
+    Raises:
+        ConfigError: if the share is not between 0 and 1.
+    """
+    if not 0 <= min_share <= 1:
+        raise ConfigError(f"min_share is {min_share}: it is a share of the faces, between 0 and 1")
+    if not len(faces):
+        return faces
+    labels = _components(np.ascontiguousarray(faces, np.int64), int(faces.max()) + 1)[faces[:, 0]]
+    _, piece, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    kept = (sizes >= min_share * len(faces)) | (sizes == sizes.max())
+    return np.ascontiguousarray(faces[kept[piece]])
+
+
+def fill_holes(vertices: np.ndarray, faces: np.ndarray, max_perimeter: float) -> tuple[np.ndarray, np.ndarray]:
+    """Close every boundary loop of at most `max_perimeter` with a fan around its center.
+
+    A loop is a ring of edges that one face uses. Where rings touch, which edge follows which is not known: those stay
+    open, as do longer rings, such as the rim of a leaf.
+
+    Args:
+        vertices: float32 (V, 3).
+        faces: int32 (F, 3).
+        max_perimeter: in the units of the vertices.
+
+    Returns:
+        The vertices with one more for each closed hole, and the faces with as many more as its ring has edges, turned
+        like the faces around them.
+    """
+    if not len(faces) or max_perimeter <= 0:
+        return vertices, faces
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
+    undirected = np.sort(edges, axis=1)
+    names = undirected[:, 0] * len(vertices) + undirected[:, 1]
+    _, first, counts = np.unique(names, return_index=True, return_counts=True)
+    border = edges[np.sort(first[counts == 1])]
+    outgoing = np.bincount(border[:, 0], minlength=len(vertices))
+    following = {int(a): int(b) for a, b in border}
+    centers: list[np.ndarray] = []
+    added: list[tuple[int, int, int]] = []
+    for start in sorted(following):
+        ring = []
+        at = start
+        while at in following and outgoing[at] == 1:
+            ring.append(at)
+            at = following.pop(at)
+        if at != start or len(ring) < 3:
+            continue
+        points = vertices[ring].astype(np.float64)
+        if np.linalg.norm(points - np.roll(points, -1, axis=0), axis=1).sum() > max_perimeter:
+            continue
+        center = len(vertices) + len(centers)
+        centers.append(points.mean(axis=0))
+        # The faces around the hole run along the ring, so those that fill it run against it.
+        added += [(b, a, center) for a, b in zip(ring, [*ring[1:], ring[0]], strict=True)]
+    if not centers:
+        return vertices, faces
+    return (
+        np.concatenate([vertices, np.array(centers, np.float32)]),
+        np.concatenate([faces, np.array(added, np.int32)]),
+    )
+
+
+@njit(cache=True, error_model="numpy")
+def _components(faces: np.ndarray, count: int) -> np.ndarray:
+    """(count,) the smallest vertex of each vertex's piece."""
+    parent = np.arange(count)
+    for f in range(len(faces)):
+        for corner in range(1, 3):
+            a, b = faces[f, 0], faces[f, corner]
+            while parent[a] != a:
+                parent[a] = parent[parent[a]]
+                a = parent[a]
+            while parent[b] != b:
+                parent[b] = parent[parent[b]]
+                b = parent[b]
+            parent[max(a, b)] = min(a, b)
+    for v in range(count):
+        parent[v] = parent[parent[v]]
+    return parent
