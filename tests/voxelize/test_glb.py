@@ -106,7 +106,7 @@ def test_what_cannot_be_written_is_refused() -> None:
         clip_glb([None, None], 8)
     ovoxel = painted_sphere(16)
     with pytest.raises(ConfigError, match="have no voxel near"):
-        bake_mesh(*icosphere(2, 0.1), painted_sphere(32), 64)
+        bake_mesh(*icosphere(2, 0.1), painted_sphere(64), 64)
     with pytest.raises(ConfigError, match="nothing to bake"):
         bake_mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32), ovoxel, 64)
 
