@@ -18,6 +18,7 @@ COMMANDS = {
     "study": "experiments of the paper: study rope, study ablations",
     "train": "latent shards in, a fine-tuned stage out",
     "vae": "train the small world's VAEs",
+    "view": "a sample as a page that plays it",
 }
 
 

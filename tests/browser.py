@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import http.server
+import json
 import shutil
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,17 +18,28 @@ import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 _FLAGS = (
-    "--headless",
     "--no-sandbox",
     "--disable-quic",
-    "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
-    "--hide-scrollbars",
 )
+_BROWSE = """
+const {chromium} = require("playwright-core");
+(async () => {
+  const given = JSON.parse(process.argv[2]);
+  const browser = await chromium.launch({executablePath: given.chromium, args: given.flags});
+  const page = await browser.newPage({viewport: {width: given.size, height: given.size}});
+  page.on("pageerror", error => console.error(String(error)));
+  await page.goto(given.url);
+  await page.waitForFunction(given.ready, null, {timeout: 60000});
+  await page.screenshot({path: given.picture});
+  console.log(await page.content());
+  await browser.close();
+})().catch(error => { console.error(error); process.exit(1); });
+"""
 
 
 def npm_install(folder: Path, *packages: str) -> Path:
@@ -39,14 +53,31 @@ def npm_install(folder: Path, *packages: str) -> Path:
     return folder / "node_modules"
 
 
-def chromium(profile: Path, url: str, *flags: str, timeout_s: float = 120) -> str:
-    """What Chromium prints for a page; skips the test where there is none."""
+def browse(url: str, ready: str, folder: Path, size: int = 256) -> tuple[str, Path]:
+    """Open a page, wait until a JavaScript expression is true, and give its HTML and a screenshot.
+
+    Skips the test where there is no Chromium, or npm cannot install what drives it.
+    """
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
-    command = [CHROMIUM, *_FLAGS, f"--user-data-dir={profile}", *flags, url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+    picture = folder / "screenshot.png"
+    script = _driver() / "browse.js"
+    given = json.dumps(
+        {"chromium": CHROMIUM, "flags": _FLAGS, "url": url, "ready": ready, "size": size, "picture": str(picture)}
+    )
+    done = subprocess.run(["node", str(script), given], capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout, picture
+
+
+@functools.cache
+def _driver() -> Path:
+    """A folder with playwright-core, once a process."""
+    folder = Path(tempfile.mkdtemp(prefix="browser-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    npm_install(folder, "playwright-core")
+    (folder / "browse.js").write_text(_BROWSE)
+    return folder
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.browser import chromium, npm_install, served
+from tests.browser import browse, npm_install, served
 from tests.voxelize.meshes import icosphere
 from tests.voxelize.test_glb import painted_sphere
 from voxelize.baking import bake_mesh
@@ -118,7 +118,7 @@ def test_three_js_plays_one_frame_after_the_other(clip: Path, tmp_path: Path) ->
     page = _PLAY.replace("FRAMES", str(len(RADII))).replace("FPS", str(FPS))
     (clip / "index.html").write_text(page)
     with served(clip) as address:
-        told = chromium(tmp_path, f"{address}/index.html", "--virtual-time-budget=20000", "--dump-dom")
+        told, _ = browse(f"{address}/index.html", "document.body.textContent.startsWith('RESULT')", tmp_path)
     played = result(told)
     assert isinstance(played, dict)
     assert played["duration"] == pytest.approx(len(RADII) / FPS)
