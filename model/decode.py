@@ -12,6 +12,7 @@ from torch import Tensor
 from model.sc_vae import SparseDecoder, decode_shape_fields, decode_texture_fields
 from model.sparse import SparseTensor
 from voxelize import OVoxel, extract_mesh_arrays
+from voxelize.cleaning import orient_faces
 from voxelize.ovoxel import morton_codes
 
 
@@ -22,7 +23,7 @@ class GeneratedFrame:
     Attributes:
         ovoxel: its dual vertices clipped to their voxels, as the format wants them.
         vertices: float32 (N, 3) in [-0.5, 0.5] and a little beyond, Z up, unclipped; vertex n belongs to voxel n.
-        faces: int32 (F, 3).
+        faces: int32 (F, 3), neighbors turned alike.
     """
 
     ovoxel: OVoxel
@@ -65,6 +66,7 @@ def decode_frame(
     colors = (attributes.clamp(0, 1) * 255).round().byte().cpu().numpy()[order]
 
     vertices, faces = extract_mesh_arrays(resolution, voxels, dual, crossed, "weight", weights)
+    faces = orient_faces(vertices, faces)
     channels = (np.ascontiguousarray(part) for part in np.split(colors, (3, 4, 5), axis=1))
     ovoxel = OVoxel(resolution, voxels, dual.clip(0, 1).astype(np.float32), np.ascontiguousarray(crossed), *channels)
     return GeneratedFrame(ovoxel, vertices, faces)

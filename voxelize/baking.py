@@ -19,8 +19,7 @@ TRANSPARENT_SHARE = 0.005
 """With a larger share of other voxels the material is BLEND."""
 
 _PADDING = 4
-"""Texels between charts: as far as `_dilate` fills from both sides."""
-_DILATION = 2
+"""Texels between charts: `MARGIN` of the kernel from both sides."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,12 +64,13 @@ def bake_mesh(vertices: np.ndarray, faces: np.ndarray, ovoxel: OVoxel, texture_s
     placed = np.ascontiguousarray(vertices[origin], np.float32)
 
     positions = np.zeros((texture_size, texture_size, 3), np.float32)
-    covered = np.zeros((texture_size, texture_size), np.bool_)
-    rasterize_positions(uvs, placed, corners, texture_size, positions, covered)
+    distances = np.full((texture_size, texture_size), np.inf, np.float32)
+    rasterize_positions(uvs, placed, corners, texture_size, positions, distances)
+    covered = np.isfinite(distances)
     attributes = np.concatenate([ovoxel.base_color, ovoxel.alpha, ovoxel.roughness, ovoxel.metallic], axis=1)
     image = np.zeros((texture_size, texture_size, 6), np.float32)
     image[covered] = sample_attributes(positions[covered], ovoxel, attributes)
-    image = np.round(_dilate(image, covered)).astype(np.uint8)
+    image = np.round(_fill(image, covered)).astype(np.uint8)
 
     transparent = float((ovoxel.alpha < OPAQUE_ALPHA).mean()) > TRANSPARENT_SHARE
     base_color = np.ascontiguousarray(image[..., :4])
@@ -128,19 +128,19 @@ def _unwrap(vertices: np.ndarray, faces: np.ndarray, texture_size: int) -> tuple
     return origin.astype(np.int64), indices.astype(np.int32), uvs.astype(np.float32)
 
 
-def _dilate(image: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """Fill texels around the charts with the mean of their filled neighbors, so that filtering finds no black."""
-    filled = image * covered[..., None]
-    known = covered.astype(np.float32)
-    for _ in range(_DILATION):
-        padded = np.pad(filled, ((1, 1), (1, 1), (0, 0)))
-        counts = np.pad(known, 1)
-        total, weight = np.zeros_like(filled), np.zeros_like(known)
-        for dy in range(3):
-            for dx in range(3):
-                total += padded[dy : dy + known.shape[0], dx : dx + known.shape[1]]
-                weight += counts[dy : dy + known.shape[0], dx : dx + known.shape[1]]
-        fresh = (known == 0) & (weight > 0)
-        filled[fresh] = total[fresh] / weight[fresh][:, None]
-        known[fresh] = 1
-    return filled
+def _fill(image: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """Give texels between charts the mean of the finest square around them that has any: mip levels mix them in.
+
+    image (S, S, C) float32, covered (S, S) bool.
+    """
+    if covered.all() or not covered.any():
+        return image
+    odd = ((0, image.shape[0] % 2), (0, image.shape[1] % 2))
+    values = np.pad(image * covered[..., None], (*odd, (0, 0)))
+    weights = np.pad(covered.astype(np.float32), odd)
+    rows, columns = values.shape[0] // 2, values.shape[1] // 2
+    sums = values.reshape(rows, 2, columns, 2, -1).sum(axis=(1, 3))
+    counts = weights.reshape(rows, 2, columns, 2).sum(axis=(1, 3))
+    coarse = _fill(sums / np.maximum(counts, 1)[..., None], counts > 0)
+    finer = coarse.repeat(2, axis=0).repeat(2, axis=1)[: image.shape[0], : image.shape[1]]
+    return np.where(covered[..., None], image, finer)

@@ -7,39 +7,63 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+MARGIN = 2.0
+"""Texels around a chart that show its edge."""
 REACH = 8
 """Voxels along an axis that a point may be away from the next one: filled holes have none of their own."""
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def rasterize_positions(uvs, vertices, faces, size, positions, covered):
-    """Surface point of every texel whose center lies in a triangle's UVs.
+def rasterize_positions(uvs, vertices, faces, size, positions, distances):
+    """Surface point of every texel in a triangle, or within MARGIN texels of one: the nearest point of the nearest.
 
+    So no triangle is too small for a texel, and filtering across a chart's edge finds what lies on the edge.
     uvs (V, 2) in [0, 1], v downwards as glTF has it; vertices (V, 3); faces (F, 3);
-    positions (size, size, 3) float32 and covered (size, size) bool, written: row = v, column = u.
+    positions (size, size, 3) float32, row = v, column = u, and distances (size, size) float32, infinite; both written.
     """
+    x, y = np.empty(3), np.empty(3)
+    weights, best = np.empty(3), np.empty(3)
     for f in range(len(faces)):
-        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        ax, ay = uvs[a, 0] * size - 0.5, uvs[a, 1] * size - 0.5
-        bx, by = uvs[b, 0] * size - 0.5, uvs[b, 1] * size - 0.5
-        cx, cy = uvs[c, 0] * size - 0.5, uvs[c, 1] * size - 0.5
-        area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
-        if area == 0.0:
-            continue
-        left = max(int(np.ceil(min(ax, bx, cx))), 0)
-        right = min(int(np.floor(max(ax, bx, cx))), size - 1)
-        top = max(int(np.ceil(min(ay, by, cy))), 0)
-        bottom = min(int(np.floor(max(ay, by, cy))), size - 1)
-        for y in range(top, bottom + 1):
-            for x in range(left, right + 1):
-                wb = ((x - ax) * (cy - ay) - (cx - ax) * (y - ay)) / area
-                wc = ((bx - ax) * (y - ay) - (x - ax) * (by - ay)) / area
-                wa = 1.0 - wb - wc
-                if wa < 0.0 or wb < 0.0 or wc < 0.0:
-                    continue
-                for axis in range(3):
-                    positions[y, x, axis] = wa * vertices[a, axis] + wb * vertices[b, axis] + wc * vertices[c, axis]
-                covered[y, x] = True
+        for corner in range(3):
+            x[corner] = uvs[faces[f, corner], 0] * size - 0.5
+            y[corner] = uvs[faces[f, corner], 1] * size - 0.5
+        area = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])
+        left = max(int(np.ceil(x.min() - MARGIN)), 0)
+        right = min(int(np.floor(x.max() + MARGIN)), size - 1)
+        top = max(int(np.ceil(y.min() - MARGIN)), 0)
+        bottom = min(int(np.floor(y.max() + MARGIN)), size - 1)
+        for row in range(top, bottom + 1):
+            for column in range(left, right + 1):
+                inside = area != 0.0
+                if inside:
+                    weights[1] = ((column - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (row - y[0])) / area
+                    weights[2] = ((x[1] - x[0]) * (row - y[0]) - (column - x[0]) * (y[1] - y[0])) / area
+                    weights[0] = 1.0 - weights[1] - weights[2]
+                    inside = weights[0] >= 0.0 and weights[1] >= 0.0 and weights[2] >= 0.0
+                distance = 0.0
+                if not inside:
+                    distance = np.inf
+                    for corner in range(3):
+                        a, b = corner, (corner + 1) % 3
+                        ex, ey = x[b] - x[a], y[b] - y[a]
+                        length = ex * ex + ey * ey
+                        s = 0.0
+                        if length > 0.0:
+                            s = min(max(((column - x[a]) * ex + (row - y[a]) * ey) / length, 0.0), 1.0)
+                        dx, dy = column - (x[a] + s * ex), row - (y[a] + s * ey)
+                        d = np.sqrt(dx * dx + dy * dy)
+                        if d < distance:
+                            distance = d
+                            best[:] = 0.0
+                            best[a], best[b] = 1.0 - s, s
+                    weights[:] = best
+                if distance <= MARGIN and distance < distances[row, column]:
+                    distances[row, column] = distance
+                    for axis in range(3):
+                        total = 0.0
+                        for corner in range(3):
+                            total += weights[corner] * vertices[faces[f, corner], axis]
+                        positions[row, column, axis] = total
 
 
 @njit(cache=True, error_model="numpy", nogil=True)

@@ -1,4 +1,4 @@
-"""Repairs of generated surfaces, both optional: crumbs removed, small holes closed."""
+"""Repairs of surfaces taken from O-Voxels: faces turned alike, crumbs removed, small holes closed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,37 @@ import numpy as np
 from numba import njit
 
 from core import ConfigError
+
+
+def orient_faces(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """The faces (F, 3) turned so that neighbors agree, and pieces that enclose something show their outsides.
+
+    An O-Voxel says where a surface crosses an edge and not which way, so the faces made from it look either way. Faces
+    are neighbors if they are the only two at an edge; which way an open sheet faces as a whole stays arbitrary.
+    """
+    if not len(faces):
+        return faces
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
+    owners = np.tile(np.arange(len(faces)), 3)
+    names = edges.min(axis=1) * len(vertices) + edges.max(axis=1)
+    order = np.argsort(names, kind="stable")
+    starts = np.flatnonzero(np.diff(names[order], prepend=-1))
+    pairs = starts[np.diff(starts, append=len(order)) == 2]
+    first, second = order[pairs], order[pairs + 1]
+    # Neighbors agree if they run along their edge in opposite directions.
+    disagree = edges[first, 0] == edges[second, 0]
+    piece, flipped = _turned_alike(len(faces), owners[first], owners[second], disagree)
+    turned = np.where(flipped[:, None], faces[:, ::-1], faces)
+
+    corners = vertices[turned].astype(np.float64)
+    areas = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    centers = corners.mean(axis=1)
+    counts = np.bincount(piece, minlength=len(faces))
+    sums = np.stack([np.bincount(piece, centers[:, k], len(faces)) for k in range(3)], axis=1)
+    middle = sums / np.maximum(counts, 1)[:, None]
+    volume = np.bincount(piece, np.einsum("fk,fk->f", centers - middle[piece], areas), len(faces))
+    inside_out = volume[piece] < 0
+    return np.ascontiguousarray(np.where(inside_out[:, None], turned[:, ::-1], turned).astype(faces.dtype))
 
 
 def remove_small_components(faces: np.ndarray, min_share: float) -> np.ndarray:
@@ -34,7 +65,7 @@ def fill_holes(vertices: np.ndarray, faces: np.ndarray, max_perimeter: float) ->
 
     Args:
         vertices: float32 (V, 3).
-        faces: int32 (F, 3).
+        faces: int32 (F, 3), turned alike (`orient_faces`).
         max_perimeter: in the units of the vertices.
 
     Returns:
@@ -73,6 +104,47 @@ def fill_holes(vertices: np.ndarray, faces: np.ndarray, max_perimeter: float) ->
         np.concatenate([vertices, np.array(centers, np.float32)]),
         np.concatenate([faces, np.array(added, np.int32)]),
     )
+
+
+@njit(cache=True, error_model="numpy")
+def _turned_alike(count: int, first: np.ndarray, second: np.ndarray, disagree: np.ndarray) -> tuple:
+    """Union-find with parity over `count` faces: each one's piece, and whether it must be flipped to agree with it."""
+    parent = np.arange(count)
+    parity = np.zeros(count, np.bool_)  # against the parent
+    for pair in range(len(first)):
+        a, b = first[pair], second[pair]
+        turn = disagree[pair]
+        while parent[a] != a:
+            turn ^= parity[a]
+            a = parent[a]
+        while parent[b] != b:
+            turn ^= parity[b]
+            b = parent[b]
+        if a != b:
+            low, high = min(a, b), max(a, b)
+            parent[high] = low
+            parity[high] = turn
+        # Short paths for the faces that were asked about.
+        for start in (first[pair], second[pair]):
+            at = start
+            whole = False
+            while parent[at] != at:
+                whole ^= parity[at]
+                at = parent[at]
+            if start != at:
+                parent[start] = at
+                parity[start] = whole
+    flipped = np.zeros(count, np.bool_)
+    piece = np.empty(count, np.int64)
+    for face in range(count):
+        at = face
+        whole = False
+        while parent[at] != at:
+            whole ^= parity[at]
+            at = parent[at]
+        piece[face] = at
+        flipped[face] = whole
+    return piece, flipped
 
 
 @njit(cache=True, error_model="numpy")

@@ -16,8 +16,7 @@ from core import ConfigError, FormatError
 from model.viewer import write_viewer
 from render import Lights, RenderSettings, orbit_camera
 from tests.browser import browse
-from tests.voxelize.test_glb import painted_sphere
-from voxelize import extract_mesh
+from tests.voxelize.test_glb import painted_sphere, surface
 from voxelize.baked_clip import baked_clip
 from voxelize.baking import BakedMesh, bake_mesh
 from voxelize.glb import frame_glb
@@ -31,7 +30,7 @@ def write_sample(folder: Path) -> list[BakedMesh]:
     meshes, faces = [], []
     for number, radius in enumerate((0.25, 0.45)):
         ovoxel = painted_sphere(radius=radius)
-        meshes.append(bake_mesh(*extract_mesh(ovoxel), ovoxel, 128))
+        meshes.append(bake_mesh(*surface(ovoxel), ovoxel, 128))
         faces.append(len(meshes[-1].faces))
         (folder / f"frame_{number:02d}.glb").write_bytes(frame_glb(meshes[-1]))
     settings = {"fps": 8.0, "video": "</script>clip.mp4", "seed": 0}

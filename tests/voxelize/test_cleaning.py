@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from core import ConfigError
 from tests.voxelize.meshes import icosphere
-from voxelize.cleaning import fill_holes, remove_small_components
+from voxelize import dual_grid, extract_mesh_arrays
+from voxelize.baking import vertex_normals
+from voxelize.cleaning import fill_holes, orient_faces, remove_small_components
 
 
 @settings(max_examples=25, deadline=None)
@@ -54,3 +56,31 @@ def test_small_pieces_go_and_the_largest_stays(share: float) -> None:
 def test_a_share_is_between_0_and_1() -> None:
     with pytest.raises(ConfigError, match="between 0 and 1"):
         remove_small_components(icosphere(0)[1], 2.0)
+
+
+def test_the_surface_of_an_ovoxel_is_turned_outwards() -> None:
+    grid = dual_grid(*icosphere(3), 32)
+    vertices, faces = extract_mesh_arrays(32, grid.coords, grid.dual_vertices, grid.intersected)
+    outwards = vertices / np.linalg.norm(vertices, axis=1, keepdims=True)
+    assert np.einsum("vk,vk->v", vertex_normals(vertices, faces), outwards).min() < -0.9, "as extracted, both ways"
+    turned = orient_faces(vertices, faces)
+    assert np.array_equal(np.sort(turned, axis=1), np.sort(faces, axis=1))
+    assert np.einsum("vk,vk->v", vertex_normals(vertices, turned), outwards).min() > 0.9
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31))
+def test_any_flips_of_two_spheres_and_a_sheet_are_undone(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    vertices, faces = icosphere(2)
+    sheet = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], np.float64)
+    points = np.concatenate([vertices, vertices * 0.3 + 2, sheet + 5])
+    count = len(vertices)
+    whole = np.concatenate([faces, faces + count, [[0, 1, 2], [0, 2, 3]] + np.int64(2 * count)]).astype(np.int32)
+    mixed = np.where(rng.random(len(whole))[:, None] < 0.5, whole[:, ::-1], whole)[rng.permutation(len(whole))]
+    turned = orient_faces(points, mixed)
+    assert turned.dtype == np.int32
+    mesh = trimesh.Trimesh(points, turned, process=False)
+    assert mesh.is_winding_consistent
+    for part, volume in zip(sorted(mesh.split(only_watertight=True), key=lambda m: -m.volume), (1, 0.027), strict=True):
+        assert part.volume == pytest.approx(volume * trimesh.Trimesh(vertices, faces).volume)

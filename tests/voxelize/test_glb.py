@@ -17,6 +17,7 @@ from core import ConfigError
 from tests.voxelize.meshes import icosphere
 from voxelize import OVoxel, dual_grid, extract_mesh
 from voxelize.baking import bake_mesh, sample_attributes, vertex_normals
+from voxelize.cleaning import orient_faces
 from voxelize.glb import clip_glb, frame_glb
 
 pytest.importorskip("xatlas")
@@ -33,6 +34,11 @@ def painted_sphere(resolution: int = 32, alpha: int = 255, radius: float = 0.45)
     return OVoxel(resolution, grid.coords, grid.dual_vertices, grid.intersected, colors, full // 5, full // 2, opacity)
 
 
+def surface(ovoxel: OVoxel) -> tuple[np.ndarray, np.ndarray]:
+    vertices, faces = extract_mesh(ovoxel)
+    return vertices, orient_faces(vertices, faces)
+
+
 def read_json(data: bytes) -> dict:
     (length,) = struct.unpack("<I", data[12:16])
     document: dict = json.loads(data[20 : 20 + length])
@@ -41,7 +47,7 @@ def read_json(data: bytes) -> dict:
 
 def test_texels_show_what_the_voxels_under_them_look_like() -> None:
     ovoxel = painted_sphere()
-    vertices, faces = extract_mesh(ovoxel)
+    vertices, faces = surface(ovoxel)
     mesh = bake_mesh(vertices, faces, ovoxel, 256)
     assert len(mesh.faces) == len(faces)
     rng = np.random.default_rng(0)
@@ -58,9 +64,23 @@ def test_texels_show_what_the_voxels_under_them_look_like() -> None:
     assert set(np.unique(mesh.metallic_roughness[row, column, 2])) == {51}
 
 
+@pytest.mark.parametrize("size", [32, 100, 512])
+def test_no_texel_is_left_black_at_any_size(size: int) -> None:
+    """Charts smaller than a texel, the space between charts, and sizes that are no powers of two."""
+    ovoxel = painted_sphere()
+    mesh = bake_mesh(*surface(ovoxel), ovoxel, size)
+    assert set(np.unique(mesh.metallic_roughness[..., 1])) == {127}
+    assert set(np.unique(mesh.metallic_roughness[..., 2])) == {51}
+    column, row = np.clip(mesh.uvs * size, 0, size - 1).astype(int).T
+    error = np.abs(mesh.base_color[row, column, :3] / 255 - (mesh.vertices + 0.5)).max(axis=1)
+    # A texture too small for its charts shows neighbors, but never nothing.
+    assert np.median(error) < {32: 0.1, 100: 0.04, 512: 0.02}[size]
+    assert mesh.base_color[..., :3].max(axis=2).min() > 60
+
+
 def test_others_read_the_file_as_we_meant_it(tmp_path: Path) -> None:
     ovoxel = painted_sphere()
-    vertices, faces = extract_mesh(ovoxel)
+    vertices, faces = surface(ovoxel)
     data = frame_glb(bake_mesh(vertices, faces, ovoxel, 128))
     scene = trimesh.load(io.BytesIO(data), file_type="glb")
     (mesh,) = scene.geometry.values()
@@ -74,7 +94,7 @@ def test_others_read_the_file_as_we_meant_it(tmp_path: Path) -> None:
 def test_alpha_mode_follows_the_voxels() -> None:
     for alpha, mode in ((255, "OPAQUE"), (128, "BLEND")):
         ovoxel = painted_sphere(16, alpha)
-        mesh = bake_mesh(*extract_mesh(ovoxel), ovoxel, 64)
+        mesh = bake_mesh(*surface(ovoxel), ovoxel, 64)
         (material,) = read_json(frame_glb(mesh))["materials"]
         assert material.get("alphaMode", "OPAQUE") == mode
     few = np.full((len(ovoxel), 1), 255, np.uint8)
