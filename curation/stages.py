@@ -17,12 +17,11 @@ from curation.config import SampleConfig
 from curation.jobs import AssetJob
 from curation.ledger import Outcome
 from curation.plan import KEY_DIGITS
-from curation.shard import Sample, write_part
+from curation.shard import SAMPLE, Sample, write_part
 from render import RenderSettings, sample_cameras, sample_lights
 from render.blender import render_views
 from voxelize import OVoxel, encode_vxz, vanished_area_share, voxelize_clip
 
-SAMPLE_VERSION = 1
 TOKEN_VOXELS = 16
 """Side of the block of voxels that becomes one token of the shape and texture latents (TRELLIS.2)."""
 
@@ -115,7 +114,7 @@ def _describe(
 ) -> dict[str, Any]:
     config = job.config
     return {
-        "version": SAMPLE_VERSION,
+        "version": SAMPLE.version,
         "key": key,
         "asset": job.asset,
         "content_sha256": job.content_sha256,
