@@ -32,7 +32,7 @@ from core.locks import locked
 from core.version import VERSION
 from curation.config import CurateConfig, parse_config
 from curation.engine import Engine, Tick
-from curation.jobs import AssetJob, ShardJob
+from curation.jobs import WORK_FOLDER, AssetJob, ShardJob
 from curation.ledger import LEDGER_FILE, Ledger, Outcome
 from curation.plan import (
     Plan,
@@ -47,13 +47,11 @@ from curation.progress import Display
 from curation.shard import read_sidecar, split_shard
 from curation.sources import SourceAsset, list_folder
 from curation.stored_plan import StoredPlan, read_plan, write_plan
-from curation.summary import Summary, print_plan, print_summary, summarize, write_contact_sheet
+from curation.summary import SUMMARY_FILE, Summary, print_plan, print_summary, summarize, write_contact_sheet
 
 log = logging.getLogger("curation")
 
-SUMMARY_FILE = "summary.json"
 CONTACT_SHEET_FILE = "contact_sheet.webp"
-WORK_FOLDER = "work"
 _HASH_THREADS = 8
 
 
