@@ -18,6 +18,7 @@ COMMANDS = {
     "study": "experiments of the paper: study rope, study ablations",
     "train": "latent shards in, a fine-tuned stage out",
     "vae": "train the small world's VAEs",
+    "verify": "check every file of an output, and say what rewrites the broken ones",
     "view": "a sample as a page that plays it",
 }
 

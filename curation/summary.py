@@ -21,6 +21,7 @@ from curation.plan import Plan
 from curation.shard import ShardReader, read_sidecar
 from render import contact_sheet
 
+SUMMARY_FILE = "summary.json"
 _SHEET_SAMPLES = 16
 _SHEET_FRAMES = 6
 _SHEET_PIXELS = 160

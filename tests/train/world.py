@@ -14,7 +14,7 @@ from assets import Clip, bake_clips, normalize
 from assets.samples import SAMPLES
 from core import canonical_json
 from curation.config import SampleConfig
-from curation.shard import Sample, write_part, write_shard
+from curation.shard import SAMPLE, Sample, write_part, write_shard
 from model.checkpoint import Pipeline
 from model.config import DenseDecoderConfig, DenseEncoderConfig, SparseDecoderConfig, SparseEncoderConfig
 from model.dense_vae import DenseDecoder, DenseEncoder
@@ -78,6 +78,7 @@ def _sample(folder: Path, name: str, number: int, config: SampleConfig, empty_fr
     tokens = [len(np.unique(o.coords // 16, axis=0)) for o in ovoxels]
     members["clip.json"] = canonical_json(
         {
+            "version": SAMPLE.version,
             "key": key,
             "asset": path.name,
             "content_sha256": f"{number:064x}",
