@@ -160,7 +160,7 @@ def _configure(scene: Any, settings: RenderSettings, path: Path) -> None:
     if settings.denoise:
         cycles.denoiser = "OPENIMAGEDENOISE"
         cycles.denoising_quality = settings.denoise_quality.upper()
-        cycles.denoising_prefilter = "NONE"
+        cycles.denoising_prefilter = settings.denoise_prefilter.upper()
         cycles.denoising_input_passes = "RGB_ALBEDO_NORMAL"
 
 
