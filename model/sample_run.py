@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import platform
 import time
@@ -16,13 +15,13 @@ from typing import Any
 import torch
 from PIL import Image
 
-from assets import Clip
 from core import ConfigError, sha256_file, write_bytes, write_json
 from core.version import VERSION
 from model.decode import GeneratedFrame
 from model.video_input import Video, read_video, rembg_matting
 from model.video_pipeline import Helix4DPipeline, Progress
-from render import Lights, RenderSettings, orbit_camera
+from render import preset
+from render.turntable import animation, turntable
 from voxelize import encode_vxz
 from voxelize.baked_clip import baked_clip
 from voxelize.baking import BakedMesh, bake_mesh
@@ -30,9 +29,6 @@ from voxelize.cleaning import fill_holes, remove_small_components
 from voxelize.glb import clip_glb, frame_glb
 
 log = logging.getLogger("model")
-
-_TURNS = 2
-"""Times the clip is played while the camera goes around once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +106,7 @@ def run_sample(config: SampleRun, progress: Progress) -> dict[str, Any]:
     )
     timings = {"load": time.perf_counter() - start}
     (config.output / "run.json").unlink(missing_ok=True)
-    write_bytes(config.output / "input.webp", _animation(list(video.frames), config.fps))
+    write_bytes(config.output / "input.webp", animation(video.frames, config.fps))
 
     meshes: list[BakedMesh | None] = []
     figures = []
@@ -129,7 +125,10 @@ def run_sample(config: SampleRun, progress: Progress) -> dict[str, Any]:
         write_bytes(config.output / "clip.glb", clip_glb(meshes, config.fps))
         if config.turntable:
             began = time.perf_counter()
-            write_bytes(config.output / "turntable.webp", _turntable(baked_clip(meshes, config.fps), config, progress))
+            look = preset("train", image_size=config.turntable_size, device="cpu" if config.device == "cpu" else "auto")
+            clip = baked_clip(meshes, config.fps)
+            pictures = turntable(clip, look, lambda done, frames: progress("turntable", done, frames))
+            write_bytes(config.output / "turntable.webp", animation(pictures, config.fps))
             timings["turntable"] = time.perf_counter() - began
     facts = {
         "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()},
@@ -159,33 +158,6 @@ def _write_frame(frame: GeneratedFrame, number: int, config: SampleRun) -> Baked
     mesh = bake_mesh(vertices, faces, frame.ovoxel, config.texture_size)
     write_bytes(config.output / f"{name}.glb", frame_glb(mesh, name))
     return mesh
-
-
-def _turntable(clip: Clip, config: SampleRun, progress: Progress) -> bytes:
-    """The clip played twice while the camera goes around once, on white."""
-    from render.blender import render_views
-
-    count = len(clip.frames)
-    size = config.turntable_size
-    settings = RenderSettings(image_size=size, device="cpu" if config.device == "cpu" else "auto")
-    lights = [Lights((), 1.5)] * _TURNS
-    pictures: dict[int, Image.Image] = {}
-    for frame in range(count):
-        places = [frame + turn * count for turn in range(_TURNS)]
-        cameras = [orbit_camera(-90 + 360 * place / (_TURNS * count), 15.0, size) for place in places]
-        for image in render_views(clip, cameras, lights, settings, [frame]):
-            white = Image.new("RGBA", (size, size), "white")
-            white.alpha_composite(Image.fromarray(image.rgba, "RGBA"))
-            pictures[places[image.view]] = white.convert("RGB")
-        progress("turntable", frame + 1, count)
-    return _animation([pictures[place] for place in sorted(pictures)], config.fps)
-
-
-def _animation(images: list[Image.Image], fps: float) -> bytes:
-    stream = io.BytesIO()
-    options: dict[str, Any] = {"duration": round(1000 / fps), "loop": 0, "lossless": True, "exact": True}
-    images[0].save(stream, "WEBP", save_all=True, append_images=images[1:], **options)
-    return stream.getvalue()
 
 
 def _late_matting(name: str) -> Any:
