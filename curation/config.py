@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from core import ConfigError, sha256_json
+from curation.filters import FilterConfig
 
 Compression = Literal["zstd", "lzma", "deflate", "none"]
 
@@ -27,8 +29,7 @@ class SampleConfig:
     """Pixels per side of a rendered image."""
     clip: str = "most-moving"
     """Which animation of a file: most-moving, longest, first, all, or a name."""
-    min_motion: float = 0.01
-    """Clips whose surface moves less than this share of the union diagonal are filtered: no_motion."""
+    filters: Annotated[FilterConfig, tyro.conf.arg(name="")] = field(default_factory=FilterConfig)
     seed: int = 0
     """The dataset seed: cameras and lights are drawn from (seed, key, view)."""
     vxz_compression: Compression = "zstd"
@@ -49,6 +50,22 @@ class SampleConfig:
     def to_json(self) -> dict[str, Any]:
         """The values as JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> SampleConfig:
+        """The inverse of `to_json`; also of what was written before there were `filters`, with `min_motion` alone.
+
+        Raises:
+            ConfigError: for a setting that this program does not have, or an impossible value.
+        """
+        values = dict(values)
+        filters = dict(values.pop("filters", {}))
+        if "min_motion" in values:
+            filters["min_motion"] = values.pop("min_motion")
+        try:
+            return cls(**values, filters=FilterConfig(**filters))
+        except TypeError as error:
+            raise ConfigError(f"settings of another program: {error}") from error
 
     def sha256(self) -> str:
         """Hash of every value: what a sidecar names as its config hash."""
@@ -103,6 +120,14 @@ class CurateConfig:
     """Folder for the shards; on a cluster, one that every node sees."""
     sample: Annotated[SampleConfig, tyro.conf.arg(name="")] = field(default_factory=SampleConfig)
     run: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
+
+
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as JSON, those of the filters beside the others: what options are called."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat.update(flat_settings(value) if isinstance(value, Mapping) else {name: value})
+    return flat
 
 
 def parse_config(arguments: list[str] | None = None, program: str = "pipeline.py") -> CurateConfig:

@@ -48,7 +48,7 @@ class AssetJob:
     def from_json(cls, values: dict[str, Any]) -> AssetJob:
         """The inverse of `to_json`."""
         paths = {name: Path(values[name]) for name in ("path", "part")}
-        return cls(**{**values, **paths, "config": SampleConfig(**values["config"])})
+        return cls(**{**values, **paths, "config": SampleConfig.from_json(values["config"])})
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from assets import content_hash
 from core import AssetState, ConfigError, Helix4DError, ReasonCode, setup_logging, write_json
 from core.locks import locked
 from core.version import VERSION
-from curation.config import CurateConfig, parse_config
+from curation.config import CurateConfig, flat_settings, parse_config
 from curation.engine import Engine, Tick
 from curation.jobs import WORK_FOLDER, AssetJob, ShardJob
 from curation.ledger import LEDGER_FILE, Ledger, Outcome
@@ -130,11 +130,11 @@ def _stored_plan(config: CurateConfig) -> StoredPlan | None:
     stored = read_plan(config.output)
     if stored is None:
         return None
-    now = config.sample.to_json()
+    now, before = flat_settings(config.sample.to_json()), flat_settings(stored.sample)
     different = [
-        f"{name} was {stored.sample.get(name)!r}, is {now.get(name)!r}"
-        for name in sorted(now.keys() | stored.sample.keys())
-        if stored.sample.get(name) != now.get(name)
+        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
+        for name in sorted(now.keys() | before.keys())
+        if name not in before or name not in now or before[name] != now[name]
     ]
     if different:
         raise ConfigError(f"{config.output}: begun with other settings ({'; '.join(different)}): use a new --output")

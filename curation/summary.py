@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from core import Helix4DError, write_bytes
-from curation.config import CurateConfig, SampleConfig
+from curation.config import CurateConfig, SampleConfig, flat_settings
 from curation.ledger import Ledger, count
 from curation.plan import Plan
 from curation.shard import ShardReader, read_sidecar
@@ -96,7 +96,12 @@ def print_plan(plan: Plan, sample: SampleConfig) -> None:
     console = Console()
     console.print(table)
     console.print(f"{len(plan.duplicates)} duplicates would be filtered")
-    console.print("every sample: " + ", ".join(f"{name} {value}" for name, value in sample.to_json().items()))
+    console.print("every sample: " + ", ".join(f"{name} {value}" for name, value in _shown(sample)))
+
+
+def _shown(sample: SampleConfig) -> list[tuple[str, Any]]:
+    """Settings that say something: a bound that is off does not."""
+    return [(name, value) for name, value in flat_settings(sample.to_json()).items() if value not in (None, "")]
 
 
 def print_summary(summary: Summary, config: CurateConfig) -> None:
@@ -112,7 +117,7 @@ def print_summary(summary: Summary, config: CurateConfig) -> None:
     console.print(f"{summary.samples} samples in {shards} shards, {summary.bytes / 1e6:.1f} MB, in {summary.wall_s} s")
     console.print("seconds by stage: " + ", ".join(f"{name} {value}" for name, value in summary.timings_s.items()))
     console.print(f"largest worker: {summary.peak_bytes / 1e9:.2f} GB")
-    console.print("every sample: " + ", ".join(f"{name} {value}" for name, value in config.sample.to_json().items()))
+    console.print("every sample: " + ", ".join(f"{name} {value}" for name, value in _shown(config.sample)))
     # Paths go out plain and last: rich would wrap them, and people copy them.
     for name in ("ledger.jsonl", "summary.json", "contact_sheet.webp"):
         if (config.output / name).exists():

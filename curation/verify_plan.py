@@ -146,7 +146,7 @@ def _differences(stored: StoredPlan, settings: Mapping[str, Any]) -> str:
 
 def _impossible(settings: Mapping[str, Any]) -> str:
     try:
-        SampleConfig(**settings)
-    except (ConfigError, TypeError) as error:
+        SampleConfig.from_json(settings)
+    except ConfigError as error:
         return f"settings that this program cannot have: {error}"
     return ""
