@@ -101,6 +101,8 @@ class RunConfig:
     limits: Limits = field(default_factory=Limits)
     limit: int | None = None
     """Only the first N assets of the source, by name."""
+    exclude: Path | None = None
+    """List from `helix4d filter --write`: its assets go into no shard. An output keeps the list it was begun with."""
     retry_failed: bool = False
     """Try the failed assets of an earlier run again (filtered ones stay filtered)."""
     dry_run: bool = False

@@ -24,6 +24,7 @@ class AssetJob:
         part: where its samples go.
         config: what a sample is.
         threads: for voxelizing and rendering.
+        measure_only: stop when the clips are measured; no part is written.
     """
 
     asset: str
@@ -32,6 +33,7 @@ class AssetJob:
     part: Path
     config: SampleConfig
     threads: int = 1
+    measure_only: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The values as JSON."""
@@ -42,6 +44,7 @@ class AssetJob:
             "part": str(self.part),
             "config": self.config.to_json(),
             "threads": self.threads,
+            "measure_only": self.measure_only,
         }
 
     @classmethod

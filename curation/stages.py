@@ -56,7 +56,7 @@ class Clock:
 
 
 def process_asset(job: AssetJob, clock: Clock) -> Outcome:
-    """Make an asset's samples and write its part.
+    """Make an asset's samples and write its part; or measure its clips only, if the job says so.
 
     With `--clip all` an asset is done when at least one of its clips became a sample; what the others lacked is among
     the outcome's warnings. Where the filters leave no clip, the outcome says why they dropped the first.
@@ -69,6 +69,9 @@ def process_asset(job: AssetJob, clock: Clock) -> Outcome:
         baked = bake_clips(job.path, frames=job.config.frames, clip=job.config.clip)
     judged = [_judge(job, clip, clock) for clip in baked]
     measured = tuple(replace(clip, reason=refusal.code if refusal else None) for clip, refusal in judged)
+    if job.measure_only:
+        unjudged = tuple(clip for clip, _ in judged)
+        return Outcome(job.asset, AssetState.DONE, timings_s=clock.timings_s(), clips=unjudged)
     refusals = [refusal for _, refusal in judged if refusal]
     kept = [(clip, of) for clip, of in zip(baked, measured, strict=True) if of.reason is None]
     if not kept:

@@ -215,7 +215,7 @@ def test_a_ledger_line_removed(output: Path) -> None:
 def test_a_duplicates_line_removed_needs_a_run_only(output: Path) -> None:
     write_ledger(output, [line for line in ledger_lines(output) if line["reason"] != "duplicate"])
     found = only(output)
-    assert found.what == "no line for this duplicate of again/copy.glb"
+    assert found.what == "no line, though the plan leaves it out: same content as again/copy.glb [duplicate]"
     assert len(found.remedy) == 1
 
 
