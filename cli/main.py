@@ -11,6 +11,7 @@ COMMANDS = {
     "curate": "assets in, WebDataset shards out",
     "encode": "shards in, latent shards out",
     "export": "a run's network in TRELLIS.2's layout",
+    "filter": "what quality thresholds would keep",
     "generate": "meshes of a clip from three trained stages",
     "inspect": "what a shard or a sample holds, with a contact sheet",
     "preview": "an asset's animation as a turntable",
