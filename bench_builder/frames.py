@@ -59,19 +59,6 @@ def choose_frames(generated: int, wanted: int) -> list[int]:
     return [stride * frame for frame in range(wanted)]
 
 
-def smooth_masks(masks: Pixels) -> Pixels:
-    """The median of each frame with its two neighbors, pixel by pixel; the first and the last frame stay as they are.
-
-    What flickers for one frame only (a hole, a speck) disappears; an edge that moves on stays sharp.
-    """
-    _check(masks, 3, "masks (T, H, W)")
-    smooth = masks.copy()
-    if len(masks) > 2:
-        before, here, after = masks[:-2], masks[1:-1], masks[2:]
-        smooth[1:-1] = np.maximum(np.minimum(before, here), np.minimum(np.maximum(before, here), after))
-    return smooth
-
-
 def shared_square(masks: Pixels, margin: float = 0.05, threshold: int = 8) -> Square:
     """The square that holds the object in all frames: centered on the union of the boxes of alpha over `threshold`.
 
