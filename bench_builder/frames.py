@@ -19,6 +19,9 @@ Pixels = NDArray[np.uint8]
 Square = tuple[int, int, int]
 """Left, top, side in pixels; may reach beyond the frame."""
 
+HAZE = 8
+"""Alpha up to this counts as nothing: mattes leave a haze."""
+
 _FILTER = Image.Resampling.HAMMING
 """Has no negative lobes: a hard edge of alpha gets neither holes inside nor a halo outside."""
 
@@ -59,13 +62,13 @@ def choose_frames(generated: int, wanted: int) -> list[int]:
     return [stride * frame for frame in range(wanted)]
 
 
-def shared_square(masks: Pixels, margin: float = 0.05, threshold: int = 8) -> Square:
+def shared_square(masks: Pixels, margin: float = 0.05, threshold: int = HAZE) -> Square:
     """The square that holds the object in all frames: centered on the union of the boxes of alpha over `threshold`.
 
     Args:
         masks: alpha, (T, H, W).
         margin: room on every side, as a share of the union's longest side.
-        threshold: alpha up to this counts as nothing, as mattes leave a haze.
+        threshold: alpha up to this counts as nothing.
 
     Raises:
         FormatError: if no frame shows anything.
