@@ -21,6 +21,7 @@ from curation.shard import SAMPLE, Sample, write_part
 from curation.tokens import count_tokens
 from render import RenderSettings, sample_cameras, sample_lights
 from render.blender import render_views
+from render.passes import encode_depth, encode_normal
 from voxelize import OVoxel, encode_vxz, vanished_area_share, voxelize_clip
 
 
@@ -147,14 +148,18 @@ def _render(config: SampleConfig, key: str, clip: Clip, threads: int, clock: Clo
     images = config.views * config.frames
     if not images:
         return members
-    settings = RenderSettings(image_size=config.image_size, threads=threads)
+    settings = RenderSettings(image_size=config.image_size, threads=threads, passes=config.passes)
     rendered = render_views(clip, cameras, lights, settings)
     for number in range(images):
         with clock.measure("render"):
             clock.progress(number, images)
             image = next(rendered)
         with clock.measure("encode"):
-            members[f"view_{image.view:02d}_frame_{image.frame:02d}.webp"] = encode_webp(image.rgba)
+            name = f"view_{image.view:02d}_frame_{image.frame:02d}"
+            members[f"{name}.webp"] = encode_webp(image.rgba)
+            if image.depth is not None and image.normal is not None:
+                members[f"{name}.depth.png"] = encode_depth(image.depth)
+                members[f"{name}.normal.exr"] = encode_normal(image.normal)
     return members
 
 

@@ -18,6 +18,7 @@ from core import FormatError, Helix4DError, NewerError
 from curation.shard import parse_clip
 from curation.tokens import count_tokens
 from render import Camera, Lights
+from render.passes import decode_depth, decode_normal
 from voxelize import decode_vxz, morton_codes
 
 Finding = tuple[str, str]
@@ -49,7 +50,8 @@ def check_sample(
         NewerError: if the sample is newer than this program.
     """
     frames, views = settings["frames"], settings["views"]
-    yield from _check_members(members, frames, views)
+    passes = bool(settings.get("passes"))
+    yield from _check_members(members, frames, views, passes)
     present = frozenset(members) - frozenset(lost)
     clip: Mapping[str, Any] = {}
     if "clip.json" in present:
@@ -71,18 +73,30 @@ def check_sample(
         for frame in range(frames):
             if (suffix := f"view_{view:02d}_frame_{frame:02d}.webp") in present:
                 yield from ((suffix, what) for what in _check_image(read, suffix, settings["image_size"]))
+            for suffix, decode in (
+                (f"{_view(view, frame)}.depth.png", decode_depth),
+                (f"{_view(view, frame)}.normal.exr", decode_normal),
+            ):
+                if suffix in present:
+                    yield from ((suffix, what) for what in _check_pass(read, suffix, decode, settings["image_size"]))
 
 
-def member_suffixes(frames: int, views: int) -> list[str]:
+def _view(view: int, frame: int) -> str:
+    return f"view_{view:02d}_frame_{frame:02d}"
+
+
+def member_suffixes(frames: int, views: int, passes: bool = False) -> list[str]:
     """Suffixes of a whole sample, sorted."""
     names = ["clip.json", *(f"frame_{frame:02d}.vxz" for frame in range(frames))]
     for view in range(views):
-        names += [f"view_{view:02d}.json", *(f"view_{view:02d}_frame_{frame:02d}.webp" for frame in range(frames))]
+        kinds = ("webp", "depth.png", "normal.exr") if passes else ("webp",)
+        names.append(f"view_{view:02d}.json")
+        names += [f"{_view(view, frame)}.{kind}" for frame in range(frames) for kind in kinds]
     return sorted(names)
 
 
-def _check_members(members: Collection[str], frames: int, views: int) -> Iterator[Finding]:
-    expected, found = set(member_suffixes(frames, views)), set(members)
+def _check_members(members: Collection[str], frames: int, views: int, passes: bool) -> Iterator[Finding]:
+    expected, found = set(member_suffixes(frames, views, passes)), set(members)
     for what, names in (("is missing", expected - found), ("does not belong to a sample", found - expected)):
         yield from ((name, what) for name in sorted(names))
 
@@ -153,6 +167,18 @@ def _check_view(read: Read, suffix: str, image_size: int) -> Iterator[str]:
     x, y, z = camera.extrinsics[:3, 3]
     if not (abs(x) <= _CENTERED * z and abs(y) <= _CENTERED * z):
         yield f"the camera does not look at the origin, which lies at {[x, y, z]} before it"
+
+
+def _check_pass(read: Read, suffix: str, decode: Callable[[bytes], np.ndarray], image_size: int) -> Iterator[str]:
+    try:
+        values = decode(read(suffix))
+    except FormatError as error:
+        yield str(error)
+        return
+    if values.shape[:2] != (image_size, image_size):
+        yield f"is of {values.shape[1]}×{values.shape[0]} pixels, expected {image_size}×{image_size}"
+    elif not bool(np.isfinite(values).all()):
+        yield "holds a number that is not finite"
 
 
 def _check_image(read: Read, suffix: str, image_size: int) -> Iterator[str]:

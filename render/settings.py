@@ -31,6 +31,7 @@ class RenderSettings:
         device: one of `DEVICES`; "auto" is a GPU where Blender finds one, else the CPU.
         exact_alpha: take alpha from `render.coverage` instead of the paths, which leave it in steps of 1 / samples.
         cull_back_faces: hide the backs of single-sided materials as glTF's rasterizers do; voxels are never culled.
+        passes: also give depth and normals (`render.passes`).
         seed: of the sampling pattern, the same for every image.
     """
 
@@ -47,6 +48,7 @@ class RenderSettings:
     device: str = "auto"
     exact_alpha: bool = True
     cull_back_faces: bool = False
+    passes: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
