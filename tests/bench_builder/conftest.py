@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,18 @@ else:
     import torch
 
     torch.set_num_threads(1)
+
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_STILLS = Path(os.environ.get("HELIX4D_STILLS_DIR", _REPOSITORY / "../shared/bench_stills")).resolve()
+
+
+@pytest.fixture(scope="session")
+def stills() -> Path:
+    """The folder of the benchmark's stills, where there is one."""
+    if not _STILLS.is_dir():
+        pytest.skip(f"no stills at {_STILLS}: set HELIX4D_STILLS_DIR")
+    return _STILLS
 
 
 @pytest.fixture(scope="session")
