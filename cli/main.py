@@ -8,6 +8,7 @@ import sys
 from core.version import VERSION
 
 COMMANDS = {
+    "bench": "stills to the videos of Helix4DBench: bench build, bench verify",
     "curate": "assets in, WebDataset shards out",
     "encode": "shards in, latent shards out",
     "export": "a run's network in TRELLIS.2's layout",

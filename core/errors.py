@@ -67,6 +67,7 @@ class ReasonCode(StrEnum):
     NON_FINITE_GEOMETRY = "non_finite_geometry"
     PRECISION_LOSS = "precision_loss"
     TEXTURE_TOO_LARGE = "texture_too_large"
+    UNUSABLE_VIDEO = "unusable_video"
     TIMEOUT = "timeout"
     OUT_OF_MEMORY = "out_of_memory"
     CRASHED = "crashed"
