@@ -15,6 +15,11 @@ from torch import Tensor
 
 from core import ConfigError
 from evaluation.nearest import Neighbors
+from evaluation.sampling import subsample
+
+_BETAS, _EPSILON = (0.9, 0.999), 1e-8
+"""Adam's defaults in torch."""
+_COARSE_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -23,20 +28,22 @@ class AlignmentSettings:
 
     Args:
         steps, learning_rate: of Adam, the protocol's.
-        refined: starts that go all the way; None: all of them.
-        coarse_steps: steps after which the starts are told apart; not used if all are refined.
+        refined: starts that descend on all points; None: all of them.
+        coarse_points, coarse_steps: of the descents that choose them. Few points and many steps tell starts apart
+            better than many points and few steps, at the same cost (docs/evaluation.md).
     """
 
     steps: int = 200
     learning_rate: float = 0.01
     refined: int | None = None
-    coarse_steps: int = 20
+    coarse_points: int = 1000
+    coarse_steps: int = 100
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or (self.refined is not None and not (self.refined >= 1 and self.coarse_steps >= 1)):
-            raise ConfigError(f"an alignment needs at least one step and one start: {self}")
-        if self.refined is not None and self.coarse_steps > self.steps:
-            raise ConfigError(f"{self.coarse_steps} coarse steps are more than the {self.steps} of a whole descent")
+        if min(self.steps, self.coarse_points, self.coarse_steps) < 1 or (
+            self.refined is not None and self.refined < 1
+        ):
+            raise ConfigError(f"an alignment needs at least one step, point and start: {self}")
 
 
 EXACT = AlignmentSettings()
@@ -84,68 +91,57 @@ def align(points: Tensor, target: Tensor, settings: AlignmentSettings = EXACT, s
 
     Args:
         points, target: about 10 000 each; time grows with them.
-        settings: `EXACT`, or `PRUNED`, which drops the starts that look worst after 20 steps.
+        settings: `EXACT`; `PRUNED` looks at all starts coarsely and follows the best four.
         starts: (S, 3, 3) rotations, `axis_rotations()` by default.
     """
-    rotations = axis_rotations() if starts is None else starts
-    descent = _Descent(rotations.to(points), settings.learning_rate)
+    rotations = (axis_rotations() if starts is None else starts).to(points)
+    kept = torch.arange(len(rotations))
+    if settings.refined is not None:
+        few, few_target = (subsample(cloud, settings.coarse_points, _COARSE_SEED) for cloud in (points, target))
+        coarse = _descend(few, few_target, rotations, settings.coarse_steps, settings.learning_rate)
+        kept = coarse.losses.argsort(stable=True)[: settings.refined].sort().values
+    fine = _descend(points, target, rotations[kept], settings.steps, settings.learning_rate)
+    best = int(fine.losses.argmin())
+    state = fine.states[best]
+    rotation = rotations[kept[best]] @ _rotation_of_6d(state[None, :6])[0]
+    return Pose(rotation, state[9:], state[6:9], float(fine.losses[best]), int(kept[best]))
+
+
+@dataclass(frozen=True)
+class _Descents:
+    """Where each start stood best: (S, 12) states, six numbers of rotation, t and s, and (S,) losses."""
+
+    states: Tensor
+    losses: Tensor
+
+
+def _descend(points: Tensor, target: Tensor, rotations: Tensor, steps: int, learning_rate: float) -> _Descents:
+    """Adam from all starts at once, each on its own."""
     neighbors = Neighbors(target)
-    coarse = settings.steps if settings.refined is None else settings.coarse_steps
-    for step in range(settings.steps):
-        if step == coarse and settings.refined is not None:
-            descent.keep_best(settings.refined)
-        descent.step(points, target, neighbors)
-    return descent.best()
+    state = torch.tensor([1.0, 0, 0, 0, 1, 0] + [0.0] * 3 + [1.0] * 3).to(rotations).repeat(len(rotations), 1)
+    mean, square = torch.zeros_like(state), torch.zeros_like(state)
+    best = _Descents(state, torch.full((len(rotations),), torch.inf).to(rotations))
+    for step in range(1, steps + 1):
+        losses, gradient = _losses_and_gradient(points, target, state, rotations, neighbors)
+        better = losses < best.losses
+        best = _Descents(torch.where(better[:, None], state, best.states), torch.where(better, losses, best.losses))
+        mean = _BETAS[0] * mean + (1 - _BETAS[0]) * gradient
+        square = _BETAS[1] * square + (1 - _BETAS[1]) * gradient**2
+        unbiased = square / (1 - _BETAS[1] ** step)
+        state = state - learning_rate * mean / (1 - _BETAS[0] ** step) / (unbiased.sqrt() + _EPSILON)
+    return best
 
 
-class _Descent:
-    """Adam from several starts at once, each on its own: state (S, 12) is six numbers of rotation, t and s."""
-
-    def __init__(self, rotations: Tensor, learning_rate: float) -> None:
-        self._starts = torch.arange(len(rotations), device=rotations.device)
-        self._rotations = rotations
-        self._rate = learning_rate
-        self._steps = 0
-        identity = torch.tensor([1.0, 0, 0, 0, 1, 0] + [0.0] * 3 + [1.0] * 3).to(rotations)
-        self._state = identity.repeat(len(rotations), 1)
-        self._mean = torch.zeros_like(self._state)
-        self._square = torch.zeros_like(self._state)
-        self._best_state = self._state.clone()
-        self._best_loss = torch.full((len(rotations),), torch.inf).to(rotations)
-
-    def step(self, points: Tensor, target: Tensor, neighbors: Neighbors) -> None:
-        """Note where each start stands, then move it."""
-        with torch.enable_grad():
-            state = self._state.clone().requires_grad_()
-            losses = _losses(_move(points, state, self._rotations), target, neighbors)
-            # The gradient of the mean over 24 starts, as the official one's: it matters to Adam's epsilon alone.
-            (gradient,) = torch.autograd.grad(losses.sum() / 24, state)
-        better = losses.detach() < self._best_loss
-        self._best_loss = torch.where(better, losses.detach(), self._best_loss)
-        self._best_state = torch.where(better[:, None], self._state, self._best_state)
-        self._adam(gradient)
-
-    def keep_best(self, count: int) -> None:
-        """Forget all but the starts with the least losses so far; the others go on as if nothing happened."""
-        kept = self._best_loss.argsort(stable=True)[:count].sort().values
-        self._starts, self._rotations, self._state = self._starts[kept], self._rotations[kept], self._state[kept]
-        self._mean, self._square = self._mean[kept], self._square[kept]
-        self._best_state, self._best_loss = self._best_state[kept], self._best_loss[kept]
-
-    def best(self) -> Pose:
-        """Of all starts and steps."""
-        index = int(self._best_loss.argmin())
-        state = self._best_state[index]
-        rotation = self._rotations[index] @ _rotation_of_6d(state[None, :6])[0]
-        return Pose(rotation, state[9:], state[6:9], float(self._best_loss[index]), int(self._starts[index]))
-
-    def _adam(self, gradient: Tensor, betas: tuple[float, float] = (0.9, 0.999), epsilon: float = 1e-8) -> None:
-        self._steps += 1
-        self._mean = self._mean.lerp(gradient, 1 - betas[0])
-        self._square = betas[1] * self._square + (1 - betas[1]) * gradient**2
-        mean = self._mean / (1 - betas[0] ** self._steps)
-        square = self._square / (1 - betas[1] ** self._steps)
-        self._state = self._state - self._rate * mean / (square.sqrt() + epsilon)
+def _losses_and_gradient(
+    points: Tensor, target: Tensor, state: Tensor, rotations: Tensor, neighbors: Neighbors
+) -> tuple[Tensor, Tensor]:
+    """(S,) and (S, 12)."""
+    with torch.enable_grad():
+        leaf = state.clone().requires_grad_()
+        losses = _losses(_move(points, leaf, rotations), target, neighbors)
+        # The gradient of the mean over 24 starts, as the official one's: it matters to Adam's epsilon alone.
+        (gradient,) = torch.autograd.grad(losses.sum() / 24, leaf)
+    return losses.detach(), gradient
 
 
 def _move(points: Tensor, state: Tensor, rotations: Tensor) -> Tensor:

@@ -18,9 +18,9 @@ class Neighbors:
 
     def __init__(self, points: Tensor) -> None:
         self._points = points.detach()
-        # Unbalanced trees over points in any order cost a third of the balanced ones and answer about as fast.
+        # Of the trees tried, the fastest for a cloud that is asked once, as in an alignment.
         on_cpu = points.device.type == "cpu"
-        self._tree = KDTree(self._points.numpy(), compact_nodes=False, balanced_tree=False) if on_cpu else None
+        self._tree = KDTree(self._points.numpy(), leafsize=24, balanced_tree=False) if on_cpu else None
 
     def query(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """(..., 3) → (...) distances and (...) indices into the points; as many threads as torch uses."""

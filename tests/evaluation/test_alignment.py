@@ -5,7 +5,7 @@ import torch
 
 from core import ConfigError
 from evaluation import EXACT, PRUNED, AlignmentSettings, Pose, align, chamfer_distance, sample_surface
-from evaluation.alignment import axis_rotations
+from evaluation.alignment import _move, axis_rotations
 from tests.evaluation.shapes import tripod
 
 POINTS = sample_surface(tripod(), 400, 7)
@@ -66,16 +66,33 @@ def test_more_steps_are_never_worse() -> None:
     assert losses[2] < losses[0]
 
 
-def test_pruning_keeps_the_descents_of_those_that_stay() -> None:
+def test_a_start_that_stays_descends_as_in_the_exact_alignment() -> None:
     other = sample_surface(tripod(), 300, 8) * torch.tensor([1.1, 0.9, 1.2]) + 0.05
     exact = align(other, POINTS, AlignmentSettings(steps=12))
-    pruned = align(other, POINTS, AlignmentSettings(steps=12, refined=1, coarse_steps=6))
+    pruned = align(other, POINTS, AlignmentSettings(steps=12, refined=1, coarse_points=100, coarse_steps=12))
     assert pruned.start == exact.start
     assert torch.allclose(pruned.apply(other), exact.apply(other), atol=1e-6)
 
 
+def test_adam_is_that_of_torch() -> None:
+    other, start = sample_surface(tripod(), 300, 8) * 1.1, axis_rotations()[:1]
+    shift, scale = torch.zeros(3, requires_grad=True), torch.ones(3, requires_grad=True)
+    turn = torch.tensor([1.0, 0, 0, 0, 1, 0], requires_grad=True)
+    adam = torch.optim.Adam([turn, shift, scale], lr=0.01)
+    for _ in range(8):
+        adam.zero_grad()
+        moved = _move(other, torch.cat([turn, shift, scale])[None], start)[0]
+        pairs = torch.cdist(moved, POINTS, compute_mode="donot_use_mm_for_euclid_dist") ** 2
+        (pairs.min(0).values.mean() + pairs.min(1).values.mean()).backward()
+        adam.step()
+    # The loss falls with each of these steps, so that the ninth pose, which eight steps led to, is the best.
+    pose = align(other, POINTS, AlignmentSettings(steps=9), start)
+    assert torch.allclose(pose.scale, scale.detach(), atol=1e-5)
+    assert torch.allclose(pose.translation, shift.detach(), atol=1e-5)
+
+
 @pytest.mark.parametrize(
-    "values", [{"steps": 0}, {"refined": 0}, {"refined": 1, "coarse_steps": 0}, {"refined": 1, "coarse_steps": 201}]
+    "values", [{"steps": 0}, {"refined": 0}, {"refined": 1, "coarse_steps": 0}, {"refined": 1, "coarse_points": 0}]
 )
 def test_impossible_settings_are_refused(values: dict[str, int]) -> None:
     with pytest.raises(ConfigError):
