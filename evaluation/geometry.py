@@ -13,10 +13,10 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from core import AssetError, FormatError
+from core import AssetError, ConfigError, FormatError
 from evaluation.alignment import EXACT, AlignmentSettings, align
 from evaluation.chamfer import chamfer_distance, motion_chamfer_distance
-from evaluation.sampling import Surface, same_topology, sample_surface, sample_tracked, subsample
+from evaluation.sampling import Surface, sample_surface, sample_tracked, subsample
 
 METRICS = ("cd_3d", "cd_4d", "cd_m")
 
@@ -87,9 +87,11 @@ def measure_geometry(prediction: Sequence[Surface], truth: Tensor, protocol: Pro
         except AssetError as error:
             return _not_available(f"frame {frame}: {error}")
     points = torch.stack(sampled).to(truth)
-    tracked: Tensor | str = "the topology of the prediction changes"
-    if same_topology(surfaces):
+    tracked: Tensor | str
+    try:
         tracked = sample_tracked(surfaces, protocol.points, protocol.seed).to(truth)
+    except (AssetError, ConfigError) as error:
+        tracked = str(error)
     few, few_true = (subsample(cloud, protocol.alignment_points, protocol.seed) for cloud in (points, truth))
     return score_clouds(Clouds(points, truth, few, few_true, tracked), protocol)
 

@@ -17,6 +17,8 @@ from core import AssetError, ConfigError, ReasonCode
 
 _CATEGORIES = 2**24
 """torch.multinomial draws from no more."""
+_FARTHEST = 1e9
+"""Squares of larger coordinates leave float32 when they are summed."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +60,18 @@ def sample_tracked(surfaces: Sequence[Surface], count: int, seed: int) -> Tensor
     """(T, count, 3) float32: points uniform over the area of frame 0, followed through all frames.
 
     Raises:
-        ConfigError: if the topology changes; ask `same_topology` first.
+        ConfigError: if the topology changes, or has too many triangles to draw from.
         AssetError: as `sample_surface`.
     """
     if not same_topology(surfaces):
-        raise ConfigError("points cannot be tracked over a mesh whose topology changes")
+        raise ConfigError("the topology of the mesh changes: its points cannot be tracked")
     triangles = [_triangles(surface)[0].astype(np.float32) for surface in surfaces]
     if len(triangles[0]) > _CATEGORIES:
         raise ConfigError(f"a mesh of {len(triangles[0])} triangles cannot be tracked: {_CATEGORIES} at most")
     corners = torch.from_numpy(triangles[0])
     areas = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1) / 2
+    if not float(areas.sum()) > 0:
+        raise AssetError(ReasonCode.DEGENERATE_GEOMETRY, "the triangles of frame 0 have no area in float32")
     random = torch.Generator().manual_seed(seed)
     chosen = areas.multinomial(count, replacement=True, generator=random)
     u, v = torch.rand(2, 1, count, generator=random)[:, 0]
@@ -103,8 +107,10 @@ def _triangles(surface: Surface) -> tuple[np.ndarray, np.ndarray]:
             f"triangles refer to vertices {faces.min()} to {faces.max()}, there are {len(vertices)}",
         )
     corners = vertices[faces]
-    if not np.isfinite(corners).all():
-        raise AssetError(ReasonCode.NON_FINITE_GEOMETRY, "the mesh has vertices that are not finite")
+    if not (np.abs(corners) < _FARTHEST).all():
+        raise AssetError(
+            ReasonCode.NON_FINITE_GEOMETRY, f"the mesh has vertices that are not finite or farther than {_FARTHEST:.0e}"
+        )
     areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
     if not areas.sum() > 0:
         raise AssetError(ReasonCode.DEGENERATE_GEOMETRY, "the triangles of the mesh have no area")

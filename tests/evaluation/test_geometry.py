@@ -61,7 +61,7 @@ def test_a_changed_topology_costs_cd_m_alone() -> None:
     whole, scores = (measure_geometry(f, _sampled(frames), SMALL) for f in (frames, changed))
     assert whole.cd_m is not None
     assert scores.cd_m is None
-    assert scores.reasons == {"cd_m": "the topology of the prediction changes"}
+    assert scores.reasons == {"cd_m": "the topology of the mesh changes: its points cannot be tracked"}
     assert scores.cd_3d == pytest.approx(whole.cd_3d, abs=0.03)
     assert scores.cd_4d == pytest.approx(whole.cd_4d, abs=0.03)
 

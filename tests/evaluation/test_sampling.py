@@ -51,6 +51,11 @@ def test_tracked_points_are_uniform_over_frame_0() -> None:
     assert torch.allclose(points[points[:, 0] < 2].mean(dim=0), torch.full((3,), 0.5), atol=0.02)
 
 
+def test_too_small_a_surface_is_not_tracked() -> None:
+    with pytest.raises(AssetError, match="no area in float32"):
+        sample_tracked([Surface(CORNERS * np.float32(1e-30), TRIANGLE)], 10, 44)
+
+
 def test_topology() -> None:
     first = tripod()
     other = Surface(first.vertices, first.faces[::-1])
@@ -77,9 +82,10 @@ def test_a_subsample_is_the_same_in_all_frames() -> None:
         (Surface(CORNERS, TRIANGLE[:0]), ReasonCode.EMPTY_GEOMETRY),
         (Surface(CORNERS * 0, TRIANGLE), ReasonCode.DEGENERATE_GEOMETRY),
         (Surface(CORNERS * np.float32(np.nan), TRIANGLE), ReasonCode.NON_FINITE_GEOMETRY),
+        (Surface(CORNERS * np.float32(1e10), TRIANGLE), ReasonCode.NON_FINITE_GEOMETRY),
         (Surface(CORNERS, TRIANGLE + 1), ReasonCode.INVALID_ACCESSOR),
     ],
-    ids=["empty", "degenerate", "not finite", "out of range"],
+    ids=["empty", "degenerate", "not finite", "far away", "out of range"],
 )
 def test_a_surface_without_points_says_why(surface: Surface, code: ReasonCode) -> None:
     with pytest.raises(AssetError) as caught:
