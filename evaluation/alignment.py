@@ -37,7 +37,7 @@ class AlignmentSettings:
     learning_rate: float = 0.01
     refined: int | None = None
     coarse_points: int = 1000
-    coarse_steps: int = 100
+    coarse_steps: int = 200
 
     def __post_init__(self) -> None:
         if min(self.steps, self.coarse_points, self.coarse_steps) < 1 or (
