@@ -19,9 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from assets.triangles import areas
-from core import FormatError, write_bytes
+from core import FormatError, Schema, write_bytes
 
-CLIP_VERSION = 1
+SCHEMA = Schema("clip", version=1, oldest=1, rewrite="bake its asset again")
 
 
 class AlphaMode(StrEnum):
@@ -225,7 +225,7 @@ class Clip:
         for number, image in enumerate(self.images):
             tensors[f"image_{number:04d}"] = image
         header = {
-            "version": CLIP_VERSION,
+            "version": SCHEMA.version,
             "name": self.name,
             "index": self.index,
             "frame_topologies": frame_topologies,
@@ -251,8 +251,7 @@ class Clip:
             header = json.loads(metadata["helix4d_clip"])
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise FormatError(f"{path}: not a Helix4D clip ({error})") from error
-        if header["version"] != CLIP_VERSION:
-            raise FormatError(f"{path}: clip version {header['version']}, this program reads {CLIP_VERSION}")
+        SCHEMA.check(header, path)
         topologies = [
             Topology(
                 faces=tensors[f"topology_{slot}.faces"],

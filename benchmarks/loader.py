@@ -26,10 +26,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this f
 from core import generator
 from curation.shard import Sample, write_part, write_shard
 from model.config import FlowConfig, VideoConfig
+from model.encode import ClipLatents
 from train.config import DataConfig, NetworkConfig, Stage, TrainConfig
 from train.dataset import ClipReader
 from train.flops import BF16_PEAK, step_flops
-from train.latents import ClipLatents, to_members
+from train.latents import to_members
 from train.loader import Loader
 from train.schedule import Schedule
 

@@ -13,10 +13,14 @@ COMMANDS = {
     "export": "a run's network in TRELLIS.2's layout",
     "generate": "meshes of a clip from three trained stages",
     "inspect": "what a shard or a sample holds, with a contact sheet",
+    "preview": "an asset's animation as a turntable",
+    "sample": "a video in, a textured mesh a frame out",
     "samples": "write the sample assets",
     "study": "experiments of the paper: study rope, study ablations",
     "train": "latent shards in, a fine-tuned stage out",
     "vae": "train the small world's VAEs",
+    "verify": "check every file of an output, and say what rewrites the broken ones",
+    "view": "a sample as a page that plays it",
 }
 
 

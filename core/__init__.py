@@ -12,6 +12,7 @@ from core.files import (
 )
 from core.logs import setup_logging
 from core.rng import generator
+from core.schema import NewerError, Schema
 
 __all__ = [
     "AssetError",
@@ -19,7 +20,9 @@ __all__ = [
     "ConfigError",
     "FormatError",
     "Helix4DError",
+    "NewerError",
     "ReasonCode",
+    "Schema",
     "atomic_writer",
     "canonical_json",
     "fsync_folder",

@@ -24,3 +24,15 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise ConfigError(f"{folder}: another run is writing there") from error
         yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether another process holds `folder/.lock`. Writes nothing, so it works on a read-only store."""
+    try:
+        with open(folder / ".lock", "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except BlockingIOError:
+        return True
+    return False

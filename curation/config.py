@@ -25,6 +25,8 @@ class SampleConfig:
     """Random views rendered of every frame; 0 renders nothing."""
     image_size: int = 512
     """Pixels per side of a rendered image."""
+    passes: bool = False
+    """Write depth (16-bit PNG) and normals (half-float EXR) beside every image."""
     clip: str = "most-moving"
     """Which animation of a file: most-moving, longest, first, all, or a name."""
     min_motion: float = 0.01

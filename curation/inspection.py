@@ -72,7 +72,7 @@ def inspect_sample(tar_path: Path, key: str) -> Inspection:
     reader = ShardReader(tar_path)
     if key not in reader.keys():  # noqa: SIM118 (not a dict)
         raise FormatError(f"{tar_path}: no sample {key}; it holds {', '.join(reader.keys()) or 'none'}")
-    clip = json.loads(reader.read(key, "clip.json"))
+    clip = reader.clip(key)
     lines = [f"{name}: {_short(clip[name])}" for name in sorted(clip)]
     lines += ["", f"{'member':28} {'bytes':>9}"]
     lines += [f"{suffix:28} {reader.sample(key)['members'][suffix][1]:>9}" for suffix in reader.members(key)]

@@ -9,6 +9,9 @@ from typing import Any
 
 from curation.config import SampleConfig
 
+WORK_FOLDER = "work"
+"""Folder of an output for the parts of shards that are not complete yet."""
+
 
 @dataclass(frozen=True)
 class AssetJob:

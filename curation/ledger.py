@@ -1,5 +1,6 @@
 """The ledger: one line of JSON for every time an asset reached an end. The last line for an asset counts.
 
+A line says its version; those of version 0 do not, and are otherwise the same.
 Only the driver writes it, a line at a time, each on disk before the next asset is taken off the list; a line cut short
 by a crash is ignored, its asset is worked on again.
 """
@@ -14,7 +15,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core import AssetState, FormatError, ReasonCode
+from core import AssetState, FormatError, NewerError, ReasonCode, Schema
+
+LEDGER = Schema("ledger entry", version=1, oldest=0, rewrite="use a new --output")
+LEDGER_FILE = "ledger.jsonl"
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,8 @@ class Ledger:
 
     def append(self, outcome: Outcome) -> None:
         """Record an outcome; it is on disk when this returns."""
-        line = json.dumps(outcome.to_json(), ensure_ascii=False, sort_keys=True).encode() + b"\n"
+        content = {"version": LEDGER.version, **outcome.to_json()}
+        line = json.dumps(content, ensure_ascii=False, sort_keys=True).encode() + b"\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "ab+") as stream:
             # A line that a crash cut short must not swallow this one.
@@ -105,13 +110,29 @@ def _read(path: Path) -> list[Outcome]:
     for number, line in enumerate(lines, 1):
         if not line:
             continue
-        try:
-            outcomes.append(Outcome.from_json(json.loads(line)))
-        except (ValueError, KeyError, TypeError) as error:
-            if _was_cut_short(line):
-                continue
-            raise FormatError(f"{path}, line {number}: not a ledger entry ({error})") from error
+        outcome = parse_line(line, f"{path}, line {number}")
+        if outcome is not None:
+            outcomes.append(outcome)
     return outcomes
+
+
+def parse_line(line: bytes, where: str) -> Outcome | None:
+    """The outcome in a line of the ledger, or None if a crash cut the line short.
+
+    Raises:
+        NewerError: if it is newer than this program.
+        FormatError: if it is damaged otherwise.
+    """
+    try:
+        content = json.loads(line)
+        LEDGER.check(content, where)
+        return Outcome.from_json({name: value for name, value in content.items() if name != "version"})
+    except NewerError:
+        raise
+    except (ValueError, KeyError, TypeError, FormatError) as error:
+        if _was_cut_short(line):
+            return None
+        raise FormatError(f"{where}: not a ledger entry ({error})") from error
 
 
 def _was_cut_short(line: bytes) -> bool:

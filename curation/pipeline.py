@@ -17,7 +17,6 @@ if __package__ in (None, ""):
     if (here / "__init__.py").exists():
         sys.path.insert(0, str(here.parent))
 
-import json
 import logging
 import os
 import shutil
@@ -33,8 +32,8 @@ from core.locks import locked
 from core.version import VERSION
 from curation.config import CurateConfig, parse_config
 from curation.engine import Engine, Tick
-from curation.jobs import AssetJob, ShardJob
-from curation.ledger import Ledger, Outcome
+from curation.jobs import WORK_FOLDER, AssetJob, ShardJob
+from curation.ledger import LEDGER_FILE, Ledger, Outcome
 from curation.plan import (
     Plan,
     PlannedAsset,
@@ -47,15 +46,12 @@ from curation.plan import (
 from curation.progress import Display
 from curation.shard import read_sidecar, split_shard
 from curation.sources import SourceAsset, list_folder
-from curation.summary import Summary, print_plan, print_summary, summarize, write_contact_sheet
+from curation.stored_plan import StoredPlan, read_plan, write_plan
+from curation.summary import SUMMARY_FILE, Summary, print_plan, print_summary, summarize, write_contact_sheet
 
 log = logging.getLogger("curation")
 
-PLAN_FILE = "plan.json"
-LEDGER_FILE = "ledger.jsonl"
-SUMMARY_FILE = "summary.json"
 CONTACT_SHEET_FILE = "contact_sheet.webp"
-WORK_FOLDER = "work"
 _HASH_THREADS = 8
 
 
@@ -86,7 +82,7 @@ def curate(config: CurateConfig) -> Summary:
     _check_folders(config)
     with locked(config.output):
         plan, sources = plan_run(config)
-        write_json(config.output / PLAN_FILE, {"sample": config.sample.to_json(), "sources": sources})
+        write_plan(config, sources)
         ledger = Ledger(config.output / LEDGER_FILE)
         for name, kept in plan.duplicates.items():
             if name not in ledger.outcomes:
@@ -117,12 +113,12 @@ def plan_run(config: CurateConfig) -> tuple[Plan, dict[str, Any]]:
     """
     sources = list_folder(config.source, config.run.limit)
     stored = _stored_plan(config)
-    hashes = known_hashes(sources, stored["sources"]) if stored else {}
+    hashes = known_hashes(sources, stored.sources) if stored else {}
     missing = [source for source in sources if source not in hashes]
     with ThreadPoolExecutor(_HASH_THREADS) as pool:
         hashes.update(zip(missing, pool.map(_hash, missing), strict=True))
     if stored:
-        check_same_sources(hashes, stored["sources"], config.output)
+        check_same_sources(hashes, stored.sources, config.output)
     return make_plan(hashes, config.sample.assets_per_shard), sources_to_json(hashes)
 
 
@@ -130,16 +126,15 @@ def _hash(source: SourceAsset) -> str:
     return content_hash(source.path)
 
 
-def _stored_plan(config: CurateConfig) -> dict[str, Any] | None:
-    path = config.output / PLAN_FILE
-    if not path.exists():
+def _stored_plan(config: CurateConfig) -> StoredPlan | None:
+    stored = read_plan(config.output)
+    if stored is None:
         return None
-    stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     now = config.sample.to_json()
     different = [
-        f"{name} was {stored['sample'].get(name)!r}, is {now.get(name)!r}"
-        for name in sorted(now.keys() | stored["sample"].keys())
-        if stored["sample"].get(name) != now.get(name)
+        f"{name} was {stored.sample.get(name)!r}, is {now.get(name)!r}"
+        for name in sorted(now.keys() | stored.sample.keys())
+        if stored.sample.get(name) != now.get(name)
     ]
     if different:
         raise ConfigError(f"{config.output}: begun with other settings ({'; '.join(different)}): use a new --output")

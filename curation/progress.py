@@ -89,3 +89,40 @@ class Display:
 def _clock(seconds: float) -> str:
     hours, rest = divmod(int(seconds), 3600)
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
+
+
+class Steps:
+    """Like `Display`, for work that is only counted. A context manager.
+
+    Args:
+        what: what is counted, plural.
+        total: how many there are.
+    """
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what, self._total, self._done = what, total, 0
+        self._last_log = time.monotonic()
+        console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console, transient=True
+        )
+        self._task = self._bar.add_task("", total=total)
+        self._is_live = console.is_terminal
+
+    def __enter__(self) -> Steps:
+        if self._is_live:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_live:
+            self._bar.stop()
+
+    def advance(self) -> None:
+        """One more is done."""
+        self._done += 1
+        if self._is_live:
+            self._bar.advance(self._task)
+        elif time.monotonic() - self._last_log > _LOG_EVERY_S:
+            self._last_log = time.monotonic()
+            log.info("%d of %d %s", self._done, self._total, self._what)

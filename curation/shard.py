@@ -14,9 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from core import FormatError, atomic_writer, sha256_file, write_json
+from core import FormatError, Schema, atomic_writer, sha256_file, write_json
 
-SIDECAR_VERSION = 1
+SIDECAR = Schema(
+    "shard sidecar",
+    version=1,
+    oldest=1,
+    rewrite="delete the shard and its sidecar, and run the command that made it again",
+)
+SAMPLE = Schema("clip.json", version=1, oldest=1, rewrite="curate its asset again into a new output")
 _BLOCK = tarfile.BLOCKSIZE
 _COPY_BYTES = 1 << 22
 
@@ -59,7 +65,7 @@ def write_shard(tar_path: Path, parts: list[Path], facts: Mapping[str, Any]) -> 
         stream.write(bytes(-stream.tell() % tarfile.RECORDSIZE))
     sidecar = {
         **facts,
-        "version": SIDECAR_VERSION,
+        "version": SIDECAR.version,
         "shard": tar_path.name,
         "bytes": tar_path.stat().st_size,
         "sha256": sha256_file(tar_path),
@@ -95,7 +101,8 @@ def read_sidecar(tar_path: Path) -> dict[str, Any] | None:
     """The sidecar of a committed shard, or None if the shard is not committed.
 
     Raises:
-        FormatError: if the sidecar is damaged or newer than this program.
+        FormatError: if the sidecar is damaged.
+        NewerError: if it is newer than this program.
     """
     path = sidecar_path(tar_path)
     try:
@@ -104,8 +111,7 @@ def read_sidecar(tar_path: Path) -> dict[str, Any] | None:
         return None
     except ValueError as error:
         raise FormatError(f"{path}: not a shard's sidecar ({error})") from error
-    if sidecar.get("version") != SIDECAR_VERSION:
-        raise FormatError(f"{path}: version {sidecar.get('version')}, this program reads {SIDECAR_VERSION}")
+    SIDECAR.check(sidecar, path)
     return dict(sidecar)
 
 
@@ -158,12 +164,40 @@ class ShardReader:
             raise FormatError(f"{self.path}: {key}.{suffix} ends after {len(data)} of {size} bytes")
         return data
 
+    def clip(self, key: str) -> dict[str, Any]:
+        """A sample's `clip.json`.
+
+        Raises:
+            KeyError: if there is no such sample.
+            FormatError: if it is damaged, or of a version that this program does not read.
+        """
+        return parse_clip(self.read(key, "clip.json"), f"{self.path}: {key}.clip.json")
+
+
+def parse_clip(data: bytes, where: object) -> dict[str, Any]:
+    """The content of a `clip.json`, its version checked.
+
+    Raises:
+        FormatError: if it is damaged, or of a version that this program does not read.
+    """
+    try:
+        clip = json.loads(data)
+    except ValueError as error:
+        raise FormatError(f"{where}: not JSON ({error})") from error
+    SAMPLE.check(clip, where)
+    return dict(clip)
+
+
+def member_header(name: str, size: int) -> bytes:
+    """The block before a member: nothing in it but name and size, so nothing of the machine gets in."""
+    # A fresh TarInfo has mtime, uid and gid 0, no user names and mode 644.
+    header = tarfile.TarInfo(name)
+    header.size = size
+    return header.tobuf(tarfile.USTAR_FORMAT)
+
 
 def _write_member(stream: BinaryIO, name: str, data: bytes) -> None:
-    # A fresh TarInfo has mtime, uid and gid 0, no user names and mode 644: nothing of the machine gets in.
-    header = tarfile.TarInfo(name)
-    header.size = len(data)
-    stream.write(header.tobuf(tarfile.USTAR_FORMAT))
+    stream.write(member_header(name, len(data)))
     stream.write(data)
     stream.write(bytes(-len(data) % _BLOCK))
 

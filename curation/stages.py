@@ -17,14 +17,12 @@ from curation.config import SampleConfig
 from curation.jobs import AssetJob
 from curation.ledger import Outcome
 from curation.plan import KEY_DIGITS
-from curation.shard import Sample, write_part
+from curation.shard import SAMPLE, Sample, write_part
+from curation.tokens import count_tokens
 from render import RenderSettings, sample_cameras, sample_lights
 from render.blender import render_views
+from render.passes import encode_depth, encode_normal
 from voxelize import OVoxel, encode_vxz, vanished_area_share, voxelize_clip
-
-SAMPLE_VERSION = 1
-TOKEN_VOXELS = 16
-"""Side of the block of voxels that becomes one token of the shape and texture latents (TRELLIS.2)."""
 
 
 class Clock:
@@ -115,7 +113,7 @@ def _describe(
 ) -> dict[str, Any]:
     config = job.config
     return {
-        "version": SAMPLE_VERSION,
+        "version": SAMPLE.version,
         "key": key,
         "asset": job.asset,
         "content_sha256": job.content_sha256,
@@ -130,7 +128,7 @@ def _describe(
         "motion": round(motion, 6),
         "triangles": [len(frame.faces) for frame in clip.frames],
         "voxels": [len(ovoxel.coords) for ovoxel in ovoxels],
-        "tokens": [_count_tokens(ovoxel) for ovoxel in ovoxels],
+        "tokens": [count_tokens(ovoxel) for ovoxel in ovoxels],
         "vanished_area": [
             round(vanished_area_share(frame, ovoxel), 6) for frame, ovoxel in zip(clip.frames, ovoxels, strict=True)
         ],
@@ -138,12 +136,6 @@ def _describe(
         "warnings": list(clip.warnings),
         "config_sha256": config.sha256(),
     }
-
-
-def _count_tokens(ovoxel: OVoxel) -> int:
-    blocks = ovoxel.coords.astype(np.int64) // TOKEN_VOXELS
-    side = ovoxel.resolution // TOKEN_VOXELS
-    return len(np.unique((blocks[:, 0] * side + blocks[:, 1]) * side + blocks[:, 2]))
 
 
 def _render(config: SampleConfig, key: str, clip: Clip, threads: int, clock: Clock) -> dict[str, bytes]:
@@ -156,14 +148,18 @@ def _render(config: SampleConfig, key: str, clip: Clip, threads: int, clock: Clo
     images = config.views * config.frames
     if not images:
         return members
-    settings = RenderSettings(image_size=config.image_size, threads=threads)
+    settings = RenderSettings(image_size=config.image_size, threads=threads, passes=config.passes)
     rendered = render_views(clip, cameras, lights, settings)
     for number in range(images):
         with clock.measure("render"):
             clock.progress(number, images)
             image = next(rendered)
         with clock.measure("encode"):
-            members[f"view_{image.view:02d}_frame_{image.frame:02d}.webp"] = encode_webp(image.rgba)
+            name = f"view_{image.view:02d}_frame_{image.frame:02d}"
+            members[f"{name}.webp"] = encode_webp(image.rgba)
+            if image.depth is not None and image.normal is not None:
+                members[f"{name}.depth.png"] = encode_depth(image.depth)
+                members[f"{name}.normal.exr"] = encode_normal(image.normal)
     return members
 
 

@@ -21,6 +21,7 @@ from curation.plan import Plan
 from curation.shard import ShardReader, read_sidecar
 from render import contact_sheet
 
+SUMMARY_FILE = "summary.json"
 _SHEET_SAMPLES = 16
 _SHEET_FRAMES = 6
 _SHEET_PIXELS = 160
@@ -131,7 +132,7 @@ def first_view_rows(readers: Iterable[ShardReader]) -> tuple[list[list[np.ndarra
     labels: list[list[str]] = []
     for reader in readers:
         for key in reader.keys():  # noqa: SIM118 (not a dict)
-            images = [suffix for suffix in reader.members(key) if suffix.startswith("view_00_frame_")]
+            images = [m for m in reader.members(key) if m.startswith("view_00_frame_") and m.endswith(".webp")]
             if len(rows) == _SHEET_SAMPLES:
                 return rows, labels
             if not images:

@@ -8,9 +8,11 @@ from render.cameras import Camera, orbit_camera, project, sample_camera, sample_
 from render.contact_sheet import contact_sheet
 from render.images import RenderedImage
 from render.lighting import Lights, PointLight, sample_lights, sample_view_lights
-from render.settings import RenderSettings
+from render.settings import PRESETS, TRELLIS2, RenderSettings, preset
 
 __all__ = [
+    "PRESETS",
+    "TRELLIS2",
     "Camera",
     "Lights",
     "PointLight",
@@ -18,6 +20,7 @@ __all__ = [
     "RenderedImage",
     "contact_sheet",
     "orbit_camera",
+    "preset",
     "project",
     "sample_camera",
     "sample_cameras",

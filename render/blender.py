@@ -25,6 +25,7 @@ from render.cameras import Camera
 from render.coverage import Coverage
 from render.images import RenderedImage, to_rgba
 from render.lighting import Lights
+from render.passes import split_layers
 from render.scene import ClipScene, clear
 from render.settings import RenderSettings
 
@@ -93,10 +94,7 @@ def _render(
             path = Path(folder) / "image.exr"
             for frame in frames:
                 if not len(clip.frames[frame].faces):
-                    for view in range(len(cameras)):
-                        yield RenderedImage(
-                            view, frame, np.zeros((settings.image_size, settings.image_size, 4), np.uint8)
-                        )
+                    yield from (_nothing(view, frame, settings) for view in range(len(cameras)))
                     continue
                 if scene is None:
                     scene = ClipScene(clip, max(len(light.points) for light in lights), settings.cull_back_faces)
@@ -105,10 +103,23 @@ def _render(
                 for view, (camera, view_lights) in enumerate(zip(cameras, lights, strict=True)):
                     scene.set_view(camera, view_lights)
                     alpha = None if coverage is None else coverage.alpha(frame, camera)
-                    yield RenderedImage(view, frame, to_rgba(_render_once(path), alpha))
+                    channels = _render_once(path)
+                    if settings.passes:
+                        colors, depth, normal = split_layers(channels)
+                        yield RenderedImage(view, frame, to_rgba(colors, alpha), depth, normal)
+                    else:
+                        yield RenderedImage(view, frame, to_rgba(channels, alpha))
     finally:
         if scene is not None:
             clear()  # the clip's meshes, images and Cycles' copies of them
+
+
+def _nothing(view: int, frame: int, settings: RenderSettings) -> RenderedImage:
+    shape = (settings.image_size, settings.image_size)
+    rgba = np.zeros((*shape, 4), np.uint8)
+    if not settings.passes:
+        return RenderedImage(view, frame, rgba)
+    return RenderedImage(view, frame, rgba, np.zeros(shape, np.float32), np.zeros((*shape, 3), np.float32))
 
 
 def _render_once(path: Path) -> dict[str, np.ndarray]:
@@ -132,7 +143,9 @@ def _configure(scene: Any, settings: RenderSettings, path: Path) -> None:
     scene.render.use_persistent_data = True  # a new view of the same frame re-uses geometry and BVH
     scene.render.use_file_extension = False
     scene.render.filepath = str(path)
-    scene.render.image_settings.file_format = "OPEN_EXR"
+    scene.render.image_settings.file_format = "OPEN_EXR_MULTILAYER" if settings.passes else "OPEN_EXR"
+    layer = scene.view_layers[0]
+    layer.use_pass_z = layer.use_pass_normal = settings.passes
     scene.render.image_settings.color_mode = "RGBA"
     scene.render.image_settings.color_depth = "32"
     scene.render.image_settings.exr_codec = "NONE"
@@ -160,7 +173,7 @@ def _configure(scene: Any, settings: RenderSettings, path: Path) -> None:
     if settings.denoise:
         cycles.denoiser = "OPENIMAGEDENOISE"
         cycles.denoising_quality = settings.denoise_quality.upper()
-        cycles.denoising_prefilter = "NONE"
+        cycles.denoising_prefilter = settings.denoise_prefilter.upper()
         cycles.denoising_input_passes = "RGB_ALBEDO_NORMAL"
 
 

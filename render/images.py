@@ -17,11 +17,14 @@ class RenderedImage:
         frame: index of the clip's frame.
         rgba: (H, W, 4) uint8, sRGB under Blender's Standard view transform, straight alpha, first row on top. Color is
             0 where alpha is 0.
+        depth, normal: (H, W) and (H, W, 3) float32 where passes were asked for; see `render.passes`.
     """
 
     view: int
     frame: int
     rgba: np.ndarray
+    depth: np.ndarray | None = None
+    normal: np.ndarray | None = None
 
 
 def to_rgba(channels: Mapping[str, np.ndarray], coverage: np.ndarray | None = None) -> np.ndarray:

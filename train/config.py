@@ -231,7 +231,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{where}: expected a list, found {value!r}")
-        return tuple(_convert(inner[0], v, where) for v in value)
+        return tuple(_convert(inner[0], v, f"{where}[{i}]") for i, v in enumerate(value))
     if origin is dict:
         return dict(value)
     value = _number(value) if kind is float else value

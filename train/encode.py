@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from core import AssetState, ConfigError, canonical_json, write_bytes, write_json
+from core import AssetState, ConfigError, Schema, canonical_json, write_bytes, write_json
 from core.locks import locked
 from core.version import VERSION
 from curation.config import RunConfig
@@ -26,15 +26,17 @@ from curation.jobs import ShardJob
 from curation.ledger import Ledger, count
 from curation.shard import ShardReader, read_sidecar
 from model.checkpoint import CheckpointSource
+from model.encode import encoders_fingerprint
 from train.encode_engine import EncodeEngine
-from train.encode_jobs import EncodeJob, LatentConfig
-from train.latents import encoders_fingerprint, statistics_from_moments
+from train.encode_jobs import LATENTS, EncodeJob, LatentConfig
+from train.latents import statistics_from_moments
+from train.storage import INDEX, INDEX_FILE
 
 log = logging.getLogger("train")
 
+PLAN = Schema("plan of latent shards", version=1, oldest=0, rewrite="use a new --output")
 PLAN_FILE = "plan.json"
 LEDGER_FILE = "ledger.jsonl"
-INDEX_FILE = "index.json"
 STATISTICS_FILE = "statistics.json"
 _WORK_FOLDER = "work"
 _SPLITS = ("train", "val", "test")
@@ -122,9 +124,10 @@ def _agree(config: EncodeConfig, plan: list[_PlannedShard], fingerprint: str) ->
     }
     path = config.output / PLAN_FILE
     if not path.exists():
-        write_json(path, now)
+        write_json(path, {"version": PLAN.version, **now})
         return
     stored = json.loads(path.read_bytes())
+    PLAN.check(stored, path)
     for what, value in now.items():
         if stored.get(what) != value:
             raise ConfigError(f"{config.output}: begun with other {what}: use a new --output")
@@ -226,10 +229,12 @@ def _write_summary_files(output: Path, plan: list[_PlannedShard]) -> None:
     for shard in plan:
         reader = ShardReader(_tar(output, shard))
         if shard.name.startswith("train/"):
-            clips = (json.loads(reader.read(key, "clip.json")) for key in reader.keys())  # noqa: SIM118
-            found.extend(clip["latents"]["moments"] for clip in clips)
+            for key in reader.keys():  # noqa: SIM118 (not a dict)
+                latents = reader.clip(key)["latents"]
+                LATENTS.check(latents, f"{reader.path}: {key}")
+                found.append(latents["moments"])
     write_bytes(output / STATISTICS_FILE, canonical_json(statistics_from_moments(found)))
-    write_json(output / INDEX_FILE, {"version": 1, "shards": [f"{shard.name}.tar" for shard in plan]})
+    write_json(output / INDEX_FILE, {"version": INDEX.version, "shards": [f"{shard.name}.tar" for shard in plan]})
 
 
 def _tar(output: Path, shard: _PlannedShard) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import time
 from dataclasses import asdict, dataclass
@@ -12,17 +11,18 @@ from typing import Any, Literal
 
 import torch
 
-from core import AssetError, AssetState, ConfigError, FormatError, ReasonCode, canonical_json, sha256_json
+from core import AssetError, AssetState, ConfigError, FormatError, ReasonCode, Schema, canonical_json, sha256_json
 from curation.ledger import Outcome
 from curation.shard import Sample, ShardReader, write_part
 from model.checkpoint import CheckpointSource
+from model.encode import Encoders, encode_clip
 from model.latents import OCCUPANCY_RESOLUTION
-from train.latents import DTYPES, Encoders, encode_clip, moments, to_members
+from train.latents import DTYPES, moments, to_members
 from voxelize import decode_vxz
 
 log = logging.getLogger("train")
 
-LATENT_VERSION = 1
+LATENTS = Schema("latents", version=1, oldest=1, rewrite="encode its clip again into a new output")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def encode_sample(job: EncodeJob) -> Outcome:
 
 def _encode(job: EncodeJob) -> Sample:
     reader = ShardReader(job.shard)
-    clip: dict[str, Any] = json.loads(reader.read(job.key, "clip.json"))
+    clip = reader.clip(job.key)
     encoders = _encoders(job.models, job.offline, job.device, job.config.compute_dtype)
     ovoxels = [decode_vxz(reader.read(job.key, f"frame_{frame:02d}.vxz")) for frame in range(clip["frames"])]
     latents = encode_clip(ovoxels, encoders, job.config.occupancy_resolution)
@@ -99,7 +99,7 @@ def _encode(job: EncodeJob) -> Sample:
     described = {
         **clip,
         "latents": {
-            "version": LATENT_VERSION,
+            "version": LATENTS.version,
             "config_sha256": job.config.sha256(encoders.fingerprint),
             "moments": moments(latents),
             "structure": list(latents.structure.shape[1:]),

@@ -11,6 +11,7 @@ import torch
 from core import ConfigError, FormatError, write_json
 from model.checkpoint import save_network
 from model.flow import FlowTransformer
+from model.video_pipeline import SETTINGS_KEY
 from train.checkpoint import list_checkpoints, load_checkpoint, restore
 from train.config import Stage, TrainConfig, build
 from train.dataset import ClipReader
@@ -73,6 +74,7 @@ def export_run(run: Path, output: Path, ema: bool = True, step: int | None = Non
     arguments = document["args"]
     arguments["models"][name] = f"ckpts/{name}"
     arguments["image_cond_model"] = {"args": {"model_name": config.network.image_encoder}}
+    arguments[SETTINGS_KEY] = {"base": config.network.checkpoint, "image_size": config.data.image_size}
     statistics = ClipReader(config.data, config.stage).statistics
     for kind, key in _STATISTICS.items():
         arguments[key] = {"mean": list(statistics[kind].mean), "std": list(statistics[kind].std)}

@@ -8,23 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from core import ConfigError, write_bytes
+from model import decode as model_decode
 from model.checkpoint import Pipeline
 from model.latents import tokens_from_occupancy
 from model.sampler import SamplerConfig
-from model.sc_vae import SparseDecoder, decode_shape_fields, decode_texture_fields
-from model.sparse import SparseTensor
+from model.sc_vae import SparseDecoder
 from train.config import Stage, TrainConfig
 from train.dataset import ClipReader, Latent
 from train.export import load_trained, read_run
 from train.latents import SHAPE, TEXTURE
 from train.network import load_image_encoder
 from train.sampling import sample_video
-from voxelize import extract_mesh_arrays
 
 _PREVIEW_PIXELS = 192
 _PREVIEW_MS = 120
@@ -134,31 +132,9 @@ def decode_frame(
     coords: Tensor,
     grid: int,
 ) -> ColoredMesh:
-    """One frame's denormalized latents [L, C], [L, C'] to a mesh with the voxels' base colors.
-
-    Args:
-        shape_decoder, texture_decoder: the latter follows the former's subdivisions.
-        shape, texture: on the same tokens.
-        coords: int32 [L, 3].
-        grid: tokens per side.
-    """
-    if not len(coords):
-        return ColoredMesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8), np.zeros((0, 3), np.int32))
-    latent = SparseTensor.from_coords(shape, F.pad(coords, (1, 0)).to(shape.device), 1)
-    decoded = shape_decoder(latent)
-    colors = decode_texture_fields(texture_decoder(latent.replace(texture), decoded.subdivisions).fields.feats)
-    fields = decode_shape_fields(decoded.fields.feats)
-    voxels = decoded.fields.coords[:, 1:].cpu().numpy()
-    resolution = grid * 2 ** (len(shape_decoder.config.model_channels) - 1)
-    vertices, faces = extract_mesh_arrays(
-        resolution,
-        voxels,
-        fields.dual_vertices.cpu().numpy(),
-        fields.intersected.cpu().numpy(),
-        "weight",
-        fields.split_weight.cpu().numpy(),
-    )
-    return ColoredMesh(vertices, (colors[:, :3].clamp(0, 1) * 255).round().byte().cpu().numpy(), faces)
+    """`model.decode.decode_frame` with the voxels' base colors at the vertices."""
+    frame = model_decode.decode_frame(shape_decoder, texture_decoder, shape, texture, coords, grid)
+    return ColoredMesh(frame.vertices, frame.ovoxel.base_color, frame.faces)
 
 
 def ply(mesh: ColoredMesh) -> bytes:

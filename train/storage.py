@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from core import ConfigError, FormatError
-from curation.shard import SIDECAR_VERSION, ShardReader
+from core import ConfigError, FormatError, Schema
+from curation.shard import SIDECAR, ShardReader
 
 INDEX_FILE = "index.json"
+INDEX = Schema("list of latent shards", version=1, oldest=1, rewrite="run `helix4d encode` again")
 
 
 class RemoteShardReader(ShardReader):
@@ -22,8 +23,7 @@ class RemoteShardReader(ShardReader):
             self.sidecar = json.loads(self._files.cat_file(sidecar))
         except FileNotFoundError as error:
             raise FormatError(f"{url}: no sidecar beside it: the shard is not committed") from error
-        if self.sidecar.get("version") != SIDECAR_VERSION:
-            raise FormatError(f"{url}: version {self.sidecar.get('version')}, this program reads {SIDECAR_VERSION}")
+        SIDECAR.check(self.sidecar, url)
         self.path = Path(self._tar)
         self._samples = {sample["key"]: sample for sample in self.sidecar["samples"]}
 
@@ -53,9 +53,11 @@ def read_file(root: str, name: str) -> bytes:
 def list_shards(root: str, split: str) -> list[str]:
     """Names of an encoded folder's shards of one split, from its `index.json`."""
     try:
-        shards: list[str] = json.loads(read_file(root, INDEX_FILE))["shards"]
+        index = json.loads(read_file(root, INDEX_FILE))
     except FileNotFoundError as error:
         raise ConfigError(f"{root}: no {INDEX_FILE} in it: let `helix4d encode` finish first") from error
+    INDEX.check(index, f"{root.rstrip('/')}/{INDEX_FILE}")
+    shards: list[str] = index["shards"]
     return [name for name in shards if name.startswith(f"{split}/")]
 
 

@@ -22,11 +22,11 @@ from curation.shard import ShardReader
 from model.checkpoint import Pipeline
 from model.config import DenseDecoderConfig, DenseEncoderConfig, SparseDecoderConfig, SparseEncoderConfig
 from model.dense_vae import DenseDecoder, DenseEncoder
+from model.encode import encoder_inputs
 from model.initialize import initialize_vae
 from model.latents import occupancy
 from model.sc_vae import SparseDecoder, SparseEncoder, UpBlock
 from model.sparse import SparseLayout, SparseTensor
-from train.latents import encoder_inputs
 from train.random_encoder import write_random_image_encoder
 from voxelize import OVoxel, decode_vxz
 

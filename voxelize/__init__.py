@@ -6,7 +6,7 @@ from voxelize.coverage import vanished_area_share
 from voxelize.errors import GeometryError
 from voxelize.frames import Surface, prepare_surface, voxelize_clip, voxelize_frame
 from voxelize.mesh import extract_mesh, extract_mesh_arrays
-from voxelize.ovoxel import OVoxel
+from voxelize.ovoxel import OVoxel, morton_codes
 from voxelize.vxz import VxzInfo, decode_vxz, encode_vxz, read_vxz, read_vxz_info, write_vxz
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "encode_vxz",
     "extract_mesh",
     "extract_mesh_arrays",
+    "morton_codes",
     "prepare_surface",
     "read_vxz",
     "read_vxz_info",

@@ -1,8 +1,8 @@
 """A small writer of binary glTF 2.0: meshes, skins, morph targets, materials and animations into the bytes of a `.glb`.
 
-It writes what the samples need, to the letter of the specification: aligned buffer views with their targets, exact
-minima and maxima, normalized weights. Numbers are rounded before they become float32, so that the last bit of a
-machine's sine does not change the file.
+It writes what the samples and generated clips need, to the letter of the specification: aligned buffer views with
+their targets, exact minima and maxima, normalized weights. Numbers are rounded before they become float32, so that the
+last bit of a machine's sine does not change the file.
 """
 
 from __future__ import annotations
@@ -84,15 +84,25 @@ class GlbBuilder:
     Args:
         title: for `asset.extras`.
         demonstrates: what the asset shows, for `asset.extras`.
+        extras: `asset.extras` of a file that is no sample.
+        generator: what wrote the file.
     """
 
-    def __init__(self, title: str, demonstrates: Sequence[str]) -> None:
-        self._extras = {
+    def __init__(
+        self,
+        title: str,
+        demonstrates: Sequence[str],
+        extras: Mapping[str, Any] | None = None,
+        generator: str = "Helix4D assets.samples",
+    ) -> None:
+        sample = {
             "title": title,
             "author": "Helix4D sample generator",
             "license": "CC0-1.0",
             "demonstrates": list(demonstrates),
         }
+        self._extras = sample if extras is None else dict(extras)
+        self._generator = generator
         self._lists: dict[str, list[dict[str, Any]]] = {}
         self._extensions: set[str] = set()
         self._required: set[str] = set()
@@ -100,10 +110,10 @@ class GlbBuilder:
         self._views: dict[tuple[bytes, int | None, int | None], int] = {}
         self._accessors: dict[tuple[bytes, str, str, bool, int | None, bool], int] = {}
 
-    def texture(self, pixels: np.ndarray, name: str = "") -> int:
+    def texture(self, pixels: np.ndarray, name: str = "", compress_level: int = 9) -> int:
         """Add (H, W, 3) or (H, W, 4) uint8 pixels, first row on top, as a PNG with a repeating linear sampler."""
         stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, format="PNG", compress_level=9)
+        Image.fromarray(pixels).save(stream, format="PNG", compress_level=compress_level)
         view = self._view(stream.getvalue(), None, None)
         image = self._add("images", {"name": name, "bufferView": view, "mimeType": "image/png"})
         if "samplers" not in self._lists:
@@ -240,7 +250,7 @@ class GlbBuilder:
         children = {child for node in self._lists["nodes"] for child in node.get("children", ())}
         roots = [index for index in range(len(self._lists["nodes"])) if index not in children]
         document: dict[str, Any] = {
-            "asset": {"version": "2.0", "generator": "Helix4D assets.samples", "extras": self._extras},
+            "asset": {"version": "2.0", "generator": self._generator, "extras": self._extras},
             "scene": 0,
             "scenes": [{"nodes": roots}],
             "buffers": [{"byteLength": len(self._buffer)}],

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from core import AssetState, FormatError, ReasonCode
-from curation.ledger import Ledger, Outcome, count
+from core import AssetState, FormatError, NewerError, ReasonCode
+from curation.ledger import LEDGER, Ledger, Outcome, count
 
 DONE = Outcome("a.glb", AssetState.DONE, keys=("k_0",), timings_s={"bake": 0.5}, warnings=("é",))
 FAILED = Outcome("b.glb", AssetState.FAILED, ReasonCode.TIMEOUT, "render", "too long", 2, log="tail\n")
@@ -34,6 +35,18 @@ def test_other_damage_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     path.write_text('{"asset": "a.glb"}\n')
     with pytest.raises(FormatError, match="line 1"):
+        Ledger(path)
+
+
+def test_newer_lines_are_refused_and_lines_without_a_version_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    Ledger(path).append(DONE)
+    line = json.loads(path.read_text())
+    assert line.pop("version") == LEDGER.version
+    path.write_text(json.dumps(line) + "\n")
+    assert Ledger(path).outcomes == {"a.glb": DONE}
+    path.write_text(json.dumps({**line, "version": 99, "new": 0}) + "\n")
+    with pytest.raises(NewerError, match="line 1: ledger entry version 99"):
         Ledger(path)
 
 

@@ -16,10 +16,11 @@ from core import ConfigError, sha256_file
 from curation.ledger import Ledger
 from curation.shard import ShardReader
 from model.checkpoint import CheckpointSource
+from model.encode import Encoders, encode_clip
 from tests.train import world
 from train.encode import EncodeConfig, encode
 from train.encode_jobs import LatentConfig
-from train.latents import Encoders, encode_clip, read_member
+from train.latents import read_member
 from voxelize import decode_vxz
 
 SMALL = LatentConfig(occupancy_resolution=8)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,21 +11,28 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import trimesh
+from PIL import Image
 
+from cli.main import main
+from core import ConfigError
 from curation.shard import ShardReader
+from model.anchor_fit import fit_ratio
 from model.checkpoint import load_network
 from model.sampler import SamplerConfig
+from model.video_input import read_video
+from model.video_pipeline import Helix4DPipeline
 from tests.train import world
 from train.dataset import ClipReader
 from train.encode import EncodeConfig, encode
 from train.encode_jobs import LatentConfig
-from train.export import load_trained
+from train.export import export_run, load_trained
 from train.loop import train
 from train.metrics import read_metrics
 from train.network import load_image_encoder
 from train.sampling import decode_meshes, decode_occupancy, sample_video
 from train.vae import VaeConfig, train_vaes
-from voxelize import decode_vxz, extract_mesh
+from voxelize import decode_vxz, extract_mesh, read_vxz
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
@@ -41,7 +50,7 @@ class SmallWorld:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
     root = tmp_path_factory.mktemp("small")
-    shards = world.write_shards(root / "shards", ["butterfly"])
+    shards = world.write_shards(root / "shards", ["butterfly"], rendered=True)
     config = VaeConfig(
         shards=str(shards),
         output=str(root / "models"),
@@ -60,13 +69,19 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
     return SmallWorld(shards, root / "models", root / "latents", losses)
 
 
-def trained(small: SmallWorld, stage: str, output: Path) -> Any:
-    """A run of a stage on the one clip: its settings, network, reader and image tokens."""
+def trained(small: SmallWorld, stage: str, output: Path, base: bool = False) -> Any:
+    """A run of a stage on the one clip: its settings, network, reader and image tokens.
+
+    A base knows single frames alone: no attention across frames, no time, no given frame.
+    """
     values = world.train_values(stage, small.latents, small.shards, small.models, output)
     values |= {"steps": 300, "batch": 4, "condition_dropout": 0.0}
     values["network"]["scratch"] |= {"model_channels": 64, "resolution": 4, "num_blocks": 3}
     if stage == "structure":
         values["network"]["scratch"] |= {"in_channels": 8, "out_channels": 8}
+    if base:
+        values["network"] |= {"first_frame": False}
+        values["network"]["video"] |= {"pattern": "spatial", "temporal": "none", "kept": 1.0}
     values["optimizer"] |= {"lr": 3e-3, "ema": 0.98, "clip_history": 1000}
     values["run"] |= {"save_every": 300, "log_every": 20}
     config = world.build(world.TrainConfig, values, "test")
@@ -118,3 +133,157 @@ def test_the_material_loss_falls(small: SmallWorld, tmp_path: Path) -> None:
     config, *_ = trained(small, "material", tmp_path)
     losses = [line["loss"] for line in read_metrics(config.folder)]
     assert losses[-1] < 0.4 * losses[0]
+
+
+@pytest.fixture(scope="module")
+def exported(small: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Base, fine-tuned stages, and a folder with the pictures of one view."""
+    root = tmp_path_factory.mktemp("exported")
+    base, tuned, video = root / "base", root / "tuned", root / "video"
+    shutil.copytree(small.models, base)
+    for stage in ("structure", "geometry", "material"):
+        for folder, frozen in ((base, True), (tuned, False)):
+            config, *_ = trained(small, stage, root / f"runs_{folder.name}", base=frozen)
+            export_run(config.folder, folder)
+    shard = ShardReader(next((small.shards / "train").glob("*.tar")))
+    (key,) = shard.keys()
+    video.mkdir()
+    for frame in range(world.FRAMES):
+        (video / f"{frame}.webp").write_bytes(shard.read(key, f"view_00_frame_{frame:02d}.webp"))
+    return base, tuned, video
+
+
+def test_a_rendered_video_becomes_the_meshes_of_its_asset(small: SmallWorld, exported: tuple[Path, Path, Path]) -> None:
+    """Only pictures go in: the first frame is the base's own."""
+    base, tuned, folder = exported
+    shard = ShardReader(next((small.shards / "train").glob("*.tar")))
+    (key,) = shard.keys()
+    pipeline = Helix4DPipeline.from_pretrained(str(tuned), str(base), device="cpu")
+    samplers = pipeline.samplers.changed(guidance=1.0, rescale_t=3.0)
+    told: list[tuple[str, int, int]] = []
+    video = read_video(folder)
+    frames = list(pipeline(video, samplers=samplers, progress=lambda *step: told.append(step)))
+    assert len(frames) == world.FRAMES
+    assert told[-1] == ("decode", world.FRAMES, world.FRAMES)
+    assert set(pipeline.timings) == {"images", "anchor", "structure", "occupancy", "geometry", "material", "decode"}
+
+    overlaps, shuffled = [], []
+    for number, frame in enumerate(frames):
+        truth = cells(decode_vxz(shard.read(key, f"frame_{number:02d}.vxz")).coords)
+        ours = cells(frame.ovoxel.coords)
+        overlaps.append(overlap(ours, truth))
+        # The hardest honest shuffle: the same object with its axes exchanged.
+        shuffled.append(max(overlap(ours.transpose(axes), truth) for axes in [(1, 2, 0), (2, 0, 1), (0, 2, 1)]))
+        assert len(frame.faces) > 100
+        assert np.abs(frame.vertices).max() < 0.55
+    print(f"overlap {overlaps}, shuffled {shuffled}")
+    assert min(overlaps) > 0.6
+    assert min(overlaps) > 2 * max(shuffled)
+
+    again = list(pipeline(video, samplers=samplers))
+    assert all(np.array_equal(a.vertices, b.vertices) for a, b in zip(frames, again, strict=True))
+    other = next(pipeline(video, seed=1, samplers=samplers))
+    assert not np.array_equal(other.vertices, frames[0].vertices)
+
+
+def test_the_command_writes_files_that_others_open(exported: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    base, tuned, video = exported
+    common = ["--video", str(video), "--model", str(tuned), "--base", str(base), "--device", "cpu", "--guidance", "1"]
+    quick = ["--steps", "4", "--texture-size", "64", "--turntable-size", "32"]
+    assert main(["sample", *common, *quick, "--output", str(tmp_path / "a")]) == 0
+    written = {path.name for path in (tmp_path / "a").iterdir()}
+    frames = {f"frame_{f:02d}.{kind}" for f in range(world.FRAMES) for kind in ("glb", "vxz")}
+    assert written == frames | {"clip.glb", "input.webp", "turntable.webp", "run.json"}
+    facts = json.loads((tmp_path / "a/run.json").read_bytes())
+    assert (facts["settings"]["seed"], facts["samplers"]["structure"]["steps"]) == (0, 4)
+    assert facts["seconds"].keys() > {"anchor", "structure", "geometry", "material", "decode", "bake", "turntable"}
+    for number, frame in enumerate(facts["frames"]):
+        assert len(read_vxz(tmp_path / f"a/frame_{number:02d}.vxz")) == frame["voxels"]
+        scene = trimesh.load(tmp_path / f"a/frame_{number:02d}.glb")
+        assert sum(len(mesh.faces) for mesh in scene.geometry.values()) == frame["faces"] > 100
+    with Image.open(tmp_path / "a/turntable.webp") as picture:
+        assert (picture.n_frames, picture.size) == (2 * world.FRAMES, (32, 32))
+        assert np.asarray(picture.convert("L")).min() < 200, "there is something to see"
+    assert main(["sample", *common, *quick, "--output", str(tmp_path / "b"), "--low-vram"]) == 0
+    for name in written - {"run.json"}:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+def test_bad_input_says_what_is_wrong(
+    exported: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, tuned, video = exported
+
+    def told(**changes: str) -> str:
+        values = {
+            "video": str(video),
+            "model": str(tuned),
+            "base": str(base),
+            "output": str(tmp_path / "out"),
+            **changes,
+        }
+        assert main(["sample", *(word for name, value in values.items() for word in (f"--{name}", value))]) == 2
+        assert not (tmp_path / "out/run.json").exists()
+        return capsys.readouterr().err
+
+    assert "no such file" in told(video="missing.mp4")
+    assert "no file pipeline.json" in told(model=str(tmp_path))
+    assert "pipeline.json has no" in told(base=str(tuned))
+    one = tmp_path / "one"
+    one.mkdir()
+    shutil.copy(video / "0.webp", one)
+    assert "a single frame" in told(video=str(one))
+    for name in ("a.png", "b.png"):
+        Image.new("RGBA", (8, 8)).save(one / name)
+    (one / "0.webp").unlink()
+    assert "the first frame shows no object" in told(video=str(one))
+
+
+def test_a_growing_object_gets_room(exported: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """One picture, the first time at half the size."""
+    base, tuned, folder = exported
+    double = (2 * world.IMAGE_SIZE, 2 * world.IMAGE_SIZE)
+    image = Image.open(folder / "0.webp").convert("RGBA")
+    for number in range(world.FRAMES):
+        if number == 0:
+            canvas = Image.new("RGBA", double)
+            canvas.paste(image, (world.IMAGE_SIZE // 2, world.IMAGE_SIZE // 2))
+        else:
+            canvas = image.resize(double, Image.Resampling.NEAREST)
+        canvas.save(tmp_path / f"{number}.png")
+    video = read_video(tmp_path)
+    ratio = fit_ratio(video.frames)
+    assert 0.4 < ratio < 0.6
+    sizes, tokens = [], []
+    for fit in (False, True):
+        pipeline = Helix4DPipeline.from_pretrained(str(tuned), str(base), device="cpu", anchor_fit=fit)
+        frames = list(pipeline(video, samplers=pipeline.samplers.changed(guidance=1.0, rescale_t=3.0)))
+        vertices = frames[0].vertices[np.unique(frames[0].faces)]
+        sizes.append(float(np.ptp(vertices, axis=0).max()))
+        tokens.append(len(frames[0].ovoxel))
+    print(f"ratio {ratio}, sizes {sizes}, voxels {tokens}")
+    assert sizes[1] / sizes[0] == pytest.approx(ratio, abs=0.1)
+    assert tokens[1] < 0.6 * tokens[0]
+
+
+def test_too_little_memory_is_said(exported: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    base, tuned, folder = exported
+    pipeline = Helix4DPipeline.from_pretrained(str(tuned), str(base), device="cpu")
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("tried to allocate 80 GiB")
+
+    monkeypatch.setattr(pipeline.video.geometry, "forward", full)
+    with pytest.raises(ConfigError, match=r"geometry: the memory of cpu does not suffice .*80 GiB.*low_vram"):
+        next(pipeline(read_video(folder), samplers=pipeline.samplers.changed(steps=1)))
+
+
+def cells(coords: np.ndarray) -> np.ndarray:
+    """Which of 16³ cells hold voxels."""
+    grid = np.zeros((16, 16, 16), bool)
+    grid[tuple(np.asarray(coords).T * 16 // world.RESOLUTION)] = True
+    return grid
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / (a | b).sum())

@@ -5,7 +5,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from core import FormatError
+from core import FormatError, NewerError
 from tests.train import world
 from train.dataset import ClipReader
 from train.storage import list_shards, open_shard
@@ -34,3 +34,13 @@ def test_remote_shards_read_like_local_ones(latents: Path, shards: Path, models:
         open_shard("memory://cut", name).read(readers[0].entries[0].key, "shape.safetensors")
     with pytest.raises(FormatError, match="not committed"):
         open_shard("memory://nowhere", name)
+
+
+def test_newer_latent_shards_are_refused() -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/newer/index.json", b'{"version": 99, "shards": []}')
+    memory.pipe_file("/newer/train/a.json", b'{"version": 99, "samples": []}')
+    with pytest.raises(NewerError, match=r"index\.json: list of latent shards version 99"):
+        list_shards("memory://newer", "train")
+    with pytest.raises(NewerError, match="shard sidecar version 99"):
+        open_shard("memory://newer", "train/a.tar")

@@ -10,16 +10,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from assets import bake_clips, normalize
+from assets import Clip, bake_clips, normalize
 from assets.samples import SAMPLES
 from core import canonical_json
 from curation.config import SampleConfig
-from curation.shard import Sample, write_part, write_shard
+from curation.shard import SAMPLE, Sample, write_part, write_shard
 from model.checkpoint import Pipeline
 from model.config import DenseDecoderConfig, DenseEncoderConfig, SparseDecoderConfig, SparseEncoderConfig
 from model.dense_vae import DenseDecoder, DenseEncoder
 from model.initialize import initialize_vae
 from model.sc_vae import SparseDecoder, SparseEncoder
+from render import Lights, RenderSettings, orbit_camera
 from train.config import TrainConfig, build
 from train.random_encoder import write_random_image_encoder
 from voxelize import OVoxel, encode_vxz, voxelize_clip
@@ -34,11 +35,17 @@ LATENT = 8
 
 
 def write_shards(
-    folder: Path, names: list[str], per_shard: int = 2, empty_frame: bool = False, split: str = "train", first: int = 0
+    folder: Path,
+    names: list[str],
+    per_shard: int = 2,
+    empty_frame: bool = False,
+    split: str = "train",
+    first: int = 0,
+    rendered: bool = False,
 ) -> Path:
-    """Curation shards of sample assets, numbered from `first`, all in one split, with splats for images."""
+    """Curation shards of sample assets, numbered from `first`, all in one split; splats for images, or renderings."""
     config = SampleConfig(resolution=RESOLUTION, frames=FRAMES, views=VIEWS, image_size=IMAGE_SIZE)
-    samples = [_sample(folder, name, number, config, empty_frame) for number, name in enumerate(names, first)]
+    samples = [_sample(folder, name, number, config, empty_frame, rendered) for number, name in enumerate(names, first)]
     for shard, start in enumerate(range(0, len(samples), per_shard)):
         parts = []
         for sample in samples[start : start + per_shard]:
@@ -55,7 +62,7 @@ def write_shards(
     return folder
 
 
-def _sample(folder: Path, name: str, number: int, config: SampleConfig, empty_frame: bool) -> Sample:
+def _sample(folder: Path, name: str, number: int, config: SampleConfig, empty_frame: bool, rendered: bool) -> Sample:
     key = f"{number:016x}_0"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.glb"
@@ -67,10 +74,11 @@ def _sample(folder: Path, name: str, number: int, config: SampleConfig, empty_fr
     members = {f"frame_{f:02d}.vxz": encode_vxz(o) for f, o in enumerate(ovoxels)}
     for view in range(VIEWS):
         for f, ovoxel in enumerate(ovoxels):
-            members[f"view_{view:02d}_frame_{f:02d}.webp"] = splat(ovoxel, view)
+            members[f"view_{view:02d}_frame_{f:02d}.webp"] = render(clip, view, f) if rendered else splat(ovoxel, view)
     tokens = [len(np.unique(o.coords // 16, axis=0)) for o in ovoxels]
     members["clip.json"] = canonical_json(
         {
+            "version": SAMPLE.version,
             "key": key,
             "asset": path.name,
             "content_sha256": f"{number:064x}",
@@ -95,6 +103,18 @@ def splat(ovoxel: OVoxel, view: int) -> bytes:
     rgba[rows, columns, 3] = 255
     stream = io.BytesIO()
     Image.fromarray(rgba, "RGBA").save(stream, "WEBP", lossless=True, exact=True)
+    return stream.getvalue()
+
+
+def render(clip: Clip, view: int, frame: int) -> bytes:
+    """A Blender rendering from one of two sides, lossless WebP."""
+    from render.blender import render_views
+
+    camera = orbit_camera(-60.0 + 90 * view, 20.0, IMAGE_SIZE, fov_deg=40.0, radius=2.6)
+    settings = RenderSettings(image_size=IMAGE_SIZE, samples=4, denoise=False, device="cpu")
+    (image,) = render_views(clip, [camera], [Lights((), 1.5)], settings, [frame])
+    stream = io.BytesIO()
+    Image.fromarray(image.rgba, "RGBA").save(stream, "WEBP", lossless=True, exact=True)
     return stream.getvalue()
 
 

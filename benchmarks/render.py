@@ -1,0 +1,127 @@
+"""What an image costs and how good it is: `python benchmarks/render.py ASSET ... [--image-size 384]`.
+
+One view of the middle frame of every asset. Seconds of processor time an image, after one that is not counted; PSNR
+beside 256 samples over gray, inside the silhouette. The baseline is TRELLIS.2's way: its settings, and a new process
+for every asset.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+# This folder holds a render.py, which is not the package.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from assets import Clip, bake, normalize
+from core import AssetError
+from render import PRESETS, Camera, Lights, RenderSettings, sample_cameras, sample_lights
+
+CANDIDATES = {
+    "4, none": RenderSettings(samples=4, denoise=False),
+    "4, fast": RenderSettings(samples=4, denoise_quality="fast"),
+    "6, fast": RenderSettings(samples=6, denoise_quality="fast"),
+    "8, none": RenderSettings(samples=8, denoise=False),
+    "8, fast": RenderSettings(samples=8, denoise_quality="fast"),
+    "8, balanced": RenderSettings(samples=8),
+    "16, balanced": RenderSettings(samples=16),
+}
+_ALONE = """
+import pickle, sys
+from pathlib import Path
+from assets import Clip
+from render import TRELLIS2
+from render.cameras import sample_cameras
+from render.lighting import sample_lights
+from render.blender import render_views
+from dataclasses import replace
+path, key, frame, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+cameras = sample_cameras(0, key, 1, size)
+settings = replace(TRELLIS2, image_size=size, device="cpu")
+list(render_views(Clip.load(Path(path)), cameras, sample_lights(0, key, cameras), settings, [frame]))
+"""
+
+
+def main() -> None:
+    """Print a row for each setting."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("assets", nargs="+", type=Path)
+    parser.add_argument("--image-size", type=int, default=384)
+    arguments = parser.parse_args()
+    size = arguments.image_size
+    rows = {**CANDIDATES, **{f"preset {name}": settings for name, settings in PRESETS.items() if name != "reference"}}
+    quality: dict[str, list[float]] = {name: [] for name in rows}
+    seconds: dict[str, list[float]] = {name: [] for name in rows}
+    alone: list[float] = []
+    for path in arguments.assets:
+        try:
+            clip, _ = normalize(bake(path))
+        except AssetError as error:
+            print(f"{path.stem}: {error.code}", flush=True)
+            continue
+        frame = len(clip.frames) // 2
+        if not len(clip.frames[frame].faces):
+            continue
+        cameras = sample_cameras(0, path.stem, 1, size)
+        lights = sample_lights(0, path.stem, cameras)
+        truth, _ = _render(clip, cameras[0], lights[0], PRESETS["reference"], size, frame, repeats=1)
+        for name, settings in rows.items():
+            image, cost = _render(clip, cameras[0], lights[0], settings, size, frame)
+            quality[name].append(_psnr(image, truth))
+            seconds[name].append(cost)
+        alone.append(_process_alone(clip, path.stem, frame, size))
+        print(f"{path.stem:28} {quality['preset train'][-1]:6.1f} dB  {seconds['preset train'][-1]:.2f} s", flush=True)
+    baseline = float(np.mean(alone))
+    print(f"\n{len(alone)} assets, {size} x {size}; baseline {baseline:.2f} s an image, one image a process")
+    print(f"{'setting':20} {'mean dB':>8} {'worst':>6} {'>= 36':>6} {'s/image':>8} {'ratio':>6}")
+    for name in rows:
+        cost = float(np.mean(seconds[name]))
+        values = np.array(quality[name])
+        passed = f"{(values >= 36).sum()}/{len(values)}"
+        print(f"{name:20} {values.mean():8.1f} {values.min():6.1f} {passed:>6} {cost:8.2f} {baseline / cost:6.1f}")
+
+
+def _render(
+    clip: Clip, camera: Camera, lights: Lights, settings: RenderSettings, size: int, frame: int, repeats: int = 2
+) -> tuple[np.ndarray, float]:
+    """The last of equal images, and its processor seconds."""
+    from render.blender import render_views
+
+    settings = replace(settings, image_size=size, device="cpu")
+    images = render_views(clip, [camera] * repeats, [lights] * repeats, settings, [frame])
+    for _ in range(repeats):
+        start = time.process_time()
+        image = next(images)
+        cost = time.process_time() - start
+    images.close()  # type: ignore[attr-defined]
+    return image.rgba.astype(np.float64) / 255, cost
+
+
+def _psnr(image: np.ndarray, truth: np.ndarray) -> float:
+    inside = truth[..., 3] > 0
+    a, b = (picture[..., :3] * picture[..., 3:] + 0.5 * (1 - picture[..., 3:]) for picture in (image, truth))
+    return float(-10 * np.log10(max(np.square(a - b)[inside].mean(), 1e-10))) if inside.any() else 100.0
+
+
+def _process_alone(clip: Clip, key: str, frame: int, size: int) -> float:
+    """Processor seconds of a process that loads Blender and renders one image as TRELLIS.2 does."""
+    import resource
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.safetensors"
+        clip.save(path)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", _ALONE, str(path), key, str(frame), str(size)], check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+if __name__ == "__main__":
+    main()

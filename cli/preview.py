@@ -1,0 +1,58 @@
+"""`helix4d preview`: an asset's clip, played while the camera goes around it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from core import Helix4DError, setup_logging
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Render an asset's animation as an animated WebP, normalized as curation does it."""
+
+    asset: Annotated[Path, tyro.conf.Positional]
+    """A .glb, .gltf or .fbx."""
+    output: Path | None = None
+    """The WebP; by default the asset's name in the current folder."""
+    frames: int = 16
+    """Frames sampled evenly over the animation."""
+    clip: str = "most-moving"
+    """Which animation of the file: most-moving, longest, first, or a name."""
+    image_size: int = 384
+    """Pixels per side."""
+    fps: float = 8.0
+    """Frames per second."""
+    preset: str = "draft"
+    """draft, train or reference: docs/rendering.md."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command; returns the exit status."""
+    args = tyro.cli(Preview, prog="helix4d preview", args=arguments)
+    setup_logging()
+    try:
+        output = _preview(args)
+    except Helix4DError as error:
+        logging.getLogger("render").error("%s", error)
+        return 2
+    print(output)
+    return 0
+
+
+def _preview(args: Preview) -> Path:
+    from assets import bake, normalize
+    from core import write_bytes
+    from render import preset
+    from render.turntable import animation, turntable
+
+    settings = preset(args.preset, image_size=args.image_size)
+    clip, _ = normalize(bake(args.asset, frames=args.frames, clip=args.clip))
+    output = args.output or Path(f"{args.asset.stem}.webp")
+    write_bytes(output, animation(turntable(clip, settings), args.fps))
+    return output

@@ -1,0 +1,52 @@
+"""A clip played twice while the camera goes around it once, on white."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from PIL import Image
+
+from assets import Clip
+from render.cameras import orbit_camera
+from render.lighting import Lights
+from render.settings import RenderSettings
+
+_TURNS = 2
+_ELEVATION_DEG = 15.0
+_LIGHT = Lights((), 1.5)
+
+
+def turntable(
+    clip: Clip, settings: RenderSettings, progress: Callable[[int, int], None] | None = None
+) -> list[Image.Image]:
+    """RGB pictures, twice as many as frames, beginning at the front.
+
+    Args:
+        clip: inside [-0.5, 0.5]³, Z up.
+        settings: of the renderer.
+        progress: told frames done and frames in all.
+    """
+    from render.blender import render_views
+
+    count, size = len(clip.frames), settings.image_size
+    pictures: dict[int, Image.Image] = {}
+    for frame in range(count):
+        places = [frame + turn * count for turn in range(_TURNS)]
+        cameras = [orbit_camera(-90 + 360 * place / (_TURNS * count), _ELEVATION_DEG, size) for place in places]
+        for image in render_views(clip, cameras, [_LIGHT] * _TURNS, settings, [frame]):
+            white = Image.new("RGBA", (size, size), "white")
+            white.alpha_composite(Image.fromarray(image.rgba, "RGBA"))
+            pictures[places[image.view]] = white.convert("RGB")
+        if progress is not None:
+            progress(frame + 1, count)
+    return [pictures[place] for place in sorted(pictures)]
+
+
+def animation(images: Sequence[Image.Image], fps: float) -> bytes:
+    """Pictures of one size as an animated lossless WebP that repeats."""
+    stream = io.BytesIO()
+    options: dict[str, Any] = {"duration": round(1000 / fps), "loop": 0, "lossless": True, "exact": True}
+    images[0].save(stream, "WEBP", save_all=True, append_images=list(images[1:]), **options)
+    return stream.getvalue()

@@ -1,0 +1,99 @@
+"""What tests need to ask other people's viewers: npm packages in a temporary folder, a local server, Chromium."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import http.server
+import json
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+_FLAGS = (
+    "--no-sandbox",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+)
+_BROWSE = """
+const {chromium} = require("playwright-core");
+(async () => {
+  const given = JSON.parse(process.argv[2]);
+  const browser = await chromium.launch({executablePath: given.chromium, args: given.flags});
+  const page = await browser.newPage({viewport: {width: given.size, height: given.size}});
+  page.on("pageerror", error => console.error(String(error)));
+  await page.goto(given.url);
+  await page.waitForFunction(given.ready, null, {timeout: 60000});
+  await page.screenshot({path: given.picture});
+  console.log(await page.content());
+  await browser.close();
+})().catch(error => { console.error(error); process.exit(1); });
+"""
+
+
+def npm_install(folder: Path, *packages: str) -> Path:
+    """The `node_modules` with packages; skips the test where npm cannot install them."""
+    if shutil.which("npm") is None or shutil.which("node") is None:
+        pytest.skip("node and npm are not installed")
+    command = ["npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(folder), *packages]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"npm cannot install {', '.join(packages)}: {done.stderr.strip()[-200:]}")
+    return folder / "node_modules"
+
+
+def browse(url: str, ready: str, folder: Path, size: int = 256) -> tuple[str, Path]:
+    """Open a page, wait until a JavaScript expression is true, and give its HTML and a screenshot.
+
+    Skips the test where there is no Chromium, or npm cannot install what drives it.
+    """
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    picture = folder / "screenshot.png"
+    script = _driver() / "browse.js"
+    given = json.dumps(
+        {"chromium": CHROMIUM, "flags": _FLAGS, "url": url, "ready": ready, "size": size, "picture": str(picture)}
+    )
+    done = subprocess.run(["node", str(script), given], capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout, picture
+
+
+@functools.cache
+def _driver() -> Path:
+    """A folder with playwright-core, once a process."""
+    folder = Path(tempfile.mkdtemp(prefix="browser-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    npm_install(folder, "playwright-core")
+    (folder / "browse.js").write_text(_BROWSE)
+    return folder
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """A folder behind a local address."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()

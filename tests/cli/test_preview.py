@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+
+from assets.samples import SAMPLES
+from cli.main import main
+
+
+def test_a_preview_plays_and_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asset = tmp_path / "sprout.glb"
+    asset.write_bytes(SAMPLES["sprout"]())
+    output = tmp_path / "sprout.webp"
+    assert main(["preview", str(asset), "--output", str(output), "--frames", "4", "--image-size", "64"]) == 0
+    assert str(output) in capsys.readouterr().out
+    with Image.open(output) as image:
+        frames = [np.asarray(frame.convert("L"), int) for frame in ImageSequence.Iterator(image)]
+    assert len(frames) == 8
+    assert all(frame.min() < 200 for frame in frames), "every frame shows something"
+    covered = [(frame < 250).sum() for frame in frames[:4]]
+    assert covered[0] < covered[3], "it grows"
+    assert np.abs(frames[0] - frames[4]).max() > 20, "from behind it looks otherwise"
+
+
+def test_what_cannot_be_previewed_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.glb").write_bytes(b"glTF")
+    assert main(["preview", str(tmp_path / "bad.glb")]) == 2
+    assert "bad.glb" in capsys.readouterr().err
+    assert main(["preview", str(tmp_path / "bad.glb"), "--preset", "fine"]) == 2
+    assert "expected one of draft, train, reference" in capsys.readouterr().err

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core import FormatError, NewerError, Schema
+from core.version import VERSION
+
+SCHEMA = Schema("shard sidecar", version=3, oldest=2, rewrite="curate again")
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_what_is_understood_is_read(version: int) -> None:
+    assert SCHEMA.check({"version": version}, "x.json") == version
+
+
+def test_newer_is_refused_with_what_was_found_understood_and_to_do() -> None:
+    with pytest.raises(NewerError) as refused:
+        SCHEMA.check({"version": 4}, "x.json")
+    assert str(refused.value) == (
+        f"x.json: shard sidecar version 4, this program (helix4d {VERSION}) reads 2 to 3: "
+        "it was written by a newer helix4d; to read it, update this one"
+    )
+
+
+def test_older_is_explained() -> None:
+    with pytest.raises(FormatError, match=r"version 1, .* reads 2 to 3: .* older helix4d; to read it, curate again"):
+        SCHEMA.check({"version": 1}, "x.json")
+
+
+def test_a_file_without_a_version_is_of_version_0() -> None:
+    with pytest.raises(FormatError, match="version 0"):
+        SCHEMA.check({}, "x.json")
+    assert Schema("plan", version=1, oldest=0, rewrite="").check({}, "plan.json") == 0
+
+
+@pytest.mark.parametrize("version", ["3", 3.0, True, None, -1])
+def test_a_version_is_a_whole_number(version: Any) -> None:
+    with pytest.raises(FormatError, match="expected a whole number"):
+        SCHEMA.check({"version": version}, "x.json")
+
+
+def test_other_json_is_not_taken_for_a_file_of_ours() -> None:
+    with pytest.raises(FormatError, match="expected an object, found list"):
+        SCHEMA.check([1], "x.json")

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from core import ConfigError, FormatError
+from model.video_input import read_video, smooth_masks, spaced_frames
+
+SIZE = 32
+
+
+def picture(number: int, alpha: bool = True, size: int = SIZE) -> Image.Image:
+    """A square that moves to the right, of a gray that counts the frames."""
+    rgba = np.zeros((size, size, 4), np.uint8)
+    rgba[8:16, 4 + number : 12 + number] = (10 * number, 100, 200, 255)
+    if not alpha:
+        rgba[..., 3] = 255
+    return Image.fromarray(rgba, "RGBA")
+
+
+def write_folder(folder: Path, count: int, alpha: bool = True) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        picture(number, alpha).save(folder / f"frame_{number}.png")
+    (folder / "notes.txt").write_text("not a frame")
+    return folder
+
+
+def reds(frames: tuple[Image.Image, ...]) -> list[int]:
+    return [int(np.asarray(frame)[..., 0].max()) for frame in frames]
+
+
+def test_a_folder_is_read_in_natural_order(tmp_path: Path) -> None:
+    video = read_video(write_folder(tmp_path / "clip", 12), frames=None)
+    assert reds(video.frames) == [10 * n for n in range(12)]
+    assert (video.source_frames, video.matted) == (12, False)
+    assert np.array_equal(np.asarray(video.frames[3]), np.asarray(picture(3)))
+
+
+@pytest.mark.parametrize("name", ["clip.webp", "clip.gif", "clip.png"])
+def test_animations_keep_their_alpha(name: str, tmp_path: Path) -> None:
+    first, *rest = [picture(n) for n in range(8)]
+    options = {"lossless": True, "exact": True} if name.endswith("webp") else {"disposal": 2}
+    first.save(tmp_path / name, save_all=True, append_images=rest, duration=50, loop=0, **options)
+    video = read_video(tmp_path / name, frames=4)
+    assert video.indices == (0, 2, 5, 7)
+    assert [int((np.asarray(f)[..., 3] > 0).sum()) for f in video.frames] == [64] * 4
+
+
+def test_a_film_is_decoded_and_matted(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for number in range(10):
+            frame = av.VideoFrame.from_image(picture(number, alpha=False, size=64).convert("RGB"))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+    def matting(image: Image.Image) -> np.ndarray:
+        return ((np.asarray(image)[..., 2] > 100) * 255).astype(np.uint8)
+
+    video = read_video(path, frames=5, matting=matting)
+    assert (len(video.frames), video.source_frames, video.matted) == (5, 10, True)
+    lefts = [int(np.nonzero(np.asarray(f)[..., 3].any(axis=0))[0][0]) for f in video.frames]
+    assert lefts == sorted(lefts)
+    assert lefts[0] < lefts[-1]
+    with pytest.raises(ConfigError, match="no frame has transparency"):
+        read_video(path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(FormatError, match="not a video that can be decoded"):
+        read_video(path, matting=matting)
+
+
+def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        read_video(tmp_path / "missing.mp4")
+    with pytest.raises(ConfigError, match="a single frame"):
+        read_video(write_folder(tmp_path / "one", 1))
+    with pytest.raises(ConfigError, match="no frame"):
+        read_video(write_folder(tmp_path / "none", 0))
+    with pytest.raises(ConfigError, match="frames is 1"):
+        read_video(write_folder(tmp_path / "two", 2), frames=1)
+    (tmp_path / "bad.webp").write_bytes(b"RIFF")
+    with pytest.raises(FormatError, match="not an image"):
+        read_video(tmp_path / "bad.webp")
+    uneven = write_folder(tmp_path / "uneven", 2)
+    picture(2, size=48).save(uneven / "frame_2.png")
+    with pytest.raises(FormatError, match="different sizes"):
+        read_video(uneven)
+
+
+def test_an_empty_first_frame_is_refused_but_not_a_later_one(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "clip", 3)
+    Image.new("RGBA", (SIZE, SIZE)).save(folder / "frame_2.png")
+    assert len(read_video(folder).frames) == 3
+    Image.new("RGBA", (SIZE, SIZE)).save(folder / "frame_0.png")
+    with pytest.raises(ConfigError, match="its alpha is empty"):
+        read_video(folder)
+    with pytest.raises(ConfigError, match="matting found nothing"):
+        read_video(
+            write_folder(tmp_path / "opaque", 3, alpha=False), matting=lambda i: np.zeros((SIZE, SIZE), np.uint8)
+        )
+
+
+@given(st.integers(2, 500), st.integers(2, 64))
+def test_frames_are_spaced_evenly_with_both_ends(count: int, frames: int) -> None:
+    indices = spaced_frames(count, frames)
+    assert (indices[0], indices[-1], len(indices)) == (0, count - 1, min(count, frames))
+    steps = np.diff(indices)
+    assert steps.min() >= 1
+    assert steps.max() - steps.min() <= 1
+
+
+def test_smoothing_mends_one_frame_and_keeps_motion() -> None:
+    masks = np.zeros((5, 4, 4), np.uint8)
+    masks[:, 1, 1] = 255
+    masks[2, 1, 1] = 0
+    masks[3:, 2, 2] = 255
+    smoothed = smooth_masks(masks)
+    assert (smoothed[:, 1, 1] == 255).all()
+    assert smoothed[:, 2, 2].tolist() == [0, 0, 0, 255, 255]
+    assert np.array_equal(smooth_masks(masks[:2]), masks[:2])

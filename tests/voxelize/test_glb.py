@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import io
+import json
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assets import bake
+from core import ConfigError
+from tests.voxelize.meshes import icosphere
+from voxelize import OVoxel, dual_grid, extract_mesh
+from voxelize.baking import bake_mesh, sample_attributes
+from voxelize.cleaning import orient_faces, vertex_normals
+from voxelize.glb import clip_glb, frame_glb
+
+pytest.importorskip("xatlas")
+
+
+def painted_sphere(resolution: int = 32, alpha: int = 255, radius: float = 0.45) -> OVoxel:
+    """A sphere whose color is its place: red grows along x, green along y, blue along z."""
+    vertices, faces = icosphere(3, radius)
+    grid = dual_grid(vertices, faces, resolution)
+    count = len(grid.coords)
+    full = np.full((count, 1), 255, np.uint8)
+    colors = ((grid.coords + 0.5) / resolution * 255).astype(np.uint8)
+    opacity = np.full((count, 1), alpha, np.uint8)
+    return OVoxel(resolution, grid.coords, grid.dual_vertices, grid.intersected, colors, full // 5, full // 2, opacity)
+
+
+def surface(ovoxel: OVoxel) -> tuple[np.ndarray, np.ndarray]:
+    vertices, faces = extract_mesh(ovoxel)
+    return vertices, orient_faces(vertices, faces)
+
+
+def read_json(data: bytes) -> dict:
+    (length,) = struct.unpack("<I", data[12:16])
+    document: dict = json.loads(data[20 : 20 + length])
+    return document
+
+
+def test_texels_show_what_the_voxels_under_them_look_like() -> None:
+    ovoxel = painted_sphere()
+    vertices, faces = surface(ovoxel)
+    mesh = bake_mesh(vertices, faces, ovoxel, 256)
+    assert len(mesh.faces) == len(faces)
+    rng = np.random.default_rng(0)
+    chosen = mesh.faces[rng.integers(0, len(faces), 500)]
+    weights = rng.dirichlet([1, 1, 1], 500)
+    points = np.einsum("fc,fcx->fx", weights, mesh.vertices[chosen].astype(np.float64))
+    uvs = np.einsum("fc,fcx->fx", weights, mesh.uvs[chosen].astype(np.float64))
+    column, row = (np.clip(uvs * 256, 0, 255).astype(int)).T
+    seen = mesh.base_color[row, column, :3] / 255
+    assert np.abs(seen - (points + 0.5)).max() < 0.06
+    assert (mesh.base_color[..., 3] == 255).all()
+    assert not mesh.transparent
+    assert set(np.unique(mesh.metallic_roughness[row, column, 1])) == {127}
+    assert set(np.unique(mesh.metallic_roughness[row, column, 2])) == {51}
+
+
+@pytest.mark.parametrize("size", [32, 100, 512])
+def test_no_texel_is_left_black_at_any_size(size: int) -> None:
+    """Charts smaller than a texel, the space between charts, and sizes that are no powers of two."""
+    ovoxel = painted_sphere()
+    mesh = bake_mesh(*surface(ovoxel), ovoxel, size)
+    assert set(np.unique(mesh.metallic_roughness[..., 1])) == {127}
+    assert set(np.unique(mesh.metallic_roughness[..., 2])) == {51}
+    column, row = np.clip(mesh.uvs * size, 0, size - 1).astype(int).T
+    error = np.abs(mesh.base_color[row, column, :3] / 255 - (mesh.vertices + 0.5)).max(axis=1)
+    # A texture too small for its charts shows neighbors, but never nothing.
+    assert np.median(error) < {32: 0.1, 100: 0.04, 512: 0.02}[size]
+    assert mesh.base_color[..., :3].max(axis=2).min() > 60
+
+
+def test_others_read_the_file_as_we_meant_it(tmp_path: Path) -> None:
+    ovoxel = painted_sphere()
+    vertices, faces = surface(ovoxel)
+    data = frame_glb(bake_mesh(vertices, faces, ovoxel, 128))
+    scene = trimesh.load(io.BytesIO(data), file_type="glb")
+    (mesh,) = scene.geometry.values()
+    assert mesh.area == pytest.approx(trimesh.Trimesh(vertices, faces).area, rel=1e-4)
+    assert mesh.visual.material.baseColorTexture.size == (128, 128)
+    path = tmp_path / "frame.glb"
+    path.write_bytes(data)
+    assert data == frame_glb(bake_mesh(vertices, faces, ovoxel, 128)), "the same call gives the same file"
+
+
+def test_alpha_mode_follows_the_voxels() -> None:
+    for alpha, mode in ((255, "OPAQUE"), (128, "BLEND")):
+        ovoxel = painted_sphere(16, alpha)
+        mesh = bake_mesh(*surface(ovoxel), ovoxel, 64)
+        (material,) = read_json(frame_glb(mesh))["materials"]
+        assert material.get("alphaMode", "OPAQUE") == mode
+    few = np.full((len(ovoxel), 1), 255, np.uint8)
+    few[0] = 0
+    assert not bake_mesh(*extract_mesh(ovoxel), replace(ovoxel, alpha=few), 64).transparent
+
+
+def test_a_clip_shows_one_frame_at_a_time(tmp_path: Path) -> None:
+    """Our own evaluator, at the middle of every frame: one frame's surface, the others shrunk to a point."""
+    meshes = []
+    for radius in (0.2, 0.3, 0.4):
+        vertices, faces = icosphere(2, radius)
+        ovoxel = painted_sphere(radius=radius)
+        meshes.append(bake_mesh(vertices.astype(np.float32), faces, ovoxel, 32))
+    path = tmp_path / "clip.glb"
+    path.write_bytes(clip_glb([meshes[0], None, meshes[1], meshes[2]], fps=8))
+    document = read_json(path.read_bytes())
+    assert len(document["meshes"]) == 3
+    assert {s["interpolation"] for s in document["animations"][0]["samplers"]} == {"STEP"}
+    clip = bake(path, frames=9)
+    assert clip.times[-1] == pytest.approx(0.5)
+    for moment, radius in ((1, 0.2), (3, 0.0), (5, 0.3), (7, 0.4), (8, 0.4)):
+        positions = clip.frames[moment].vertices
+        assert np.linalg.norm(positions, axis=1).max(initial=0) == pytest.approx(radius, abs=0.01)
+
+
+def test_what_cannot_be_written_is_refused() -> None:
+    with pytest.raises(ConfigError, match="nothing to play"):
+        clip_glb([None, None], 8)
+    ovoxel = painted_sphere(16)
+    with pytest.raises(ConfigError, match="have no voxel near"):
+        bake_mesh(*icosphere(2, 0.1), painted_sphere(64), 64)
+    with pytest.raises(ConfigError, match="nothing to bake"):
+        bake_mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32), ovoxel, 64)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31))
+def test_sampling_stays_between_the_voxels_values_and_hits_them_at_their_centers(seed: int) -> None:
+    ovoxel = painted_sphere(16)
+    values = np.random.default_rng(seed).uniform(0, 255, (len(ovoxel), 2)).astype(np.float32)
+    centers = ((ovoxel.coords + 0.5) / 16 - 0.5).astype(np.float32)
+    assert np.allclose(sample_attributes(centers, ovoxel, values), values, atol=1e-2)
+    moved = centers + np.random.default_rng(seed).uniform(-0.5, 0.5, centers.shape).astype(np.float32) / 16
+    sampled = sample_attributes(moved, ovoxel, values)
+    assert sampled.min() >= values.min() - 1e-3
+    assert sampled.max() <= values.max() + 1e-3
+
+
+def test_normals_of_a_sphere_point_outwards() -> None:
+    vertices, faces = icosphere(3)
+    normals = vertex_normals(vertices, faces)
+    assert (np.einsum("vx,vx->v", normals, vertices / np.linalg.norm(vertices, axis=1, keepdims=True)) > 0.99).all()
+    assert np.allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-5)
