@@ -1,0 +1,58 @@
+"""CD-3D, CD-4D and CD-M as entries of the registry: one measurement serves all three."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from assets import Clip
+from evaluation.geometry import GeometryScores, Protocol, measure_geometry
+from evaluation.registry import Item, Metric, Need, NotAvailable
+from evaluation.sampling import Surface
+
+_SOURCE = "ActionBench (Sabathier et al. 2026), re-implemented"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChamferMetric(Metric):
+    """One of the three distances of `measure_geometry`."""
+
+    protocol: Protocol
+
+    def evaluate(self, item: Item) -> float | NotAvailable:
+        """In units of the truth."""
+        scores = item.once(("geometry", self.protocol), lambda: _measure(item, self.protocol))
+        value: float | None = getattr(scores, self.name)
+        return NotAvailable(scores.reasons[self.name]) if value is None else value
+
+
+def geometry_metrics(protocol: Protocol | None = None) -> tuple[ChamferMetric, ...]:
+    """The three, by one protocol; None is `Protocol()`, ActionBench's."""
+    used = Protocol() if protocol is None else protocol
+    sums = "mean distance from truth to prediction plus the mean one back, not squared"
+    definitions = {
+        "cd_3d": f"{sums}, each frame aligned on its own",
+        "cd_4d": f"{sums}, all frames aligned by the pose of frame 0",
+        "cd_m": "as CD-4D, between tracked points, with the pairs of frame 0 kept in all frames",
+    }
+    return tuple(
+        ChamferMetric(
+            name=name,
+            label=name.upper().replace("_", "-"),
+            higher_is_better=False,
+            needs=frozenset({Need.TRUTH}),
+            definition=f"{definition}; {_SOURCE}",
+            protocol=used,
+        )
+        for name, definition in definitions.items()
+    )
+
+
+def clip_surfaces(clip: Clip) -> list[Surface]:
+    """The frames of a clip without their looks."""
+    return [Surface(frame.vertices, frame.faces) for frame in clip.frames]
+
+
+def _measure(item: Item, protocol: Protocol) -> GeometryScores:
+    if item.truth is None:
+        raise ValueError("the runner asks only where there is a truth")
+    return measure_geometry(clip_surfaces(item.surfaces), item.truth, protocol)
