@@ -10,6 +10,7 @@ from core.version import VERSION
 COMMANDS = {
     "curate": "assets in, WebDataset shards out",
     "encode": "shards in, latent shards out",
+    "evaluate": "predictions in, a table of metrics out",
     "export": "a run's network in TRELLIS.2's layout",
     "generate": "meshes of a clip from three trained stages",
     "inspect": "what a shard or a sample holds, with a contact sheet",

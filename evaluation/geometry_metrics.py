@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from assets import Clip
+from core import ConfigError
 from evaluation.geometry import GeometryScores, Protocol, measure_geometry
 from evaluation.registry import Item, Metric, Need, NotAvailable
 from evaluation.sampling import Surface
@@ -39,7 +40,7 @@ def geometry_metrics(protocol: Protocol | None = None) -> tuple[ChamferMetric, .
             name=name,
             label=name.upper().replace("_", "-"),
             higher_is_better=False,
-            needs=frozenset({Need.TRUTH}),
+            needs=frozenset({Need.TRUTH, Need.TRACKS} if name == "cd_m" else {Need.TRUTH}),
             definition=f"{definition}; {_SOURCE}",
             protocol=used,
         )
@@ -53,6 +54,6 @@ def clip_surfaces(clip: Clip) -> list[Surface]:
 
 
 def _measure(item: Item, protocol: Protocol) -> GeometryScores:
-    if item.truth is None:
-        raise ValueError("the runner asks only where there is a truth")
-    return measure_geometry(clip_surfaces(item.surfaces), item.truth, protocol)
+    if isinstance(item.truth, NotAvailable):
+        raise ConfigError(f"{item.key}: asked for distances from a truth that is not there")
+    return measure_geometry(clip_surfaces(item.prediction), item.truth.to(item.device), protocol)

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assets import Clip
+from assets import Clip, normalize
 from core import ConfigError
+from evaluation.geometry import Protocol
 
 _T = TypeVar("_T")
 
@@ -26,7 +27,9 @@ class Need(StrEnum):
     """What an item must bring."""
 
     TRUTH = "truth"
-    """Tracked points of the true surface."""
+    """Points of the true surface."""
+    TRACKS = "tracks"
+    """True points that are the same surface points in all frames."""
     VIDEO = "video"
     """The frames that the method was given."""
     TEXTURE = "texture"
@@ -57,26 +60,26 @@ class View:
     image_size: int = 224
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Item:
-    """One prediction beside what it is judged by.
+    """One prediction beside what it is judged by; all of it shows the same T moments.
 
     Args:
         key: of the item in its bench.
-        prediction: T frames, Z up, with its materials; normalized into the unit cube as one (`assets.normalize`).
-        surfaces: as `prediction`, where the method's files put it.
-        video: (T, H, W, 4) uint8, straight alpha: the frames that the method was given; None where there is none.
-        truth: (T, Q, 3) float32 tracked points; None where the bench has no geometry.
+        prediction: T frames, Z up, front towards -Y, where the method's files put it.
+        video: (T, H, W, 4) uint8, straight alpha: the frames that the method was given.
+        truth: (T, Q, 3) float32 points.
+        tracked: whether the points of the truth are the same in all frames.
         textured: whether the method makes textures.
         device: where tensors are to be.
-        draw: pictures of the prediction, (T, S, S, 4) uint8 with straight alpha.
+        draw: pictures of a clip in the unit cube, (T, S, S, 4) uint8 with straight alpha.
     """
 
     key: str
     prediction: Clip
-    surfaces: Clip
-    video: np.ndarray | None
-    truth: Tensor | None
+    video: np.ndarray | NotAvailable
+    truth: Tensor | NotAvailable
+    tracked: bool
     textured: bool
     device: torch.device
     draw: Callable[[Clip, View], np.ndarray]
@@ -88,9 +91,17 @@ class Item:
             self._kept[name] = compute()
         return cast(_T, self._kept[name])
 
+    def normalized(self) -> Clip:
+        """The prediction with all its frames moved and scaled as one into the unit cube.
+
+        Raises:
+            AssetError: if no frame has a surface.
+        """
+        return self.once("normalized", lambda: normalize(self.prediction)[0])
+
     def pictures(self, view: View) -> np.ndarray:
-        """(T, S, S, 4) uint8 with straight alpha, drawn once a view."""
-        return self.once(view, lambda: self.draw(self.prediction, view))
+        """(T, S, S, 4) uint8 of the normalized prediction, straight alpha, drawn once a view."""
+        return self.once(view, lambda: self.draw(self.normalized(), view))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,11 +157,17 @@ class SetMetric(Measure):
         """The number of all items' features, in the order of their keys."""
 
 
-def metrics() -> tuple[Measure, ...]:
-    """All metrics, in the order of the tables' columns."""
+def metrics(protocol: Protocol | None = None) -> tuple[Measure, ...]:
+    """All metrics, in the order of the tables' columns.
+
+    Args:
+        protocol: of the distances; None is ActionBench's.
+
+    Names that the paper's tables have: cd_3d, cd_4d, cd_m, clip, clip_n, ulip_2, uni3d, dreamsim, fvd.
+    """
     from evaluation.geometry_metrics import geometry_metrics
 
-    return geometry_metrics()
+    return geometry_metrics(protocol)
 
 
 def choose(names: Iterable[str], known: Sequence[Measure]) -> tuple[Measure, ...]:
@@ -168,10 +185,12 @@ def choose(names: Iterable[str], known: Sequence[Measure]) -> tuple[Measure, ...
 
 def missing(metric: Measure, item: Item) -> NotAvailable | None:
     """What the metric needs and the item lacks."""
-    if Need.TRUTH in metric.needs and item.truth is None:
-        return NotAvailable("the bench has no true geometry")
-    if Need.VIDEO in metric.needs and item.video is None:
-        return NotAvailable("the item has no video")
+    if Need.TRUTH in metric.needs and isinstance(item.truth, NotAvailable):
+        return item.truth
+    if Need.TRACKS in metric.needs and not item.tracked:
+        return NotAvailable("the bench does not track its points")
+    if Need.VIDEO in metric.needs and isinstance(item.video, NotAvailable):
+        return item.video
     if Need.TEXTURE in metric.needs and not item.textured:
-        return NotAvailable("the method makes no texture")
+        return NotAvailable("the method makes no textures")
     return None
