@@ -66,6 +66,10 @@ class EvaluateRun:
     """Follow all 24 starts of the alignment, as ActionBench does; the default."""
     pruned: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Follow the four best starts only: for machines without a GPU."""
+    points: int = 100_000
+    """Sampled on each frame. Fewer make a quick look, and not ActionBench's numbers."""
+    alignment_points: int = 10_000
+    """Of each cloud, for the alignment; likewise."""
     metrics: tuple[str, ...] = ()
     """Names of the metrics. Default: distances where the bench has a true surface, else all others."""
     glob: str | None = None
@@ -88,6 +92,8 @@ class EvaluateRun:
             raise ConfigError("--exact and --pruned exclude each other")
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"limit is {self.limit}: at least 1")
+        if min(self.points, self.alignment_points) < 1:
+            raise ConfigError(f"{self.points} points, {self.alignment_points} for the alignment: at least 1 is needed")
 
 
 Progress = Callable[[int, int, str], None]
@@ -114,7 +120,9 @@ def run_evaluation(
         raise ConfigError(f"{config.predictions}: no such folder: --predictions holds a folder for every item")
     bench = open_bench(config.bench, config.data, config.offline)
     method = find_method(config.method, config.glob, config.axes, config.textured, config.frames)
-    protocol = Protocol(alignment=PRUNED if config.pruned else EXACT)
+    protocol = Protocol(
+        points=config.points, alignment_points=config.alignment_points, alignment=PRUNED if config.pruned else EXACT
+    )
     asked = _metrics(config.metrics, bench, metrics(protocol) if known is None else known)
     unavailable = {metric.name: reason for metric in asked if (reason := metric.available()) is not None}
     for name, reason in unavailable.items():
@@ -244,6 +252,8 @@ def _notes(
             f"{protocol.alignment_points:,} points; distances: {protocol.queries:,} queries among {protocol.points:,} "
             f"points a frame; seed {protocol.seed} + frame"
         )
+        if replace(protocol, alignment=EXACT) != Protocol():
+            notes.append("a quick look: with fewer points than ActionBench's protocol has")
     return notes
 
 
