@@ -27,6 +27,7 @@ from voxelize import decode_vxz, extract_mesh
 
 BenchName = Literal["actionbench", "helix4dbench", "texverse-heldout"]
 ACTIONBENCH_HUB = "facebook/actionbench"
+_ACTIONBENCH_ITEMS = 128
 _IMAGES = (".png", ".webp", ".jpg", ".jpeg")
 _TRUTH_POINTS = 100_000
 
@@ -118,7 +119,8 @@ def _actionbench(data: Path) -> Bench:
         raise ConfigError(f"{data}: no UID/surfaces.npy in it or in its data/: not ActionBench")
     items = tuple(BenchItem(folder.name, partial(_read_actionbench, folder)) for folder in folders)
     offers = frozenset({Need.TRUTH, Need.TRACKS, Need.VIDEO})
-    notes = (f"ActionBench is the hub dataset {ACTIONBENCH_HUB}: 128 items, 16 frames, tracked points",)
+    lacking = "" if len(items) == _ACTIONBENCH_ITEMS else f"; {len(items)} of them were found"
+    notes = (f"ActionBench is the hub dataset {ACTIONBENCH_HUB}: {_ACTIONBENCH_ITEMS} items{lacking}",)
     return Bench("actionbench", "ActionBench", offers, items, notes)
 
 

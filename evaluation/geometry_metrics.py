@@ -11,6 +11,10 @@ from evaluation.registry import Item, Metric, Need, NotAvailable
 from evaluation.sampling import Surface
 
 _SOURCE = "ActionBench (Sabathier et al. 2026), re-implemented"
+_CHOICES = (
+    "all 24 rotations that map axes to axes are tried where the published list repeats two and lacks two",
+    "an item whose metric cannot be computed is left out of the mean and counted, at a changed topology CD-M alone",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,7 @@ def geometry_metrics(protocol: Protocol | None = None) -> tuple[ChamferMetric, .
             higher_is_better=False,
             needs=frozenset({Need.TRUTH, Need.TRACKS} if name == "cd_m" else {Need.TRUTH}),
             definition=f"{definition}; {_SOURCE}",
+            choices=_CHOICES,
             protocol=used,
         )
         for name, definition in definitions.items()

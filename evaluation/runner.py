@@ -228,7 +228,7 @@ def _table(
         keys_sha256=sha256_json([result.key for result in results]),
         columns=[column(metric) for metric in asked],
         rows=rows,
-        notes=_notes(bench, method, protocol, device, asked),
+        notes=_notes(bench, method, protocol, device, asked, len(results)),
         failures={result.key: result.reason or "" for result in results if result.state == "failed"},
     )
     others = [row for output in config.beside for row in measured_rows(output, table)]
@@ -236,10 +236,16 @@ def _table(
 
 
 def _notes(
-    bench: Bench, method: Method, protocol: Protocol, device: torch.device, asked: Sequence[Measure]
+    bench: Bench,
+    method: Method,
+    protocol: Protocol,
+    device: torch.device,
+    asked: Sequence[Measure],
+    judged: int,
 ) -> list[str]:
     notes = [
         *bench.notes,
+        *([f"the first {judged} items of {len(bench.items)} alone"] if judged < len(bench.items) else []),
         f"{method.label}: files {method.glob} ({method.layout}), axes {method.axes}, "
         f"{'textured' if method.textured else 'without textures'}; {method.told}",
         f"frames: {'all' if method.frames is None else f'{method.frames}, uniformly spaced'}; of more files than "

@@ -186,10 +186,10 @@ def markdown(table: Table) -> str:
         "",
         *(f"- {c['label']}: {c['definition']}{_weights(c)}." for c in table.columns),
     ]
-    ours = [f"- {c['label']}: {choice}." for c in table.columns for choice in c["choices"]]
+    ours = _grouped([(c["label"], choice) for c in table.columns for choice in c["choices"]])
     lines += ["", "Choices left open by the paper (ours):", "", *ours] if ours else []
     lines += ["", "Settings:", "", *(f"- {note}." for note in table.notes)]
-    missing = [f"- {c['label']}: {reason}" for c in table.columns for reason in _reasons(table.rows, c["name"])]
+    missing = _grouped([(c["label"], reason) for c in table.columns for reason in _reasons(table.rows, c["name"])])
     lines += ["", "Not available:", "", *missing] if missing else []
     if table.failures:
         lines += ["", f"Failed, {len(table.failures)} of {table.items}:", ""]
@@ -242,6 +242,14 @@ def _shown(cell: Cell | None, items: int) -> str:
         return f"n/a{count}"
     interval = "" if cell.low is None or cell.high is None else f" [{cell.low:.4g}, {cell.high:.4g}]"
     return f"{cell.value:.4g}{interval}{count}"
+
+
+def _grouped(told: Sequence[tuple[str, str]]) -> list[str]:
+    """A line for each sentence, with the labels that it is told of."""
+    labels: dict[str, list[str]] = {}
+    for label, sentence in told:
+        labels.setdefault(sentence, []).append(label)
+    return [f"- {', '.join(found)}: {sentence}." for sentence, found in labels.items()]
 
 
 def _weights(entry: Mapping[str, Any]) -> str:

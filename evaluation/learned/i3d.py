@@ -1,14 +1,15 @@
 """I3D (inflated Inception-v1), whose 400 Kinetics logits are FVD's features, with pytorch-i3d's names.
 
-Source: Carreira and Zisserman 2017; piergiaj/pytorch-i3d's `InceptionI3d`, whose names VideoGPT's
-`i3d_pretrained_400.pt` has: TensorFlow's FVD weights, converted. The TorchScript file that others use is code, and is
-not read.
+Source: Carreira and Zisserman 2017; piergiaj/pytorch-i3d's `InceptionI3d`; VideoGPT's videogpt/fvd/pytorch_i3d.py, to
+which the weights belong (TensorFlow's, converted) and which has another eps. The TorchScript file that others use is
+code, and is not read.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,6 +30,11 @@ _BRANCHES = {
     "Mixed_5c": (832, (384, 192, 384, 48, 128, 128)),
 }
 
+VIDEOGPT_EPS = 1e-5
+"""Of the batch norms with VideoGPT's `i3d_pretrained_400.pt`; with pytorch-i3d's `rgb_imagenet.pt` it is 1e-3."""
+
+FRAMES = 16
+"""What videos of fewer frames are stretched to."""
 MIN_FRAMES = 9
 """Time is halved three times, rounded up, and two steps must be left to average."""
 
@@ -36,7 +42,7 @@ MIN_FRAMES = 9
 class I3d(nn.Module):
     """(B, 3, T, 224, 224) in [-1, 1] → (B, classes) logits, averaged over time."""
 
-    def __init__(self, classes: int = 400) -> None:
+    def __init__(self, classes: int = 400, eps: float = VIDEOGPT_EPS) -> None:
         super().__init__()
         self.Conv3d_1a_7x7 = _Unit(3, 64, 7, 2)
         self.MaxPool3d_2a_3x3 = _Pool((1, 3, 3), (1, 2, 2))
@@ -50,12 +56,15 @@ class I3d(nn.Module):
         self.MaxPool3d_5a_2x2 = _Pool((2, 2, 2), (2, 2, 2))
         self.Mixed_5b, self.Mixed_5c = _mixed("Mixed_5b"), _mixed("Mixed_5c")
         self.logits = _Unit(1024, classes, 1, plain=True)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm3d):
+                module.eps = eps
 
     def forward(self, videos: Tensor) -> Tensor:
         if videos.ndim != 5 or videos.shape[1] != 3 or videos.shape[2] < MIN_FRAMES:
             raise ConfigError(f"videos of shape {tuple(videos.shape)}: expected (B, 3, at least {MIN_FRAMES}, H, W)")
         x = videos
-        for name, layer in self.named_children():
+        for name, layer in self.named_children():  # in the order in which they are made above
             if name != "logits":
                 x = layer(x)
         x = F.avg_pool3d(x, (2, 7, 7), stride=1)
@@ -70,7 +79,7 @@ class _Unit(nn.Module):
         super().__init__()
         self.conv3d = nn.Conv3d(inputs, outputs, kernel, stride, bias=plain)
         if not plain:
-            self.bn = nn.BatchNorm3d(outputs, eps=1e-3)
+            self.bn = nn.BatchNorm3d(outputs)
         self._plain = plain
 
     def forward(self, x: Tensor) -> Tensor:
@@ -115,16 +124,21 @@ def pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Ten
     return F.pad(x, padding)
 
 
+def hold_frames(frames: np.ndarray, count: int = FRAMES) -> np.ndarray:
+    """(T, …) → the same, or (count, …) with every frame held about equally long where T is less."""
+    return frames if len(frames) >= count else frames[np.arange(count) * len(frames) // count]
+
+
 def video_pixels(frames: Tensor, size: int = _SIZE) -> Tensor:
     """(T, S, S, 3) uint8 → (3, T, size, size) in [-1, 1], bilinear without smoothing, as the published FVD resizes."""
     pixels = frames.permute(0, 3, 1, 2).float() / 127.5 - 1
     return F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False).permute(1, 0, 2, 3)
 
 
-def load_i3d(path: Path) -> I3d:
-    """The network of a pytorch-i3d checkpoint with 400 classes.
+def load_i3d(path: Path, eps: float = VIDEOGPT_EPS) -> I3d:
+    """The network of a checkpoint in pytorch-i3d's layout with 400 classes; the file does not say its `eps`.
 
     Raises:
         FormatError: if it is no such checkpoint.
     """
-    return load_named(I3d, read_tensors(path, inside=("state_dict",)), path.name)
+    return load_named(lambda: I3d(eps=eps), read_tensors(path, inside=("state_dict",)), path.name)

@@ -20,7 +20,7 @@ from evaluation.learned.clip import load_clip
 from evaluation.learned.dreamsim import load_dreamsim
 from evaluation.learned.eva import load_eva
 from evaluation.learned.frechet import frechet_distance
-from evaluation.learned.i3d import MIN_FRAMES, load_i3d
+from evaluation.learned.i3d import FRAMES, hold_frames, load_i3d
 from evaluation.learned.lpips import load_lpips
 from evaluation.learned.pictures import CLIP_PIXELS, PixelStatistics
 from evaluation.learned.points import colored_cloud
@@ -188,11 +188,9 @@ class VideoDistance(_Learned, SetMetric):
 
     def features(self, item: Item) -> np.ndarray | NotAvailable:
         """(2, 400): of the prediction, and of the input."""
-        video = video_of(item)
-        if len(video) < MIN_FRAMES:
-            return NotAvailable(f"I3D needs {MIN_FRAMES} frames, there are {len(video)}")
         network = self._on(self.used[0], item)
-        return np.stack([encode_video(network, each, item.device) for each in (item.pictures(_FRONT), video)])
+        videos = (item.pictures(_FRONT), video_of(item))
+        return np.stack([encode_video(network, hold_frames(video), item.device) for video in videos])
 
     def reduce(self, features: Sequence[np.ndarray]) -> float | NotAvailable:
         """At least 0."""
@@ -278,7 +276,7 @@ def learned_metrics(weights: Path | None = None) -> tuple[Measure, ...]:
             definition="Fréchet distance of I3D logits of rendered and of input videos, whole sequences at 224² "
             "(Unterthiner et al. 2018)",
             checkpoint="I3D RGB Kinetics-400 (i3d_pretrained_400.pt of VideoGPT)",
-            choices=(_CUT, _OWN_VIEW),
+            choices=(f"frames of sequences of fewer than {FRAMES} are held to fill {FRAMES}", _CUT, _OWN_VIEW),
         ),
         FrameDistance(
             name="lpips",

@@ -124,7 +124,8 @@ def read_tensors(path: Path, inside: Sequence[str] = ()) -> dict[str, Tensor]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise FormatError(
-            f"{path.name}: not a checkpoint of plain tensors, or a truncated one; nothing in it was run: {reason}"
+            f"{path.name}: not a checkpoint of plain tensors, or a truncated one; nothing in it was run ({reason}); if "
+            "you trust it, save its tensors alone by torch.save under the same name"
         ) from error
     found = next((document[key] for key in inside if isinstance(document, Mapping) and key in document), document)
     if not isinstance(found, Mapping):
@@ -155,6 +156,9 @@ def load_named(
         network = build()
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     given = {name: value for name, value in tensors.items() if name in wanted or not name.startswith(tuple(unused))}
+    # Counted in training only, and absent from files of before they were counted: torch itself puts zeros there.
+    counts = {name for name in wanted.keys() - given.keys() if name.endswith(".num_batches_tracked")}
+    given |= {name: torch.zeros((), dtype=torch.long) for name in counts}
     missing, unknown = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     other = [
         f"{name} {tuple(given[name].shape)} instead of {wanted[name]}"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import trimesh
 
-from assets import AlphaMode, Clip, Frame, Material, Texture, Topology, bake
+from assets import AlphaMode, Clip, Frame, Material, Texture, Topology, bake, normalize
 from assets.samples import SAMPLES
 from core import AssetError, ConfigError
-from evaluation import Surface
+from evaluation import Surface, sample_surface
 from evaluation.adapters import fingerprint, join_stills, read_prediction
 from evaluation.methods import METHODS, axes_matrix, find_method, judged_frames
 from tests.evaluation.predictions import write_glb, write_run_file, write_stills
@@ -157,6 +157,18 @@ def test_materials_and_images_of_stills_are_kept_apart() -> None:
     assert len(clip.images) == 3
     with pytest.raises(AssetError, match="no frame has a surface"):
         join_stills([None, None])
+
+
+def test_points_are_those_that_the_official_reader_and_sampler_give(tmp_path: Path) -> None:
+    path = tmp_path / "asset.glb"
+    path.write_bytes(SAMPLES["ladybug"]())
+    frame = normalize(bake(path, frames=1))[0].frames[0]
+    write_stills(tmp_path / "out", [Surface(frame.vertices, frame.faces)])
+    official = trimesh.load(tmp_path / "out" / "mesh_0.glb", force="mesh")
+    points, _ = trimesh.sample.sample_surface(official, 5000, seed=44)
+    (ours,) = read_prediction(tmp_path / "out", ACTIONMESH, 1).frames
+    found = sample_surface(Surface(ours.vertices, ours.faces), 5000, 44).numpy()
+    np.testing.assert_allclose(found, z_up(points), atol=1e-6)
 
 
 def test_unknown_methods_need_a_glob() -> None:

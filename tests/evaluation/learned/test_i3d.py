@@ -66,11 +66,11 @@ def test_names_and_shapes_are_those_of_pytorch_i3d(tmp_path: Path) -> None:
     assert counted == 12_697_264
 
 
-def flat(w: dict[str, Tensor], name: str, x: Tensor, kernel: int, stride: int = 1) -> Tensor:
+def flat(w: dict[str, Tensor], name: str, x: Tensor, kernel: int, stride: int = 1, eps: float = 1e-5) -> Tensor:
     x = F.conv3d(pad_same(x, (kernel,) * 3, (stride,) * 3), w[f"{name}.conv3d.weight"], stride=stride)
     mean, variance = (w[f"{name}.bn.running_{part}"].view(-1, 1, 1, 1) for part in ("mean", "var"))
     scale, shift = (w[f"{name}.bn.{part}"].view(-1, 1, 1, 1) for part in ("weight", "bias"))
-    return ((x - mean) / (variance + 1e-3).sqrt() * scale + shift).relu()
+    return ((x - mean) / (variance + eps).sqrt() * scale + shift).relu()
 
 
 def pooled(x: Tensor, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> Tensor:
@@ -101,6 +101,17 @@ def test_features_are_the_definition_of_i3d(tmp_path: Path) -> None:
     expected = x.mean(dim=(2, 3, 4)) @ w["logits.conv3d.weight"][..., 0, 0, 0].T + w["logits.conv3d.bias"]
     assert expected.abs().max() > 0.1
     assert torch.allclose(ours(video), expected, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_eps_is_that_of_the_file_and_may_be_another(tmp_path: Path) -> None:
+    network = I3d()
+    for name, value in network.state_dict().items():
+        value.fill_(1e-4 if name.endswith("running_var") else 1.0 if name.endswith("weight") else 0.0)
+    torch.save(network.state_dict(), tmp_path / "i3d.pt")
+    x = torch.ones(1, 3, 2, 4, 4)
+    for eps in (1e-5, 1e-3):
+        unit = load_i3d(tmp_path / "i3d.pt", eps).Conv3d_1a_7x7
+        assert torch.allclose(unit(x), flat(dict(network.state_dict()), "Conv3d_1a_7x7", x, 7, 2, eps))
 
 
 def test_too_few_frames_are_refused() -> None:

@@ -188,11 +188,24 @@ def test_video_distance_is_zero_for_the_inputs_themselves(monkeypatch: pytest.Mo
     assert isinstance(metric.reduce(same[:1]), NotAvailable)
 
 
-def test_too_short_a_video_has_no_video_distance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learned, "I3D_NETWORK", Network("i3d", (), Means))
+def test_short_videos_are_held_to_sixteen_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+
+    class Watch(Means):
+        def forward(self, videos: torch.Tensor) -> torch.Tensor:
+            seen.append(videos)
+            return super().forward(videos)
+
+    monkeypatch.setattr(learned, "I3D_NETWORK", Network("i3d", (), Watch))
     metric = by_name(None)["fvd"]
     assert isinstance(metric, SetMetric)
-    assert metric.features(item_of(8)) == NotAvailable("I3D needs 9 frames, there are 8")
+    video = draw(clip_of(6), View())
+    for t in range(6):
+        video[t, ..., :3] = 40 * t
+    metric.features(item_of(6, video=video))
+    assert [tuple(each.shape) for each in seen] == [(1, 3, 16, 224, 224)] * 2
+    middle = seen[1][0, 0, :, 112, 112] * 127.5 + 127.5
+    assert middle.round().int().tolist() == [40 * (t * 6 // 16) for t in range(16)]
 
 
 def test_image_distances_see_the_front(monkeypatch: pytest.MonkeyPatch) -> None:

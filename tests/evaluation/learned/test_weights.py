@@ -96,6 +96,13 @@ def test_unused_parts_may_be_there_and_others_may_not() -> None:
         load_named(build, {"weight": torch.ones(2, 2), "bias": torch.ones(3)}, "x.pt")
 
 
+def test_counts_of_batches_may_be_absent() -> None:
+    state = nn.BatchNorm1d(2).state_dict()
+    count = state.pop("num_batches_tracked")
+    network = load_named(lambda: nn.Sequential(nn.BatchNorm1d(2)), {f"0.{k}": v for k, v in state.items()}, "x.pt")
+    assert torch.equal(network.state_dict()["0.num_batches_tracked"], count)
+
+
 def test_missing_files_are_named_with_the_command_that_fetches_them(tmp_path: Path) -> None:
     hub = f"hf download SFXX/ulip ULIP-2/model.pt --repo-type dataset --local-dir {tmp_path}/ulip"
     curl = f"curl -fL --create-dirs -o {tmp_path}/lpips/alex.pth https://example.org/alex.pth"
