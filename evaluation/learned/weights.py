@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import shlex
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -80,7 +81,7 @@ class Networks:
         absent = [file for file in files if folder is None or not (folder / file.path).is_file()]
         if not absent:
             return None
-        shown = "DIR" if folder is None else str(folder)
+        shown = "DIR" if folder is None else shlex.quote(str(folder))
         commands = "; ".join(dict.fromkeys(file.command.format(weights=shown) for file in absent))
         return f"weights missing: {commands}; then --weights {shown}"
 
@@ -121,7 +122,15 @@ def read_tensors(path: Path, inside: Sequence[str] = ()) -> dict[str, Tensor]:
     try:
         with torch.serialization.safe_globals(_PLAIN):  # mapping into memory: only what is used is read
             document = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+    ) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise FormatError(
             f"{path.name}: not a checkpoint of plain tensors, or a truncated one; nothing in it was run ({reason}); if "

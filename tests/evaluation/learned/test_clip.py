@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,8 @@ def test_names_and_shapes_of_bigg_are_open_clips() -> None:
     }  # fmt: skip
     expected |= {f"transformer.resblocks.{n}.{name}": shape for n in range(48) for name, shape in block.items()}
     assert shapes == expected
+    millions = sum(math.prod(shape) for shape in shapes.values()) / 1e6
+    assert round(millions, 2) == 1844.91  # open_clip's docs/model_profile.csv
 
 
 def test_a_wrong_checkpoint_tells_what_is_wrong(tmp_path: Path) -> None:

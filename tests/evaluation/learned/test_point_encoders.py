@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,10 @@ def clouds(count: int = 2, points: int = 80) -> Tensor:
 def shapes(build: type[nn.Module], config: object) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         return {name: tuple(value.shape) for name, value in build(config).state_dict().items()}
+
+
+def millions(named: dict[str, tuple[int, ...]], more: int = 0) -> float:
+    return round((sum(math.prod(shape) for shape in named.values()) + more) / 1e6, 2)
 
 
 def linear(name: str, out: int, inputs: int) -> dict[str, tuple[int, ...]]:
@@ -79,6 +84,9 @@ def test_names_and_shapes_of_uni3d_giant_are_those_of_its_repository() -> None:
     for n in range(40):
         expected |= eva_block(f"{p}visual.blocks.{n}.", 1408, 6144)
     assert shapes(Uni3dEncoder, UNI3D_G) == expected
+    unused = {"patch_embed": 1408 * 3 * 14 * 14 + 1408, "tokens": 1408 * (40 * 40 + 2), "head": 1000 * 1408 + 1000}
+    giant = millions({name: shape for name, shape in expected.items() if "visual" in name}, sum(unused.values()))
+    assert giant == 1014.45  # timm's results of eva_giant_patch14_560
 
 
 def test_names_and_shapes_of_eva02_e_plus_are_timms() -> None:
@@ -89,6 +97,7 @@ def test_names_and_shapes_of_eva02_e_plus_are_timms() -> None:
     for n in range(64):
         expected |= eva_block(f"blocks.{n}.", 1792, 15360)
     assert shapes(EvaTower, EVA02_E_PLUS) == expected
+    assert millions(expected) == 4350.56  # open_clip's docs/model_profile.csv
 
 
 def attention(w: dict[str, Tensor], x: Tensor, heads: int) -> Tensor:

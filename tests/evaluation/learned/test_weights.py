@@ -117,6 +117,11 @@ def test_missing_files_are_named_with_the_command_that_fetches_them(tmp_path: Pa
         Networks(tmp_path).path(LINK)
 
 
+def test_commands_can_be_pasted_whatever_the_folder_is_called(tmp_path: Path) -> None:
+    folder = tmp_path / "my weights"
+    assert f"--local-dir '{folder}'/ulip; then --weights '{folder}'" in str(Networks(folder).missing([HUB]))
+
+
 def test_a_network_is_built_once() -> None:
     networks, built = Networks(None), []
 
