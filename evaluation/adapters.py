@@ -16,31 +16,35 @@ import numpy as np
 
 from assets import Clip, Frame, Material, Texture, Topology, bake, bake_still
 from assets.limits import DEFAULT_LIMITS
-from core import AssetError, ReasonCode, sha256_file, sha256_json
+from core import AssetError, Helix4DError, ReasonCode, sha256_file, sha256_json
 from evaluation.methods import GLTF_AXES, METHODS, Method, axes_matrix, judged_frames
 
 _TRIMESH = (".obj", ".ply", ".off", ".stl")
 _RUN_FILE = "run.json"
 
 
+class PredictionError(Helix4DError):
+    """A prediction is missing or incomplete."""
+
+
 def prediction_files(folder: Path, method: Method) -> list[Path]:
     """The files of an item's folder, in natural order.
 
     Raises:
-        AssetError: if there is none, or more than the one of an animation.
+        PredictionError: if there is none, or more than the one of an animation.
     """
     if not folder.is_dir():
-        raise AssetError(ReasonCode.CORRUPT_FILE, "no prediction: the folder does not exist", folder)
+        raise PredictionError("no prediction: there is no folder for it")
     suffixes = (".glb", ".gltf", ".fbx") if method.layout == "animation" else (".glb", ".gltf", *_TRIMESH)
     found = sorted((path for path in folder.glob(method.glob) if path.suffix.lower() in suffixes), key=natural_order)
     if not found:
-        raise AssetError(ReasonCode.CORRUPT_FILE, f"no prediction: nothing matches {method.glob}", folder)
+        raise PredictionError(f"no prediction: nothing in its folder matches {method.glob}")
     kinds = {path.suffix.lower() for path in found}
     if method.layout == "stills" and len(kinds) > 1:
-        raise AssetError(ReasonCode.CORRUPT_FILE, f"{method.glob} matches {', '.join(sorted(kinds))}: say one", folder)
+        raise PredictionError(f"{method.glob} matches {', '.join(sorted(kinds))}: let --glob say one of them")
     if method.layout == "animation" and len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise AssetError(ReasonCode.CORRUPT_FILE, f"one animation is expected, {method.glob} matches {names}", folder)
+        raise PredictionError(f"one animation is expected, {method.glob} matches {names}")
     return found
 
 
@@ -48,7 +52,7 @@ def fingerprint(folder: Path, method: Method) -> str | None:
     """Hash of names and contents of an item's files; None where there are none that can be read."""
     try:
         files = prediction_files(folder, method)
-    except AssetError:
+    except PredictionError:
         return None
     return sha256_json({path.relative_to(folder).as_posix(): sha256_file(path) for path in files})
 
@@ -57,7 +61,8 @@ def read_prediction(folder: Path, method: Method, frames: int) -> Clip:
     """The judged moments of a sequence of `frames` moments.
 
     Raises:
-        AssetError: if files are missing, too few or broken.
+        PredictionError: if files are missing or too few.
+        AssetError: if one is broken.
     """
     files = prediction_files(folder, method)
     if method.layout == "animation":
@@ -66,7 +71,7 @@ def read_prediction(folder: Path, method: Method, frames: int) -> Clip:
     stills = _moments(folder, method, files)
     judged = judged_frames(method, frames)
     if len(stills) < frames and len(stills) != len(judged):
-        raise AssetError(ReasonCode.CORRUPT_FILE, f"{len(stills)} frames, {frames} are needed", folder)
+        raise PredictionError(f"{len(stills)} frames, {frames} are needed")
     chosen = stills if len(stills) == len(judged) else [stills[number] for number in judged]
     return _oriented(join_stills([None if path is None else _read_still(path) for path in chosen]), method.axes)
 
@@ -111,13 +116,13 @@ def _moments(folder: Path, method: Method, files: Sequence[Path]) -> list[Path |
     try:
         counted = [frame["faces"] for frame in json.loads((folder / _RUN_FILE).read_bytes())["frames"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise AssetError(ReasonCode.CORRUPT_FILE, f"cannot be understood ({error!r})", folder / _RUN_FILE) from error
+        raise PredictionError(f"{_RUN_FILE} cannot be understood ({error!r})") from error
     present = {path.name: path for path in files}
     moments: list[Path | None] = []
     for number, faces in enumerate(counted):
         name = f"frame_{number:02d}.glb"
         if faces and name not in present:
-            raise AssetError(ReasonCode.CORRUPT_FILE, f"missing, though {_RUN_FILE} counts its faces", folder / name)
+            raise PredictionError(f"{name} is missing, though {_RUN_FILE} counts its faces")
         moments.append(present[name] if faces else None)
     return moments
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from assets import Clip
-from core import AssetError, FormatError, Helix4DError
+from core import Helix4DError
 from evaluation.adapters import fingerprint, read_prediction
 from evaluation.benches import Bench, BenchItem
 from evaluation.methods import Method, judged_frames
@@ -22,7 +22,7 @@ from evaluation.results import ItemResult, Outcome, has_features, read_result, w
 
 log = logging.getLogger("evaluation")
 
-# What numbers of strangers can lead to inside a metric: the item has no number then, and the run goes on.
+# What files and numbers of strangers can lead to: the item fails or has no number then, and the run goes on.
 _FAULTS = (Helix4DError, ValueError, ArithmeticError, RuntimeError, MemoryError)
 
 
@@ -66,7 +66,9 @@ class Judge:
             return known, None
         try:
             item = self.read(bench_item)
-        except (AssetError, FormatError) as error:
+        except _FAULTS as error:
+            if not _expected(error):
+                log.warning("%s: cannot be read", key, exc_info=True)
             result = ItemResult(key, "failed", _told(error), print_now)
             write_result(self.output, result)
             return result, None
@@ -80,7 +82,7 @@ class Judge:
         """An item with its prediction.
 
         Raises:
-            AssetError: if the prediction is missing, incomplete or broken.
+            PredictionError, AssetError: if the prediction is missing, incomplete or broken.
             FormatError: if the bench's own files are.
         """
         folder = self.predictions / bench_item.key

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -22,7 +23,7 @@ from assets import Clip
 from core import ConfigError, FormatError, Schema, sha256_json, write_json
 from core.locks import locked
 from evaluation.alignment import EXACT, PRUNED
-from evaluation.benches import Bench, BenchName, open_bench
+from evaluation.benches import Bench, BenchItem, BenchName, open_bench
 from evaluation.geometry import Protocol
 from evaluation.judge import Judge
 from evaluation.methods import Method, find_method
@@ -31,6 +32,7 @@ from evaluation.pictures import draw
 from evaluation.registry import Measure, Need, View, choose, metrics
 from evaluation.results import ItemResult
 from evaluation.tables import Table, build_row, column, measured_rows, published, write_table
+from evaluation.workers import work
 
 log = logging.getLogger("evaluation")
 
@@ -88,12 +90,16 @@ class EvaluateRun:
     """Write a page for every item, for which Blender renders the prediction."""
     offline: bool = False
     """Read the hub's local cache only."""
+    workers: int | None = None
+    """Items judged at the same time, each by one thread. Default: the CPUs for distances without a GPU, else 1."""
 
     def __post_init__(self) -> None:
         if self.exact and self.pruned:
             raise ConfigError("--exact and --pruned exclude each other")
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"limit is {self.limit}: at least 1")
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"workers is {self.workers}: at least 1")
         if min(self.points, self.alignment_points) < 1:
             raise ConfigError(f"{self.points} points, {self.alignment_points} for the alignment: at least 1 is needed")
 
@@ -133,24 +139,36 @@ def run_evaluation(
     items = bench.items[: config.limit]
     judge = Judge(bench, method, config.predictions, config.output, asked, unavailable, device, draw_clip)
     title = f"{bench.label}, {method.label}"
-    results: list[ItemResult] = []
+    step = partial(_evaluate, judge, title if config.pages else None)
+    found: dict[str, ItemResult] = {}
     with locked(config.output):
         _agree(config.output, _plan(bench, method, protocol, device), asked)
-        for number, bench_item in enumerate(items):
-            result, item = judge.judge(bench_item)
+        for result in work(step, items, _workers(config.workers, len(items), device, asked)):
             if result.state == "failed":
                 log.warning("%s: failed: %s", result.key, result.reason)
-            if config.pages:
-                read = partial(judge.read, bench_item) if item is None else partial(_the, item)
-                write_page(config.output, title, result, asked, read)
-            results.append(result)
+            found[result.key] = result
             if progress is not None:
-                progress(number + 1, len(items), result.key)
+                progress(len(found), len(items), result.key)
+        results = [found[item.key] for item in items]
         if config.pages:
             write_index(config.output, title, results, asked)
         table = _table(config, bench, method, protocol, device, asked, results)
         write_table(config.output, table)
     return table
+
+
+def _evaluate(judge: Judge, title: str | None, bench_item: BenchItem) -> ItemResult:
+    """An item's result, and its page if there is a title."""
+    result, item = judge.judge(bench_item)
+    if title is not None:
+        write_page(judge.output, title, result, judge.metrics, lambda: judge.read(bench_item) if item is None else item)
+    return result
+
+
+def _workers(asked: int | None, items: int, device: torch.device, metrics: Sequence[Measure]) -> int:
+    """Distances need little memory; what loads weights is not started many times unasked."""
+    light = device.type == "cpu" and all(metric.checkpoint is None for metric in metrics)
+    return min(asked or ((os.cpu_count() or 1) if light else 1), items)
 
 
 def _metrics(names: Sequence[str], bench: Bench, known: Sequence[Measure]) -> tuple[Measure, ...]:
@@ -263,7 +281,3 @@ def _notes(
         if replace(protocol, alignment=EXACT) != Protocol():
             notes.append("a quick look: with fewer points than ActionBench's protocol has")
     return notes
-
-
-def _the(item: Any) -> Any:
-    return item

@@ -77,6 +77,7 @@ def config(fake: Fake, predictions: Path, output: Path, **changes: Any) -> Evalu
         "points": 3000,
         "alignment_points": 60,
         "pages": False,
+        "workers": 1,
     }
     return EvaluateRun(**{**settings, **changes})
 
@@ -245,6 +246,16 @@ def test_a_killed_run_goes_on_to_the_same_bytes(fake: Fake, tmp_path: Path) -> N
     quick(fake, predictions, tmp_path / "killed", known)
     assert height.asked == ["sprout"]
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_workers_write_the_same_bytes(fake: Fake, tmp_path: Path) -> None:
+    predictions = write_predictions(tmp_path / "out", fake.surfaces)
+    protocol = Protocol(points=500, alignment_points=50, alignment=AlignmentSettings(steps=5))
+    for workers in (1, 2):
+        known = geometry_metrics(protocol)
+        table = quick(fake, predictions, tmp_path / str(workers), known, changes={"workers": workers})
+        assert cells(table)["cd_m"].count == 2
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
 def test_metrics_that_wait_for_weights_are_asked_when_they_come(fake: Fake, tmp_path: Path) -> None:
