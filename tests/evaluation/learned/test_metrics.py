@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,12 @@ def test_names_directions_and_needs_are_those_of_the_papers_table() -> None:
     assert all(Need.VIDEO in metric.needs and metric.checkpoint and metric.definition for metric in found.values())
     assert isinstance(missing(found["clip"], item_of(textured=False)), NotAvailable)
     assert missing(found["clip_n"], item_of(textured=False)) is None
+
+
+def test_metrics_can_be_sent_to_other_processes(tmp_path: Path) -> None:
+    for metric in by_name(tmp_path).values():
+        sent = pickle.loads(pickle.dumps(metric))  # noqa: S301
+        assert (sent.name, sent.choices, sent.available()) == (metric.name, metric.choices, metric.available())
 
 
 def test_without_weights_every_metric_names_its_commands(tmp_path: Path) -> None:
