@@ -1,6 +1,6 @@
 """A file of any 3D format becomes a `Clip`, or an `AssetError` with a reason code."""
 
-from assets.bake import bake, bake_clips, list_clips, validate
+from assets.bake import bake, bake_clips, bake_still, list_clips, validate
 from assets.checks import check_clip
 from assets.choice import ClipInfo
 from assets.clip import AlphaMode, Clip, Frame, Material, Texture, Topology, Wrap
@@ -22,6 +22,7 @@ __all__ = [
     "Wrap",
     "bake",
     "bake_clips",
+    "bake_still",
     "check_clip",
     "content_hash",
     "list_clips",

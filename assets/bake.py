@@ -78,6 +78,18 @@ def bake_clips(path: Path, frames: int = 16, clip: str | int = ALL, limits: Limi
     return [asset.bake(index, frames) for index in choose(asset.clips, clip, asset.probe_motion)]
 
 
+def bake_still(path: Path, limits: Limits = DEFAULT_LIMITS) -> Clip:
+    """A .glb or .gltf as its nodes place it, whether it has animations or not: a clip of one frame at time 0.
+
+    Raises:
+        AssetError: if the file is broken or shows nothing.
+    """
+    path = Path(path)
+    if _suffix(path) not in _GLTF:
+        raise AssetError(ReasonCode.NOT_GLTF, f"a still is read from {' or '.join(_GLTF)}, not {path.suffix}", path)
+    return GltfAsset(path, limits).bake_still()
+
+
 def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in _GLTF + _BLENDER:

@@ -11,6 +11,7 @@ COMMANDS = {
     "bench": "stills to the videos of Helix4DBench: bench build, bench verify",
     "curate": "assets in, WebDataset shards out",
     "encode": "shards in, latent shards out",
+    "evaluate": "predictions in, a table of metrics out",
     "export": "a run's network in TRELLIS.2's layout",
     "filter": "what quality thresholds would keep",
     "generate": "meshes of a clip from three trained stages",

@@ -51,11 +51,8 @@ class GltfAsset:
 
     def require_visible_animation(self) -> None:
         """Raise no_mesh, empty_geometry or no_animation where there is nothing to bake."""
+        self._require_visible()
         document, parts = self.document, self._scene.parts
-        if not parts:
-            raise document.fail(ReasonCode.NO_MESH, "the default scene shows no triangle mesh")
-        if not any(len(part.geometry.faces) for part in parts):
-            raise document.fail(ReasonCode.EMPTY_GEOMETRY, "its meshes have no triangle")
         if not self._motions:
             raise document.fail(ReasonCode.NO_ANIMATION, "has no animation")
         influences, meshes = self._scene.influences(), {part.mesh for part in parts}
@@ -85,7 +82,25 @@ class GltfAsset:
             AssetError: out_of_memory, empty_geometry, degenerate_geometry, non_finite_geometry, precision_loss,
                 texture_too_large.
         """
-        document, parts, found = self.document, self._scene.parts, self._motions[index]
+        return self._bake(self._motions[index], self.document.animations[index].name, index, frames)
+
+    def bake_still(self) -> Clip:
+        """The scene as its nodes place it, animations or not: one frame at time 0, index −1.
+
+        Raises:
+            AssetError: no_mesh, and as `bake`.
+        """
+        self._require_visible()
+        return self._bake(Motion((), 0.0, 0.0), "", -1, 1)
+
+    def _require_visible(self) -> None:
+        if not self._scene.parts:
+            raise self.document.fail(ReasonCode.NO_MESH, "the default scene shows no triangle mesh")
+        if not any(len(part.geometry.faces) for part in self._scene.parts):
+            raise self.document.fail(ReasonCode.EMPTY_GEOMETRY, "its meshes have no triangle")
+
+    def _bake(self, found: Motion, name: str, index: int, frames: int) -> Clip:
+        document, parts = self.document, self._scene.parts
         vertices = sum(len(part.geometry.positions) for part in parts)
         if frames * vertices > document.limits.frame_vertices:
             raise document.fail(
@@ -103,7 +118,7 @@ class GltfAsset:
                 baked.append(world.frame())
         check.finish([part.geometry.positions[part.geometry.faces] for part in parts])
         return Clip(
-            name=document.animations[index].name,
+            name=name,
             index=index,
             times=times,
             frames=tuple(baked),

@@ -1,0 +1,34 @@
+"""`helix4d evaluate`: a bench and a method's files in, a table out."""
+
+from __future__ import annotations
+
+import logging
+
+import tyro
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from core import Helix4DError, setup_logging
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command; returns the exit status: 0 whatever the numbers, failed predictions are counted in the table."""
+    from evaluation.runner import EvaluateRun, run_evaluation
+    from evaluation.tables import markdown
+
+    setup_logging()
+    try:
+        config = tyro.cli(EvaluateRun, prog="helix4d evaluate", args=arguments)
+        columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns) as bars:
+            task = bars.add_task("items", total=None)
+
+            def tell(done: int, items: int, key: str) -> None:
+                bars.update(task, completed=done, total=items, description=key[:24])
+
+            table = run_evaluation(config, tell)
+    except Helix4DError as error:
+        logging.getLogger("evaluation").error("%s", error)
+        return 2
+    print(markdown(table))
+    print(config.output / "table.md")
+    return 0

@@ -1,0 +1,49 @@
+"""A prediction becomes pictures, in Blender: what image metrics look at and what pages show."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from assets import Clip
+from evaluation.registry import View
+from render import orbit_camera, preset
+from render.lighting import Lights
+
+_FRONT_DEG = -90.0
+"""Of `orbit_camera`, whose 0 looks along -X: what is read as glTF faces -Y."""
+_LIGHT = Lights((), 1.5)
+
+
+def draw(clip: Clip, view: View) -> np.ndarray:
+    """(T, S, S, 4) uint8, straight alpha; a frame without surface is transparent.
+
+    Args:
+        clip: inside [-0.5, 0.5]³, Z up, front towards -Y.
+        view: seen with a field of view of 40° from where the unit cube's bounding sphere fits; lit evenly from all
+            sides.
+
+    Raises:
+        RenderError: if Blender fails.
+    """
+    from render.blender import render_views
+
+    settings = preset("train", image_size=view.image_size, passes=view.shows == "normal")
+    camera = orbit_camera(_FRONT_DEG + view.azimuth_deg, view.elevation_deg, view.image_size)
+    pictures = np.zeros((len(clip.frames), view.image_size, view.image_size, 4), np.uint8)
+    for image in render_views(clip, [camera], [_LIGHT], settings):
+        pictures[image.frame] = image.rgba
+        if view.shows == "normal" and image.normal is not None:
+            pictures[image.frame, ..., :3] = _normal_colors(image.normal, camera.extrinsics[:3, :3])
+    if view.shows == "normal":
+        pictures[..., :3][pictures[..., 3] == 0] = 0
+    return pictures
+
+
+def _normal_colors(normals: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """World normals (H, W, 3) as bytes of (n + 1) / 2 in the camera's frame: x right, y up, z towards it.
+
+    Surfaces have no inside here: a normal that looks away from the camera is that of a back, and is turned.
+    """
+    seen = normals @ rotation.T * np.array([1.0, -1.0, -1.0])
+    seen = np.where(seen[..., 2:] < 0, -seen, seen)
+    return np.asarray(np.rint((seen + 1) / 2 * 255), np.uint8)

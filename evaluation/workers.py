@@ -1,0 +1,95 @@
+"""Items are worked on by one process or several, always by one thread each: sums then round alike on every machine."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+import torch
+
+from core import Helix4DError, setup_logging
+
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
+_LOOK_S = 1.0
+"""Between looks at whether the workers live."""
+
+
+class WorkerError(Helix4DError):
+    """A worker process died."""
+
+
+def work(step: Callable[[_Task], _Result], tasks: Sequence[_Task], workers: int) -> Iterator[_Result]:
+    """The results, as they come.
+
+    Args:
+        step: picklable where there are several workers; each has its own copy, which it keeps for all its tasks.
+        tasks: likewise.
+        workers: processes; with 1 all is done in this one.
+
+    Raises:
+        WorkerError: if one dies, of too little memory for example.
+        Exception: what a step raised.
+    """
+    if workers <= 1:
+        with _one_thread():
+            for task in tasks:
+                yield step(task)
+        return
+    context = get_context("spawn")  # a fork would inherit locks of torch and Blender
+    todo: Any = context.Queue()
+    done: Any = context.Queue()
+    for entry in [*tasks, *[None] * workers]:
+        todo.put(entry)
+    processes = [context.Process(target=_serve, args=(step, todo, done), daemon=True) for _ in range(workers)]
+    try:
+        for process in processes:
+            process.start()
+        for _ in tasks:
+            answer = _answer(done, processes)
+            if isinstance(answer, BaseException):
+                raise answer
+            yield answer
+    finally:
+        for process in processes:
+            if process.pid is not None:
+                process.terminate()
+                process.join()
+
+
+def _answer(done: Any, processes: Sequence[Any]) -> Any:
+    while True:
+        dead = [process.exitcode for process in processes if process.exitcode]
+        try:
+            return done.get(timeout=_LOOK_S)
+        except queue.Empty:
+            # Looked at before the queue was: what a worker said last is not lost.
+            if dead:
+                raise WorkerError(
+                    f"a worker died (exit code {dead[0]}): if memory is short, use fewer --workers; run again to go on"
+                ) from None
+
+
+def _serve(step: Callable[[Any], Any], todo: Any, done: Any) -> None:
+    """The main function of a worker."""
+    setup_logging()
+    with _one_thread():
+        while (task := todo.get()) is not None:
+            try:
+                done.put(step(task))
+            except Exception as error:  # noqa: BLE001 (raised again by the driver)
+                done.put(error)
+                return
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cli.main import main
+from tests.evaluation.predictions import write_actionbench_item, write_stills
+from tests.evaluation.shapes import moved, tripod
+
+
+def test_a_bench_and_predictions_become_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    surfaces = [tripod(), moved(tripod(), (0.2, 0, 0))]
+    for name in ("a", "b"):
+        write_actionbench_item(tmp_path / "bench" / "data" / name, surfaces)
+    write_stills(tmp_path / "out" / "a", surfaces)
+    command = ["evaluate", "--bench", "actionbench", "--data", str(tmp_path / "bench"), "--device", "cpu", "--pruned"]
+    command += ["--predictions", str(tmp_path / "out"), "--output", str(tmp_path / "scores"), "--method", "actionmesh"]
+    command += ["--points", "2000", "--alignment-points", "60"]
+    assert main([*command, "--no-pages"]) == 0
+    printed = capsys.readouterr().out
+    assert "| ActionMesh |" in printed
+    assert "1 of 2" in printed
+    assert "transcribed" in printed
+    assert "a quick look" in printed
+    table = json.loads((tmp_path / "scores" / "table.json").read_text())
+    cells = table["rows"][0]["cells"]
+    assert set(cells) == {"cd_3d", "cd_4d", "cd_m"}
+    assert all(cell["count"] == 1 and cell["value"] < 0.2 for cell in cells.values())
+    assert not (tmp_path / "scores" / "pages").exists()
+
+    # Again, with a page: the numbers are kept, Blender draws the two frames.
+    written = (tmp_path / "scores" / "items" / "a.json").stat().st_mtime_ns
+    assert main(command) == 0
+    assert (tmp_path / "scores" / "items" / "a.json").stat().st_mtime_ns == written
+    assert len(list((tmp_path / "scores" / "pages").glob("a.*.webp"))) == 2
+
+
+def test_what_cannot_be_evaluated_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["evaluate", "--bench", "actionbench", "--output", str(tmp_path / "scores"), "--data", str(tmp_path)]
+    assert main([*command, "--predictions", str(tmp_path / "none")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert main([*command, "--predictions", str(tmp_path)]) == 2
+    assert "not ActionBench" in capsys.readouterr().err

@@ -1,0 +1,51 @@
+"""Benches and predictions made from nothing: folders as the benches and the methods write them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from assets.samples.glb import GlbBuilder, Part
+from assets.samples.shapes import Shape
+from evaluation import Surface, sample_tracked
+
+
+def write_glb(path: Path, surface: Surface, color: tuple[float, float, float] = (0.8, 0.3, 0.2)) -> None:
+    """The surface with its coordinates as they are: a file whose axes are those of the surface."""
+    builder = GlbBuilder("still", ())
+    vertices = surface.vertices.astype(np.float64)
+    normals = np.tile([0.0, 0.0, 1.0], (len(vertices), 1))
+    shape = Shape(vertices, normals, np.zeros((len(vertices), 2)), surface.faces.astype(np.int64))
+    mesh = builder.mesh("still", [Part(shape, builder.material("red", color))])
+    builder.node("still", mesh=mesh)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(builder.build())
+
+
+def write_stills(folder: Path, surfaces: Sequence[Surface], name: str = "mesh_{}.glb") -> None:
+    for number, surface in enumerate(surfaces):
+        write_glb(folder / name.format(number), surface)
+
+
+def write_actionbench_item(folder: Path, surfaces: Sequence[Surface], points: int = 4000) -> None:
+    """`surfaces.npy` and one picture a frame, as ActionBench has them."""
+    truth = sample_tracked(surfaces, points, seed=7).numpy()
+    write_truth(folder, truth)
+
+
+def write_truth(folder: Path, truth: np.ndarray) -> None:
+    """(T, Q, 3) as an item of ActionBench."""
+    (folder / "imgs").mkdir(parents=True)
+    np.save(folder / "surfaces.npy", np.concatenate([truth, np.zeros_like(truth)], axis=2).astype(np.float32))
+    for frame in range(len(truth)):
+        pixels = np.zeros((8, 8, 4), np.uint8)
+        pixels[2:6, 2:6] = (40 * frame, 100, 200, 255)
+        Image.fromarray(pixels, "RGBA").save(folder / "imgs" / f"{frame:02d}.png")
+
+
+def write_run_file(folder: Path, faces: Sequence[int]) -> None:
+    (folder / "run.json").write_text(json.dumps({"frames": [{"faces": count} for count in faces]}))

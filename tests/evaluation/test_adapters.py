@@ -1,0 +1,179 @@
+"""Files of every layout become the frames that they show, in our axes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from assets import AlphaMode, Clip, Frame, Material, Texture, Topology, bake, normalize
+from assets.samples import SAMPLES
+from core import AssetError, ConfigError
+from evaluation import Surface, sample_surface
+from evaluation.adapters import PredictionError, fingerprint, join_stills, read_prediction
+from evaluation.methods import METHODS, axes_matrix, find_method, judged_frames
+from tests.evaluation.predictions import write_glb, write_run_file, write_stills
+from tests.evaluation.shapes import moved, tripod
+
+ACTIONMESH = METHODS["actionmesh"]
+
+
+def sliding(count: int) -> list[Surface]:
+    return [moved(tripod(), (0.1 * frame, 0, 0)) for frame in range(count)]
+
+
+def z_up(points: np.ndarray) -> np.ndarray:
+    return np.stack([points[:, 0], -points[:, 2], points[:, 1]], axis=1)
+
+
+def shown(frame: Frame) -> np.ndarray:
+    """(F, 3, 3) corners in an order of their own."""
+    corners = frame.triangles().reshape(len(frame.faces), 9)
+    return corners[np.lexsort(corners.round(5).T)]
+
+
+def expected(surface: Surface) -> np.ndarray:
+    corners = z_up(surface.vertices)[surface.faces].reshape(len(surface.faces), 9)
+    return corners[np.lexsort(corners.round(5).T)]
+
+
+def test_stills_come_in_natural_order_and_the_first_count(tmp_path: Path) -> None:
+    surfaces = sliding(12)
+    write_stills(tmp_path, surfaces)  # mesh_10 sorts before mesh_2 by name
+    clip = read_prediction(tmp_path, ACTIONMESH, 11)
+    assert len(clip.frames) == 11
+    for frame, surface in zip(clip.frames, surfaces, strict=False):
+        np.testing.assert_allclose(shown(frame), expected(surface), atol=1e-6)
+    assert all(frame.topology is clip.frames[0].topology for frame in clip.frames)
+
+
+def test_axes_can_be_said(tmp_path: Path) -> None:
+    write_stills(tmp_path, sliding(1))
+    clip = read_prediction(tmp_path, find_method("actionmesh", axes="x,y,z"), 1)
+    np.testing.assert_allclose(np.sort(clip.frames[0].vertices, axis=0), np.sort(tripod().vertices, axis=0), atol=1e-6)
+    turned = read_prediction(tmp_path, find_method("actionmesh", axes="-z,-x,y"), 1).frames[0].vertices
+    np.testing.assert_allclose(turned[:, 0], -clip.frames[0].vertices[:, 2], atol=1e-6)
+    np.testing.assert_allclose(turned[:, 2], clip.frames[0].vertices[:, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("axes", ["x,y", "x,y,y", "x,z,y", "x,y,w", "", "-x,y,z"])
+def test_axes_that_mirror_or_are_none_are_refused(axes: str) -> None:
+    with pytest.raises(ConfigError, match="signed axes"):
+        axes_matrix(axes)
+
+
+def test_six_uniformly_spaced_moments(tmp_path: Path) -> None:
+    mesh4d = METHODS["mesh4d"]
+    assert judged_frames(mesh4d, 16) == [0, 3, 6, 9, 12, 15]
+    surfaces = sliding(16)
+    write_stills(tmp_path / "all", surfaces)
+    write_stills(tmp_path / "six", [surfaces[number] for number in judged_frames(mesh4d, 16)])
+    a, b = (read_prediction(tmp_path / name, mesh4d, 16) for name in ("all", "six"))
+    assert len(a.frames) == len(b.frames) == 6
+    for x, y in zip(a.frames, b.frames, strict=True):
+        np.testing.assert_array_equal(x.vertices, y.vertices)
+    write_stills(tmp_path / "seven", surfaces[:7])
+    with pytest.raises(PredictionError, match="7 frames, 16 are needed"):
+        read_prediction(tmp_path / "seven", mesh4d, 16)
+
+
+def test_one_animated_file_is_sampled(tmp_path: Path) -> None:
+    (tmp_path / "output_animation.glb").write_bytes(SAMPLES["flag"]())
+    clip = read_prediction(tmp_path, METHODS["motion-3-to-4"], 4)
+    truth = bake(tmp_path / "output_animation.glb", frames=4)
+    for frame, true in zip(clip.frames, truth.frames, strict=True):
+        np.testing.assert_array_equal(frame.vertices, true.vertices)
+    (tmp_path / "output_animation.fbx").write_bytes(b"x")
+    with pytest.raises(PredictionError, match="one animation is expected"):
+        read_prediction(tmp_path, METHODS["motion-3-to-4"], 4)
+
+
+def test_our_frames_without_surface_are_empty_and_lost_ones_an_error(tmp_path: Path) -> None:
+    ours = METHODS["helix4d"]
+    write_stills(tmp_path, sliding(3), "frame_0{}.glb")
+    (tmp_path / "frame_01.glb").unlink()
+    write_glb(tmp_path / "clip.glb", tripod())
+    write_run_file(tmp_path, [36, 0, 36])
+    clip = read_prediction(tmp_path, ours, 3)
+    assert [len(frame.faces) for frame in clip.frames] == [36, 0, 36]
+    write_run_file(tmp_path, [36, 36, 36])
+    with pytest.raises(PredictionError, match=r"frame_01\.glb is missing"):
+        read_prediction(tmp_path, ours, 3)
+
+
+@pytest.mark.parametrize("suffix", ["ply", "obj"])
+def test_other_mesh_formats(tmp_path: Path, suffix: str) -> None:
+    surface = tripod()
+    trimesh.Trimesh(surface.vertices, surface.faces, process=False).export(tmp_path / f"a.{suffix}")
+    clip = read_prediction(tmp_path, METHODS["ss4d"], 1)
+    np.testing.assert_allclose(shown(clip.frames[0]), expected(surface), atol=1e-5)
+    (tmp_path / f"a.{suffix}").write_bytes(b"ply\nnonsense")
+    with pytest.raises(AssetError, match=f"a.{suffix}"):
+        read_prediction(tmp_path, METHODS["ss4d"], 1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda folder: (folder / "mesh_1.glb").write_bytes(b""), "mesh_1.glb"),
+        (lambda folder: (folder / "mesh_1.glb").write_bytes(b"glTF junk"), "mesh_1.glb"),
+        (lambda folder: (folder / "mesh_2.glb").unlink(), "2 frames, 3 are needed"),
+        (lambda folder: [path.unlink() for path in folder.glob("*")], "nothing in its folder matches"),
+    ],
+)
+def test_what_is_missing_or_broken_is_said(tmp_path: Path, spoil: object, told: str) -> None:
+    write_stills(tmp_path, sliding(3))
+    before = fingerprint(tmp_path, ACTIONMESH)
+    spoil(tmp_path)  # type: ignore[operator]
+    assert fingerprint(tmp_path, ACTIONMESH) != before
+    with pytest.raises((AssetError, PredictionError), match=told):
+        read_prediction(tmp_path, ACTIONMESH, 3)
+
+
+def test_materials_and_images_of_stills_are_kept_apart() -> None:
+    def still(shade: int, faces: int = 1) -> Clip:
+        topology = Topology(
+            np.tile(np.array([[0, 1, 2]], np.int32), (faces, 1)),
+            np.zeros((1, faces, 3, 2), np.float32),
+            np.zeros(faces, np.int32),
+        )
+        frame = Frame(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), topology)
+        image = np.full((2, 2, 4), shade, np.uint8)
+        material = Material(base_color_texture=Texture(0), alpha_mode=AlphaMode.BLEND)
+        return Clip("", -1, np.zeros(1), (frame,), (material,), (image,))
+
+    clip = join_stills([still(1), still(1), None, still(2), still(2, faces=2)])
+    shades = []
+    for frame in clip.frames:
+        for material in frame.topology.material_ids[:1]:
+            texture = clip.materials[material].base_color_texture
+            assert texture is not None
+            shades.append(int(clip.images[texture.image][0, 0, 0]))
+    assert shades == [1, 1, 2, 2]
+    assert clip.frames[0].topology is clip.frames[1].topology
+    assert clip.frames[3].topology is not clip.frames[1].topology
+    assert len(clip.images) == 3
+    with pytest.raises(AssetError, match="no frame has a surface"):
+        join_stills([None, None])
+
+
+def test_points_are_those_that_the_official_reader_and_sampler_give(tmp_path: Path) -> None:
+    path = tmp_path / "asset.glb"
+    path.write_bytes(SAMPLES["ladybug"]())
+    frame = normalize(bake(path, frames=1))[0].frames[0]
+    write_stills(tmp_path / "out", [Surface(frame.vertices, frame.faces)])
+    official = trimesh.load(tmp_path / "out" / "mesh_0.glb", force="mesh")
+    points, _ = trimesh.sample.sample_surface(official, 5000, seed=44)
+    (ours,) = read_prediction(tmp_path / "out", ACTIONMESH, 1).frames
+    found = sample_surface(Surface(ours.vertices, ours.faces), 5000, 44).numpy()
+    np.testing.assert_allclose(found, z_up(points), atol=1e-6)
+
+
+def test_unknown_methods_need_a_glob() -> None:
+    with pytest.raises(ConfigError, match="--glob"):
+        find_method("new")
+    assert find_method("new", glob="*.glb").label == "new"
+    with pytest.raises(ConfigError, match="leaves"):
+        find_method("new", glob="../*.glb")

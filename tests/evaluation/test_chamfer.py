@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from core import ConfigError
+from evaluation import chamfer_distance, motion_chamfer_distance
+from evaluation.nearest import Neighbors, nearest_in_chunks
+
+GRID = torch.cartesian_prod(*[torch.arange(6.0)] * 3)
+
+
+def _cloud(count: int, seed: int) -> torch.Tensor:
+    return torch.rand(count, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_cloud_is_at_no_distance_from_itself() -> None:
+    assert chamfer_distance(GRID, GRID) == 0
+
+
+def test_a_known_displacement_gives_the_known_distance() -> None:
+    assert chamfer_distance(GRID + torch.tensor([0.0, 0.25, 0.0]), GRID) == 0.5
+    assert chamfer_distance(GRID + torch.tensor([0.03, 0.0, 0.04]), GRID) == pytest.approx(0.1, rel=1e-5)
+
+
+def test_both_directions_count() -> None:
+    far = torch.cat([GRID, torch.tensor([[0.0, 0.0, 7.0]])])
+    assert chamfer_distance(far, GRID) == chamfer_distance(GRID, far) == pytest.approx(2 / 217)
+
+
+def test_queries_are_few_and_trees_are_full() -> None:
+    assert chamfer_distance(GRID, GRID[:200], queries=10) > 0
+    cloud = _cloud(500, 1)
+    assert chamfer_distance(cloud, cloud, queries=50) == 0
+
+
+def test_it_is_the_brute_force_distance() -> None:
+    a, b = _cloud(300, 1), _cloud(200, 2)
+    pairs = torch.cdist(a.double(), b.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    expected = pairs.min(0).values.mean() + pairs.min(1).values.mean()
+    assert chamfer_distance(a, b) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_motion_keeps_the_pairs_of_frame_0() -> None:
+    still = torch.stack([GRID, GRID])
+    swapped = torch.stack([GRID, GRID.flip(0)])
+    assert chamfer_distance(swapped[1], GRID) == 0
+    expected = 2 * float((GRID.flip(0) - GRID).norm(dim=-1).mean()) / 2
+    assert motion_chamfer_distance(swapped, still) == pytest.approx(expected, rel=1e-6)
+    assert motion_chamfer_distance(still, still) == 0
+
+
+def test_motion_averages_over_all_frames() -> None:
+    still = torch.stack([GRID] * 4)
+    assert motion_chamfer_distance(still + torch.tensor([0.0, 0.0, 0.1]), still) == pytest.approx(0.2, rel=1e-4)
+    late = still.clone()
+    late[3, :, 0] += 10
+    assert motion_chamfer_distance(late, still) == pytest.approx(2 * 10 / 4, rel=1e-6)
+
+
+def test_motion_of_other_lengths_is_refused() -> None:
+    with pytest.raises(ConfigError, match="2 frames"):
+        motion_chamfer_distance(torch.stack([GRID] * 2), torch.stack([GRID] * 3))
+
+
+def test_all_pairs_in_chunks_answer_as_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluation.nearest._PAIRS", 4096)
+    points, queries = _cloud(300, 3), _cloud(240, 4).reshape(2, 120, 3)
+    distances, indices = Neighbors(points).query(queries)
+    chunked, chosen = nearest_in_chunks(queries, points)
+    assert torch.equal(indices, chosen)
+    assert torch.allclose(distances.float(), chunked, rtol=1e-5)
+    assert nearest_in_chunks(points, points)[0].max() == 0

@@ -1,0 +1,66 @@
+"""Pictures show the front first, turn the right way, and their normals are the camera's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from assets import Clip, Frame, Material, Topology
+from evaluation import Surface
+from evaluation.pictures import draw
+from evaluation.registry import View
+from tests.evaluation.shapes import box, join
+
+
+def clip_of(*surfaces: Surface | None) -> Clip:
+    frames = []
+    for surface in surfaces:
+        faces = np.zeros((0, 3), np.int32) if surface is None else surface.faces
+        corners = np.zeros((0, 3), np.float32) if surface is None else surface.vertices[faces].reshape(-1, 3)
+        triangles = corners.reshape(-1, 3, 3)
+        normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+        normals = np.repeat(normals / np.linalg.norm(normals, axis=1, keepdims=True), 3, axis=0).astype(np.float32)
+        apart = np.arange(len(corners), dtype=np.int32).reshape(-1, 3)
+        topology = Topology(apart, np.zeros((0, len(faces), 3, 2), np.float32), np.zeros(len(faces), np.int32))
+        frames.append(Frame(corners.astype(np.float32), normals, topology))
+    return Clip("", 0, np.arange(len(frames), dtype=float), tuple(frames), (Material(metallic=0.0),))
+
+
+ARM = join(box((-0.1, -0.1, -0.1), (0.1, 0.1, 0.1)), box((0.1, -0.05, -0.05), (0.45, 0.05, 0.05)))
+"""A block with an arm along +X."""
+
+
+def middle(picture: np.ndarray) -> float:
+    """Column of the covered pixels' middle, -1 to 1."""
+    columns = np.nonzero(picture[..., 3] > 127)[1]
+    return float(columns.min() + columns.max() + 1) / picture.shape[1] - 1
+
+
+def test_views_turn_about_z_and_empty_frames_are_transparent() -> None:
+    clip = clip_of(ARM, None, ARM)
+    front = draw(clip, View(0, 0, "color", 48))
+    assert front.shape == (3, 48, 48, 4)
+    assert front.dtype == np.uint8
+    assert front[1].max() == 0
+    np.testing.assert_array_equal(front[0], front[2])
+    assert middle(front[0]) > 0.15
+    assert middle(draw(clip, View(180, 0, "color", 48))[0]) < -0.15
+    side = draw(clip, View(90, 0, "color", 48))[0]
+    assert abs(middle(side)) < 0.05
+
+
+@pytest.mark.parametrize(("azimuth", "elevation"), [(0, 0), (90, 0), (180, 0), (0, 90)])
+def test_a_face_towards_the_camera_is_blue(azimuth: float, elevation: float) -> None:
+    picture = draw(clip_of(box((-0.2, -0.2, -0.2), (0.2, 0.2, 0.2))), View(azimuth, elevation, "normal", 32))[0]
+    assert np.abs(picture[16, 16].astype(int) - [128, 128, 255, 255]).max() <= 2
+    assert picture[0, 0].tolist() == [0, 0, 0, 0]
+
+
+def test_right_is_red_and_up_is_green() -> None:
+    cube = clip_of(box((-0.2, -0.2, -0.2), (0.2, 0.2, 0.2)))
+    corner = draw(cube, View(45, 0, "normal", 32))[0].astype(int)
+    root = round((np.sqrt(0.5) + 1) / 2 * 255)
+    assert np.abs(corner[16, 20, :3] - [root, 128, root]).max() <= 3
+    assert np.abs(corner[16, 11, :3] - [255 - root, 128, root]).max() <= 3
+    above = draw(cube, View(0, 45, "normal", 32))[0].astype(int)
+    assert np.abs(above[11, 16, :3] - [128, root, root]).max() <= 3

@@ -1,0 +1,46 @@
+"""Tasks are all done, faults arrive, and a dead worker is no endless wait."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from core import ConfigError
+from evaluation.workers import WorkerError, work
+
+
+def square(number: int) -> tuple[int, int, int]:
+    return number * number, os.getpid(), torch.get_num_threads()
+
+
+def refuse(number: int) -> int:
+    if number == 2:
+        raise ConfigError("two is refused")
+    return number
+
+
+def die(number: int) -> int:
+    os._exit(9)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_all_tasks_are_done_by_one_thread_each(workers: int) -> None:
+    before = torch.get_num_threads()
+    found = list(work(square, range(5), workers))
+    assert sorted(result for result, _, _ in found) == [0, 1, 4, 9, 16]
+    assert {threads for _, _, threads in found} == {1}
+    assert (os.getpid() in {process for _, process, _ in found}) == (workers == 1)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_step_raises_arrives(workers: int) -> None:
+    with pytest.raises(ConfigError, match="two is refused"):
+        list(work(refuse, range(5), workers))
+
+
+def test_a_dead_worker_is_told() -> None:
+    with pytest.raises(WorkerError, match="exit code 9"):
+        list(work(die, range(3), 2))
