@@ -28,6 +28,7 @@ from render.lighting import Lights
 from render.passes import split_layers
 from render.scene import ClipScene, clear
 from render.settings import RenderSettings
+from render.views import check_views, empty_image
 
 _LOG = logging.getLogger(__name__)
 _GPU_TYPES = ("OPTIX", "CUDA", "HIP", "METAL", "ONEAPI")  # the first that has a device wins
@@ -65,23 +66,8 @@ def render_views(
     """
     settings = RenderSettings() if settings is None else settings
     numbers = range(len(clip.frames)) if frames is None else frames
-    _check(clip, cameras, lights, settings, numbers)
+    check_views(clip, cameras, lights, settings, numbers)
     return _render(clip, cameras, lights, settings, numbers)
-
-
-def _check(
-    clip: Clip, cameras: Sequence[Camera], lights: Sequence[Lights], settings: RenderSettings, frames: Sequence[int]
-) -> None:
-    if len(cameras) != len(lights):
-        raise ConfigError(f"{len(cameras)} cameras and {len(lights)} lights: expected one of each per view")
-    for view, camera in enumerate(cameras):
-        if camera.image_size != settings.image_size:
-            raise ConfigError(
-                f"view {view} is made for {camera.image_size} pixels, the settings for {settings.image_size}"
-            )
-    for frame in frames:
-        if not 0 <= frame < len(clip.frames):
-            raise ConfigError(f"frame {frame}: the clip has frames 0 to {len(clip.frames) - 1}")
 
 
 def _render(
@@ -94,7 +80,7 @@ def _render(
             path = Path(folder) / "image.exr"
             for frame in frames:
                 if not len(clip.frames[frame].faces):
-                    yield from (_nothing(view, frame, settings) for view in range(len(cameras)))
+                    yield from (empty_image(view, frame, settings) for view in range(len(cameras)))
                     continue
                 if scene is None:
                     scene = ClipScene(clip, max(len(light.points) for light in lights), settings.cull_back_faces)
@@ -112,14 +98,6 @@ def _render(
     finally:
         if scene is not None:
             clear()  # the clip's meshes, images and Cycles' copies of them
-
-
-def _nothing(view: int, frame: int, settings: RenderSettings) -> RenderedImage:
-    shape = (settings.image_size, settings.image_size)
-    rgba = np.zeros((*shape, 4), np.uint8)
-    if not settings.passes:
-        return RenderedImage(view, frame, rgba)
-    return RenderedImage(view, frame, rgba, np.zeros(shape, np.float32), np.zeros((*shape, 3), np.float32))
 
 
 def _render_once(path: Path) -> dict[str, np.ndarray]:
