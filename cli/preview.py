@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from core import Helix4DError, setup_logging
+from render import EngineName
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Preview:
     """Frames per second."""
     preset: str = "draft"
     """draft, train or reference: docs/rendering.md."""
+    engine: EngineName = "cycles"
+    """cycles, or raster: seconds instead of minutes, direct light only."""
 
 
 def run(arguments: list[str]) -> int:
@@ -54,5 +57,5 @@ def _preview(args: Preview) -> Path:
     settings = preset(args.preset, image_size=args.image_size)
     clip, _ = normalize(bake(args.asset, frames=args.frames, clip=args.clip))
     output = args.output or Path(f"{args.asset.stem}.webp")
-    write_bytes(output, animation(turntable(clip, settings), args.fps))
+    write_bytes(output, animation(turntable(clip, settings, engine=args.engine), args.fps))
     return output

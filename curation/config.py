@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from core import ConfigError, sha256_json
+from render import EngineName
 
 Compression = Literal["zstd", "lzma", "deflate", "none"]
 
@@ -25,6 +26,8 @@ class SampleConfig:
     """Random views rendered of every frame; 0 renders nothing."""
     image_size: int = 512
     """Pixels per side of a rendered image."""
+    engine: EngineName = "cycles"
+    """cycles traces paths; raster is some twenty times cheaper and knows direct light only (docs/rendering.md)."""
     passes: bool = False
     """Write depth (16-bit PNG) and normals (half-float EXR) beside every image."""
     clip: str = "most-moving"

@@ -48,6 +48,7 @@ from curation.shard import read_sidecar, split_shard
 from curation.sources import SourceAsset, list_folder
 from curation.stored_plan import StoredPlan, read_plan, write_plan
 from curation.summary import SUMMARY_FILE, Summary, print_plan, print_summary, summarize, write_contact_sheet
+from render import EngineName, load_engine
 
 log = logging.getLogger("curation")
 
@@ -80,6 +81,8 @@ def curate(config: CurateConfig) -> Summary:
     """
     start = time.monotonic()
     _check_folders(config)
+    if config.sample.engine == "raster":
+        load_engine("raster")  # better refused here than by every asset
     with locked(config.output):
         plan, sources = plan_run(config)
         write_plan(config, sources)
@@ -220,15 +223,17 @@ def _shard_job(config: CurateConfig, shard: PlannedShard, ledger: Ledger) -> Sha
         "split": shard.split,
         "config": config.sample.to_json(),
         "config_sha256": config.sample.sha256(),
-        "tools": tool_versions(),
+        "tools": tool_versions(config.sample.engine),
         "gaps": gaps,
     }
     return ShardJob(_tar(config.output, shard).resolve(), tuple(parts), facts)
 
 
-def tool_versions() -> Mapping[str, str]:
+def tool_versions(engine: EngineName = "cycles") -> Mapping[str, str]:
     """Versions of everything that can change a byte of a shard."""
-    packages = ("bpy", "DracoPy", "meshoptimizer", "numba", "numpy", "OpenEXR", "pillow", "zstandard")
+    packages = ["bpy", "DracoPy", "meshoptimizer", "numba", "numpy", "OpenEXR", "pillow", "zstandard"]
+    if engine == "raster":
+        packages.append("moderngl")
     python = ".".join(map(str, sys.version_info[:3]))
     return {"helix4d": VERSION, "python": python, **{name: metadata.version(name) for name in packages}}
 

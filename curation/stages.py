@@ -19,8 +19,7 @@ from curation.ledger import Outcome
 from curation.plan import KEY_DIGITS
 from curation.shard import SAMPLE, Sample, write_part
 from curation.tokens import count_tokens
-from render import RenderSettings, sample_cameras, sample_lights
-from render.blender import render_views
+from render import RenderSettings, load_engine, sample_cameras, sample_lights
 from render.passes import encode_depth, encode_normal
 from voxelize import OVoxel, encode_vxz, vanished_area_share, voxelize_clip
 
@@ -149,7 +148,7 @@ def _render(config: SampleConfig, key: str, clip: Clip, threads: int, clock: Clo
     if not images:
         return members
     settings = RenderSettings(image_size=config.image_size, threads=threads, passes=config.passes)
-    rendered = render_views(clip, cameras, lights, settings)
+    rendered = load_engine(config.engine)(clip, cameras, lights, settings)
     for number in range(images):
         with clock.measure("render"):
             clock.progress(number, images)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from assets import Clip
 from render.cameras import orbit_camera
+from render.engines import EngineName, load_engine
 from render.lighting import Lights
 from render.settings import RenderSettings
 
@@ -19,7 +20,10 @@ _LIGHT = Lights((), 1.5)
 
 
 def turntable(
-    clip: Clip, settings: RenderSettings, progress: Callable[[int, int], None] | None = None
+    clip: Clip,
+    settings: RenderSettings,
+    progress: Callable[[int, int], None] | None = None,
+    engine: EngineName = "cycles",
 ) -> list[Image.Image]:
     """RGB pictures, twice as many as frames, beginning at the front.
 
@@ -27,9 +31,9 @@ def turntable(
         clip: inside [-0.5, 0.5]³, Z up.
         settings: of the renderer.
         progress: told frames done and frames in all.
+        engine: which renderer draws.
     """
-    from render.blender import render_views
-
+    render_views = load_engine(engine)
     count, size = len(clip.frames), settings.image_size
     pictures: dict[int, Image.Image] = {}
     for frame in range(count):
