@@ -22,6 +22,7 @@ from render.images import RenderedImage, to_rgba
 from render.lighting import Lights
 from render.raster_scene import RasterScene
 from render.raster_shaders import RESOLVE_FRAGMENT, RESOLVE_VERTEX, SAMPLES, VIEW_BLOCK
+from render.raster_shadows import Shadows
 from render.settings import RenderSettings
 from render.views import check_views, empty_image
 
@@ -62,6 +63,7 @@ def _render(
     coverage = Coverage(clip, settings.cull_back_faces) if settings.exact_alpha else None
     scene: RasterScene | None = None
     target = _Target(device.context, settings.image_size, settings.passes, lamps)
+    shadows = Shadows(device.context, lamps)
     for frame in frames:
         if not len(clip.frames[frame].faces):
             yield from (empty_image(view, frame, settings) for view in range(len(cameras)))
@@ -70,9 +72,10 @@ def _render(
             scene = RasterScene(device.context, device.programs, clip, lamps, settings.cull_back_faces)
         scene.set_frame(frame)
         bounds = np.stack([clip.frames[frame].vertices.min(axis=0), clip.frames[frame].vertices.max(axis=0)])
+        shadows.set_frame(scene, bounds)
         for view, (camera, view_lights) in enumerate(zip(cameras, lights, strict=True)):
             alpha = None if coverage is None else coverage.alpha(frame, camera)
-            colors, depth, normal = target.draw(scene, camera, view_lights, bounds)
+            colors, depth, normal = target.draw(scene, shadows, camera, view_lights, bounds)
             yield RenderedImage(view, frame, to_rgba(colors, alpha), depth, normal)
 
 
@@ -148,7 +151,7 @@ class _Target:
         self._context = context
         self._size = size
         self._lamps = max(lamps, 1)
-        self._view = context.buffer(reserve=16 * (7 + 2 * self._lamps), dynamic=True)
+        self._view = context.buffer(reserve=16 * (7 + 7 * self._lamps), dynamic=True)
         depth = context.depth_renderbuffer((size, size), samples=SAMPLES)
         self._drawn = context.framebuffer([context.renderbuffer((size, size), 4, samples=SAMPLES, dtype="f4")], depth)
         self._resolved = context.simple_framebuffer((size, size), 4, dtype="f4")
@@ -159,11 +162,13 @@ class _Target:
             self._passes = context.framebuffer([samples], depth), samples, context.vertex_array(program, [])
 
     def draw(
-        self, scene: RasterScene, camera: Camera, lights: Lights, bounds: np.ndarray
+        self, scene: RasterScene, shadows: Shadows, camera: Camera, lights: Lights, bounds: np.ndarray
     ) -> tuple[dict[str, np.ndarray], np.ndarray | None, np.ndarray | None]:
         """Linear premultiplied R, G, B, A of a view, and depth and normals where asked for."""
         axis = camera.extrinsics[2]
-        self._view.write(_view_values(camera, lights, bounds, self._lamps))
+        maps = shadows.set_view(scene, lights)
+        shadows.use()
+        self._view.write(_view_values(camera, lights, bounds, maps, self._lamps))
         self._view.bind_to_uniform_block(VIEW_BLOCK)
         self._context.front_face = "cw"  # rows run down, so the image that GL sees is mirrored
         # Nothing is behind the object but the environment, which glass shows. Light without coverage is taken off
@@ -193,7 +198,7 @@ class _Target:
         return image
 
 
-def _view_values(camera: Camera, lights: Lights, bounds: np.ndarray, lamps: int) -> bytes:
+def _view_values(camera: Camera, lights: Lights, bounds: np.ndarray, maps: np.ndarray, lamps: int) -> bytes:
     """The uniform block of a view, std140."""
     axis = camera.extrinsics[2]
     middle, half = bounds.mean(axis=0), 0.5 * np.ptp(bounds, axis=0)
@@ -218,6 +223,7 @@ def _view_values(camera: Camera, lights: Lights, bounds: np.ndarray, lamps: int)
         [*(lights.environment_radiance * np.array(lights.environment_color)), 0.0],
         *places,
         *colors,
+        *maps,
     ]
     return np.array(rows, np.float32).tobytes()
 

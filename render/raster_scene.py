@@ -14,7 +14,8 @@ import moderngl
 import numpy as np
 
 from assets import AlphaMode, Clip, Frame, Material, Texture, Topology, Wrap
-from render.raster_shaders import ATTRIBUTES, MATERIAL_BLOCK, VIEW_BLOCK, shaders
+from render.raster_shaders import ATTRIBUTES, MATERIAL_BLOCK, SKY_BLOCK, VIEW_BLOCK, shaders
+from render.raster_shadows import LAMP_UNIT, SKY_UNIT
 from render.uv_maps import UvMap, uv_layer, uv_maps
 
 _SRGB8_ALPHA8 = 0x8C43
@@ -36,11 +37,13 @@ _COLORS = ("BASE", "EMISSIVE")
 class _Look:
     """How the faces of one material are drawn."""
 
-    programs: tuple[Any, Any]  # for colors, for passes
+    programs: dict[str, Any]  # for color, passes and depth
     values: Any
     textures: tuple[tuple[int, Any, Any], ...]  # unit, texture, sampler
     sorted: bool
     culled: bool
+    casts: bool
+    plain: bool  # opaque whatever its textures say: one program casts the shadow of all such
 
 
 class RasterScene:
@@ -67,7 +70,7 @@ class RasterScene:
         self._samplers: dict[tuple[bool, bool], Any] = {}
         self._looks = [self._look(material, cull_back_faces) for material in clip.materials]
         self._topology: Topology | None = None
-        self._arrays: dict[tuple[int, bool], Any] = {}  # by program, and whether of sorted faces
+        self._arrays: dict[tuple[int, str], Any] = {}  # by program and index buffer
         self._buffers: dict[str, Any] = {}
 
     def set_frame(self, number: int) -> None:
@@ -79,6 +82,16 @@ class RasterScene:
         self._buffers["position"].write(np.ascontiguousarray(frame.vertices[self._sources], np.float32))
         self._buffers["normal"].write(np.ascontiguousarray(frame.normals[self._sources], np.float32))
 
+    def cast(self) -> None:
+        """Draw the depths of all that stops light."""
+        if self._plain_count:
+            look = self._looks[self._solid[0][0]]
+            self._array(look.programs["depth"], "solid").render(moderngl.TRIANGLES, vertices=3 * self._plain_count)
+        for indices, runs in (("solid", self._solid), ("open", self._open_runs)):
+            for material, first, count in runs:
+                if self._looks[material].casts and not self._looks[material].plain:
+                    self._draw(material, first, count, "depth", indices)
+
     def draw(self, framebuffer: Any, depth_axis: np.ndarray, passes: bool = False) -> None:
         """Draw everything.
 
@@ -89,8 +102,13 @@ class RasterScene:
         """
         context = self._context
         context.enable_only(moderngl.DEPTH_TEST)
+        kind = "passes" if passes else "color"
+        if self._plain_count:
+            look = self._looks[self._solid[0][0]]
+            self._array(look.programs["depth"], "solid").render(moderngl.TRIANGLES, vertices=3 * self._plain_count)
+            context.depth_func = "<="
         for material, first, count in self._solid:
-            self._draw(material, first, count, passes, False)
+            self._draw(material, first, count, kind, "solid")
         if not len(self._open_faces):
             return
         order, runs = self._sorted_runs(depth_axis)
@@ -100,11 +118,11 @@ class RasterScene:
             context.blend_func = _ONE, _SRC1_COLOR
             framebuffer.depth_mask = False
         for material, first, count in runs:
-            self._draw(material, first, count, passes, True)
+            self._draw(material, first, count, kind, "sorted")
 
-    def _draw(self, material: int, first: int, count: int, passes: bool, is_sorted: bool) -> None:
+    def _draw(self, material: int, first: int, count: int, kind: str, indices: str) -> None:
         look = self._looks[material]
-        if look.culled:
+        if look.culled and kind != "depth":
             self._context.enable(moderngl.CULL_FACE)
         else:
             self._context.disable(moderngl.CULL_FACE)
@@ -112,19 +130,20 @@ class RasterScene:
         for unit, texture, sampler in look.textures:
             texture.use(unit)
             sampler.use(unit)
-        array = self._array(look.programs[passes], is_sorted)
+        array = self._array(look.programs[kind], indices)
         array.render(moderngl.TRIANGLES, vertices=3 * count, first=3 * first)
 
-    def _array(self, program: Any, is_sorted: bool) -> Any:
-        key = program.glo, is_sorted
+    def _array(self, program: Any, indices: str) -> Any:
+        key = program.glo, indices
         if key not in self._arrays:
             content = [
                 (self._buffers[name], f"{self._widths[name]}f", name)
                 for name in ATTRIBUTES
                 if name in program and name in self._buffers
             ]
-            indices = self._buffers["sorted" if is_sorted else "solid"]
-            self._arrays[key] = self._context.vertex_array(program, content, indices, index_element_size=4)
+            self._arrays[key] = self._context.vertex_array(
+                program, content, self._buffers[indices], index_element_size=4
+            )
         return self._arrays[key]
 
     def _set_topology(self, frame: Frame) -> None:
@@ -144,12 +163,16 @@ class RasterScene:
         for name in ("position", "normal"):
             self._buffers[name] = self._context.buffer(reserve=max(12 * len(self._sources), 12), dynamic=True)
         opened = np.array([look.sorted for look in self._looks])[topology.material_ids]
-        order = np.argsort(topology.material_ids, kind="stable")
+        plain = np.array([look.plain for look in self._looks])[topology.material_ids]
+        order = np.lexsort((topology.material_ids, ~plain))
         solid = order[~opened[order]]
         self._solid = _runs(topology.material_ids[solid])
-        self._open = np.nonzero(opened)[0]
+        self._plain_count = int(plain.sum())
+        self._open = order[opened[order]]
+        self._open_runs = _runs(topology.material_ids[self._open])
         self._open_faces = faces[self._open]
         self._buffers["solid"] = self._context.buffer(faces[solid].tobytes() or bytes(12))
+        self._buffers["open"] = self._context.buffer(self._open_faces.tobytes() or bytes(12))
         self._buffers["sorted"] = self._context.buffer(reserve=max(12 * len(self._open), 12), dynamic=True)
         self._arrays = {}
         self._topology = topology
@@ -199,23 +222,30 @@ class RasterScene:
             if name in textures
         )
         enabled = [name for name, on in features.items() if on]
-        programs = tuple(
-            self._program(*shaders(enabled, slots, self._lamps, passes=passes)) for passes in (False, True)
-        )
+        plain = material.alpha_mode is AlphaMode.OPAQUE and not glass
+        programs = {
+            kind: self._program(
+                *shaders(*(([], {}) if plain and kind == "depth" else (enabled, slots)), self._lamps, kind)
+            )
+            for kind in ("color", "passes", "depth")
+        }
         # The back of a volume of glass is not drawn: the front stands for the whole of it.
         culled = (cull_back_faces and not material.double_sided) or (glass and material.thickness > 0.0)
         values = self._context.buffer(_values(material))
-        return _Look((programs[0], programs[1]), values, units, blend or glass, culled)
+        return _Look(programs, values, units, blend or glass, culled, not glass, plain)
 
     def _program(self, vertex: str, fragment: str) -> Any:
         if (vertex, fragment) not in self._programs:
             program = self._context.program(vertex_shader=vertex, fragment_shader=fragment)
-            for name, binding in (("View", VIEW_BLOCK), ("Material", MATERIAL_BLOCK)):
+            for name, binding in (("View", VIEW_BLOCK), ("Material", MATERIAL_BLOCK), ("Sky", SKY_BLOCK)):
                 if name in program:
                     program[name].binding = binding
             for unit, name in enumerate(_SOURCES):
                 if f"{name.lower()}_texture" in program:
                     program[f"{name.lower()}_texture"].value = unit
+            for name, unit in (("lamp_shadows", LAMP_UNIT), ("sky_shadows", SKY_UNIT)):
+                if name in program:
+                    program[name].value = unit
             self._programs[vertex, fragment] = program
         return self._programs[vertex, fragment]
 

@@ -14,8 +14,14 @@ SAMPLES = 4
 
 ATTRIBUTES = "position", "normal", "color", *(f"uv{slot}" for slot in range(6))
 
-VIEW_BLOCK, MATERIAL_BLOCK = 0, 1
+VIEW_BLOCK, MATERIAL_BLOCK, SKY_BLOCK = 0, 1, 2
 """Bindings of the uniform blocks."""
+
+SKY_DIRECTIONS = 16
+"""From which the environment's light is asked whether it arrives."""
+
+_LEVEL_BIAS = -0.7
+"""Of mipmaps: a pixel is the mean over its own square, which is sharper than GL's choice."""
 
 _UNIFORMS = """
 layout(std140) uniform View {
@@ -25,6 +31,8 @@ layout(std140) uniform View {
     vec4 environment;   // rgb radiance
     vec4 lamp_places[LAMPS];  // xyz, squared distance from the origin
     vec4 lamp_colors[LAMPS];  // rgb irradiance at the origin
+    mat4 lamp_maps[LAMPS];    // world to shadow map
+    vec4 lamp_offsets[LAMPS]; // along the normal
 };
 layout(std140) uniform Material {
     vec4 base;          // linear rgb, alpha
@@ -40,6 +48,7 @@ VERTEX = (
 in vec3 position;
 in vec3 normal;
 out vec3 world;
+invariant gl_Position;
 out vec3 shading_normal;
 #ifdef COLORS
 in vec4 color;
@@ -160,6 +169,14 @@ vec3 surface_normal() {
 """
 
 _COLOR = """
+layout(std140) uniform Sky {
+    vec4 sky_rows[3 * SKY_DIRECTIONS];   // world to shadow map
+    vec4 sky_directions[SKY_DIRECTIONS];
+    vec4 sky_offset;                     // along the normal
+};
+uniform sampler2DShadow sky_shadows;
+uniform sampler2DShadow lamp_shadows;
+
 layout(location = 0, index = 0) out vec4 added;
 #ifdef SORTED
 layout(location = 0, index = 1) out vec4 passed;  // what of the light behind it comes through
@@ -182,6 +199,24 @@ float bumped(vec3 smooth_n, vec3 n, vec3 l) {
 float bumped_everywhere(vec3 smooth_n, vec3 n) {
     float tilt = 1.0 - clamp(dot(smooth_n, n), 0.0, 1.0);
     return 1.0 - 0.385 * sqrt(tilt) - 0.142 * tilt;
+}
+
+// Share of the environment's light that reaches a surface.
+float open_sky(vec3 smooth_n, vec3 n) {
+    vec4 place = vec4(world + sky_offset.x * smooth_n, 1.0);
+    float seen = 0.0, all = 1e-4;
+    for (int k = 0; k < SKY_DIRECTIONS; ++k) {
+        float cosine = max(dot(n, sky_directions[k].xyz), 0.0);
+        vec3 spot = vec3(dot(sky_rows[3 * k], place), dot(sky_rows[3 * k + 1], place), dot(sky_rows[3 * k + 2], place));
+        seen += cosine * texture(sky_shadows, spot);
+        all += cosine;
+    }
+    return seen / all;
+}
+
+float lamp_seen(int i, vec3 smooth_n) {
+    vec4 spot = lamp_maps[i] * vec4(world + lamp_offsets[i].x * smooth_n, 1.0);
+    return texture(lamp_shadows, spot.xyz / spot.w);
 }
 
 float power5(float x) { float x2 = x * x; return x2 * x2 * x; }
@@ -215,9 +250,12 @@ void main() {
     vec3 mirror = (f0 * split.x + split.y) * again;
     float dielectric = (surface.z * split.x + split.y) * (1.0 + surface.z * (1.0 / whole - 1.0));
     vec3 diffuse = color.rgb * ((1.0 - metallic) * (1.0 - dielectric));
-    shown = environment.rgb * (diffuse + mirror);
-#ifdef NORMAL
     vec3 smooth_n = smooth_normal();
+    float sky = open_sky(smooth_n, n);
+    // What the sky does not light, the object's own light does: once, as if all of it looked like this point.
+    vec3 around = sky + (1.0 - sky) * sky * color.rgb;
+    shown = environment.rgb * around * (diffuse + mirror);
+#ifdef NORMAL
     shown *= bumped_everywhere(smooth_n, n);
 #endif
 
@@ -230,6 +268,7 @@ void main() {
         vec3 l = to_lamp * inversesqrt(distance2);
         float cosine = max(dot(n, l), 0.0);
         vec3 received = lamp_colors[i].rgb * (cosine * lamp_places[i].w / distance2);
+        received *= lamp_seen(i, smooth_n);
 #ifdef NORMAL
         received *= bumped(smooth_n, n, l);
 #endif
@@ -280,6 +319,18 @@ void main() {
 }
 """
 
+# Depth alone, for shadows. Glass lets light through, and so does what is less than half there.
+_DEPTH = """
+void main() {
+#ifdef MASK
+    if (base_color().a < surface.w) discard;
+#endif
+#ifdef BLEND
+    if (base_color().a < 0.5) discard;
+#endif
+}
+"""
+
 _PASSES = """
 layout(location = 0) out vec4 normal_and_depth;
 
@@ -318,7 +369,7 @@ void main() {{
 
 
 def shaders(
-    features: Iterable[str], slots: Mapping[str, tuple[int, bool, bool]], lamps: int, passes: bool
+    features: Iterable[str], slots: Mapping[str, tuple[int, bool, bool]], lamps: int, kind: str
 ) -> tuple[str, str]:
     """Vertex and fragment shader of a kind of material.
 
@@ -327,12 +378,13 @@ def shaders(
         slots: per texture (BASE, PACKED, NORMAL, EMISSIVE, TRANSMISSION, THICKNESS) the number of its UV map, and
             whether u and v are mirrored.
         lamps: how many there are.
-        passes: normals and depth instead of colors.
+        kind: color, passes (normals and depth) or depth.
     """
     lines = ["#version 400 core", f"#define LAMPS {max(lamps, 1)}", f"#define SAMPLES {SAMPLES}"]
+    lines.append(f"#define SKY_DIRECTIONS {SKY_DIRECTIONS}")
     lines += [f"#define {feature}" for feature in features]
     lines += [f"#define UV{number}" for number in sorted({slot[0] for slot in slots.values()})]
-    samplers = []
+    samplers, slope = [], 2.0**_LEVEL_BIAS
     for name, (number, mirror_u, mirror_v) in slots.items():
         lines.append(f"#define {name} place{number}")
         samplers.append(f"uniform sampler2D {name.lower()}_texture;")
@@ -341,10 +393,11 @@ def shaders(
             v = "mirrored((uv).y)" if mirror_v else "(uv).y"
             lines.append(f"#define {name}_WRAP(uv) vec2({u}, {v})")
             # Derivatives of the unfolded place: none jumps where the texture turns around.
-            lines.append(f"#define {name}_FETCH(map, uv) textureGrad(map, {name}_WRAP(uv), dFdx(uv), dFdy(uv))")
+            slopes = f"{slope} * dFdx(uv), {slope} * dFdy(uv)"
+            lines.append(f"#define {name}_FETCH(map, uv) textureGrad(map, {name}_WRAP(uv), {slopes})")
         else:
             lines.append(f"#define {name}_WRAP(uv) (uv)")
-            lines.append(f"#define {name}_FETCH(map, uv) texture(map, uv)")
+            lines.append(f"#define {name}_FETCH(map, uv) texture(map, uv, {_LEVEL_BIAS})")
     head = "\n".join(lines) + _UNIFORMS
-    body = _PASSES if passes else _COLOR
+    body = {"color": _COLOR, "passes": _PASSES, "depth": _DEPTH}[kind]
     return head + VERTEX, "\n".join([head, *samplers]) + _INPUTS + _SURFACE + body
