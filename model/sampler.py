@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,6 +19,15 @@ from model.flow_matching import SIGMA_MIN, clean_from_velocity, velocity_from_cl
 
 Velocity = Callable[[Tensor, float, bool], Tensor]
 """(x_t, 1000 t, with its condition or with zeros in its place) to v, of the shape of x_t."""
+
+
+@runtime_checkable
+class BothPasses(Protocol):
+    """A `Velocity` that knows a way to compute both guidance passes."""
+
+    def both(self, x: Tensor, timestep: float) -> tuple[Tensor, Tensor]:
+        """With the condition, and with zeros in its place."""
+
 
 Spread = Callable[[Tensor], Tensor]
 """Samples to their standard deviations, broadcastable against them."""
@@ -87,11 +97,13 @@ def schedule(steps: int, rescale: float) -> list[float]:
 
 def guided_velocity(velocity: Velocity, x: Tensor, t: float, config: SamplerConfig, spread: Spread) -> Tensor:
     """g v₊ + (1 − g) v₋ inside the interval, rescaled; v₊ alone outside it, and wherever g = 1."""
-    positive = velocity(x, 1000 * t, True)
     low, high = config.guidance_interval
     if config.guidance == 1 or not low <= t <= high:
-        return positive
-    negative = velocity(x, 1000 * t, False)
+        return velocity(x, 1000 * t, True)
+    if isinstance(velocity, BothPasses):
+        positive, negative = velocity.both(x, 1000 * t)
+    else:
+        positive, negative = velocity(x, 1000 * t, True), velocity(x, 1000 * t, False)
     v = config.guidance * positive + (1 - config.guidance) * negative
     if config.guidance_rescale == 0:
         return v

@@ -7,39 +7,72 @@ statistic counts it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from core import ConfigError
 from model.flow import AnchorCache, DenseFlow, SparseFlow
-from model.sampler import Velocity
 from model.sparse import SparseLayout, SparseTensor, concatenate
 
 
-def dense_velocity(network: DenseFlow, cond: Tensor) -> Velocity:
+@dataclass(frozen=True)
+class PassVelocity:
+    """A `Velocity` whose two guidance passes may run as one batch.
+
+    Attributes:
+        run: x, 1000 t and the passes wanted (with the condition or without) to one velocity for each.
+        batched: whether `both` is one call of the network: twice the activations, one reading of the weights.
+    """
+
+    run: Callable[[Tensor, float, tuple[bool, ...]], list[Tensor]]
+    batched: bool = False
+
+    def __call__(self, x: Tensor, timestep: float, conditional: bool) -> Tensor:
+        """One pass."""
+        return self.run(x, timestep, (conditional,))[0]
+
+    def both(self, x: Tensor, timestep: float) -> tuple[Tensor, Tensor]:
+        """With the condition, and without."""
+        if not self.batched:
+            return self(x, timestep, True), self(x, timestep, False)
+        positive, negative = self.run(x, timestep, (True, False))
+        return positive, negative
+
+
+def dense_velocity(network: DenseFlow, cond: Tensor, batched: bool = False) -> PassVelocity:
     """Single frames [F, C, R, R, R], each under its own image tokens [F, M, C']."""
 
-    def velocity(x: Tensor, timestep: float, conditional: bool) -> Tensor:
-        return network(x, _times(x, len(x), timestep), _condition(cond, conditional))
+    def run(x: Tensor, timestep: float, passes: tuple[bool, ...]) -> list[Tensor]:
+        whole = x.repeat(len(passes), 1, 1, 1, 1)
+        out = network(whole, _times(x, len(whole), timestep), _conditions(cond, passes))
+        return list(out.chunk(len(passes)))
 
-    return velocity
+    return PassVelocity(run, batched)
 
 
-def sparse_velocity(network: SparseFlow, layout: SparseLayout, cond: Tensor, side: Tensor | None = None) -> Velocity:
+def sparse_velocity(
+    network: SparseFlow, layout: SparseLayout, cond: Tensor, side: Tensor | None = None, batched: bool = False
+) -> PassVelocity:
     """Single frames, packed as features [L, C] on `layout`."""
+    layouts = _Layouts(layout)
 
-    def velocity(x: Tensor, timestep: float, conditional: bool) -> Tensor:
-        times = _times(x, layout.batch_size, timestep)
-        return network(SparseTensor(x, layout), times, _condition(cond, conditional), side=side).feats
+    def run(x: Tensor, timestep: float, passes: tuple[bool, ...]) -> list[Tensor]:
+        count = len(passes)
+        times = _times(x, count * layout.batch_size, timestep)
+        beside = None if side is None else side.repeat(count, 1)
+        whole = SparseTensor(x.repeat(count, 1), layouts.times(count))
+        return list(network(whole, times, _conditions(cond, passes), side=beside).feats.chunk(count))
 
-    return velocity
+    return PassVelocity(run, batched)
 
 
 def anchored_dense_velocity(
-    network: DenseFlow, anchor: Tensor, cond: Tensor, use_cache: bool | None = None
-) -> Velocity:
+    network: DenseFlow, anchor: Tensor, cond: Tensor, use_cache: bool | None = None, batched: bool = False
+) -> PassVelocity:
     """Frames 1 … T − 1 of one clip, [T − 1, C, R, R, R].
 
     Args:
@@ -47,18 +80,26 @@ def anchored_dense_velocity(
         anchor: frame 0's clean latent [C, R, R, R].
         cond: image tokens of all frames, [T, M, C'].
         use_cache: compute the anchor's keys once for all steps. By default wherever the pattern allows it.
+        batched: run both guidance passes as one batch.
     """
     cached = _use_cache(network, use_cache)
-    caches = {c: network.anchor_cache(anchor[None], _condition(cond[:1], c)) for c in _passes(cached)}
 
-    def velocity(x: Tensor, timestep: float, conditional: bool) -> Tensor:
-        given, times = _condition(cond, conditional), _times(x, len(x), timestep)
+    @cache
+    def kept(passes: tuple[bool, ...]) -> AnchorCache:
+        return network.anchor_cache(torch.stack([anchor] * len(passes)), _conditions(cond[:1], passes))
+
+    def run(x: Tensor, timestep: float, passes: tuple[bool, ...]) -> list[Tensor]:
+        count = len(passes)
         if cached:
-            return network(x, times, given[1:], clips=(len(x),), anchor=caches[conditional])
-        whole = torch.cat([anchor[None].to(x.dtype), x])
-        return network(whole, _with_zero(times), given, clips=(len(whole),))[1:]
+            given, times = _conditions(cond[1:], passes), _times(x, count * len(x), timestep)
+            whole = x.repeat(count, 1, 1, 1, 1)
+            return list(network(whole, times, given, clips=(len(x),) * count, anchor=kept(passes)).chunk(count))
+        clip = torch.cat([anchor[None].to(x.dtype), x])
+        times = _with_zero(_times(x, len(x), timestep)).repeat(count)
+        out = network(clip.repeat(count, 1, 1, 1, 1), times, _conditions(cond, passes), clips=(len(clip),) * count)
+        return [part[1:] for part in out.chunk(count)]
 
-    return velocity
+    return PassVelocity(run, batched)
 
 
 @dataclass(frozen=True)
@@ -76,7 +117,8 @@ def anchored_sparse_velocity(
     cond: Tensor,
     side: Tensor | None = None,
     use_cache: bool | None = None,
-) -> Velocity:
+    batched: bool = False,
+) -> PassVelocity:
     """Frames 1 … T − 1 of one clip, packed as features [L, C] on `layout` (one sample a frame).
 
     Args:
@@ -86,28 +128,59 @@ def anchored_sparse_velocity(
         cond: image tokens of all frames, [T, M, C'].
         side: [L, C'] for the material stage, whose anchor then has a side too.
         use_cache: compute the anchor's keys once for all steps. By default wherever the pattern allows it.
+        batched: run both guidance passes as one batch.
     """
     if (side is None) != (anchor.side is None):
         raise ConfigError("either the anchor and the other frames both have a side input, or neither")
     cached = _use_cache(network, use_cache)
-    caches: dict[bool, AnchorCache] = {
-        c: network.anchor_cache(anchor.latent, _condition(cond[:1], c), anchor.side) for c in _passes(cached)
-    }
     frames, anchor_tokens = layout.batch_size, len(anchor.latent.layout)
-    whole_side = None if side is None or anchor.side is None else torch.cat([anchor.side, side])
+    still = anchor.latent
+    moving = _Layouts(layout)
+    clip = _Layouts(concatenate([_bare(still.layout), _bare(layout)]).layout)
+    clip_side = None if side is None or anchor.side is None else torch.cat([anchor.side, side])
 
-    def velocity(x: Tensor, timestep: float, conditional: bool) -> Tensor:
-        given, times = _condition(cond, conditional), _times(x, frames, timestep)
-        moving = SparseTensor(x, layout)
+    @cache
+    def kept(passes: tuple[bool, ...]) -> AnchorCache:
+        beside = None if anchor.side is None else anchor.side.repeat(len(passes), 1)
+        return network.anchor_cache(concatenate([still] * len(passes)), _conditions(cond[:1], passes), beside)
+
+    def run(x: Tensor, timestep: float, passes: tuple[bool, ...]) -> list[Tensor]:
+        count = len(passes)
+        times = _times(x, frames, timestep)
         if cached:
-            clips, cache = (frames,), caches[conditional]
-            return network(moving, times, given[1:], clips=clips, side=side, anchor=cache).feats
-        still = anchor.latent.replace(anchor.latent.feats.to(x.dtype))
-        whole = concatenate([still, moving])
-        out = network(whole, _with_zero(times), given, clips=(frames + 1,), side=whole_side)
-        return out.feats[anchor_tokens:]
+            whole = SparseTensor(x.repeat(count, 1), moving.times(count))
+            out = network(
+                whole,
+                times.repeat(count),
+                _conditions(cond[1:], passes),
+                clips=(frames,) * count,
+                side=None if side is None else side.repeat(count, 1),
+                anchor=kept(passes),
+            )
+            return list(out.feats.chunk(count))
+        feats = torch.cat([still.feats.to(x.dtype), x])
+        out = network(
+            SparseTensor(feats.repeat(count, 1), clip.times(count)),
+            _with_zero(times).repeat(count),
+            _conditions(cond, passes),
+            clips=(frames + 1,) * count,
+            side=None if clip_side is None else clip_side.repeat(count, 1),
+        )
+        return [part[anchor_tokens:] for part in out.feats.chunk(count)]
 
-    return velocity
+    return PassVelocity(run, batched)
+
+
+class _Layouts:
+    """A layout, and itself several times over, each made once."""
+
+    def __init__(self, layout: SparseLayout) -> None:
+        self._made = {1: layout}
+
+    def times(self, count: int) -> SparseLayout:
+        if count not in self._made:
+            self._made[count] = concatenate([_bare(self._made[1])] * count).layout
+        return self._made[count]
 
 
 def _use_cache(network: DenseFlow | SparseFlow, wanted: bool | None) -> bool:
@@ -116,12 +189,12 @@ def _use_cache(network: DenseFlow | SparseFlow, wanted: bool | None) -> bool:
     return network.video.anchor_sees_only_itself if wanted is None else wanted
 
 
-def _passes(cached: bool) -> tuple[bool, ...]:
-    return (True, False) if cached else ()
+def _bare(layout: SparseLayout) -> SparseTensor:
+    return SparseTensor(layout.coords.new_zeros(len(layout), 0, dtype=torch.float32), layout)
 
 
-def _condition(cond: Tensor, conditional: bool) -> Tensor:
-    return cond if conditional else torch.zeros_like(cond)
+def _conditions(cond: Tensor, passes: tuple[bool, ...]) -> Tensor:
+    return torch.cat([cond if conditional else torch.zeros_like(cond) for conditional in passes])
 
 
 def _times(x: Tensor, frames: int, timestep: float) -> Tensor:

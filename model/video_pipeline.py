@@ -100,6 +100,7 @@ class Helix4DPipeline:
         encoders: of O-Voxels; where they are given the anchor is shrunk to the room that the clip needs.
         device: where networks run.
         low_vram: keep networks in main memory except while they are used.
+        batched_guidance: run the two passes of guidance as one batch.
         timings: seconds by stage of the latest call.
     """
 
@@ -116,6 +117,7 @@ class Helix4DPipeline:
     encoders: Encoders | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     low_vram: bool = False
+    batched_guidance: bool = False
     timings: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -181,6 +183,8 @@ class Helix4DPipeline:
             encoders=Encoders.load(source, torch.device("cpu"), compute) if anchor_fit else None,
             device=place,
             low_vram=low_vram,
+            # On a CPU the passes take as long together as one after the other.
+            batched_guidance=on_gpu and not low_vram,
         )
 
     @torch.no_grad()
@@ -262,7 +266,7 @@ class _Run:
         # Stage 1: the tokens of the other frames.
         frames = len(cond) - 1
         with p.using("structure", p.video.structure):
-            velocity = anchored_dense_velocity(p.video.structure, structure[0], cond)
+            velocity = anchored_dense_velocity(p.video.structure, structure[0], cond, batched=p.batched_guidance)
             noise = self._noise("structure", [structure.shape[1:]] * frames, stack=True)
             grids = self._sample("structure", velocity, noise, self.samplers.structure, dense_spread)
         with p.using("occupancy", p.structure_decoder):
@@ -272,11 +276,11 @@ class _Run:
         # Stages 2 and 3 on them.
         with p.using("geometry", p.video.geometry):
             anchor = SparseAnchor(SparseTensor(shape, first))
-            velocity = anchored_sparse_velocity(p.video.geometry, anchor, rest, cond)
+            velocity = anchored_sparse_velocity(p.video.geometry, anchor, rest, cond, batched=p.batched_guidance)
             moved = self._packed("geometry", velocity, rest, shape.shape[1], self.samplers.geometry)
         with p.using("material", p.video.material):
             anchor = SparseAnchor(SparseTensor(texture, first), shape)
-            velocity = anchored_sparse_velocity(p.video.material, anchor, rest, cond, moved)
+            velocity = anchored_sparse_velocity(p.video.material, anchor, rest, cond, moved, batched=p.batched_guidance)
             painted = self._packed("material", velocity, rest, texture.shape[1], self.samplers.material)
 
         shift = torch.tensor([1, 0, 0, 0], dtype=torch.int32, device=rest.coords.device)
@@ -290,16 +294,16 @@ class _Run:
         with p.using("anchor", base.structure, base.geometry, base.material, p.structure_decoder):
             size = base.structure.config.resolution
             noise = self._noise("structure", [(base.structure.config.out_channels, size, size, size)], 0, stack=True)
-            velocity = dense_velocity(base.structure, cond)
+            velocity = dense_velocity(base.structure, cond, batched=p.batched_guidance)
             structure = self._sample("anchor structure", velocity, noise, self.samplers.structure, dense_spread)
             layout = decode_structure(p.structure_decoder, structure, base.geometry.config.resolution)
             if not len(layout):
                 raise ConfigError("the base found no object in frame 0: is it in the picture, and is its alpha right?")
             channels = base.geometry.config.out_channels
-            velocity = sparse_velocity(base.geometry, layout, cond)
+            velocity = sparse_velocity(base.geometry, layout, cond, batched=p.batched_guidance)
             shape = self._packed("anchor geometry", velocity, layout, channels, self.samplers.geometry, 0)
             channels = base.material.config.out_channels
-            velocity = sparse_velocity(base.material, layout, cond, side=shape)
+            velocity = sparse_velocity(base.material, layout, cond, side=shape, batched=p.batched_guidance)
             texture = self._packed("anchor material", velocity, layout, channels, self.samplers.material, 0)
         return structure, layout, shape, texture
 

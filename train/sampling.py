@@ -66,8 +66,8 @@ def sample_video(
     first = given.lengths[0]
     if not first_frame:
         layout = SparseLayout.from_coords(coords, frames)
-        velocity = _free_velocity(network, frames, cond, layout, side)
-        return sample(velocity, noise, sampler, packed_spread(given.lengths))
+        free = _free_velocity(network, frames, cond, layout, side)
+        return sample(free, noise, sampler, packed_spread(given.lengths))
     anchor_side, rest_side = (None, None) if side is None else (side[:first], side[first:])
     anchor = SparseAnchor(SparseTensor.from_coords(clean[:first], coords[:first], 1), anchor_side)
     shift = torch.tensor([1, 0, 0, 0], dtype=torch.int32, device=device)

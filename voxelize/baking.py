@@ -1,4 +1,4 @@
-"""An O-Voxel's mesh with its attributes in textures: unwrapped by xatlas, every texel sampled from the voxels.
+"""An O-Voxel's mesh with its attributes in textures: unwrapped, every texel sampled from the voxels.
 
 What TRELLIS.2's exporter does on a GPU, on any machine. Unlike it, this says in the material whether alpha matters.
 """
@@ -11,15 +11,14 @@ import numpy as np
 
 from core import ConfigError
 from voxelize.baking_kernels import rasterize_positions, sample_voxels
+from voxelize.cleaning import vertex_normals
 from voxelize.ovoxel import OVoxel, morton_codes, spread_table
+from voxelize.unwrap import unwrap
 
 OPAQUE_ALPHA = 250
 """Voxels from this alpha on count as opaque: decoders seldom reach 255."""
 TRANSPARENT_SHARE = 0.005
 """With a larger share of other voxels the material is BLEND."""
-
-_PADDING = 4
-"""Texels between charts: `MARGIN` of the kernel from both sides."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,17 +54,17 @@ def bake_mesh(vertices: np.ndarray, faces: np.ndarray, ovoxel: OVoxel, texture_s
         texture_size: pixels per side S.
 
     Raises:
-        ConfigError: if xatlas is not installed, the mesh has no face or the size is not positive.
+        ConfigError: if xatlas is not installed, the mesh has no face, or the texture is too small.
     """
     if not len(faces) or texture_size < 1:
         raise ConfigError(f"{len(faces)} faces and a texture of {texture_size} pixels: nothing to bake")
     normals = vertex_normals(vertices, faces)
-    origin, corners, uvs = _unwrap(vertices, faces, texture_size)
-    placed = np.ascontiguousarray(vertices[origin], np.float32)
+    cut = unwrap(vertices, faces, ovoxel.resolution, texture_size)
+    placed = np.ascontiguousarray(vertices[cut.origin], np.float32)
 
     positions = np.zeros((texture_size, texture_size, 3), np.float32)
     distances = np.full((texture_size, texture_size), np.inf, np.float32)
-    rasterize_positions(uvs, placed, corners, texture_size, positions, distances)
+    rasterize_positions(cut.uvs, placed, cut.faces, texture_size, positions, distances)
     covered = np.isfinite(distances)
     attributes = np.concatenate([ovoxel.base_color, ovoxel.alpha, ovoxel.roughness, ovoxel.metallic], axis=1)
     image = np.zeros((texture_size, texture_size, 6), np.float32)
@@ -78,7 +77,7 @@ def bake_mesh(vertices: np.ndarray, faces: np.ndarray, ovoxel: OVoxel, texture_s
         base_color[..., 3] = 255
     metallic_roughness = np.zeros((texture_size, texture_size, 3), np.uint8)
     metallic_roughness[..., 1:] = image[..., 4:]
-    return BakedMesh(placed, normals[origin], uvs, corners, base_color, metallic_roughness, transparent)
+    return BakedMesh(placed, normals[cut.origin], cut.uvs, cut.faces, base_color, metallic_roughness, transparent)
 
 
 def sample_attributes(points: np.ndarray, ovoxel: OVoxel, attributes: np.ndarray) -> np.ndarray:
@@ -97,35 +96,6 @@ def sample_attributes(points: np.ndarray, ovoxel: OVoxel, attributes: np.ndarray
             f"{lost} of {len(points)} points have no voxel near: are the mesh and the O-Voxel of one frame?"
         )
     return out
-
-
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit float32 (V, 3): the area-weighted mean of the faces around each vertex, +z where there is none."""
-    corners = vertices[faces].astype(np.float64)
-    areas = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    summed = np.zeros((len(vertices), 3))
-    for axis in range(3):
-        for corner in range(3):
-            summed[:, axis] += np.bincount(faces[:, corner], areas[:, axis], len(vertices))
-    lengths = np.linalg.norm(summed, axis=1, keepdims=True)
-    up = np.array([0.0, 0.0, 1.0])
-    return np.where(lengths > 1e-20, summed / np.maximum(lengths, 1e-20), up).astype(np.float32)
-
-
-def _unwrap(vertices: np.ndarray, faces: np.ndarray, texture_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Charts on one square: which vertex each new one is int64 (V,), faces int32 (F, 3), UVs float32 (V, 2)."""
-    try:
-        import xatlas
-    except ImportError as error:
-        raise ConfigError("unwrapping needs the package xatlas: pip install xatlas") from error
-    atlas = xatlas.Atlas()
-    atlas.add_mesh(vertices.astype(np.float32), faces.astype(np.uint32))
-    options = xatlas.PackOptions()
-    options.padding = _PADDING
-    options.resolution = texture_size
-    atlas.generate(pack_options=options)
-    origin, indices, uvs = atlas[0]
-    return origin.astype(np.int64), indices.astype(np.int32), uvs.astype(np.float32)
 
 
 def _fill(image: np.ndarray, covered: np.ndarray) -> np.ndarray:

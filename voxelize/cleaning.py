@@ -16,16 +16,8 @@ def orient_faces(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """
     if not len(faces):
         return faces
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
-    owners = np.tile(np.arange(len(faces)), 3)
-    names = edges.min(axis=1) * len(vertices) + edges.max(axis=1)
-    order = np.argsort(names, kind="stable")
-    starts = np.flatnonzero(np.diff(names[order], prepend=-1))
-    pairs = starts[np.diff(starts, append=len(order)) == 2]
-    first, second = order[pairs], order[pairs + 1]
-    # Neighbors agree if they run along their edge in opposite directions.
-    disagree = edges[first, 0] == edges[second, 0]
-    piece, flipped = _turned_alike(len(faces), owners[first], owners[second], disagree)
+    first, second, disagree = face_neighbors(faces, len(vertices))
+    piece, flipped = _turned_alike(len(faces), first, second, disagree)
     turned = np.where(flipped[:, None], faces[:, ::-1], faces)
 
     corners = vertices[turned].astype(np.float64)
@@ -37,6 +29,38 @@ def orient_faces(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     volume = np.bincount(piece, np.einsum("fk,fk->f", centers - middle[piece], areas), len(faces))
     inside_out = volume[piece] < 0
     return np.ascontiguousarray(np.where(inside_out[:, None], turned[:, ::-1], turned).astype(faces.dtype))
+
+
+def face_neighbors(faces: np.ndarray, vertices: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of faces (F, 3) that are the only two at an edge: both int64 (P,), and bool (P,) whether they disagree,
+    that is, run along their edge in the same direction."""
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
+    owners = np.tile(np.arange(len(faces)), 3)
+    names = edges.min(axis=1) * vertices + edges.max(axis=1)
+    order = np.argsort(names, kind="stable")
+    starts = np.flatnonzero(np.diff(names[order], prepend=-1))
+    pairs = starts[np.diff(starts, append=len(order)) == 2]
+    first, second = order[pairs], order[pairs + 1]
+    return owners[first], owners[second], edges[first, 0] == edges[second, 0]
+
+
+def connected_faces(count: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """int64 (count,): a number that faces share if a chain of the given pairs connects them."""
+    piece, _ = _turned_alike(count, first, second, np.zeros(len(first), np.bool_))
+    return piece
+
+
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit float32 (V, 3): the area-weighted mean of the faces around each vertex, +z where there is none."""
+    corners = vertices[faces].astype(np.float64)
+    areas = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    summed = np.zeros((len(vertices), 3))
+    for axis in range(3):
+        for corner in range(3):
+            summed[:, axis] += np.bincount(faces[:, corner], areas[:, axis], len(vertices))
+    lengths = np.linalg.norm(summed, axis=1, keepdims=True)
+    up = np.array([0.0, 0.0, 1.0])
+    return np.where(lengths > 1e-20, summed / np.maximum(lengths, 1e-20), up).astype(np.float32)
 
 
 def remove_small_components(faces: np.ndarray, min_share: float) -> np.ndarray:

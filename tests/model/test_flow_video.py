@@ -178,6 +178,46 @@ def test_sampling_with_a_cached_anchor_equals_sampling_without(video):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("video", [*CACHEABLE, VideoConfig(pattern=AttentionPattern.FULL)], ids=lambda v: v.pattern)
+def test_both_passes_of_guidance_as_one_batch_equal_one_after_the_other(video):
+    network, dense = _sparse(video, TEXTURE), _dense(video)
+    whole = _voxels([7, 6, 0, 9])
+    first = SparseTensor(whole.feats[:7], SparseLayout.from_coords(whole.coords[:7], 1))
+    anchor = SparseAnchor(first, side=_rand(7, 4, seed=3))
+    moving = SparseLayout.from_coords(whole.coords[7:] - torch.tensor([1, 0, 0, 0], dtype=torch.int32), 3)
+    cond, side = _rand(4, 5, 12), _rand(15, 4, seed=4)
+    grid = _rand(4, 3, 3, 3, seed=6)
+    cases = [
+        (lambda b: anchored_sparse_velocity(network, anchor, moving, cond, side, batched=b), _rand(15, 4, seed=5)),
+        (lambda b: anchored_dense_velocity(dense, grid, cond, batched=b), _rand(3, 4, 3, 3, 3, seed=7)),
+        (lambda b: sparse_velocity(network, moving, cond[1:], side, batched=b), _rand(15, 4, seed=8)),
+        (lambda b: dense_velocity(dense, cond[1:], batched=b), _rand(3, 4, 3, 3, 3, seed=9)),
+    ]
+    for build, x in cases:
+        one_by_one, together = build(False).both(x, 500.0), build(True).both(x, 500.0)
+        assert not torch.allclose(*together), "the condition matters"
+        for a, b in zip(one_by_one, together, strict=True):
+            torch.testing.assert_close(a, b, atol=2e-5, rtol=2e-5)
+
+
+def test_the_sampler_asks_for_both_passes_at_once_only_inside_the_interval():
+    asked = []
+
+    class Told:
+        def __call__(self, x, timestep, conditional):
+            asked.append(conditional)
+            return x
+
+        def both(self, x, timestep):
+            asked.append("both")
+            return x, 0.5 * x
+
+    settings = SamplerConfig(steps=4, guidance=3.0, guidance_interval=(0.5, 1.0), rescale_t=1.0)
+    sample(Told(), _rand(2, 3), settings, packed_spread([2]))
+    assert asked == ["both", "both", "both", True]
+
+
+@torch.no_grad()
 def test_anchors_of_several_clips_are_woven_in_their_places():
     network = _sparse(VideoConfig(window=1))
     z, cond = _voxels([6, 7, 8, 5, 9, 4]), _rand(6, 5, 12)

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from core import ConfigError
 from tests.voxelize.meshes import icosphere
 from voxelize import dual_grid, extract_mesh_arrays
-from voxelize.baking import vertex_normals
-from voxelize.cleaning import fill_holes, orient_faces, remove_small_components
+from voxelize.cleaning import fill_holes, orient_faces, remove_small_components, vertex_normals
 
 
 @settings(max_examples=25, deadline=None)

@@ -16,8 +16,8 @@ from assets import bake
 from core import ConfigError
 from tests.voxelize.meshes import icosphere
 from voxelize import OVoxel, dual_grid, extract_mesh
-from voxelize.baking import bake_mesh, sample_attributes, vertex_normals
-from voxelize.cleaning import orient_faces
+from voxelize.baking import bake_mesh, sample_attributes
+from voxelize.cleaning import orient_faces, vertex_normals
 from voxelize.glb import clip_glb, frame_glb
 
 pytest.importorskip("xatlas")
