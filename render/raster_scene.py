@@ -43,7 +43,7 @@ class _Look:
     sorted: bool
     culled: bool
     casts: bool
-    plain: bool  # opaque whatever its textures say: one program casts the shadow of all such
+    plain: bool  # opaque from both sides whatever its textures say: one program draws the depths of all such
 
 
 class RasterScene:
@@ -103,9 +103,11 @@ class RasterScene:
         context = self._context
         context.enable_only(moderngl.DEPTH_TEST)
         kind = "passes" if passes else "color"
-        if self._plain_count:
+        if self._plain_count:  # depth first, so that each pixel is shaded once
+            framebuffer.color_mask = False, False, False, False
             look = self._looks[self._solid[0][0]]
             self._array(look.programs["depth"], "solid").render(moderngl.TRIANGLES, vertices=3 * self._plain_count)
+            framebuffer.color_mask = True, True, True, True
             context.depth_func = "<="
         for material, first, count in self._solid:
             self._draw(material, first, count, kind, "solid")
@@ -222,15 +224,15 @@ class RasterScene:
             if name in textures
         )
         enabled = [name for name, on in features.items() if on]
-        plain = material.alpha_mode is AlphaMode.OPAQUE and not glass
+        # The back of a volume of glass is not drawn: the front stands for the whole of it.
+        culled = (cull_back_faces and not material.double_sided) or (glass and material.thickness > 0.0)
+        plain = material.alpha_mode is AlphaMode.OPAQUE and not glass and not culled
         programs = {
             kind: self._program(
                 *shaders(*(([], {}) if plain and kind == "depth" else (enabled, slots)), self._lamps, kind)
             )
             for kind in ("color", "passes", "depth")
         }
-        # The back of a volume of glass is not drawn: the front stands for the whole of it.
-        culled = (cull_back_faces and not material.double_sided) or (glass and material.thickness > 0.0)
         values = self._context.buffer(_values(material))
         return _Look(programs, values, units, blend or glass, culled, not glass, plain)
 
