@@ -16,6 +16,7 @@ import numpy as np
 from assets import AlphaMode, Clip, Frame, Material, Texture, Topology, Wrap
 from render.raster_shaders import ATTRIBUTES, MATERIAL_BLOCK, SKY_BLOCK, VIEW_BLOCK, shaders
 from render.raster_shadows import LAMP_UNIT, SKY_UNIT
+from render.raster_sky import MAP_UNIT
 from render.uv_maps import UvMap, uv_layer, uv_maps
 
 _SRGB8_ALPHA8 = 0x8C43
@@ -55,15 +56,24 @@ class RasterScene:
         clip: inside the unit cube.
         lamps: the largest number of point lights of any view to come.
         cull_back_faces: hide the backs of single-sided materials.
+        mapped: whether the light of some view comes from an environment map.
     """
 
     def __init__(
-        self, context: Any, programs: dict[tuple[str, str], Any], clip: Clip, lamps: int, cull_back_faces: bool
+        self,
+        context: Any,
+        programs: dict[tuple[str, str], Any],
+        clip: Clip,
+        lamps: int,
+        cull_back_faces: bool,
+        mapped: bool = False,
     ) -> None:
         self.clip = clip
         self._context = context
         self._programs = programs
         self._lamps = lamps
+        self._mapped = mapped
+        self.has_glass = any(material.transmission > 0.0 and not material.unlit for material in clip.materials)
         self._colored = any(frame.topology.colors is not None for frame in clip.frames)
         self._maps = [uv_maps(material) for material in clip.materials]
         self._images: dict[tuple[int, bool], Any] = {}
@@ -208,6 +218,7 @@ class RasterScene:
             "GLASS": glass,
             "SORTED": blend or glass,
             "UNLIT": material.unlit,
+            "MAPPED": self._mapped,
         }
         maps = uv_maps(material)
         slots = {
@@ -245,7 +256,7 @@ class RasterScene:
             for unit, name in enumerate(_SOURCES):
                 if f"{name.lower()}_texture" in program:
                     program[f"{name.lower()}_texture"].value = unit
-            for name, unit in (("lamp_shadows", LAMP_UNIT), ("sky_shadows", SKY_UNIT)):
+            for name, unit in (("lamp_shadows", LAMP_UNIT), ("sky_shadows", SKY_UNIT), ("sky_map", MAP_UNIT)):
                 if name in program:
                     program[name].value = unit
             self._programs[vertex, fragment] = program
