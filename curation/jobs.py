@@ -24,6 +24,7 @@ class AssetJob:
         part: where its samples go.
         config: what a sample is.
         threads: for voxelizing and rendering.
+        hdri: folder of the environment maps that the configuration names.
     """
 
     asset: str
@@ -32,6 +33,7 @@ class AssetJob:
     part: Path
     config: SampleConfig
     threads: int = 1
+    hdri: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The values as JSON."""
@@ -42,13 +44,15 @@ class AssetJob:
             "part": str(self.part),
             "config": self.config.to_json(),
             "threads": self.threads,
+            "hdri": None if self.hdri is None else str(self.hdri),
         }
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> AssetJob:
         """The inverse of `to_json`."""
         paths = {name: Path(values[name]) for name in ("path", "part")}
-        return cls(**{**values, **paths, "config": SampleConfig(**values["config"])})
+        hdri = None if values["hdri"] is None else Path(values["hdri"])
+        return cls(**{**values, **paths, "hdri": hdri, "config": SampleConfig(**values["config"])})
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,28 @@ def place_map(environment: EnvironmentMap, turn: float, camera: Camera) -> Light
     return Lights((), scale * facing, environment_map=MapPlacement(environment.file, environment.sha256, turn, scale))
 
 
+def sample_map_lights(
+    seed: int, key: str, cameras: Sequence[Camera], folder: Path, files: Mapping[str, str]
+) -> tuple[list[Lights], dict[str, EnvironmentMap]]:
+    """The lights of every view of an asset, each from one map, and the maps that they need by sha256.
+
+    Args:
+        seed: the data set's.
+        key: the asset's.
+        cameras: of the views, in order.
+        folder: with the files.
+        files: name -> sha256 of those to draw from.
+
+    Raises:
+        ConfigError: if one of those drawn cannot be read, or has changed.
+    """
+    names = sorted(files)
+    drawn = [draw_map(seed, key, view, names) for view in range(len(cameras))]
+    maps = {name: load_map(folder, name, files[name]) for name in sorted({name for name, _ in drawn})}
+    lights = [place_map(maps[name], turn, camera) for (name, turn), camera in zip(drawn, cameras, strict=True)]
+    return lights, {environment.sha256: environment for environment in maps.values()}
+
+
 def check_maps(lights: Sequence[Lights], maps: Mapping[str, EnvironmentMap]) -> None:
     """Refuse lights that need a map which is not there.
 
