@@ -29,7 +29,7 @@ class SampleConfig:
     image_size: int = 512
     """Pixels per side of a rendered image."""
     engine: EngineName = "cycles"
-    """cycles traces paths; raster is some thirty times cheaper; what it leaves out: docs/rendering.md."""
+    """cycles traces paths; raster is some ten times cheaper; what it leaves out: docs/rendering.md."""
     passes: bool = False
     """Write depth (16-bit PNG) and normals (half-float EXR) beside every image."""
     clip: str = "most-moving"
