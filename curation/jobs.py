@@ -25,6 +25,7 @@ class AssetJob:
         config: what a sample is.
         threads: for voxelizing and rendering.
         measure_only: stop when the clips are measured; no part is written.
+        hdri: folder of the environment maps that the configuration names.
     """
 
     asset: str
@@ -34,6 +35,7 @@ class AssetJob:
     config: SampleConfig
     threads: int = 1
     measure_only: bool = False
+    hdri: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The values as JSON."""
@@ -45,13 +47,15 @@ class AssetJob:
             "config": self.config.to_json(),
             "threads": self.threads,
             "measure_only": self.measure_only,
+            "hdri": None if self.hdri is None else str(self.hdri),
         }
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> AssetJob:
         """The inverse of `to_json`."""
         paths = {name: Path(values[name]) for name in ("path", "part")}
-        return cls(**{**values, **paths, "config": SampleConfig.from_json(values["config"])})
+        hdri = None if values["hdri"] is None else Path(values["hdri"])
+        return cls(**{**values, **paths, "hdri": hdri, "config": SampleConfig.from_json(values["config"])})
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def measure_source(source: Path, folder: Path, sample: SampleConfig, run: RunCon
     Raises:
         ConfigError: if `folder` was begun for other settings or assets.
     """
-    config = CurateConfig(source, folder, sample, run)
+    config = CurateConfig(source, folder, sample=sample, run=run)
     with locked(folder):
         plan, sources = plan_run(config)
         write_plan(config, sources, {})

@@ -50,6 +50,8 @@ from curation.shard import read_sidecar, split_shard
 from curation.sources import SourceAsset, list_folder
 from curation.stored_plan import StoredPlan, read_plan, write_plan
 from curation.summary import SUMMARY_FILE, Summary, print_plan, print_summary, summarize, write_contact_sheet
+from render import EngineName, load_engine
+from render.environment import load_map
 
 log = logging.getLogger("curation")
 
@@ -65,6 +67,7 @@ def main(arguments: list[str] | None = None, program: str = "python curation/pip
         if config.run.verbose:
             log.setLevel(logging.DEBUG)
         if config.run.dry_run:
+            config = config.with_environment_maps()
             print_plan(plan_run(config)[0], config.sample)
         else:
             print_summary(curate(config), config)
@@ -82,6 +85,12 @@ def curate(config: CurateConfig) -> Summary:
     """
     start = time.monotonic()
     _check_folders(config)
+    config = config.with_environment_maps()
+    if config.hdri is not None:
+        for name, sha256 in config.sample.environment_maps.items():
+            load_map(config.hdri, name, sha256)  # better refused here than by every asset
+    if config.sample.engine == "raster":
+        load_engine("raster")  # better refused here than by every asset
     with locked(config.output):
         plan, sources = plan_run(config)
         write_plan(config, sources, exclusions_of(config))
@@ -102,8 +111,8 @@ def curate(config: CurateConfig) -> Summary:
 def _check_folders(config: CurateConfig) -> None:
     # A job's driver runs in an unpacked copy of the working directory, which is gone when the job ends.
     in_a_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    for name, folder in (("source", config.source), ("output", config.output)):
-        if in_a_job and not folder.is_absolute():
+    for name, folder in (("source", config.source), ("output", config.output), ("hdri", config.hdri)):
+        if in_a_job and folder is not None and not folder.is_absolute():
             raise ConfigError(f"--{name} {folder}: a Ray job needs an absolute path that every node sees")
 
 
@@ -198,6 +207,7 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger) -> None:
                         part.resolve(),
                         config.sample,
                         config.run.cpus_per_worker,
+                        hdri=None if config.hdri is None else config.hdri.resolve(),
                     )
                 )
     if not open_shards:
@@ -236,15 +246,17 @@ def _shard_job(config: CurateConfig, shard: PlannedShard, ledger: Ledger) -> Sha
         "split": shard.split,
         "config": config.sample.to_json(),
         "config_sha256": config.sample.sha256(),
-        "tools": tool_versions(),
+        "tools": tool_versions(config.sample.engine),
         "gaps": gaps,
     }
     return ShardJob(_tar(config.output, shard).resolve(), tuple(parts), facts)
 
 
-def tool_versions() -> Mapping[str, str]:
+def tool_versions(engine: EngineName = "cycles") -> Mapping[str, str]:
     """Versions of everything that can change a byte of a shard."""
-    packages = ("bpy", "DracoPy", "meshoptimizer", "numba", "numpy", "OpenEXR", "pillow", "zstandard")
+    packages = ["bpy", "DracoPy", "meshoptimizer", "numba", "numpy", "OpenEXR", "pillow", "zstandard"]
+    if engine == "raster":
+        packages.append("moderngl")
     python = ".".join(map(str, sys.version_info[:3]))
     return {"helix4d": VERSION, "python": python, **{name: metadata.version(name) for name in packages}}
 

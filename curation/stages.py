@@ -14,7 +14,6 @@ from PIL import Image
 
 from assets import Clip, Normalization, bake_clips, normalize
 from core import AssetState, canonical_json
-from curation.config import SampleConfig
 from curation.filters import MeasuredClip, Refusal, judge
 from curation.jobs import AssetJob
 from curation.ledger import Outcome
@@ -22,8 +21,8 @@ from curation.measures import measure
 from curation.plan import KEY_DIGITS
 from curation.shard import SAMPLE, Sample, write_part
 from curation.tokens import count_tokens
-from render import RenderSettings, sample_cameras, sample_lights
-from render.blender import render_views
+from render import RenderSettings, load_engine, sample_cameras, sample_lights
+from render.environment import EnvironmentMap, sample_map_lights
 from render.passes import encode_depth, encode_normal
 from voxelize import OVoxel, encode_vxz, vanished_area_share, voxelize_clip
 
@@ -117,7 +116,7 @@ def _make_sample(job: AssetJob, clip: Clip, measured: MeasuredClip, clock: Clock
         for frame, ovoxel in enumerate(ovoxels):
             members[f"frame_{frame:02d}.vxz"] = encode_vxz(ovoxel, compression=config.vxz_compression)
     members["clip.json"] = canonical_json(_describe(job, clip, measured, normalization, ovoxels))
-    members.update(_render(config, key, clip, job.threads, clock))
+    members.update(_render(job, key, clip, clock))
     return Sample(key, members)
 
 
@@ -154,9 +153,14 @@ def _describe(
     }
 
 
-def _render(config: SampleConfig, key: str, clip: Clip, threads: int, clock: Clock) -> dict[str, bytes]:
+def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> dict[str, bytes]:
+    config = job.config
     cameras = sample_cameras(config.seed, key, config.views, config.image_size)
-    lights = sample_lights(config.seed, key, cameras)
+    maps: dict[str, EnvironmentMap] = {}
+    if job.hdri is None or not config.environment_maps:
+        lights = sample_lights(config.seed, key, cameras)
+    else:
+        lights, maps = sample_map_lights(config.seed, key, cameras, job.hdri, config.environment_maps)
     members = {
         f"view_{view:02d}.json": canonical_json({"camera": camera.to_json(), "lights": light.to_json()})
         for view, (camera, light) in enumerate(zip(cameras, lights, strict=True))
@@ -164,8 +168,8 @@ def _render(config: SampleConfig, key: str, clip: Clip, threads: int, clock: Clo
     images = config.views * config.frames
     if not images:
         return members
-    settings = RenderSettings(image_size=config.image_size, threads=threads, passes=config.passes)
-    rendered = render_views(clip, cameras, lights, settings)
+    settings = RenderSettings(image_size=config.image_size, threads=job.threads, passes=config.passes)
+    rendered = load_engine(config.engine)(clip, cameras, lights, settings, maps=maps)
     for number in range(images):
         with clock.measure("render"):
             clock.progress(number, images)

@@ -34,6 +34,7 @@ class StoredPlan:
         limit: `--limit` of the last run.
         exclusions: first half of a key -> why no asset with this content goes into a shard.
         exclude: the list that they came from, absolute; None where none was given.
+        hdri: folder of the environment maps of the last run, absolute; None for none.
     """
 
     sample: Mapping[str, Any]
@@ -42,6 +43,7 @@ class StoredPlan:
     limit: int | None = None
     exclusions: Mapping[str, Exclusion] = field(default_factory=dict)
     exclude: str | None = None
+    hdri: str | None = None
 
     @property
     def config_sha256(self) -> str:
@@ -71,6 +73,8 @@ def write_plan(config: CurateConfig, sources: Mapping[str, Any], exclusions: Map
         "exclude": str(given.resolve()) if given else before.exclude if before else None,
         "exclusions": exclusions_to_json(exclusions),
     }
+    if config.hdri is not None:
+        content["hdri"] = str(config.hdri.resolve())
     write_json(config.output / PLAN_FILE, content)
 
 
@@ -102,6 +106,7 @@ def read_plan(output: Path) -> StoredPlan | None:
         content.get("limit"),
         exclusions_from_json(content.get("exclusions", {}), path),
         content.get("exclude"),
+        content.get("hdri"),
     )
 
 
@@ -124,6 +129,8 @@ def _mistakes(content: Mapping[str, Any]) -> list[str]:
         wrong.append("source is not a path")
     if not isinstance(content.get("exclude"), str | None):
         wrong.append("exclude is not a path")
+    if not isinstance(content.get("hdri"), str | None):
+        wrong.append("hdri is not a path")
     if not isinstance(content.get("limit"), int | None):
         wrong.append("limit is not a number")
     return wrong

@@ -65,7 +65,7 @@ def read_output(folder: Path) -> Output:
     settings = _settings(stored, sidecars)
     remedies = Remedies(folder, settings or {})
     if stored:
-        remedies = replace(remedies, source=stored.source, limit=stored.limit, exclude=stored.exclude)
+        remedies = replace(remedies, source=stored.source, limit=stored.limit, exclude=stored.exclude, hdri=stored.hdri)
     problems = []
     if newer:
         problems.append(Problem(PLAN_FILE, "", newer, remedies.update()))

@@ -1,11 +1,12 @@
 """A Clip becomes images.
 
-`render.blender` is not imported here: importing `render` does not start Blender. Use
+Neither engine is imported here: importing `render` does not start Blender. Use `load_engine("cycles")` or
 `from render.blender import render_views`.
 """
 
 from render.cameras import Camera, orbit_camera, project, sample_camera, sample_cameras
 from render.contact_sheet import contact_sheet
+from render.engines import EngineName, load_engine
 from render.images import RenderedImage
 from render.lighting import Lights, PointLight, sample_lights, sample_view_lights
 from render.settings import PRESETS, TRELLIS2, RenderSettings, preset
@@ -14,11 +15,13 @@ __all__ = [
     "PRESETS",
     "TRELLIS2",
     "Camera",
+    "EngineName",
     "Lights",
     "PointLight",
     "RenderSettings",
     "RenderedImage",
     "contact_sheet",
+    "load_engine",
     "orbit_camera",
     "preset",
     "project",

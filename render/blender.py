@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,13 @@ from assets import Clip
 from core import ConfigError, Helix4DError
 from render.cameras import Camera
 from render.coverage import Coverage
+from render.environment import NO_MAPS, EnvironmentMap, check_maps
 from render.images import RenderedImage, to_rgba
 from render.lighting import Lights
 from render.passes import split_layers
 from render.scene import ClipScene, clear
 from render.settings import RenderSettings
+from render.views import check_views, empty_image
 
 _LOG = logging.getLogger(__name__)
 _GPU_TYPES = ("OPTIX", "CUDA", "HIP", "METAL", "ONEAPI")  # the first that has a device wins
@@ -43,6 +45,7 @@ def render_views(
     lights: Sequence[Lights],
     settings: RenderSettings | None = None,
     frames: Sequence[int] | None = None,
+    maps: Mapping[str, EnvironmentMap] = NO_MAPS,
 ) -> Iterator[RenderedImage]:
     """Render every view of every frame, frame by frame.
 
@@ -55,6 +58,7 @@ def render_views(
         lights: one per view.
         settings: None for the defaults.
         frames: indices of the frames to render, in this order; None for all.
+        maps: sha256 -> map, for the lights that name one.
 
     Yields:
         The images, all views of a frame before the next frame; `view` is the index into `cameras`.
@@ -65,27 +69,18 @@ def render_views(
     """
     settings = RenderSettings() if settings is None else settings
     numbers = range(len(clip.frames)) if frames is None else frames
-    _check(clip, cameras, lights, settings, numbers)
-    return _render(clip, cameras, lights, settings, numbers)
-
-
-def _check(
-    clip: Clip, cameras: Sequence[Camera], lights: Sequence[Lights], settings: RenderSettings, frames: Sequence[int]
-) -> None:
-    if len(cameras) != len(lights):
-        raise ConfigError(f"{len(cameras)} cameras and {len(lights)} lights: expected one of each per view")
-    for view, camera in enumerate(cameras):
-        if camera.image_size != settings.image_size:
-            raise ConfigError(
-                f"view {view} is made for {camera.image_size} pixels, the settings for {settings.image_size}"
-            )
-    for frame in frames:
-        if not 0 <= frame < len(clip.frames):
-            raise ConfigError(f"frame {frame}: the clip has frames 0 to {len(clip.frames) - 1}")
+    check_views(clip, cameras, lights, settings, numbers)
+    check_maps(lights, maps)
+    return _render(clip, cameras, lights, settings, numbers, maps)
 
 
 def _render(
-    clip: Clip, cameras: Sequence[Camera], lights: Sequence[Lights], settings: RenderSettings, frames: Sequence[int]
+    clip: Clip,
+    cameras: Sequence[Camera],
+    lights: Sequence[Lights],
+    settings: RenderSettings,
+    frames: Sequence[int],
+    maps: Mapping[str, EnvironmentMap],
 ) -> Iterator[RenderedImage]:
     scene: ClipScene | None = None
     coverage = Coverage(clip, settings.cull_back_faces) if settings.exact_alpha else None
@@ -94,10 +89,10 @@ def _render(
             path = Path(folder) / "image.exr"
             for frame in frames:
                 if not len(clip.frames[frame].faces):
-                    yield from (_nothing(view, frame, settings) for view in range(len(cameras)))
+                    yield from (empty_image(view, frame, settings) for view in range(len(cameras)))
                     continue
                 if scene is None:
-                    scene = ClipScene(clip, max(len(light.points) for light in lights), settings.cull_back_faces)
+                    scene = ClipScene(clip, max(len(light.points) for light in lights), settings.cull_back_faces, maps)
                     _configure(scene.scene, settings, path)
                 scene.set_frame(frame)
                 for view, (camera, view_lights) in enumerate(zip(cameras, lights, strict=True)):
@@ -112,14 +107,6 @@ def _render(
     finally:
         if scene is not None:
             clear()  # the clip's meshes, images and Cycles' copies of them
-
-
-def _nothing(view: int, frame: int, settings: RenderSettings) -> RenderedImage:
-    shape = (settings.image_size, settings.image_size)
-    rgba = np.zeros((*shape, 4), np.uint8)
-    if not settings.passes:
-        return RenderedImage(view, frame, rgba)
-    return RenderedImage(view, frame, rgba, np.zeros(shape, np.float32), np.zeros((*shape, 3), np.float32))
 
 
 def _render_once(path: Path) -> dict[str, np.ndarray]:

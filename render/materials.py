@@ -15,6 +15,7 @@ import bpy
 import numpy as np
 
 from assets import AlphaMode, Clip, Material, Texture, Wrap
+from render.uv_maps import UvMap, uv_maps
 
 COLOR_ATTRIBUTE = "clip_color"
 """Name of the corner color attribute that vertex colors are read from ("color" is a volume's in Cycles)."""
@@ -22,52 +23,9 @@ COLOR_ATTRIBUTE = "clip_color"
 _EXTENSIONS = {Wrap.REPEAT: "REPEAT", Wrap.CLAMP: "EXTEND", Wrap.MIRROR: "MIRROR"}
 
 
-@dataclass(frozen=True)
-class UvMap:
-    """A UV set after a texture transform: one UV layer in Blender.
-
-    Attributes:
-        uv_set: index into `Topology.uvs`.
-        matrix: rows of `Texture.matrix`, which maps the set's UVs to the sampled ones.
-    """
-
-    uv_set: int
-    matrix: tuple[tuple[float, ...], ...]
-
-    @classmethod
-    def of(cls, texture: Texture) -> UvMap:
-        """The map that a texture is sampled with."""
-        return cls(texture.uv_set, tuple(map(tuple, texture.matrix().tolist())))
-
-    def apply(self, uvs: np.ndarray) -> np.ndarray:
-        """(S, F, 3, 2) glTF UV sets to (F, 3, 2) float32 Blender UVs (v up); zeros where the set is missing."""
-        if self.uv_set >= len(uvs):
-            return np.zeros(uvs.shape[1:], np.float32)
-        matrix = np.array(self.matrix)
-        moved = uvs[self.uv_set].astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
-        moved[..., 1] = 1.0 - moved[..., 1]
-        return moved.astype(np.float32)
-
-
 def uv_layer_name(slot: int) -> str:
-    """Name of the UV layer that holds, for every face, the map number `slot` of that face's material.
-
-    A material has six textures, so six layers do for any clip, however many transforms it has (Blender allows eight).
-    """
+    """Name of the UV layer that holds, for every face, the map number `slot` of that face's material."""
     return f"uv{slot}"
-
-
-def uv_maps(material: Material) -> list[UvMap]:
-    """The distinct UV maps of a material's textures; their order is the order of the layers."""
-    textures = (
-        material.base_color_texture,
-        material.metallic_roughness_texture,
-        material.normal_texture,
-        material.emissive_texture,
-        material.transmission_texture,
-        material.thickness_texture,
-    )
-    return list(dict.fromkeys(UvMap.of(texture) for texture in textures if texture is not None))
 
 
 def build_materials(clip: Clip, vertex_colors: bool, cull_back_faces: bool) -> list[Any]:

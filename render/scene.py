@@ -6,7 +6,7 @@ that Cycles keeps whatever did not change.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import bpy
@@ -15,8 +15,11 @@ from mathutils import Matrix
 
 from assets import Clip, Frame, Topology
 from render.cameras import Camera
+from render.environment import NO_MAPS, EnvironmentMap
 from render.lighting import Lights
-from render.materials import COLOR_ATTRIBUTE, build_materials, uv_layer_name, uv_maps
+from render.materials import COLOR_ATTRIBUTE, build_materials, uv_layer_name
+from render.uv_maps import UvMap, uv_layer, uv_maps
+from render.world import World
 
 _SENSOR_MM = 36.0
 _CLIP_RANGE = (0.01, 1000.0)
@@ -30,9 +33,16 @@ class ClipScene:
         clip: inside the unit cube.
         lamps: the largest number of point lights of any view to come.
         cull_back_faces: see `render.materials.build_materials`.
+        maps: sha256 -> environment map, of any view to come.
     """
 
-    def __init__(self, clip: Clip, lamps: int, cull_back_faces: bool = False) -> None:
+    def __init__(
+        self,
+        clip: Clip,
+        lamps: int,
+        cull_back_faces: bool = False,
+        maps: Mapping[str, EnvironmentMap] = NO_MAPS,
+    ) -> None:
         self.clip = clip
         clear()
         self.scene = bpy.context.scene
@@ -49,8 +59,7 @@ class ClipScene:
         self._lamps = [_add(self.scene, "lamp", bpy.data.lights.new("lamp", "POINT")) for _ in range(lamps)]
         for lamp in self._lamps:
             lamp.data.shadow_soft_size = 0.0
-        self.scene.world = bpy.data.worlds.new("environment")
-        self.scene.world.use_nodes = True
+        self._world = World(self.scene, maps)
 
     def set_frame(self, number: int) -> None:
         """Show frame `number`; only the vertices move while the topology stays the same object."""
@@ -77,9 +86,7 @@ class ClipScene:
             if lit:
                 lamp.data.color = lights.points[index].color
                 lamp.location = lights.points[index].position
-        background = self.scene.world.node_tree.nodes["Background"]
-        background.inputs["Color"].default_value = (*lights.environment_color, 1.0)
-        background.inputs["Strength"].default_value = lights.environment_radiance
+        self._world.show(lights)
 
     def _set_topology(self, frame: Frame) -> None:
         topology, old = frame.topology, self._object.data
@@ -97,7 +104,7 @@ def clear() -> None:
     bpy.context.preferences.filepaths.use_scripts_auto_execute = False
 
 
-def _mesh(frame: Frame, maps: Sequence[Sequence[Any]], vertex_colors: bool) -> Any:
+def _mesh(frame: Frame, maps: Sequence[Sequence[UvMap]], vertex_colors: bool) -> Any:
     topology = frame.topology
     faces = topology.faces
     # A face that uses a vertex twice has no area, and Blender's edges do not survive it.
@@ -112,23 +119,15 @@ def _mesh(frame: Frame, maps: Sequence[Sequence[Any]], vertex_colors: bool) -> A
     mesh.polygons.foreach_set("material_index", topology.material_ids[kept])
     for slot in range(max(map(len, maps), default=0)):
         layer = mesh.uv_layers.new(name=uv_layer_name(slot), do_init=False)
-        layer.uv.foreach_set("vector", _layer(topology, maps, slot)[kept].ravel())
+        uvs = uv_layer(topology, maps, slot)[kept]
+        uvs[..., 1] = 1.0 - uvs[..., 1]  # Blender's v runs up
+        layer.uv.foreach_set("vector", uvs.astype(np.float32).ravel())
     if vertex_colors:
         colors = topology.colors if topology.colors is not None else np.ones((len(kept), 3, 4), np.float32)
         attribute = mesh.color_attributes.new(COLOR_ATTRIBUTE, "FLOAT_COLOR", "CORNER")
         attribute.data.foreach_set("color", colors[kept].ravel())
     mesh.update(calc_edges=True)
     return mesh
-
-
-def _layer(topology: Topology, maps: Sequence[Sequence[Any]], slot: int) -> np.ndarray:
-    """(F, 3, 2) float32: every face under map number `slot` of its own material, zeros where that has none."""
-    layer = np.zeros((len(topology.faces), 3, 2), np.float32)
-    for index, own in enumerate(maps):
-        if slot < len(own):
-            faces = topology.material_ids == index
-            layer[faces] = own[slot].apply(topology.uvs[:, faces])
-    return layer
 
 
 def _add(scene: Any, name: str, data: Any) -> Any:

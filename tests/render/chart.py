@@ -86,7 +86,7 @@ def render_patch(patch: Patch) -> np.ndarray:
 
     settings = replace(SETTINGS, cull_back_faces=patch.inside_out)
     camera = orbit_camera(-90.0, 10.0, SIZE, 40.0, 1.5)
-    (image,) = render_views(_clip(patch), [camera], [DARK if patch.dark else LIGHTS], settings, [0])
+    (image,) = render_views(shape(patch), [camera], [DARK if patch.dark else LIGHTS], settings, [0])
     return image.rgba
 
 
@@ -103,7 +103,8 @@ def chart(pictures: dict[str, np.ndarray]) -> Image.Image:
     return sheet
 
 
-def _clip(patch: Patch) -> Clip:
+def shape(patch: Patch) -> Clip:
+    """What a patch shows."""
     vertices, normals, faces, uvs = sphere(0.45, segments=96 if patch.colors is None else 48)
     if patch.inside_out:
         normals, faces, uvs = -normals, faces[:, ::-1], uvs[:, ::-1]

@@ -1,0 +1,25 @@
+"""Skips what needs OpenGL through EGL where there is none."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+
+import pytest
+
+
+@functools.cache
+def _lacking() -> str | None:
+    if importlib.util.find_spec("moderngl") is None:
+        return "moderngl is not installed"
+    from core import ConfigError
+    from render.raster import open_device
+
+    try:
+        open_device(software=True)
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+needs_egl = pytest.mark.skipif(_lacking() is not None, reason=f"no raster engine here: {_lacking()}")
