@@ -8,6 +8,7 @@ from render.cameras import Camera, orbit_camera, project, sample_camera, sample_
 from render.contact_sheet import contact_sheet
 from render.images import RenderedImage
 from render.lighting import Lights, PointLight, sample_lights, sample_view_lights
+from render.ovoxel_picture import OVoxelPicture, picture_ovoxel, resized
 from render.settings import PRESETS, TRELLIS2, RenderSettings, preset
 
 __all__ = [
@@ -15,13 +16,16 @@ __all__ = [
     "TRELLIS2",
     "Camera",
     "Lights",
+    "OVoxelPicture",
     "PointLight",
     "RenderSettings",
     "RenderedImage",
     "contact_sheet",
     "orbit_camera",
+    "picture_ovoxel",
     "preset",
     "project",
+    "resized",
     "sample_camera",
     "sample_cameras",
     "sample_lights",
