@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import multiprocessing
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -36,8 +37,14 @@ _VERSION = 1
 """Raise it when pictures change."""
 _QUALITY = 80
 _FRONT_AZIMUTH, _FRONT_ELEVATION = -60.0, 20.0
+_MARGIN = 1.1
+_FORGOTTEN_S = 3600.0
 _FEW_VOXELS = 40_000_000
 """So many are drawn in about the seconds that it takes to start other processes."""
+
+
+_Box = tuple[int, int, int, int]
+"""Left, top, right and bottom of a part of an image, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +118,12 @@ def remove_others(folder: Path, stems: Mapping[str, str]) -> None:
     """
     for path in sorted((folder / PICTURES_FOLDER).glob("*/*")):
         current = stems.get(path.name.split(".")[0], "").rpartition("/")[2]
-        if not current or not path.name.startswith(f"{current}."):
-            path.unlink()
+        if path.name.endswith(".tmp"):
+            # A younger one may belong to a report that is being written now.
+            if time.time() - path.stat().st_mtime > _FORGOTTEN_S:
+                path.unlink(missing_ok=True)
+        elif not current or not path.name.startswith(f"{current}."):
+            path.unlink(missing_ok=True)
 
 
 def _run(groups: list[list[PictureJob]], workers: int) -> Iterator[int]:
@@ -140,22 +151,29 @@ def _picture_sample(reader: ShardReader, job: PictureJob) -> None:
     frames, views = clip["frames"], clip["views"]
     cameras = [_camera(reader, job.key, view) for view in range(views)]
     view = max(range(views), key=lambda number: _frontness(cameras[number]), default=None)
-    camera = resized(orbit_camera(_FRONT_AZIMUTH, _FRONT_ELEVATION, CELL) if view is None else cameras[view], CELL)
+    if view is None:
+        camera, stored, box = orbit_camera(_FRONT_AZIMUTH, _FRONT_ELEVATION, CELL), [], (0, 0, CELL, CELL)
+    else:
+        stored = [_image(reader, job.key, view, frame) for frame in range(frames)]
+        box = _box(stored)
+        camera = _cropped(cameras[view], box)
     images, normals, ovoxels, overlap = [], [], [], []
     passed = view is not None and f"view_{view:02d}_frame_00.normal.exr" in reader.members(job.key)
     for frame in range(frames):
         drawn = picture_ovoxel(decode_vxz(reader.read(job.key, f"frame_{frame:02d}.vxz")), camera)
         ovoxels.append(drawn.rgba)
-        image = drawn.rgba if view is None else _image(reader, job.key, view, frame)
+        image = drawn.rgba if view is None else _shrunk_image(stored[frame], box)
         images.append(image)
         normal = drawn.normal
         if passed:
-            normal = _shrunk(decode_normal(reader.read(job.key, f"view_{view:02d}_frame_{frame:02d}.normal.exr")))
+            passes = decode_normal(reader.read(job.key, f"view_{view:02d}_frame_{frame:02d}.normal.exr"))
+            normal = _shrunk_normal(passes, box)
         normals.append(_colored(normal, image[..., 3]))
         overlap.append(_overlap(image, drawn.rgba))
     # An emerging thing is hard to see in its first frame.
     fullest = int(np.argmax(clip["voxels"]))
-    around = [_image(reader, job.key, number, fullest) for number in range(views)]
+    whole = (0, 0, clip["image_size"], clip["image_size"])
+    around = [_shrunk_image(_image(reader, job.key, number, fullest), whole) for number in range(views)]
     write_bytes(_beside(job.stem, ".strip.webp"), _sheet(images))
     write_bytes(_beside(job.stem, ".sheet.webp"), _sheet([*normals, *ovoxels, *around]))
     facts = {
@@ -184,21 +202,41 @@ def _frontness(camera: Camera) -> float:
     return float(camera.position @ front / np.linalg.norm(camera.position))
 
 
-def _image(reader: ShardReader, key: str, view: int, frame: int) -> np.ndarray:
-    """(CELL, CELL, 4) uint8."""
+def _image(reader: ShardReader, key: str, view: int, frame: int) -> Image.Image:
     with Image.open(io.BytesIO(reader.read(key, f"view_{view:02d}_frame_{frame:02d}.webp"))) as image:
-        # Pillow weights colors by alpha only in this mode.
-        small = image.convert("RGBA").convert("RGBa").resize((CELL, CELL), Image.Resampling.BOX)
-        return np.asarray(small.convert("RGBA"))
+        # The mode in which Pillow's filters weight colors by alpha.
+        return image.convert("RGBA").convert("RGBa")
 
 
-def _shrunk(normal: np.ndarray) -> np.ndarray:
-    """(H, W, 3) to (CELL, CELL, 3), unit length again."""
-    planes = [
-        np.asarray(Image.fromarray(np.ascontiguousarray(normal[..., axis])).resize((CELL, CELL), Image.Resampling.BOX))
-        for axis in range(3)
-    ]
-    small = np.stack(planes, axis=-1)
+def _box(images: Sequence[Image.Image]) -> _Box:
+    """The square that holds what all frames of a view show, with a margin; inside the image."""
+    boxes = [found for image in images if (found := image.getchannel("a").getbbox())]
+    size = images[0].width
+    if not boxes:
+        return 0, 0, size, size
+    low, high = np.min(boxes, axis=0)[:2], np.max(boxes, axis=0)[2:]
+    side = min(round(_MARGIN * int((high - low).max())) + 2, size)
+    left, top = (int(corner) for corner in np.clip((low + high - side) // 2, 0, size - side))
+    return left, top, left + side, top + side
+
+
+def _cropped(camera: Camera, box: _Box) -> Camera:
+    """The camera of a square part of the image, at CELL pixels."""
+    corner = np.array([[0, 0, box[0]], [0, 0, box[1]], [0, 0, 0]])
+    return resized(Camera(camera.intrinsics - corner, camera.extrinsics, box[2] - box[0]), CELL)
+
+
+def _shrunk_image(image: Image.Image, box: _Box) -> np.ndarray:
+    """(CELL, CELL, 4) uint8 of a part of an image with weighted colors."""
+    return np.asarray(image.resize((CELL, CELL), Image.Resampling.BILINEAR, box).convert("RGBA"))
+
+
+def _shrunk_normal(normal: np.ndarray, box: _Box) -> np.ndarray:
+    """A part of (H, W, 3) to (CELL, CELL, 3), unit length again."""
+    planes = [Image.fromarray(np.ascontiguousarray(normal[..., axis])) for axis in range(3)]
+    small = np.stack(
+        [np.asarray(plane.resize((CELL, CELL), Image.Resampling.BILINEAR, box)) for plane in planes], axis=-1
+    )
     length = np.linalg.norm(small, axis=-1, keepdims=True)
     return np.asarray(np.where(length > 0, small / np.maximum(length, 1e-12), 0))
 

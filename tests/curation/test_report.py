@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,8 @@ def test_pictures_show_frames_normals_ovoxels_and_views(output: Path) -> None:
     assert strip.shape == (160, FRAMES * 160, 4)
     assert sheet.shape == (2 * 160, 8 * 160, 4), "4 normals, 4 O-Voxels, 2 views"
     frames = np.split(strip, FRAMES, axis=1)
-    assert (frames[0][..., 3] > 127).sum() > 300
+    whole = np.max([frame[..., 3] for frame in frames], axis=0) > 127
+    assert max(np.ptp(places) for places in np.nonzero(whole)) > 120, "cut to what is seen in any frame"
     assert not frames[-1][..., 3].any(), "the last frame is empty"
     ovoxels = np.split(sheet[:160], 8, axis=1)[FRAMES:]
     for image, again in zip(frames[:-1], ovoxels[:-1], strict=True):
@@ -127,7 +129,9 @@ def test_a_report_is_the_same_again_and_makes_no_picture_twice(output: Path, tmp
     one, *_ = sorted((folder / "report").rglob("*.json"))
     kept = files(folder / "report")
     one.unlink()
-    one.with_name(f".{one.name}.abc.tmp").write_bytes(b"left by a killed run")
+    left = one.with_name(f".{one.name}.abc.tmp")
+    left.write_bytes(b"left by a killed run")
+    os.utime(left, (1, 1))
     one.with_name(f"{'f' * 16}_0.123.strip.webp").write_bytes(b"of a sample that is gone")
     write_report(folder, workers=1)
     again = files(folder / "report")
@@ -279,20 +283,20 @@ def test_the_policy_stops_what_would_slip_through(output: Path, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_thousands_of_assets_are_built_as_they_come_into_view(tmp_path: Path) -> None:
-    folder = output_of(tmp_path, ["a.glb"], [failure(f"asset {number:04d}.glb") for number in range(500)])
+    folder = output_of(tmp_path, ["a.glb"], [failure(f"asset {number:04d}.glb") for number in range(200)])
     steps = (
         OPENED
         + """
         const at_first = await page.locator("[data-id]").count();
         await page.evaluate(() => document.getElementById("more").scrollIntoView());
         await page.waitForFunction(count => document.querySelectorAll("[data-id]").length > count, at_first);
-        await page.fill("#search", "0499");
+        await page.fill("#search", "0199");
         return [at_first, await page.locator("[data-id]").count()];
         """
     )
     visit = drive(write_report(folder, workers=1).as_uri(), steps, tmp_path)
     at_first, found = visit.result
-    assert at_first < 400
+    assert at_first < 200
     assert found == 1
     assert not visit.errors
 
