@@ -80,10 +80,11 @@ def _facing_normals(triangles: np.ndarray, eye: np.ndarray) -> tuple[np.ndarray,
 
 def _pixel_sums(hit: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Values (N, C) of the samples that were hit, added up over each pixel: (S, S, C)."""
-    whole = np.zeros((*hit.shape, values.shape[1]))
-    whole[hit] = values
     side = len(hit) // SAMPLES
-    return np.asarray(whole.reshape(side, SAMPLES, side, SAMPLES, -1).sum(axis=(1, 3)))
+    row, column = np.nonzero(hit)
+    pixel = row // SAMPLES * side + column // SAMPLES
+    sums = [np.bincount(pixel, weights=channel, minlength=side * side) for channel in values.T]
+    return np.stack(sums, axis=-1).reshape(side, side, -1)
 
 
 def _bayer() -> np.ndarray:

@@ -265,7 +265,11 @@ def test_taps_play_and_a_link_opens_an_asset(output: Path, tmp_path: Path) -> No
             f"{address}/index.html#{key}", OPENED + 'return page.locator("#panel h1").innerText();', tmp_path
         )
         assert opened.result.endswith(".glb")
-        assert not visit.errors + opened.errors
+        cut = drive(
+            f"{address}/index.html#%E0%A4%A", OPENED + 'return page.locator("#panel h1").innerText();', tmp_path
+        )
+        assert cut.result == "No such asset"
+        assert not visit.errors + opened.errors + cut.errors
         assert all(request.startswith((address, "data:")) for request in visit.requests)
 
 
