@@ -45,7 +45,8 @@ def write_sample_viewer(shard: Path, key: str, page: Path | None = None, most_vo
         raise ConfigError(f"{most_voxels} voxels: at least 1 is needed")
     reader = ShardReader(shard)
     if key not in reader.keys():  # noqa: SIM118 (not a dict)
-        raise ConfigError(f"{shard}: no sample {key or 'named'}; it holds {', '.join(reader.keys()) or 'none'}")
+        told = f"no sample {key}" if key else "name a sample by its key"
+        raise ConfigError(f"{shard}: {told}; it holds {', '.join(reader.keys()) or 'none'}")
     clip = reader.clip(key)
     factor = _factor(sum(clip["voxels"]), clip["resolution"], most_voxels)
     try:

@@ -109,7 +109,7 @@ def test_the_command_writes_the_page_and_tells_what_is_missing(
     assert capfd.readouterr().out.strip() == str(page)
     assert page.stat().st_size > 10_000
     assert main(["view", str(tar), "--no-open"]) == 2
-    assert f"no sample named; it holds {key}" in capfd.readouterr().err
+    assert f"name a sample by its key; it holds {key}" in capfd.readouterr().err
     assert main(["view", str(tmp_path), key, "--no-open"]) == 2
     assert "go with a shard's .tar" in capfd.readouterr().err
     with pytest.raises(ConfigError, match="at least 1"):
