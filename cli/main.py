@@ -17,6 +17,7 @@ COMMANDS = {
     "generate": "meshes of a clip from three trained stages",
     "inspect": "what a shard or a sample holds, with a contact sheet",
     "preview": "an asset's animation as a turntable",
+    "report": "an output as a page that plays, and its data card",
     "sample": "a video in, a textured mesh a frame out",
     "samples": "write the sample assets",
     "study": "experiments of the paper: study rope, study ablations",

@@ -1,4 +1,4 @@
-"""`helix4d view`: a sample's folder as a page that plays, turns and takes apart what was made."""
+"""`helix4d view`: a sample, generated or of a shard, as a page that plays, turns and takes apart what was made."""
 
 from __future__ import annotations
 
@@ -10,29 +10,37 @@ from typing import Annotated
 
 import tyro
 
-from core import Helix4DError, setup_logging
+from core import ConfigError, Helix4DError, setup_logging
+from curation.sample_viewer import MOST_VOXELS, write_sample_viewer
 
 
 @dataclass(frozen=True)
 class View:
-    """Write view.html into a folder of helix4d sample and open it.
+    """Write a page that shows a sample in 3D, and open it: the folder that helix4d sample wrote, or one of a shard.
+
+    Of a folder it shows the meshes, in view.html there. Of a shard and a key it shows the O-Voxels and their meshes,
+    from any side or from the stored cameras, beside the rendered images.
 
     The page holds everything: it works offline and can be sent to others."""
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """What helix4d sample wrote."""
+    path: Annotated[Path, tyro.conf.Positional]
+    """What helix4d sample wrote, or a shard's .tar."""
+    key: Annotated[str | None, tyro.conf.Positional] = None
+    """A sample's key in the shard."""
+    page: Path | None = None
+    """Where the page of a shard's sample goes. Default: beside the shard, named after the key."""
+    voxels: int = MOST_VOXELS
+    """Voxels shown of all frames of a shard's sample, at most; where there are more, blocks of them become one."""
     open: bool = True
     """Open the page in the browser."""
 
 
 def run(arguments: list[str]) -> int:
     """Run the command; returns the exit status."""
-    from model.viewer import write_viewer
-
     setup_logging()
     args = tyro.cli(View, prog="helix4d view", args=arguments)
     try:
-        path = write_viewer(args.folder)
+        path = _write(args)
     except Helix4DError as error:
         logging.getLogger("model").error("%s", error)
         return 2
@@ -40,3 +48,13 @@ def run(arguments: list[str]) -> int:
     if args.open:
         webbrowser.open(path.resolve().as_uri())
     return 0
+
+
+def _write(args: View) -> Path:
+    if args.path.suffix == ".tar":
+        return write_sample_viewer(args.path, args.key or "", args.page, args.voxels)
+    if args.key is not None or args.page is not None:
+        raise ConfigError(f"{args.path}: a key and --page go with a shard's .tar")
+    from model.viewer import write_viewer  # imports torch, which the data half does without
+
+    return write_viewer(args.path)

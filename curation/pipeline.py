@@ -46,6 +46,7 @@ from curation.plan import (
     sources_to_json,
 )
 from curation.progress import Display
+from curation.report import PICTURED_BY_CURATE, write_report
 from curation.shard import read_sidecar, split_shard
 from curation.sources import SourceAsset, list_folder
 from curation.stored_plan import StoredPlan, read_plan, write_plan
@@ -100,11 +101,13 @@ def curate(config: CurateConfig) -> Summary:
                 ledger.append(Outcome(name, why.reason.state, why.reason, stage="plan", message=why.message))
         if config.run.retry_failed:
             _reopen_failed(plan, ledger, config.output)
+        ended_before = len(ledger.outcomes)
         _fill_shards(config, plan, ledger)
         shutil.rmtree(config.output / WORK_FOLDER, ignore_errors=True)
-        summary = summarize(plan, ledger, config.output, time.monotonic() - start)
+        summary = summarize(plan, ledger, config.output, time.monotonic() - start, len(ledger.outcomes) - ended_before)
         write_json(config.output / SUMMARY_FILE, summary.to_json())
         write_contact_sheet(config.output / CONTACT_SHEET_FILE, plan, config.output)
+        write_report(config.output, PICTURED_BY_CURATE, config.run.workers)
     return summary
 
 

@@ -40,6 +40,7 @@ class Summary:
         timings_s: seconds per stage over all assets.
         peak_bytes: the largest resident size of any worker.
         wall_s: of this run.
+        worked_on: assets that ended in this run.
     """
 
     assets: int
@@ -50,13 +51,14 @@ class Summary:
     timings_s: dict[str, float]
     peak_bytes: int
     wall_s: float
+    worked_on: int
 
     def to_json(self) -> dict[str, Any]:
         """The values as JSON."""
         return asdict(self)
 
 
-def summarize(plan: Plan, ledger: Ledger, output: Path, wall_s: float) -> Summary:
+def summarize(plan: Plan, ledger: Ledger, output: Path, wall_s: float, worked_on: int = 0) -> Summary:
     """Add everything up.
 
     Raises:
@@ -84,6 +86,7 @@ def summarize(plan: Plan, ledger: Ledger, output: Path, wall_s: float) -> Summar
         timings_s={stage: round(seconds, 1) for stage, seconds in timings.items()},
         peak_bytes=max((outcome.peak_bytes for outcome in outcomes), default=0),
         wall_s=round(wall_s, 1),
+        worked_on=worked_on,
     )
 
 
@@ -123,9 +126,10 @@ def print_summary(summary: Summary, config: CurateConfig) -> None:
     console.print(f"largest worker: {summary.peak_bytes / 1e9:.2f} GB")
     console.print("every sample: " + ", ".join(f"{name} {value}" for name, value in _shown(config.sample)))
     # Paths go out plain and last: rich would wrap them, and people copy them.
-    for name in ("ledger.jsonl", "summary.json", "contact_sheet.webp"):
+    for name in ("ledger.jsonl", SUMMARY_FILE, "contact_sheet.webp", "report/index.html"):
         if (config.output / name).exists():
-            console.out(f"{name.split('.')[0].replace('_', ' ')}: {config.output / name}", highlight=False)
+            what = name.split("/")[0].split(".")[0].replace("_", " ")
+            console.out(f"{what}: {config.output / name}", highlight=False)
 
 
 def write_contact_sheet(path: Path, plan: Plan, output: Path) -> None:

@@ -1,19 +1,17 @@
-"""A folder of `helix4d sample` becomes one HTML file that shows it anywhere and offline: `viewer.html` and data."""
+"""A folder of `helix4d sample` becomes one HTML file that shows it anywhere and offline."""
 
 from __future__ import annotations
 
 import base64
 import io
 import json
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from core import ConfigError, FormatError, write_bytes
-
-_PLACE = "/*DATA*/"
+from render.viewer import viewer_page
 
 
 def write_viewer(folder: Path) -> Path:
@@ -41,11 +39,8 @@ def write_viewer(folder: Path) -> Path:
         "frames": frames,
         "input": _stills(folder / "input.webp"),
     }
-    # Inside a script element only this sequence could end it.
-    text = json.dumps(data).replace("</", "<\\/")
-    page = resources.files("model").joinpath("viewer.html").read_text(encoding="utf-8")
     path = folder / "view.html"
-    write_bytes(path, page.replace(_PLACE, text).encode())
+    write_bytes(path, viewer_page(data))
     return path
 
 

@@ -9,6 +9,7 @@ from render.contact_sheet import contact_sheet
 from render.engines import EngineName, load_engine
 from render.images import RenderedImage
 from render.lighting import Lights, PointLight, sample_lights, sample_view_lights
+from render.ovoxel_picture import OVoxelPicture, picture_ovoxel, resized
 from render.settings import PRESETS, TRELLIS2, RenderSettings, preset
 
 __all__ = [
@@ -17,14 +18,17 @@ __all__ = [
     "Camera",
     "EngineName",
     "Lights",
+    "OVoxelPicture",
     "PointLight",
     "RenderSettings",
     "RenderedImage",
     "contact_sheet",
     "load_engine",
     "orbit_camera",
+    "picture_ovoxel",
     "preset",
     "project",
+    "resized",
     "sample_camera",
     "sample_cameras",
     "sample_lights",

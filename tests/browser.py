@@ -12,7 +12,9 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +42,54 @@ const {chromium} = require("playwright-core");
   await browser.close();
 })().catch(error => { console.error(error); process.exit(1); });
 """
+
+
+_DRIVE = """
+const {chromium} = require("playwright-core");
+(async () => {
+  const given = JSON.parse(process.argv[2]);
+  const browser = await chromium.launch({executablePath: given.chromium, args: given.flags});
+  const viewport = {width: given.width, height: given.height};
+  const context = await browser.newContext({viewport, hasTouch: given.touch});
+  const page = await context.newPage();
+  const errors = [], requests = [];
+  page.on("pageerror", error => errors.push(String(error)));
+  page.on("console", message => { if (["error", "warning"].includes(message.type())) errors.push(message.text()); });
+  page.on("requestfailed", request => errors.push(`${request.url()}: ${request.failure().errorText}`));
+  page.on("request", request => requests.push(request.url()));
+  page.on("dialog", dialog => { errors.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
+  await page.goto(given.url);
+  const steps = Object.getPrototypeOf(async () => {}).constructor("page", "folder", given.steps);
+  const result = await steps(page, given.folder);
+  console.log(JSON.stringify({result, errors, requests}));
+  await browser.close();
+})().catch(error => { console.error(error); process.exit(1); });
+"""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What came of driving a page: what the steps returned, what the page complained of, what it asked for."""
+
+    result: Any
+    errors: list[str]
+    requests: list[str]
+
+
+def drive(url: str, steps: str, folder: Path, size: tuple[int, int] = (1200, 900), touch: bool = False) -> Visit:
+    """Open a page and run JavaScript against Playwright's `page`; `folder` is a name for screenshots to go to.
+
+    Skips the test where there is no Chromium, or npm cannot install what drives it.
+    """
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    script = _driver() / "drive.js"
+    given = {"chromium": CHROMIUM, "flags": _FLAGS, "url": url, "steps": steps, "folder": str(folder), "touch": touch}
+    given.update(width=size[0], height=size[1])
+    command = ["node", str(script), json.dumps(given)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return Visit(**json.loads(done.stdout))
 
 
 def npm_install(folder: Path, *packages: str) -> Path:
@@ -77,6 +127,7 @@ def _driver() -> Path:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     npm_install(folder, "playwright-core")
     (folder / "browse.js").write_text(_BROWSE)
+    (folder / "drive.js").write_text(_DRIVE)
     return folder
 
 

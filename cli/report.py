@@ -1,0 +1,42 @@
+"""`helix4d report`: an output as a page that works offline, and its data card."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from core import Helix4DError, setup_logging
+from curation.report import PICTURED, write_report
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write report/index.html and report/datacard.md into an output of `helix4d curate`, finished or not.
+
+    The page works offline and can be sent to others with its folder: counts, reasons, licenses, distributions,
+    throughput, and a contact sheet that plays. Pictures that are there are not made again. `helix4d curate` writes it
+    at its end, with fewer pictures.
+    """
+
+    output: Annotated[Path, tyro.conf.Positional]
+    """Folder that `helix4d curate` wrote."""
+    assets: int = PICTURED
+    """Samples with pictures, at most; all numbers are over everything."""
+    workers: int | None = None
+    """Processes that make pictures. Default: one a core."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command; returns the exit status."""
+    config = tyro.cli(Report, prog="helix4d report", args=arguments)
+    setup_logging()
+    try:
+        print(write_report(config.output, config.assets, config.workers))
+    except Helix4DError as error:
+        logging.getLogger("curation").error("%s", error)
+        return 2
+    return 0

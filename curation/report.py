@@ -1,0 +1,141 @@
+"""`report/index.html`: an output as a page that works offline, with a contact sheet that plays; beside it a data card.
+
+The page holds all numbers; pictures are files beside it, loaded when they come into view. Names, licenses and logs
+come from strangers: the page's script writes them as text only, and its content policy runs no other script and loads
+nothing but pictures.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from core import ConfigError, ReasonCode, write_bytes
+from core.version import VERSION
+from curation.config import flat_settings
+from curation.datacard import data_card
+from curation.report_data import Collected, SampleFacts, asset_entry, collect, sample_entry, shortened
+from curation.report_pictures import CELL, COLUMNS, PictureJob, make_pictures, read_facts, remove_others
+from curation.shard import ShardReader
+
+REPORT_FOLDER = "report"
+PAGE_FILE, CARD_FILE = "index.html", "datacard.md"
+PICTURED = 1000
+"""Samples pictured by default."""
+PICTURED_BY_CURATE = 64
+"""Samples pictured at the end of a run: what takes minutes at most."""
+_SUMMARIZED = ("wall_s", "worked_on", "peak_bytes")
+_DATA, _POLICY = "/*DATA*/", "<!--POLICY-->"
+
+
+def write_report(output: Path, pictured: int = PICTURED, workers: int | None = None) -> Path:
+    """Write the report of an output of `helix4d curate`, finished or not.
+
+    Args:
+        output: the folder.
+        pictured: samples with pictures, at most. Which ones depends on the keys alone.
+        workers: processes that make pictures. None: one a core.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        ConfigError: if the folder is no such output, or a number is impossible.
+        FormatError: if something in it is damaged.
+    """
+    if pictured < 0 or (workers is not None and workers < 1):
+        raise ConfigError(f"{pictured} assets pictured by {workers} workers: numbers of 0 and 1 or more are needed")
+    collected = collect(output)
+    folder = output / REPORT_FOLDER
+    chosen = collected.samples[:pictured]  # keys are hashes, so the first ones are as good as drawn
+    jobs = [
+        PictureJob(output / f"{sample.shard}.tar", sample.key, sum(sample.voxels), folder / sample.stem)
+        for sample in chosen
+    ]
+    make_pictures(jobs, workers or os.cpu_count() or 1)
+    remove_others(folder, {sample.key: sample.stem for sample in collected.samples})
+    write_bytes(folder / CARD_FILE, data_card(collected).encode())
+    path = folder / PAGE_FILE
+    write_bytes(path, _page(_page_data(output, folder, collected, chosen)))
+    return path
+
+
+def _page_data(output: Path, folder: Path, collected: Collected, chosen: Sequence[SampleFacts]) -> dict[str, Any]:
+    outcomes = {outcome.asset: outcome for outcome in collected.outcomes}
+    readers: dict[str, ShardReader] = {}
+    entries = []
+    for number, sample in enumerate(collected.samples):
+        entry = sample_entry(sample, outcomes.get(sample.asset))
+        if number < len(chosen):
+            # Samples of a shard are not neighbors in the order of all keys, but few shards are open at a time.
+            reader = readers.get(sample.shard) or ShardReader(output / f"{sample.shard}.tar")
+            readers = {**readers, sample.shard: reader} if len(readers) < 4 else {sample.shard: reader}
+            entry["stem"] = sample.stem
+            entry["pictures"] = read_facts(folder / sample.stem)
+            entry["extras"] = {
+                str(name): shortened(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+                for name, value in reader.clip(sample.key)["extras"].items()
+            }
+        entries.append({name: value for name, value in entry.items() if value not in ("", [], {}, None)})
+    with_sample = {sample.asset for sample in collected.samples}
+    entries += [asset_entry(outcome) for outcome in collected.outcomes if outcome.asset not in with_sample]
+    return {
+        "title": collected.title,
+        "made_by": f"helix4d {VERSION}",
+        "cell": CELL,
+        "columns": COLUMNS,
+        "assets": collected.assets,
+        "states": collected.states,
+        "reasons": [
+            {"reason": reason, "count": count, "state": ReasonCode(reason).state.value}
+            for reason, count in sorted(collected.reasons.items(), key=lambda item: (-item[1], item[0]))
+        ],
+        "samples": len(collected.samples),
+        "pictured": len(chosen),
+        "shards": collected.shards,
+        "bytes": collected.bytes,
+        "licenses": collected.licenses,
+        "license_texts": {shortened(text): count for text, count in list(collected.license_texts.items())[:20]},
+        "histograms": [asdict(histogram) for histogram in collected.histograms],
+        "stages": [asdict(stage) for stage in collected.stages],
+        "worker_s": collected.worker_s,
+        "timed_assets": collected.timed_assets,
+        "summary": {name: collected.summary[name] for name in _SUMMARIZED if name in collected.summary},
+        "settings": {
+            name: value for name, value in flat_settings(collected.stored.sample).items() if value not in (None, "")
+        },
+        "tools": collected.tools,
+        "entries": entries,
+    }
+
+
+def _page(data: dict[str, Any]) -> bytes:
+    template = resources.files("curation").joinpath("report.html").read_text(encoding="utf-8")
+    # In a script element only a "<" could end it, or begin a comment.
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    policy = "; ".join(
+        [
+            "default-src 'none'",
+            "img-src 'self' file: data:",
+            f"script-src {_hashes(template, 'script')}",
+            f"style-src {_hashes(template, 'style')}",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )
+    return template.replace(_POLICY, policy).replace(_DATA, text).encode("utf-8")
+
+
+def _hashes(template: str, element: str) -> str:
+    """The only inline elements that a browser may obey."""
+    bodies = re.findall(rf"<{element}>(.*?)</{element}>", template, re.DOTALL)
+    digests = (base64.b64encode(hashlib.sha256(body.encode()).digest()).decode() for body in bodies)
+    return " ".join(f"'sha256-{digest}'" for digest in digests)

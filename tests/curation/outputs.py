@@ -1,0 +1,141 @@
+"""Outputs as `helix4d curate` writes them, made in a second: no Ray, no Blender, small spheres."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assets import Material
+from core import AssetState, ReasonCode, canonical_json, write_json
+from curation.config import CurateConfig, RunConfig, SampleConfig
+from curation.filters import MeasuredClip
+from curation.ledger import LEDGER_FILE, Ledger, Outcome
+from curation.plan import PlannedAsset, make_plan, sources_to_json
+from curation.shard import SAMPLE, Sample, write_part, write_shard
+from curation.sources import SourceAsset
+from curation.stages import encode_webp
+from curation.stored_plan import write_plan
+from curation.summary import SUMMARY_FILE, summarize
+from curation.tokens import count_tokens
+from render import picture_ovoxel, sample_cameras
+from render.passes import encode_normal
+from tests.curation.clips import NOTHING, clip_of, moved, sphere
+from voxelize import OVoxel, encode_vxz, prepare_surface, voxelize_frame
+
+FRAMES, VIEWS, RESOLUTION, IMAGE_SIZE = 4, 2, 32, 64
+COLORS = [(0.9, 0.2, 0.1), (0.2, 0.8, 0.3), (0.2, 0.3, 0.9), (0.9, 0.8, 0.2)]
+
+
+def output_of(
+    folder: Path,
+    done: Sequence[str],
+    ended: Sequence[Outcome] = (),
+    pending: Sequence[str] = (),
+    extras: dict[str, Any] | None = None,
+    views: int = VIEWS,
+    passes: bool = False,
+) -> Path:
+    """Write an output in which some assets are done, some ended otherwise, and some are still to do.
+
+    The sphere of an asset wanders to the right, and its last frame is empty. Licenses are what `extras` says, or by.
+    """
+    sample = SampleConfig(RESOLUTION, FRAMES, views, IMAGE_SIZE, passes, assets_per_shard=2)
+    config = CurateConfig(Path("/assets"), folder, sample, RunConfig())
+    names = [*done, *(outcome.asset for outcome in ended), *pending]
+    hashes = {
+        SourceAsset(name, Path("/assets") / name, 1, 2): hashlib.sha256(name.encode()).hexdigest() for name in names
+    }
+    plan = make_plan(hashes, sample.assets_per_shard)
+    write_plan(config, sources_to_json(hashes), {})
+    ledger = Ledger(folder / LEDGER_FILE)
+    for outcome in ended:
+        ledger.append(outcome)
+    for shard in plan.shards:
+        parts = []
+        for asset in shard.assets:
+            if asset.source.name in done:
+                number = done.index(asset.source.name)
+                made, outcome = _sample(asset, sample, number, extras or {"license": "CC BY 4.0", "author": "Ann"})
+                parts.append(folder / "work" / f"{asset.key_prefix}.part")
+                write_part(parts[-1], [made])
+                ledger.append(outcome)
+        if all(asset.source.name in ledger.outcomes for asset in shard.assets):
+            facts = {
+                "split": shard.split,
+                "config": sample.to_json(),
+                "config_sha256": sample.sha256(),
+                "tools": {"helix4d": "0"},
+                "gaps": [],
+            }
+            write_shard(folder / f"{shard.name}.tar", parts, facts)
+    if not pending:
+        write_json(folder / SUMMARY_FILE, summarize(plan, ledger, folder, 20.0, len(names)).to_json())
+    return folder
+
+
+def failure(asset: str, message: str = "broken", log: str = "") -> Outcome:
+    """An asset that failed."""
+    return Outcome(
+        asset, AssetState.FAILED, ReasonCode.CORRUPT_FILE, "bake", message, 2, timings_s={"bake": 1.0}, log=log
+    )
+
+
+def motionless(asset: str) -> Outcome:
+    """An asset that was filtered, with its measures."""
+    clip = MeasuredClip("0" * 16 + "_0", "still", {"motion": 0.001}, "cc0", "CC0", "", ReasonCode.NO_MOTION)
+    return Outcome(asset, AssetState.FILTERED, ReasonCode.NO_MOTION, "filter", "does not move", clips=(clip,))
+
+
+def ovoxels_of(number: int) -> list[OVoxel]:
+    """The frames of done asset number `number`."""
+    ball = sphere(0.2 + 0.02 * number)
+    meshes = [moved(ball, (0.08 * frame - 0.1, 0, 0)) for frame in range(FRAMES - 1)] + [NOTHING]
+    color = np.float32(COLORS[number % len(COLORS)])
+    clip = clip_of(meshes, shared=False, materials=(Material(base_color=tuple(map(float, color))),))
+    surface = prepare_surface(clip)
+    return [voxelize_frame(frame, surface, RESOLUTION) for frame in clip.frames]
+
+
+def _sample(asset: PlannedAsset, config: SampleConfig, number: int, extras: dict[str, Any]) -> tuple[Sample, Outcome]:
+    key = f"{asset.key_prefix}_0"
+    ovoxels = ovoxels_of(number)
+    measures = {"motion": 0.1 + 0.1 * number, "duration_s": 1.0}
+    clip = {
+        "version": SAMPLE.version,
+        "key": key,
+        "asset": asset.source.name,
+        "content_sha256": asset.content_sha256,
+        "clip": {"name": "roll", "index": 0},
+        "times_s": [0.0, 1.0, 2.0, 3.0],
+        "frames": config.frames,
+        "views": config.views,
+        "resolution": config.resolution,
+        "image_size": config.image_size,
+        "motion": measures["motion"],
+        "voxels": [len(ovoxel) for ovoxel in ovoxels],
+        "tokens": [count_tokens(ovoxel) for ovoxel in ovoxels],
+        "extras": extras,
+        "warnings": [],
+    }
+    members = {"clip.json": canonical_json(clip)}
+    for frame, ovoxel in enumerate(ovoxels):
+        members[f"frame_{frame:02d}.vxz"] = encode_vxz(ovoxel)
+    for view, camera in enumerate(sample_cameras(config.seed, key, config.views, config.image_size)):
+        members[f"view_{view:02d}.json"] = canonical_json({"camera": camera.to_json(), "lights": {}})
+        for frame, ovoxel in enumerate(ovoxels):
+            picture = picture_ovoxel(ovoxel, camera)
+            members[f"view_{view:02d}_frame_{frame:02d}.webp"] = encode_webp(picture.rgba)
+            if config.passes:
+                # Not what the mesh gives, so that a test can tell.
+                up = np.zeros_like(picture.normal)
+                up[picture.rgba[..., 3] > 0] = (0, 0, 1)
+                members[f"view_{view:02d}_frame_{frame:02d}.normal.exr"] = encode_normal(up)
+    text = str(extras.get("license", ""))
+    measured = MeasuredClip(key, "roll", measures, "by" if text.startswith("CC BY") else "", text)
+    timings = {"bake": 1.0, "render": 3.0 + number}
+    outcome = Outcome(asset.source.name, AssetState.DONE, keys=(key,), timings_s=timings, clips=(measured,))
+    return Sample(key, members), outcome
