@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import queue
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -76,6 +78,8 @@ def _answer(done: Any, processes: Sequence[Any]) -> Any:
 def _serve(step: Callable[[Any], Any], todo: Any, done: Any) -> None:
     """The main function of a worker."""
     setup_logging()
+    # Where the driver has loaded bpy, its folders come first in the path that a worker inherits, and hide bpy itself.
+    sys.path[:] = [entry for entry in sys.path if not {"bpy", "scripts"} <= set(Path(entry).parts)]
     with _one_thread():
         while (task := todo.get()) is not None:
             try:
