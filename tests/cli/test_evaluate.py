@@ -1,13 +1,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cli.main import main
 from tests.evaluation.predictions import write_actionbench_item, write_stills
 from tests.evaluation.shapes import moved, tripod
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_a_bench_and_predictions_become_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,6 +42,39 @@ def test_a_bench_and_predictions_become_a_table(tmp_path: Path, capsys: pytest.C
     assert main(command) == 0
     assert (tmp_path / "scores" / "items" / "a.json").stat().st_mtime_ns == written
     assert len(list((tmp_path / "scores" / "pages").glob("a.*.webp"))) == 2
+
+
+@pytest.mark.slow
+def test_a_run_killed_with_its_workers_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    surfaces = [tripod()]
+    for name in "abcde":
+        write_actionbench_item(tmp_path / "bench" / "data" / name, surfaces)
+        write_stills(tmp_path / "out" / name, surfaces)
+    command = ["evaluate", "--bench", "actionbench", "--data", str(tmp_path / "bench"), "--device", "cpu", "--pruned"]
+    command += ["--predictions", str(tmp_path / "out"), "--method", "actionmesh", "--no-pages", "--workers", "2"]
+    command += ["--points", "2000", "--alignment-points", "60"]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    run = subprocess.Popen([sys.executable, "-m", "cli", *command, "--output", str(killed)], cwd=REPOSITORY)
+    _wait(lambda: any((killed / "items").glob("*.json")))
+    children = psutil.Process(run.pid).children(recursive=True)
+    assert len(children) >= 2
+    run.kill()
+    run.wait()
+    assert not (killed / "table.json").exists()
+    _wait(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children))
+    for output in (killed, whole):
+        assert main([*command, "--output", str(output)]) == 0
+    kept = [path.relative_to(whole) for path in whole.rglob("*") if path.is_file()]
+    assert len(kept) == 5 + 5  # the table's three files, the plan and the lock
+    for path in kept:
+        assert (killed / path).read_bytes() == (whole / path).read_bytes(), path
+
+
+def _wait(until: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_what_cannot_be_evaluated_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
