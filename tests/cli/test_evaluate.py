@@ -25,7 +25,7 @@ def test_a_bench_and_predictions_become_a_table(tmp_path: Path, capsys: pytest.C
     command = ["evaluate", "--bench", "actionbench", "--data", str(tmp_path / "bench"), "--device", "cpu", "--pruned"]
     command += ["--predictions", str(tmp_path / "out"), "--output", str(tmp_path / "scores"), "--method", "actionmesh"]
     command += ["--points", "2000", "--alignment-points", "60"]
-    assert main([*command, "--no-pages"]) == 0
+    assert main([*command, "--no-pages", "--workers", "1"]) == 0
     printed = capsys.readouterr().out
     assert "| ActionMesh |" in printed
     assert "1 of 2" in printed
@@ -39,7 +39,7 @@ def test_a_bench_and_predictions_become_a_table(tmp_path: Path, capsys: pytest.C
 
     # Again, with a page: the numbers are kept, Blender draws the two frames.
     written = (tmp_path / "scores" / "items" / "a.json").stat().st_mtime_ns
-    assert main(command) == 0
+    assert main([*command, "--workers", "2"]) == 0
     assert (tmp_path / "scores" / "items" / "a.json").stat().st_mtime_ns == written
     assert len(list((tmp_path / "scores" / "pages").glob("a.*.webp"))) == 2
 
@@ -51,10 +51,12 @@ def test_a_run_killed_with_its_workers_goes_on_to_the_same_bytes(tmp_path: Path)
         write_actionbench_item(tmp_path / "bench" / "data" / name, surfaces)
         write_stills(tmp_path / "out" / name, surfaces)
     command = ["evaluate", "--bench", "actionbench", "--data", str(tmp_path / "bench"), "--device", "cpu", "--pruned"]
-    command += ["--predictions", str(tmp_path / "out"), "--method", "actionmesh", "--no-pages", "--workers", "2"]
+    command += ["--predictions", str(tmp_path / "out"), "--method", "actionmesh", "--no-pages"]
     command += ["--points", "2000", "--alignment-points", "60"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    run = subprocess.Popen([sys.executable, "-m", "cli", *command, "--output", str(killed)], cwd=REPOSITORY)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "cli", *command, "--output", str(killed), "--workers", "2"], cwd=REPOSITORY
+    )
     _wait(lambda: any((killed / "items").glob("*.json")))
     children = psutil.Process(run.pid).children(recursive=True)
     assert len(children) >= 2
@@ -63,7 +65,7 @@ def test_a_run_killed_with_its_workers_goes_on_to_the_same_bytes(tmp_path: Path)
     assert not (killed / "table.json").exists()
     _wait(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children))
     for output in (killed, whole):
-        assert main([*command, "--output", str(output)]) == 0
+        assert main([*command, "--output", str(output), "--workers", "1"]) == 0
     kept = [path.relative_to(whole) for path in whole.rglob("*") if path.is_file()]
     assert len(kept) == 5 + 5  # the table's three files, the plan and the lock
     for path in kept:
