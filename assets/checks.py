@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from assets.clip import Clip
-from assets.surface import motion, union_diagonal
-from assets.triangles import areas
+from assets.surface import motion, size, solid
 from core import AssetError, ReasonCode
 
 MIN_MOTION = 0.01
@@ -27,15 +24,13 @@ def check_clip(clip: Clip, min_motion: float = MIN_MOTION, min_size: float = MIN
     """
     if len(clip.times) > 1 and clip.times[-1] <= clip.times[0]:
         raise AssetError(ReasonCode.ZERO_DURATION, f"clip {clip.name!r} has its first and last key at the same time")
-    surface = [float(areas(frame.triangles()).sum()) for frame in clip.frames]
-    if surface[0] == 0:
+    if not solid(clip.frames[0]).any():
         raise AssetError(ReasonCode.EMPTY_FIRST_FRAME, f"clip {clip.name!r} shows nothing in its first frame")
-    diagonal = union_diagonal(clip)
-    size = float(np.sqrt(max(surface))) / diagonal if diagonal else 0.0
-    if size < min_size:
+    found = size(clip)
+    if found < min_size:
         raise AssetError(
             ReasonCode.OBJECT_TOO_SMALL_IN_UNION_BBOX,
-            f"clip {clip.name!r} travels so far that the object is {size:.2g} of the box around it, least {min_size}",
+            f"clip {clip.name!r} travels so far that the object is {found:.2g} of the box around it, least {min_size}",
         )
     moved = motion(clip)
     if moved < min_motion:

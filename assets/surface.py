@@ -27,6 +27,16 @@ def union_diagonal(clip: Clip) -> float:
     return float(np.linalg.norm(high - low))
 
 
+def size(clip: Clip) -> float:
+    """Square root of the area in the frame that shows most, as a share of the union diagonal; 0 without surface.
+
+    Small where the whole object travels so far that the box around all frames dwarfs it.
+    """
+    diagonal = union_diagonal(clip)
+    most = max(float(areas(frame.triangles()).sum()) for frame in clip.frames)
+    return float(np.sqrt(most)) / diagonal if diagonal else 0.0
+
+
 def motion(clip: Clip) -> float:
     """How far the surface travels: the largest displacement of a surface point since the first frame with a surface,
     relative to the diagonal of the box around all frames.

@@ -8,7 +8,6 @@ from bench_builder.frames import (
     crop_frames,
     pad_still,
     shared_square,
-    smooth_masks,
 )
 from bench_builder.manifest import (
     HELIX4DBENCH,
@@ -40,7 +39,6 @@ __all__ = [
     "pad_still",
     "read_manifest",
     "shared_square",
-    "smooth_masks",
     "still_url",
     "verify_stills",
 ]

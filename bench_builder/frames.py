@@ -19,6 +19,9 @@ Pixels = NDArray[np.uint8]
 Square = tuple[int, int, int]
 """Left, top, side in pixels; may reach beyond the frame."""
 
+HAZE = 8
+"""Alpha up to this counts as nothing: mattes leave a haze."""
+
 _FILTER = Image.Resampling.HAMMING
 """Has no negative lobes: a hard edge of alpha gets neither holes inside nor a halo outside."""
 
@@ -59,26 +62,13 @@ def choose_frames(generated: int, wanted: int) -> list[int]:
     return [stride * frame for frame in range(wanted)]
 
 
-def smooth_masks(masks: Pixels) -> Pixels:
-    """The median of each frame with its two neighbors, pixel by pixel; the first and the last frame stay as they are.
-
-    What flickers for one frame only (a hole, a speck) disappears; an edge that moves on stays sharp.
-    """
-    _check(masks, 3, "masks (T, H, W)")
-    smooth = masks.copy()
-    if len(masks) > 2:
-        before, here, after = masks[:-2], masks[1:-1], masks[2:]
-        smooth[1:-1] = np.maximum(np.minimum(before, here), np.minimum(np.maximum(before, here), after))
-    return smooth
-
-
-def shared_square(masks: Pixels, margin: float = 0.05, threshold: int = 8) -> Square:
+def shared_square(masks: Pixels, margin: float = 0.05, threshold: int = HAZE) -> Square:
     """The square that holds the object in all frames: centered on the union of the boxes of alpha over `threshold`.
 
     Args:
         masks: alpha, (T, H, W).
         margin: room on every side, as a share of the union's longest side.
-        threshold: alpha up to this counts as nothing, as mattes leave a haze.
+        threshold: alpha up to this counts as nothing.
 
     Raises:
         FormatError: if no frame shows anything.

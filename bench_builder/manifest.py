@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -201,10 +202,16 @@ def still_url(manifest: Manifest, entry: Entry) -> str:
     return manifest.source.url.replace("{commit}", manifest.source.commit).replace("{still}", entry.still)
 
 
-def verify_stills(manifest: Manifest, folder: Path) -> list[str]:
-    """One line per still of the manifest that is missing from a folder or is not the one listed; empty if all are."""
+def verify_stills(manifest: Manifest, folder: Path, entries: Sequence[Entry] | None = None) -> list[str]:
+    """One line per still that is missing from a folder or is not the one listed; empty if all are there.
+
+    Args:
+        manifest: what is listed.
+        folder: what is there.
+        entries: whose stills are looked for; None is all of the manifest.
+    """
     problems = []
-    for entry in manifest.entries:
+    for entry in manifest.entries if entries is None else entries:
         path = folder / entry.still
         if not path.is_file():
             problems.append(f"{entry.id}: no file {path}: download it from {still_url(manifest, entry)}")

@@ -28,10 +28,11 @@ CANDIDATES = {
     "4, none": RenderSettings(samples=4, denoise=False),
     "4, fast": RenderSettings(samples=4, denoise_quality="fast"),
     "6, fast": RenderSettings(samples=6, denoise_quality="fast"),
+    "6, balanced": RenderSettings(samples=6, denoise_quality="balanced"),
     "8, none": RenderSettings(samples=8, denoise=False),
     "8, fast": RenderSettings(samples=8, denoise_quality="fast"),
-    "8, balanced": RenderSettings(samples=8),
-    "16, balanced": RenderSettings(samples=16),
+    "8, balanced": RenderSettings(samples=8, denoise_quality="balanced"),
+    "16, balanced": RenderSettings(samples=16, denoise_quality="balanced"),
 }
 _ALONE = """
 import pickle, sys

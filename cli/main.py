@@ -8,10 +8,12 @@ import sys
 from core.version import VERSION
 
 COMMANDS = {
+    "bench": "stills to the videos of Helix4DBench: bench build, bench verify",
     "curate": "assets in, WebDataset shards out",
     "encode": "shards in, latent shards out",
     "evaluate": "predictions in, a table of metrics out",
     "export": "a run's network in TRELLIS.2's layout",
+    "filter": "what quality thresholds would keep",
     "generate": "meshes of a clip from three trained stages",
     "inspect": "what a shard or a sample holds, with a contact sheet",
     "preview": "an asset's animation as a turntable",

@@ -61,6 +61,9 @@ def _print(report: Report, output: Path) -> None:
     for command in commands:
         print(f"  {command}")
     if any(f"--source {UNKNOWN_SOURCE} " in command for command in commands):
-        print(f"{UNKNOWN_SOURCE}: the folder of assets of the first run, with its --limit; plan.json does not name it")
+        print(
+            f"{UNKNOWN_SOURCE}: the folder of assets of the first run, with its --limit and --exclude; "
+            "plan.json does not name it"
+        )
     if any(command.endswith(f" {UNKNOWN_SETTINGS}") for command in commands):
         print(f"{UNKNOWN_SETTINGS}: those of the first run; neither plan.json nor a shard names them")

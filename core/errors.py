@@ -40,7 +40,16 @@ class ReasonCode(StrEnum):
     EMPTY_FIRST_FRAME = "empty_first_frame"
     OBJECT_TOO_SMALL_IN_UNION_BBOX = "object_too_small_in_union_bbox"
     DUPLICATE = "duplicate"
+    NEAR_DUPLICATE = "near_duplicate"
     LICENSE = "license"
+    LICENSE_UNKNOWN = "license_unknown"
+    CENTROID_EXCURSION = "centroid_excursion"
+    SCALE_EXCURSION = "scale_excursion"
+    SMALL_FOREGROUND = "small_foreground"
+    HIDDEN_SURFACE = "hidden_surface"
+    FLICKER = "flicker"
+    FACE_LIMIT = "face_limit"
+    TEXTURE_LIMIT = "texture_limit"
     # Broken, or beyond our limits.
     EMPTY_FILE = "empty_file"
     NOT_GLTF = "not_gltf"
@@ -58,6 +67,7 @@ class ReasonCode(StrEnum):
     NON_FINITE_GEOMETRY = "non_finite_geometry"
     PRECISION_LOSS = "precision_loss"
     TEXTURE_TOO_LARGE = "texture_too_large"
+    UNUSABLE_VIDEO = "unusable_video"
     TIMEOUT = "timeout"
     OUT_OF_MEMORY = "out_of_memory"
     CRASHED = "crashed"
@@ -76,7 +86,16 @@ _FILTERED = frozenset(
         ReasonCode.EMPTY_FIRST_FRAME,
         ReasonCode.OBJECT_TOO_SMALL_IN_UNION_BBOX,
         ReasonCode.DUPLICATE,
+        ReasonCode.NEAR_DUPLICATE,
         ReasonCode.LICENSE,
+        ReasonCode.LICENSE_UNKNOWN,
+        ReasonCode.CENTROID_EXCURSION,
+        ReasonCode.SCALE_EXCURSION,
+        ReasonCode.SMALL_FOREGROUND,
+        ReasonCode.HIDDEN_SURFACE,
+        ReasonCode.FLICKER,
+        ReasonCode.FACE_LIMIT,
+        ReasonCode.TEXTURE_LIMIT,
     }
 )
 

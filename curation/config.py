@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from core import ConfigError, sha256_json
+from curation.filters import FilterConfig
 
 Compression = Literal["zstd", "lzma", "deflate", "none"]
 
@@ -29,8 +31,7 @@ class SampleConfig:
     """Write depth (16-bit PNG) and normals (half-float EXR) beside every image."""
     clip: str = "most-moving"
     """Which animation of a file: most-moving, longest, first, all, or a name."""
-    min_motion: float = 0.01
-    """Clips whose surface moves less than this share of the union diagonal are filtered: no_motion."""
+    filters: Annotated[FilterConfig, tyro.conf.arg(name="")] = field(default_factory=FilterConfig)
     seed: int = 0
     """The dataset seed: cameras and lights are drawn from (seed, key, view)."""
     vxz_compression: Compression = "zstd"
@@ -51,6 +52,22 @@ class SampleConfig:
     def to_json(self) -> dict[str, Any]:
         """The values as JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> SampleConfig:
+        """The inverse of `to_json`; also of what was written before there were `filters`, with `min_motion` alone.
+
+        Raises:
+            ConfigError: for a setting that this program does not have, or an impossible value.
+        """
+        values = dict(values)
+        filters = dict(values.pop("filters", {}))
+        if "min_motion" in values:
+            filters["min_motion"] = values.pop("min_motion")
+        try:
+            return cls(**values, filters=FilterConfig(**filters))
+        except TypeError as error:
+            raise ConfigError(f"settings of another program: {error}") from error
 
     def sha256(self) -> str:
         """Hash of every value: what a sidecar names as its config hash."""
@@ -84,6 +101,8 @@ class RunConfig:
     limits: Limits = field(default_factory=Limits)
     limit: int | None = None
     """Only the first N assets of the source, by name."""
+    exclude: Path | None = None
+    """List from `helix4d filter --write`: its assets go into no shard. An output keeps the list it was begun with."""
     retry_failed: bool = False
     """Try the failed assets of an earlier run again (filtered ones stay filtered)."""
     dry_run: bool = False
@@ -105,6 +124,14 @@ class CurateConfig:
     """Folder for the shards; on a cluster, one that every node sees."""
     sample: Annotated[SampleConfig, tyro.conf.arg(name="")] = field(default_factory=SampleConfig)
     run: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
+
+
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as JSON, those of the filters beside the others: what options are called."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat.update(flat_settings(value) if isinstance(value, Mapping) else {name: value})
+    return flat
 
 
 def parse_config(arguments: list[str] | None = None, program: str = "pipeline.py") -> CurateConfig:

@@ -24,6 +24,7 @@ class AssetJob:
         part: where its samples go.
         config: what a sample is.
         threads: for voxelizing and rendering.
+        measure_only: stop when the clips are measured; no part is written.
     """
 
     asset: str
@@ -32,6 +33,7 @@ class AssetJob:
     part: Path
     config: SampleConfig
     threads: int = 1
+    measure_only: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The values as JSON."""
@@ -42,13 +44,14 @@ class AssetJob:
             "part": str(self.part),
             "config": self.config.to_json(),
             "threads": self.threads,
+            "measure_only": self.measure_only,
         }
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> AssetJob:
         """The inverse of `to_json`."""
         paths = {name: Path(values[name]) for name in ("path", "part")}
-        return cls(**{**values, **paths, "config": SampleConfig(**values["config"])})
+        return cls(**{**values, **paths, "config": SampleConfig.from_json(values["config"])})
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The ledger: one line of JSON for every time an asset reached an end. The last line for an asset counts.
 
-A line says its version; those of version 0 do not, and are otherwise the same.
+A line says its version; those of version 0 do not, and are otherwise the same; those before 2 have no `clips`.
 Only the driver writes it, a line at a time, each on disk before the next asset is taken off the list; a line cut short
 by a crash is ignored, its asset is worked on again.
 """
@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from core import AssetState, FormatError, NewerError, ReasonCode, Schema
+from curation.filters import MeasuredClip
 
-LEDGER = Schema("ledger entry", version=1, oldest=0, rewrite="use a new --output")
+LEDGER = Schema("ledger entry", version=2, oldest=0, rewrite="use a new --output")
 LEDGER_FILE = "ledger.jsonl"
 
 
@@ -36,6 +37,7 @@ class Outcome:
         timings_s: seconds per stage of the last attempt.
         peak_bytes: the largest resident size of the process that worked on it.
         warnings: what was ignored or repaired on the way.
+        clips: what was measured of its clips, those that were dropped included.
         log: end of the worker's log, for failures.
     """
 
@@ -50,6 +52,7 @@ class Outcome:
     peak_bytes: int = 0
     warnings: tuple[str, ...] = ()
     log: str = ""
+    clips: tuple[MeasuredClip, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The values as JSON."""
@@ -65,6 +68,7 @@ class Outcome:
                 "reason": None if values["reason"] is None else ReasonCode(values["reason"]),
                 "keys": tuple(values["keys"]),
                 "warnings": tuple(values["warnings"]),
+                "clips": tuple(MeasuredClip.from_json(clip) for clip in values.get("clips", ())),
             }
         )
 

@@ -27,14 +27,16 @@ from importlib import metadata
 from typing import Any
 
 from assets import content_hash
-from core import AssetState, ConfigError, Helix4DError, ReasonCode, setup_logging, write_json
+from core import AssetState, ConfigError, Helix4DError, setup_logging, write_json
 from core.locks import locked
 from core.version import VERSION
-from curation.config import CurateConfig, parse_config
+from curation.config import CurateConfig, flat_settings, parse_config
 from curation.engine import Engine, Tick
+from curation.exclusions import read_exclusions
 from curation.jobs import WORK_FOLDER, AssetJob, ShardJob
 from curation.ledger import LEDGER_FILE, Ledger, Outcome
 from curation.plan import (
+    Exclusion,
     Plan,
     PlannedAsset,
     PlannedShard,
@@ -82,11 +84,11 @@ def curate(config: CurateConfig) -> Summary:
     _check_folders(config)
     with locked(config.output):
         plan, sources = plan_run(config)
-        write_plan(config, sources)
+        write_plan(config, sources, exclusions_of(config))
         ledger = Ledger(config.output / LEDGER_FILE)
-        for name, kept in plan.duplicates.items():
+        for name, why in plan.left_out.items():
             if name not in ledger.outcomes:
-                ledger.append(_duplicate(name, kept))
+                ledger.append(Outcome(name, why.reason.state, why.reason, stage="plan", message=why.message))
         if config.run.retry_failed:
             _reopen_failed(plan, ledger, config.output)
         _fill_shards(config, plan, ledger)
@@ -119,7 +121,25 @@ def plan_run(config: CurateConfig) -> tuple[Plan, dict[str, Any]]:
         hashes.update(zip(missing, pool.map(_hash, missing), strict=True))
     if stored:
         check_same_sources(hashes, stored.sources, config.output)
-    return make_plan(hashes, config.sample.assets_per_shard), sources_to_json(hashes)
+    return make_plan(hashes, config.sample.assets_per_shard, exclusions_of(config)), sources_to_json(hashes)
+
+
+def exclusions_of(config: CurateConfig) -> Mapping[str, Exclusion]:
+    """What `--exclude` names; without it, what the output was begun with.
+
+    Raises:
+        ConfigError: if the output was begun with another list.
+    """
+    stored = read_plan(config.output)
+    if config.run.exclude is None:
+        return stored.exclusions if stored else {}
+    given = read_exclusions(config.run.exclude)
+    if stored and stored.exclusions != given:
+        raise ConfigError(
+            f"{config.output}: begun with {len(stored.exclusions)} excluded assets, {config.run.exclude} has other "
+            f"ones ({len(given)}): leave --exclude out to go on, or use a new --output"
+        )
+    return given
 
 
 def _hash(source: SourceAsset) -> str:
@@ -130,19 +150,15 @@ def _stored_plan(config: CurateConfig) -> StoredPlan | None:
     stored = read_plan(config.output)
     if stored is None:
         return None
-    now = config.sample.to_json()
+    now, before = flat_settings(config.sample.to_json()), flat_settings(stored.sample)
     different = [
-        f"{name} was {stored.sample.get(name)!r}, is {now.get(name)!r}"
-        for name in sorted(now.keys() | stored.sample.keys())
-        if stored.sample.get(name) != now.get(name)
+        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
+        for name in sorted(now.keys() | before.keys())
+        if name not in before or name not in now or before[name] != now[name]
     ]
     if different:
         raise ConfigError(f"{config.output}: begun with other settings ({'; '.join(different)}): use a new --output")
     return stored
-
-
-def _duplicate(name: str, kept: str) -> Outcome:
-    return Outcome(name, AssetState.FILTERED, ReasonCode.DUPLICATE, stage="plan", message=f"same content as {kept}")
 
 
 def _reopen_failed(plan: Plan, ledger: Ledger, output: Path) -> None:

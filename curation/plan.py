@@ -9,14 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from core import ConfigError
+from core import ConfigError, ReasonCode
 from curation.sources import SourceAsset
 
 SHARD_NAME = "helix4d"
 SPLITS = ("train", "val", "test")
 KEY_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """Why an asset goes into no shard: a reason whose state is filtered, and a sentence for people."""
+
+    reason: ReasonCode
+    message: str
 
 
 @dataclass(frozen=True)
@@ -48,29 +57,39 @@ class PlannedShard:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every asset of the source, in exactly one shard or among the duplicates.
+    """Every asset of the source, in exactly one shard or among those left out.
 
     Attributes:
         shards: in the order of SPLITS, then of their numbers.
-        duplicates: name of an asset -> name of the asset with the same content that is kept.
+        left_out: name of an asset that goes into no shard -> why: the same content as another, or excluded.
     """
 
     shards: tuple[PlannedShard, ...]
-    duplicates: Mapping[str, str]
+    left_out: Mapping[str, Exclusion]
 
     def assets(self) -> list[tuple[PlannedShard, PlannedAsset]]:
         """Every planned asset with its shard, shard by shard."""
         return [(shard, asset) for shard in self.shards for asset in shard.assets]
 
 
-def make_plan(hashes: Mapping[SourceAsset, str], assets_per_shard: int) -> Plan:
-    """Group assets by split, sort by hash, cut into shards. Of equal contents the first name is kept."""
+def make_plan(
+    hashes: Mapping[SourceAsset, str], assets_per_shard: int, exclusions: Mapping[str, Exclusion] = MappingProxyType({})
+) -> Plan:
+    """Group assets by split, sort by hash, cut into shards. Of equal contents the first name is kept.
+
+    Args:
+        hashes: of every asset.
+        assets_per_shard: at most.
+        exclusions: first half of a key -> why no asset with this content goes into a shard.
+    """
     kept: dict[str, SourceAsset] = {}
-    duplicates: dict[str, str] = {}
+    left_out: dict[str, Exclusion] = {}
     for source in sorted(hashes):
         first = kept.setdefault(hashes[source][:KEY_DIGITS], source)
         if first is not source:
-            duplicates[source.name] = first.name
+            left_out[source.name] = Exclusion(ReasonCode.DUPLICATE, f"same content as {first.name}")
+    for prefix in sorted(kept.keys() & exclusions.keys()):
+        left_out[kept.pop(prefix).name] = exclusions[prefix]
     by_split: dict[str, list[PlannedAsset]] = {split: [] for split in SPLITS}
     for prefix in sorted(kept):
         asset = PlannedAsset(kept[prefix], hashes[kept[prefix]])
@@ -80,7 +99,7 @@ def make_plan(hashes: Mapping[SourceAsset, str], assets_per_shard: int) -> Plan:
         for split, assets in by_split.items()
         for number, start in enumerate(range(0, len(assets), assets_per_shard))
     ]
-    return Plan(tuple(shards), duplicates)
+    return Plan(tuple(shards), left_out)
 
 
 def split_of(content_sha256: str) -> str:

@@ -49,12 +49,14 @@ class Remedies:
         settings: of its samples.
         source: the folder with the assets; None if not known.
         limit: `--limit` of its run.
+        exclude: `--exclude` of its run, which a new plan needs again.
     """
 
     output: Path
     settings: Mapping[str, Any]
     source: str | None = None
     limit: int | None = None
+    exclude: str | None = None
 
     @property
     def curate(self) -> str:
@@ -74,7 +76,8 @@ class Remedies:
 
     def replan(self) -> tuple[str, ...]:
         """For a damaged plan: the run hashes the source again."""
-        return (self._remove(PLAN_FILE), self.curate)
+        again = f"{self.curate} {shlex.join(['--exclude', self.exclude])}" if self.exclude else self.curate
+        return (self._remove(PLAN_FILE), again)
 
     def remove(self, path: str) -> tuple[str, ...]:
         """For a file that should not be there."""

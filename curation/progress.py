@@ -26,14 +26,16 @@ class Display:
     Args:
         total: assets of the plan.
         done: of these, how many had ended before this run.
+        what: they are, plural.
     """
 
-    def __init__(self, total: int, done: int) -> None:
+    def __init__(self, total: int, done: int, what: str = "assets") -> None:
+        self._what = what
         self._total, self._done_before, self._done = total, done, done
         self._counts: Counter[str] = Counter()
         self._start = self._last_log = time.monotonic()
         self._progress = Progress(
-            TextColumn("assets"),
+            TextColumn(what),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -46,7 +48,7 @@ class Display:
     def __enter__(self) -> Display:
         if self._live:
             self._live.start()
-        log.info("%d of %d assets to do", self._total - self._done, self._total)
+        log.info("%d of %d %s to do", self._total - self._done, self._total, self._what)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,10 +80,10 @@ class Display:
         elapsed = time.monotonic() - self._start
         counts = ", ".join(f"{count} {state}" for state, count in sorted(self._counts.items())) or "none ended yet"
         if not done_now:
-            return f"{self._done}/{self._total} assets ({counts})"
+            return f"{self._done}/{self._total} {self._what} ({counts})"
         left = elapsed / done_now * (self._total - self._done)
         return (
-            f"{self._done}/{self._total} assets ({counts}), {3600 * done_now / elapsed:.0f} assets/h, "
+            f"{self._done}/{self._total} {self._what} ({counts}), {3600 * done_now / elapsed:.0f} {self._what}/h, "
             f"{_clock(left)} left"
         )
 

@@ -6,16 +6,19 @@ import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from assets import Clip, Normalization, bake_clips, check_clip, motion, normalize
-from core import AssetError, AssetState, canonical_json
+from assets import Clip, Normalization, bake_clips, normalize
+from core import AssetState, canonical_json
 from curation.config import SampleConfig
+from curation.filters import MeasuredClip, Refusal, judge
 from curation.jobs import AssetJob
 from curation.ledger import Outcome
+from curation.measures import measure
 from curation.plan import KEY_DIGITS
 from curation.shard import SAMPLE, Sample, write_part
 from curation.tokens import count_tokens
@@ -53,68 +56,78 @@ class Clock:
 
 
 def process_asset(job: AssetJob, clock: Clock) -> Outcome:
-    """Make an asset's samples and write its part.
+    """Make an asset's samples and write its part; or measure its clips only, if the job says so.
 
     With `--clip all` an asset is done when at least one of its clips became a sample; what the others lacked is among
-    the outcome's warnings.
+    the outcome's warnings. Where the filters leave no clip, the outcome says why they dropped the first.
 
     Raises:
-        AssetError: when nothing came of it, with the reason.
+        AssetError: when it is broken, or beyond our limits, with the reason.
     """
     with clock.measure("bake"):
         clock.progress(0, 1)
-        clips, warnings = _bake(job)
-    samples = [_make_sample(job, clip, clock) for clip in clips]
+        baked = bake_clips(job.path, frames=job.config.frames, clip=job.config.clip)
+    judged = [_judge(job, clip, clock) for clip in baked]
+    measured = tuple(replace(clip, reason=refusal.code if refusal else None) for clip, refusal in judged)
+    if job.measure_only:
+        unjudged = tuple(clip for clip, _ in judged)
+        return Outcome(job.asset, AssetState.DONE, timings_s=clock.timings_s(), clips=unjudged)
+    refusals = [refusal for _, refusal in judged if refusal]
+    kept = [(clip, of) for clip, of in zip(baked, measured, strict=True) if of.reason is None]
+    if not kept:
+        return Outcome(
+            job.asset,
+            refusals[0].code.state,
+            refusals[0].code,
+            stage=clock.stage,
+            message=refusals[0].message,
+            timings_s=clock.timings_s(),
+            clips=measured,
+        )
+    samples = [_make_sample(job, clip, of, clock) for clip, of in kept]
     with clock.measure("pack"):
         clock.progress(0, 1)
         write_part(job.part, samples)
+    left_out = [f"clip left out: {refusal.message} [{refusal.code}]" for refusal in refusals]
     return Outcome(
         job.asset,
         AssetState.DONE,
         keys=tuple(sample.key for sample in samples),
         timings_s=clock.timings_s(),
-        warnings=(*warnings, *dict.fromkeys(warning for clip in clips for warning in clip.warnings)),
+        warnings=(*left_out, *dict.fromkeys(warning for clip, _ in kept for warning in clip.warnings)),
+        clips=measured,
     )
 
 
-def _bake(job: AssetJob) -> tuple[list[Clip], list[str]]:
-    kept, refused = [], []
-    for clip in bake_clips(job.path, frames=job.config.frames, clip=job.config.clip):
-        try:
-            check_clip(clip, min_motion=job.config.min_motion)
-        except AssetError as error:
-            refused.append(error)
-        else:
-            kept.append(clip)
-    if not kept:
-        raise refused[0]
-    return kept, [f"clip left out: {error.message} [{error.code}]" for error in refused]
+def _judge(job: AssetJob, clip: Clip, clock: Clock) -> tuple[MeasuredClip, Refusal | None]:
+    with clock.measure("filter"):
+        clock.progress(0, 1)
+        measured = measure(clip, f"{job.content_sha256[:KEY_DIGITS]}_{clip.index}")
+        return measured, judge(measured, job.config.filters)
 
 
-def _make_sample(job: AssetJob, clip: Clip, clock: Clock) -> Sample:
-    config = job.config
-    key = f"{job.content_sha256[:KEY_DIGITS]}_{clip.index}"
+def _make_sample(job: AssetJob, clip: Clip, measured: MeasuredClip, clock: Clock) -> Sample:
+    config, key = job.config, measured.key
     members: dict[str, bytes] = {}
     with clock.measure("normalize"):
-        measured_motion = motion(clip)
         clip, normalization = normalize(clip)
     with clock.measure("voxelize"):
         clock.progress(0, config.frames)
         ovoxels = voxelize_clip(clip, config.resolution, threads=job.threads)
         for frame, ovoxel in enumerate(ovoxels):
             members[f"frame_{frame:02d}.vxz"] = encode_vxz(ovoxel, compression=config.vxz_compression)
-    members["clip.json"] = canonical_json(_describe(job, key, clip, normalization, measured_motion, ovoxels))
+    members["clip.json"] = canonical_json(_describe(job, clip, measured, normalization, ovoxels))
     members.update(_render(config, key, clip, job.threads, clock))
     return Sample(key, members)
 
 
 def _describe(
-    job: AssetJob, key: str, clip: Clip, normalization: Normalization, motion: float, ovoxels: list[OVoxel]
+    job: AssetJob, clip: Clip, measured: MeasuredClip, normalization: Normalization, ovoxels: list[OVoxel]
 ) -> dict[str, Any]:
     config = job.config
     return {
         "version": SAMPLE.version,
-        "key": key,
+        "key": measured.key,
         "asset": job.asset,
         "content_sha256": job.content_sha256,
         "clip": {"name": clip.name, "index": clip.index},
@@ -125,7 +138,10 @@ def _describe(
         "image_size": config.image_size,
         "seed": config.seed,
         "normalization": normalization.to_json(),
-        "motion": round(motion, 6),
+        "motion": measured.measures["motion"],
+        "measures": dict(measured.measures),
+        "license": measured.license,
+        "geometry_hash": measured.geometry_hash,
         "triangles": [len(frame.faces) for frame in clip.frames],
         "voxels": [len(ovoxel.coords) for ovoxel in ovoxels],
         "tokens": [count_tokens(ovoxel) for ovoxel in ovoxels],

@@ -1,22 +1,24 @@
 """`plan.json`: what an output was begun with, so that a later run goes on with the same and a repair can name it.
 
-Version 0, without a version, lacks the source and the limit; it is read as a plan that does not know them.
+Version 0, without a version, lacks the source and the limit; it is read as a plan that does not know them. Versions
+before 2 lack the exclusions: there were none.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from core import ConfigError, FormatError, Schema, sha256_json, write_json
 from curation.config import CurateConfig
-from curation.plan import Plan, make_plan
+from curation.exclusions import exclusions_from_json, exclusions_to_json
+from curation.plan import Exclusion, Plan, make_plan
 from curation.sources import SourceAsset
 
-PLAN = Schema("plan", version=1, oldest=0, rewrite="use a new --output")
+PLAN = Schema("plan", version=2, oldest=0, rewrite="use a new --output")
 PLAN_FILE = "plan.json"
 _DIGEST = frozenset("0123456789abcdef")
 
@@ -30,12 +32,16 @@ class StoredPlan:
         sources: name of an asset -> its sha256, size and mtime_ns.
         source: folder of the last run, absolute; None where version 0 did not say.
         limit: `--limit` of the last run.
+        exclusions: first half of a key -> why no asset with this content goes into a shard.
+        exclude: the list that they came from, absolute; None where none was given.
     """
 
     sample: Mapping[str, Any]
     sources: Mapping[str, Mapping[str, Any]]
     source: str | None = None
     limit: int | None = None
+    exclusions: Mapping[str, Exclusion] = field(default_factory=dict)
+    exclude: str | None = None
 
     @property
     def config_sha256(self) -> str:
@@ -49,17 +55,21 @@ class StoredPlan:
             SourceAsset(name, folder / name, entry["size"], entry["mtime_ns"]): entry["sha256"]
             for name, entry in self.sources.items()
         }
-        return make_plan(hashes, self.sample["assets_per_shard"])
+        return make_plan(hashes, self.sample["assets_per_shard"], self.exclusions)
 
 
-def write_plan(config: CurateConfig, sources: Mapping[str, Any]) -> None:
+def write_plan(config: CurateConfig, sources: Mapping[str, Any], exclusions: Mapping[str, Exclusion]) -> None:
     """Atomically write the plan of a run."""
+    before = read_plan(config.output)
+    given = config.run.exclude
     content = {
         "version": PLAN.version,
         "source": str(config.source.resolve()),
         "limit": config.run.limit,
         "sample": config.sample.to_json(),
         "sources": sources,
+        "exclude": str(given.resolve()) if given else before.exclude if before else None,
+        "exclusions": exclusions_to_json(exclusions),
     }
     write_json(config.output / PLAN_FILE, content)
 
@@ -85,7 +95,14 @@ def read_plan(output: Path) -> StoredPlan | None:
     wrong = _mistakes(content)
     if wrong:
         raise FormatError(f"{path}: not a plan ({'; '.join(wrong[:3])})")
-    return StoredPlan(content["sample"], content["sources"], content.get("source"), content.get("limit"))
+    return StoredPlan(
+        content["sample"],
+        content["sources"],
+        content.get("source"),
+        content.get("limit"),
+        exclusions_from_json(content.get("exclusions", {}), path),
+        content.get("exclude"),
+    )
 
 
 def _mistakes(content: Mapping[str, Any]) -> list[str]:
@@ -105,6 +122,8 @@ def _mistakes(content: Mapping[str, Any]) -> list[str]:
             wrong.append(f"{name} has no size or mtime_ns")
     if not isinstance(content.get("source", ""), str):
         wrong.append("source is not a path")
+    if not isinstance(content.get("exclude"), str | None):
+        wrong.append("exclude is not a path")
     if not isinstance(content.get("limit"), int | None):
         wrong.append("limit is not a number")
     return wrong

@@ -14,8 +14,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from core import Helix4DError, write_bytes
-from curation.config import CurateConfig, SampleConfig
+from core import Helix4DError, ReasonCode, write_bytes
+from curation.config import CurateConfig, SampleConfig, flat_settings
 from curation.ledger import Ledger, count
 from curation.plan import Plan
 from curation.shard import ShardReader, read_sidecar
@@ -62,7 +62,7 @@ def summarize(plan: Plan, ledger: Ledger, output: Path, wall_s: float) -> Summar
     Raises:
         Helix4DError: if the numbers do not add up, which would mean that an asset was lost or doubled.
     """
-    names = [asset.source.name for _, asset in plan.assets()] + list(plan.duplicates)
+    names = [asset.source.name for _, asset in plan.assets()] + list(plan.left_out)
     outcomes = [ledger.outcomes[name] for name in names if name in ledger.outcomes]
     sidecars = [sidecar for shard in plan.shards if (sidecar := read_sidecar(output / f"{shard.name}.tar"))]
     keys = [sample["key"] for sidecar in sidecars for sample in sidecar["samples"]]
@@ -95,8 +95,17 @@ def print_plan(plan: Plan, sample: SampleConfig) -> None:
         table.add_row(split, str(len(shards)), str(sum(len(shard.assets) for shard in shards)))
     console = Console()
     console.print(table)
-    console.print(f"{len(plan.duplicates)} duplicates would be filtered")
-    console.print("every sample: " + ", ".join(f"{name} {value}" for name, value in sample.to_json().items()))
+    reasons = Counter(why.reason for why in plan.left_out.values())
+    duplicates = reasons.pop(ReasonCode.DUPLICATE, 0)
+    console.print(f"{duplicates} duplicates would be filtered")
+    for reason, number in sorted(reasons.items()):
+        console.print(f"{number} excluded as {reason} would be filtered")
+    console.print("every sample: " + ", ".join(f"{name} {value}" for name, value in _shown(sample)))
+
+
+def _shown(sample: SampleConfig) -> list[tuple[str, Any]]:
+    """Settings that say something: a bound that is off does not."""
+    return [(name, value) for name, value in flat_settings(sample.to_json()).items() if value not in (None, "")]
 
 
 def print_summary(summary: Summary, config: CurateConfig) -> None:
@@ -112,7 +121,7 @@ def print_summary(summary: Summary, config: CurateConfig) -> None:
     console.print(f"{summary.samples} samples in {shards} shards, {summary.bytes / 1e6:.1f} MB, in {summary.wall_s} s")
     console.print("seconds by stage: " + ", ".join(f"{name} {value}" for name, value in summary.timings_s.items()))
     console.print(f"largest worker: {summary.peak_bytes / 1e9:.2f} GB")
-    console.print("every sample: " + ", ".join(f"{name} {value}" for name, value in config.sample.to_json().items()))
+    console.print("every sample: " + ", ".join(f"{name} {value}" for name, value in _shown(config.sample)))
     # Paths go out plain and last: rich would wrap them, and people copy them.
     for name in ("ledger.jsonl", "summary.json", "contact_sheet.webp"):
         if (config.output / name).exists():

@@ -36,7 +36,7 @@ class Report:
         problems: in the order plan, shards, ledger, other files.
         shards: planned; without a plan, there.
         samples: in the indexes that could be read.
-        assets: planned, duplicates included.
+        assets: planned, those left out included.
     """
 
     problems: tuple[Problem, ...]
@@ -67,7 +67,7 @@ def verify(folder: Path, workers: int | None = None) -> Report:
         if not problems:
             problems += _check_summary(output.plan, output)
     problems += _check_strays(output)
-    assets = len(output.plan.assets()) + len(output.plan.duplicates) if output.plan else len(outcomes)
+    assets = len(output.plan.assets()) + len(output.plan.left_out) if output.plan else len(outcomes)
     samples = sum(len(sidecar["samples"]) for sidecar in whole.values())
     return Report(tuple(problems), len(output.shards), samples, assets)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from core import AssetState, FormatError, NewerError, ReasonCode
+from core import AssetState, FormatError, NewerError
 from curation.ledger import LEDGER_FILE, Outcome, parse_line
 from curation.plan import Plan, PlannedAsset, PlannedShard
 from curation.problems import Problem, Remedies
@@ -54,18 +54,18 @@ def check_ledger(
         sidecars: name of a shard -> its sidecar, where it is committed and readable.
         remedies: the commands of the output.
     """
-    for name, kept in plan.duplicates.items():
+    for name, why in plan.left_out.items():
         if (found := outcomes.get(name)) is None:
-            what = f"no line for this duplicate of {kept}"
+            what = f"no line, though the plan leaves it out: {why.message} [{why.reason}]"
             yield Problem(LEDGER_FILE, name, what, remedies.resume())
-        elif found.reason is not ReasonCode.DUPLICATE or found.state is not AssetState.FILTERED:
-            what = f"{_told(found)}, but it is a duplicate of {kept}"
+        elif found.reason is not why.reason or found.state is not AssetState.FILTERED:
+            what = f"{_told(found)}, but the plan leaves it out: {why.message} [{why.reason}]"
             yield Problem(LEDGER_FILE, name, what, remedies.forget(name))
     for shard in plan.shards:
         sidecar = sidecars.get(shard.name)
         if sidecar is not None:
             yield from _check_shard(shard, outcomes, sidecar, remedies)
-    known = {asset.source.name for _, asset in plan.assets()} | plan.duplicates.keys()
+    known = {asset.source.name for _, asset in plan.assets()} | plan.left_out.keys()
     for name in sorted(outcomes.keys() - known):
         forget = remedies.forget(name)[:1]
         yield Problem(LEDGER_FILE, name, "has a line, but is not in the plan", forget)

@@ -6,7 +6,7 @@ The settings are the plan's, unless all shards agree on others: then the plan is
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,9 @@ def read_output(folder: Path) -> Output:
         damaged = str(error)
     sidecars = _readable_sidecars(folder, there)
     settings = _settings(stored, sidecars)
-    remedies = Remedies(folder, settings or {}, stored.source if stored else None, stored.limit if stored else None)
+    remedies = Remedies(folder, settings or {})
+    if stored:
+        remedies = replace(remedies, source=stored.source, limit=stored.limit, exclude=stored.exclude)
     problems = []
     if newer:
         problems.append(Problem(PLAN_FILE, "", newer, remedies.update()))
@@ -146,7 +148,7 @@ def _differences(stored: StoredPlan, settings: Mapping[str, Any]) -> str:
 
 def _impossible(settings: Mapping[str, Any]) -> str:
     try:
-        SampleConfig(**settings)
-    except (ConfigError, TypeError) as error:
+        SampleConfig.from_json(settings)
+    except ConfigError as error:
         return f"settings that this program cannot have: {error}"
     return ""

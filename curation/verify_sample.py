@@ -131,6 +131,9 @@ def _check_clip(key: str, clip: Mapping[str, Any], settings: Mapping[str, Any], 
         and all(map(_is_number, center))
     ):
         yield f"normalization {normalization!r}: expected a positive scale and three numbers"
+    measures = clip.get("measures", {})  # samples of before the filters have none
+    if not isinstance(measures, Mapping) or not all(map(_is_number, measures.values())):
+        yield f"measures {measures!r}: expected a number each"
     if not _is_number(clip.get("motion")):
         yield f"motion is {clip.get('motion')!r}, expected a number"
 

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Literal, TypeVar, cast
 
 import numpy as np
@@ -157,17 +158,19 @@ class SetMetric(Measure):
         """The number of all items' features, in the order of their keys."""
 
 
-def metrics(protocol: Protocol | None = None) -> tuple[Measure, ...]:
+def metrics(protocol: Protocol | None = None, weights: Path | None = None) -> tuple[Measure, ...]:
     """All metrics, in the order of the tables' columns.
 
     Args:
         protocol: of the distances; None is ActionBench's.
+        weights: folder of the published weights of learned metrics; without it they say how to fetch them.
 
-    Names that the paper's tables have: cd_3d, cd_4d, cd_m, clip, clip_n, ulip_2, uni3d, dreamsim, fvd.
+    Names that the paper's tables have: cd_3d, cd_4d, cd_m, clip, clip_n, ulip_2, uni3d, dreamsim, fvd. Ours: lpips.
     """
     from evaluation.geometry_metrics import geometry_metrics
+    from evaluation.learned import learned_metrics
 
-    return geometry_metrics(protocol)
+    return (*geometry_metrics(protocol), *learned_metrics(weights))
 
 
 def choose(names: Iterable[str], known: Sequence[Measure]) -> tuple[Measure, ...]:

@@ -64,6 +64,8 @@ class EvaluateRun:
     """Only the first N items, by key. A later run with more goes on from there."""
     device: str = "auto"
     """cuda, cpu, or auto: cuda where there is one."""
+    weights: Path | None = None
+    """Folder of the learned metrics' published weights; without them n/a, with the commands that fetch them."""
     exact: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Follow all 24 starts of the alignment, as ActionBench does; the default."""
     pruned: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -129,7 +131,7 @@ def run_evaluation(
     protocol = Protocol(
         points=config.points, alignment_points=config.alignment_points, alignment=PRUNED if config.pruned else EXACT
     )
-    asked = _metrics(config.metrics, bench, metrics(protocol) if known is None else known)
+    asked = _metrics(config.metrics, bench, metrics(protocol, config.weights) if known is None else known)
     unavailable = {metric.name: reason for metric in asked if (reason := metric.available()) is not None}
     for name, reason in unavailable.items():
         log.warning("%s: n/a: %s", name, reason)

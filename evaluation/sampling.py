@@ -39,11 +39,35 @@ class Surface:
                 raise ConfigError(f"{name} of a surface have shape {array.shape}, (N, 3) is wanted")
 
 
+@dataclass(frozen=True)
+class SurfaceSamples:
+    """Points on a surface, and where on it they are.
+
+    Args:
+        points: (N, 3) float64.
+        triangles: (N,) int, the triangle of each.
+        weights: (N, 3) float64 barycentrics in it.
+    """
+
+    points: np.ndarray
+    triangles: np.ndarray
+    weights: np.ndarray
+
+
 def sample_surface(surface: Surface, count: int, seed: int) -> Tensor:
     """(count, 3) float32 points, uniform over the area.
 
     Raises:
         AssetError: if there is no area to sample from, or a vertex is not finite.
+    """
+    return torch.from_numpy(sample_on_surface(surface, count, seed).points.astype(np.float32))
+
+
+def sample_on_surface(surface: Surface, count: int, seed: int) -> SurfaceSamples:
+    """The points of `sample_surface` before rounding, with their triangles.
+
+    Raises:
+        AssetError: as `sample_surface`.
     """
     corners, areas = _triangles(surface)
     random = np.random.default_rng(seed).random
@@ -53,7 +77,8 @@ def sample_surface(surface: Surface, count: int, seed: int) -> Tensor:
     along = np.where(along.sum(axis=1, keepdims=True) > 1, 1 - along, along)
     origins = corners[chosen, 0]
     points = origins + (along * (corners[chosen, 1:] - origins[:, None])).sum(axis=1)
-    return torch.from_numpy(points.astype(np.float32))
+    weights = np.concatenate([1 - along.sum(axis=1), along[..., 0]], axis=1)
+    return SurfaceSamples(points, chosen, weights)
 
 
 def sample_tracked(surfaces: Sequence[Surface], count: int, seed: int) -> Tensor:

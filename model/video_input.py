@@ -6,6 +6,7 @@ time, so that a part that one frame's mask forgets does not flicker.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -92,27 +93,53 @@ def spaced_frames(count: int, frames: int | None) -> list[int]:
 
 
 def smooth_masks(masks: np.ndarray) -> np.ndarray:
-    """uint8 (T, H, W) to the median of each pixel and its two neighbors in time; the ends keep their own."""
+    """uint8 (T, H, W) to the median of each pixel and its two neighbors in time; the ends keep their own.
+
+    What flickers for one frame only (a hole, a speck) disappears; an edge that moves on stays sharp.
+    """
     smoothed = masks.copy()
     if len(masks) > 2:
-        smoothed[1:-1] = np.median(np.stack([masks[:-2], masks[1:-1], masks[2:]]), axis=0).astype(np.uint8)
+        before, here, after = masks[:-2], masks[1:-1], masks[2:]
+        smoothed[1:-1] = np.maximum(np.minimum(before, here), np.minimum(np.maximum(before, here), after))
     return smoothed
 
 
-def rembg_matting(model: str) -> Matting:
-    """A model of rembg by name, such as u2net, isnet-general-use or birefnet-general.
+def rembg_matting(model: str, threads: int | None = None) -> Matting:
+    """A model of rembg.
+
+    Args:
+        model: its name, such as u2net, isnet-general-use or birefnet-general; or the name of one of rembg's `_custom`
+            models and an ONNX file of that architecture, such as `dis_custom:my_model.onnx`.
+        threads: that it computes with on a CPU; None leaves it to $OMP_NUM_THREADS, else to onnxruntime.
 
     Raises:
-        ConfigError: if rembg is not installed or does not know the model.
+        ConfigError: if rembg is not installed, does not know the model, or would send images elsewhere for it; if the
+            model cannot be fetched or read.
     """
     try:
-        from rembg import new_session, remove
+        import onnxruntime  # without it rembg ends the process
+        from rembg import remove
+        from rembg.sessions import sessions
     except ImportError as error:
         raise ConfigError("removing backgrounds needs rembg: pip install 'rembg[cpu]', or give frames alpha") from error
+    name, colon, file = model.partition(":")
+    kind = sessions.get(name)
+    if kind is None or not kind.is_local():
+        local = ", ".join(sorted(known for known, session in sessions.items() if session.is_local()))
+        what = "has no model" if kind is None else "sends images to a server for"
+        raise ConfigError(f"rembg {what} {name!r}; those that run here: {local}")
+    if name.endswith("_custom") != bool(colon):
+        raise ConfigError(f"matting model {model!r}: a name alone, or NAME_custom:FILE for a model of your own")
+    options = onnxruntime.SessionOptions()
+    options.use_deterministic_compute = True
+    options.intra_op_num_threads = threads or int(os.environ.get("OMP_NUM_THREADS", 0))
+    if colon:
+        # rembg takes files of its own folder only: a server's worry.
+        kind = type(kind.__name__, (kind,), {"download_models": classmethod(lambda cls, **given: given["model_path"])})
     try:
-        session = new_session(model)
-    except ValueError as error:
-        raise ConfigError(f"rembg has no model {model!r} ({error})") from error
+        session = kind(name, options, **({"model_path": file} if colon else {}))
+    except Exception as error:  # onnxruntime's errors have no base of their own, nor have those of downloads
+        raise ConfigError(f"matting model {model!r} cannot be loaded: {error}") from error
 
     def alpha(image: Image.Image) -> np.ndarray:
         return np.asarray(remove(image, session=session, only_mask=True).convert("L"), np.uint8)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from bench_builder import choose_frames, crop_frames, pad_still, shared_square, smooth_masks
+from bench_builder import choose_frames, crop_frames, pad_still, shared_square
 from core import ConfigError, FormatError
 
 GRAY = (128, 128, 128)
@@ -82,31 +82,6 @@ def test_chosen_frames_begin_with_the_first_and_are_evenly_spaced(generated: int
         assert (strides.pop() + 1) * (wanted - 1) >= generated, "a longer stride would have fitted"
 
 
-def test_smoothing_is_the_median_over_three_frames() -> None:
-    masks = np.random.default_rng(7).integers(0, 256, (9, 6, 5), dtype=np.uint8)
-    smooth = smooth_masks(masks)
-    windows = np.stack([masks[:-2], masks[1:-1], masks[2:]])
-    np.testing.assert_array_equal(smooth[1:-1], np.median(windows, axis=0))
-    np.testing.assert_array_equal(smooth[[0, -1]], masks[[0, -1]])
-
-
-def test_smoothing_fills_a_hole_of_one_frame_and_keeps_what_stays() -> None:
-    masks = np.full((5, 4, 4), 255, np.uint8)
-    masks[2, 1, 1] = 0
-    masks[3:, 3, 3] = 0
-    smooth = smooth_masks(masks)
-    assert (smooth[:, 1, 1] == 255).all()
-    assert smooth[:, 3, 3].tolist() == [255, 255, 255, 0, 0]
-
-
-@pytest.mark.parametrize("frames", [1, 2])
-def test_too_few_frames_to_smooth_stay_as_they_are(frames: int) -> None:
-    masks = np.arange(frames * 4, dtype=np.uint8).reshape(frames, 2, 2)
-    smooth = smooth_masks(masks)
-    np.testing.assert_array_equal(smooth, masks)
-    assert smooth is not masks
-
-
 def test_the_square_holds_the_union_of_all_frames() -> None:
     masks = np.zeros((3, 100, 100), np.uint8)
     masks[0, 40:60, 10:20] = 255
@@ -146,7 +121,7 @@ def test_an_object_that_is_nowhere_is_refused() -> None:
 
 def test_arrays_of_another_kind_are_refused() -> None:
     with pytest.raises(FormatError, match=r"expected uint8 masks \(T, H, W\), found float64 \(2, 3, 3\)"):
-        smooth_masks(np.zeros((2, 3, 3)))  # type: ignore[arg-type]
+        shared_square(np.zeros((2, 3, 3)))  # type: ignore[arg-type]
     with pytest.raises(FormatError, match=r"expected uint8 frames"):
         crop_frames(np.zeros((2, 3, 3, 3), np.uint8), (0, 0, 3), 3)
     with pytest.raises(FormatError, match=r"expected uint8 masks"):

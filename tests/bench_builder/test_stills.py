@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +10,6 @@ import pytest
 from PIL import Image
 
 from bench_builder import Manifest, pad_still, read_manifest, verify_stills
-
-_REPOSITORY = Path(__file__).resolve().parents[2]
-_STILLS = Path(os.environ.get("HELIX4D_STILLS_DIR", _REPOSITORY / "../shared/bench_stills")).resolve()
-
-
-@pytest.fixture(scope="module")
-def stills() -> Path:
-    if not _STILLS.is_dir():
-        pytest.skip(f"no stills at {_STILLS}: set HELIX4D_STILLS_DIR")
-    return _STILLS
 
 
 def test_all_52_stills_are_the_ones_listed(stills: Path) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
 from cli.main import main
-from tests.evaluation.predictions import write_actionbench_item, write_stills
+from tests.evaluation.predictions import write_actionbench_item, write_run_file, write_stills
 from tests.evaluation.shapes import moved, tripod
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -77,6 +78,32 @@ def _wait(until: Callable[[], bool]) -> None:
     while not until():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_without_weights_every_learned_metric_says_how_to_fetch_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = tmp_path / "bench" / "videos" / "robot"
+    entry.mkdir(parents=True)
+    (entry / "entry.json").write_text("{}")
+    Image.new("RGBA", (8, 8), "red").save(entry / "frame_00.png")
+    write_stills(tmp_path / "out" / "robot", [tripod()], "frame_0{}.glb")
+    write_run_file(tmp_path / "out" / "robot", [1])
+    command = ["evaluate", "--bench", "helix4dbench", "--data", str(tmp_path / "bench"), "--no-pages"]
+    command += ["--predictions", str(tmp_path / "out"), "--output", str(tmp_path / "scores"), "--device", "cpu"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "so its own numbers are of other videos" in " ".join(printed.split())
+    table = json.loads((tmp_path / "scores" / "table.json").read_text())
+    (row, *published) = table["rows"]
+    names = {"clip", "clip_n", "ulip_2", "uni3d", "dreamsim", "fvd"}
+    assert names <= set(row["cells"])
+    for cell in row["cells"].values():
+        assert (cell["value"], cell["count"]) == (None, 0)
+        assert "hf download" in cell["reason"] or "curl" in cell["reason"]
+    assert row["failed"] == 0
+    assert len(published) == 6
+    assert {name for other in published for name in other["cells"]} == names
 
 
 def test_what_cannot_be_evaluated_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

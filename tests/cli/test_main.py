@@ -29,7 +29,10 @@ def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None
     assert "no command 'curat'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [*sorted(COMMANDS.keys() - {"study"}), "study rope", "study ablations"])
+_GROUPS = ["bench build", "bench verify", "study rope", "study ablations"]
+
+
+@pytest.mark.parametrize("command", [*sorted(COMMANDS.keys() - {"bench", "study"}), *_GROUPS])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*command.split(), "--help"])

@@ -7,8 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import ConfigError
-from curation.plan import SPLITS, check_same_sources, known_hashes, make_plan, sources_to_json, split_of
+from core import ConfigError, ReasonCode
+from curation.plan import (
+    KEY_DIGITS,
+    SPLITS,
+    Exclusion,
+    check_same_sources,
+    known_hashes,
+    make_plan,
+    sources_to_json,
+    split_of,
+)
 from curation.sources import SourceAsset, list_folder
 
 
@@ -27,8 +36,10 @@ contents = st.dictionaries(st.text("abcdef", min_size=1, max_size=6), st.integer
 def test_every_asset_is_planned_once_or_a_duplicate(names: dict[str, int], per_shard: int) -> None:
     plan = make_plan({source(name): digest(str(content)) for name, content in names.items()}, per_shard)
     planned = [asset.source.name for _, asset in plan.assets()]
-    assert sorted([*planned, *plan.duplicates]) == sorted(names)
-    for name, kept in plan.duplicates.items():
+    assert sorted([*planned, *plan.left_out]) == sorted(names)
+    for name, why in plan.left_out.items():
+        kept = why.message.removeprefix("same content as ")
+        assert why.reason is ReasonCode.DUPLICATE
         assert names[name] == names[kept]
         assert kept < name
     for shard in plan.shards:
@@ -46,6 +57,18 @@ def test_the_plan_does_not_depend_on_the_order_of_the_sources(names: dict[str, i
     hashes = {source(name): digest(str(content)) for name, content in names.items()}
     backwards = dict(reversed(hashes.items()))
     assert make_plan(hashes, 3) == make_plan(backwards, 3)
+
+
+@given(contents, st.sets(st.integers(0, 40)))
+def test_excluded_contents_go_into_no_shard_under_any_name(names: dict[str, int], excluded: set[int]) -> None:
+    hashes = {source(name): digest(str(content)) for name, content in names.items()}
+    why = Exclusion(ReasonCode.NEAR_DUPLICATE, "as another")
+    plan = make_plan(hashes, 3, {digest(str(content))[:KEY_DIGITS]: why for content in excluded})
+    rest = {asset: content for asset, content in hashes.items() if names[asset.name] not in excluded}
+    assert plan.shards == make_plan(rest, 3).shards
+    left_out = [name for name, reason in plan.left_out.items() if reason == why]
+    assert {names[name] for name in left_out} == excluded & set(names.values())
+    assert len(left_out) == len(excluded & set(names.values()))
 
 
 def test_splits_have_their_shares() -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from core import ConfigError, FormatError
-from model.video_input import read_video, smooth_masks, spaced_frames
+from model.video_input import read_video, rembg_matting, smooth_masks, spaced_frames
+from tests.model.tiny_onnx import write_matting_model
 
 SIZE = 32
 
@@ -127,4 +128,47 @@ def test_smoothing_mends_one_frame_and_keeps_motion() -> None:
     smoothed = smooth_masks(masks)
     assert (smoothed[:, 1, 1] == 255).all()
     assert smoothed[:, 2, 2].tolist() == [0, 0, 0, 255, 255]
-    assert np.array_equal(smooth_masks(masks[:2]), masks[:2])
+
+
+def test_smoothing_is_the_median_over_three_frames() -> None:
+    masks = np.random.default_rng(7).integers(0, 256, (9, 6, 5), dtype=np.uint8)
+    smoothed = smooth_masks(masks)
+    windows = np.stack([masks[:-2], masks[1:-1], masks[2:]])
+    np.testing.assert_array_equal(smoothed[1:-1], np.median(windows, axis=0))
+    np.testing.assert_array_equal(smoothed[[0, -1]], masks[[0, -1]])
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_too_few_frames_to_smooth_stay_as_they_are(frames: int) -> None:
+    masks = np.arange(frames * 4, dtype=np.uint8).reshape(frames, 2, 2)
+    smoothed = smooth_masks(masks)
+    np.testing.assert_array_equal(smoothed, masks)
+    assert smoothed is not masks
+
+
+def test_an_onnx_file_removes_a_gray_background(tmp_path: Path) -> None:
+    pytest.importorskip("rembg")
+    matting = rembg_matting(f"u2net_custom:{write_matting_model(tmp_path / 'gray.onnx')}", threads=1)
+    image = Image.new("RGB", (64, 48), (128, 128, 128))
+    image.paste((255, 0, 0), (16, 16, 48, 40))
+    alpha = matting(image)
+    assert (alpha.dtype, alpha.shape) == (np.uint8, (48, 64))
+    assert (alpha[20:36, 20:44] == 255).all()
+    assert (alpha[:12] == 0).all()
+    assert np.array_equal(matting(image), alpha)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("u2nt", "rembg has no model 'u2nt'; those that run here: .*isnet-general-use"),
+        ("withoutbg", "sends images to a server for 'withoutbg'"),
+        ("dis_custom", "NAME_custom:FILE"),
+        ("u2net:mine.onnx", "NAME_custom:FILE"),
+        ("dis_custom:missing.onnx", "'dis_custom:missing.onnx' cannot be loaded"),
+    ],
+)
+def test_a_matting_model_that_cannot_be_is_refused(model: str, message: str) -> None:
+    pytest.importorskip("rembg")
+    with pytest.raises(ConfigError, match=message):
+        rembg_matting(model)

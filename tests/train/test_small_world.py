@@ -266,6 +266,20 @@ def test_a_growing_object_gets_room(exported: tuple[Path, Path, Path], tmp_path:
     assert tokens[1] < 0.6 * tokens[0]
 
 
+def test_a_video_longer_than_training_gives_as_many_frames(exported: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """There and back again twice. Its first frame is the short video's: the anchor sees only itself."""
+    base, tuned, folder = exported
+    for number, picture in enumerate([0, 1, 2, 1, 0, 1, 2]):
+        shutil.copy(folder / f"{picture}.webp", tmp_path / f"{number}.webp")
+    pipeline = Helix4DPipeline.from_pretrained(str(tuned), str(base), device="cpu")
+    samplers = pipeline.samplers.changed(guidance=1.0, rescale_t=3.0)
+    frames = list(pipeline(read_video(tmp_path, frames=None), samplers=samplers))
+    assert len(frames) == 7 > pipeline.video.geometry.video.training_frames
+    assert all(len(frame.faces) and np.isfinite(frame.vertices).all() for frame in frames)
+    short = next(pipeline(read_video(folder), samplers=samplers))
+    np.testing.assert_array_equal(frames[0].ovoxel.coords, short.ovoxel.coords)
+
+
 def test_too_little_memory_is_said(exported: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     base, tuned, folder = exported
     pipeline = Helix4DPipeline.from_pretrained(str(tuned), str(base), device="cpu")

@@ -1,0 +1,156 @@
+"""A finished video's folder: 16 frames, two previews and `entry.json`, which is written last and says all.
+
+The folder takes its place under `videos/` whole, by a rename; its `entry.json` names every file with its hash.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from PIL import Image
+
+from bench_builder.frames import Pixels
+from core import FormatError, Schema, fsync_folder, sha256_file, sha256_json, write_bytes, write_json
+from render.turntable import animation
+
+ENTRY = Schema("bench entry", version=1, oldest=1, rewrite="build it again into a new --output")
+ENTRY_FILE = "entry.json"
+WEBP_FILE, MP4_FILE = "preview.webp", "preview.mp4"
+PREVIEW_SIZE = 320
+_NO_LOOKAHEAD = "rc-lookahead=0:sync-lookahead=0:mbtree=0:weightp=0:bframes=0"
+_CRF = "18"
+
+
+def frame_file(number: int) -> str:
+    """The name of a frame's file."""
+    return f"frame_{number:02d}.png"
+
+
+def write_entry(folder: Path, frames: Pixels, fps: float, facts: Mapping[str, Any], work: Path) -> None:
+    """Write a video's folder.
+
+    Args:
+        folder: its final place; what is there already, is replaced.
+        frames: RGBA, (T, S, S, 4).
+        fps: of the previews.
+        facts: what `entry.json` says besides the files.
+        work: a folder beside it, for it to grow in; what an earlier attempt left there is removed.
+    """
+    shutil.rmtree(work, ignore_errors=True)
+    files = {frame_file(number): _png(frame) for number, frame in enumerate(frames)}
+    files[WEBP_FILE] = animation(_previews(frames, "RGBA"), fps)
+    files[MP4_FILE] = _mp4(_previews(frames, "RGB"), fps)
+    for name, data in files.items():
+        write_bytes(work / name, data)
+    listed = {name: {"bytes": len(data), "sha256": sha256_file(work / name)} for name, data in files.items()}
+    content = {"version": ENTRY.version, **facts, "fps": fps, "files": listed}
+    write_json(work / ENTRY_FILE, {**content, "sha256": sha256_json(content)})
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.rename(work, folder)
+    fsync_folder(folder.parent)
+
+
+def read_entry(folder: Path) -> dict[str, Any] | None:
+    """What `entry.json` says, or None where there is none.
+
+    Raises:
+        NewerError: if it is newer than this program.
+        FormatError: if it is damaged, or somebody changed it.
+    """
+    path = folder / ENTRY_FILE
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise FormatError(f"{path}: not JSON ({error})") from error
+    ENTRY.check(content, path)
+    lacking = {"id", "settings_sha256", "files", "frames", "square", "measures"} - content.keys()
+    if lacking:
+        raise FormatError(f"{path}: says nothing of {', '.join(sorted(lacking))}")
+    listed = content.pop("sha256", None)
+    if listed != (found := sha256_json(content)):
+        raise FormatError(f"{path}: was changed: its own sha256 is {found}, it says {listed}")
+    return dict(content)
+
+
+def wrong_files(folder: Path, entry: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(file, what is wrong) for every file that is missing, other than listed, or not listed."""
+    wrong = []
+    for name, listed in sorted(entry["files"].items()):
+        path = folder / name
+        if "/" in name or name.startswith("."):
+            wrong.append((name, "listed under a name that is no file's here"))
+        elif not path.is_file():
+            wrong.append((name, "missing"))
+        elif path.stat().st_size != listed["bytes"]:
+            wrong.append((name, f"{path.stat().st_size} bytes, listed are {listed['bytes']}"))
+        elif (found := sha256_file(path)) != listed["sha256"]:
+            wrong.append((name, f"sha256 {found}, listed is {listed['sha256']}"))
+    known = {*entry["files"], ENTRY_FILE}
+    wrong += [(path.name, "not listed") for path in sorted(folder.iterdir()) if path.name not in known]
+    return wrong
+
+
+def read_frames(folder: Path, count: int) -> Pixels:
+    """RGBA frames, (T, S, S, 4).
+
+    Raises:
+        FormatError: if one is missing, no RGBA image, not square, or of another size than the first.
+    """
+    frames: list[np.ndarray] = []
+    for number in range(count):
+        path = folder / frame_file(number)
+        try:
+            with Image.open(path) as image:
+                if image.mode != "RGBA" or image.width != image.height:
+                    raise FormatError(f"{path}: {image.mode} {image.width} × {image.height}, expected a square RGBA")
+                frames.append(np.asarray(image))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise FormatError(f"{path}: not an image that can be read ({error})") from error
+        if frames[-1].shape != frames[0].shape:
+            raise FormatError(f"{path}: {frames[-1].shape[0]} pixels a side, the first has {frames[0].shape[0]}")
+    return np.stack(frames)
+
+
+def _png(frame: Pixels) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(frame).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _previews(frames: Pixels, mode: str) -> list[Image.Image]:
+    """Small pictures, for RGB on white."""
+    size = min(PREVIEW_SIZE, frames.shape[1])
+    small = [Image.fromarray(f).convert("RGBa").resize((size, size)).convert("RGBA") for f in frames]
+    if mode == "RGBA":
+        return small
+    white = Image.new("RGBA", (size, size), "white")
+    return [Image.alpha_composite(white, image).convert("RGB") for image in small]
+
+
+def _mp4(images: list[Image.Image], fps: float) -> bytes:
+    """H.264, the same bytes for the same pictures."""
+    stream = io.BytesIO()
+    with av.open(stream, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        # One thread: with several, x264 divides its work by their number. No look ahead, as that reads memory beyond
+        # the edge of small frames: one file in ten came out with other bytes.
+        options = {"crf": _CRF, "threads": "1", "x264-params": _NO_LOOKAHEAD}
+        video = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options=options)
+        video.width = video.height = images[0].width & ~1
+        video.pix_fmt = "yuv420p"
+        for image in images:
+            container.mux(video.encode(av.VideoFrame.from_image(image.crop((0, 0, video.width, video.height)))))
+        container.mux(video.encode())
+    return stream.getvalue()

@@ -1,0 +1,222 @@
+"""`helix4d bench verify`: every hash, count and image of a build checked again, and what a person should look at.
+
+A problem is a file that is not what was written. A doubt is a video that is what was written but may be of no use: its
+background was not removed, its outline flickers, its first frame is not the still. Writes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from bench_builder.build import MANIFEST_FILE, PLAN, PLAN_FILE, STILLS, VIDEOS, WORK
+from bench_builder.entry import ENTRY_FILE, read_entry, read_frames, wrong_files
+from bench_builder.frames import HAZE, Pixels, choose_frames, pad_still
+from bench_builder.manifest import (
+    Entry,
+    Framing,
+    Manifest,
+    full_negative_prompt,
+    full_prompt,
+    read_manifest,
+    verify_stills,
+)
+from bench_builder.measures import Measures, coverage, drift, flicker
+from core import AssetState, ConfigError, FormatError, Helix4DError, sha256_json
+from core.locks import is_locked
+from curation.ledger import LEDGER_FILE, Ledger, Outcome
+from curation.progress import Steps
+
+MIN_COVERAGE = 0.01
+"""Of the first frame: with less, there is hardly an object."""
+MAX_COVERAGE = 0.9
+"""Of any frame: with more, the background was hardly removed. The square has a margin of its own around the object."""
+MAX_SOFT = 0.5
+"""Share of what shows that is half transparent: with more, the matte is a haze."""
+MAX_FLICKER = 0.05
+MAX_DRIFT = 0.1
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was looked at, and what is wrong with it.
+
+    Attributes:
+        problems: one line each.
+        doubts: one line each.
+        built: entries that are there.
+        failed: entries that could not be built, with the reason.
+        missing: entries that nobody has tried yet.
+        checked_stills: whether drift was measured again, as the stills were there.
+    """
+
+    problems: tuple[str, ...]
+    doubts: tuple[str, ...]
+    built: int
+    failed: tuple[str, ...]
+    missing: tuple[str, ...]
+    checked_stills: bool
+
+
+def verify(output: Path, stills: Path | None = None) -> Report:
+    """Check everything in an output of `helix4d bench build`.
+
+    Args:
+        output: the output.
+        stills: where the stills are; None looks where the build downloads them to.
+
+    Raises:
+        ConfigError: if the folder is no such output, or a run is writing there.
+        FormatError: if its plan or its manifest is damaged.
+    """
+    if is_locked(output):
+        raise ConfigError(f"{output}: a run is writing there: verify when it has ended")
+    settings, manifest = _read_plan(output)
+    there = stills or output / STILLS
+    problems: list[str] = []
+    doubts: list[str] = []
+    outcomes = Ledger(output / LEDGER_FILE).outcomes
+    built = [entry for entry in manifest.entries if (output / VIDEOS / entry.id).exists()]
+    with Steps("videos", len(built)) as steps:
+        for entry in built:
+            for what in _check_entry(output / VIDEOS / entry.id, entry, manifest, settings, there, doubts):
+                problems.append(f"{VIDEOS}/{entry.id}/{what}")
+            steps.advance()
+    problems += _check_ledger(manifest, outcomes, {entry.id for entry in built})
+    problems += _check_strays(output, manifest)
+    absent = [entry.id for entry in manifest.entries if entry not in built]
+    failed = [_told(outcomes[name]) for name in absent if _state(outcomes, name) is AssetState.FAILED]
+    missing = [name for name in absent if name not in outcomes]
+    whole = not verify_stills(manifest, there, built)
+    return Report(tuple(problems), tuple(doubts), len(built), tuple(failed), tuple(missing), whole)
+
+
+def _read_plan(output: Path) -> tuple[dict[str, Any], Manifest]:
+    path = output / PLAN_FILE
+    if not path.is_file():
+        raise ConfigError(f"{output}: no {PLAN_FILE}: not an output of helix4d bench build")
+    try:
+        plan = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise FormatError(f"{path}: not JSON ({error})") from error
+    PLAN.check(plan, path)
+    return plan["settings"], read_manifest(output / MANIFEST_FILE)
+
+
+def _check_entry(
+    folder: Path, entry: Entry, manifest: Manifest, settings: dict[str, Any], stills: Path, doubts: list[str]
+) -> Iterator[str]:
+    """`file: what is wrong`, one by one; doubts are added to the list."""
+    try:
+        facts = read_entry(folder)
+    except Helix4DError as error:
+        yield f"{ENTRY_FILE}: {error}"
+        return
+    if facts is None:
+        yield f"{ENTRY_FILE}: missing: the folder is not whole"
+        return
+    wrong = wrong_files(folder, facts)
+    yield from (f"{name}: {what}" for name, what in wrong)
+    yield from (f"{ENTRY_FILE}: {what}" for what in _check_facts(facts, entry, manifest, settings))
+    framing, count = manifest.framing, manifest.framing.frames
+    if facts["frames"] != count:
+        yield f"{ENTRY_FILE}: {facts['frames']} frames, the manifest has {count}"
+    try:
+        frames = read_frames(folder, count)
+    except FormatError as error:
+        if not wrong:
+            yield f"{ENTRY_FILE}: {error}"
+        return
+    if frames.shape[1] != facts.get("size"):
+        yield f"{ENTRY_FILE}: size is {facts.get('size')!r}, the frames have {frames.shape[1]} pixels a side"
+    measured = _measure(frames, facts, entry, framing, stills)
+    if not wrong and measured.to_json() != facts["measures"]:
+        yield f"{ENTRY_FILE}: measures are {facts['measures']}, the frames give {measured.to_json()}"
+    doubts += [f"{entry.id}: {what}" for what in _doubts(frames, measured)]
+
+
+def _check_facts(facts: Mapping[str, Any], entry: Entry, manifest: Manifest, settings: dict[str, Any]) -> Iterator[str]:
+    """What `entry.json` says must follow from manifest and plan."""
+    expected = {
+        "id": entry.id,
+        "category": entry.category.value,
+        "still": {"name": entry.still, "sha256": entry.sha256},
+        "prompt": full_prompt(manifest, entry),
+        "negative_prompt": full_negative_prompt(manifest, entry),
+        "seed": entry.seed,
+        "settings": settings,
+    }
+    for name, value in expected.items():
+        if facts.get(name) != value:
+            yield f"{name} is {facts.get(name)!r}, manifest and plan give {value!r}"
+    if facts["settings_sha256"] != sha256_json(expected):
+        yield f"settings_sha256 is {facts['settings_sha256']!r}, they give {sha256_json(expected)}"
+    chosen = choose_frames(settings["generator"]["num_frames"], manifest.framing.frames)
+    if facts.get("source_frames") != chosen:
+        yield f"source_frames is {facts.get('source_frames')!r}, the rule gives {chosen}"
+
+
+def _measure(frames: Pixels, facts: Mapping[str, Any], entry: Entry, framing: Framing, stills: Path) -> Measures:
+    """Measured again; drift is taken from `entry.json` where the still is not at hand."""
+    covered = coverage(frames[..., 3])
+    path = stills / entry.still
+    if path.is_file():
+        with Image.open(path) as still:
+            padded = np.asarray(pad_still(still, frames.shape[1], framing.fill, framing.background))
+        left, top, side = facts["square"]
+        drifted = drift(frames[0], padded, (left, top, side), framing.background)
+    else:
+        drifted = facts["measures"]["drift"]
+    return Measures(covered, flicker(covered), drifted)
+
+
+def _doubts(frames: Pixels, measured: Measures) -> Iterator[str]:
+    first, most = measured.coverage[0], max(measured.coverage)
+    if first < MIN_COVERAGE:
+        yield f"the first frame shows {first:.1%} of its square, less than {MIN_COVERAGE:.0%}: hardly an object"
+    if most > MAX_COVERAGE:
+        yield f"a frame is {most:.0%} opaque, more than {MAX_COVERAGE:.0%}: was the background removed?"
+    alpha = frames[..., 3]
+    shows, soft = alpha > HAZE, (alpha > HAZE) & (alpha < 255 - HAZE)
+    if (share := soft.sum() / max(1, shows.sum())) > MAX_SOFT:
+        yield f"{share:.0%} of what shows is half transparent, more than {MAX_SOFT:.0%}: a haze, or glass"
+    if measured.flicker > MAX_FLICKER:
+        yield f"its area flickers by {measured.flicker:.3f}, more than {MAX_FLICKER}"
+    if measured.drift > MAX_DRIFT:
+        yield f"its first frame differs from the still by {measured.drift:.3f}, more than {MAX_DRIFT}"
+
+
+def _check_ledger(manifest: Manifest, outcomes: Mapping[str, Outcome], built: set[str]) -> Iterator[str]:
+    for entry in manifest.entries:
+        done = _state(outcomes, entry.id) is AssetState.DONE
+        if done and entry.id not in built:
+            yield f"{VIDEOS}/{entry.id}: missing, though {LEDGER_FILE} says that it is done"
+        if entry.id in built and not done:
+            yield f"{LEDGER_FILE}: says nothing of {entry.id}, which is there"
+    for name in sorted(outcomes.keys() - {entry.id for entry in manifest.entries}):
+        yield f"{LEDGER_FILE}: knows {name}, which is not in the manifest"
+
+
+def _check_strays(output: Path, manifest: Manifest) -> Iterator[str]:
+    """What a killed run or a person left."""
+    known = {entry.id for entry in manifest.entries}
+    videos = output / VIDEOS
+    for path in sorted(videos.iterdir()) if videos.is_dir() else []:
+        if path.name not in known:
+            yield f"{VIDEOS}/{path.name}: not in the manifest"
+    if (output / WORK).exists():
+        yield f"{WORK}: left over by a run that did not come to its end: run the same command again"
+
+
+def _state(outcomes: Mapping[str, Outcome], name: str) -> AssetState | None:
+    return outcomes[name].state if name in outcomes else None
+
+
+def _told(outcome: Outcome) -> str:
+    return f"{outcome.asset}: {outcome.message} [{outcome.reason}]"

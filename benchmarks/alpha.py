@@ -1,0 +1,78 @@
+"""How exact alpha is: `python benchmarks/alpha.py ASSET ... [--image-size 256] [--samples 1024]`.
+
+One view of the middle frame of every asset. Alpha of the rasterizer that every preset uses, and that of paths at the
+default number of samples, beside paths at many: share of the pixels within 1/255, edges left out. An edge is a pixel
+whose 3 x 3 neighborhood is neither all empty nor all covered (for BLEND: touched).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+# This folder holds a render.py, which is not the package.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from assets import AlphaMode, Clip, bake, normalize
+from core import AssetError
+from render import Camera, Lights, RenderSettings, sample_cameras, sample_lights
+
+PATHS = RenderSettings(exact_alpha=False, denoise=False, diffuse_bounces=0, glossy_bounces=0, device="cpu")
+
+
+def main() -> None:
+    """Print a row for each asset."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("assets", nargs="+", type=Path)
+    parser.add_argument("--image-size", type=int, default=256)
+    parser.add_argument("--samples", type=int, default=1024)
+    arguments = parser.parse_args()
+    print(f"{'asset':28} {'BLEND':>5} {'pixels':>7} {'rasterizer':>10} {'paths':>7}")
+    sums = np.zeros(3)
+    for path in arguments.assets:
+        try:
+            clip, _ = normalize(bake(path))
+        except AssetError as error:
+            print(f"{path.stem:28} {error.code}")
+            continue
+        frame = len(clip.frames) // 2
+        cameras = sample_cameras(0, path.stem, 1, arguments.image_size)
+        lights = sample_lights(0, path.stem, cameras)
+
+        def alpha(settings: RenderSettings, clip: Clip = clip, camera: Camera = cameras[0], light: Lights = lights[0],
+                  frame: int = frame) -> np.ndarray:  # fmt: skip
+            from render.blender import render_views
+
+            settings = replace(settings, image_size=arguments.image_size)
+            (image,) = render_views(clip, [camera], [light], settings, [frame])
+            return image.rgba[..., 3].astype(int)
+
+        truth = alpha(replace(PATHS, samples=arguments.samples))
+        inside = (truth > 0) & ~_edges(truth)
+        if not inside.any():
+            print(f"{path.stem:28} nothing but edges")
+            continue
+        exact = np.abs(alpha(replace(PATHS, samples=1, exact_alpha=True)) - truth)[inside] <= 1
+        paths = np.abs(alpha(PATHS) - truth)[inside] <= 1
+        blend = any(material.alpha_mode is AlphaMode.BLEND for material in clip.materials)
+        sums += (inside.sum(), exact.sum(), paths.sum())
+        print(
+            f"{path.stem:28} {'yes' if blend else '':>5} {inside.sum():7d} {exact.mean():10.2%} {paths.mean():7.2%}",
+            flush=True,
+        )
+    print(f"{'all':28} {'':5} {int(sums[0]):7d} {sums[1] / sums[0]:10.2%} {sums[2] / sums[0]:7.2%}")
+
+
+def _edges(alpha: np.ndarray) -> np.ndarray:
+    shows = np.pad(alpha > 0, 1)
+    height, width = alpha.shape
+    around = np.stack([shows[y : y + height, x : x + width] for y in range(3) for x in range(3)])
+    return np.asarray(around.any(axis=0) & ~around.all(axis=0))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Measures of every clip of a source without making samples: a plan and a ledger, as of a run, but no shards.
+
+So it goes on where it stopped, as a run does, and is read as an output is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from core.locks import locked
+from curation.config import CurateConfig, RunConfig, SampleConfig
+from curation.engine import Engine, Tick
+from curation.jobs import WORK_FOLDER, AssetJob
+from curation.ledger import LEDGER_FILE, Ledger, Outcome
+from curation.pipeline import plan_run
+from curation.progress import Display
+from curation.stored_plan import write_plan
+
+
+def measure_source(source: Path, folder: Path, sample: SampleConfig, run: RunConfig) -> None:
+    """Bake and measure what `folder` does not have yet.
+
+    Args:
+        source: folder of assets.
+        folder: where plan and ledger go.
+        sample: its `frames` and `clip` count, its filters decide nothing.
+        run: workers, limits, and so on.
+
+    Raises:
+        ConfigError: if `folder` was begun for other settings or assets.
+    """
+    config = CurateConfig(source, folder, sample, run)
+    with locked(folder):
+        plan, sources = plan_run(config)
+        write_plan(config, sources, {})
+        ledger = Ledger(folder / LEDGER_FILE)
+        for name, why in plan.left_out.items():
+            if name not in ledger.outcomes:
+                ledger.append(Outcome(name, why.reason.state, why.reason, stage="plan", message=why.message))
+        jobs = [
+            AssetJob(
+                asset.source.name,
+                asset.source.path,
+                asset.content_sha256,
+                (folder / WORK_FOLDER / f"{asset.key_prefix}.part").resolve(),
+                sample,
+                run.cpus_per_worker,
+                measure_only=True,
+            )
+            for _, asset in plan.assets()
+            if asset.source.name not in ledger.outcomes
+        ]
+        if not jobs:
+            return
+        total = len(plan.assets())
+        with Engine(run) as engine, Display(total, total - len(jobs)) as display:
+            for news in engine.work(jobs):
+                if isinstance(news, Tick):
+                    display.show(news.stages)
+                else:
+                    ledger.append(news)
+                    display.advance(news)

@@ -1,0 +1,316 @@
+"""The learned metrics as entries of the registry: which network, which pictures, which weights.
+
+Pictures and features that several metrics need are made once an item; networks are read once a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from torch import Tensor, nn
+
+from core import AssetError, ConfigError
+from evaluation.learned import published as files
+from evaluation.learned.clip import load_clip
+from evaluation.learned.dreamsim import load_dreamsim
+from evaluation.learned.eva import load_eva
+from evaluation.learned.frechet import frechet_distance
+from evaluation.learned.i3d import FRAMES, hold_frames, load_i3d
+from evaluation.learned.lpips import load_lpips
+from evaluation.learned.pictures import CLIP_PIXELS, PixelStatistics
+from evaluation.learned.points import colored_cloud
+from evaluation.learned.scores import (
+    SIGNED_PIXELS,
+    UNIT_PIXELS,
+    encode_clouds,
+    encode_pictures,
+    encode_video,
+    mean_cosine,
+    mean_distance,
+)
+from evaluation.learned.ulip import load_ulip
+from evaluation.learned.uni3d import load_uni3d
+from evaluation.learned.weights import Networks, WeightFile
+from evaluation.registry import Item, Measure, Metric, Need, NotAvailable, SetMetric, View
+
+_PIXELS = 224
+_DRAWN = 448
+"""Pixels per side of the pictures: what is cut out of them is about as large as what the networks read."""
+_AZIMUTHS = (0.0, 90.0, 180.0, 270.0)
+_FRONT = View(0.0, 0.0, "color", _DRAWN)
+_SEED = 44
+
+Y_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+"""Rows: our Z-up frame to glTF's."""
+SWAPPED = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+"""Rows: y and z swapped, which mirrors."""
+
+_CUT = "pictures and frames are cut by a square around the union of their own alpha, 1.1 times as large, over white"
+_OWN_VIEW = "the video's own view is the front (azimuth 0, elevation 0), since no bench gives its camera"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network and its files.
+
+    Args:
+        name: by which it is kept.
+        files: all that `load` needs, in the order of its arguments.
+        load: makes it from their paths.
+    """
+
+    name: str
+    files: tuple[WeightFile, ...]
+    load: Callable[..., nn.Module]
+
+    def on(self, networks: Networks, item: Item) -> nn.Module:
+        """The network on the item's device."""
+        return networks.get(self.name, item.device, lambda: self.load(*(networks.path(file) for file in self.files)))
+
+
+def _load_dreamsim(dino: Path, clip: Path, open_clip: Path, adapter: Path) -> nn.Module:
+    return load_dreamsim((dino, clip, open_clip), adapter)
+
+
+BIG_G_NETWORK = Network("clip-bigg", (files.BIG_G_FILE,), load_clip)
+EVA_NETWORK = Network("eva02-e-plus", (files.EVA_FILE,), load_eva)
+ULIP_NETWORK = Network("ulip-2", (files.ULIP_FILE,), load_ulip)
+UNI3D_NETWORK = Network("uni3d-g", (files.UNI3D_FILE,), load_uni3d)
+I3D_NETWORK = Network("i3d", (files.I3D_FILE,), load_i3d)
+LPIPS_NETWORK = Network("lpips-alex", (files.ALEX_FILE, files.LPIPS_FILE), load_lpips)
+DREAMSIM_NETWORK = Network(
+    "dreamsim",
+    (files.DINO_FILE, files.DREAMSIM_CLIP_FILE, files.DREAMSIM_OPEN_CLIP_FILE, files.DREAMSIM_ADAPTER_FILE),
+    _load_dreamsim,
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Learned(Measure):
+    """A measure with networks.
+
+    Args:
+        networks: of the run.
+        used: which of them are needed.
+    """
+
+    networks: Networks
+    used: tuple[Network, ...]
+
+    def available(self) -> str | None:
+        """None, or the commands that fetch what is missing."""
+        return self.networks.missing([file for network in self.used for file in network.files])
+
+    def _on(self, network: Network, item: Item) -> nn.Module:
+        return network.on(self.networks, item)
+
+    def _video_features(self, tower: Network, item: Item) -> Tensor:
+        """(T, C) of the input frames, once an item for all metrics with this tower."""
+        return item.once(
+            ("video features", tower.name),
+            lambda: encode_pictures(self._on(tower, item), video_of(item), _PIXELS, CLIP_PIXELS, item.device),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClipScore(_Learned, Metric):
+    """Cosine between what the prediction looks like from around and the input frames.
+
+    Args:
+        shows: color, or normal maps.
+    """
+
+    shows: Literal["color", "normal"]
+
+    def evaluate(self, item: Item) -> float | NotAvailable:
+        """In [-1, 1]."""
+        tower = self.used[0]
+        reference = self._video_features(tower, item)
+        network = self._on(tower, item)
+        views = [View(azimuth, 0.0, self.shows, _DRAWN) for azimuth in _AZIMUTHS]
+        drawn = (item.pictures(view) for view in views)
+        return mean_cosine(
+            [encode_pictures(network, each, _PIXELS, CLIP_PIXELS, item.device) for each in drawn], reference
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PointScore(_Learned, Metric):
+    """Cosine between the features of each frame's surface and those of its input frame.
+
+    Args:
+        axes: (3, 3) rows, our frame to the encoder's.
+    """
+
+    axes: np.ndarray
+
+    def evaluate(self, item: Item) -> float | NotAvailable:
+        """In [-1, 1]."""
+        encoder, tower = self.used
+        try:
+            clouds = item.once("clouds", lambda: colored_clouds(item))
+        except AssetError as error:
+            return NotAvailable(str(error))
+        features = encode_clouds(self._on(encoder, item), clouds, self.axes, item.device)
+        return mean_cosine([features], self._video_features(tower, item))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FrameDistance(_Learned, Metric):
+    """An image distance between the prediction seen from the front and the input frames.
+
+    Args:
+        statistics: of the network's pixels.
+    """
+
+    statistics: PixelStatistics
+
+    def evaluate(self, item: Item) -> float | NotAvailable:
+        """At least 0."""
+        return mean_distance(
+            self._on(self.used[0], item),
+            item.pictures(_FRONT),
+            video_of(item),
+            _PIXELS,
+            self.statistics,
+            item.device,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VideoDistance(_Learned, SetMetric):
+    """The Fréchet distance between all predictions, seen from the front, and all input videos."""
+
+    def features(self, item: Item) -> np.ndarray | NotAvailable:
+        """(2, 400): of the prediction, and of the input."""
+        network = self._on(self.used[0], item)
+        videos = (item.pictures(_FRONT), video_of(item))
+        return np.stack([encode_video(network, hold_frames(video), item.device) for video in videos])
+
+    def reduce(self, features: Sequence[np.ndarray]) -> float | NotAvailable:
+        """At least 0."""
+        if len(features) < 2:
+            return NotAvailable(f"a Fréchet distance needs two items, there are {len(features)}")
+        stacked = np.stack(features)
+        return frechet_distance(stacked[:, 0], stacked[:, 1])
+
+
+def learned_metrics(weights: Path | None = None) -> tuple[Measure, ...]:
+    """All of them, in the order of the paper's table, LPIPS last.
+
+    Args:
+        weights: folder of the published weights; metrics whose files are not there say which command fetches them.
+    """
+    networks = Networks(weights)
+    video, textured = frozenset({Need.VIDEO}), frozenset({Need.VIDEO, Need.TEXTURE})
+    around = "mean over frames and over azimuths 0, 90, 180 and 270 at elevation 0"
+    clip = partial(
+        ClipScore, higher_is_better=True, networks=networks, used=(BIG_G_NETWORK,), choices=(_CUT, _OWN_VIEW)
+    )
+    point = partial(PointScore, higher_is_better=True, needs=video, networks=networks)
+    big_g = "open_clip ViT-bigG-14 laion2b_s39b_b160k"
+    clouds = (
+        "10,000 points of each frame, the farthest of 40,000 uniform ones; gray 0.4 where a method makes no textures",
+        "cosine for each frame with its own input frame, then the mean",
+        _CUT,
+    )
+    return (
+        clip(
+            name="clip",
+            label="CLIP",
+            needs=textured,
+            shows="color",
+            definition=f"cosine of CLIP features of renderings and of the input frame, {around}",
+            checkpoint=big_g,
+        ),
+        clip(
+            name="clip_n",
+            label="CLIP-N",
+            needs=video,
+            shows="normal",
+            definition=f"cosine of CLIP features of camera-space normal maps and of the input frame, {around}",
+            checkpoint=big_g,
+        ),
+        point(
+            name="ulip_2",
+            label="ULIP-2",
+            used=(ULIP_NETWORK, BIG_G_NETWORK),
+            axes=Y_UP,
+            definition="cosine of ULIP-2's features of the surface and of the input frame (Xue et al. 2024)",
+            checkpoint=f"ULIP-2-PointBERT-10k-xyzrgb ensembled (SFXX/ulip) with {big_g}",
+            choices=(*clouds, "points with Y up, as in a glTF file"),
+        ),
+        point(
+            name="uni3d",
+            label="Uni3D",
+            used=(UNI3D_NETWORK, EVA_NETWORK),
+            axes=SWAPPED,
+            definition="cosine of Uni3D's features of the surface and of the input frame (Zhou et al. 2024)",
+            checkpoint="Uni3D-g (BAAI/Uni3D modelzoo/uni3d-g) with EVA02-E-14-plus laion2b_s9b_b144k",
+            choices=(*clouds, "y and z of Z-up points swapped"),
+        ),
+        FrameDistance(
+            name="dreamsim",
+            label="DreamSim",
+            higher_is_better=False,
+            needs=textured,
+            networks=networks,
+            used=(DREAMSIM_NETWORK,),
+            statistics=UNIT_PIXELS,
+            definition="DreamSim distance of the rendering and the input frame, mean over frames (Fu et al. 2023)",
+            checkpoint="dreamsim v0.2.0 ensemble: DINO, CLIP and OpenCLIP ViT-B/16 with LoRA",
+            choices=(_CUT, _OWN_VIEW),
+        ),
+        VideoDistance(
+            name="fvd",
+            label="FVD",
+            higher_is_better=False,
+            needs=textured,
+            networks=networks,
+            used=(I3D_NETWORK,),
+            definition="Fréchet distance of I3D logits of rendered and of input videos, whole sequences at 224² "
+            "(Unterthiner et al. 2018)",
+            checkpoint="I3D RGB Kinetics-400 (i3d_pretrained_400.pt of VideoGPT)",
+            choices=(f"frames of sequences of fewer than {FRAMES} are held to fill {FRAMES}", _CUT, _OWN_VIEW),
+        ),
+        FrameDistance(
+            name="lpips",
+            label="LPIPS",
+            higher_is_better=False,
+            needs=textured,
+            networks=networks,
+            used=(LPIPS_NETWORK,),
+            statistics=SIGNED_PIXELS,
+            definition="LPIPS 0.1 of the rendering and the input frame at 224², mean over frames (Zhang et al. 2018)",
+            checkpoint="AlexNet (torchvision owt-7be5be79) with lpips v0.1 alex",
+            choices=(_CUT, _OWN_VIEW),
+        ),
+    )
+
+
+def colored_clouds(item: Item) -> np.ndarray:
+    """(T, N, 6) float32 of all frames; the seed is that of the distances, plus the frame.
+
+    Raises:
+        AssetError: if a frame has no surface.
+    """
+    clip = item.prediction
+    clouds = []
+    for number, frame in enumerate(clip.frames):
+        try:
+            clouds.append(colored_cloud(clip, frame, _SEED + number, item.textured))
+        except AssetError as error:
+            raise AssetError(error.code, f"frame {number}: {error.message}") from error
+    return np.stack(clouds)
+
+
+def video_of(item: Item) -> np.ndarray:
+    """The input frames, which `Need.VIDEO` promises."""
+    if isinstance(item.video, NotAvailable):
+        raise ConfigError(f"{item.key}: {item.video.reason}")
+    return item.video

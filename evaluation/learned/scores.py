@@ -1,0 +1,84 @@
+"""The learned scores as functions of pictures and clouds; networks and files are somebody else's matter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core import ConfigError
+from evaluation.learned.i3d import video_pixels
+from evaluation.learned.pictures import PixelStatistics, cut_square, network_pixels
+
+_BATCH = 8
+
+UNIT_PIXELS = PixelStatistics((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+"""[0, 1] stays [0, 1]."""
+SIGNED_PIXELS = PixelStatistics((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+"""[0, 1] becomes [-1, 1]."""
+
+Encoder = Callable[[Tensor], Tensor]
+
+
+def encode_pictures(
+    tower: Encoder, frames: np.ndarray, size: int, statistics: PixelStatistics, device: torch.device
+) -> Tensor:
+    """(T, C) float32 features of (T, H, W, 4) uint8 frames, cut around what they show, over white."""
+    return _batched(tower, network_pixels(cut_square(frames), size, statistics), device)
+
+
+def encode_clouds(encoder: Encoder, clouds: np.ndarray, axes: np.ndarray, device: torch.device) -> Tensor:
+    """(T, C) float32 features of (T, N, 6) clouds, their positions turned by the rows of `axes` (3, 3) first."""
+    turned = np.concatenate([clouds[..., :3] @ axes.T, clouds[..., 3:]], axis=-1, dtype=np.float32)
+    return _batched(encoder, torch.from_numpy(turned), device)
+
+
+def encode_video(network: Encoder, frames: np.ndarray, device: torch.device) -> np.ndarray:
+    """(C,) float32 features of one video (T, H, W, 4) uint8, cut as one, over white."""
+    pixels = video_pixels(torch.from_numpy(cut_square(frames)))
+    with torch.inference_mode():
+        return np.asarray(network(pixels[None].to(device))[0].float().cpu().numpy())
+
+
+def mean_cosine(features: Sequence[Tensor], reference: Tensor) -> float:
+    """Mean over views and frames of the cosine between features and those of the same frame's reference.
+
+    Args:
+        features: (T, C) of every view.
+        reference: (T, C).
+    """
+    if not features or any(view.shape != reference.shape for view in features):
+        shapes = [tuple(view.shape) for view in features]
+        raise ConfigError(
+            f"features of shapes {shapes} beside {tuple(reference.shape)}: expected the same, at least one"
+        )
+    return float(torch.stack([F.cosine_similarity(view, reference, dim=-1) for view in features]).mean())
+
+
+def mean_distance(
+    distance: Callable[[Tensor, Tensor], Tensor],
+    frames: np.ndarray,
+    reference: np.ndarray,
+    size: int,
+    statistics: PixelStatistics,
+    device: torch.device,
+) -> float:
+    """Mean of an image distance over the frames of two videos, (T, H, W, 4) uint8 each, cut around what they show."""
+    if len(frames) != len(reference):
+        raise ConfigError(f"{len(frames)} frames beside {len(reference)}: expected as many")
+    a = network_pixels(cut_square(frames), size, statistics)
+    b = network_pixels(cut_square(reference), size, statistics)
+    with torch.inference_mode():
+        parts = [
+            distance(x.to(device), y.to(device)).float().cpu()
+            for x, y in zip(a.split(_BATCH), b.split(_BATCH), strict=True)
+        ]
+    return float(torch.cat(parts).mean())
+
+
+def _batched(encode: Encoder, inputs: Tensor, device: torch.device) -> Tensor:
+    with torch.inference_mode():
+        return torch.cat([encode(part.to(device)).float().cpu() for part in inputs.split(_BATCH)])
