@@ -28,6 +28,7 @@ from voxelize import decode_vxz, extract_mesh
 BenchName = Literal["actionbench", "helix4dbench", "texverse-heldout"]
 ACTIONBENCH_HUB = "facebook/actionbench"
 _ACTIONBENCH_ITEMS = 128
+_HELIX4DBENCH_ITEMS = 52
 _IMAGES = (".png", ".webp", ".jpg", ".jpeg")
 _TRUTH_POINTS = 100_000
 
@@ -144,8 +145,8 @@ def _helix4dbench(data: Path) -> Bench:
         raise ConfigError(f"{data}: no videos/ID/entry.json in it: not what `helix4d bench build` writes")
     items = tuple(BenchItem(folder.name, partial(_read_helix4dbench, folder)) for folder in folders)
     notes = (
-        f"Helix4DBench as built here, {len(items)} videos: the paper's prompts and seeds are not published, so its "
-        "own numbers are of other videos",
+        f"Helix4DBench as built here, {len(items)} videos (the full list has {_HELIX4DBENCH_ITEMS}): the paper's "
+        "prompts and seeds are not published, so its own numbers are of other videos",
     )
     return Bench("helix4dbench", "Helix4DBench", frozenset({Need.VIDEO}), items, notes)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from assets import Clip
 from core import Helix4DError
-from evaluation.adapters import fingerprint, read_prediction
+from evaluation.adapters import fingerprint, prediction_files, read_prediction
 from evaluation.benches import Bench, BenchItem
 from evaluation.methods import Method, judged_frames
 from evaluation.registry import Item, Measure, Metric, Need, NotAvailable, SetMetric, View, missing
@@ -86,8 +86,7 @@ class Judge:
             FormatError: if the bench's own files are.
         """
         folder = self.predictions / bench_item.key
-        if fingerprint(folder, self.method) is None:
-            read_prediction(folder, self.method, 1)  # says what is wrong, before the reference is read
+        prediction_files(folder, self.method)  # says what is missing before the reference is read
         reference = bench_item.read()
         prediction = read_prediction(folder, self.method, reference.frames)
         judged = judged_frames(self.method, reference.frames)

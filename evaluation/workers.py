@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import queue
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -76,13 +78,26 @@ def _answer(done: Any, processes: Sequence[Any]) -> Any:
 def _serve(step: Callable[[Any], Any], todo: Any, done: Any) -> None:
     """The main function of a worker."""
     setup_logging()
+    # Where the driver has loaded bpy, its folders come first in the path that a worker inherits, and hide bpy itself.
+    sys.path[:] = [entry for entry in sys.path if not {"bpy", "scripts"} <= set(Path(entry).parts)]
     with _one_thread():
-        while (task := todo.get()) is not None:
+        while (task := _next(todo)) is not None:
             try:
                 done.put(step(task))
             except Exception as error:  # noqa: BLE001 (raised again by the driver)
                 done.put(error)
                 return
+
+
+def _next(todo: Any) -> Any:
+    """The next task; None at the end, and when the driver was killed: its workers go with it."""
+    driver = parent_process()
+    while driver is None or driver.is_alive():
+        try:
+            return todo.get(timeout=_LOOK_S)
+        except queue.Empty:
+            continue
+    return None
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
+from bench_builder.entry import write_entry
 from core import ConfigError, FormatError
 from curation.shard import ShardReader
 from evaluation import sample_surface
@@ -63,6 +64,15 @@ def test_helix4dbench(tmp_path: Path) -> None:
     (folder / "frame_03.png").write_bytes(b"no picture")
     with pytest.raises(FormatError, match="frame_03"):
         bench.items[0].read()
+
+
+def test_what_bench_build_writes_is_read_frame_for_frame(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 4), np.uint8)
+    write_entry(tmp_path / "videos" / "robot", frames, 8.0, {"id": "robot"}, tmp_path / "work")
+    (item,) = open_bench("helix4dbench", tmp_path).items
+    video = item.read().video
+    assert isinstance(video, np.ndarray)
+    np.testing.assert_array_equal(video, frames)
 
 
 def test_the_held_out_split_of_our_shards(tmp_path: Path) -> None:

@@ -41,6 +41,16 @@ def test_what_a_step_raises_arrives(workers: int) -> None:
         list(work(refuse, range(5), workers))
 
 
+def load_blender(number: int) -> str:
+    import bpy
+
+    return f"{number} {bpy.app.version_string}"
+
+
+def test_workers_load_blender_where_the_driver_has_loaded_it() -> None:
+    assert load_blender(1) in list(work(load_blender, [1, 2], 2))
+
+
 def test_a_dead_worker_is_told() -> None:
     with pytest.raises(WorkerError, match="exit code 9"):
         list(work(die, range(3), 2))
