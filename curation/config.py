@@ -70,6 +70,18 @@ class Limits:
     """Resident gigabytes (10^9 bytes): then `failed: out_of_memory`."""
     attempts: int = 2
     """Attempts at an asset whose process crashed, hung or outgrew its memory."""
+    assets_per_process: int = 50
+    """Assets after which a worker's process is replaced by a fresh one."""
+    resting_gb: float = 2.0
+    """Resident gigabytes between two assets, beyond which it is replaced at once; half of memory_gb at most."""
+
+    def __post_init__(self) -> None:
+        for name in ("timeout_s", "memory_gb", "resting_gb"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} {getattr(self, name)}: more than 0 is needed")
+        for name in ("attempts", "assets_per_process"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} {getattr(self, name)}: at least 1 is needed")
 
 
 @dataclass(frozen=True)
