@@ -32,7 +32,7 @@ class Preview:
     preset: str = "draft"
     """draft, train or reference: docs/rendering.md."""
     engine: EngineName = "cycles"
-    """cycles, or raster: seconds instead of minutes, direct light only."""
+    """cycles; raster: seconds instead of minutes, direct light only; blenderproc: cycles through BlenderProc."""
 
 
 def run(arguments: list[str]) -> int:

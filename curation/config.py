@@ -27,7 +27,8 @@ class SampleConfig:
     image_size: int = 512
     """Pixels per side of a rendered image."""
     engine: EngineName = "cycles"
-    """cycles traces paths; raster is some twenty times cheaper and knows direct light only (docs/rendering.md)."""
+    """cycles traces paths; raster is some twenty times cheaper and knows direct light only; blenderproc is cycles
+    through BlenderProc, for its files: see hdf5 (docs/rendering.md)."""
     passes: bool = False
     """Write depth (16-bit PNG) and normals (half-float EXR) beside every image."""
     clip: str = "most-moving"
@@ -97,6 +98,8 @@ class RunConfig:
     gpus_per_worker: float = 0.0
     """GPUs that Ray reserves for each worker; Cycles renders on what it finds."""
     limits: Limits = field(default_factory=Limits)
+    hdf5: Path | None = None
+    """With the engine blenderproc: a folder for BlenderProc's HDF5 files, HDF5/KEY/frame_00/VIEW.hdf5."""
     limit: int | None = None
     """Only the first N assets of the source, by name."""
     retry_failed: bool = False

@@ -24,6 +24,7 @@ class AssetJob:
         part: where its samples go.
         config: what a sample is.
         threads: for voxelizing and rendering.
+        hdf5: folder for BlenderProc's files, one folder in it for each sample; None to write none.
     """
 
     asset: str
@@ -32,6 +33,7 @@ class AssetJob:
     part: Path
     config: SampleConfig
     threads: int = 1
+    hdf5: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The values as JSON."""
@@ -42,12 +44,13 @@ class AssetJob:
             "part": str(self.part),
             "config": self.config.to_json(),
             "threads": self.threads,
+            "hdf5": None if self.hdf5 is None else str(self.hdf5),
         }
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> AssetJob:
         """The inverse of `to_json`."""
-        paths = {name: Path(values[name]) for name in ("path", "part")}
+        paths = {name: Path(values[name]) for name in ("path", "part", "hdf5") if values[name] is not None}
         return cls(**{**values, **paths, "config": SampleConfig(**values["config"])})
 
 

@@ -48,7 +48,7 @@ from curation.shard import read_sidecar, split_shard
 from curation.sources import SourceAsset, list_folder
 from curation.stored_plan import StoredPlan, read_plan, write_plan
 from curation.summary import SUMMARY_FILE, Summary, print_plan, print_summary, summarize, write_contact_sheet
-from render import EngineName, load_engine
+from render import EngineName, check_engine, load_engine
 
 log = logging.getLogger("curation")
 
@@ -81,8 +81,9 @@ def curate(config: CurateConfig) -> Summary:
     """
     start = time.monotonic()
     _check_folders(config)
+    check_engine(config.sample.engine, config.run.hdf5)  # better refused here than by every asset
     if config.sample.engine == "raster":
-        load_engine("raster")  # better refused here than by every asset
+        load_engine("raster")  # it may lack a driver
     with locked(config.output):
         plan, sources = plan_run(config)
         write_plan(config, sources)
@@ -103,8 +104,8 @@ def curate(config: CurateConfig) -> Summary:
 def _check_folders(config: CurateConfig) -> None:
     # A job's driver runs in an unpacked copy of the working directory, which is gone when the job ends.
     in_a_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    for name, folder in (("source", config.source), ("output", config.output)):
-        if in_a_job and not folder.is_absolute():
+    for name, folder in (("source", config.source), ("output", config.output), ("hdf5", config.run.hdf5)):
+        if in_a_job and folder is not None and not folder.is_absolute():
             raise ConfigError(f"--{name} {folder}: a Ray job needs an absolute path that every node sees")
 
 
@@ -185,6 +186,7 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger) -> None:
                         part.resolve(),
                         config.sample,
                         config.run.cpus_per_worker,
+                        None if config.run.hdf5 is None else config.run.hdf5.resolve(),
                     )
                 )
     if not open_shards:
@@ -232,8 +234,7 @@ def _shard_job(config: CurateConfig, shard: PlannedShard, ledger: Ledger) -> Sha
 def tool_versions(engine: EngineName = "cycles") -> Mapping[str, str]:
     """Versions of everything that can change a byte of a shard."""
     packages = ["bpy", "DracoPy", "meshoptimizer", "numba", "numpy", "OpenEXR", "pillow", "zstandard"]
-    if engine == "raster":
-        packages.append("moderngl")
+    packages += {"cycles": [], "raster": ["moderngl"], "blenderproc": ["blenderproc"]}[engine]
     python = ".".join(map(str, sys.version_info[:3]))
     return {"helix4d": VERSION, "python": python, **{name: metadata.version(name) for name in packages}}
 

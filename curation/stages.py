@@ -13,7 +13,6 @@ from PIL import Image
 
 from assets import Clip, Normalization, bake_clips, check_clip, motion, normalize
 from core import AssetError, AssetState, canonical_json
-from curation.config import SampleConfig
 from curation.jobs import AssetJob
 from curation.ledger import Outcome
 from curation.plan import KEY_DIGITS
@@ -103,7 +102,7 @@ def _make_sample(job: AssetJob, clip: Clip, clock: Clock) -> Sample:
         for frame, ovoxel in enumerate(ovoxels):
             members[f"frame_{frame:02d}.vxz"] = encode_vxz(ovoxel, compression=config.vxz_compression)
     members["clip.json"] = canonical_json(_describe(job, key, clip, normalization, measured_motion, ovoxels))
-    members.update(_render(config, key, clip, job.threads, clock))
+    members.update(_render(job, key, clip, clock))
     return Sample(key, members)
 
 
@@ -137,7 +136,8 @@ def _describe(
     }
 
 
-def _render(config: SampleConfig, key: str, clip: Clip, threads: int, clock: Clock) -> dict[str, bytes]:
+def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> dict[str, bytes]:
+    config = job.config
     cameras = sample_cameras(config.seed, key, config.views, config.image_size)
     lights = sample_lights(config.seed, key, cameras)
     members = {
@@ -147,8 +147,9 @@ def _render(config: SampleConfig, key: str, clip: Clip, threads: int, clock: Clo
     images = config.views * config.frames
     if not images:
         return members
-    settings = RenderSettings(image_size=config.image_size, threads=threads, passes=config.passes)
-    rendered = load_engine(config.engine)(clip, cameras, lights, settings)
+    settings = RenderSettings(image_size=config.image_size, threads=job.threads, passes=config.passes)
+    hdf5 = None if job.hdf5 is None else job.hdf5 / key
+    rendered = load_engine(config.engine, hdf5)(clip, cameras, lights, settings)
     for number in range(images):
         with clock.measure("render"):
             clock.progress(number, images)
@@ -159,6 +160,8 @@ def _render(config: SampleConfig, key: str, clip: Clip, threads: int, clock: Clo
             if image.depth is not None and image.normal is not None:
                 members[f"{name}.depth.png"] = encode_depth(image.depth)
                 members[f"{name}.normal.exr"] = encode_normal(image.normal)
+    with clock.measure("render"):
+        next(rendered, None)  # an engine that writes files gives them their names at its end
     return members
 
 

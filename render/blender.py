@@ -84,7 +84,8 @@ def _render(
                     continue
                 if scene is None:
                     scene = ClipScene(clip, max(len(light.points) for light in lights), settings.cull_back_faces)
-                    _configure(scene.scene, settings, path)
+                    configure(scene.scene, settings)
+                    _set_output(scene.scene, settings, path)
                 scene.set_frame(frame)
                 for view, (camera, view_lights) in enumerate(zip(cameras, lights, strict=True)):
                     scene.set_view(camera, view_lights)
@@ -101,24 +102,20 @@ def _render(
 
 
 def _render_once(path: Path) -> dict[str, np.ndarray]:
-    with _captured_output() as output:
+    with captured_output() as output:
         try:
             bpy.ops.render.render(write_still=True)
         except RuntimeError as error:
             raise RenderError(f"Blender failed to render: {error}") from error
     if not path.is_file():
-        raise RenderError(f"Blender rendered no image; it printed: {_tail(output)}")
+        raise RenderError(f"Blender rendered no image; it printed: {output_tail(output)}")
     with OpenEXR.File(str(path), separate_channels=True) as image:
         channels = {name: channel.pixels for name, channel in image.channels().items()}
     path.unlink()
     return channels
 
 
-def _configure(scene: Any, settings: RenderSettings, path: Path) -> None:
-    scene.render.engine = "CYCLES"
-    scene.render.resolution_percentage = 100
-    scene.render.film_transparent = True
-    scene.render.use_persistent_data = True  # a new view of the same frame re-uses geometry and BVH
+def _set_output(scene: Any, settings: RenderSettings, path: Path) -> None:
     scene.render.use_file_extension = False
     scene.render.filepath = str(path)
     scene.render.image_settings.file_format = "OPEN_EXR_MULTILAYER" if settings.passes else "OPEN_EXR"
@@ -127,6 +124,18 @@ def _configure(scene: Any, settings: RenderSettings, path: Path) -> None:
     scene.render.image_settings.color_mode = "RGBA"
     scene.render.image_settings.color_depth = "32"
     scene.render.image_settings.exr_codec = "NONE"
+
+
+def configure(scene: Any, settings: RenderSettings) -> None:
+    """Set everything about a scene's rendering but what becomes of the image.
+
+    Raises:
+        ConfigError: if the device is not there.
+    """
+    scene.render.engine = "CYCLES"
+    scene.render.resolution_percentage = 100
+    scene.render.film_transparent = True
+    scene.render.use_persistent_data = True  # a new view of the same frame re-uses geometry and BVH
     scene.view_settings.view_transform = "Standard"
     scene.render.threads_mode = "FIXED" if settings.threads else "AUTO"
     if settings.threads:
@@ -177,7 +186,7 @@ def _select_device(device: str) -> str:
 
 
 @contextlib.contextmanager
-def _captured_output() -> Iterator[Any]:
+def captured_output() -> Iterator[Any]:
     """Blender's progress lines, which only a file descriptor can stop, go into a file that an error can quote."""
     sys.stdout.flush()
     with tempfile.TemporaryFile() as output:
@@ -190,6 +199,6 @@ def _captured_output() -> Iterator[Any]:
             os.close(saved)
 
 
-def _tail(output: Any) -> str:
+def output_tail(output: Any) -> str:
     output.seek(0)
     return str(output.read()[-2000:].decode("utf-8", "replace"))
