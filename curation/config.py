@@ -95,8 +95,9 @@ class RunConfig:
     """Assets worked on at the same time. Default: as many as the CPUs allow."""
     cpus_per_worker: int = 1
     """Threads for one asset's voxelizing and rendering."""
-    gpus_per_worker: float = 0.0
-    """GPUs that Ray reserves for each worker; Cycles renders on what it finds."""
+    gpus_per_worker: float | None = None
+    """GPUs that Ray reserves for each worker, which renders on them; 0 keeps all work on the CPUs. Default: one where
+    there are any that Blender can use, so one worker a GPU (the engine raster reserves none)."""
     limits: Limits = field(default_factory=Limits)
     hdf5: Path | None = None
     """With the engine blenderproc: a folder for BlenderProc's HDF5 files, HDF5/KEY/frame_00/VIEW.hdf5."""

@@ -24,6 +24,7 @@ class AssetJob:
         part: where its samples go.
         config: what a sample is.
         threads: for voxelizing and rendering.
+        device: for rendering, one of `render.settings.DEVICES`; with "cpu", voxelizing stays there too.
         hdf5: folder for BlenderProc's files, one folder in it for each sample; None to write none.
     """
 
@@ -33,6 +34,7 @@ class AssetJob:
     part: Path
     config: SampleConfig
     threads: int = 1
+    device: str = "auto"
     hdf5: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -44,6 +46,7 @@ class AssetJob:
             "part": str(self.part),
             "config": self.config.to_json(),
             "threads": self.threads,
+            "device": self.device,
             "hdf5": None if self.hdf5 is None else str(self.hdf5),
         }
 

@@ -32,6 +32,7 @@ from core.locks import locked
 from core.version import VERSION
 from curation.config import CurateConfig, parse_config
 from curation.engine import Engine, Tick
+from curation.gpus import render_device
 from curation.jobs import WORK_FOLDER, AssetJob, ShardJob
 from curation.ledger import LEDGER_FILE, Ledger, Outcome
 from curation.plan import (
@@ -185,8 +186,8 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger) -> None:
                         asset.content_sha256,
                         part.resolve(),
                         config.sample,
-                        config.run.cpus_per_worker,
-                        None if config.run.hdf5 is None else config.run.hdf5.resolve(),
+                        threads=config.run.cpus_per_worker,
+                        hdf5=None if config.run.hdf5 is None else config.run.hdf5.resolve(),
                     )
                 )
     if not open_shards:
@@ -201,7 +202,8 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger) -> None:
 
         for shard in open_shards.values():
             write_if_complete(shard)
-        for news in engine.work(jobs):
+        gpus = engine.reserve_gpus(config.sample.engine)
+        for news in engine.work(jobs, gpus, render_device(config.sample.engine, gpus)):
             if isinstance(news, Tick):
                 display.show(news.stages)
                 continue

@@ -6,7 +6,7 @@ import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -98,7 +98,8 @@ def _make_sample(job: AssetJob, clip: Clip, clock: Clock) -> Sample:
         clip, normalization = normalize(clip)
     with clock.measure("voxelize"):
         clock.progress(0, config.frames)
-        ovoxels = voxelize_clip(clip, config.resolution, threads=job.threads)
+        device: Literal["cpu", "auto"] = "cpu" if job.device == "cpu" else "auto"
+        ovoxels = voxelize_clip(clip, config.resolution, threads=job.threads, device=device)
         for frame, ovoxel in enumerate(ovoxels):
             members[f"frame_{frame:02d}.vxz"] = encode_vxz(ovoxel, compression=config.vxz_compression)
     members["clip.json"] = canonical_json(_describe(job, key, clip, normalization, measured_motion, ovoxels))
@@ -147,7 +148,9 @@ def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> dict[str, byte
     images = config.views * config.frames
     if not images:
         return members
-    settings = RenderSettings(image_size=config.image_size, threads=job.threads, passes=config.passes)
+    settings = RenderSettings(
+        image_size=config.image_size, threads=job.threads, passes=config.passes, device=job.device
+    )
     hdf5 = None if job.hdf5 is None else job.hdf5 / key
     rendered = load_engine(config.engine, hdf5)(clip, cameras, lights, settings)
     for number in range(images):

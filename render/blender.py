@@ -7,7 +7,6 @@ and settings alone, so a view may be rendered on its own, after other clips, or 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 import tempfile
@@ -20,18 +19,16 @@ import numpy as np
 import OpenEXR
 
 from assets import Clip
-from core import ConfigError, Helix4DError
+from core import Helix4DError
 from render.cameras import Camera
 from render.coverage import Coverage
+from render.devices import cycles_preferences, select_device
 from render.images import RenderedImage, to_rgba
 from render.lighting import Lights
 from render.passes import split_layers
 from render.scene import ClipScene, clear
 from render.settings import RenderSettings
 from render.views import check_views, empty_image
-
-_LOG = logging.getLogger(__name__)
-_GPU_TYPES = ("OPTIX", "CUDA", "HIP", "METAL", "ONEAPI")  # the first that has a device wins
 
 
 class RenderError(Helix4DError):
@@ -141,7 +138,7 @@ def configure(scene: Any, settings: RenderSettings) -> None:
     if settings.threads:
         scene.render.threads = settings.threads
     cycles = scene.cycles
-    cycles.device = _select_device(settings.device)
+    cycles.device = select_device(cycles_preferences(), settings.device)
     cycles.samples = settings.samples
     cycles.seed = settings.seed
     cycles.use_adaptive_sampling = False
@@ -162,27 +159,6 @@ def configure(scene: Any, settings: RenderSettings) -> None:
         cycles.denoising_quality = settings.denoise_quality.upper()
         cycles.denoising_prefilter = settings.denoise_prefilter.upper()
         cycles.denoising_input_passes = "RGB_ALBEDO_NORMAL"
-
-
-def _select_device(device: str) -> str:
-    """Enable the devices of one type in Blender's preferences; what `scene.cycles.device` is to be."""
-    if device == "cpu":
-        return "CPU"
-    preferences = bpy.context.preferences.addons["cycles"].preferences
-    for kind in _GPU_TYPES if device == "auto" else (device.upper(),):
-        try:
-            found = preferences.get_devices_for_type(kind)
-        except (TypeError, ValueError):  # a type that this build of Blender does not know
-            continue
-        if found:
-            preferences.compute_device_type = kind
-            for entry in found:
-                entry.use = entry.type == kind
-            _LOG.debug("rendering on %s", ", ".join(entry.name for entry in found))
-            return "GPU"
-    if device != "auto":
-        raise ConfigError(f"device {device!r}: Blender finds none of that type; use auto or cpu")
-    return "CPU"
 
 
 @contextlib.contextmanager
