@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -32,7 +32,11 @@ class Preview:
     preset: str = "draft"
     """draft, train or reference: docs/rendering.md."""
     engine: EngineName = "cycles"
-    """cycles; raster: seconds instead of minutes, direct light only; blenderproc: cycles through BlenderProc."""
+    """cycles; raster: seconds instead of minutes; blenderproc: cycles through BlenderProc (docs/rendering.md)."""
+    hdri: Path | None = None
+    """Folder with equirectangular .hdr and .exr files, one of which lights the clip instead of white all around."""
+    seed: int = 0
+    """Draws that file and its turn, with the asset's name."""
 
 
 def run(arguments: list[str]) -> int:
@@ -51,11 +55,17 @@ def run(arguments: list[str]) -> int:
 def _preview(args: Preview) -> Path:
     from assets import bake, normalize
     from core import write_bytes
-    from render import preset
+    from render import orbit_camera, preset
+    from render.environment import find_maps, sample_map_lights
     from render.turntable import animation, turntable
 
     settings = preset(args.preset, image_size=args.image_size)
     clip, _ = normalize(bake(args.asset, frames=args.frames, clip=args.clip))
     output = args.output or Path(f"{args.asset.stem}.webp")
-    write_bytes(output, animation(turntable(clip, settings, engine=args.engine), args.fps))
+    light: dict[str, Any] = {}
+    if args.hdri is not None:
+        front = orbit_camera(-90.0, 0.0, args.image_size)
+        (lights,), maps = sample_map_lights(args.seed, args.asset.stem, [front], args.hdri, find_maps(args.hdri))
+        light = {"lights": lights, "maps": maps}
+    write_bytes(output, animation(turntable(clip, settings, engine=args.engine, **light), args.fps))
     return output

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ import tyro
 
 from core import ConfigError, sha256_json
 from render import EngineName
+from render.environment import find_maps
 
 Compression = Literal["zstd", "lzma", "deflate", "none"]
 
@@ -27,8 +29,8 @@ class SampleConfig:
     image_size: int = 512
     """Pixels per side of a rendered image."""
     engine: EngineName = "cycles"
-    """cycles traces paths; raster is some twenty times cheaper and knows direct light only; blenderproc is cycles
-    through BlenderProc, for its files: see hdf5 (docs/rendering.md)."""
+    """cycles traces paths; raster is some thirty times cheaper, and leaves something out; blenderproc is cycles through
+    BlenderProc, for its files: see hdf5 (docs/rendering.md)."""
     passes: bool = False
     """Write depth (16-bit PNG) and normals (half-float EXR) beside every image."""
     clip: str = "most-moving"
@@ -41,6 +43,8 @@ class SampleConfig:
     """Compression of the `.vxz` members."""
     assets_per_shard: int = 16
     """Assets planned into one shard; filtered and failed ones leave gaps."""
+    environment_maps: Annotated[Mapping[str, str], tyro.conf.Suppress] = field(default_factory=dict)
+    """File name -> sha256 of the maps of `--hdri`, filled in when the run begins."""
 
     def __post_init__(self) -> None:
         if self.resolution not in (32, 64, 128, 256, 512, 1024):
@@ -53,8 +57,11 @@ class SampleConfig:
             raise ConfigError(f"assets_per_shard {self.assets_per_shard}: at least 1 is needed")
 
     def to_json(self) -> dict[str, Any]:
-        """The values as JSON."""
-        return asdict(self)
+        """The values as JSON; without maps not a word of them, so that the hashes of older shards stand."""
+        content = asdict(self)
+        if not self.environment_maps:
+            del content["environment_maps"]
+        return content
 
     def sha256(self) -> str:
         """Hash of every value: what a sidecar names as its config hash."""
@@ -122,8 +129,20 @@ class CurateConfig:
     """Folder with .glb, .gltf and .fbx files, searched recursively."""
     output: Path
     """Folder for the shards; on a cluster, one that every node sees."""
+    hdri: Path | None = None
+    """Folder with equirectangular .hdr and .exr files: each view is lit by one of them instead of lamps."""
     sample: Annotated[SampleConfig, tyro.conf.arg(name="")] = field(default_factory=SampleConfig)
     run: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
+
+    def with_environment_maps(self) -> CurateConfig:
+        """The same, its samples naming the files of `hdri` and their hashes.
+
+        Raises:
+            ConfigError: if there are none.
+        """
+        if self.hdri is None:
+            return self
+        return replace(self, sample=replace(self.sample, environment_maps=find_maps(self.hdri)))
 
 
 def parse_config(arguments: list[str] | None = None, program: str = "pipeline.py") -> CurateConfig:

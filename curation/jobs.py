@@ -26,6 +26,7 @@ class AssetJob:
         threads: for voxelizing and rendering.
         device: for rendering, one of `render.settings.DEVICES`; with "cpu", voxelizing stays there too.
         hdf5: folder for BlenderProc's files, one folder in it for each sample; None to write none.
+        hdri: folder of the environment maps that the configuration names.
     """
 
     asset: str
@@ -36,6 +37,7 @@ class AssetJob:
     threads: int = 1
     device: str = "auto"
     hdf5: Path | None = None
+    hdri: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The values as JSON."""
@@ -48,13 +50,14 @@ class AssetJob:
             "threads": self.threads,
             "device": self.device,
             "hdf5": None if self.hdf5 is None else str(self.hdf5),
+            "hdri": None if self.hdri is None else str(self.hdri),
         }
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> AssetJob:
         """The inverse of `to_json`."""
-        paths = {name: Path(values[name]) for name in ("path", "part", "hdf5") if values[name] is not None}
-        return cls(**{**values, **paths, "config": SampleConfig(**values["config"])})
+        folders = {name: Path(values[name]) for name in ("path", "part", "hdf5", "hdri") if values[name] is not None}
+        return cls(**{**values, **folders, "config": SampleConfig(**values["config"])})
 
 
 @dataclass(frozen=True)

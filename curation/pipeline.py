@@ -50,6 +50,7 @@ from curation.sources import SourceAsset, list_folder
 from curation.stored_plan import StoredPlan, read_plan, write_plan
 from curation.summary import SUMMARY_FILE, Summary, print_plan, print_summary, summarize, write_contact_sheet
 from render import EngineName, check_engine, load_engine
+from render.environment import load_map
 
 log = logging.getLogger("curation")
 
@@ -65,6 +66,7 @@ def main(arguments: list[str] | None = None, program: str = "python curation/pip
         if config.run.verbose:
             log.setLevel(logging.DEBUG)
         if config.run.dry_run:
+            config = config.with_environment_maps()
             print_plan(plan_run(config)[0], config.sample)
         else:
             print_summary(curate(config), config)
@@ -83,6 +85,10 @@ def curate(config: CurateConfig) -> Summary:
     start = time.monotonic()
     _check_folders(config)
     check_engine(config.sample.engine, config.run.hdf5)  # better refused here than by every asset
+    config = config.with_environment_maps()
+    if config.hdri is not None:
+        for name, sha256 in config.sample.environment_maps.items():
+            load_map(config.hdri, name, sha256)  # better refused here than by every asset
     if config.sample.engine == "raster":
         load_engine("raster")  # it may lack a driver
     with locked(config.output):
@@ -105,7 +111,8 @@ def curate(config: CurateConfig) -> Summary:
 def _check_folders(config: CurateConfig) -> None:
     # A job's driver runs in an unpacked copy of the working directory, which is gone when the job ends.
     in_a_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    for name, folder in (("source", config.source), ("output", config.output), ("hdf5", config.run.hdf5)):
+    folders = {"source": config.source, "output": config.output, "hdri": config.hdri, "hdf5": config.run.hdf5}
+    for name, folder in folders.items():
         if in_a_job and folder is not None and not folder.is_absolute():
             raise ConfigError(f"--{name} {folder}: a Ray job needs an absolute path that every node sees")
 
@@ -188,6 +195,7 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger) -> None:
                         config.sample,
                         threads=config.run.cpus_per_worker,
                         hdf5=None if config.run.hdf5 is None else config.run.hdf5.resolve(),
+                        hdri=None if config.hdri is None else config.hdri.resolve(),
                     )
                 )
     if not open_shards:

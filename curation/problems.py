@@ -16,8 +16,8 @@ from typing import Any
 from curation.ledger import LEDGER_FILE
 from curation.stored_plan import PLAN_FILE
 
-UNKNOWN_SOURCE, UNKNOWN_SETTINGS = "SOURCE", "SETTINGS"
-"""Stand in a command for what no file of the output tells: the source folder, and the settings of its samples."""
+UNKNOWN_SOURCE, UNKNOWN_SETTINGS, UNKNOWN_MAPS = "SOURCE", "SETTINGS", "HDRI"
+"""Stand in a command for what no file of the output tells: folders, and the settings of the samples."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,14 @@ class Remedies:
         settings: of its samples.
         source: the folder with the assets; None if not known.
         limit: `--limit` of its run.
+        hdri: the folder with the environment maps; None if not known.
     """
 
     output: Path
     settings: Mapping[str, Any]
     source: str | None = None
     limit: int | None = None
+    hdri: str | None = None
 
     @property
     def curate(self) -> str:
@@ -62,7 +64,10 @@ class Remedies:
         words = ["helix4d", "curate", "--source", self.source or UNKNOWN_SOURCE, "--output", str(self.output)]
         if self.limit is not None:
             words += ["--limit", str(self.limit)]
-        return shlex.join(words + (_flags(self.settings) or [UNKNOWN_SETTINGS]))
+        settings = dict(self.settings)
+        if settings.pop("environment_maps", None):
+            words += ["--hdri", self.hdri or UNKNOWN_MAPS]
+        return shlex.join(words + (_flags(settings) or [UNKNOWN_SETTINGS]))
 
     def resume(self) -> tuple[str, ...]:
         """For what is missing, or written at the end of every run."""

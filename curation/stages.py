@@ -19,6 +19,7 @@ from curation.plan import KEY_DIGITS
 from curation.shard import SAMPLE, Sample, write_part
 from curation.tokens import count_tokens
 from render import RenderSettings, load_engine, sample_cameras, sample_lights
+from render.environment import EnvironmentMap, sample_map_lights
 from render.passes import encode_depth, encode_normal
 from voxelize import OVoxel, encode_vxz, vanished_area_share, voxelize_clip
 
@@ -140,7 +141,11 @@ def _describe(
 def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> dict[str, bytes]:
     config = job.config
     cameras = sample_cameras(config.seed, key, config.views, config.image_size)
-    lights = sample_lights(config.seed, key, cameras)
+    maps: dict[str, EnvironmentMap] = {}
+    if job.hdri is None or not config.environment_maps:
+        lights = sample_lights(config.seed, key, cameras)
+    else:
+        lights, maps = sample_map_lights(config.seed, key, cameras, job.hdri, config.environment_maps)
     members = {
         f"view_{view:02d}.json": canonical_json({"camera": camera.to_json(), "lights": light.to_json()})
         for view, (camera, light) in enumerate(zip(cameras, lights, strict=True))
@@ -152,7 +157,7 @@ def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> dict[str, byte
         image_size=config.image_size, threads=job.threads, passes=config.passes, device=job.device
     )
     hdf5 = None if job.hdf5 is None else job.hdf5 / key
-    rendered = load_engine(config.engine, hdf5)(clip, cameras, lights, settings)
+    rendered = load_engine(config.engine, hdf5)(clip, cameras, lights, settings, maps=maps)
     for number in range(images):
         with clock.measure("render"):
             clock.progress(number, images)

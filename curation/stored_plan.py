@@ -30,12 +30,14 @@ class StoredPlan:
         sources: name of an asset -> its sha256, size and mtime_ns.
         source: folder of the last run, absolute; None where version 0 did not say.
         limit: `--limit` of the last run.
+        hdri: folder of the environment maps of the last run, absolute; None for none.
     """
 
     sample: Mapping[str, Any]
     sources: Mapping[str, Mapping[str, Any]]
     source: str | None = None
     limit: int | None = None
+    hdri: str | None = None
 
     @property
     def config_sha256(self) -> str:
@@ -61,6 +63,8 @@ def write_plan(config: CurateConfig, sources: Mapping[str, Any]) -> None:
         "sample": config.sample.to_json(),
         "sources": sources,
     }
+    if config.hdri is not None:
+        content["hdri"] = str(config.hdri.resolve())
     write_json(config.output / PLAN_FILE, content)
 
 
@@ -85,7 +89,9 @@ def read_plan(output: Path) -> StoredPlan | None:
     wrong = _mistakes(content)
     if wrong:
         raise FormatError(f"{path}: not a plan ({'; '.join(wrong[:3])})")
-    return StoredPlan(content["sample"], content["sources"], content.get("source"), content.get("limit"))
+    return StoredPlan(
+        content["sample"], content["sources"], content.get("source"), content.get("limit"), content.get("hdri")
+    )
 
 
 def _mistakes(content: Mapping[str, Any]) -> list[str]:
@@ -105,6 +111,8 @@ def _mistakes(content: Mapping[str, Any]) -> list[str]:
             wrong.append(f"{name} has no size or mtime_ns")
     if not isinstance(content.get("source", ""), str):
         wrong.append("source is not a path")
+    if not isinstance(content.get("hdri"), str | None):
+        wrong.append("hdri is not a path")
     if not isinstance(content.get("limit"), int | None):
         wrong.append("limit is not a number")
     return wrong

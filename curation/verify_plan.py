@@ -63,7 +63,13 @@ def read_output(folder: Path) -> Output:
         damaged = str(error)
     sidecars = _readable_sidecars(folder, there)
     settings = _settings(stored, sidecars)
-    remedies = Remedies(folder, settings or {}, stored.source if stored else None, stored.limit if stored else None)
+    remedies = Remedies(
+        folder,
+        settings or {},
+        stored.source if stored else None,
+        stored.limit if stored else None,
+        stored.hdri if stored else None,
+    )
     problems = []
     if newer:
         problems.append(Problem(PLAN_FILE, "", newer, remedies.update()))

@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from core import Helix4DError
 from render.cameras import Camera
 from render.coverage import Coverage
 from render.devices import cycles_preferences, select_device
+from render.environment import NO_MAPS, EnvironmentMap, check_maps
 from render.images import RenderedImage, to_rgba
 from render.lighting import Lights
 from render.passes import split_layers
@@ -41,6 +42,7 @@ def render_views(
     lights: Sequence[Lights],
     settings: RenderSettings | None = None,
     frames: Sequence[int] | None = None,
+    maps: Mapping[str, EnvironmentMap] = NO_MAPS,
 ) -> Iterator[RenderedImage]:
     """Render every view of every frame, frame by frame.
 
@@ -53,6 +55,7 @@ def render_views(
         lights: one per view.
         settings: None for the defaults.
         frames: indices of the frames to render, in this order; None for all.
+        maps: sha256 -> map, for the lights that name one.
 
     Yields:
         The images, all views of a frame before the next frame; `view` is the index into `cameras`.
@@ -64,11 +67,17 @@ def render_views(
     settings = RenderSettings() if settings is None else settings
     numbers = range(len(clip.frames)) if frames is None else frames
     check_views(clip, cameras, lights, settings, numbers)
-    return _render(clip, cameras, lights, settings, numbers)
+    check_maps(lights, maps)
+    return _render(clip, cameras, lights, settings, numbers, maps)
 
 
 def _render(
-    clip: Clip, cameras: Sequence[Camera], lights: Sequence[Lights], settings: RenderSettings, frames: Sequence[int]
+    clip: Clip,
+    cameras: Sequence[Camera],
+    lights: Sequence[Lights],
+    settings: RenderSettings,
+    frames: Sequence[int],
+    maps: Mapping[str, EnvironmentMap],
 ) -> Iterator[RenderedImage]:
     scene: ClipScene | None = None
     coverage = Coverage(clip, settings.cull_back_faces) if settings.exact_alpha else None
@@ -80,7 +89,7 @@ def _render(
                     yield from (empty_image(view, frame, settings) for view in range(len(cameras)))
                     continue
                 if scene is None:
-                    scene = ClipScene(clip, max(len(light.points) for light in lights), settings.cull_back_faces)
+                    scene = ClipScene(clip, max(len(light.points) for light in lights), settings.cull_back_faces, maps)
                     configure(scene.scene, settings)
                     _set_output(scene.scene, settings, path)
                 scene.set_frame(frame)

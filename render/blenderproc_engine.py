@@ -23,11 +23,13 @@ from render.blender import RenderError, captured_output, configure, output_tail
 from render.blenderproc_bootstrap import load_blenderproc, start_scene, write_hdf5
 from render.cameras import Camera
 from render.coverage import Coverage
+from render.environment import NO_MAPS, EnvironmentMap, check_maps
 from render.images import RenderedImage, to_rgba
 from render.lighting import Lights
 from render.scene import CLIP_RANGE, SENSOR_MM, ClipObject, camera_to_world, clear
 from render.settings import RenderSettings
 from render.views import check_views, empty_image
+from render.world import World
 
 load_blenderproc()  # an engine that is not installed is refused when it is imported
 
@@ -42,6 +44,7 @@ def render_views(
     lights: Sequence[Lights],
     settings: RenderSettings | None = None,
     frames: Sequence[int] | None = None,
+    maps: Mapping[str, EnvironmentMap] = NO_MAPS,
     hdf5: Path | None = None,
 ) -> Iterator[RenderedImage]:
     """Render every view of every frame, frame by frame; see `render.blender.render_views`.
@@ -59,11 +62,12 @@ def render_views(
     settings = RenderSettings() if settings is None else settings
     numbers = range(len(clip.frames)) if frames is None else frames
     check_views(clip, cameras, lights, settings, numbers)
+    check_maps(lights, maps)
     if hdf5 is None:
-        return _render(clip, cameras, lights, settings, numbers, None)
+        return _render(clip, cameras, lights, settings, numbers, maps, None)
     if not cameras:
         raise ConfigError(f"{hdf5}: without a view there is nothing to write")
-    return _write(clip, cameras, lights, settings, numbers, hdf5)
+    return _write(clip, cameras, lights, settings, numbers, maps, hdf5)
 
 
 def _write(
@@ -72,13 +76,14 @@ def _write(
     lights: Sequence[Lights],
     settings: RenderSettings,
     frames: Sequence[int],
+    maps: Mapping[str, EnvironmentMap],
     folder: Path,
 ) -> Iterator[RenderedImage]:
     """Render into a folder beside `folder`, which takes its name at the end."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         unfinished = Path(temporary) / folder.name
-        yield from _render(clip, cameras, lights, settings, frames, unfinished)
+        yield from _render(clip, cameras, lights, settings, frames, maps, unfinished)
         unfinished.mkdir(exist_ok=True)
         if folder.exists():
             shutil.rmtree(folder)
@@ -91,6 +96,7 @@ def _render(
     lights: Sequence[Lights],
     settings: RenderSettings,
     frames: Sequence[int],
+    maps: Mapping[str, EnvironmentMap],
     hdf5: Path | None,
 ) -> Iterator[RenderedImage]:
     coverage = Coverage(clip, settings.cull_back_faces) if settings.exact_alpha else None
@@ -99,7 +105,7 @@ def _render(
         with tempfile.TemporaryDirectory(prefix="helix4d-render-") as folder:
             for frame in frames:
                 if scene is None and (hdf5 is not None or len(clip.frames[frame].faces)):
-                    scene = _Scene(clip, cameras, lights, settings, Path(folder))
+                    scene = _Scene(clip, cameras, lights, settings, maps, Path(folder))
                 if scene is None or not len(clip.frames[frame].faces):
                     images = [empty_image(view, frame, settings) for view in range(len(cameras))]
                     outputs = _outputs_of_nothing(settings, len(cameras))
@@ -118,13 +124,21 @@ class _Scene:
     """A clip in BlenderProc's scene, with every view as a keyframe.
 
     Args:
+        maps: sha256 -> environment map, for the lights that name one.
         folder: where BlenderProc writes what it renders before it reads it again.
     """
 
     def __init__(
-        self, clip: Clip, cameras: Sequence[Camera], lights: Sequence[Lights], settings: RenderSettings, folder: Path
+        self,
+        clip: Clip,
+        cameras: Sequence[Camera],
+        lights: Sequence[Lights],
+        settings: RenderSettings,
+        maps: Mapping[str, EnvironmentMap],
+        folder: Path,
     ) -> None:
         self._bproc = load_blenderproc()
+        self._lights = lights
         self._cameras, self._passes, self._folder = cameras, settings.passes, folder
         clear()
         with _quiet():
@@ -132,7 +146,12 @@ class _Scene:
         self._clip = ClipObject(bpy.context.scene, clip, settings.cull_back_faces)
         self._set_renderer(settings)
         self._set_cameras(cameras)
-        self._set_lights(lights)
+        self._set_lamps(lights)
+        self._world: World | None = None
+        if any(light.environment_map is not None for light in lights):
+            self._world = World(bpy.context.scene, maps)
+        else:
+            self._set_environments(lights)
         if settings.passes:
             self._bproc.renderer.enable_depth_output(activate_antialiasing=False, output_dir=str(folder))
             self._bproc.renderer.enable_normals_output(output_dir=str(folder))
@@ -150,16 +169,7 @@ class _Scene:
             The images, and BlenderProc's own depth and normals where passes were asked for.
         """
         self._clip.set_frame(frame)
-        with _quiet() as output:
-            try:
-                data = self._bproc.renderer.render(
-                    output_dir=str(self._folder),
-                    load_keys={"colors", "depth", "normals"} if self._passes else {"colors"},
-                    keys_with_alpha_channel={"colors"},
-                    verbose=True,  # otherwise it reads Blender's lines in a thread, for a progress bar
-                )
-            except (RuntimeError, FileNotFoundError) as error:
-                raise RenderError(f"BlenderProc failed: {error}; it printed: {output_tail(output)}") from error
+        data = self._render_views()
         colors = data.pop("colors")
         if len(colors) != len(self._cameras):
             raise RenderError(f"BlenderProc gave {len(colors)} images for {len(self._cameras)} views")
@@ -173,6 +183,33 @@ class _Scene:
             else:
                 images.append(RenderedImage(view, frame, rgba))
         return images, data
+
+    def _render_views(self) -> dict[str, list[np.ndarray]]:
+        """BlenderProc's output, key -> one array a view."""
+        if self._world is None:
+            return self._run()
+        data: dict[str, list[np.ndarray]] = {}
+        interval = self._bproc.utility.set_keyframe_render_interval
+        for view, light in enumerate(self._lights):  # an image cannot be keyframed
+            self._world.show(light)
+            interval(view, view + 1)
+            for key, values in self._run().items():
+                data.setdefault(key, []).extend(values)
+        interval(0, len(self._lights))
+        return data
+
+    def _run(self) -> dict[str, list[np.ndarray]]:
+        with _quiet() as output:
+            try:
+                data: dict[str, list[np.ndarray]] = self._bproc.renderer.render(
+                    output_dir=str(self._folder),
+                    load_keys={"colors", "depth", "normals"} if self._passes else {"colors"},
+                    keys_with_alpha_channel={"colors"},
+                    verbose=True,  # otherwise it reads Blender's lines in a thread, for a progress bar
+                )
+            except (RuntimeError, FileNotFoundError) as error:
+                raise RenderError(f"BlenderProc failed: {error}; it printed: {output_tail(output)}") from error
+        return data
 
     def _set_renderer(self, settings: RenderSettings) -> None:
         renderer = self._bproc.renderer
@@ -200,9 +237,8 @@ class _Scene:
             )  # of two ways to say a rotation Blender takes that nearer to the last
             self._bproc.camera.add_camera_pose(camera_to_world(camera), frame=view)
 
-    def _set_lights(self, lights: Sequence[Lights]) -> None:
+    def _set_lamps(self, lights: Sequence[Lights]) -> None:
         lamps = [self._bproc.types.Light("POINT") for _ in range(max(len(light.points) for light in lights))]
-        background = bpy.context.scene.world.node_tree.nodes["Background"].inputs
         for view, light in enumerate(lights):
             for index, lamp in enumerate(lamps):
                 lit = index < len(light.points)
@@ -211,6 +247,10 @@ class _Scene:
                 if lit:
                     lamp.set_color(light.points[index].color, frame=view)
                     lamp.set_location(light.points[index].position, frame=view)
+
+    def _set_environments(self, lights: Sequence[Lights]) -> None:
+        background = bpy.context.scene.world.node_tree.nodes["Background"].inputs
+        for view, light in enumerate(lights):
             self._bproc.renderer.set_world_background(list(light.environment_color), light.environment_radiance)
             for name in ("Color", "Strength"):
                 background[name].keyframe_insert("default_value", frame=view)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
 from assets import Clip
 from core import ConfigError
 from render.cameras import Camera
+from render.environment import NO_MAPS, EnvironmentMap
 from render.images import RenderedImage
 from render.lighting import Lights
 from render.settings import RenderSettings
@@ -34,6 +35,7 @@ class RenderViews(Protocol):
         lights: Sequence[Lights],
         settings: RenderSettings | None = None,
         frames: Sequence[int] | None = None,
+        maps: Mapping[str, EnvironmentMap] = NO_MAPS,
     ) -> Iterator[RenderedImage]: ...
 
 

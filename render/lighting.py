@@ -7,7 +7,7 @@ radiance 1 gives Ï€. A white diffuse surface under irradiance E has radiance E/Ï
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -49,18 +49,42 @@ class PointLight:
 
 
 @dataclass(frozen=True)
+class MapPlacement:
+    """An environment map in the place of the uniform environment; see `render.environment`.
+
+    Attributes:
+        file: its name.
+        sha256: of the file.
+        turn: counterclockwise about Z, in radians.
+        scale: of its radiance.
+    """
+
+    file: str
+    sha256: str
+    turn: float
+    scale: float
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite([self.turn, self.scale]).all() and self.scale >= 0.0):
+            raise ConfigError(f"{self.file}: turn {self.turn} and scale {self.scale}: expected finite numbers")
+
+
+@dataclass(frozen=True)
 class Lights:
     """The lights of one view, the same for all of its frames.
 
     Attributes:
         points: point lights.
-        environment: irradiance of the uniform environment on any surface that sees half of it.
-        environment_color: linear RGB that multiplies it.
+        environment: irradiance of the uniform environment on any surface that sees half of it; of an environment map,
+            on a surface that faces the camera.
+        environment_color: linear RGB that multiplies the uniform environment.
+        environment_map: what takes the place of the uniform environment.
     """
 
     points: tuple[PointLight, ...]
     environment: float
     environment_color: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    environment_map: MapPlacement | None = None
 
     def __post_init__(self) -> None:
         strengths = [self.environment, *(light.irradiance for light in self.points)]
@@ -74,7 +98,7 @@ class Lights:
 
     def to_json(self) -> dict[str, Any]:
         """Lists and numbers; floats survive JSON exactly."""
-        return {
+        content: dict[str, Any] = {
             "points": [
                 {"position": list(light.position), "irradiance": light.irradiance, "color": list(light.color)}
                 for light in self.points
@@ -82,6 +106,9 @@ class Lights:
             "environment": self.environment,
             "environment_color": list(self.environment_color),
         }
+        if self.environment_map is not None:
+            content["environment_map"] = asdict(self.environment_map)
+        return content
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Lights:
@@ -94,7 +121,13 @@ class Lights:
             PointLight(_triple(light["position"]), light["irradiance"], _triple(light["color"]))
             for light in value["points"]
         )
-        return cls(points, value["environment"], _triple(value["environment_color"]))
+        placed = value.get("environment_map")
+        return cls(
+            points,
+            value["environment"],
+            _triple(value["environment_color"]),
+            None if placed is None else MapPlacement(**placed),
+        )
 
 
 def sample_lights(seed: int, key: str, cameras: Sequence[Camera]) -> list[Lights]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import moderngl
@@ -18,11 +18,13 @@ from assets import Clip
 from core import ConfigError
 from render.cameras import Camera
 from render.coverage import NEAREST_DEPTH, Coverage
+from render.environment import NO_MAPS, EnvironmentMap, check_maps
 from render.images import RenderedImage, to_rgba
 from render.lighting import Lights
 from render.raster_scene import RasterScene
-from render.raster_shaders import RESOLVE_FRAGMENT, RESOLVE_VERTEX, SAMPLES, VIEW_BLOCK
+from render.raster_shaders import RESOLVE_FRAGMENT, RESOLVE_VERTEX, SAMPLES, VIEW_BLOCK, view_rows
 from render.raster_shadows import Shadows
+from render.raster_sky import Sky
 from render.settings import RenderSettings
 from render.views import check_views, empty_image
 
@@ -38,6 +40,7 @@ def render_views(
     lights: Sequence[Lights],
     settings: RenderSettings | None = None,
     frames: Sequence[int] | None = None,
+    maps: Mapping[str, EnvironmentMap] = NO_MAPS,
 ) -> Iterator[RenderedImage]:
     """Render every view of every frame, frame by frame; see `render.blender.render_views`.
 
@@ -51,11 +54,17 @@ def render_views(
     settings = RenderSettings() if settings is None else settings
     numbers = range(len(clip.frames)) if frames is None else frames
     check_views(clip, cameras, lights, settings, numbers)
-    return _render(clip, cameras, lights, settings, numbers)
+    check_maps(lights, maps)
+    return _render(clip, cameras, lights, settings, numbers, maps)
 
 
 def _render(
-    clip: Clip, cameras: Sequence[Camera], lights: Sequence[Lights], settings: RenderSettings, frames: Sequence[int]
+    clip: Clip,
+    cameras: Sequence[Camera],
+    lights: Sequence[Lights],
+    settings: RenderSettings,
+    frames: Sequence[int],
+    maps: Mapping[str, EnvironmentMap],
 ) -> Iterator[RenderedImage]:
     with _threads(settings.threads):
         device = open_device(settings.device == "cpu")
@@ -64,18 +73,20 @@ def _render(
     scene: RasterScene | None = None
     target = _Target(device.context, settings.image_size, settings.passes, lamps)
     shadows = Shadows(device.context, lamps)
+    sky = Sky(device.context, maps)
+    mapped = any(light.environment_map is not None for light in lights)
     for frame in frames:
         if not len(clip.frames[frame].faces):
             yield from (empty_image(view, frame, settings) for view in range(len(cameras)))
             continue
         if scene is None:
-            scene = RasterScene(device.context, device.programs, clip, lamps, settings.cull_back_faces)
+            scene = RasterScene(device.context, device.programs, clip, lamps, settings.cull_back_faces, mapped)
         scene.set_frame(frame)
         bounds = np.stack([clip.frames[frame].vertices.min(axis=0), clip.frames[frame].vertices.max(axis=0)])
         shadows.set_frame(scene, bounds)
         for view, (camera, view_lights) in enumerate(zip(cameras, lights, strict=True)):
             alpha = None if coverage is None else coverage.alpha(frame, camera)
-            colors, depth, normal = target.draw(scene, shadows, camera, view_lights, bounds)
+            colors, depth, normal = target.draw(scene, shadows, sky, camera, view_lights, bounds)
             yield RenderedImage(view, frame, to_rgba(colors, alpha), depth, normal)
 
 
@@ -151,7 +162,7 @@ class _Target:
         self._context = context
         self._size = size
         self._lamps = max(lamps, 1)
-        self._view = context.buffer(reserve=16 * (7 + 7 * self._lamps), dynamic=True)
+        self._view = context.buffer(reserve=16 * view_rows(lamps), dynamic=True)
         depth = context.depth_renderbuffer((size, size), samples=SAMPLES)
         self._drawn = context.framebuffer([context.renderbuffer((size, size), 4, samples=SAMPLES, dtype="f4")], depth)
         self._resolved = context.simple_framebuffer((size, size), 4, dtype="f4")
@@ -162,23 +173,33 @@ class _Target:
             self._passes = context.framebuffer([samples], depth), samples, context.vertex_array(program, [])
 
     def draw(
-        self, scene: RasterScene, shadows: Shadows, camera: Camera, lights: Lights, bounds: np.ndarray
+        self, scene: RasterScene, shadows: Shadows, sky: Sky, camera: Camera, lights: Lights, bounds: np.ndarray
     ) -> tuple[dict[str, np.ndarray], np.ndarray | None, np.ndarray | None]:
         """Linear premultiplied R, G, B, A of a view, and depth and normals where asked for."""
         axis = camera.extrinsics[2]
         maps = shadows.set_view(scene, lights)
         shadows.use()
-        self._view.write(_view_values(camera, lights, bounds, maps, self._lamps))
+        sky.use(lights)
+        self._view.write(_view_values(camera, lights, bounds, sky.values(lights), maps, self._lamps))
         self._view.bind_to_uniform_block(VIEW_BLOCK)
         self._context.front_face = "cw"  # rows run down, so the image that GL sees is mirrored
         # Nothing is behind the object but the environment, which glass shows. Light without coverage is taken off
         # again where no glass made it coverage.
-        behind = lights.environment_radiance * np.array(lights.environment_color)
-        _clear(self._drawn, (*behind, 0.0))
+        behind = np.zeros((1, 1, 3), np.float32)
+        if scene.has_glass and lights.environment_map is not None:
+            _clear(self._resolved, (0.0, 0.0, 0.0, 0.0))
+            sky.draw(camera)
+            behind = self._read()[..., :3]
+            _clear(self._drawn, (0.0, 0.0, 0.0, 0.0))
+            sky.draw(camera)
+        else:
+            if scene.has_glass:
+                behind[:] = lights.environment_radiance * np.array(lights.environment_color)
+            _clear(self._drawn, (*behind[0, 0], 0.0))
         scene.draw(self._drawn, axis[:3])
         self._context.copy_framebuffer(self._resolved, self._drawn)
         image = self._read()
-        image[..., :3] -= (1.0 - image[..., 3:]) * behind.astype(np.float32)
+        image[..., :3] -= (1.0 - image[..., 3:]) * behind
         colors = {name: image[..., channel] for channel, name in enumerate("RGBA")}
         if self._passes is None:
             return colors, None, None
@@ -198,7 +219,9 @@ class _Target:
         return image
 
 
-def _view_values(camera: Camera, lights: Lights, bounds: np.ndarray, maps: np.ndarray, lamps: int) -> bytes:
+def _view_values(
+    camera: Camera, lights: Lights, bounds: np.ndarray, sky: np.ndarray, maps: np.ndarray, lamps: int
+) -> bytes:
     """The uniform block of a view, std140."""
     axis = camera.extrinsics[2]
     middle, half = bounds.mean(axis=0), 0.5 * np.ptp(bounds, axis=0)
@@ -220,7 +243,7 @@ def _view_values(camera: Camera, lights: Lights, bounds: np.ndarray, maps: np.nd
         *(projection @ camera.extrinsics).T,
         [*camera.position, 0.0],
         axis,
-        [*(lights.environment_radiance * np.array(lights.environment_color)), 0.0],
+        *sky,
         *places,
         *colors,
         *maps,

@@ -16,6 +16,7 @@ import numpy as np
 from assets import AlphaMode, Clip, Frame, Material, Texture, Topology, Wrap
 from render.raster_shaders import ATTRIBUTES, MATERIAL_BLOCK, SKY_BLOCK, VIEW_BLOCK, shaders
 from render.raster_shadows import LAMP_UNIT, SKY_UNIT
+from render.raster_sky import MAP_UNIT
 from render.uv_maps import UvMap, uv_layer, uv_maps
 
 _SRGB8_ALPHA8 = 0x8C43
@@ -43,7 +44,7 @@ class _Look:
     sorted: bool
     culled: bool
     casts: bool
-    plain: bool  # opaque whatever its textures say: one program casts the shadow of all such
+    plain: bool  # opaque from both sides whatever its textures say: one program draws the depths of all such
 
 
 class RasterScene:
@@ -55,15 +56,24 @@ class RasterScene:
         clip: inside the unit cube.
         lamps: the largest number of point lights of any view to come.
         cull_back_faces: hide the backs of single-sided materials.
+        mapped: whether the light of some view comes from an environment map.
     """
 
     def __init__(
-        self, context: Any, programs: dict[tuple[str, str], Any], clip: Clip, lamps: int, cull_back_faces: bool
+        self,
+        context: Any,
+        programs: dict[tuple[str, str], Any],
+        clip: Clip,
+        lamps: int,
+        cull_back_faces: bool,
+        mapped: bool = False,
     ) -> None:
         self.clip = clip
         self._context = context
         self._programs = programs
         self._lamps = lamps
+        self._mapped = mapped
+        self.has_glass = any(material.transmission > 0.0 and not material.unlit for material in clip.materials)
         self._colored = any(frame.topology.colors is not None for frame in clip.frames)
         self._maps = [uv_maps(material) for material in clip.materials]
         self._images: dict[tuple[int, bool], Any] = {}
@@ -103,9 +113,11 @@ class RasterScene:
         context = self._context
         context.enable_only(moderngl.DEPTH_TEST)
         kind = "passes" if passes else "color"
-        if self._plain_count:
+        if self._plain_count:  # depth first, so that each pixel is shaded once
+            framebuffer.color_mask = False, False, False, False
             look = self._looks[self._solid[0][0]]
             self._array(look.programs["depth"], "solid").render(moderngl.TRIANGLES, vertices=3 * self._plain_count)
+            framebuffer.color_mask = True, True, True, True
             context.depth_func = "<="
         for material, first, count in self._solid:
             self._draw(material, first, count, kind, "solid")
@@ -206,6 +218,7 @@ class RasterScene:
             "GLASS": glass,
             "SORTED": blend or glass,
             "UNLIT": material.unlit,
+            "MAPPED": self._mapped,
         }
         maps = uv_maps(material)
         slots = {
@@ -222,15 +235,15 @@ class RasterScene:
             if name in textures
         )
         enabled = [name for name, on in features.items() if on]
-        plain = material.alpha_mode is AlphaMode.OPAQUE and not glass
+        # The back of a volume of glass is not drawn: the front stands for the whole of it.
+        culled = (cull_back_faces and not material.double_sided) or (glass and material.thickness > 0.0)
+        plain = material.alpha_mode is AlphaMode.OPAQUE and not glass and not culled
         programs = {
             kind: self._program(
                 *shaders(*(([], {}) if plain and kind == "depth" else (enabled, slots)), self._lamps, kind)
             )
             for kind in ("color", "passes", "depth")
         }
-        # The back of a volume of glass is not drawn: the front stands for the whole of it.
-        culled = (cull_back_faces and not material.double_sided) or (glass and material.thickness > 0.0)
         values = self._context.buffer(_values(material))
         return _Look(programs, values, units, blend or glass, culled, not glass, plain)
 
@@ -243,7 +256,7 @@ class RasterScene:
             for unit, name in enumerate(_SOURCES):
                 if f"{name.lower()}_texture" in program:
                     program[f"{name.lower()}_texture"].value = unit
-            for name, unit in (("lamp_shadows", LAMP_UNIT), ("sky_shadows", SKY_UNIT)):
+            for name, unit in (("lamp_shadows", LAMP_UNIT), ("sky_shadows", SKY_UNIT), ("sky_map", MAP_UNIT)):
                 if name in program:
                     program[name].value = unit
             self._programs[vertex, fragment] = program

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import moderngl
 import numpy as np
 
+from render.environment import sphere_points
 from render.lighting import Lights
-from render.raster_shaders import SKY_BLOCK, SKY_DIRECTIONS, VIEW_BLOCK
+from render.raster_shaders import SKY_BLOCK, SKY_DIRECTIONS, VIEW_BLOCK, view_rows
 
 LAMP_UNIT, SKY_UNIT = 6, 7
 """Texture units; the ones before are the materials'."""
@@ -47,8 +48,8 @@ class Shadows:
         self._lamp = self._map(self._lamps * _LAMP_SIDE, _LAMP_SIDE)
         self._sky_values = context.buffer(reserve=16 * (4 * SKY_DIRECTIONS + 1), dynamic=True)
         # The view block's first member is all that these draws read; the rest makes up its size.
-        self._view = context.buffer(reserve=16 * (8 + 7 * self._lamps), dynamic=True)
-        self._directions = _fibonacci(SKY_DIRECTIONS)
+        self._view = context.buffer(reserve=16 * view_rows(lamps), dynamic=True)
+        self._directions = sphere_points(SKY_DIRECTIONS)
 
     def set_frame(self, casters: Casters, bounds: np.ndarray) -> None:
         """Look at a frame from all around.
@@ -124,14 +125,6 @@ class Shadows:
 
     def _end(self) -> None:
         self._context.polygon_offset = 0.0, 0.0
-
-
-def _fibonacci(count: int) -> np.ndarray:
-    """(N, 3) unit vectors spread evenly."""
-    index = np.arange(count) + 0.5
-    z, turn = 1.0 - 2.0 * index / count, np.pi * (1.0 + np.sqrt(5.0)) * index
-    flat = np.sqrt(1.0 - z * z)
-    return np.stack([flat * np.cos(turn), flat * np.sin(turn), z], axis=1)
 
 
 def _facing(direction: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ that Cycles keeps whatever did not change.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import bpy
@@ -15,9 +15,11 @@ from mathutils import Matrix
 
 from assets import Clip, Frame, Topology
 from render.cameras import Camera
+from render.environment import NO_MAPS, EnvironmentMap
 from render.lighting import Lights
 from render.materials import COLOR_ATTRIBUTE, build_materials, uv_layer_name
 from render.uv_maps import UvMap, uv_layer, uv_maps
+from render.world import World
 
 SENSOR_MM = 36.0
 """Width of every camera's sensor."""
@@ -73,9 +75,16 @@ class ClipScene:
         clip: inside the unit cube.
         lamps: the largest number of point lights of any view to come.
         cull_back_faces: see `render.materials.build_materials`.
+        maps: sha256 -> environment map, of any view to come.
     """
 
-    def __init__(self, clip: Clip, lamps: int, cull_back_faces: bool = False) -> None:
+    def __init__(
+        self,
+        clip: Clip,
+        lamps: int,
+        cull_back_faces: bool = False,
+        maps: Mapping[str, EnvironmentMap] = NO_MAPS,
+    ) -> None:
         clear()
         self.scene = bpy.context.scene
         self._object = ClipObject(self.scene, clip, cull_back_faces)
@@ -88,8 +97,7 @@ class ClipScene:
         self._lamps = [_add(self.scene, "lamp", bpy.data.lights.new("lamp", "POINT")) for _ in range(lamps)]
         for lamp in self._lamps:
             lamp.data.shadow_soft_size = 0.0
-        self.scene.world = bpy.data.worlds.new("environment")
-        self.scene.world.use_nodes = True
+        self._world = World(self.scene, maps)
 
     def set_view(self, camera: Camera, lights: Lights) -> None:
         """Look through a camera, under its lights."""
@@ -105,9 +113,7 @@ class ClipScene:
             if lit:
                 lamp.data.color = lights.points[index].color
                 lamp.location = lights.points[index].position
-        background = self.scene.world.node_tree.nodes["Background"]
-        background.inputs["Color"].default_value = (*lights.environment_color, 1.0)
-        background.inputs["Strength"].default_value = lights.environment_radiance
+        self._world.show(lights)
 
 
 def camera_to_world(camera: Camera) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from PIL import Image
@@ -11,6 +11,7 @@ from PIL import Image
 from assets import Clip
 from render.cameras import orbit_camera
 from render.engines import EngineName, load_engine
+from render.environment import NO_MAPS, EnvironmentMap
 from render.lighting import Lights
 from render.settings import RenderSettings
 
@@ -24,6 +25,8 @@ def turntable(
     settings: RenderSettings,
     progress: Callable[[int, int], None] | None = None,
     engine: EngineName = "cycles",
+    lights: Lights = _LIGHT,
+    maps: Mapping[str, EnvironmentMap] = NO_MAPS,
 ) -> list[Image.Image]:
     """RGB pictures, twice as many as frames, beginning at the front.
 
@@ -32,6 +35,8 @@ def turntable(
         settings: of the renderer.
         progress: told frames done and frames in all.
         engine: which renderer draws.
+        lights: of all pictures.
+        maps: sha256 -> environment map, where the lights name one.
     """
     render_views = load_engine(engine)
     count, size = len(clip.frames), settings.image_size
@@ -39,7 +44,7 @@ def turntable(
     for frame in range(count):
         places = [frame + turn * count for turn in range(_TURNS)]
         cameras = [orbit_camera(-90 + 360 * place / (_TURNS * count), _ELEVATION_DEG, size) for place in places]
-        for image in render_views(clip, cameras, [_LIGHT] * _TURNS, settings, [frame]):
+        for image in render_views(clip, cameras, [lights] * _TURNS, settings, [frame], maps):
             white = Image.new("RGBA", (size, size), "white")
             white.alpha_composite(Image.fromarray(image.rgba, "RGBA"))
             pictures[places[image.view]] = white.convert("RGB")

@@ -17,8 +17,9 @@ from assets.samples import SAMPLES
 from cli.main import main
 from core import ConfigError
 from render import RenderedImage, RenderSettings, check_engine, load_engine, sample_cameras, sample_lights
+from render.environment import EnvironmentMap, place_map
 from tests.render.clips import empty_frame
-from tests.render.test_blender import EVEN, FRONT, QUICK, SIZE, mixed_clip, unlit_cube
+from tests.render.test_blender import EVEN, FRONT, LAMP, QUICK, SIZE, mixed_clip, unlit_cube
 
 try:
     check_engine("blenderproc")
@@ -69,6 +70,25 @@ def test_cycles_own_alpha_is_the_same_too() -> None:
     for a, b in zip(*(render(engine, mixed_clip(), settings) for engine in ("cycles", "blenderproc")), strict=True):
         assert np.abs(a.rgba[..., 3].astype(int) - b.rgba[..., 3]).mean() < 0.5
         assert psnr(b.rgba, a.rgba) >= 35
+
+
+@needs_blenderproc
+def test_environment_maps_light_it_too(tmp_path: Path) -> None:
+    """Two maps and a uniform environment, each in a view of its own."""
+    rng = np.random.default_rng(0)
+    maps = [EnvironmentMap(f"{i}.hdr", str(i), rng.uniform(0, 2, (8, 16, 3)).astype(np.float32)) for i in range(2)]
+    cameras = sample_cameras(2, "mixed", 3, SIZE)
+    lights = [place_map(maps[0], 1.0, cameras[0]), LAMP, place_map(maps[1], 2.0, cameras[2])]
+    by_hash = {environment.sha256: environment for environment in maps}
+    ours, theirs = (
+        [image.rgba for image in load_engine(engine, hdf5)(mixed_clip(), cameras, lights, QUICK, maps=by_hash)]
+        for engine, hdf5 in (("cycles", None), ("blenderproc", tmp_path / "key"))
+    )
+    assert len(list(tmp_path.rglob("*.hdf5"))) == len(ours) == 6
+    for a, b in zip(ours, theirs, strict=True):
+        assert psnr(b, a) >= 35
+    with pytest.raises(ConfigError, match="which was not given"):
+        load_engine("blenderproc")(mixed_clip(), cameras, lights, QUICK)
 
 
 @needs_blenderproc

@@ -119,18 +119,22 @@ def test_matte_things_look_as_in_cycles() -> None:
 @pytest.mark.parametrize(
     ("name", "least"),
     [
-        ("gray", 42),
-        ("metallic", 36),
-        ("smooth", 40),
-        ("rough", 42),
-        ("normal map", 36),
-        ("emissive, dark", 42),
-        ("texture", 30),
-        ("transformed", 29),
-        ("vertex color", 42),
-        ("unlit", 42),
-        ("specular-glossiness", 36),
-        ("inside, double-sided", 42),
+        ("gray", 48),
+        ("metallic", 37),
+        ("smooth", 47),
+        ("rough", 48),
+        ("normal map", 42),
+        ("emissive, dark", 46),
+        ("texture", 37),
+        ("transformed", 30),
+        ("vertex color", 45),
+        ("unlit", 46),
+        ("specular-glossiness", 38),
+        ("inside, double-sided", 48),
+        ("mask", 26),
+        ("blend", 27),
+        ("stripes, gray", 36),
+        ("transmission", 23),
     ],
 )
 def test_spheres_of_the_chart(name: str, least: float) -> None:
@@ -290,6 +294,55 @@ def test_backs_are_visible_unless_asked_otherwise() -> None:
         culled = {"cull_back_faces": True, "exact_alpha": exact}
         assert not picture(clip([quad()], [MATTE]), behind, **culled).any()
         assert center(picture(clip([quad()], [replace(MATTE, double_sided=True)]), behind, **culled))[3] == 255
+
+
+def test_a_culled_back_hides_nothing() -> None:
+    """Depth is drawn first, to shade each pixel once: not that of what is culled."""
+    behind = orbit_camera(90.0, 0.0, SIZE, fov_deg=40.0, radius=2.0)
+    red = replace(RED, double_sided=True)
+    shown = clip([quad(0.2), quad(0.0)], [MATTE, red])
+    for exact in (True, False):
+        found = picture(shown, behind, cull_back_faces=True, exact_alpha=exact)
+        np.testing.assert_allclose(center(found), [255, 0, 0, 255], atol=0.0)
+
+
+def test_what_stands_in_the_light_casts_a_shadow() -> None:
+    """From a lamp, and from the environment, where Cycles has it; a surface casts none on itself."""
+    side = Lights((PointLight((0.0, -20.0, 20.0), 1.0),), 0.0)
+    wall, hanging, shelf = (
+        quad(0.3),
+        box((-0.15, -0.3, -0.1), (0.15, -0.1, 0.1)),
+        box((-0.5, -0.3, -0.1), (0.5, 0.3, 0)),
+    )
+    alone = clip([wall], [MATTE])
+    # Below the box, as the lamp stands above; and above the shelf, which hides half of the sky.
+    for part, lights, rows, darker in ((hanging, side, slice(45, 49), 60), (shelf, EVEN, slice(27, 30), 8)):
+        shown = clip([wall, part], [MATTE, MATTE])
+        truth, image = traced(shown, lights=lights).rgba.astype(int), picture(shown, lights=lights)
+        assert psnr(image, truth) > 28
+        spot = (rows, slice(30, 34), 0)
+        assert image[spot].mean() < picture(alone, lights=lights)[spot].mean() - darker
+        assert image[spot].mean() == pytest.approx(truth[spot].mean(), abs=20)
+    for angle in (10.0, 45.0, 80.0):
+        lamp = Lights((PointLight((0.0, -20.0 * np.cos(np.radians(angle)), 20.0 * np.sin(np.radians(angle))), 1.5),), 0)
+        flat = picture(alone, lights=lamp)
+        middle = flat[20:44, 20:44, 0]
+        assert np.ptp(middle) <= 8, "only distance makes a difference"
+
+
+def test_a_mask_shades_with_its_holes_and_glass_not_at_all() -> None:
+    side = Lights((PointLight((0.0, -20.0, 20.0), 1.5),), 0.0)
+    holes = np.full((4, 4, 4), 255, np.uint8)
+    holes[..., 3] = 0
+    open_mask = Material(base_color_texture=Texture(0), alpha_mode=AlphaMode.MASK)
+    pane = Material(metallic=0.0, roughness=0.0, transmission=1.0)
+    floor = picture(clip([quad(0.3)], [MATTE]), lights=side)
+    lid = box((-0.5, -0.4, 0.3), (0.5, -0.3, 0.4))
+    spot = (slice(42, 46), slice(28, 36), 0)
+    for material, shades in ((MATTE, True), (open_mask, False), (pane, False)):
+        found = picture(clip([quad(0.3), lid], [MATTE, material], [holes]), lights=side)
+        darker = floor[spot].mean() - found[spot].mean()
+        assert darker > 60 if shades else abs(darker) < 3, material
 
 
 def test_a_camera_inside_still_sees() -> None:
