@@ -29,7 +29,7 @@ class SampleConfig:
     image_size: int = 512
     """Pixels per side of a rendered image."""
     engine: EngineName = "cycles"
-    """cycles traces paths; raster is some thirty times cheaper, and leaves something out; blenderproc is cycles through
+    """cycles traces paths; raster is some ten times cheaper, and leaves something out; blenderproc is cycles through
     BlenderProc, for its files: see hdf5 (docs/rendering.md)."""
     passes: bool = False
     """Write depth (16-bit PNG) and normals (half-float EXR) beside every image."""

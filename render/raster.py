@@ -1,7 +1,7 @@
 """Renders a Clip with a rasterizer on EGL: the same call as `render.blender`, a fraction of its cost, no Blender.
 
 No display is needed, and no graphics card: Mesa renders in software. Alpha is `render.coverage`'s, as the default
-engine's is. Light is direct only: what this leaves out is listed in docs/rendering.md.
+engine's is. What this leaves out is listed in docs/rendering.md.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from PIL import Image, ImageSequence
 
 from assets.samples import SAMPLES
 from cli.main import main
+from tests.render.maps import write_hdr
 
 
 def test_a_preview_plays_and_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,6 +24,23 @@ def test_a_preview_plays_and_turns(tmp_path: Path, capsys: pytest.CaptureFixture
     covered = [(frame < 250).sum() for frame in frames[:4]]
     assert covered[0] < covered[3], "it grows"
     assert np.abs(frames[0] - frames[4]).max() > 20, "from behind it looks otherwise"
+
+
+def test_a_preview_under_an_environment_map(tmp_path: Path) -> None:
+    asset, maps = tmp_path / "sprout.glb", tmp_path / "maps"
+    asset.write_bytes(SAMPLES["sprout"]())
+    maps.mkdir()
+    options = ["--frames", "1", "--image-size", "48", "--hdri", str(maps)]
+    assert main(["preview", str(asset), "--output", str(tmp_path / "none.webp"), *options]) == 2, "no map there"
+    light = np.zeros((16, 32, 3), np.float32)
+    light[..., 0] = 1.0
+    write_hdr(maps / "red.hdr", light)
+    assert main(["preview", str(asset), "--output", str(tmp_path / "red.webp"), *options]) == 0
+    with Image.open(tmp_path / "red.webp") as image:
+        shown = np.asarray(image.convert("RGB"), int)
+    covered = (shown < 250).any(axis=2)
+    assert covered.any()
+    assert shown[covered][:, 1:].mean() < shown[covered][:, 0].mean() - 20
 
 
 def test_what_cannot_be_previewed_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
