@@ -32,7 +32,7 @@ class Preview:
     preset: str = "draft"
     """draft, train or reference: docs/rendering.md."""
     engine: EngineName = "cycles"
-    """cycles, or raster: seconds instead of minutes; docs/rendering.md says what it leaves out."""
+    """cycles; raster: seconds instead of minutes; blenderproc: cycles through BlenderProc (docs/rendering.md)."""
     hdri: Path | None = None
     """Folder with equirectangular .hdr and .exr files, one of which lights the clip instead of white all around."""
     seed: int = 0

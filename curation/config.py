@@ -30,7 +30,8 @@ class SampleConfig:
     image_size: int = 512
     """Pixels per side of a rendered image."""
     engine: EngineName = "cycles"
-    """cycles traces paths; raster is some ten times cheaper; what it leaves out: docs/rendering.md."""
+    """cycles traces paths; raster is some ten times cheaper, and leaves something out; blenderproc is cycles through
+    BlenderProc, for its files: see hdf5 (docs/rendering.md)."""
     passes: bool = False
     """Write depth (16-bit PNG) and normals (half-float EXR) beside every image."""
     clip: str = "most-moving"
@@ -93,6 +94,18 @@ class Limits:
     """Resident gigabytes (10^9 bytes): then `failed: out_of_memory`."""
     attempts: int = 2
     """Attempts at an asset whose process crashed, hung or outgrew its memory."""
+    assets_per_process: int = 50
+    """Assets after which a worker's process is replaced by a fresh one."""
+    resting_gb: float = 2.0
+    """Resident gigabytes between two assets, beyond which it is replaced at once; half of memory_gb at most."""
+
+    def __post_init__(self) -> None:
+        for name in ("timeout_s", "memory_gb", "resting_gb"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} {getattr(self, name)}: more than 0 is needed")
+        for name in ("attempts", "assets_per_process"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} {getattr(self, name)}: at least 1 is needed")
 
 
 @dataclass(frozen=True)
@@ -105,9 +118,12 @@ class RunConfig:
     """Assets worked on at the same time. Default: as many as the CPUs allow."""
     cpus_per_worker: int = 1
     """Threads for one asset's voxelizing and rendering."""
-    gpus_per_worker: float = 0.0
-    """GPUs that Ray reserves for each worker; Cycles renders on what it finds."""
+    gpus_per_worker: float | None = None
+    """GPUs that Ray reserves for each worker, which renders on them; 0 keeps all work on the CPUs. Default: one where
+    there are any that Blender can use, so one worker a GPU (the engine raster reserves none)."""
     limits: Limits = field(default_factory=Limits)
+    hdf5: Path | None = None
+    """With the engine blenderproc: a folder for BlenderProc's HDF5 files, HDF5/KEY/frame_00/VIEW.hdf5."""
     limit: int | None = None
     """Only the first N assets of the source, by name."""
     exclude: Path | None = None

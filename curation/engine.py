@@ -17,10 +17,12 @@ from typing import Any, Self
 import ray
 
 from curation.config import Limits, RunConfig
+from curation.gpus import choose_gpus, find_usable_gpus
 from curation.jobs import AssetJob, ShardJob
 from curation.ledger import Outcome
 from curation.sandbox import Event, JobDied, Sandbox
 from curation.shard import write_shard
+from render import EngineName
 
 _TICK_S = 0.5
 _REPORT_EVERY_S = 0.5
@@ -43,6 +45,7 @@ class Engine:
 
     def __init__(self, run: RunConfig) -> None:
         self._run = run
+        self._is_local = False
 
     def __enter__(self) -> Self:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -51,6 +54,7 @@ class Engine:
         if address:
             ray.init(address=address, **common)
         else:
+            self._is_local = True
             workers = self._run.workers or max(1, (os.cpu_count() or 1) // self._run.cpus_per_worker)
             ray.init(
                 address="local",
@@ -68,19 +72,38 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         ray.shutdown()
 
-    def work(self, jobs: Iterable[AssetJob]) -> Iterator[Outcome | Tick]:
-        """Run the jobs; outcomes come in the order in which they end, ticks in between."""
+    def reserve_gpus(self, engine: EngineName) -> float:
+        """GPUs to reserve for each worker: `curation.gpus.choose_gpus`, for this cluster.
+
+        Raises:
+            ConfigError: if GPUs were asked for that are not there, or that Blender cannot render on.
+        """
+        there = ray.cluster_resources().get("GPU", 0.0)
+        # A cluster that was joined may have more nodes later.
+        most = there if self._is_local else float("inf")
+
+        def usable(gpus: float) -> list[str]:
+            names: list[str] = ray.get(_usable_gpus.options(num_gpus=gpus).remote())
+            return names
+
+        return choose_gpus(self._run.gpus_per_worker, engine, there, most, usable)
+
+    def work(self, jobs: Iterable[AssetJob], gpus: float = 0.0, device: str = "cpu") -> Iterator[Outcome | Tick]:
+        """Run the jobs; outcomes come in the order in which they end, ticks in between.
+
+        Args:
+            gpus: that Ray reserves for each of them.
+            device: that they render on.
+        """
         run = self._run
-        task = _work_on_asset.options(
-            num_cpus=run.cpus_per_worker, num_gpus=run.gpus_per_worker, max_retries=_NODE_LOSSES
-        )
+        task = _work_on_asset.options(num_cpus=run.cpus_per_worker, num_gpus=gpus, max_retries=_NODE_LOSSES)
         waiting = iter(jobs)
         running: dict[Any, AssetJob] = {}
         while True:
             # Enough for every slot and one in reserve each: more would only fill the driver's memory.
             for job in waiting:
-                running[task.remote(job, run.limits, self._board)] = job
-                if len(running) >= self._most_running():
+                running[task.remote(replace(job, device=device), run.limits, self._board)] = job
+                if len(running) >= self._most_running(gpus):
                     break
             if not running:
                 return
@@ -99,10 +122,14 @@ class Engine:
         """Wait until the shards are written; an error of one of them is raised here."""
         ray.get(handles)
 
-    def _most_running(self) -> int:
+    def _most_running(self, gpus: float) -> int:
         if self._run.workers:
             return self._run.workers
-        return 2 * max(1, int(ray.cluster_resources().get("CPU", 1)) // self._run.cpus_per_worker)
+        resources = ray.cluster_resources()
+        slots = resources.get("CPU", 1) / self._run.cpus_per_worker
+        if gpus:
+            slots = min(slots, resources.get("GPU", 0) / gpus)
+        return 2 * max(1, int(slots))
 
 
 class _Board:
@@ -167,6 +194,11 @@ def attempt_asset(sandbox: Sandbox, job: AssetJob, attempts: int, report: Any) -
             outcome = replace(outcome, log=sandbox.log_tail())
         return outcome
     return outcome
+
+
+@ray.remote(num_cpus=0, max_calls=1)
+def _usable_gpus() -> list[str]:
+    return find_usable_gpus()
 
 
 @ray.remote(num_cpus=0, max_retries=_NODE_LOSSES)

@@ -25,6 +25,8 @@ class AssetJob:
         config: what a sample is.
         threads: for voxelizing and rendering.
         measure_only: stop when the clips are measured; no part is written.
+        device: for rendering, one of `render.settings.DEVICES`; with "cpu", voxelizing stays there too.
+        hdf5: folder for BlenderProc's files, one folder in it for each sample; None to write none.
         hdri: folder of the environment maps that the configuration names.
     """
 
@@ -35,6 +37,8 @@ class AssetJob:
     config: SampleConfig
     threads: int = 1
     measure_only: bool = False
+    device: str = "auto"
+    hdf5: Path | None = None
     hdri: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -47,15 +51,16 @@ class AssetJob:
             "config": self.config.to_json(),
             "threads": self.threads,
             "measure_only": self.measure_only,
+            "device": self.device,
+            "hdf5": None if self.hdf5 is None else str(self.hdf5),
             "hdri": None if self.hdri is None else str(self.hdri),
         }
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> AssetJob:
         """The inverse of `to_json`."""
-        paths = {name: Path(values[name]) for name in ("path", "part")}
-        hdri = None if values["hdri"] is None else Path(values["hdri"])
-        return cls(**{**values, **paths, "hdri": hdri, "config": SampleConfig.from_json(values["config"])})
+        folders = {name: Path(values[name]) for name in ("path", "part", "hdf5", "hdri") if values[name] is not None}
+        return cls(**{**values, **folders, "config": SampleConfig.from_json(values["config"])})
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from core.version import VERSION
 from curation.config import CurateConfig, flat_settings, parse_config
 from curation.engine import Engine, Tick
 from curation.exclusions import read_exclusions
+from curation.gpus import render_device
 from curation.jobs import WORK_FOLDER, AssetJob, ShardJob
 from curation.ledger import LEDGER_FILE, Ledger, Outcome
 from curation.plan import (
@@ -51,7 +52,7 @@ from curation.shard import read_sidecar, split_shard
 from curation.sources import SourceAsset, list_folder
 from curation.stored_plan import StoredPlan, read_plan, write_plan
 from curation.summary import SUMMARY_FILE, Summary, print_plan, print_summary, summarize, write_contact_sheet
-from render import EngineName, load_engine
+from render import EngineName, check_engine, load_engine
 from render.environment import load_map
 
 log = logging.getLogger("curation")
@@ -86,12 +87,13 @@ def curate(config: CurateConfig) -> Summary:
     """
     start = time.monotonic()
     _check_folders(config)
+    check_engine(config.sample.engine, config.run.hdf5)  # better refused here than by every asset
     config = config.with_environment_maps()
     if config.hdri is not None:
         for name, sha256 in config.sample.environment_maps.items():
             load_map(config.hdri, name, sha256)  # better refused here than by every asset
     if config.sample.engine == "raster":
-        load_engine("raster")  # better refused here than by every asset
+        load_engine("raster")  # it may lack a driver
     with locked(config.output):
         plan, sources = plan_run(config)
         write_plan(config, sources, exclusions_of(config))
@@ -114,7 +116,8 @@ def curate(config: CurateConfig) -> Summary:
 def _check_folders(config: CurateConfig) -> None:
     # A job's driver runs in an unpacked copy of the working directory, which is gone when the job ends.
     in_a_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    for name, folder in (("source", config.source), ("output", config.output), ("hdri", config.hdri)):
+    folders = {"source": config.source, "output": config.output, "hdri": config.hdri, "hdf5": config.run.hdf5}
+    for name, folder in folders.items():
         if in_a_job and folder is not None and not folder.is_absolute():
             raise ConfigError(f"--{name} {folder}: a Ray job needs an absolute path that every node sees")
 
@@ -209,7 +212,8 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger) -> None:
                         asset.content_sha256,
                         part.resolve(),
                         config.sample,
-                        config.run.cpus_per_worker,
+                        threads=config.run.cpus_per_worker,
+                        hdf5=None if config.run.hdf5 is None else config.run.hdf5.resolve(),
                         hdri=None if config.hdri is None else config.hdri.resolve(),
                     )
                 )
@@ -225,7 +229,8 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger) -> None:
 
         for shard in open_shards.values():
             write_if_complete(shard)
-        for news in engine.work(jobs):
+        gpus = engine.reserve_gpus(config.sample.engine)
+        for news in engine.work(jobs, gpus, render_device(config.sample.engine, gpus)):
             if isinstance(news, Tick):
                 display.show(news.stages)
                 continue
@@ -258,8 +263,7 @@ def _shard_job(config: CurateConfig, shard: PlannedShard, ledger: Ledger) -> Sha
 def tool_versions(engine: EngineName = "cycles") -> Mapping[str, str]:
     """Versions of everything that can change a byte of a shard."""
     packages = ["bpy", "DracoPy", "meshoptimizer", "numba", "numpy", "OpenEXR", "pillow", "zstandard"]
-    if engine == "raster":
-        packages.append("moderngl")
+    packages += {"cycles": [], "raster": ["moderngl"], "blenderproc": ["blenderproc"]}[engine]
     python = ".".join(map(str, sys.version_info[:3]))
     return {"helix4d": VERSION, "python": python, **{name: metadata.version(name) for name in packages}}
 

@@ -29,7 +29,7 @@ Event = dict[str, Any]
 
 _POLL_S = 0.2
 _LOG_TAIL_BYTES = 4000
-_JOBS_PER_CHILD = 200
+_DEVICE_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ONEAPI_DEVICE_SELECTOR")
 _PACKAGES = Path(__file__).resolve().parent.parent
 
 
@@ -65,6 +65,7 @@ class Sandbox:
         self._buffer = b""
         self._log: IO[bytes] = tempfile.TemporaryFile("a+b", prefix="helix4d-log-")  # noqa: SIM115
         self._jobs_done = 0
+        self._devices: list[str | None] = []
 
     def run(self, job: Mapping[str, Any], on_event: Callable[[Event], None]) -> tuple[Event, int]:
         """Run one job.
@@ -115,6 +116,15 @@ class Sandbox:
         self._log.seek(max(0, size - _LOG_TAIL_BYTES))
         return self._log.read().decode(errors="replace")
 
+    def resident_bytes(self) -> int:
+        """Resident size of the child now, 0 if there is none."""
+        return 0 if self._child is None else _resident_bytes(self._child.pid)
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, None if there is no child."""
+        return None if self._child is None else self._child.pid
+
     def _living_child(self) -> subprocess.Popen[bytes]:
         child = self._child
         if child is not None and child.poll() is None and not self._is_worn(child):
@@ -132,12 +142,15 @@ class Sandbox:
             env={**os.environ, **variables, "PYTHONPATH": search_path, EVENTS_FD_VARIABLE: str(writer)},
         )
         os.close(writer)
+        self._devices = _visible_devices()
         self._events, self._buffer, self._jobs_done = reader, b"", 0
         return self._child
 
     def _is_worn(self, child: subprocess.Popen[bytes]) -> bool:
-        grown = _resident_bytes(child.pid) > self._limits.memory_gb * 1e9 / 2
-        return grown or self._jobs_done >= _JOBS_PER_CHILD
+        limits = self._limits
+        grown = _resident_bytes(child.pid) > min(limits.resting_gb, limits.memory_gb / 2) * 1e9
+        # Ray may reserve another GPU for the next task of the same process.
+        return grown or self._jobs_done >= limits.assets_per_process or self._devices != _visible_devices()
 
     def _read_events(self) -> list[Event]:
         if not select.select([self._events], [], [], _POLL_S)[0]:
@@ -169,6 +182,10 @@ class Sandbox:
                 self._child.stdin.close()
             os.close(self._events)
             self._child = None
+
+
+def _visible_devices() -> list[str | None]:
+    return [os.environ.get(name) for name in _DEVICE_VARIABLES]
 
 
 def _resident_bytes(pid: int) -> int:

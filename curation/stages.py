@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -112,7 +112,8 @@ def _make_sample(job: AssetJob, clip: Clip, measured: MeasuredClip, clock: Clock
         clip, normalization = normalize(clip)
     with clock.measure("voxelize"):
         clock.progress(0, config.frames)
-        ovoxels = voxelize_clip(clip, config.resolution, threads=job.threads)
+        device: Literal["cpu", "auto"] = "cpu" if job.device == "cpu" else "auto"
+        ovoxels = voxelize_clip(clip, config.resolution, threads=job.threads, device=device)
         for frame, ovoxel in enumerate(ovoxels):
             members[f"frame_{frame:02d}.vxz"] = encode_vxz(ovoxel, compression=config.vxz_compression)
     members["clip.json"] = canonical_json(_describe(job, clip, measured, normalization, ovoxels))
@@ -168,8 +169,11 @@ def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> dict[str, byte
     images = config.views * config.frames
     if not images:
         return members
-    settings = RenderSettings(image_size=config.image_size, threads=job.threads, passes=config.passes)
-    rendered = load_engine(config.engine)(clip, cameras, lights, settings, maps=maps)
+    settings = RenderSettings(
+        image_size=config.image_size, threads=job.threads, passes=config.passes, device=job.device
+    )
+    hdf5 = None if job.hdf5 is None else job.hdf5 / key
+    rendered = load_engine(config.engine, hdf5)(clip, cameras, lights, settings, maps=maps)
     for number in range(images):
         with clock.measure("render"):
             clock.progress(number, images)
@@ -180,6 +184,8 @@ def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> dict[str, byte
             if image.depth is not None and image.normal is not None:
                 members[f"{name}.depth.png"] = encode_depth(image.depth)
                 members[f"{name}.normal.exr"] = encode_normal(image.normal)
+    with clock.measure("render"):
+        next(rendered, None)  # an engine that writes files gives them their names at its end
     return members
 
 

@@ -1,12 +1,12 @@
 """A Clip becomes images.
 
-Neither engine is imported here: importing `render` does not start Blender. Use `load_engine("cycles")` or
+No engine is imported here: importing `render` does not start Blender. Use `load_engine("cycles")` or
 `from render.blender import render_views`.
 """
 
 from render.cameras import Camera, orbit_camera, project, sample_camera, sample_cameras
 from render.contact_sheet import contact_sheet
-from render.engines import EngineName, load_engine
+from render.engines import EngineName, check_engine, load_engine
 from render.images import RenderedImage
 from render.lighting import Lights, PointLight, sample_lights, sample_view_lights
 from render.ovoxel_picture import OVoxelPicture, picture_ovoxel, resized
@@ -22,6 +22,7 @@ __all__ = [
     "PointLight",
     "RenderSettings",
     "RenderedImage",
+    "check_engine",
     "contact_sheet",
     "load_engine",
     "orbit_camera",

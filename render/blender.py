@@ -7,7 +7,6 @@ and settings alone, so a view may be rendered on its own, after other clips, or 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 import tempfile
@@ -20,9 +19,10 @@ import numpy as np
 import OpenEXR
 
 from assets import Clip
-from core import ConfigError, Helix4DError
+from core import Helix4DError
 from render.cameras import Camera
 from render.coverage import Coverage
+from render.devices import cycles_preferences, select_device
 from render.environment import NO_MAPS, EnvironmentMap, check_maps
 from render.images import RenderedImage, to_rgba
 from render.lighting import Lights
@@ -30,9 +30,6 @@ from render.passes import split_layers
 from render.scene import ClipScene, clear
 from render.settings import RenderSettings
 from render.views import check_views, empty_image
-
-_LOG = logging.getLogger(__name__)
-_GPU_TYPES = ("OPTIX", "CUDA", "HIP", "METAL", "ONEAPI")  # the first that has a device wins
 
 
 class RenderError(Helix4DError):
@@ -93,7 +90,8 @@ def _render(
                     continue
                 if scene is None:
                     scene = ClipScene(clip, max(len(light.points) for light in lights), settings.cull_back_faces, maps)
-                    _configure(scene.scene, settings, path)
+                    configure(scene.scene, settings)
+                    _set_output(scene.scene, settings, path)
                 scene.set_frame(frame)
                 for view, (camera, view_lights) in enumerate(zip(cameras, lights, strict=True)):
                     scene.set_view(camera, view_lights)
@@ -110,24 +108,20 @@ def _render(
 
 
 def _render_once(path: Path) -> dict[str, np.ndarray]:
-    with _captured_output() as output:
+    with captured_output() as output:
         try:
             bpy.ops.render.render(write_still=True)
         except RuntimeError as error:
             raise RenderError(f"Blender failed to render: {error}") from error
     if not path.is_file():
-        raise RenderError(f"Blender rendered no image; it printed: {_tail(output)}")
+        raise RenderError(f"Blender rendered no image; it printed: {output_tail(output)}")
     with OpenEXR.File(str(path), separate_channels=True) as image:
         channels = {name: channel.pixels for name, channel in image.channels().items()}
     path.unlink()
     return channels
 
 
-def _configure(scene: Any, settings: RenderSettings, path: Path) -> None:
-    scene.render.engine = "CYCLES"
-    scene.render.resolution_percentage = 100
-    scene.render.film_transparent = True
-    scene.render.use_persistent_data = True  # a new view of the same frame re-uses geometry and BVH
+def _set_output(scene: Any, settings: RenderSettings, path: Path) -> None:
     scene.render.use_file_extension = False
     scene.render.filepath = str(path)
     scene.render.image_settings.file_format = "OPEN_EXR_MULTILAYER" if settings.passes else "OPEN_EXR"
@@ -136,12 +130,24 @@ def _configure(scene: Any, settings: RenderSettings, path: Path) -> None:
     scene.render.image_settings.color_mode = "RGBA"
     scene.render.image_settings.color_depth = "32"
     scene.render.image_settings.exr_codec = "NONE"
+
+
+def configure(scene: Any, settings: RenderSettings) -> None:
+    """Set everything about a scene's rendering but what becomes of the image.
+
+    Raises:
+        ConfigError: if the device is not there.
+    """
+    scene.render.engine = "CYCLES"
+    scene.render.resolution_percentage = 100
+    scene.render.film_transparent = True
+    scene.render.use_persistent_data = True  # a new view of the same frame re-uses geometry and BVH
     scene.view_settings.view_transform = "Standard"
     scene.render.threads_mode = "FIXED" if settings.threads else "AUTO"
     if settings.threads:
         scene.render.threads = settings.threads
     cycles = scene.cycles
-    cycles.device = _select_device(settings.device)
+    cycles.device = select_device(cycles_preferences(), settings.device)
     cycles.samples = settings.samples
     cycles.seed = settings.seed
     cycles.use_adaptive_sampling = False
@@ -164,29 +170,8 @@ def _configure(scene: Any, settings: RenderSettings, path: Path) -> None:
         cycles.denoising_input_passes = "RGB_ALBEDO_NORMAL"
 
 
-def _select_device(device: str) -> str:
-    """Enable the devices of one type in Blender's preferences; what `scene.cycles.device` is to be."""
-    if device == "cpu":
-        return "CPU"
-    preferences = bpy.context.preferences.addons["cycles"].preferences
-    for kind in _GPU_TYPES if device == "auto" else (device.upper(),):
-        try:
-            found = preferences.get_devices_for_type(kind)
-        except (TypeError, ValueError):  # a type that this build of Blender does not know
-            continue
-        if found:
-            preferences.compute_device_type = kind
-            for entry in found:
-                entry.use = entry.type == kind
-            _LOG.debug("rendering on %s", ", ".join(entry.name for entry in found))
-            return "GPU"
-    if device != "auto":
-        raise ConfigError(f"device {device!r}: Blender finds none of that type; use auto or cpu")
-    return "CPU"
-
-
 @contextlib.contextmanager
-def _captured_output() -> Iterator[Any]:
+def captured_output() -> Iterator[Any]:
     """Blender's progress lines, which only a file descriptor can stop, go into a file that an error can quote."""
     sys.stdout.flush()
     with tempfile.TemporaryFile() as output:
@@ -199,6 +184,6 @@ def _captured_output() -> Iterator[Any]:
             os.close(saved)
 
 
-def _tail(output: Any) -> str:
+def output_tail(output: Any) -> str:
     output.seek(0)
     return str(output.read()[-2000:].decode("utf-8", "replace"))

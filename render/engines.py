@@ -1,9 +1,12 @@
-"""Which renderer draws: both take the same call and yield the same images."""
+"""Which renderer draws: all take the same call and yield images of the same kind."""
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import Literal, Protocol, get_args
 
 from assets import Clip
 from core import ConfigError
@@ -13,7 +16,13 @@ from render.images import RenderedImage
 from render.lighting import Lights
 from render.settings import RenderSettings
 
-EngineName = Literal["cycles", "raster"]
+EngineName = Literal["cycles", "raster", "blenderproc"]
+
+# What must be importable; BlenderProc uses more than it declares.
+_LIBRARIES = {
+    "raster": ("moderngl",),
+    "blenderproc": ("blenderproc", "cv2", "git", "h5py", "imageio", "png", "scipy", "skimage", "sklearn", "trimesh"),
+}
 
 
 class RenderViews(Protocol):
@@ -30,20 +39,41 @@ class RenderViews(Protocol):
     ) -> Iterator[RenderedImage]: ...
 
 
-def load_engine(name: EngineName) -> RenderViews:
+def load_engine(name: EngineName, hdf5: Path | None = None) -> RenderViews:
     """An engine's `render_views`; Blender, or the OpenGL library, is imported no earlier than here.
 
+    Args:
+        name: of the engine.
+        hdf5: a folder for BlenderProc's files, which only that engine writes.
+
     Raises:
-        ConfigError: if there is no such engine, or its library is not installed.
+        ConfigError: if there is no such engine, its library is not installed, or it writes no HDF5.
     """
+    check_engine(name, hdf5)
     if name == "cycles":
         from render.blender import render_views as cycles
 
         return cycles
-    if name != "raster":
-        raise ConfigError(f"engine {name!r}: expected cycles or raster")
-    try:
+    if name == "raster":
         from render.raster import render_views as raster
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"engine raster: {error}; python -m pip install 'helix4d[raster]'") from error
-    return raster
+
+        return raster
+    from render.blenderproc_engine import render_views as blenderproc
+
+    return functools.partial(blenderproc, hdf5=hdf5)
+
+
+def check_engine(name: EngineName, hdf5: Path | None = None) -> None:
+    """Raise what `load_engine` would raise, without importing Blender.
+
+    Raises:
+        ConfigError: as `load_engine`.
+    """
+    if name not in get_args(EngineName):
+        raise ConfigError(f"engine {name!r}: expected one of {', '.join(get_args(EngineName))}")
+    if hdf5 is not None and name != "blenderproc":
+        raise ConfigError(f"engine {name}: only blenderproc writes HDF5 files")
+    missing = [module for module in _LIBRARIES.get(name, ()) if importlib.util.find_spec(module) is None]
+    if missing:
+        hint = f"python -m pip install 'helix4d[{name}]'"
+        raise ConfigError(f"engine {name}: {', '.join(missing)} cannot be imported; {hint}")

@@ -21,9 +21,51 @@ from render.materials import COLOR_ATTRIBUTE, build_materials, uv_layer_name
 from render.uv_maps import UvMap, uv_layer, uv_maps
 from render.world import World
 
-_SENSOR_MM = 36.0
-_CLIP_RANGE = (0.01, 1000.0)
+SENSOR_MM = 36.0
+"""Width of every camera's sensor."""
+
+CLIP_RANGE = (0.01, 1000.0)
+"""Nearest and farthest depth that a camera sees."""
+
 _OPENCV_TO_BLENDER = np.diag([1.0, -1.0, -1.0, 1.0])
+
+
+class ClipObject:
+    """A clip as an object of a scene, at one of its frames.
+
+    Args:
+        scene: Blender's.
+        clip: inside the unit cube.
+        cull_back_faces: see `render.materials.build_materials`.
+    """
+
+    def __init__(self, scene: Any, clip: Clip, cull_back_faces: bool) -> None:
+        self._clip = clip
+        self._colors = any(frame.topology.colors is not None for frame in clip.frames)
+        self._materials = build_materials(clip, self._colors, cull_back_faces)
+        self._uv_maps = [uv_maps(material) for material in clip.materials]
+        self._topology: Topology | None = None
+        self.object = _add(scene, "clip", bpy.data.meshes.new("clip"))
+
+    def set_frame(self, number: int) -> None:
+        """Show frame `number`; only the vertices move while the topology stays the same object."""
+        frame = self._clip.frames[number]
+        if frame.topology is not self._topology:
+            self._set_topology(frame)
+        mesh = self.object.data
+        mesh.vertices.foreach_set("co", frame.vertices.ravel())
+        mesh.normals_split_custom_set_from_vertices(frame.normals)
+        mesh.update()
+        self.object.update_tag(refresh={"DATA"})
+
+    def _set_topology(self, frame: Frame) -> None:
+        old = self.object.data
+        mesh = _mesh(frame, self._uv_maps, self._colors)
+        for material in self._materials:
+            mesh.materials.append(material)
+        self.object.data = mesh
+        bpy.data.meshes.remove(old)
+        self._topology = frame.topology
 
 
 class ClipScene:
@@ -43,42 +85,27 @@ class ClipScene:
         cull_back_faces: bool = False,
         maps: Mapping[str, EnvironmentMap] = NO_MAPS,
     ) -> None:
-        self.clip = clip
         clear()
         self.scene = bpy.context.scene
-        self._colors = any(frame.topology.colors is not None for frame in clip.frames)
-        self._materials = build_materials(clip, self._colors, cull_back_faces)
-        self._uv_maps = [uv_maps(material) for material in clip.materials]
-        self._topology: Topology | None = None
-        self._object = _add(self.scene, "clip", bpy.data.meshes.new("clip"))
+        self._object = ClipObject(self.scene, clip, cull_back_faces)
+        self.set_frame = self._object.set_frame
         self._camera = _add(self.scene, "camera", bpy.data.cameras.new("camera"))
         self._camera.data.sensor_fit = "HORIZONTAL"
-        self._camera.data.sensor_width = _SENSOR_MM
-        self._camera.data.clip_start, self._camera.data.clip_end = _CLIP_RANGE
+        self._camera.data.sensor_width = SENSOR_MM
+        self._camera.data.clip_start, self._camera.data.clip_end = CLIP_RANGE
         self.scene.camera = self._camera
         self._lamps = [_add(self.scene, "lamp", bpy.data.lights.new("lamp", "POINT")) for _ in range(lamps)]
         for lamp in self._lamps:
             lamp.data.shadow_soft_size = 0.0
         self._world = World(self.scene, maps)
 
-    def set_frame(self, number: int) -> None:
-        """Show frame `number`; only the vertices move while the topology stays the same object."""
-        frame = self.clip.frames[number]
-        if frame.topology is not self._topology:
-            self._set_topology(frame)
-        mesh = self._object.data
-        mesh.vertices.foreach_set("co", frame.vertices.ravel())
-        mesh.normals_split_custom_set_from_vertices(frame.normals)
-        mesh.update()
-        self._object.update_tag(refresh={"DATA"})
-
     def set_view(self, camera: Camera, lights: Lights) -> None:
         """Look through a camera, under its lights."""
         size, data = camera.image_size, self._camera.data
-        data.lens = camera.focal / size * _SENSOR_MM
+        data.lens = camera.focal / size * SENSOR_MM
         data.shift_x = 0.5 - camera.intrinsics[0, 2] / size
         data.shift_y = camera.intrinsics[1, 2] / size - 0.5
-        self._camera.matrix_world = Matrix((np.linalg.inv(camera.extrinsics) @ _OPENCV_TO_BLENDER).tolist())
+        self._camera.matrix_world = Matrix(camera_to_world(camera).tolist())
         self.scene.render.resolution_x = self.scene.render.resolution_y = size
         for index, lamp in enumerate(self._lamps):
             lit = index < len(lights.points)
@@ -88,14 +115,10 @@ class ClipScene:
                 lamp.location = lights.points[index].position
         self._world.show(lights)
 
-    def _set_topology(self, frame: Frame) -> None:
-        topology, old = frame.topology, self._object.data
-        mesh = _mesh(frame, self._uv_maps, self._colors)
-        for material in self._materials:
-            mesh.materials.append(material)
-        self._object.data = mesh
-        bpy.data.meshes.remove(old)
-        self._topology = topology
+
+def camera_to_world(camera: Camera) -> np.ndarray:
+    """(4, 4) float64 pose in Blender's camera axes: x right, y up, z back."""
+    return np.asarray(np.linalg.inv(camera.extrinsics) @ _OPENCV_TO_BLENDER)
 
 
 def clear() -> None:

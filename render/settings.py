@@ -8,7 +8,7 @@ from typing import Any
 
 from core import ConfigError
 
-DEVICES = ("auto", "cpu", "cuda", "optix", "hip", "metal", "oneapi")
+DEVICES = ("auto", "cpu", "gpu", "cuda", "optix", "hip", "metal", "oneapi")
 DENOISE_QUALITIES = ("fast", "balanced", "high")
 DENOISE_PREFILTERS = ("none", "fast", "accurate")
 
@@ -28,7 +28,7 @@ class RenderSettings:
         transmission_bounces: glass surfaces that a path may cross; a vessel has four on the way through.
         transparent_bounces: layers of MASK and BLEND surfaces; beyond them a pixel is black.
         threads: CPU threads, 0 for all cores. Pixels do not depend on it.
-        device: one of `DEVICES`; "auto" is a GPU where Blender finds one, else the CPU.
+        device: one of `DEVICES`; "gpu" is any GPU, "auto" one where Blender finds one, else the CPU.
         exact_alpha: take alpha from `render.coverage` instead of the paths, which leave it in steps of 1 / samples.
         cull_back_faces: hide the backs of single-sided materials as glTF's rasterizers do; voxels are never culled.
         passes: also give depth and normals (`render.passes`).

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core import ReasonCode
+from core import ConfigError, ReasonCode
 from curation.config import Limits
 from curation.sandbox import JobDied, Sandbox
 
@@ -50,6 +50,46 @@ def test_a_death_costs_one_job_and_leaves_its_log(sandbox: Sandbox, deed: str, c
     assert died.value.log == f"doing {deed}\n"
     end, _ = sandbox.run({"do": "answer"}, lambda event: None)
     assert end["event"] == "end"
+
+
+def _serve(box: Sandbox, *deeds: str) -> list[int]:
+    """The child's process id for every job."""
+    return [box.run({"do": deed}, lambda event: None)[0]["pid"] for deed in deeds]
+
+
+def test_a_child_is_replaced_after_so_many_jobs() -> None:
+    box = Sandbox(Limits(assets_per_process=2), threads=1, module=CHILD)
+    first, second, third, fourth, fifth = _serve(box, *["answer"] * 5)
+    box.close()
+    assert first == second != third == fourth != fifth
+    assert not psutil.pid_exists(first)
+
+
+@pytest.mark.parametrize("bound", [{"resting_gb": 0.1}, {"memory_gb": 0.2}])
+def test_a_child_that_kept_memory_is_replaced_before_the_next_job(bound: dict[str, float]) -> None:
+    box = Sandbox(Limits(**bound), threads=1, module=CHILD)
+    small, kept, fresh = _serve(box, "answer", "keep", "answer")
+    assert small == kept != fresh
+    assert 1e6 < box.resident_bytes() < 0.1e9
+    box.close()
+    assert box.resident_bytes() == 0
+
+
+def test_a_child_is_replaced_when_other_gpus_are_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    box = Sandbox(Limits(), threads=1, module=CHILD)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    first, again = _serve(box, "answer", "answer")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    (other,) = _serve(box, "answer")
+    box.close()
+    assert first == again != other
+
+
+def test_limits_without_sense_are_refused() -> None:
+    with pytest.raises(ConfigError, match="assets_per_process 0"):
+        Limits(assets_per_process=0)
+    with pytest.raises(ConfigError, match="resting_gb 0"):
+        Limits(resting_gb=0)
 
 
 def test_the_real_worker_dies_with_its_parent() -> None:

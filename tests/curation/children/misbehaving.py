@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 
+kept = []
 with os.fdopen(int(os.environ["HELIX4D_EVENTS_FD"]), "w") as events:
     for line in sys.stdin:
         job = json.loads(line)
@@ -21,6 +22,8 @@ with os.fdopen(int(os.environ["HELIX4D_EVENTS_FD"]), "w") as events:
             os.kill(os.getpid(), signal.SIGSEGV)
         elif job["do"] == "exit":
             os._exit(3)
+        elif job["do"] == "keep":
+            kept.append(os.urandom(120 << 20))
         elif job["do"] == "eat":
             hoard = []
             while True:

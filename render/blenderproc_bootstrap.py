@@ -1,0 +1,115 @@
+"""BlenderProc from the package index inside pip's Blender, without its launcher.
+
+BlenderProc 2.8 expects to be started by its own command, which downloads a Blender, installs packages into it and sets
+an environment variable. Here Blender is the `bpy` of this Python, and the packages come with our extra. Everything that
+is bent to that end is in this file, and restored once BlenderProc is imported.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+_INSIDE_VARIABLE = "INSIDE_OF_THE_INTERNAL_BLENDER_PYTHON_ENVIRONMENT"
+_EXR_VARIABLE = "OPENCV_IO_ENABLE_OPENEXR"
+_SETUP_MODULE = "blenderproc.python.utility.SetupUtility"
+
+
+@functools.cache
+def load_blenderproc() -> Any:
+    """The `blenderproc` module. The first call takes some six seconds.
+
+    Raises:
+        ModuleNotFoundError: if it, or one of the packages that it uses without declaring them, is not installed.
+    """
+    spec = importlib.util.find_spec("blenderproc")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("No module named 'blenderproc'", name="blenderproc")
+    site_packages = os.path.abspath(Path(spec.origin).parent.parent)
+    with _restored_environment():
+        os.environ[_INSIDE_VARIABLE] = "1"
+        sys.path.insert(0, site_packages)  # its __init__ takes the first such entry away
+        sys.modules[_SETUP_MODULE] = _setup_stub()
+        import blenderproc
+    atexit.register(_forget)
+    return blenderproc
+
+
+def start_scene() -> None:
+    """An empty scene with BlenderProc's defaults: what `blenderproc.init()` does, as often as wanted.
+
+    `init` itself refuses a second call, and speaks of devices on standard output before the caller has chosen them.
+    """
+    import bpy
+
+    bproc = load_blenderproc()
+    from blenderproc.python.utility.GlobalStorage import GlobalStorage
+    from blenderproc.python.utility.Initializer import _Initializer
+
+    # Outputs and switches of the scene before, which its nodes went with.
+    GlobalStorage._storage_dict.clear()
+    bproc.clean_up(clean_up_camera=True)
+    bpy.context.scene.render.engine = "CYCLES"
+    _Initializer.set_default_parameters()
+    GlobalStorage.set("bproc_init_complete", True)
+
+
+def write_hdf5(folder: Path, data: Mapping[str, Sequence[Any]]) -> None:
+    """`blenderproc.writer.write_hdf5`, which still asks numpy for a name of its first version."""
+    bproc = load_blenderproc()
+    numpy: Any = np
+    added = not hasattr(numpy, "string_")
+    if added:
+        numpy.string_ = np.bytes_
+    try:
+        bproc.writer.write_hdf5(str(folder), dict(data))
+    finally:
+        if added:
+            del numpy.string_
+
+
+def _forget() -> None:
+    """Empty BlenderProc's modules: what they hold keeps Blender alive until Python is gone, and then it crashes."""
+    load_blenderproc.cache_clear()
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] == "blenderproc":
+            vars(module).clear()
+
+
+def _setup_stub() -> ModuleType:
+    """In place of the module that installs packages by pip as soon as it is called."""
+
+    class SetupUtility:
+        @staticmethod
+        def setup(*_: object, **__: object) -> list[str]:
+            return []
+
+        @staticmethod
+        def setup_pip(user_required_packages: Sequence[str] = (), *_: object, **__: object) -> None:
+            raise ModuleNotFoundError(f"BlenderProc wants to install {', '.join(user_required_packages)}")
+
+    module = ModuleType(_SETUP_MODULE)
+    module.SetupUtility = SetupUtility  # type: ignore[attr-defined]
+    return module
+
+
+@contextlib.contextmanager
+def _restored_environment() -> Iterator[None]:
+    path, variables = list(sys.path), dict(os.environ)
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        os.environ.clear()
+        os.environ.update(variables)
+        os.environ[_EXR_VARIABLE] = "1"  # OpenCV asks whenever it opens such a file
