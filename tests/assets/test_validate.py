@@ -177,13 +177,13 @@ def test_an_accessor_without_bytes_is_bounded(tmp_path: Path) -> None:
     indices = builder.gltf["accessors"][builder.primitive["indices"]]
     del indices["bufferView"]
     limits = Limits(unbacked_elements=12)
-    assert _code(builder.write(tmp_path), limits) is ReasonCode.DEGENERATE_GEOMETRY
+    assert _code(builder.write(tmp_path), limits) is ReasonCode.EMPTY_GEOMETRY
     indices["count"] = 15
     assert _code(builder.write(tmp_path), limits) is ReasonCode.OUT_OF_MEMORY
     # As many zeros as something real has: what sparse morph targets begin with.
     builder.accessor(np.zeros(15))
     del builder.gltf["buffers"]  # its length is written anew
-    assert _code(builder.write(tmp_path), limits) is ReasonCode.DEGENERATE_GEOMETRY
+    assert _code(builder.write(tmp_path), limits) is ReasonCode.EMPTY_GEOMETRY
 
 
 @pytest.mark.parametrize(("times", "code"), [([1, 0], "invalid_accessor"), ([0, np.nan], "invalid_accessor")])
