@@ -84,6 +84,8 @@ class Limits:
     """Resident gigabytes (10^9 bytes): then `failed: out_of_memory`."""
     attempts: int = 2
     """Attempts at an asset whose process crashed, hung or outgrew its memory."""
+    patience_s: float = 600.0
+    """Seconds that a write waits while the output is full or refuses; then the run stops, to be resumed."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ class RunConfig:
     """Threads for one asset's voxelizing and rendering."""
     gpus_per_worker: float = 0.0
     """GPUs that Ray reserves for each worker; Cycles renders on what it finds."""
+    memory_gb_per_worker: float = 1.0
+    """Gigabytes (10^9 bytes) that Ray reserves for each worker: it begins no more of them than a node has room for."""
     limits: Limits = field(default_factory=Limits)
     limit: int | None = None
     """Only the first N assets of the source, by name."""

@@ -1,12 +1,14 @@
 """The one file that knows Ray: assets and shards become Ray tasks, Ray's scheduler places them.
 
 A task runs its asset in the Ray worker's sandbox, a child process that survives from task to task, so Blender starts
-once per Ray worker and its death costs one attempt at one asset. If a whole node is lost, Ray runs its tasks again.
+once per Ray worker and its death costs one attempt at one asset. If a whole node is lost, Ray runs its tasks again; an
+asset whose Ray workers die every time has failed, and the run goes on.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,22 +18,34 @@ from typing import Any, Self
 
 import ray
 
+from core import AssetState, Helix4DError, ReasonCode, insist
 from curation.config import Limits, RunConfig
 from curation.jobs import AssetJob, ShardJob
 from curation.ledger import Outcome
 from curation.sandbox import Event, JobDied, Sandbox
-from curation.shard import write_shard
+from curation.shard import read_sidecar, write_shard
+
+log = logging.getLogger(__name__)
 
 _TICK_S = 0.5
 _REPORT_EVERY_S = 0.5
 _NODE_LOSSES = 3
+_BOARD_S = 2.0
+_LOG_CHARACTERS = 4000
 
 
 @dataclass(frozen=True)
 class Tick:
-    """Nothing ended for a while; what is being worked on: asset -> `stage step/steps`."""
+    """What is being worked on now: asset -> `stage step/steps`. Comes twice a second at most."""
 
     stages: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Assets that ended since the last news, at least one."""
+
+    outcomes: tuple[Outcome, ...]
 
 
 class Engine:
@@ -63,46 +77,124 @@ class Engine:
         # Losing its node must not end the run: a new, empty board takes its place.
         board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Board)
         self._board: Any = board.remote()
+        self._stages: Mapping[str, str] = {}
+        self._warn_if_nothing_fits()
         return self
 
     def __exit__(self, *_: object) -> None:
         ray.shutdown()
 
-    def work(self, jobs: Iterable[AssetJob]) -> Iterator[Outcome | Tick]:
-        """Run the jobs; outcomes come in the order in which they end, ticks in between."""
+    def work(self, jobs: Iterable[AssetJob]) -> Iterator[Ended | Tick]:
+        """Run the jobs; outcomes come in the order in which they end, ticks in between.
+
+        No more jobs are begun than there are places for, so neither Ray's queue nor the driver's memory fills up.
+
+        Raises:
+            StorageError: if an output refuses writes for longer than we wait. What else is running then is lost work,
+                not lost data.
+        """
         run = self._run
         task = _work_on_asset.options(
-            num_cpus=run.cpus_per_worker, num_gpus=run.gpus_per_worker, max_retries=_NODE_LOSSES
+            num_cpus=run.cpus_per_worker,
+            num_gpus=run.gpus_per_worker,
+            memory=run.memory_gb_per_worker * 1e9,
+            max_retries=_NODE_LOSSES,
         )
         waiting = iter(jobs)
         running: dict[Any, AssetJob] = {}
+        last_tick = 0.0
+        most = self._most_running()
         while True:
-            # Enough for every slot and one in reserve each: more would only fill the driver's memory.
-            for job in waiting:
+            if time.monotonic() - last_tick > _TICK_S:
+                last_tick = time.monotonic()
+                most = self._most_running()  # nodes come and go
+                yield Tick(self._now())
+            while len(running) < most and (job := next(waiting, None)) is not None:
                 running[task.remote(job, run.limits, self._board)] = job
-                if len(running) >= self._most_running():
-                    break
             if not running:
                 return
             ended, _ = ray.wait(list(running), timeout=_TICK_S)
-            stages: Any = ray.get(self._board.snapshot.remote())
-            yield Tick(stages)
-            for reference in ended:
-                running.pop(reference)
-                yield ray.get(reference)
+            if ended:
+                ended, _ = ray.wait(list(running), num_returns=len(running), timeout=0)
+                yield Ended(tuple(_outcome(reference, running.pop(reference)) for reference in ended))
+
+    @property
+    def workers(self) -> int:
+        """How many assets can be worked on at the same time."""
+        if self._run.workers:
+            return self._run.workers
+        return max(1, int(ray.cluster_resources().get("CPU", 1)) // self._run.cpus_per_worker)
 
     def start_shard(self, job: ShardJob) -> Any:
         """Begin to write a shard somewhere in the cluster; give what comes back to `finish_shards`."""
         return _write_shard.remote(job)
 
     def finish_shards(self, handles: list[Any]) -> None:
-        """Wait until the shards are written; an error of one of them is raised here."""
-        ray.get(handles)
+        """Wait until the shards are written; an error of one of them is raised here.
+
+        Raises:
+            StorageError: if the output refuses writes for longer than we wait.
+        """
+        try:
+            ray.get(handles)
+        except ray.exceptions.RayTaskError as error:
+            raise _of_ours(error) from error
+
+    def check_shards(self, handles: list[Any]) -> list[Any]:
+        """`finish_shards` for those that are written already; the others are returned."""
+        written, left = ray.wait(handles, num_returns=len(handles), timeout=0) if handles else ([], [])
+        self.finish_shards(written)
+        return list(left)
 
     def _most_running(self) -> int:
-        if self._run.workers:
-            return self._run.workers
-        return 2 * max(1, int(ray.cluster_resources().get("CPU", 1)) // self._run.cpus_per_worker)
+        # One in reserve for each place, so that none waits for the driver; a number that was asked for is kept to.
+        return self._run.workers or 2 * self.workers
+
+    def _now(self) -> Mapping[str, str]:
+        try:
+            self._stages = ray.get(self._board.snapshot.remote(), timeout=_BOARD_S)
+        except ray.exceptions.RayError:
+            # The board is for people alone. While it moves to another node, they see what it said last.
+            log.debug("the board does not answer")
+        return self._stages
+
+    def _warn_if_nothing_fits(self) -> None:
+        run = self._run
+        needed = {
+            "CPU": float(run.cpus_per_worker),
+            "GPU": run.gpus_per_worker,
+            "memory": run.memory_gb_per_worker * 1e9,
+        }
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(all(node.get(name, 0.0) >= amount for name, amount in needed.items()) for node in nodes):
+            log.warning("no node has what a worker needs (%s): waiting for one that does; there are %s", needed, nodes)
+
+
+def _outcome(reference: Any, job: AssetJob) -> Outcome:
+    attempts = 1
+    try:
+        outcome: Outcome = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, Helix4DError):
+            raise error.cause from error
+        code, message, tail = ReasonCode.CRASHED, f"its Ray worker failed: {error.cause!r}", str(error)
+    except ray.exceptions.OutOfMemoryError as error:
+        code, message, tail = (
+            ReasonCode.OUT_OF_MEMORY,
+            "its node ran out of memory, and Ray ended its worker",
+            str(error),
+        )
+    except ray.exceptions.RayError as error:
+        attempts = 1 + _NODE_LOSSES
+        code, message, tail = ReasonCode.CRASHED, f"its Ray worker or node was lost {attempts} times", str(error)
+    else:
+        return outcome
+    log = tail[-_LOG_CHARACTERS:]
+    return Outcome(job.asset, AssetState.FAILED, code, message=message, attempts=attempts, log=log)
+
+
+def _of_ours(error: Any) -> Exception:
+    return error.cause if isinstance(error.cause, Helix4DError) else error
 
 
 class _Board:
@@ -133,13 +225,17 @@ def _work_on_asset(job: AssetJob, limits: Limits, board: Any) -> Outcome:
             board.write.remote(job.asset, f"{event['stage']} {event['step']}/{event['steps']}")
 
     try:
-        return attempt_asset(sandbox, job, limits.attempts, report)
+        return insist(lambda: attempt_asset(sandbox, job, limits.attempts, report), job.part, limits.patience_s)
     finally:
         board.write.remote(job.asset, None)
 
 
 def attempt_asset(sandbox: Sandbox, job: AssetJob, attempts: int, report: Any) -> Outcome:
-    """Run a job in a sandbox, again if its process dies, and make an outcome of whatever happens."""
+    """Run a job in a sandbox, again if its process dies, and make an outcome of whatever happens to it.
+
+    Raises:
+        OSError: when its part could not be written, which is not its fault.
+    """
     stage = ""
 
     def watch(event: Event) -> None:
@@ -162,6 +258,8 @@ def attempt_asset(sandbox: Sandbox, job: AssetJob, attempts: int, report: Any) -
                 log=died.log,
             )
             continue
+        if "refused" in end:
+            raise OSError(end["refused"], os.strerror(end["refused"]), str(job.part))
         outcome = replace(Outcome.from_json(end["outcome"]), attempts=attempt, peak_bytes=peak_bytes)
         if outcome.reason is not None:
             outcome = replace(outcome, log=sandbox.log_tail())
@@ -171,7 +269,12 @@ def attempt_asset(sandbox: Sandbox, job: AssetJob, attempts: int, report: Any) -
 
 @ray.remote(num_cpus=0, max_retries=_NODE_LOSSES)
 def _write_shard(job: ShardJob) -> None:
-    write_shard(job.tar, list(job.parts), job.facts)
+    # A lost node may have written it without living to say so.
+    if read_sidecar(job.tar) is None:
+        insist(lambda: write_shard(job.tar, list(job.parts), job.facts), job.tar, job.patience_s)
+    # Nobody needs them any more; an output would take twice its room until the end.
+    for part in job.parts:
+        part.unlink(missing_ok=True)
 
 
 @functools.cache
