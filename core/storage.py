@@ -39,13 +39,14 @@ class StorageError(Helix4DError):
     """A folder took no writes for longer than we wait. What was finished before is on disk."""
 
 
-def insist(write: Callable[[], T], path: Path, patience_s: float) -> T:
+def insist(write: Callable[[], T], path: Path, patience_s: float, tell: Callable[[str], object] = log.warning) -> T:
     """Call `write` until storage takes it, with pauses that double from half a second to half a minute.
 
     Args:
         write: atomic, or harmless to repeat.
         path: what it writes, for messages.
         patience_s: seconds from the first refusal to the last attempt.
+        tell: is given a sentence before each pause.
 
     Returns:
         What `write` returns.
@@ -72,6 +73,6 @@ def insist(write: Callable[[], T], path: Path, patience_s: float) -> T:
                     "run the same command again; what is finished is kept"
                 ) from error
             pause_s = min(pause_s, left_s)
-            log.warning("%s: cannot be written (%s): trying again in %.1f s", path, why, pause_s)
+            tell(f"{path}: cannot be written ({why}): trying again in {pause_s:.1f} s")
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

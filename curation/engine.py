@@ -225,7 +225,12 @@ def _work_on_asset(job: AssetJob, limits: Limits, board: Any) -> Outcome:
             board.write.remote(job.asset, f"{event['stage']} {event['step']}/{event['steps']}")
 
     try:
-        return insist(lambda: attempt_asset(sandbox, job, limits.attempts, report), job.part, limits.patience_s)
+        return insist(
+            lambda: attempt_asset(sandbox, job, limits.attempts, report),
+            job.part,
+            limits.patience_s,
+            tell=lambda sentence: board.write.remote(job.asset, sentence),
+        )
     finally:
         board.write.remote(job.asset, None)
 

@@ -17,6 +17,7 @@ from core import AssetState, ReasonCode
 from curation.ledger import Ledger, Outcome
 from curation.shard import read_sidecar
 from curation.verify import verify
+from tests.curation.faults.sitecustomize import marker
 from tests.curation.runs import curate, hashes, start
 
 pytestmark = pytest.mark.slow
@@ -82,7 +83,7 @@ def test_crashed_hung_and_bloated_workers_cost_one_attempt_and_poison_is_set_asi
     good = good_assets(reference_output)
     deeds = dict(zip(good, ["segfault-once", "hang-once", "eat-once", "kill-once", "segfault"], strict=True))
     inject(deeds)
-    printed = curate(sample_source, output, workers=2, timeout_s=30, memory_gb=2)
+    printed = curate(sample_source, output, workers=2, timeout_s=45, memory_gb=2)
     outcomes = Ledger(output / "ledger.jsonl").outcomes
     poison = outcomes[good[4]]
     assert (poison.state, poison.reason, poison.attempts) == (AssetState.FAILED, ReasonCode.CRASHED, 2), printed
@@ -168,8 +169,7 @@ def test_an_output_that_refuses_writes_for_a_while_is_waited_for(
     _wait(lambda: (output / "ledger.jsonl").exists(), process)
     # The folder as it is, but read-only: what every process now finds under this path.
     with mounted(output, "--bind", "-o", "ro", str(output)):
-        _wait(lambda: any("Read-only file system" in line for line in printed), process)
-        time.sleep(3)
+        _wait(lambda: any("cannot be written (Read-only file system)" in line for line in printed), process)
     process.wait(timeout=300)
     reader.join()
     assert process.returncode == 0, "".join(printed)
@@ -199,7 +199,7 @@ def test_a_lost_node_costs_its_work_alone(
         doomed = cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
         process = start(sample_source, output, views=0, address=cluster.address)
-        _wait(lambda: (tmp_path / f"{stuck}.happened").exists(), process)
+        _wait(lambda: marker(tmp_path, stuck).exists(), process)
         cluster.add_node(num_cpus=1)
         cluster.remove_node(doomed, allow_graceful=False)
         printed, _ = process.communicate(timeout=300)

@@ -52,6 +52,11 @@ DEEDS: dict[str, Callable[[], None]] = {
 }
 
 
+def marker(folder: Path, asset: str) -> Path:
+    """What says that an asset's deed has happened."""
+    return folder / f"{asset.replace('/', '_')}.happened"
+
+
 def _install(table: Path) -> None:
     import curation.stages as stages
 
@@ -83,7 +88,7 @@ def _do(table: Path, asset: str) -> None:
     name, once, _ = deed.partition("-once")
     if once:
         try:
-            (table.parent / f"{asset}.happened").touch(exist_ok=False)
+            marker(table.parent, asset).touch(exist_ok=False)
         except FileExistsError:
             return
     print(f"now: {name}", flush=True)
