@@ -17,6 +17,7 @@ if __package__ in (None, ""):
     if (here / "__init__.py").exists():
         sys.path.insert(0, str(here.parent))
 
+import functools
 import logging
 import os
 import shutil
@@ -268,6 +269,7 @@ def _shard_job(config: CurateConfig, shard: PlannedShard, ledger: Ledger) -> Sha
     return ShardJob(_tar(config.output, shard).resolve(), tuple(parts), facts, config.run.limits.patience_s)
 
 
+@functools.cache
 def tool_versions() -> Mapping[str, str]:
     """Versions of everything that can change a byte of a shard."""
     packages = ("bpy", "DracoPy", "meshoptimizer", "numba", "numpy", "OpenEXR", "pillow", "zstandard")
