@@ -41,7 +41,7 @@ def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--assets", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--workers", type=int, help="default: as many as the CPUs allow, and one in reserve each")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     engine._work_on_asset = _do_nothing
@@ -51,7 +51,7 @@ def main() -> None:
             _measure(Path(folder), count, arguments.workers)
 
 
-def _measure(folder: Path, count: int, workers: int) -> None:
+def _measure(folder: Path, count: int, workers: int | None) -> None:
     source, output = folder / "source", folder / "output"
     for number in range(count):
         path = source / f"{number // _PER_FOLDER:04d}" / f"{number:07d}.glb"

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import ray
 
-from core import AssetState, Helix4DError, ReasonCode, insist
+from core import AssetState, ConfigError, Helix4DError, ReasonCode, insist
 from curation.config import Limits, RunConfig
 from curation.jobs import AssetJob, ShardJob
 from curation.ledger import Outcome
@@ -53,6 +53,9 @@ class Engine:
 
     Args:
         run: address, workers, resources and limits.
+
+    Raises:
+        ConfigError: on entry, if this machine, used alone, has not what one worker needs. A cluster may still grow.
     """
 
     def __init__(self, run: RunConfig) -> None:
@@ -78,7 +81,11 @@ class Engine:
         board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Board)
         self._board: Any = board.remote()
         self._stages: Mapping[str, str] = {}
-        self._warn_if_nothing_fits()
+        try:
+            self._check_that_a_worker_fits(elastic=bool(address))
+        except BaseException:
+            ray.shutdown()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -158,7 +165,7 @@ class Engine:
             log.debug("the board does not answer")
         return self._stages
 
-    def _warn_if_nothing_fits(self) -> None:
+    def _check_that_a_worker_fits(self, elastic: bool) -> None:
         run = self._run
         needed = {
             "CPU": float(run.cpus_per_worker),
@@ -167,7 +174,11 @@ class Engine:
         }
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(all(node.get(name, 0.0) >= amount for name, amount in needed.items()) for node in nodes):
-            log.warning("no node has what a worker needs (%s): waiting for one that does; there are %s", needed, nodes)
+            has = [{name: node.get(name, 0.0) for name in needed} for node in nodes]
+            what = f"no node has what a worker needs, {needed}; there are {has}"
+            if not elastic:
+                raise ConfigError(f"{what}: lower --cpus-per-worker, --gpus-per-worker or --memory-gb-per-worker")
+            log.warning("%s: waiting for one that does", what)
 
 
 def _outcome(reference: Any, job: AssetJob) -> Outcome:
