@@ -63,6 +63,8 @@ class Engine:
 
     def __enter__(self) -> Self:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # By default Ray begins a task again and again whose node runs out of memory.
+        os.environ.setdefault("RAY_task_oom_retries", str(_NODE_LOSSES))
         address = self._run.address or os.environ.get("RAY_ADDRESS")
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
         if address:
@@ -182,21 +184,21 @@ class Engine:
 
 
 def _outcome(reference: Any, job: AssetJob) -> Outcome:
-    attempts = 1
+    attempts = 1 + _NODE_LOSSES
     try:
         outcome: Outcome = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, Helix4DError):
             raise error.cause from error
+        attempts = 1
         code, message, tail = ReasonCode.CRASHED, f"its Ray worker failed: {error.cause!r}", str(error)
     except ray.exceptions.OutOfMemoryError as error:
         code, message, tail = (
             ReasonCode.OUT_OF_MEMORY,
-            "its node ran out of memory, and Ray ended its worker",
+            f"its node ran out of memory, and Ray ended its worker {attempts} times",
             str(error),
         )
     except ray.exceptions.RayError as error:
-        attempts = 1 + _NODE_LOSSES
         code, message, tail = ReasonCode.CRASHED, f"its Ray worker or node was lost {attempts} times", str(error)
     else:
         return outcome
