@@ -18,11 +18,14 @@ class Limits:
     json_bytes: int = 256 << 20
     json_depth: int = 128
     nodes: int = 100_000
-    animations: int = 10_000
+    animations: int = 1_000
+    """The one that moves most is found by posing every one of them at 16 moments."""
     primitives: int = 100_000
     """Placed in the scene: a mesh that ten nodes show counts ten times."""
     accessor_bytes: int = 4 << 30
     """All accessors together, decompressed."""
+    unbacked_elements: int = 1_000_000
+    """Of an accessor without a buffer view, which costs its file nothing; as many as any other accessor holds pass."""
     triangles: int = 20_000_000
     vertices: int = 20_000_000
     frame_vertices: int = 400_000_000

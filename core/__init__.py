@@ -13,6 +13,7 @@ from core.files import (
 from core.logs import setup_logging
 from core.rng import generator
 from core.schema import NewerError, Schema
+from core.storage import StorageError, insist
 
 __all__ = [
     "AssetError",
@@ -23,10 +24,12 @@ __all__ = [
     "NewerError",
     "ReasonCode",
     "Schema",
+    "StorageError",
     "atomic_writer",
     "canonical_json",
     "fsync_folder",
     "generator",
+    "insist",
     "setup_logging",
     "sha256_file",
     "sha256_json",

@@ -1,35 +1,49 @@
-"""One writer per folder."""
+"""One writer per folder. The lock is the kernel's, so it ends with its process, however that dies."""
 
 from __future__ import annotations
 
 import fcntl
+import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from core.errors import ConfigError
 
+LOCK_FILE = ".lock"
+
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder/.lock` while the block runs.
+    """Hold `folder/.lock` while the block runs; the file says who holds it.
 
     Raises:
-        ConfigError: if another process holds it.
+        ConfigError: if another process holds it; the message names its host and process id.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w", encoding="utf-8") as lock:
+    # Not "w": that would wipe out the holder's name before we know that there is one.
+    with open(folder / LOCK_FILE, "a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(f"{folder}: another run is writing there") from error
+            lock.seek(0)
+            holder = lock.read(200).strip() or "unknown"
+            raise ConfigError(
+                f"{folder}: another run is writing there ({holder}): wait for it, stop it, or use another folder"
+            ) from error
+        lock.truncate(0)
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        lock.write(f"host {socket.gethostname()}, process {os.getpid()}, since {since}\n")
+        lock.flush()
         yield
 
 
 def is_locked(folder: Path) -> bool:
     """Whether another process holds `folder/.lock`. Writes nothing, so it works on a read-only store."""
     try:
-        with open(folder / ".lock", "rb") as lock:
+        with open(folder / LOCK_FILE, "rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except (FileNotFoundError, NotADirectoryError):
         return False

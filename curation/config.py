@@ -98,6 +98,8 @@ class Limits:
     """Assets after which a worker's process is replaced by a fresh one."""
     resting_gb: float = 2.0
     """Resident gigabytes between two assets, beyond which it is replaced at once; half of memory_gb at most."""
+    patience_s: float = 600.0
+    """Seconds that a write waits while the output is full or refuses; then the run stops, to be resumed."""
 
     def __post_init__(self) -> None:
         for name in ("timeout_s", "memory_gb", "resting_gb"):
@@ -121,6 +123,8 @@ class RunConfig:
     gpus_per_worker: float | None = None
     """GPUs that Ray reserves for each worker, which renders on them; 0 keeps all work on the CPUs. Default: one where
     there are any that Blender can use, so one worker a GPU (the engine raster reserves none)."""
+    memory_gb_per_worker: float = 1.0
+    """Gigabytes (10^9 bytes) that Ray reserves for each worker: it begins no more of them than a node has room for."""
     limits: Limits = field(default_factory=Limits)
     hdf5: Path | None = None
     """With the engine blenderproc: a folder for BlenderProc's HDF5 files, HDF5/KEY/frame_00/VIEW.hdf5."""

@@ -1,12 +1,14 @@
 """The one file that knows Ray: assets and shards become Ray tasks, Ray's scheduler places them.
 
 A task runs its asset in the Ray worker's sandbox, a child process that survives from task to task, so Blender starts
-once per Ray worker and its death costs one attempt at one asset. If a whole node is lost, Ray runs its tasks again.
+once per Ray worker and its death costs one attempt at one asset. If a whole node is lost, Ray runs its tasks again; an
+asset whose Ray workers die every time has failed, and the run goes on.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,24 +18,36 @@ from typing import Any, Self
 
 import ray
 
+from core import AssetState, ConfigError, Helix4DError, ReasonCode, insist
 from curation.config import Limits, RunConfig
 from curation.gpus import choose_gpus, find_usable_gpus
 from curation.jobs import AssetJob, ShardJob
 from curation.ledger import Outcome
 from curation.sandbox import Event, JobDied, Sandbox
-from curation.shard import write_shard
+from curation.shard import read_sidecar, write_shard
 from render import EngineName
+
+log = logging.getLogger(__name__)
 
 _TICK_S = 0.5
 _REPORT_EVERY_S = 0.5
 _NODE_LOSSES = 3
+_BOARD_S = 2.0
+_LOG_CHARACTERS = 4000
 
 
 @dataclass(frozen=True)
 class Tick:
-    """Nothing ended for a while; what is being worked on: asset -> `stage step/steps`."""
+    """What is being worked on now: asset -> `stage step/steps`. Comes twice a second at most."""
 
     stages: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Assets that ended since the last news, at least one."""
+
+    outcomes: tuple[Outcome, ...]
 
 
 class Engine:
@@ -41,6 +55,9 @@ class Engine:
 
     Args:
         run: address, workers, resources and limits.
+
+    Raises:
+        ConfigError: on entry, if this machine, used alone, has not what one worker needs. A cluster may still grow.
     """
 
     def __init__(self, run: RunConfig) -> None:
@@ -49,6 +66,8 @@ class Engine:
 
     def __enter__(self) -> Self:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # By default Ray begins a task again and again whose node runs out of memory.
+        os.environ.setdefault("RAY_task_oom_retries", str(_NODE_LOSSES))
         address = self._run.address or os.environ.get("RAY_ADDRESS")
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
         if address:
@@ -67,6 +86,12 @@ class Engine:
         # Losing its node must not end the run: a new, empty board takes its place.
         board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Board)
         self._board: Any = board.remote()
+        self._stages: Mapping[str, str] = {}
+        try:
+            self._check_that_a_worker_fits(elastic=bool(address))
+        except BaseException:
+            ray.shutdown()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,48 +113,129 @@ class Engine:
 
         return choose_gpus(self._run.gpus_per_worker, engine, there, most, usable)
 
-    def work(self, jobs: Iterable[AssetJob], gpus: float = 0.0, device: str = "cpu") -> Iterator[Outcome | Tick]:
+    def work(self, jobs: Iterable[AssetJob], gpus: float = 0.0, device: str = "cpu") -> Iterator[Ended | Tick]:
         """Run the jobs; outcomes come in the order in which they end, ticks in between.
 
+        No more jobs are begun than there are places for, so neither Ray's queue nor the driver's memory fills up.
+
         Args:
+            jobs: what is to be done.
             gpus: that Ray reserves for each of them.
             device: that they render on.
+
+        Raises:
+            StorageError: if an output refuses writes for longer than we wait. What else is running then is lost work,
+                not lost data.
         """
         run = self._run
-        task = _work_on_asset.options(num_cpus=run.cpus_per_worker, num_gpus=gpus, max_retries=_NODE_LOSSES)
+        task = _work_on_asset.options(
+            num_cpus=run.cpus_per_worker,
+            num_gpus=gpus,
+            memory=run.memory_gb_per_worker * 1e9,
+            max_retries=_NODE_LOSSES,
+        )
         waiting = iter(jobs)
         running: dict[Any, AssetJob] = {}
+        last_tick = 0.0
+        most = self._most_running(gpus)
         while True:
-            # Enough for every slot and one in reserve each: more would only fill the driver's memory.
-            for job in waiting:
+            if time.monotonic() - last_tick > _TICK_S:
+                last_tick = time.monotonic()
+                most = self._most_running(gpus)  # nodes come and go
+                yield Tick(self._now())
+            while len(running) < most and (job := next(waiting, None)) is not None:
                 running[task.remote(replace(job, device=device), run.limits, self._board)] = job
-                if len(running) >= self._most_running(gpus):
-                    break
             if not running:
                 return
             ended, _ = ray.wait(list(running), timeout=_TICK_S)
-            stages: Any = ray.get(self._board.snapshot.remote())
-            yield Tick(stages)
-            for reference in ended:
-                running.pop(reference)
-                yield ray.get(reference)
+            if ended:
+                ended, _ = ray.wait(list(running), num_returns=len(running), timeout=0)
+                yield Ended(tuple(_outcome(reference, running.pop(reference)) for reference in ended))
+
+    def workers(self, gpus: float = 0.0) -> int:
+        """How many assets can be worked on at the same time, each with so many GPUs."""
+        if self._run.workers:
+            return self._run.workers
+        resources = ray.cluster_resources()
+        places = resources.get("CPU", 1) / self._run.cpus_per_worker
+        if gpus:
+            places = min(places, resources.get("GPU", 0) / gpus)
+        return max(1, int(places))
 
     def start_shard(self, job: ShardJob) -> Any:
         """Begin to write a shard somewhere in the cluster; give what comes back to `finish_shards`."""
         return _write_shard.remote(job)
 
     def finish_shards(self, handles: list[Any]) -> None:
-        """Wait until the shards are written; an error of one of them is raised here."""
-        ray.get(handles)
+        """Wait until the shards are written; an error of one of them is raised here.
+
+        Raises:
+            StorageError: if the output refuses writes for longer than we wait.
+        """
+        try:
+            ray.get(handles)
+        except ray.exceptions.RayTaskError as error:
+            raise _of_ours(error) from error
+
+    def check_shards(self, handles: list[Any]) -> list[Any]:
+        """`finish_shards` for those that are written already; the others are returned."""
+        written, left = ray.wait(handles, num_returns=len(handles), timeout=0) if handles else ([], [])
+        self.finish_shards(written)
+        return list(left)
 
     def _most_running(self, gpus: float) -> int:
-        if self._run.workers:
-            return self._run.workers
-        resources = ray.cluster_resources()
-        slots = resources.get("CPU", 1) / self._run.cpus_per_worker
-        if gpus:
-            slots = min(slots, resources.get("GPU", 0) / gpus)
-        return 2 * max(1, int(slots))
+        # One in reserve for each place, so that none waits for the driver; a number that was asked for is kept to.
+        return self._run.workers or 2 * self.workers(gpus)
+
+    def _now(self) -> Mapping[str, str]:
+        try:
+            self._stages = ray.get(self._board.snapshot.remote(), timeout=_BOARD_S)
+        except ray.exceptions.RayError:
+            # The board is for people alone. While it moves to another node, they see what it said last.
+            log.debug("the board does not answer")
+        return self._stages
+
+    def _check_that_a_worker_fits(self, elastic: bool) -> None:
+        run = self._run
+        needed = {
+            "CPU": float(run.cpus_per_worker),
+            "GPU": run.gpus_per_worker or 0.0,
+            "memory": run.memory_gb_per_worker * 1e9,
+        }
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(all(node.get(name, 0.0) >= amount for name, amount in needed.items()) for node in nodes):
+            has = [{name: node.get(name, 0.0) for name in needed} for node in nodes]
+            what = f"no node has what a worker needs, {needed}; there are {has}"
+            if not elastic:
+                raise ConfigError(f"{what}: lower --cpus-per-worker, --gpus-per-worker or --memory-gb-per-worker")
+            log.warning("%s: waiting for one that does", what)
+
+
+def _outcome(reference: Any, job: AssetJob) -> Outcome:
+    attempts = 1 + _NODE_LOSSES
+    try:
+        outcome: Outcome = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, Helix4DError):
+            raise error.cause from error
+        attempts = 1
+        code, message, tail = ReasonCode.CRASHED, f"its Ray worker failed: {error.cause!r}", str(error)
+    except ray.exceptions.OutOfMemoryError as error:
+        code, message, tail = (
+            ReasonCode.OUT_OF_MEMORY,
+            f"its node ran out of memory, and Ray ended its worker {attempts} times",
+            str(error),
+        )
+    except ray.exceptions.RayError as error:
+        code, message, tail = ReasonCode.CRASHED, f"its Ray worker or node was lost {attempts} times", str(error)
+    else:
+        return outcome
+    log = tail[-_LOG_CHARACTERS:]
+    return Outcome(job.asset, AssetState.FAILED, code, message=message, attempts=attempts, log=log)
+
+
+def _of_ours(error: Any) -> Exception:
+    return error.cause if isinstance(error.cause, Helix4DError) else error
 
 
 class _Board:
@@ -160,13 +266,22 @@ def _work_on_asset(job: AssetJob, limits: Limits, board: Any) -> Outcome:
             board.write.remote(job.asset, f"{event['stage']} {event['step']}/{event['steps']}")
 
     try:
-        return attempt_asset(sandbox, job, limits.attempts, report)
+        return insist(
+            lambda: attempt_asset(sandbox, job, limits.attempts, report),
+            job.part,
+            limits.patience_s,
+            tell=lambda sentence: board.write.remote(job.asset, sentence),
+        )
     finally:
         board.write.remote(job.asset, None)
 
 
 def attempt_asset(sandbox: Sandbox, job: AssetJob, attempts: int, report: Any) -> Outcome:
-    """Run a job in a sandbox, again if its process dies, and make an outcome of whatever happens."""
+    """Run a job in a sandbox, again if its process dies, and make an outcome of whatever happens to it.
+
+    Raises:
+        OSError: when its part could not be written, which is not its fault.
+    """
     stage = ""
 
     def watch(event: Event) -> None:
@@ -189,6 +304,8 @@ def attempt_asset(sandbox: Sandbox, job: AssetJob, attempts: int, report: Any) -
                 log=died.log,
             )
             continue
+        if "refused" in end:
+            raise OSError(end["refused"], os.strerror(end["refused"]), str(job.part))
         outcome = replace(Outcome.from_json(end["outcome"]), attempts=attempt, peak_bytes=peak_bytes)
         if outcome.reason is not None:
             outcome = replace(outcome, log=sandbox.log_tail())
@@ -203,7 +320,12 @@ def _usable_gpus() -> list[str]:
 
 @ray.remote(num_cpus=0, max_retries=_NODE_LOSSES)
 def _write_shard(job: ShardJob) -> None:
-    write_shard(job.tar, list(job.parts), job.facts)
+    # A lost node may have written it without living to say so.
+    if read_sidecar(job.tar) is None:
+        insist(lambda: write_shard(job.tar, list(job.parts), job.facts), job.tar, job.patience_s)
+    # Nobody needs them any more; an output would take twice its room until the end.
+    for part in job.parts:
+        part.unlink(missing_ok=True)
 
 
 @functools.cache

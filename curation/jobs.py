@@ -71,8 +71,10 @@ class ShardJob:
         tar: the shard's path.
         parts: its parts, in the order of their keys.
         facts: what its sidecar says besides the index.
+        patience_s: how long to wait for an output that refuses writes.
     """
 
     tar: Path
     parts: tuple[Path, ...]
     facts: Mapping[str, Any]
+    patience_s: float = 600.0

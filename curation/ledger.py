@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core import AssetState, FormatError, NewerError, ReasonCode, Schema
+from core import AssetState, FormatError, NewerError, ReasonCode, Schema, insist
 from curation.filters import MeasuredClip
 
 LEDGER = Schema("ledger entry", version=2, oldest=0, rewrite="use a new --output")
@@ -74,25 +74,42 @@ class Outcome:
 
 
 class Ledger:
-    """Append-only record of outcomes at `path`."""
+    """Append-only record of outcomes at `path`.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: `ledger.jsonl`; need not exist.
+        patience_s: how long to wait for a disk that refuses a line.
+    """
+
+    def __init__(self, path: Path, patience_s: float = 0.0) -> None:
         self.path = path
+        self._patience_s = patience_s
         self.outcomes = {outcome.asset: outcome for outcome in _read(path)}
 
-    def append(self, outcome: Outcome) -> None:
-        """Record an outcome; it is on disk when this returns."""
-        content = {"version": LEDGER.version, **outcome.to_json()}
-        line = json.dumps(content, ensure_ascii=False, sort_keys=True).encode() + b"\n"
+    def append(self, *outcomes: Outcome) -> None:
+        """Record outcomes; they are on disk when this returns. Several at once cost one wait for the disk.
+
+        Raises:
+            StorageError: if the disk refuses them.
+        """
+        if not outcomes:
+            return
+        lines = []
+        for outcome in outcomes:
+            content = {"version": LEDGER.version, **outcome.to_json()}
+            lines.append(json.dumps(content, ensure_ascii=False, sort_keys=True).encode() + b"\n")
+        insist(lambda: self._write(b"".join(lines)), self.path, self._patience_s)
+        self.outcomes.update((outcome.asset, outcome) for outcome in outcomes)
+
+    def _write(self, lines: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "ab+") as stream:
             # A line that a crash cut short must not swallow this one.
             if stream.tell() and not _ends_with_newline(self.path):
                 stream.write(b"\n")
-            stream.write(line)
+            stream.write(lines)
             stream.flush()
             os.fsync(stream.fileno())
-        self.outcomes[outcome.asset] = outcome
 
 
 def count(outcomes: Iterable[Outcome]) -> Counter[str]:

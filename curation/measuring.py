@@ -33,7 +33,7 @@ def measure_source(source: Path, folder: Path, sample: SampleConfig, run: RunCon
     with locked(folder):
         plan, sources = plan_run(config)
         write_plan(config, sources, {})
-        ledger = Ledger(folder / LEDGER_FILE)
+        ledger = Ledger(folder / LEDGER_FILE, run.limits.patience_s)
         for name, why in plan.left_out.items():
             if name not in ledger.outcomes:
                 ledger.append(Outcome(name, why.reason.state, why.reason, stage="plan", message=why.message))
@@ -57,6 +57,7 @@ def measure_source(source: Path, folder: Path, sample: SampleConfig, run: RunCon
             for news in engine.work(jobs):
                 if isinstance(news, Tick):
                     display.show(news.stages)
-                else:
-                    ledger.append(news)
-                    display.advance(news)
+                    continue
+                ledger.append(*news.outcomes)
+                for outcome in news.outcomes:
+                    display.advance(outcome)

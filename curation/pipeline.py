@@ -17,17 +17,19 @@ if __package__ in (None, ""):
     if (here / "__init__.py").exists():
         sys.path.insert(0, str(here.parent))
 
+import functools
 import logging
 import os
 import shutil
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
 from assets import content_hash
-from core import AssetState, ConfigError, Helix4DError, setup_logging, write_json
+from core import AssetState, ConfigError, Helix4DError, insist, setup_logging, write_json
 from core.locks import locked
 from core.version import VERSION
 from curation.config import CurateConfig, flat_settings, parse_config
@@ -51,7 +53,15 @@ from curation.report import PICTURED_BY_CURATE, write_report
 from curation.shard import read_sidecar, split_shard
 from curation.sources import SourceAsset, list_folder
 from curation.stored_plan import StoredPlan, read_plan, write_plan
-from curation.summary import SUMMARY_FILE, Summary, print_plan, print_summary, summarize, write_contact_sheet
+from curation.summary import (
+    SUMMARY_FILE,
+    RunFigures,
+    Summary,
+    print_plan,
+    print_summary,
+    summarize,
+    write_contact_sheet,
+)
 from render import EngineName, check_engine, load_engine
 from render.environment import load_map
 
@@ -96,20 +106,29 @@ def curate(config: CurateConfig) -> Summary:
         load_engine("raster")  # it may lack a driver
     with locked(config.output):
         plan, sources = plan_run(config)
-        write_plan(config, sources, exclusions_of(config))
-        ledger = Ledger(config.output / LEDGER_FILE)
-        for name, why in plan.left_out.items():
-            if name not in ledger.outcomes:
-                ledger.append(Outcome(name, why.reason.state, why.reason, stage="plan", message=why.message))
+        exclusions = exclusions_of(config)
+        patience_s = config.run.limits.patience_s
+        insist(lambda: write_plan(config, sources, exclusions), config.output, patience_s)
+        ledger = Ledger(config.output / LEDGER_FILE, patience_s)
+        ledger.append(
+            *(
+                Outcome(name, why.reason.state, why.reason, stage="plan", message=why.message)
+                for name, why in plan.left_out.items()
+                if name not in ledger.outcomes
+            )
+        )
         if config.run.retry_failed:
             _reopen_failed(plan, ledger, config.output)
-        ended_before = len(ledger.outcomes)
-        _fill_shards(config, plan, ledger)
+        work = _fill_shards(config, plan, ledger)
         shutil.rmtree(config.output / WORK_FOLDER, ignore_errors=True)
-        summary = summarize(plan, ledger, config.output, time.monotonic() - start, len(ledger.outcomes) - ended_before)
-        write_json(config.output / SUMMARY_FILE, summary.to_json())
-        write_contact_sheet(config.output / CONTACT_SHEET_FILE, plan, config.output)
-        write_report(config.output, PICTURED_BY_CURATE, config.run.workers)
+        summary = summarize(plan, ledger, config.output, replace(work, wall_s=time.monotonic() - start))
+
+        def write_summary() -> None:
+            write_json(config.output / SUMMARY_FILE, summary.to_json())
+            write_contact_sheet(config.output / CONTACT_SHEET_FILE, plan, config.output)
+            write_report(config.output, PICTURED_BY_CURATE, config.run.workers)
+
+        insist(write_summary, config.output, patience_s)
     return summary
 
 
@@ -191,7 +210,7 @@ def _reopen_failed(plan: Plan, ledger: Ledger, output: Path) -> None:
             del ledger.outcomes[asset.source.name]
 
 
-def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger) -> None:
+def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger) -> RunFigures:
     output = config.output
     open_shards = {shard.name: shard for shard in plan.shards if read_sidecar(_tar(output, shard)) is None}
     todo: dict[str, set[str]] = {}
@@ -218,7 +237,7 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger) -> None:
                     )
                 )
     if not open_shards:
-        return
+        return RunFigures()
     total = sum(len(shard.assets) for shard in plan.shards)
     with Engine(config.run) as engine, Display(total, total - len(jobs)) as display:
         writing: list[Any] = []
@@ -230,16 +249,23 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger) -> None:
         for shard in open_shards.values():
             write_if_complete(shard)
         gpus = engine.reserve_gpus(config.sample.engine)
+        workers, busy_s, begun = engine.workers(gpus), 0.0, time.monotonic()
         for news in engine.work(jobs, gpus, render_device(config.sample.engine, gpus)):
             if isinstance(news, Tick):
                 display.show(news.stages)
+                # A shard that cannot be written must not be found out at the end of a week.
+                writing = engine.check_shards(writing)
                 continue
-            ledger.append(news)
-            display.advance(news)
-            shard = shard_of[news.asset]
-            todo[shard.name].discard(news.asset)
-            write_if_complete(shard)
+            ledger.append(*news.outcomes)
+            for outcome in news.outcomes:
+                display.advance(outcome)
+                busy_s += sum(outcome.timings_s.values())
+                shard = shard_of[outcome.asset]
+                todo[shard.name].discard(outcome.asset)
+                write_if_complete(shard)
+        work_s = time.monotonic() - begun
         engine.finish_shards(writing)
+    return RunFigures(len(jobs), workers, busy_s, work_s)
 
 
 def _shard_job(config: CurateConfig, shard: PlannedShard, ledger: Ledger) -> ShardJob:
@@ -257,9 +283,10 @@ def _shard_job(config: CurateConfig, shard: PlannedShard, ledger: Ledger) -> Sha
         "tools": tool_versions(config.sample.engine),
         "gaps": gaps,
     }
-    return ShardJob(_tar(config.output, shard).resolve(), tuple(parts), facts)
+    return ShardJob(_tar(config.output, shard).resolve(), tuple(parts), facts, config.run.limits.patience_s)
 
 
+@functools.cache
 def tool_versions(engine: EngineName = "cycles") -> Mapping[str, str]:
     """Versions of everything that can change a byte of a shard."""
     packages = ["bpy", "DracoPy", "meshoptimizer", "numba", "numpy", "OpenEXR", "pillow", "zstandard"]

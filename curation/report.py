@@ -32,7 +32,7 @@ PICTURED = 1000
 """Samples pictured by default."""
 PICTURED_BY_CURATE = 64
 """Samples pictured at the end of a run: what takes minutes at most."""
-_SUMMARIZED = ("wall_s", "worked_on", "peak_bytes")
+_SUMMARIZED = ("wall_s", "ended", "peak_bytes")
 _DATA, _POLICY = "/*DATA*/", "<!--POLICY-->"
 
 

@@ -28,8 +28,37 @@ _SHEET_PIXELS = 160
 
 
 @dataclass(frozen=True)
+class RunFigures:
+    """How busy a run was.
+
+    Attributes:
+        ended: assets that ended in it.
+        workers: assets that could be worked on at the same time.
+        busy_s: seconds of all workers inside stages.
+        work_s: from the first asset begun to the last one ended.
+        wall_s: of the whole run.
+    """
+
+    ended: int = 0
+    workers: int = 0
+    busy_s: float = 0.0
+    work_s: float = 0.0
+    wall_s: float = 0.0
+
+    @property
+    def utilization(self) -> float:
+        """Share of the workers' time that went into stages; the rest are starts, lost attempts and waiting."""
+        return self.busy_s / (self.workers * self.work_s) if self.workers and self.work_s else 0.0
+
+    @property
+    def assets_per_hour(self) -> float:
+        """Ended assets per hour of work."""
+        return 3600 * self.ended / self.work_s if self.work_s else 0.0
+
+
+@dataclass(frozen=True)
 class Summary:
-    """Totals over the whole output, earlier runs included.
+    """Totals over the whole output, earlier runs included; figures of the last run where said so.
 
     Attributes:
         assets: inputs; the sum of `counts`.
@@ -38,9 +67,11 @@ class Summary:
         shards: split -> number of shards.
         bytes: of all shards.
         timings_s: seconds per stage over all assets.
+        slowest_s: seconds of the slowest asset per stage.
         peak_bytes: the largest resident size of any worker.
+        attempts: over all assets; more than one each where a process died.
         wall_s: of this run.
-        worked_on: assets that ended in this run.
+        ended, workers, utilization, assets_per_hour: of this run, as `RunFigures`.
     """
 
     assets: int
@@ -49,16 +80,21 @@ class Summary:
     shards: dict[str, int]
     bytes: int
     timings_s: dict[str, float]
+    slowest_s: dict[str, float]
     peak_bytes: int
+    attempts: int
     wall_s: float
-    worked_on: int
+    ended: int
+    workers: int
+    utilization: float
+    assets_per_hour: float
 
     def to_json(self) -> dict[str, Any]:
         """The values as JSON."""
         return asdict(self)
 
 
-def summarize(plan: Plan, ledger: Ledger, output: Path, wall_s: float, worked_on: int = 0) -> Summary:
+def summarize(plan: Plan, ledger: Ledger, output: Path, run: RunFigures) -> Summary:
     """Add everything up.
 
     Raises:
@@ -75,8 +111,11 @@ def summarize(plan: Plan, ledger: Ledger, output: Path, wall_s: float, worked_on
             f"and {len(keys)} samples in the shards: these do not add up"
         )
     timings: Counter[str] = Counter()
+    slowest: dict[str, float] = {}
     for outcome in outcomes:
         timings.update(outcome.timings_s)
+        for stage, seconds in outcome.timings_s.items():
+            slowest[stage] = max(seconds, slowest.get(stage, 0.0))
     return Summary(
         assets=len(names),
         counts=dict(sorted(count(outcomes).items())),
@@ -84,9 +123,14 @@ def summarize(plan: Plan, ledger: Ledger, output: Path, wall_s: float, worked_on
         shards=dict(Counter(shard.split for shard in plan.shards)),
         bytes=sum(sidecar["bytes"] for sidecar in sidecars),
         timings_s={stage: round(seconds, 1) for stage, seconds in timings.items()},
+        slowest_s={stage: round(seconds, 1) for stage, seconds in slowest.items()},
         peak_bytes=max((outcome.peak_bytes for outcome in outcomes), default=0),
-        wall_s=round(wall_s, 1),
-        worked_on=worked_on,
+        attempts=sum(outcome.attempts for outcome in outcomes),
+        wall_s=round(run.wall_s, 1),
+        ended=run.ended,
+        workers=run.workers,
+        utilization=round(run.utilization, 3),
+        assets_per_hour=round(run.assets_per_hour, 1),
     )
 
 
@@ -122,7 +166,14 @@ def print_summary(summary: Summary, config: CurateConfig) -> None:
     console.print(table)
     shards = ", ".join(f"{number} {split}" for split, number in summary.shards.items())
     console.print(f"{summary.samples} samples in {shards} shards, {summary.bytes / 1e6:.1f} MB, in {summary.wall_s} s")
-    console.print("seconds by stage: " + ", ".join(f"{name} {value}" for name, value in summary.timings_s.items()))
+    if summary.ended:
+        console.print(
+            f"{summary.assets_per_hour:.0f} assets per hour with {summary.workers} workers, "
+            f"in stages {summary.utilization:.0%} of their time"
+        )
+    total_s = sum(summary.timings_s.values()) or 1.0
+    stages = [f"{name} {seconds} ({seconds / total_s:.0%})" for name, seconds in summary.timings_s.items()]
+    console.print("seconds by stage: " + ", ".join(stages))
     console.print(f"largest worker: {summary.peak_bytes / 1e9:.2f} GB")
     console.print("every sample: " + ", ".join(f"{name} {value}" for name, value in _shown(config.sample)))
     # Paths go out plain and last: rich would wrap them, and people copy them.

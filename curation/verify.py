@@ -20,7 +20,7 @@ from curation.ledger import LEDGER_FILE, Ledger
 from curation.plan import SPLITS, Plan
 from curation.problems import Problem
 from curation.progress import Steps
-from curation.summary import SUMMARY_FILE, summarize
+from curation.summary import SUMMARY_FILE, RunFigures, summarize
 from curation.verify_ledger import check_ledger, read_outcomes
 from curation.verify_plan import Output, check_files, read_output
 from curation.verify_shard import SIDECAR, TAR, Finding, ShardCheck, check_shard, is_whole
@@ -112,7 +112,7 @@ def _check_summary(plan: Plan, output: Output) -> Iterator[Problem]:
         yield Problem(SUMMARY_FILE, "", f"not a summary ({error})", output.remedies.resume())
         return
     try:
-        expected = summarize(plan, Ledger(output.folder / LEDGER_FILE), output.folder, 0.0).to_json()
+        expected = summarize(plan, Ledger(output.folder / LEDGER_FILE), output.folder, RunFigures()).to_json()
     except Helix4DError as error:
         yield Problem(SUMMARY_FILE, "", str(error), output.remedies.resume())
         return

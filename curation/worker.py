@@ -9,9 +9,9 @@ import os
 import signal
 import sys
 import traceback
-from typing import Any
 
 from core import AssetError, ReasonCode, setup_logging
+from core.storage import FULL, REFUSING
 from curation.jobs import AssetJob
 from curation.ledger import Outcome
 from curation.sandbox import EVENTS_FD_VARIABLE, Event
@@ -34,11 +34,22 @@ def main() -> None:
             events.flush()
 
         for line in sys.stdin:
-            send({"event": "end", "outcome": _work(AssetJob.from_json(json.loads(line)), send).to_json()})
+            job, clock = AssetJob.from_json(json.loads(line)), Clock(send)
+            try:
+                send({"event": "end", "outcome": _work(job, clock).to_json()})
+            except _Refused as refused:
+                send({"event": "end", "refused": refused.errno})
 
 
-def _work(job: AssetJob, send: Any) -> Outcome:
-    clock = Clock(send)
+class _Refused(Exception):  # noqa: N818 (it reads as what happened)
+    """The machine's storage failed, not the asset."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.errno = number
+
+
+def _work(job: AssetJob, clock: Clock) -> Outcome:
     try:
         return process_asset(job, clock)
     except AssetError as error:
@@ -46,6 +57,12 @@ def _work(job: AssetJob, send: Any) -> Outcome:
     except MemoryError:
         traceback.print_exc()
         code, message = ReasonCode.OUT_OF_MEMORY, "an allocation failed"
+    except OSError as error:
+        # Reading an asset may fail for its own sake, but only packing writes to the output; and no asset fills a disk.
+        if error.errno in (REFUSING if clock.stage == "pack" else FULL):
+            raise _Refused(error.errno) from error
+        traceback.print_exc()
+        code, message = ReasonCode.CRASHED, f"{type(error).__name__}: {error}"
     except Exception as error:  # noqa: BLE001 (whatever an asset does, it ends in a state, and the log tells)
         traceback.print_exc()
         code, message = ReasonCode.CRASHED, f"{type(error).__name__}: {error}"

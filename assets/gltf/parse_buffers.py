@@ -39,7 +39,7 @@ def parse_views(root: JsonObject, buffers: tuple[Buffer, ...]) -> tuple[BufferVi
 
 def parse_accessors(root: JsonObject, views: tuple[BufferView, ...], limits: Limits) -> tuple[Accessor, ...]:
     """Raises AssetError: invalid_accessor for one that leaves its view, out_of_memory beyond the limits."""
-    accessors = []
+    accessors: list[Accessor] = []
     total = 0
     for entry in root.children("accessors", ReasonCode.INVALID_ACCESSOR):
         component = entry.integer("componentType")
@@ -62,6 +62,7 @@ def parse_accessors(root: JsonObject, views: tuple[BufferView, ...], limits: Lim
         accessors.append(accessor)
     if total > limits.accessor_bytes:
         root.fail(f"its accessors hold {total} bytes, limit {limits.accessor_bytes}", ReasonCode.OUT_OF_MEMORY)
+    _check_unbacked(root, accessors, limits)
     return tuple(accessors)
 
 
@@ -122,6 +123,17 @@ def _parse_sparse(entry: JsonObject, views: tuple[BufferView, ...]) -> Sparse | 
         values_view=values.index("bufferView", len(views)),
         values_offset=values.integer("byteOffset", 0),
     )
+
+
+def _check_unbacked(root: JsonObject, accessors: list[Accessor], limits: Limits) -> None:
+    # Zeros without a view are what sparse morph targets begin with, one for each vertex. A kilobyte of JSON may
+    # announce gigabytes of them.
+    most = max((accessor.count for accessor in accessors if accessor.view is not None), default=0)
+    most = max(most, limits.unbacked_elements)
+    for number, accessor in enumerate(accessors):
+        if accessor.view is None and accessor.count > most:
+            what = f"accessors[{number}] has no bufferView and announces {accessor.count} elements, limit {most}"
+            root.fail(what, ReasonCode.OUT_OF_MEMORY)
 
 
 def _check_fits(entry: JsonObject, accessor: Accessor, views: tuple[BufferView, ...]) -> None:

@@ -172,6 +172,20 @@ def test_limits(tmp_path: Path, limits: Limits) -> None:
     assert _code(moving_tetrahedron().write(tmp_path), limits) is ReasonCode.OUT_OF_MEMORY
 
 
+def test_an_accessor_without_bytes_is_bounded(tmp_path: Path) -> None:
+    builder = moving_tetrahedron()
+    indices = builder.gltf["accessors"][builder.primitive["indices"]]
+    del indices["bufferView"]
+    limits = Limits(unbacked_elements=12)
+    assert _code(builder.write(tmp_path), limits) is ReasonCode.EMPTY_GEOMETRY
+    indices["count"] = 15
+    assert _code(builder.write(tmp_path), limits) is ReasonCode.OUT_OF_MEMORY
+    # As many zeros as something real has: what sparse morph targets begin with.
+    builder.accessor(np.zeros(15))
+    del builder.gltf["buffers"]  # its length is written anew
+    assert _code(builder.write(tmp_path), limits) is ReasonCode.EMPTY_GEOMETRY
+
+
 @pytest.mark.parametrize(("times", "code"), [([1, 0], "invalid_accessor"), ([0, np.nan], "invalid_accessor")])
 def test_key_times(tmp_path: Path, times: list[float], code: str) -> None:
     builder = moving_tetrahedron()

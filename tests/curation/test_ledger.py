@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from core import AssetState, FormatError, NewerError, ReasonCode
+from core import AssetState, FormatError, NewerError, ReasonCode, StorageError
 from curation.ledger import LEDGER, Ledger, Outcome, count
 
 DONE = Outcome("a.glb", AssetState.DONE, keys=("k_0",), timings_s={"bake": 0.5}, warnings=("é",))
@@ -52,3 +54,43 @@ def test_newer_lines_are_refused_and_lines_without_a_version_are_read(tmp_path: 
 
 def test_counts_name_state_and_reason() -> None:
     assert count([DONE, FAILED]) == {"done": 1, "failed: timeout": 1}
+
+
+def test_a_batch_is_a_line_each_and_nothing_is_no_line(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.append()
+    assert not ledger.path.exists()
+    outcomes = [Outcome(f"{number}.glb", AssetState.DONE) for number in range(3)]
+    ledger.append(*outcomes)
+    assert ledger.path.read_bytes().count(b"\n") == 3
+    assert Ledger(ledger.path).outcomes == {outcome.asset: outcome for outcome in outcomes}
+
+
+def test_a_line_that_the_disk_took_half_of_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "ledger.jsonl"
+    Ledger(path).append(Outcome("a.glb", AssetState.DONE))
+    plain, calls = os.fsync, []
+
+    def fsync(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 1:
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size - 20)
+            raise OSError(errno.ENOSPC, "full")
+        plain(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    Ledger(path, patience_s=10).append(Outcome("b.glb", AssetState.DONE), Outcome("c.glb", AssetState.DONE))
+    assert list(Ledger(path).outcomes) == ["a.glb", "b.glb", "c.glb"]
+    assert len(calls) == 2
+
+
+def test_a_disk_that_stays_full_is_told_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(StorageError, match="No space left on device"):
+        ledger.append(Outcome("a.glb", AssetState.DONE))
+    assert ledger.outcomes == {}

@@ -35,6 +35,10 @@ def test_every_asset_ends_once_and_the_numbers_add_up(reference_output: Path) ->
     summary = json.loads((reference_output / "summary.json").read_text())
     assert sum(summary["counts"].values()) == summary["assets"] == 7
     assert summary["counts"]["done"] == summary["samples"] == 5
+    assert (summary["ended"], summary["workers"], summary["attempts"]) == (6, 1, 7)
+    assert 0 < summary["utilization"] <= 1
+    assert summary["assets_per_hour"] > 0
+    assert summary["slowest_s"].keys() == summary["timings_s"].keys() >= {"bake", "voxelize", "render", "pack"}
     assert not (reference_output / "work").exists()
     assert (reference_output / "contact_sheet.webp").stat().st_size > 1000
 

@@ -65,7 +65,7 @@ def test_counts_are_over_everything_and_pictures_over_a_part(output: Path, tmp_p
     assert next(one for one in data["histograms"] if one["name"] == "voxels")["quantiles"]["least"] == 0
     render = next(one for one in data["stages"] if one["stage"] == "render")
     assert (render["total_s"], render["assets"], render["median_s"]) == (25.0, 5, 5.0)
-    assert data["summary"]["worked_on"] == 8
+    assert data["summary"]["ended"] == 8
     few = output_of(tmp_path / "few", ["a.glb", "b.glb", "c.glb"])
     page = write_report(few, pictured=2, workers=1)
     data = page_data(page)

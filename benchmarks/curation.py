@@ -1,0 +1,150 @@
+"""Assets per hour of the pipeline against the same stages in a plain loop: `python benchmarks/curation.py SOURCE`.
+
+The loop is one process that bakes, voxelizes, renders and packs one asset after the other, Blender kept between them.
+The pipeline is `helix4d curate` with two workers. Both hold each stage to one thread, both have numba's cache and
+Blender loaded from disk before they are timed, and both must end every asset alike; the ratio is what two cores and the
+driver make of the same work. Run it on an idle machine with two cores or more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+AIM = 1.7
+
+
+def main() -> None:
+    """Print both rates and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", type=Path, help="folder of assets; or, for one side alone, what --loop makes of it")
+    parser.add_argument("--limit", type=int, help="only the first N, by name")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--resolution", type=int, default=256)
+    parser.add_argument("--views", type=int, default=4)
+    parser.add_argument("--image-size", type=int, default=256)
+    parser.add_argument("--frames", type=int, default=16)
+    parser.add_argument("--loop", type=Path, help=argparse.SUPPRESS)  # the plain loop's own process
+    arguments = parser.parse_args()
+    if arguments.loop:
+        _loop(arguments)
+        return
+    os.environ.update(ONE_THREAD)
+    assets = _assets(arguments)
+    with tempfile.TemporaryDirectory(prefix="helix4d-curation-") as name:
+        folder = Path(name)
+        source = folder / "source"
+        for path in assets:
+            target = source / path.relative_to(arguments.source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        _warm_up(arguments, source, folder)
+        loop = _run_loop(arguments, source, folder / "loop")
+        _report("plain loop, 1 process", len(assets), loop)
+        pipeline = _run_pipeline(arguments, source, folder / "pipeline")
+        _report(f"pipeline, {arguments.workers} workers", len(assets), pipeline)
+        if loop["ends"] != pipeline["ends"]:
+            raise SystemExit(f"they ended differently: {loop['ends']} and {pipeline['ends']}")
+        print(
+            f"ratio of wall time {loop['wall_s'] / pipeline['wall_s']:.2f} (start of Ray and summary included), "
+            f"of work alone {loop['work_s'] / pipeline['work_s']:.2f}; aim {AIM} on two idle cores"
+        )
+        print(f"workers in stages {pipeline['utilization']:.0%} of their time; {os.cpu_count()} cores")
+
+
+def _assets(arguments: argparse.Namespace) -> list[Path]:
+    from curation.sources import list_folder
+
+    return [asset.path for asset in list_folder(arguments.source.resolve(), arguments.limit)]
+
+
+def _sample_flags(arguments: argparse.Namespace) -> list[str]:
+    names = ("resolution", "views", "image_size", "frames")
+    return [part for name in names for part in (f"--{name.replace('_', '-')}", str(getattr(arguments, name)))]
+
+
+def _warm_up(arguments: argparse.Namespace, source: Path, folder: Path) -> None:
+    """One small asset by itself, so that neither side pays for compilers and cold disks."""
+    small = folder / "small"
+    small.mkdir()
+    first = min(source.rglob("*.glb"), key=lambda path: path.stat().st_size)
+    shutil.copyfile(first, small / first.name)
+    _run_loop(arguments, small, folder / "warm")
+
+
+def _run_loop(arguments: argparse.Namespace, source: Path, output: Path) -> dict:
+    start = time.perf_counter()
+    command = [sys.executable, __file__, str(source), *_sample_flags(arguments), "--loop", str(output)]
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
+    return {**json.loads(printed.splitlines()[-1]), "wall_s": time.perf_counter() - start}
+
+
+def _loop(arguments: argparse.Namespace) -> None:
+    """Every asset through `process_asset`, in this process, one after the other."""
+    from assets import content_hash
+    from core import AssetError
+    from curation.config import SampleConfig
+    from curation.jobs import AssetJob
+    from curation.stages import Clock, process_asset
+
+    config = SampleConfig(
+        resolution=arguments.resolution,
+        views=arguments.views,
+        image_size=arguments.image_size,
+        frames=arguments.frames,
+    )
+    start = time.perf_counter()
+    ends: Counter[str] = Counter()
+    seconds: Counter[str] = Counter()
+    for path in _assets(arguments):
+        sha256 = content_hash(path)
+        clock = Clock(lambda event: None)
+        job = AssetJob(path.name, path, sha256, arguments.loop / f"{sha256[:16]}.part", config)
+        try:
+            outcome = process_asset(job, clock)
+            ends[outcome.reason or outcome.state] += 1
+        except AssetError as error:
+            ends[error.code] += 1
+        seconds.update(clock.timings_s())
+    print(json.dumps({"ends": dict(sorted(ends.items())), "seconds": seconds, "work_s": time.perf_counter() - start}))
+
+
+def _run_pipeline(arguments: argparse.Namespace, source: Path, output: Path) -> dict:
+    start = time.perf_counter()
+    command = [sys.executable, "curation/pipeline.py", "--source", str(source), "--output", str(output)]
+    command += [*_sample_flags(arguments), "--workers", str(arguments.workers), "--cpus-per-worker", "1"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    wall_s = time.perf_counter() - start
+    summary = json.loads((output / "summary.json").read_text())
+    ends: Counter[str] = Counter()
+    for name, number in summary["counts"].items():
+        ends[name.split(": ")[-1]] += number
+    return {
+        "ends": dict(sorted(ends.items())),
+        "seconds": summary["timings_s"],
+        "work_s": 3600 * summary["ended"] / summary["assets_per_hour"],
+        "utilization": summary["utilization"],
+        "wall_s": wall_s,
+    }
+
+
+def _report(name: str, assets: int, figures: dict) -> None:
+    stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in figures["seconds"].items())
+    rate = 3600 * assets / figures["wall_s"]
+    print(f"{name}: {assets} assets in {figures['wall_s']:.1f} s, {rate:.0f} assets/h; seconds: {stages}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

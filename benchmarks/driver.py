@@ -1,0 +1,116 @@
+"""What the driver itself costs per asset: `python benchmarks/driver.py [--assets 100000] [--workers 2]`.
+
+Real files are listed, hashed and planned, every job goes through Ray and comes back, the ledger is on disk and every
+shard is written: all by the code of `helix4d curate`. Only the job does nothing: each asset is "filtered" at once. So
+what is left is what the toolkit adds to an asset, in seconds by part, and that this does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import psutil
+import ray
+
+from core import ReasonCode
+from curation import engine, pipeline
+from curation.config import CurateConfig, Limits, RunConfig, SampleConfig
+from curation.jobs import AssetJob
+from curation.ledger import Ledger, Outcome
+
+_PER_FOLDER = 1000
+
+
+@ray.remote
+def _do_nothing(job: AssetJob, limits: Limits, board: Any) -> Outcome:
+    return Outcome(job.asset, ReasonCode.NO_MOTION.state, ReasonCode.NO_MOTION, stage="filter", message="a benchmark")
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--assets", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--workers", type=int, help="default: as many as the CPUs allow, and one in reserve each")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    engine._work_on_asset = _do_nothing
+    print(f"{'assets':>8} {'part':>28} {'seconds':>8} {'assets/s':>9} {'ms/asset':>9}")
+    for count in arguments.assets:
+        with tempfile.TemporaryDirectory(prefix="helix4d-driver-") as folder:
+            _measure(Path(folder), count, arguments.workers)
+
+
+def _measure(folder: Path, count: int, workers: int | None) -> None:
+    source, output = folder / "source", folder / "output"
+    for number in range(count):
+        path = source / f"{number // _PER_FOLDER:04d}" / f"{number:07d}.glb"
+        if number % _PER_FOLDER == 0:
+            path.parent.mkdir(parents=True)
+        path.write_bytes(b"glTF%d" % number)
+    run = RunConfig(workers=workers)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    config = CurateConfig(source, output, SampleConfig(), run)
+    spent: dict[str, float] = {}
+    cpu = time.process_time()
+    with _timed(spent, "whole run"), _parts(spent):
+        pipeline.curate(config)
+    spent["CPU time of the driver"] = time.process_time() - cpu
+    with _timed(spent, "nothing to do, run again"):
+        summary = pipeline.curate(config)
+    if summary.assets != count or len(Ledger(output / "ledger.jsonl").outcomes) != count:
+        raise SystemExit(f"{count} assets went in, {summary.assets} came out")
+    for name, seconds in spent.items():
+        print(f"{count:8} {name:>28} {seconds:8.1f} {count / seconds:9.0f} {1000 * seconds / count:9.3f}", flush=True)
+    print(f"{count:8} {'memory of the driver':>28} {psutil.Process().memory_info().rss / 1e6:8.0f} MB", flush=True)
+
+
+@contextmanager
+def _parts(spent: dict[str, float]) -> Iterator[None]:
+    """Times the driver's own steps inside a run."""
+    owners: list[tuple[Any, str, str]] = [
+        (pipeline, "plan_run", "list, hash and plan"),
+        (pipeline, "_fill_shards", "work"),
+        (Ledger, "append", "of which the ledger"),
+        (engine.Engine, "finish_shards", "of which shards at the end"),
+        (pipeline, "summarize", "add up"),
+    ]
+    originals = [(owner, name, getattr(owner, name)) for owner, name, _ in owners]
+    for owner, name, label in owners:
+        setattr(owner, name, _wrapped(getattr(owner, name), spent, label))
+    try:
+        yield
+    finally:
+        for owner, name, original in originals:
+            setattr(owner, name, original)
+
+
+def _wrapped(function: Any, spent: dict[str, float], label: str) -> Any:
+    def timed(*arguments: Any, **options: Any) -> Any:
+        with _timed(spent, label):
+            return function(*arguments, **options)
+
+    return timed
+
+
+@contextmanager
+def _timed(spent: dict[str, float], label: str) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        spent[label] = spent.get(label, 0.0) + time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

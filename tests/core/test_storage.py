@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from core import ConfigError, StorageError, insist, write_bytes
+from core.locks import locked
+
+
+def test_a_write_that_is_refused_twice_succeeds() -> None:
+    answers = [errno.ENOSPC, errno.EROFS, 0]
+
+    def write() -> str:
+        if number := answers.pop(0):
+            raise OSError(number, os.strerror(number))
+        return "written"
+
+    assert insist(write, Path("x"), patience_s=30) == "written"
+    assert answers == []
+
+
+def test_patience_ends() -> None:
+    def write() -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    begun = time.monotonic()
+    with pytest.raises(StorageError, match=r"x: could not be written for 1 s \(No space left on device\)"):
+        insist(write, Path("x"), patience_s=1)
+    assert 0.9 < time.monotonic() - begun < 10
+
+
+def test_what_waiting_does_not_cure_is_raised_at_once() -> None:
+    calls = []
+
+    def write() -> None:
+        calls.append(1)
+        raise FileNotFoundError(errno.ENOENT, "no such folder")
+
+    with pytest.raises(FileNotFoundError):
+        insist(write, Path("x"), patience_s=100)
+    assert calls == [1]
+
+
+def test_a_write_that_meets_a_limit_half_way_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"before")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_bytes(tmp_path / "file", bytes(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"before"
+
+
+HOLD = textwrap.dedent(
+    """
+    import sys
+    from pathlib import Path
+    from core.locks import locked
+    with locked(Path(sys.argv[1])):
+        print("held", flush=True)
+        sys.stdin.read()
+    """
+)
+
+
+def test_a_second_writer_is_told_who_the_first_is_and_death_lets_go(tmp_path: Path) -> None:
+    repository = Path(__file__).resolve().parents[2]
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(repository)},
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    for _ in range(2):  # being refused must not wipe out the name
+        with (
+            pytest.raises(ConfigError, match=f"host {os.uname().nodename}, process {holder.pid}, since 20"),
+            locked(tmp_path),
+        ):
+            pass
+    holder.kill()
+    holder.communicate()
+    with locked(tmp_path):
+        assert f"process {os.getpid()}," in (tmp_path / ".lock").read_text()

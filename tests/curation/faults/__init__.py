@@ -1,0 +1,1 @@
+"""Faults that tests put into real worker processes."""

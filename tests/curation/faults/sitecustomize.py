@@ -1,0 +1,99 @@
+"""Faults for the real worker: Python imports this file by its name in every process that has this folder on its path.
+
+`HELIX4D_TEST_FAULTS` names a JSON file: {asset: deed}. A deed happens in the middle of the asset's rendering, or of its
+packing where it is not rendered. A deed whose name ends in `-once` happens at the first attempt alone: its marker, a
+file beside the JSON file, says that it has.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+
+def _segfault() -> None:
+    ctypes.string_at(0)
+
+
+def _hang() -> None:
+    while True:
+        time.sleep(1)
+
+
+def _eat() -> None:
+    hoard = []
+    while True:
+        hoard.append(os.urandom(1 << 20) * 50)
+        time.sleep(0.01)
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _kill_ray_worker() -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+DEEDS: dict[str, Callable[[], None]] = {
+    "segfault": _segfault,
+    "hang": _hang,
+    "eat": _eat,
+    "kill": _kill,
+    "kill-ray-worker": _kill_ray_worker,
+}
+
+
+def marker(folder: Path, asset: str) -> Path:
+    """What says that an asset's deed has happened."""
+    return folder / f"{asset.replace('/', '_')}.happened"
+
+
+def _install(table: Path) -> None:
+    import curation.stages as stages
+
+    plain_process, plain_render, plain_pack = stages.process_asset, stages.render_views, stages.write_part
+    current = ""
+
+    def process_asset(job: Any, clock: Any) -> Any:
+        nonlocal current
+        current = job.asset
+        return plain_process(job, clock)
+
+    def render_views(*arguments: Any) -> Iterator[Any]:
+        for number, image in enumerate(plain_render(*arguments)):
+            if number == 1:
+                _do(table, current)
+            yield image
+
+    def write_part(*arguments: Any) -> int:
+        _do(table, current)
+        return plain_pack(*arguments)
+
+    stages.process_asset, stages.render_views, stages.write_part = process_asset, render_views, write_part
+
+
+def _do(table: Path, asset: str) -> None:
+    deed = json.loads(table.read_text()).get(asset)
+    if deed is None:
+        return
+    name, once, _ = deed.partition("-once")
+    if once:
+        try:
+            marker(table.parent, asset).touch(exist_ok=False)
+        except FileExistsError:
+            return
+    print(f"now: {name}", flush=True)
+    DEEDS[name]()
+
+
+if "curation.worker" in sys.orig_argv and "HELIX4D_TEST_FAULTS" in os.environ:
+    _install(Path(os.environ["HELIX4D_TEST_FAULTS"]))
