@@ -151,10 +151,10 @@ class CurateConfig:
     """Folder with .glb, .gltf and .fbx files, searched recursively."""
     output: Path
     """Folder for the shards; on a cluster, one that every node sees."""
-    hdri: Path | None = None
-    """Folder with equirectangular .hdr and .exr files: each view is lit by one of them instead of lamps."""
     sample: Annotated[SampleConfig, tyro.conf.arg(name="")] = field(default_factory=SampleConfig)
     run: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
+    hdri: Path | None = None
+    """Folder with equirectangular .hdr and .exr files: each view is lit by one of them instead of lamps."""
 
     def with_environment_maps(self) -> CurateConfig:
         """The same, its samples naming the files of `hdri` and their hashes.

@@ -19,7 +19,7 @@ from curation.shard import SAMPLE, Sample, write_part, write_shard
 from curation.sources import SourceAsset
 from curation.stages import encode_webp
 from curation.stored_plan import write_plan
-from curation.summary import SUMMARY_FILE, summarize
+from curation.summary import SUMMARY_FILE, RunFigures, summarize
 from curation.tokens import count_tokens
 from render import picture_ovoxel, sample_cameras
 from render.passes import encode_normal
@@ -43,7 +43,7 @@ def output_of(
 
     The sphere of an asset wanders to the right, and its last frame is empty. Licenses are what `extras` says, or by.
     """
-    sample = SampleConfig(RESOLUTION, FRAMES, views, IMAGE_SIZE, passes, assets_per_shard=2)
+    sample = SampleConfig(RESOLUTION, FRAMES, views, IMAGE_SIZE, passes=passes, assets_per_shard=2)
     config = CurateConfig(Path("/assets"), folder, sample, RunConfig())
     names = [*done, *(outcome.asset for outcome in ended), *pending]
     hashes = {
@@ -73,7 +73,9 @@ def output_of(
             }
             write_shard(folder / f"{shard.name}.tar", parts, facts)
     if not pending:
-        write_json(folder / SUMMARY_FILE, summarize(plan, ledger, folder, 20.0, len(names)).to_json())
+        write_json(
+            folder / SUMMARY_FILE, summarize(plan, ledger, folder, RunFigures(ended=len(names), wall_s=20.0)).to_json()
+        )
     return folder
 
 

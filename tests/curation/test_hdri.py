@@ -35,7 +35,7 @@ def test_the_folder_is_no_part_of_the_hash(tmp_path: Path) -> None:
 
 def test_jobs_carry_the_folder(tmp_path: Path) -> None:
     for hdri in (None, tmp_path):
-        job = AssetJob("a.glb", tmp_path / "a.glb", "0" * 64, tmp_path / "part", SampleConfig(), 2, hdri)
+        job = AssetJob("a.glb", tmp_path / "a.glb", "0" * 64, tmp_path / "part", SampleConfig(), 2, hdri=hdri)
         assert AssetJob.from_json(json.loads(json.dumps(job.to_json()))) == job
 
 
