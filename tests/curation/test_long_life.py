@@ -13,6 +13,7 @@ from PIL import Image
 
 from core import sha256_file
 from curation.config import Limits, SampleConfig
+from curation.filters import FilterConfig
 from curation.jobs import AssetJob
 from curation.ledger import Outcome
 from curation.sandbox import Sandbox
@@ -20,7 +21,8 @@ from curation.shard import parse_clip
 
 ASSETS, SETTLED = 200, 30
 GROWTH = 0.10
-CONFIG = SampleConfig(resolution=64, frames=2, views=2, image_size=128, min_motion=0.0)  # two frames may be alike
+# Two frames may be alike.
+CONFIG = SampleConfig(resolution=64, frames=2, views=2, image_size=128, filters=FilterConfig(min_motion=0))
 
 
 def _check_sample(part: Path) -> str:
