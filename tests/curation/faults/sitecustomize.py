@@ -60,7 +60,7 @@ def marker(folder: Path, asset: str) -> Path:
 def _install(table: Path) -> None:
     import curation.stages as stages
 
-    plain_process, plain_render, plain_pack = stages.process_asset, stages.render_views, stages.write_part
+    plain_process, plain_load, plain_pack = stages.process_asset, stages.load_engine, stages.write_part
     current = ""
 
     def process_asset(job: Any, clock: Any) -> Any:
@@ -68,17 +68,22 @@ def _install(table: Path) -> None:
         current = job.asset
         return plain_process(job, clock)
 
-    def render_views(*arguments: Any) -> Iterator[Any]:
-        for number, image in enumerate(plain_render(*arguments)):
-            if number == 1:
-                _do(table, current)
-            yield image
+    def load_engine(*arguments: Any) -> Callable[..., Iterator[Any]]:
+        render_views = plain_load(*arguments)
+
+        def render_and_do(*given: Any, **options: Any) -> Iterator[Any]:
+            for number, image in enumerate(render_views(*given, **options)):
+                if number == 1:
+                    _do(table, current)
+                yield image
+
+        return render_and_do
 
     def write_part(*arguments: Any) -> int:
         _do(table, current)
         return plain_pack(*arguments)
 
-    stages.process_asset, stages.render_views, stages.write_part = process_asset, render_views, write_part
+    stages.process_asset, stages.load_engine, stages.write_part = process_asset, load_engine, write_part
 
 
 def _do(table: Path, asset: str) -> None:
