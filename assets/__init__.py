@@ -4,7 +4,7 @@ from assets.bake import bake, bake_clips, list_clips, validate
 from assets.checks import check_clip
 from assets.choice import ClipInfo
 from assets.clip import AlphaMode, Clip, Frame, Material, Texture, Topology, Wrap
-from assets.gltf import content_hash
+from assets.gltf import content_hash, external_uris
 from assets.limits import Limits
 from assets.normalize import Normalization, normalize
 from assets.surface import motion
@@ -24,6 +24,7 @@ __all__ = [
     "bake_clips",
     "check_clip",
     "content_hash",
+    "external_uris",
     "list_clips",
     "motion",
     "normalize",

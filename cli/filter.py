@@ -83,7 +83,7 @@ def _measure(config: Filter, folder: Path) -> FilterReport:
     from curation.measuring import measure_source  # starts Ray, so only when it is needed
 
     sample = SampleConfig(frames=config.frames, clip=config.clip)
-    measure_source(config.path, folder, sample, RunConfig(workers=config.workers, limit=config.limit))
+    measure_source(str(config.path), folder, sample, RunConfig(workers=config.workers, limit=config.limit))
     return _read(config, folder)
 
 

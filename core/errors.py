@@ -50,6 +50,9 @@ class ReasonCode(StrEnum):
     FLICKER = "flicker"
     FACE_LIMIT = "face_limit"
     TEXTURE_LIMIT = "texture_limit"
+    # Not there.
+    DOWNLOAD_FAILED = "download_failed"
+    CHECKSUM_MISMATCH = "checksum_mismatch"
     # Broken, or beyond our limits.
     EMPTY_FILE = "empty_file"
     NOT_GLTF = "not_gltf"

@@ -87,6 +87,42 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class DownloadConfig:
+    """How assets are fetched that lie elsewhere."""
+
+    cache: Path = Path("~/.cache/helix4d")
+    """Folder for downloaded assets; on a cluster, each machine has its own."""
+    cache_gb: float = 50.0
+    """Gigabytes (10^9 bytes) that the cache may hold; what was used longest ago goes first."""
+    requests_per_s: float = 8.0
+    """Requests that this machine begins per second and host; "429 Too Many Requests" slows them all down."""
+    download_attempts: int = 6
+    """Attempts in a row that bring no byte before a download fails."""
+    backoff_s: float = 1.0
+    """Pause after the first failed attempt; it doubles up to a minute."""
+    stall_s: float = 60.0
+    """Seconds without a byte after which an attempt has failed."""
+
+    def __post_init__(self) -> None:
+        for name in ("cache_gb", "requests_per_s", "stall_s"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} {getattr(self, name)}: more than 0 is needed")
+        if self.download_attempts < 1 or self.backoff_s < 0:
+            raise ConfigError(
+                f"download_attempts {self.download_attempts}, backoff_s {self.backoff_s}: at least 1 and 0 are needed"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The values as JSON."""
+        return {**asdict(self), "cache": str(self.cache)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> DownloadConfig:
+        """The inverse of `to_json`."""
+        return cls(**{**values, "cache": Path(values["cache"])})
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """How the work is done. Nothing here changes a byte of a shard."""
 
@@ -99,6 +135,7 @@ class RunConfig:
     gpus_per_worker: float = 0.0
     """GPUs that Ray reserves for each worker; Cycles renders on what it finds."""
     limits: Limits = field(default_factory=Limits)
+    downloads: DownloadConfig = field(default_factory=DownloadConfig)
     limit: int | None = None
     """Only the first N assets of the source, by name."""
     exclude: Path | None = None
@@ -113,13 +150,14 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class CurateConfig:
-    """Turn a folder of animated 3D assets into WebDataset shards.
+    """Turn animated 3D assets into WebDataset shards.
 
     Run it again to go on where it stopped: finished assets are kept, and the shards come out byte for byte the same.
     """
 
-    source: Path
-    """Folder with .glb, .gltf and .fbx files, searched recursively."""
+    source: str
+    """Where the assets are: a folder (searched recursively), a manifest (.csv, .jsonl, .parquet), a URL of either,
+    `texverse`, `texverse:IDS` or `objaverse:IDS` with a list of ids. See docs/sources.md."""
     output: Path
     """Folder for the shards; on a cluster, one that every node sees."""
     sample: Annotated[SampleConfig, tyro.conf.arg(name="")] = field(default_factory=SampleConfig)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curation.config import SampleConfig
+from curation.config import CurateConfig, DownloadConfig, SampleConfig
+from curation.plan import PlannedAsset
+from curation.remote.files import RemoteFile
 
 WORK_FOLDER = "work"
 """Folder of an output for the parts of shards that are not complete yet."""
@@ -19,12 +21,15 @@ class AssetJob:
 
     Attributes:
         asset: the asset's name in the source.
-        path: its file.
+        path: its file; of a remote asset, what its file will be called.
         content_sha256: its content hash.
         part: where its samples go.
         config: what a sample is.
         threads: for voxelizing and rendering.
         measure_only: stop when the clips are measured; no part is written.
+        remote: where a remote asset is fetched from.
+        metadata: what the source says of the asset.
+        downloads: how it is fetched.
     """
 
     asset: str
@@ -34,6 +39,9 @@ class AssetJob:
     config: SampleConfig
     threads: int = 1
     measure_only: bool = False
+    remote: RemoteFile | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    downloads: DownloadConfig = field(default_factory=DownloadConfig)
 
     def to_json(self) -> dict[str, Any]:
         """The values as JSON."""
@@ -45,13 +53,39 @@ class AssetJob:
             "config": self.config.to_json(),
             "threads": self.threads,
             "measure_only": self.measure_only,
+            "remote": self.remote.to_json() if self.remote else None,
+            "metadata": dict(self.metadata),
+            "downloads": self.downloads.to_json(),
         }
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> AssetJob:
         """The inverse of `to_json`."""
-        paths = {name: Path(values[name]) for name in ("path", "part")}
-        return cls(**{**values, **paths, "config": SampleConfig.from_json(values["config"])})
+        converted = {
+            "path": Path(values["path"]),
+            "part": Path(values["part"]),
+            "config": SampleConfig.from_json(values["config"]),
+            "remote": RemoteFile.from_json(values["remote"]) if values["remote"] else None,
+            "downloads": DownloadConfig.from_json(values["downloads"]),
+        }
+        return cls(**{**values, **converted})
+
+
+def asset_job(config: CurateConfig, asset: PlannedAsset, part: Path, measure_only: bool = False) -> AssetJob:
+    """The job for a planned asset; its samples go to `part`."""
+    source = asset.source
+    return AssetJob(
+        asset=source.name,
+        path=source.path,
+        content_sha256=asset.content_sha256,
+        part=part,
+        config=config.sample,
+        threads=config.run.cpus_per_worker,
+        measure_only=measure_only,
+        remote=source.remote,
+        metadata=source.metadata,
+        downloads=config.run.downloads,
+    )
 
 
 @dataclass(frozen=True)

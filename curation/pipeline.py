@@ -22,39 +22,38 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from typing import Any
 
-from assets import content_hash
 from core import AssetState, ConfigError, Helix4DError, setup_logging, write_json
 from core.locks import locked
 from core.version import VERSION
 from curation.config import CurateConfig, flat_settings, parse_config
 from curation.engine import Engine, Tick
 from curation.exclusions import read_exclusions
-from curation.jobs import WORK_FOLDER, AssetJob, ShardJob
+from curation.hashing import hash_sources
+from curation.jobs import WORK_FOLDER, AssetJob, ShardJob, asset_job
 from curation.ledger import LEDGER_FILE, Ledger, Outcome
 from curation.plan import (
-    Exclusion,
     Plan,
     PlannedAsset,
     PlannedShard,
     check_same_sources,
     known_hashes,
     make_plan,
+    source_from_json,
     sources_to_json,
 )
 from curation.progress import Display
+from curation.remote.cache import Cache
 from curation.shard import read_sidecar, split_shard
-from curation.sources import SourceAsset, list_folder
-from curation.stored_plan import StoredPlan, read_plan, write_plan
+from curation.sources import Exclusion, Listing, absolute, is_listed_once, is_url, list_source
+from curation.stored_plan import SourceRecord, StoredPlan, read_plan, write_plan
 from curation.summary import SUMMARY_FILE, Summary, print_plan, print_summary, summarize, write_contact_sheet
 
 log = logging.getLogger("curation")
 
 CONTACT_SHEET_FILE = "contact_sheet.webp"
-_HASH_THREADS = 8
 
 
 def main(arguments: list[str] | None = None, program: str = "python curation/pipeline.py") -> int:
@@ -83,8 +82,8 @@ def curate(config: CurateConfig) -> Summary:
     start = time.monotonic()
     _check_folders(config)
     with locked(config.output):
-        plan, sources = plan_run(config)
-        write_plan(config, sources, exclusions_of(config))
+        plan, record = plan_run(config)
+        write_plan(config, record, exclusions_of(config))
         ledger = Ledger(config.output / LEDGER_FILE)
         for name, why in plan.left_out.items():
             if name not in ledger.outcomes:
@@ -102,26 +101,47 @@ def curate(config: CurateConfig) -> Summary:
 def _check_folders(config: CurateConfig) -> None:
     # A job's driver runs in an unpacked copy of the working directory, which is gone when the job ends.
     in_a_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    for name, folder in (("source", config.source), ("output", config.output)):
-        if in_a_job and not folder.is_absolute():
+    for name, folder in (("source", config.source), ("output", str(config.output))):
+        if in_a_job and not is_url(folder) and folder != absolute(folder):
             raise ConfigError(f"--{name} {folder}: a Ray job needs an absolute path that every node sees")
 
 
-def plan_run(config: CurateConfig) -> tuple[Plan, dict[str, Any]]:
+def plan_run(config: CurateConfig) -> tuple[Plan, SourceRecord]:
     """The plan, and the record of the sources that it was made from.
 
     Raises:
         ConfigError: if the output was begun with other settings or other assets.
     """
-    sources = list_folder(config.source, config.run.limit)
+    cache = Cache(config.run.downloads)
     stored = _stored_plan(config)
+    again = config.run.retry_failed and stored is not None and not _has_shards(config.output, stored)
+    given_up = {} if stored is None or again else stored.unreachable
+    listing = _stored_listing(config, None if again else stored) or list_source(config.source, config.run.limit, cache)
+    sources = [source for source in listing.assets if source.name not in given_up]
     hashes = known_hashes(sources, stored.sources) if stored else {}
-    missing = [source for source in sources if source not in hashes]
-    with ThreadPoolExecutor(_HASH_THREADS) as pool:
-        hashes.update(zip(missing, pool.map(_hash, missing), strict=True))
+    new, failed = hash_sources([source for source in sources if source not in hashes], cache)
+    hashes.update(new)
+    unreachable = {**listing.unreachable, **failed, **given_up}
     if stored:
-        check_same_sources(hashes, stored.sources, config.output)
-    return make_plan(hashes, config.sample.assets_per_shard, exclusions_of(config)), sources_to_json(hashes)
+        same = {source: digest for source, digest in hashes.items() if source.name not in stored.unreachable}
+        check_same_sources(same, stored.sources, config.output)
+    plan = make_plan(hashes, config.sample.assets_per_shard, exclusions_of(config), unreachable)
+    return plan, SourceRecord(sources_to_json(hashes), unreachable, listing.revisions)
+
+
+def _stored_listing(config: CurateConfig, stored: StoredPlan | None) -> Listing | None:
+    """What the output's plan lists, where listing again costs too much and asks for the same."""
+    if stored is None or not is_listed_once(config.source):
+        return None
+    if (stored.source, stored.limit) != (absolute(config.source), config.run.limit):
+        return None
+    assets = [source_from_json(name, entry, Path()) for name, entry in stored.sources.items()]
+    return Listing(sorted(assets), stored.unreachable, stored.revisions)
+
+
+def _has_shards(output: Path, stored: StoredPlan) -> bool:
+    """Whether one is committed: then what could not be had when they were planned has no place any more."""
+    return any(read_sidecar(_tar(output, shard)) is not None for shard in stored.plan().shards)
 
 
 def exclusions_of(config: CurateConfig) -> Mapping[str, Exclusion]:
@@ -140,10 +160,6 @@ def exclusions_of(config: CurateConfig) -> Mapping[str, Exclusion]:
             f"ones ({len(given)}): leave --exclude out to go on, or use a new --output"
         )
     return given
-
-
-def _hash(source: SourceAsset) -> str:
-    return content_hash(source.path)
 
 
 def _stored_plan(config: CurateConfig) -> StoredPlan | None:
@@ -190,16 +206,7 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger) -> None:
             if state is None or (state is AssetState.DONE and not part.exists()):
                 todo[shard.name].add(asset.source.name)
                 shard_of[asset.source.name] = shard
-                jobs.append(
-                    AssetJob(
-                        asset.source.name,
-                        asset.source.path,
-                        asset.content_sha256,
-                        part.resolve(),
-                        config.sample,
-                        config.run.cpus_per_worker,
-                    )
-                )
+                jobs.append(asset_job(config, asset, part.resolve()))
     if not open_shards:
         return
     total = sum(len(shard.assets) for shard in plan.shards)

@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from core import Helix4DError, ReasonCode, write_bytes
+from core import AssetState, Helix4DError, ReasonCode, write_bytes
 from curation.config import CurateConfig, SampleConfig, flat_settings
 from curation.ledger import Ledger, count
 from curation.plan import Plan
@@ -99,7 +99,8 @@ def print_plan(plan: Plan, sample: SampleConfig) -> None:
     duplicates = reasons.pop(ReasonCode.DUPLICATE, 0)
     console.print(f"{duplicates} duplicates would be filtered")
     for reason, number in sorted(reasons.items()):
-        console.print(f"{number} excluded as {reason} would be filtered")
+        what = "excluded as" if reason.state is AssetState.FILTERED else "not to be had:"
+        console.print(f"{number} {what} {reason} would be {reason.state}")
     console.print("every sample: " + ", ".join(f"{name} {value}" for name, value in _shown(sample)))
 
 

@@ -91,7 +91,12 @@ def content_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _resources(path: Path) -> Iterator[Path]:
+def external_uris(path: Path) -> Iterator[tuple[str, Path]]:
+    """URIs of a glTF file that name other files of its folder, with those files' paths, each once, in order.
+
+    What is not glTF, or broken, names nothing; so do URIs that leave the folder. The files need not exist.
+    """
+    path = Path(path)
     if path.suffix.lower() not in (".glb", ".gltf"):
         return
     try:
@@ -108,9 +113,18 @@ def _resources(path: Path) -> Iterator[Path]:
                 continue
             try:
                 target = resource_path(uri, path)
-                usable = target.is_file() and target not in seen
-            except (AssetError, OSError):
+            except AssetError:
                 continue
-            if usable:
+            if target not in seen:
                 seen.add(target)
-                yield target
+                yield uri, target
+
+
+def _resources(path: Path) -> Iterator[Path]:
+    for _, target in external_uris(path):
+        try:
+            usable = target.is_file()
+        except OSError:
+            continue
+        if usable:
+            yield target
