@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core import ConfigError, ReasonCode
@@ -185,6 +185,7 @@ class _Dripping(io.StringIO):
         return super().read(min(size or 3, 3))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(), values, max_size=6), st.sampled_from([None, 2]))
 def test_large_objects_are_read_pair_by_pair(content: dict, indent: int | None) -> None:
     assert dict(iterate_object(_Dripping(json.dumps(content, indent=indent)))) == content
