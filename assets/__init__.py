@@ -1,6 +1,6 @@
 """A file of any 3D format becomes a `Clip`, or an `AssetError` with a reason code."""
 
-from assets.bake import bake, bake_clips, list_clips, validate
+from assets.bake import SUFFIXES, bake, bake_clips, list_clips, validate
 from assets.checks import check_clip
 from assets.choice import ClipInfo
 from assets.clip import AlphaMode, Clip, Frame, Material, Texture, Topology, Wrap
@@ -10,6 +10,7 @@ from assets.normalize import Normalization, normalize
 from assets.surface import motion
 
 __all__ = [
+    "SUFFIXES",
     "AlphaMode",
     "Clip",
     "ClipInfo",

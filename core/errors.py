@@ -57,6 +57,7 @@ class ReasonCode(StrEnum):
     EMPTY_FILE = "empty_file"
     NOT_GLTF = "not_gltf"
     CORRUPT_FILE = "corrupt_file"
+    INVALID_ARCHIVE = "invalid_archive"
     UNSUPPORTED_GLTF_VERSION = "unsupported_gltf_version"
     UNSUPPORTED_EXTENSION = "unsupported_extension"
     INVALID_GLTF = "invalid_gltf"

@@ -110,6 +110,13 @@ def _asset(source: str, name: str, where: str, row: Mapping[str, Any]) -> Source
         status = target.stat()
     except (OSError, ValueError) as error:
         return Exclusion(ReasonCode.DOWNLOAD_FAILED, f"{path}: cannot be read: {error}")
+    if target.is_dir():
+        from assets.sequence import folder_status
+
+        if digest:
+            raise ConfigError(f"{where}: sha256 of a folder, {path!r}: only files have one")
+        whole = folder_status(target)
+        return SourceAsset(name, target, whole.size, whole.mtime_ns, metadata=metadata)
     return SourceAsset(name, target, status.st_size, status.st_mtime_ns, sha256=digest.lower(), metadata=metadata)
 
 

@@ -13,7 +13,8 @@ from curation.remote.files import RemoteFile
 if TYPE_CHECKING:
     from curation.remote.cache import Cache
 
-SUFFIXES = frozenset({".glb", ".gltf", ".fbx"})
+SUFFIXES = frozenset({".glb", ".gltf", ".fbx", ".dae", ".abc", ".usd", ".usda", ".usdc", ".usdz", ".blend", ".zip"})
+"""Of asset files; in a folder of this machine, a folder of numbered .obj files is an asset too."""
 MANIFEST_SUFFIXES = frozenset({".csv", ".jsonl", ".ndjson", ".parquet"})
 _COLLECTIONS = ("texverse", "objaverse")
 
@@ -121,22 +122,32 @@ def is_manifest(source: str) -> bool:
 
 
 def list_folder(source: Path, limit: int | None = None) -> list[SourceAsset]:
-    """Every asset file below `source`, sorted by name; hidden files and folders are not searched.
+    """Every asset below `source`, sorted by name; hidden files and folders are not searched.
 
     Raises:
         ConfigError: if there is no such folder, or no asset in it.
     """
+    from assets.sequence import folder_status, is_sequence
+
     if not source.is_dir():
         raise ConfigError(f"{source}: no such folder")
     root = source.resolve()
     found = []
+    frames: dict[Path, list[str]] = {}
     for path in root.rglob("*"):
         relative = path.relative_to(root)
+        if path.suffix.lower() == ".obj" and not any(part.startswith(".") for part in relative.parts):
+            frames.setdefault(path.parent, []).append(path.name)
         if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in relative.parts):
             continue
         if path.is_file():
             status = path.stat()
             found.append(SourceAsset(relative.as_posix(), path, status.st_size, status.st_mtime_ns))
+    for folder, names in frames.items():
+        if is_sequence(names):
+            whole = folder_status(folder)
+            name = folder.relative_to(root).as_posix() if folder != root else root.name
+            found.append(SourceAsset(name, folder, whole.size, whole.mtime_ns))
     if not found:
         raise ConfigError(f"{source}: no asset found (looked for {', '.join(sorted(SUFFIXES))})")
     return sorted(found)[:limit]

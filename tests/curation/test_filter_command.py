@@ -280,7 +280,7 @@ def test_an_output_keeps_the_list_that_it_was_begun_with(tmp_path: Path, capfd: 
     prefix = content_hash(source / "flag.glb")[:KEY_DIGITS]
     write_exclusions(listed, [ExcludedAsset("flag.glb", prefix, Exclusion(ReasonCode.FLICKER, "blinks"))], {})
     write_exclusions(other, [], {})
-    config = CurateConfig(source, output, run=RunConfig(exclude=listed))
+    config = CurateConfig(str(source), output, run=RunConfig(exclude=listed))
     plan, sources = plan_run(config)
     assert list(plan.left_out) == ["flag.glb"]
     write_plan(config, sources, exclusions_of(config))
