@@ -37,9 +37,9 @@ def validate(path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
         AssetError: with the reason code of the first thing found wrong.
     """
     with _unpacked(Path(path), limits) as (inside, _):
-        if not inside.is_dir() and _suffix(inside) in _GLTF:
+        if not _is_sequence(inside) and _suffix(inside) in _GLTF:
             GltfAsset(inside, limits)
-        elif inside.is_dir():
+        elif _is_sequence(inside):
             sequence_files(inside)
         else:
             _check_file(inside, limits)
@@ -52,7 +52,7 @@ def list_clips(path: Path, limits: Limits = DEFAULT_LIMITS) -> list[ClipInfo]:
         AssetError: if the file is broken.
     """
     with _unpacked(Path(path), limits) as (inside, root):
-        if not inside.is_dir() and _suffix(inside) in _GLTF:
+        if not _is_sequence(inside) and _suffix(inside) in _GLTF:
             return gltf_clips(inside, limits)
         return _open(inside, limits, root).clips
 
@@ -89,6 +89,11 @@ def bake_clips(path: Path, frames: int = 16, clip: str | int = ALL, limits: Limi
         return [asset.bake(index, frames) for index in choose(asset.clips, clip, asset.probe_motion)]
 
 
+def _is_sequence(path: Path) -> bool:
+    """Whether it may be a folder of numbered files: any folder that is not called like a file."""
+    return path.is_dir() and path.suffix.lower() not in SUFFIXES
+
+
 def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -100,7 +105,7 @@ def _suffix(path: Path) -> str:
 @contextmanager
 def _unpacked(path: Path, limits: Limits) -> Iterator[tuple[Path, Path]]:
     """The asset and the folder that it must not leave; what an archive held lives as long as the block runs."""
-    if not path.is_dir() and _suffix(path) in _ARCHIVES:
+    if not _is_sequence(path) and _suffix(path) in _ARCHIVES:
         _check_file(path, limits)
     with single_asset(path, limits) as (inside, root):
         yield inside, root
@@ -108,7 +113,7 @@ def _unpacked(path: Path, limits: Limits) -> Iterator[tuple[Path, Path]]:
 
 def _open(path: Path, limits: Limits, root: Path) -> _Asset:
     # Blender is started only when it is needed.
-    if path.is_dir():
+    if _is_sequence(path):
         from assets.blender_import import ObjSequence
 
         return ObjSequence(path, limits, root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import tyro
 
 from core import ConfigError, sha256_json
 from curation.filters import FilterConfig
+from curation.sources import is_url
 
 Compression = Literal["zstd", "lzma", "deflate", "none"]
 
@@ -136,6 +138,8 @@ class RunConfig:
     """GPUs that Ray reserves for each worker; Cycles renders on what it finds."""
     limits: Limits = field(default_factory=Limits)
     downloads: DownloadConfig = field(default_factory=DownloadConfig)
+    work: Path | None = None
+    """Working folder of an output that is a URL; on a cluster, one that every node sees. Default: inside --cache."""
     limit: int | None = None
     """Only the first N assets of the source, by name."""
     exclude: Path | None = None
@@ -150,6 +154,25 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class CurateConfig:
+    """What a run is told.
+
+    Attributes:
+        source: as given, see docs/sources.md.
+        output: folder that the run works in; of a local output, the output itself.
+        sample: what a sample is.
+        run: how the work is done.
+        remote: URL of an output that is not a local folder.
+    """
+
+    source: str
+    output: Path
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    remote: str | None = None
+
+
+@dataclass(frozen=True)
+class _Arguments:
     """Turn animated 3D assets into WebDataset shards.
 
     Run it again to go on where it stopped: finished assets are kept, and the shards come out byte for byte the same.
@@ -158,8 +181,8 @@ class CurateConfig:
     source: str
     """Where the assets are: a folder (searched recursively), a manifest (.csv, .jsonl, .parquet), a URL of either,
     `texverse`, `texverse:IDS` or `objaverse:IDS` with a list of ids. See docs/sources.md."""
-    output: Path
-    """Folder for the shards; on a cluster, one that every node sees."""
+    output: str
+    """Folder for the shards; on a cluster, one that every node sees. Or a URL that fsspec can write to, s3://..."""
     sample: Annotated[SampleConfig, tyro.conf.arg(name="")] = field(default_factory=SampleConfig)
     run: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
 
@@ -174,4 +197,16 @@ def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def parse_config(arguments: list[str] | None = None, program: str = "pipeline.py") -> CurateConfig:
     """Read a `CurateConfig` from command-line arguments (default: this process's)."""
-    return tyro.cli(tyro.conf.OmitArgPrefixes[CurateConfig], prog=program, args=arguments)
+    given = tyro.cli(tyro.conf.OmitArgPrefixes[_Arguments], prog=program, args=arguments)
+    if not is_url(given.output):
+        return CurateConfig(given.source, Path(given.output), given.sample, given.run)
+    url = given.output.rstrip("/")
+    return CurateConfig(given.source, working_folder(url, given.run), given.sample, given.run, url)
+
+
+def working_folder(url: str, run: RunConfig) -> Path:
+    """Where a run works whose output is a URL: the same folder each time."""
+    if run.work is not None:
+        return run.work
+    name = f"{re.sub(r'[^A-Za-z0-9.-]+', '_', url)[-60:]}-{sha256_json(url)[:12]}"
+    return run.downloads.cache.expanduser() / "outputs" / name

@@ -19,8 +19,10 @@ import ray
 from curation.config import Limits, RunConfig
 from curation.jobs import AssetJob, ShardJob
 from curation.ledger import Outcome
+from curation.mirror import publish_shard
 from curation.sandbox import Event, JobDied, Sandbox
 from curation.shard import write_shard
+from curation.store import Store
 
 _TICK_S = 0.5
 _REPORT_EVERY_S = 0.5
@@ -172,6 +174,8 @@ def attempt_asset(sandbox: Sandbox, job: AssetJob, attempts: int, report: Any) -
 @ray.remote(num_cpus=0, max_retries=_NODE_LOSSES)
 def _write_shard(job: ShardJob) -> None:
     write_shard(job.tar, list(job.parts), job.facts)
+    if job.remote is not None:
+        publish_shard(Store(job.remote, job.downloads), job.folder, job.tar)
 
 
 @functools.cache

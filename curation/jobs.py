@@ -96,8 +96,14 @@ class ShardJob:
         tar: the shard's path.
         parts: its parts, in the order of their keys.
         facts: what its sidecar says besides the index.
+        folder: that the tar's name is relative to.
+        remote: URL to publish it at; None: it stays here.
+        downloads: patience with that.
     """
 
     tar: Path
     parts: tuple[Path, ...]
     facts: Mapping[str, Any]
+    folder: Path = Path()
+    remote: str | None = None
+    downloads: DownloadConfig = field(default_factory=DownloadConfig)

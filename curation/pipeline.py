@@ -34,6 +34,7 @@ from curation.exclusions import read_exclusions
 from curation.hashing import hash_sources
 from curation.jobs import WORK_FOLDER, AssetJob, ShardJob, asset_job
 from curation.ledger import LEDGER_FILE, Ledger, Outcome
+from curation.mirror import Mirror
 from curation.plan import (
     Plan,
     PlannedAsset,
@@ -48,7 +49,7 @@ from curation.progress import Display
 from curation.remote.cache import Cache
 from curation.shard import read_sidecar, split_shard
 from curation.sources import Exclusion, Listing, absolute, is_listed_once, is_url, list_source
-from curation.stored_plan import SourceRecord, StoredPlan, read_plan, write_plan
+from curation.stored_plan import PLAN_FILE, SourceRecord, StoredPlan, read_plan, write_plan
 from curation.summary import SUMMARY_FILE, Summary, print_plan, print_summary, summarize, write_contact_sheet
 
 log = logging.getLogger("curation")
@@ -64,6 +65,9 @@ def main(arguments: list[str] | None = None, program: str = "python curation/pip
         if config.run.verbose:
             log.setLevel(logging.DEBUG)
         if config.run.dry_run:
+            if config.remote is not None:
+                with locked(config.output):
+                    mirror_of(config).pull()
             print_plan(plan_run(config)[0], config.sample)
         else:
             print_summary(curate(config), config)
@@ -82,20 +86,29 @@ def curate(config: CurateConfig) -> Summary:
     start = time.monotonic()
     _check_folders(config)
     with locked(config.output):
+        mirror = mirror_of(config)
+        mirror.pull()
         plan, record = plan_run(config)
         write_plan(config, record, exclusions_of(config))
+        mirror.push(PLAN_FILE)
         ledger = Ledger(config.output / LEDGER_FILE)
         for name, why in plan.left_out.items():
             if name not in ledger.outcomes:
                 ledger.append(Outcome(name, why.reason.state, why.reason, stage="plan", message=why.message))
         if config.run.retry_failed:
-            _reopen_failed(plan, ledger, config.output)
-        _fill_shards(config, plan, ledger)
+            _reopen_failed(plan, ledger, config.output, mirror)
+        _fill_shards(config, plan, ledger, mirror)
         shutil.rmtree(config.output / WORK_FOLDER, ignore_errors=True)
         summary = summarize(plan, ledger, config.output, time.monotonic() - start)
         write_json(config.output / SUMMARY_FILE, summary.to_json())
-        write_contact_sheet(config.output / CONTACT_SHEET_FILE, plan, config.output)
+        write_contact_sheet(config.output / CONTACT_SHEET_FILE, plan, config.remote or config.output)
+        mirror.finish(SUMMARY_FILE, CONTACT_SHEET_FILE)
     return summary
+
+
+def mirror_of(config: CurateConfig) -> Mirror:
+    """The published side of the output."""
+    return Mirror(config.output, config.remote, config.run.downloads)
 
 
 def _check_folders(config: CurateConfig) -> None:
@@ -177,7 +190,7 @@ def _stored_plan(config: CurateConfig) -> StoredPlan | None:
     return stored
 
 
-def _reopen_failed(plan: Plan, ledger: Ledger, output: Path) -> None:
+def _reopen_failed(plan: Plan, ledger: Ledger, output: Path, mirror: Mirror) -> None:
     """Forget failures; shards that were already written without them become parts again."""
     for shard in plan.shards:
         failed = [a for a in shard.assets if _state(ledger, a) is AssetState.FAILED]
@@ -186,13 +199,14 @@ def _reopen_failed(plan: Plan, ledger: Ledger, output: Path) -> None:
         tar = _tar(output, shard)
         sidecar = read_sidecar(tar)
         if sidecar is not None:
+            mirror.take_back(tar)
             split_shard(tar, sidecar, {asset.key_prefix: _part(output, shard, asset) for asset in shard.assets})
             tar.with_suffix(".json").unlink()
         for asset in failed:
             del ledger.outcomes[asset.source.name]
 
 
-def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger) -> None:
+def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger, mirror: Mirror) -> None:
     output = config.output
     open_shards = {shard.name: shard for shard in plan.shards if read_sidecar(_tar(output, shard)) is None}
     todo: dict[str, set[str]] = {}
@@ -215,6 +229,7 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger) -> None:
 
         def write_if_complete(shard: PlannedShard) -> None:
             if not todo[shard.name]:
+                mirror.push_ledger()
                 writing.append(engine.start_shard(_shard_job(config, shard, ledger)))
 
         for shard in open_shards.values():
@@ -246,7 +261,14 @@ def _shard_job(config: CurateConfig, shard: PlannedShard, ledger: Ledger) -> Sha
         "tools": tool_versions(),
         "gaps": gaps,
     }
-    return ShardJob(_tar(config.output, shard).resolve(), tuple(parts), facts)
+    return ShardJob(
+        tar=_tar(config.output, shard).resolve(),
+        parts=tuple(parts),
+        facts=facts,
+        folder=config.output.resolve(),
+        remote=config.remote,
+        downloads=config.run.downloads,
+    )
 
 
 def tool_versions() -> Mapping[str, str]:

@@ -124,14 +124,15 @@ def print_summary(summary: Summary, config: CurateConfig) -> None:
     console.print(f"largest worker: {summary.peak_bytes / 1e9:.2f} GB")
     console.print("every sample: " + ", ".join(f"{name} {value}" for name, value in _shown(config.sample)))
     # Paths go out plain and last: rich would wrap them, and people copy them.
+    where = config.remote or config.output
     for name in ("ledger.jsonl", "summary.json", "contact_sheet.webp"):
         if (config.output / name).exists():
-            console.out(f"{name.split('.')[0].replace('_', ' ')}: {config.output / name}", highlight=False)
+            console.out(f"{name.split('.')[0].replace('_', ' ')}: {where}/{name}", highlight=False)
 
 
-def write_contact_sheet(path: Path, plan: Plan, output: Path) -> None:
-    """A row for each of the first samples. Nothing is written where nothing was rendered."""
-    rows, labels = first_view_rows(ShardReader(output / f"{shard.name}.tar") for shard in plan.shards)
+def write_contact_sheet(path: Path, plan: Plan, output: Path | str) -> None:
+    """A row for each of the first samples of an output, a folder or URL; no file where nothing was rendered."""
+    rows, labels = first_view_rows(ShardReader(f"{output}/{shard.name}.tar") for shard in plan.shards)
     if rows:
         write_bytes(path, sheet_bytes(contact_sheet(rows, labels)))
 
