@@ -77,8 +77,12 @@ def list_texverse(ids: str, limit: int | None, cache: Cache) -> Listing:
     uids = read_ids(ids or TEXVERSE_IDS, cache)[:limit]
     hub = Hub(cache.web)
     try:
-        pins = {repository: hub.pin(repository) for repository in (*TEXVERSE_METADATA, TEXVERSE_FILES)}
-        metadata = _texverse_metadata([pins[repository] for repository in TEXVERSE_METADATA], set(uids), cache)
+        pins = {TEXVERSE_FILES: hub.pin(TEXVERSE_FILES)}
+        for repository in TEXVERSE_METADATA:
+            if repository not in pins and (pin := _pin_if_there(hub, repository)):
+                pins[repository] = pin
+        places = [pins[repository] for repository in TEXVERSE_METADATA if repository in pins]
+        metadata = _texverse_metadata(places, set(uids), cache)
         paths = {uid: path for uid in uids if (path := _texverse_path(uid, metadata.get(uid, {})))}
         found = _look_up(hub, pins[TEXVERSE_FILES], paths)
         if missing := set(uids) - found.keys():
@@ -197,6 +201,16 @@ def iterate_object(stream: IO[str]) -> Iterator[tuple[str, Any]]:
         at += 1
         skip(" \t\r\n")
         yield key, value()
+
+
+def _pin_if_there(hub: Hub, repository: HubRepository) -> HubRepository | None:
+    """`Hub.pin`, or None where the hub (a mirror, perhaps) does not have the repository."""
+    try:
+        return hub.pin(repository)
+    except UnreachableError as error:
+        if error.status not in (401, 403, 404):
+            raise
+        return None
 
 
 def _texverse_metadata(

@@ -72,11 +72,14 @@ def metadata() -> dict[str, dict]:
     return entries | {"f" * 32: {"glb_paths": [], "license": "by"}}
 
 
-@pytest.mark.parametrize("where", ["TexVerse", "TexVerse-1K", "nowhere"])
+@pytest.mark.parametrize("where", ["TexVerse", "TexVerse-1K", "nowhere", "no repository"])
 def test_texverse_is_listed_with_hashes_and_licenses_wherever_its_metadata_is(
     hub: HubServer, cache: Cache, ids: Path, where: str
 ) -> None:
-    if where != "nowhere":
+    known = where.startswith("TexVerse")
+    if where == "no repository":
+        del hub.repositories["datasets/YiboZhang2001/TexVerse"]
+    if known:
         hub.repositories[f"datasets/YiboZhang2001/{where}"]["metadata.json"] = json.dumps(metadata()).encode()
     listing = list_source(f"texverse:{ids}", None, cache)
     assert [asset.name for asset in listing.assets] == UIDS[:6]
@@ -85,7 +88,7 @@ def test_texverse_is_listed_with_hashes_and_licenses_wherever_its_metadata_is(
         path = texverse_path(asset.name)
         assert asset.remote.url == f"hf://datasets/YiboZhang2001/TexVerse-1K@{COMMIT}/{path}"
         assert (asset.remote.sha256, asset.remote.size) == (sha256(glb(asset.name)), len(glb(asset.name)))
-        if where != "nowhere":
+        if known:
             entry = metadata()[asset.name]
             assert asset.metadata == {name: entry[name] for name in ("license", "name", "faceCount")}
     assert listing.unreachable.keys() == {UIDS[6]}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +18,9 @@ from curation.pipeline import plan_run
 from curation.shard import ShardReader
 from curation.stored_plan import SourceRecord, write_plan
 from curation.verify import verify
+from tests.assets.glb import moving_tetrahedron
 from tests.curation.runs import arguments, curate, hashes
-from tests.curation.servers import FileServer, serving, sha256
+from tests.curation.servers import FileServer, HubServer, serving, sha256
 
 pytestmark = pytest.mark.slow
 
@@ -31,11 +34,21 @@ def server() -> Iterator[FileServer]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubServer]:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("in/model.glb", moving_tetrahedron().bytes())  # it names no license, as the samples do
+    with serving(HubServer(repositories={"datasets/a/b": {"x/model.zip": stream.getvalue()}})) as running:
+        yield running
+
+
 def rows(server: FileServer) -> list[dict[str, str]]:
     one, two, three = sorted(SAMPLES)[:3]
     return [
         {"uid": "good", "url": f"{server.url}/{one}.glb", "license": "CC BY", "artist": "Ada"},
         {"uid": "known", "url": f"{server.url}/{two}.glb", "sha256": sha256(SAMPLES[two]()), "license": "by-nc"},
+        {"uid": "hub", "url": "hf://datasets/a/b@main/x/model.zip"},
         {"uid": "moved", "url": f"{server.url}/{three}.glb", "sha256": "1" * 64},
         {"uid": "gone", "url": f"{server.url}/none.glb"},
         {"uid": "page", "url": f"{server.url}/page.glb"},
@@ -47,7 +60,10 @@ def states(output: Path) -> dict[str, tuple[AssetState, ReasonCode | None]]:
     return {name: (one.state, one.reason) for name, one in Ledger(output / "ledger.jsonl").outcomes.items()}
 
 
-def test_a_manifest_of_good_and_bad_urls_ends_with_a_state_for_each(server: FileServer, tmp_path: Path) -> None:
+def test_a_manifest_of_good_and_bad_urls_ends_with_a_state_for_each(
+    server: FileServer, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
     manifest = tmp_path / "m.jsonl"
     manifest.write_text("\n".join(json.dumps(row) for row in rows(server)))
     server.files["/page.glb"] = b"<html>please sign in</html>"
@@ -57,15 +73,17 @@ def test_a_manifest_of_good_and_bad_urls_ends_with_a_state_for_each(server: File
     options = {**SMALL, "cache": tmp_path / "cache", "licenses": "by,cc0"}
     printed = curate(manifest, output, **options)
     found = states(output)
+    assert [request.path.split("/")[1] for request in hub.requests] == ["datasets", "cdn"]
     assert found == {
         "good": (AssetState.DONE, None),
+        "hub": (AssetState.FILTERED, ReasonCode.LICENSE_UNKNOWN),
         "known": (AssetState.FILTERED, ReasonCode.LICENSE),
         "moved": (AssetState.FAILED, ReasonCode.CHECKSUM_MISMATCH),
         "gone": (AssetState.FAILED, ReasonCode.DOWNLOAD_FAILED),
         "page": (AssetState.FAILED, ReasonCode.NOT_GLTF),
         "half": (AssetState.FAILED, ReasonCode.DOWNLOAD_FAILED),
     }
-    assert "6 assets" in printed
+    assert "7 assets" in printed
     readers = [ShardReader(path) for path in output.glob("*/*.tar")]
     (clip,) = [reader.clip(key) for reader in readers for key in reader.keys()]  # noqa: SIM118
     assert clip["metadata"] == {"license": "CC BY", "artist": "Ada"}
@@ -76,7 +94,7 @@ def test_a_manifest_of_good_and_bad_urls_ends_with_a_state_for_each(server: File
     plan, record = plan_run(config)
     assert len(server.requests) == asked
     assert record.unreachable.keys() == {"gone", "half"}
-    assert len(plan.assets()) + len(plan.left_out) == 6
+    assert len(plan.assets()) + len(plan.left_out) == 7
     assert not verify(output).problems
 
 
