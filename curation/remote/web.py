@@ -31,6 +31,8 @@ _LONGEST_PAUSE_S = 60.0
 _LONGEST_HOLD_S = 600.0
 _PATIENCE_S = 1800.0
 """Waiting that a server may ask of one request, in all."""
+_MOST_HOLDS = 100
+"""Of one request: a server may ask for no time at all, again and again."""
 _CONNECT_S = 20.0
 _TRANSIENT = frozenset({408, 425, 500, 502, 503, 504})
 
@@ -108,7 +110,7 @@ class Web:
             UnreachableError: for what another attempt would not change, or when the attempts are used up.
         """
         host = urlsplit(url).netloc
-        attempt, waited = 0, 0.0
+        attempt, holds, waited = 0, 0, 0.0
         while True:
             self.pace.wait(host)
             asked = None
@@ -136,8 +138,8 @@ class Web:
                     raise problem
             if problem.status == 429 and asked is not None:
                 # The server said how long: that is no failure of ours.
-                waited += asked
-                if waited > _PATIENCE_S:
+                waited, holds = waited + asked, holds + 1
+                if waited > _PATIENCE_S or holds > _MOST_HOLDS:
                     raise UnreachableError(f"{problem}; it asked for {waited:.0f} s of waiting in all", 429)
                 log.info("%s asks for %.0f s of patience", host, asked)
                 self.pace.hold(host, min(asked, _LONGEST_HOLD_S))

@@ -110,6 +110,8 @@ def test_too_many_requests_are_answered_with_patience(
     assert time.monotonic() - start >= 1.2
     server.faults["/a.glb"] = [("status", 429, {"Retry-After": "1801"})]
     assert code_of(config, RemoteFile(f"{server.url}/a.glb"), tmp_path / "b.glb") is ReasonCode.DOWNLOAD_FAILED
+    server.faults["/a.glb"] = [("status", 429, {"Retry-After": "0"})] * 200
+    assert code_of(config, RemoteFile(f"{server.url}/a.glb"), tmp_path / "b.glb") is ReasonCode.DOWNLOAD_FAILED
     server.faults["/a.glb"] = [("status", 429)] * 3
     assert code_of(config, RemoteFile(f"{server.url}/a.glb"), tmp_path / "b.glb") is ReasonCode.DOWNLOAD_FAILED
 
