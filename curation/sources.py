@@ -91,7 +91,7 @@ def list_source(source: str, limit: int | None, cache: Cache) -> Listing:
     if source.startswith("hf://"):
         return list_hub_folder(source, limit, cache)
     if is_url(source):
-        return list_remote_folder(source, limit)
+        return list_remote_folder(source, limit, cache.patience)
     return Listing(list_folder(Path(source), limit))
 
 

@@ -104,16 +104,27 @@ class Store:
         Raises:
             StoreError: if it cannot be listed.
         """
+        return sorted(self.entries(folder))
 
-        def attempt() -> list[str]:
+    def entries(self, folder: str = "") -> dict[str, dict[str, Any]]:
+        """Name -> what the protocol says of the file (size, ETag, ...), of all files below a folder.
+
+        Raises:
+            StoreError: if it cannot be listed.
+        """
+        path = self._path(folder)
+        if self.url.startswith("http"):
+            path += "/"  # a web server lists a folder under this name
+
+        def attempt() -> dict[str, dict[str, Any]]:
             self._files.invalidate_cache()
             try:
-                return list(self._files.find(self._path(folder)))
+                return dict(self._files.find(path, detail=True))
             except FileNotFoundError:
-                return []
+                return {}
 
-        base = f"{self._root}/"
-        return sorted(path.removeprefix(base) for path in self._try(f"list {folder}", attempt))
+        found = self._try(f"list {folder}".rstrip(), attempt)
+        return {name.removeprefix(f"{self._root}/"): info for name, info in found.items()}
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there.

@@ -50,7 +50,7 @@ class Cache:
     """Downloads into a bounded folder.
 
     Args:
-        config: folder, bound, pace and attempts.
+        config: folder, bound, pace and attempts; `patience` for others.
     """
 
     def __init__(self, config: DownloadConfig) -> None:
@@ -58,6 +58,7 @@ class Cache:
         self._most_bytes = int(config.cache_gb * 1e9)
         self._transfer = Transfer(config, min(Limits().file_bytes, self._most_bytes))
         self.web = self._transfer.web
+        self.patience = config
 
     @contextmanager
     def lease(self, file: RemoteFile, progress: Progress = lambda done, total: None) -> Iterator[Path]:
