@@ -174,11 +174,13 @@ def _ledger_files(names: set[str]) -> list[str]:
 
 
 def publish_shard(store: Store, folder: Path, tar: Path) -> None:
-    """Put a shard there, its sidecar last, and remove the local tar.
+    """Put a shard there, its sidecar last, and remove the local tar; without a tar, that was done before.
 
     Raises:
         StoreError: if the store refuses it.
     """
+    if not tar.exists():
+        return
     name = tar.relative_to(folder).as_posix()
     store.upload(name, tar)
     store.upload(name.removesuffix(".tar") + ".json", tar.with_suffix(".json"))
