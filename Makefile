@@ -14,7 +14,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.developing: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,bench,evaluation,raster,blenderproc]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,bench,evaluation,raster,blenderproc,parquet,s3]"
 	touch $@
 
 demo: $(VENV)/.installed  ## Sample assets all the way to shards, at reduced settings that are printed.

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from assets.archive import single_asset
 from assets.choice import ALL, MOST_MOVING, ClipInfo, choose
 from assets.clip import Clip
 from assets.gltf import GltfAsset, gltf_clips
 from assets.limits import DEFAULT_LIMITS, Limits
+from assets.sequence import sequence_files
 from core import AssetError, ReasonCode
 
 _GLTF = (".glb", ".gltf")
-_BLENDER = (".fbx",)
+_BLENDER = (".fbx", ".dae", ".abc", ".usd", ".usda", ".usdc", ".blend")
+_ARCHIVES = (".zip", ".usdz")
+SUFFIXES = frozenset(_GLTF + _BLENDER + _ARCHIVES)
+"""Of files that can be baked; a folder of numbered .obj files can be, too."""
 
 
 class _Asset(Protocol):
@@ -29,10 +36,13 @@ def validate(path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
     Raises:
         AssetError: with the reason code of the first thing found wrong.
     """
-    if _suffix(Path(path)) in _GLTF:
-        GltfAsset(Path(path), limits)
-    else:
-        _check_file(Path(path), limits)
+    with _unpacked(Path(path), limits) as (inside, _):
+        if not _is_sequence(inside) and _suffix(inside) in _GLTF:
+            GltfAsset(inside, limits)
+        elif _is_sequence(inside):
+            sequence_files(inside)
+        else:
+            _check_file(inside, limits)
 
 
 def list_clips(path: Path, limits: Limits = DEFAULT_LIMITS) -> list[ClipInfo]:
@@ -41,17 +51,17 @@ def list_clips(path: Path, limits: Limits = DEFAULT_LIMITS) -> list[ClipInfo]:
     Raises:
         AssetError: if the file is broken.
     """
-    path = Path(path)
-    if _suffix(path) in _GLTF:
-        return gltf_clips(path, limits)
-    return _open(path, limits).clips
+    with _unpacked(Path(path), limits) as (inside, root):
+        if not _is_sequence(inside) and _suffix(inside) in _GLTF:
+            return gltf_clips(inside, limits)
+        return _open(inside, limits, root).clips
 
 
 def bake(path: Path, frames: int = 16, clip: str | int = MOST_MOVING, limits: Limits = DEFAULT_LIMITS) -> Clip:
     """Evaluate one animation at `frames` times spaced evenly from its first to its last key, both included.
 
     Args:
-        path: a .glb, .gltf or .fbx file.
+        path: a file of any format in `SUFFIXES`, a zip of exactly one, or a folder of numbered .obj files.
         frames: how many, at least 1.
         clip: "most-moving", "longest", "first", an index, or an animation's name.
         limits: what the file may cost.
@@ -73,9 +83,15 @@ def bake_clips(path: Path, frames: int = 16, clip: str | int = ALL, limits: Limi
     """
     if frames < 1:
         raise ValueError(f"frames must be at least 1, found {frames}")
-    asset = _open(Path(path), limits)
-    asset.require_visible_animation()
-    return [asset.bake(index, frames) for index in choose(asset.clips, clip, asset.probe_motion)]
+    with _unpacked(Path(path), limits) as (inside, root):
+        asset = _open(inside, limits, root)
+        asset.require_visible_animation()
+        return [asset.bake(index, frames) for index in choose(asset.clips, clip, asset.probe_motion)]
+
+
+def _is_sequence(path: Path) -> bool:
+    """Whether it may be a folder of numbered files: any folder that is not called like a file."""
+    return path.is_dir() and path.suffix.lower() not in SUFFIXES
 
 
 def bake_still(path: Path, limits: Limits = DEFAULT_LIMITS) -> Clip:
@@ -92,19 +108,33 @@ def bake_still(path: Path, limits: Limits = DEFAULT_LIMITS) -> Clip:
 
 def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
-    if suffix not in _GLTF + _BLENDER:
-        supported = ", ".join(_GLTF + _BLENDER)
+    if suffix not in SUFFIXES:
+        supported = ", ".join(_GLTF + _BLENDER + _ARCHIVES)
         raise AssetError(ReasonCode.NOT_GLTF, f"{suffix or 'no suffix'} is not supported, only {supported}", path)
     return suffix
 
 
-def _open(path: Path, limits: Limits) -> _Asset:
+@contextmanager
+def _unpacked(path: Path, limits: Limits) -> Iterator[tuple[Path, Path]]:
+    """The asset and the folder that it must not leave; what an archive held lives as long as the block runs."""
+    if not _is_sequence(path) and _suffix(path) in _ARCHIVES:
+        _check_file(path, limits)
+    with single_asset(path, limits) as (inside, root):
+        yield inside, root
+
+
+def _open(path: Path, limits: Limits, root: Path) -> _Asset:
+    # Blender is started only when it is needed.
+    if _is_sequence(path):
+        from assets.blender_import import ObjSequence
+
+        return ObjSequence(path, limits, root)
     if _suffix(path) in _GLTF:
         return GltfAsset(path, limits)
     _check_file(path, limits)
-    from assets.blender_import import BlenderAsset  # starts Blender, so only when it is needed
+    from assets.blender_import import BlenderAsset
 
-    return BlenderAsset(path, limits)
+    return BlenderAsset(path, limits, root)
 
 
 def _check_file(path: Path, limits: Limits) -> None:

@@ -1,4 +1,4 @@
-"""What is not glTF (.fbx for now) becomes `Clip`s through Blender's importer: the one file here that imports bpy.
+"""What is not glTF becomes `Clip`s through Blender's importer: the one file here that imports bpy.
 
 Blender is one global state per process: opening a file empties it, and only the last opened asset can be baked.
 Scripts in files are never run. A frame is what Blender's dependency graph evaluates, triangulated, with its corners
@@ -10,23 +10,24 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from assets.blender_formats import FORMATS, check_end, head, rate, refuse_outside
 from assets.blender_materials import BlenderMaterials
 from assets.choice import ClipInfo
 from assets.clip import Clip, Frame, Topology
 from assets.geometry_check import GeometryCheck
 from assets.limits import Limits
+from assets.sequence import FRAMES_PER_S, sequence_files
 from assets.surface import motion
 from core import AssetError, ReasonCode
 
 _LOG = logging.getLogger(__name__)
-_MAGIC = b"Kaydara FBX Binary"
 _PROBE_FRAMES = 16
 
 
@@ -43,46 +44,75 @@ class _Moment:
 
 
 class BlenderAsset:
-    """A file imported into an emptied Blender.
+    """A file imported into an emptied Blender. The clips of an FBX file have names; other formats have one timeline.
+
+    Args:
+        path: the file.
+        limits: what it may cost.
+        root: the folder that it must not leave; None: its own.
 
     Raises:
-        AssetError: not_gltf for a file of another format, corrupt_file if the importer gives up.
+        AssetError: not_gltf for a file of another format, corrupt_file if the importer gives up, uri_outside_asset.
     """
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    def __init__(self, path: Path, limits: Limits, root: Path | None = None) -> None:
         import bpy
 
         self._bpy = bpy
         self._path = path
         self._limits = limits
-        with open(path, "rb") as stream:
-            if stream.read(len(_MAGIC)) != _MAGIC:
-                raise AssetError(ReasonCode.NOT_GLTF, "is not a binary FBX file", path)
-        bpy.ops.wm.read_factory_settings(use_empty=True)
-        bpy.context.preferences.filepaths.use_scripts_auto_execute = False
+        self._root = root or path.parent
+        self._warnings: list[str] = []
+        self._actions: dict[str, list[tuple[Any, Any]]] = {}
+        self._empty()
+        self._load()
+
+    def _empty(self) -> None:
+        self._bpy.ops.wm.read_factory_settings(use_empty=True)
+        self._bpy.context.preferences.filepaths.use_scripts_auto_execute = False
+
+    def _load(self) -> None:
+        bpy, path = self._bpy, self._path
+        suffix = path.suffix.lower()
+        form = FORMATS[suffix]
+        first_bytes = head(path)
+        if not form.looks_right(first_bytes):
+            raise AssetError(ReasonCode.NOT_GLTF, f"is not a {form.name} file", path)
+        check_end(path)
+        self._reader = form.name.removeprefix("binary ")
+        self._import(form.read, path)
+        refuse_outside(bpy, path, self._root)
+        self._rate, warning = rate(bpy, path, first_bytes)
+        self._warnings += [warning] if warning else []
+        if suffix == ".fbx":
+            self._actions = _grouped_actions(bpy)
+            spans = {
+                name: (
+                    float(min(action.frame_range[0] for _, action in members)),
+                    float(max(action.frame_range[1] for _, action in members)),
+                )
+                for name, members in self._actions.items()
+            }
+        else:
+            span = form.timeline(bpy)
+            spans = {"": span} if span else {}
+        self.clips = [
+            ClipInfo(number, name, start / self._rate, end / self._rate)
+            for number, (name, (start, end)) in enumerate(spans.items())
+        ]
+
+    def _import(self, read: Callable[[Any, str], set[str]], path: Path) -> None:
         talk = io.StringIO()
         try:
             with contextlib.redirect_stdout(talk):
-                bpy.ops.import_scene.fbx(
-                    filepath=str(path.resolve()), use_image_search=False, anim_offset=0.0, use_custom_props=False
-                )
+                result = read(self._bpy, str(path.resolve()))
         except RuntimeError as error:  # bpy turns whatever the importer raises into this
-            reason = str(error).strip().splitlines()[-1][:200]
+            reason = (str(error).strip().splitlines() or ["no reason given"])[-1][:200]
             raise AssetError(ReasonCode.CORRUPT_FILE, f"Blender cannot import it: {reason}", path) from error
         finally:
             _LOG.debug("%s", talk.getvalue())
-        self._actions = _grouped_actions(bpy)
-        rate = bpy.context.scene.render.fps / bpy.context.scene.render.fps_base
-        self._rate = rate
-        self.clips = [
-            ClipInfo(
-                number,
-                name,
-                float(min(action.frame_range[0] for _, action in members)) / rate,
-                float(max(action.frame_range[1] for _, action in members)) / rate,
-            )
-            for number, (name, members) in enumerate(self._actions.items())
-        ]
+        if "FINISHED" not in result:
+            raise AssetError(ReasonCode.CORRUPT_FILE, "Blender cannot import it", path)
 
     def require_visible_animation(self) -> None:
         """Raise no_mesh or no_animation where there is nothing to bake."""
@@ -108,7 +138,7 @@ class BlenderAsset:
         """
         info = self.clips[index]
         times = np.linspace(info.start, info.end, frames)
-        materials = BlenderMaterials(self._path, self._limits)
+        materials = BlenderMaterials(self._path, self._limits, self._root)
         check = GeometryCheck(self._path)
         with np.errstate(over="ignore", invalid="ignore"):
             baked, unposed = self._frames(index, times, materials, check)
@@ -120,8 +150,8 @@ class BlenderAsset:
             frames=baked,
             materials=tuple(materials.materials),
             images=tuple(materials.images),
-            extras={"generator": f"Blender {self._bpy.app.version_string} FBX importer"},
-            warnings=tuple(materials.warnings),
+            extras={"generator": f"Blender {self._bpy.app.version_string} {self._reader} importer"},
+            warnings=(*self._warnings, *materials.warnings),
         )
 
     def _frames(
@@ -149,7 +179,9 @@ class BlenderAsset:
         return tuple(frames), unposed
 
     def _play(self, index: int) -> None:
-        """Leave only the chosen clip's actions on the objects and shape keys."""
+        """Leave only the chosen clip's actions on the objects and shape keys, where clips have names."""
+        if not self._actions:
+            return
         bpy = self._bpy
         members = list(self._actions.values())[index]
         for block in (*bpy.data.objects, *bpy.data.shape_keys):
@@ -159,9 +191,7 @@ class BlenderAsset:
             (block.animation_data or block.animation_data_create()).action = action
 
     def _moment(self, time: float, materials: BlenderMaterials | None) -> _Moment:
-        frame = time * self._rate
-        whole = int(np.floor(frame + 1e-6))
-        self._bpy.context.scene.frame_set(whole, subframe=min(max(frame - whole, 0.0), 0.999999))
+        self._show(time)
         graph = self._bpy.context.evaluated_depsgraph_get()
         rows = [_read_object(instance, materials) for instance in _shown(graph)]
         if not rows:
@@ -175,6 +205,45 @@ class BlenderAsset:
             unposed=[triangles for row in rows for triangles in row.unposed],
             rounding=max(row.rounding for row in rows),
         )
+
+    def _show(self, time: float) -> None:
+        frame = time * self._rate
+        whole = int(np.floor(frame + 1e-6))
+        self._bpy.context.scene.frame_set(whole, subframe=min(max(frame - whole, 0.0), 0.999999))
+
+
+class ObjSequence(BlenderAsset):
+    """A folder of numbered .obj files: each is a frame, shown until the next one; topologies may differ.
+
+    Raises:
+        AssetError: not_gltf where there is no sequence; out_of_memory for one over the limit.
+    """
+
+    def _load(self) -> None:
+        self._frames_on_disk = sequence_files(self._path)
+        total = sum(path.stat().st_size for path in self._frames_on_disk)
+        if total > self._limits.file_bytes:
+            what = f"has {total} bytes, limit {self._limits.file_bytes}"
+            raise AssetError(ReasonCode.OUT_OF_MEMORY, what, self._path)
+        self._reader, self._rate, self._shown_frame = "OBJ", FRAMES_PER_S, -1
+        self.clips = [ClipInfo(0, "", 0.0, (len(self._frames_on_disk) - 1) / FRAMES_PER_S)]
+
+    def require_visible_animation(self) -> None:
+        """Raise no_mesh where the first frame has no face."""
+        self._show(0.0)
+        super().require_visible_animation()
+
+    def _show(self, time: float) -> None:
+        number = min(max(round(time * self._rate), 0), len(self._frames_on_disk) - 1)
+        if number != self._shown_frame:
+            self._empty()
+            self._import(_read_obj, self._frames_on_disk[number])
+            self._shown_frame = number
+
+
+def _read_obj(bpy: Any, file: str) -> set[str]:
+    result: set[str] = bpy.ops.wm.obj_import(filepath=file)
+    return result
 
 
 def _grouped_actions(bpy: Any) -> dict[str, list[tuple[Any, Any]]]:

@@ -17,10 +17,17 @@ _WRAPS = {"EXTEND": Wrap.CLAMP, "CLIP": Wrap.CLAMP, "MIRROR": Wrap.MIRROR}
 
 
 class BlenderMaterials:
-    """Collects the materials in use: `slot` gives a material's index among `materials`."""
+    """Collects the materials in use: `slot` gives a material's index among `materials`.
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    Args:
+        path: the asset.
+        limits: of its images.
+        root: the folder that images are read from; None: the asset's own.
+    """
+
+    def __init__(self, path: Path, limits: Limits, root: Path | None = None) -> None:
         self._path = path
+        self._root = root or path.parent
         self._limits = limits
         self.materials: list[Material] = []
         self.images: list[np.ndarray] = []
@@ -93,7 +100,7 @@ class BlenderMaterials:
     def _image_bytes(self, image: Any) -> bytes | None:
         if image.packed_file is not None:
             return bytes(image.packed_file.data)
-        folder = self._path.parent.resolve()
+        folder = self._root.resolve()
         try:
             # The path comes from the file: only one inside the asset's own folder is opened.
             target = Path(image.filepath_from_user()).resolve()

@@ -60,7 +60,7 @@ def _measure(folder: Path, count: int, workers: int | None) -> None:
         path.write_bytes(b"glTF%d" % number)
     run = RunConfig(workers=workers)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    config = CurateConfig(source, output, SampleConfig(), run)
+    config = CurateConfig(str(source), output, SampleConfig(), run)
     spent: dict[str, float] = {}
     cpu = time.process_time()
     with _timed(spent, "whole run"), _parts(spent):

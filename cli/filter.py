@@ -30,8 +30,8 @@ class Filter:
     only be left out this way.
     """
 
-    path: Annotated[Path, tyro.conf.Positional]
-    """An output of `helix4d curate`, a folder that --measures made, or a folder of assets."""
+    path: Annotated[str, tyro.conf.Positional]
+    """An output of `helix4d curate`, a folder that --measures made, or assets: what `helix4d curate --source` takes."""
     filters: Annotated[FilterConfig, tyro.conf.arg(name="")] = field(default_factory=FilterConfig)
     near_duplicates: float | None = None
     """Drop clips whose shape and motion are this similar, or more, to those of an earlier one; 0.95 is a good start."""
@@ -71,8 +71,8 @@ def run(arguments: list[str]) -> int:
 
 
 def _decide(config: Filter) -> FilterReport:
-    if (config.path / LEDGER_FILE).exists():
-        return _read(config, config.path)
+    if (Path(config.path) / LEDGER_FILE).exists():
+        return _read(config, Path(config.path))
     if config.measures is not None:
         return _measure(config, config.measures)
     with tempfile.TemporaryDirectory(prefix="helix4d-") as folder:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from core import FormatError
+from core import Helix4DError
 from curation.inspection import Inspection, inspect_sample, inspect_shard
 
 
@@ -17,12 +17,12 @@ from curation.inspection import Inspection, inspect_sample, inspect_shard
 class Inspect:
     """Print what a shard holds, or what one sample holds, and write a contact sheet of it."""
 
-    shard: Annotated[Path, tyro.conf.Positional]
-    """The shard's .tar file."""
+    shard: Annotated[str, tyro.conf.Positional]
+    """The shard's .tar file, a path or a URL; of a far one only what is shown is moved."""
     key: Annotated[str | None, tyro.conf.Positional] = None
     """A sample's key; without it, the whole shard."""
     sheet: Path | None = None
-    """Where the contact sheet goes. Default: beside the shard, named after the shard or the key."""
+    """Where the contact sheet goes. Default: beside the shard (here for a URL), named after the shard or the key."""
 
 
 def run(arguments: list[str]) -> int:
@@ -32,11 +32,13 @@ def run(arguments: list[str]) -> int:
         found: Inspection = (
             inspect_shard(config.shard) if config.key is None else inspect_sample(config.shard, config.key)
         )
-    except FormatError as error:
+    except Helix4DError as error:
         print(f"helix4d inspect: {error}", file=sys.stderr)
         return 2
     print(found.text)
-    sheet = config.sheet or config.shard.with_name(f"{config.key or config.shard.stem}.sheet.webp")
+    path = Path(config.shard)
+    folder = Path() if "://" in config.shard else path.parent
+    sheet = config.sheet or folder / f"{config.key or path.stem}.sheet.webp"
     if found.write_sheet(sheet):
         print(f"contact sheet: {sheet}")
     return 0

@@ -50,10 +50,14 @@ class ReasonCode(StrEnum):
     FLICKER = "flicker"
     FACE_LIMIT = "face_limit"
     TEXTURE_LIMIT = "texture_limit"
+    # Not there.
+    DOWNLOAD_FAILED = "download_failed"
+    CHECKSUM_MISMATCH = "checksum_mismatch"
     # Broken, or beyond our limits.
     EMPTY_FILE = "empty_file"
     NOT_GLTF = "not_gltf"
     CORRUPT_FILE = "corrupt_file"
+    INVALID_ARCHIVE = "invalid_archive"
     UNSUPPORTED_GLTF_VERSION = "unsupported_gltf_version"
     UNSUPPORTED_EXTENSION = "unsupported_extension"
     INVALID_GLTF = "invalid_gltf"

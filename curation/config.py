@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import tyro
 
 from core import ConfigError, sha256_json
 from curation.filters import FilterConfig
+from curation.sources import is_url
 from render import EngineName
 from render.environment import find_maps
 
@@ -111,6 +113,42 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class DownloadConfig:
+    """How assets are fetched that lie elsewhere."""
+
+    cache: Path = Path("~/.cache/helix4d")
+    """Folder for downloaded assets; on a cluster, each machine has its own."""
+    cache_gb: float = 50.0
+    """Gigabytes (10^9 bytes) that the cache may hold; what was used longest ago goes first."""
+    requests_per_s: float = 8.0
+    """Requests that this machine begins per second and host; "429 Too Many Requests" slows them all down."""
+    download_attempts: int = 6
+    """Attempts in a row that bring no byte before a download fails."""
+    backoff_s: float = 1.0
+    """Pause after the first failed attempt; it doubles up to a minute."""
+    stall_s: float = 60.0
+    """Seconds without a byte after which an attempt has failed."""
+
+    def __post_init__(self) -> None:
+        for name in ("cache_gb", "requests_per_s", "stall_s"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} {getattr(self, name)}: more than 0 is needed")
+        if self.download_attempts < 1 or self.backoff_s < 0:
+            raise ConfigError(
+                f"download_attempts {self.download_attempts}, backoff_s {self.backoff_s}: at least 1 and 0 are needed"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The values as JSON."""
+        return {**asdict(self), "cache": str(self.cache)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> DownloadConfig:
+        """The inverse of `to_json`."""
+        return cls(**{**values, "cache": Path(values["cache"])})
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """How the work is done. Nothing here changes a byte of a shard."""
 
@@ -128,6 +166,9 @@ class RunConfig:
     limits: Limits = field(default_factory=Limits)
     hdf5: Path | None = None
     """With the engine blenderproc: a folder for BlenderProc's HDF5 files, HDF5/KEY/frame_00/VIEW.hdf5."""
+    downloads: DownloadConfig = field(default_factory=DownloadConfig)
+    work: Path | None = None
+    """Working folder of an output that is a URL; on a cluster, one that every node sees. Default: inside --cache."""
     limit: int | None = None
     """Only the first N assets of the source, by name."""
     exclude: Path | None = None
@@ -142,19 +183,23 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class CurateConfig:
-    """Turn a folder of animated 3D assets into WebDataset shards.
+    """What a run is told.
 
-    Run it again to go on where it stopped: finished assets are kept, and the shards come out byte for byte the same.
+    Attributes:
+        source: as given, see docs/sources.md.
+        output: folder that the run works in; of a local output, the output itself.
+        sample: what a sample is.
+        run: how the work is done.
+        remote: URL of an output that is not a local folder.
+        hdri: folder of the environment maps that light the views; None: lamps do.
     """
 
-    source: Path
-    """Folder with .glb, .gltf and .fbx files, searched recursively."""
+    source: str
     output: Path
-    """Folder for the shards; on a cluster, one that every node sees."""
-    sample: Annotated[SampleConfig, tyro.conf.arg(name="")] = field(default_factory=SampleConfig)
-    run: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    remote: str | None = None
     hdri: Path | None = None
-    """Folder with equirectangular .hdr and .exr files: each view is lit by one of them instead of lamps."""
 
     def with_environment_maps(self) -> CurateConfig:
         """The same, its samples naming the files of `hdri` and their hashes.
@@ -167,6 +212,24 @@ class CurateConfig:
         return replace(self, sample=replace(self.sample, environment_maps=find_maps(self.hdri)))
 
 
+@dataclass(frozen=True)
+class _Arguments:
+    """Turn animated 3D assets into WebDataset shards.
+
+    Run it again to go on where it stopped: finished assets are kept, and the shards come out byte for byte the same.
+    """
+
+    source: str
+    """Where the assets are: a folder (searched recursively), a manifest (.csv, .jsonl, .parquet), a URL of either,
+    `texverse`, `texverse:IDS` or `objaverse:IDS` with a list of ids. See docs/sources.md."""
+    output: str
+    """Folder for the shards; on a cluster, one that every node sees. Or a URL that fsspec can write to, s3://..."""
+    sample: Annotated[SampleConfig, tyro.conf.arg(name="")] = field(default_factory=SampleConfig)
+    run: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
+    hdri: Path | None = None
+    """Folder with equirectangular .hdr and .exr files: each view is lit by one of them instead of lamps."""
+
+
 def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as JSON, those of the filters beside the others: what options are called."""
     flat: dict[str, Any] = {}
@@ -177,4 +240,21 @@ def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def parse_config(arguments: list[str] | None = None, program: str = "pipeline.py") -> CurateConfig:
     """Read a `CurateConfig` from command-line arguments (default: this process's)."""
-    return tyro.cli(tyro.conf.OmitArgPrefixes[CurateConfig], prog=program, args=arguments)
+    given = tyro.cli(tyro.conf.OmitArgPrefixes[_Arguments], prog=program, args=arguments)
+    url = given.output.rstrip("/") if is_url(given.output) else None
+    return CurateConfig(
+        source=given.source,
+        output=Path(given.output) if url is None else working_folder(url, given.run),
+        sample=given.sample,
+        run=given.run,
+        remote=url,
+        hdri=given.hdri,
+    )
+
+
+def working_folder(url: str, run: RunConfig) -> Path:
+    """Where a run works whose output is a URL: the same folder each time."""
+    if run.work is not None:
+        return run.work
+    name = f"{re.sub(r'[^A-Za-z0-9.-]+', '_', url)[-60:]}-{sha256_json(url)[:12]}"
+    return run.downloads.cache.expanduser() / "outputs" / name

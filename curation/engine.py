@@ -23,8 +23,10 @@ from curation.config import Limits, RunConfig
 from curation.gpus import choose_gpus, find_usable_gpus
 from curation.jobs import AssetJob, ShardJob
 from curation.ledger import Outcome
+from curation.mirror import publish_shard
 from curation.sandbox import Event, JobDied, Sandbox
 from curation.shard import read_sidecar, write_shard
+from curation.store import Store
 from render import EngineName
 
 log = logging.getLogger(__name__)
@@ -323,6 +325,8 @@ def _write_shard(job: ShardJob) -> None:
     # A lost node may have written it without living to say so.
     if read_sidecar(job.tar) is None:
         insist(lambda: write_shard(job.tar, list(job.parts), job.facts), job.tar, job.patience_s)
+    if job.remote is not None:
+        publish_shard(Store(job.remote, job.downloads), job.folder, job.tar)
     # Nobody needs them any more; an output would take twice its room until the end.
     for part in job.parts:
         part.unlink(missing_ok=True)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from core import AssetState, FormatError, ReasonCode, Schema, write_json
-from curation.plan import KEY_DIGITS, Exclusion
+from curation.plan import KEY_DIGITS
+from curation.sources import Exclusion
 
 EXCLUSIONS = Schema("exclusion list", version=1, oldest=1, rewrite="run `helix4d filter` again")
 _PREFIX = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}")

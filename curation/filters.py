@@ -76,7 +76,7 @@ class MeasuredClip:
         name: of the animation.
         measures: name of a measure -> its value.
         license: `cc0`, `by`, ...; "" where unknown.
-        license_text: what the file says.
+        license_text: what the file and its source say.
         geometry_hash: of its shape, for near-duplicates.
         reason: why it was dropped, None for one that was kept.
     """
@@ -214,6 +214,6 @@ def judge_license(clip: MeasuredClip, config: FilterConfig) -> Refusal | None:
     """The license filter alone."""
     if not config.licenses or clip.license in config.allowed_licenses:
         return None
-    told = f"the file says {clip.license_text!r}" if clip.license_text else "the file names none"
+    told = f"the file or its source says {clip.license_text!r}" if clip.license_text else "nobody names one"
     code = ReasonCode.LICENSE if clip.license else ReasonCode.LICENSE_UNKNOWN
     return Refusal(code, f"license {clip.license or 'unknown'} ({told}), kept are {config.licenses}")

@@ -39,7 +39,7 @@ class Inspection:
         return True
 
 
-def inspect_shard(tar_path: Path) -> Inspection:
+def inspect_shard(tar_path: Path | str) -> Inspection:
     """List a shard's samples and gaps.
 
     Raises:
@@ -48,7 +48,7 @@ def inspect_shard(tar_path: Path) -> Inspection:
     reader = ShardReader(tar_path)
     sidecar = reader.sidecar
     lines = [
-        f"{tar_path.name}: {sidecar['split']}, {len(reader.keys())} samples, {sidecar['bytes'] / 1e6:.1f} MB",
+        f"{reader.path.name}: {sidecar['split']}, {len(reader.keys())} samples, {sidecar['bytes'] / 1e6:.1f} MB",
         f"sha256 {sidecar['sha256']}, config {sidecar['config_sha256'][:12]}",
         "",
         f"{'key':20} {'MB':>7} {'voxels':>15} {'tokens':>13}  asset, clip",
@@ -63,7 +63,7 @@ def inspect_shard(tar_path: Path) -> Inspection:
     return Inspection("\n".join(lines), contact_sheet(rows, labels) if rows else None)
 
 
-def inspect_sample(tar_path: Path, key: str) -> Inspection:
+def inspect_sample(tar_path: Path | str, key: str) -> Inspection:
     """Describe one sample; its contact sheet has a row for each view and a column for each frame.
 
     Raises:

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from core import ConfigError
@@ -69,15 +70,36 @@ def parse_license(text: str) -> License | None:
     return License(**{demand: demand in found for demand in _DEMANDS})
 
 
-def asset_license(extras: Mapping[str, Any]) -> License | None:
-    """The license in what a file says of itself: its `license` in whatever shape, else its `copyright`."""
-    text = license_text(extras)
-    return parse_license(text) if text else None
+def asset_license(extras: Mapping[str, Any], metadata: Mapping[str, Any] = MappingProxyType({})) -> License | None:
+    """The license of an asset: of what the file says of itself, and of what its source says.
+
+    Each says it in its `license` in whatever shape, else in its `copyright`. Where only one of them says something,
+    that counts. Where both do, neither wins: their demands add up, and if one is unknown, so is the whole; but a
+    copyright that only names somebody says nothing beside a license of the source.
+
+    Args:
+        extras: of the file.
+        metadata: of the source: a manifest's row, a collection's entry.
+    """
+    texts = [text for text in (_text(extras), _text(metadata)) if text]
+    if len(texts) == 2 and not _text(extras, _LICENSE_FIELDS) and not _REFUSED.search(_plain(texts[0])):
+        texts = [text for text in texts if text is not texts[0] or parse_license(text)]
+    found = [parse_license(text) for text in texts]
+    known = [license for license in found if license is not None]  # noqa: A001 (there is no better word)
+    if not found or len(known) < len(found):
+        return None
+    demands = {demand: any(getattr(one, demand) for one in known) for demand in _DEMANDS}
+    return License(**demands) if any(demands.values()) else License(public_domain=True)
 
 
-def license_text(extras: Mapping[str, Any]) -> str:
-    """The words that `asset_license` judges; "" where the file says nothing."""
-    for names in (_LICENSE_FIELDS, _COPYRIGHT_FIELDS):
+def license_text(extras: Mapping[str, Any], metadata: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """The words that `asset_license` judges; "" where nobody says anything."""
+    texts = [text for text in (_text(extras), _text(metadata)) if text]
+    return " | ".join(dict.fromkeys(texts))
+
+
+def _text(extras: Mapping[str, Any], *fields: frozenset[str]) -> str:
+    for names in fields or (_LICENSE_FIELDS, _COPYRIGHT_FIELDS):
         found = [value for name, value in extras.items() if str(name).lower() in names]
         if text := "; ".join(dict.fromkeys(word for value in found for word in _strings(value))):
             return text

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 import numpy as np
 
 from assets import Clip, motion, normalize
@@ -19,9 +23,12 @@ _DIGITS = 6
 _LICENSE_CHARACTERS = 200
 
 
-def measure(clip: Clip, key: str) -> MeasuredClip:
-    """Measure a baked clip, not normalized yet, under the key of its sample; nothing is decided here."""
-    license = asset_license(clip.extras)  # noqa: A001 (there is no better word)
+def measure(clip: Clip, key: str, metadata: Mapping[str, Any] = MappingProxyType({})) -> MeasuredClip:
+    """Measure a baked clip, not normalized yet, under the key of its sample; nothing is decided here.
+
+    `metadata` is what the asset's source says of it: a license there counts beside the file's own.
+    """
+    license = asset_license(clip.extras, metadata)  # noqa: A001 (there is no better word)
     unit = normalize(clip)[0] if any(solid(frame).any() for frame in clip.frames) else None
     values = {"first_frame": 0.0} if unit is None else _measures(clip, unit)
     if len(clip.times) > 1:
@@ -31,7 +38,7 @@ def measure(clip: Clip, key: str) -> MeasuredClip:
         name=clip.name,
         measures={name: _rounded(value) for name, value in values.items()},
         license=license.name if license else "",
-        license_text=license_text(clip.extras)[:_LICENSE_CHARACTERS],
+        license_text=license_text(clip.extras, metadata)[:_LICENSE_CHARACTERS],
         geometry_hash="" if unit is None else geometry_hash(unit),
     )
 

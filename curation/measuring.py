@@ -10,18 +10,18 @@ from pathlib import Path
 from core.locks import locked
 from curation.config import CurateConfig, RunConfig, SampleConfig
 from curation.engine import Engine, Tick
-from curation.jobs import WORK_FOLDER, AssetJob
+from curation.jobs import WORK_FOLDER, asset_job
 from curation.ledger import LEDGER_FILE, Ledger, Outcome
-from curation.pipeline import plan_run
+from curation.planning import plan_run
 from curation.progress import Display
 from curation.stored_plan import write_plan
 
 
-def measure_source(source: Path, folder: Path, sample: SampleConfig, run: RunConfig) -> None:
+def measure_source(source: str, folder: Path, sample: SampleConfig, run: RunConfig) -> None:
     """Bake and measure what `folder` does not have yet.
 
     Args:
-        source: folder of assets.
+        source: as for `helix4d curate`.
         folder: where plan and ledger go.
         sample: its `frames` and `clip` count, its filters decide nothing.
         run: workers, limits, and so on.
@@ -31,22 +31,14 @@ def measure_source(source: Path, folder: Path, sample: SampleConfig, run: RunCon
     """
     config = CurateConfig(source, folder, sample=sample, run=run)
     with locked(folder):
-        plan, sources = plan_run(config)
-        write_plan(config, sources, {})
+        plan, record = plan_run(config)
+        write_plan(config, record, {})
         ledger = Ledger(folder / LEDGER_FILE, run.limits.patience_s)
         for name, why in plan.left_out.items():
             if name not in ledger.outcomes:
                 ledger.append(Outcome(name, why.reason.state, why.reason, stage="plan", message=why.message))
         jobs = [
-            AssetJob(
-                asset.source.name,
-                asset.source.path,
-                asset.content_sha256,
-                (folder / WORK_FOLDER / f"{asset.key_prefix}.part").resolve(),
-                sample,
-                run.cpus_per_worker,
-                measure_only=True,
-            )
+            asset_job(config, asset, (folder / WORK_FOLDER / f"{asset.key_prefix}.part").resolve(), measure_only=True)
             for _, asset in plan.assets()
             if asset.source.name not in ledger.outcomes
         ]

@@ -23,36 +23,26 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
-from assets import content_hash
 from core import AssetState, ConfigError, Helix4DError, insist, setup_logging, write_json
 from core.locks import locked
 from core.version import VERSION
-from curation.config import CurateConfig, flat_settings, parse_config
+from curation.config import CurateConfig, parse_config
 from curation.engine import Engine, Tick
-from curation.exclusions import read_exclusions
 from curation.gpus import render_device
-from curation.jobs import WORK_FOLDER, AssetJob, ShardJob
+from curation.jobs import WORK_FOLDER, AssetJob, ShardJob, asset_job
 from curation.ledger import LEDGER_FILE, Ledger, Outcome
-from curation.plan import (
-    Exclusion,
-    Plan,
-    PlannedAsset,
-    PlannedShard,
-    check_same_sources,
-    known_hashes,
-    make_plan,
-    sources_to_json,
-)
+from curation.mirror import Mirror
+from curation.plan import Plan, PlannedAsset, PlannedShard
+from curation.planning import exclusions_of, plan_run
 from curation.progress import Display
 from curation.report import PICTURED_BY_CURATE, write_report
 from curation.shard import read_sidecar, split_shard
-from curation.sources import SourceAsset, list_folder
-from curation.stored_plan import StoredPlan, read_plan, write_plan
+from curation.sources import is_absolute
+from curation.stored_plan import PLAN_FILE, write_plan
 from curation.summary import (
     SUMMARY_FILE,
     RunFigures,
@@ -68,7 +58,6 @@ from render.environment import load_map
 log = logging.getLogger("curation")
 
 CONTACT_SHEET_FILE = "contact_sheet.webp"
-_HASH_THREADS = 8
 
 
 def main(arguments: list[str] | None = None, program: str = "python curation/pipeline.py") -> int:
@@ -80,6 +69,9 @@ def main(arguments: list[str] | None = None, program: str = "python curation/pip
             log.setLevel(logging.DEBUG)
         if config.run.dry_run:
             config = config.with_environment_maps()
+            if config.remote is not None:
+                with locked(config.output):
+                    mirror_of(config).pull()
             print_plan(plan_run(config)[0], config.sample)
         else:
             print_summary(curate(config), config)
@@ -105,10 +97,13 @@ def curate(config: CurateConfig) -> Summary:
     if config.sample.engine == "raster":
         load_engine("raster")  # it may lack a driver
     with locked(config.output):
-        plan, sources = plan_run(config)
+        mirror = mirror_of(config)
+        mirror.pull()
+        plan, record = plan_run(config)
         exclusions = exclusions_of(config)
         patience_s = config.run.limits.patience_s
-        insist(lambda: write_plan(config, sources, exclusions), config.output, patience_s)
+        insist(lambda: write_plan(config, record, exclusions), config.output, patience_s)
+        mirror.push(PLAN_FILE)
         ledger = Ledger(config.output / LEDGER_FILE, patience_s)
         ledger.append(
             *(
@@ -118,18 +113,25 @@ def curate(config: CurateConfig) -> Summary:
             )
         )
         if config.run.retry_failed:
-            _reopen_failed(plan, ledger, config.output)
-        work = _fill_shards(config, plan, ledger)
+            _reopen_failed(plan, ledger, config.output, mirror)
+        work = _fill_shards(config, plan, ledger, mirror)
         shutil.rmtree(config.output / WORK_FOLDER, ignore_errors=True)
         summary = summarize(plan, ledger, config.output, replace(work, wall_s=time.monotonic() - start))
 
         def write_summary() -> None:
             write_json(config.output / SUMMARY_FILE, summary.to_json())
-            write_contact_sheet(config.output / CONTACT_SHEET_FILE, plan, config.output)
-            write_report(config.output, PICTURED_BY_CURATE, config.run.workers)
+            write_contact_sheet(config.output / CONTACT_SHEET_FILE, plan, config.remote or config.output)
+            if config.remote is None:  # of a far output it would fetch a part of every sample
+                write_report(config.output, PICTURED_BY_CURATE, config.run.workers)
 
         insist(write_summary, config.output, patience_s)
+        mirror.finish(SUMMARY_FILE, CONTACT_SHEET_FILE)
     return summary
+
+
+def mirror_of(config: CurateConfig) -> Mirror:
+    """The published side of the output."""
+    return Mirror(config.output, config.remote, config.run.downloads)
 
 
 def _check_folders(config: CurateConfig) -> None:
@@ -137,65 +139,11 @@ def _check_folders(config: CurateConfig) -> None:
     in_a_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     folders = {"source": config.source, "output": config.output, "hdri": config.hdri, "hdf5": config.run.hdf5}
     for name, folder in folders.items():
-        if in_a_job and folder is not None and not folder.is_absolute():
+        if in_a_job and folder is not None and not is_absolute(str(folder)):
             raise ConfigError(f"--{name} {folder}: a Ray job needs an absolute path that every node sees")
 
 
-def plan_run(config: CurateConfig) -> tuple[Plan, dict[str, Any]]:
-    """The plan, and the record of the sources that it was made from.
-
-    Raises:
-        ConfigError: if the output was begun with other settings or other assets.
-    """
-    sources = list_folder(config.source, config.run.limit)
-    stored = _stored_plan(config)
-    hashes = known_hashes(sources, stored.sources) if stored else {}
-    missing = [source for source in sources if source not in hashes]
-    with ThreadPoolExecutor(_HASH_THREADS) as pool:
-        hashes.update(zip(missing, pool.map(_hash, missing), strict=True))
-    if stored:
-        check_same_sources(hashes, stored.sources, config.output)
-    return make_plan(hashes, config.sample.assets_per_shard, exclusions_of(config)), sources_to_json(hashes)
-
-
-def exclusions_of(config: CurateConfig) -> Mapping[str, Exclusion]:
-    """What `--exclude` names; without it, what the output was begun with.
-
-    Raises:
-        ConfigError: if the output was begun with another list.
-    """
-    stored = read_plan(config.output)
-    if config.run.exclude is None:
-        return stored.exclusions if stored else {}
-    given = read_exclusions(config.run.exclude)
-    if stored and stored.exclusions != given:
-        raise ConfigError(
-            f"{config.output}: begun with {len(stored.exclusions)} excluded assets, {config.run.exclude} has other "
-            f"ones ({len(given)}): leave --exclude out to go on, or use a new --output"
-        )
-    return given
-
-
-def _hash(source: SourceAsset) -> str:
-    return content_hash(source.path)
-
-
-def _stored_plan(config: CurateConfig) -> StoredPlan | None:
-    stored = read_plan(config.output)
-    if stored is None:
-        return None
-    now, before = flat_settings(config.sample.to_json()), flat_settings(stored.sample)
-    different = [
-        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
-        for name in sorted(now.keys() | before.keys())
-        if name not in before or name not in now or before[name] != now[name]
-    ]
-    if different:
-        raise ConfigError(f"{config.output}: begun with other settings ({'; '.join(different)}): use a new --output")
-    return stored
-
-
-def _reopen_failed(plan: Plan, ledger: Ledger, output: Path) -> None:
+def _reopen_failed(plan: Plan, ledger: Ledger, output: Path, mirror: Mirror) -> None:
     """Forget failures; shards that were already written without them become parts again."""
     for shard in plan.shards:
         failed = [a for a in shard.assets if _state(ledger, a) is AssetState.FAILED]
@@ -204,13 +152,14 @@ def _reopen_failed(plan: Plan, ledger: Ledger, output: Path) -> None:
         tar = _tar(output, shard)
         sidecar = read_sidecar(tar)
         if sidecar is not None:
+            mirror.take_back(tar)
             split_shard(tar, sidecar, {asset.key_prefix: _part(output, shard, asset) for asset in shard.assets})
             tar.with_suffix(".json").unlink()
         for asset in failed:
             del ledger.outcomes[asset.source.name]
 
 
-def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger) -> RunFigures:
+def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger, mirror: Mirror) -> RunFigures:
     output = config.output
     open_shards = {shard.name: shard for shard in plan.shards if read_sidecar(_tar(output, shard)) is None}
     todo: dict[str, set[str]] = {}
@@ -224,18 +173,7 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger) -> RunFigures
             if state is None or (state is AssetState.DONE and not part.exists()):
                 todo[shard.name].add(asset.source.name)
                 shard_of[asset.source.name] = shard
-                jobs.append(
-                    AssetJob(
-                        asset.source.name,
-                        asset.source.path,
-                        asset.content_sha256,
-                        part.resolve(),
-                        config.sample,
-                        threads=config.run.cpus_per_worker,
-                        hdf5=None if config.run.hdf5 is None else config.run.hdf5.resolve(),
-                        hdri=None if config.hdri is None else config.hdri.resolve(),
-                    )
-                )
+                jobs.append(asset_job(config, asset, part.resolve()))
     if not open_shards:
         return RunFigures()
     total = sum(len(shard.assets) for shard in plan.shards)
@@ -244,6 +182,7 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger) -> RunFigures
 
         def write_if_complete(shard: PlannedShard) -> None:
             if not todo[shard.name]:
+                mirror.push_ledger()
                 writing.append(engine.start_shard(_shard_job(config, shard, ledger)))
 
         for shard in open_shards.values():
@@ -283,7 +222,15 @@ def _shard_job(config: CurateConfig, shard: PlannedShard, ledger: Ledger) -> Sha
         "tools": tool_versions(config.sample.engine),
         "gaps": gaps,
     }
-    return ShardJob(_tar(config.output, shard).resolve(), tuple(parts), facts, config.run.limits.patience_s)
+    return ShardJob(
+        tar=_tar(config.output, shard).resolve(),
+        parts=tuple(parts),
+        facts=facts,
+        patience_s=config.run.limits.patience_s,
+        folder=config.output.resolve(),
+        remote=config.remote,
+        downloads=config.run.downloads,
+    )
 
 
 @functools.cache

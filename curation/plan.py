@@ -13,19 +13,12 @@ from types import MappingProxyType
 from typing import Any
 
 from core import ConfigError, ReasonCode
-from curation.sources import SourceAsset
+from curation.remote.files import RemoteFile
+from curation.sources import Exclusion, SourceAsset
 
 SHARD_NAME = "helix4d"
 SPLITS = ("train", "val", "test")
 KEY_DIGITS = 16
-
-
-@dataclass(frozen=True)
-class Exclusion:
-    """Why an asset goes into no shard: a reason whose state is filtered, and a sentence for people."""
-
-    reason: ReasonCode
-    message: str
 
 
 @dataclass(frozen=True)
@@ -61,7 +54,8 @@ class Plan:
 
     Attributes:
         shards: in the order of SPLITS, then of their numbers.
-        left_out: name of an asset that goes into no shard -> why: the same content as another, or excluded.
+        left_out: name of an asset that goes into no shard -> why: the same content as another, excluded, or not to be
+            had.
     """
 
     shards: tuple[PlannedShard, ...]
@@ -73,17 +67,21 @@ class Plan:
 
 
 def make_plan(
-    hashes: Mapping[SourceAsset, str], assets_per_shard: int, exclusions: Mapping[str, Exclusion] = MappingProxyType({})
+    hashes: Mapping[SourceAsset, str],
+    assets_per_shard: int,
+    exclusions: Mapping[str, Exclusion] = MappingProxyType({}),
+    unreachable: Mapping[str, Exclusion] = MappingProxyType({}),
 ) -> Plan:
     """Group assets by split, sort by hash, cut into shards. Of equal contents the first name is kept.
 
     Args:
-        hashes: of every asset.
+        hashes: of every asset that could be had.
         assets_per_shard: at most.
         exclusions: first half of a key -> why no asset with this content goes into a shard.
+        unreachable: name of an asset that could not be had -> why.
     """
     kept: dict[str, SourceAsset] = {}
-    left_out: dict[str, Exclusion] = {}
+    left_out: dict[str, Exclusion] = dict(unreachable)
     for source in sorted(hashes):
         first = kept.setdefault(hashes[source][:KEY_DIGITS], source)
         if first is not source:
@@ -109,31 +107,47 @@ def split_of(content_sha256: str) -> str:
 
 
 def sources_to_json(hashes: Mapping[SourceAsset, str]) -> dict[str, Any]:
-    """What a later run needs in order to recognise the source without hashing it again."""
-    return {
-        source.name: {"sha256": hashes[source], "size": source.size, "mtime_ns": source.mtime_ns}
-        for source in sorted(hashes)
-    }
+    """What a later run needs in order to recognize the source without hashing it again."""
+    return {source.name: _to_json(source, hashes[source]) for source in sorted(hashes)}
+
+
+def source_from_json(name: str, entry: Mapping[str, Any], folder: Path) -> SourceAsset:
+    """An asset as `sources_to_json` recorded it; a local one lies in `folder`."""
+    remote = RemoteFile.from_json(entry["remote"]) if "remote" in entry else None
+    path = Path(remote.name) if remote else folder / name
+    return SourceAsset(
+        name, path, entry["size"], entry["mtime_ns"], remote=remote, metadata=dict(entry.get("metadata", {}))
+    )
+
+
+def _to_json(source: SourceAsset, digest: str) -> dict[str, Any]:
+    entry: dict[str, Any] = {"sha256": digest, "size": source.size, "mtime_ns": source.mtime_ns}
+    if source.remote is not None:
+        entry["remote"] = source.remote.to_json()
+    if source.metadata:
+        entry["metadata"] = dict(source.metadata)
+    return entry
 
 
 def known_hashes(sources: list[SourceAsset], stored: Mapping[str, Any]) -> dict[SourceAsset, str]:
-    """Hashes that `stored` (from `sources_to_json`) still vouches for: same name, size and modification time."""
+    """Hashes that `stored` (from `sources_to_json`) still vouches for: same place, size and modification time."""
     known = {}
     for source in sources:
         entry = stored.get(source.name)
-        if entry and (entry["size"], entry["mtime_ns"]) == (source.size, source.mtime_ns):
+        remote = source.remote.to_json() if source.remote else None
+        if entry and (entry["size"], entry["mtime_ns"], entry.get("remote")) == (source.size, source.mtime_ns, remote):
             known[source] = entry["sha256"]
     return known
 
 
 def check_same_sources(hashes: Mapping[SourceAsset, str], stored: Mapping[str, Any], output: Path) -> None:
-    """Refuse to go on with an output whose plan was made for other assets.
+    """Refuse to go on with an output whose plan was made for other assets, or for others' licenses and metadata.
 
     Raises:
         ConfigError: naming what was added, removed or changed.
     """
-    now = {source.name: digest for source, digest in hashes.items()}
-    before = {name: entry["sha256"] for name, entry in stored.items()}
+    now = {source.name: (digest, dict(source.metadata)) for source, digest in hashes.items()}
+    before = {name: (entry["sha256"], entry.get("metadata", {})) for name, entry in stored.items()}
     if now == before:
         return
     changes = {

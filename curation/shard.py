@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from core import FormatError, Schema, atomic_writer, sha256_file, write_json
+from curation.store import Store
 
 SIDECAR = Schema(
     "shard sidecar",
@@ -106,30 +107,54 @@ def read_sidecar(tar_path: Path) -> dict[str, Any] | None:
     """
     path = sidecar_path(tar_path)
     try:
-        sidecar = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
+    return parse_sidecar(text, path)
+
+
+def parse_sidecar(text: str | bytes, where: object) -> dict[str, Any]:
+    """The content of a sidecar, its version checked.
+
+    Raises:
+        FormatError: if it is damaged.
+        NewerError: if it is newer than this program.
+    """
+    try:
+        sidecar = json.loads(text)
     except ValueError as error:
-        raise FormatError(f"{path}: not a shard's sidecar ({error})") from error
-    SIDECAR.check(sidecar, path)
+        raise FormatError(f"{where}: not a shard's sidecar ({error})") from error
+    SIDECAR.check(sidecar, where)
     return dict(sidecar)
 
 
 class ShardReader:
-    """Random access to a committed shard: one member costs one seek and one read.
+    """Random access to a committed shard, near or far: one member costs one seek and one read, or one ranged request.
+
+    Of a far shard nothing is moved but the sidecar, once, and the members that are asked for.
 
     Args:
-        tar_path: the `.tar`; its sidecar lies beside it.
+        tar_path: the `.tar`, a path or any URL that fsspec opens; its sidecar lies beside it.
 
     Raises:
         FormatError: if the shard is not committed, or not of a version that this program reads.
+        StoreError: if a far one cannot be had.
     """
 
-    def __init__(self, tar_path: Path) -> None:
-        sidecar = read_sidecar(tar_path)
+    def __init__(self, tar_path: Path | str) -> None:
+        where = str(tar_path)
+        self._store: Store | None = None
+        sidecar: dict[str, Any] | None
+        if "://" in where:
+            root, _, self._name = where.rpartition("/")
+            self._store = Store(root)
+            sidecar = _far_sidecar(self._store, self._name)
+        else:
+            sidecar = read_sidecar(Path(tar_path))
+        self.path = Path(tar_path)
         if sidecar is None:
-            raise FormatError(f"{tar_path}: no {sidecar_path(tar_path).name} beside it: the shard is not committed")
-        self.path = tar_path
+            raise FormatError(f"{where}: no {sidecar_path(self.path).name} beside it: the shard is not committed")
+        self._where = where
         self.sidecar = sidecar
         self._samples = {sample["key"]: sample for sample in sidecar["samples"]}
 
@@ -156,13 +181,44 @@ class ShardReader:
             KeyError: if there is no such sample or member.
             FormatError: if the tar ends before the member does.
         """
-        offset, size = self._samples[key]["members"][suffix]
-        with open(self.path, "rb") as stream:
-            stream.seek(offset)
-            data = stream.read(size)
-        if len(data) != size:
-            raise FormatError(f"{self.path}: {key}.{suffix} ends after {len(data)} of {size} bytes")
-        return data
+        return self.read_members(key, [suffix])[suffix]
+
+    def read_view(self, key: str, view: int) -> dict[str, bytes]:
+        """Camera, lights and images of one view: suffix (`view_03.json`, `view_03_frame_00.webp`, ...) -> bytes.
+
+        Raises:
+            KeyError: if there is no such sample or view.
+            FormatError: as `read`.
+        """
+        wanted = [
+            suffix for suffix in self.members(key) if suffix.startswith((f"view_{view:02d}.", f"view_{view:02d}_"))
+        ]
+        if not wanted:
+            raise KeyError(f"{key}: no view {view}")
+        return self.read_members(key, wanted)
+
+    def read_members(self, key: str, suffixes: Iterable[str]) -> dict[str, bytes]:
+        """Several members of a sample; those of a far shard are asked for at the same time.
+
+        Raises:
+            KeyError, FormatError: as `read`.
+        """
+        members = self._samples[key]["members"]
+        ranges = {suffix: members[suffix] for suffix in suffixes}
+        if self._store is not None:
+            found = self._store.read_ranges(self._name, [(offset, size) for offset, size in ranges.values()])
+        else:
+            found = []
+            with open(self.path, "rb") as stream:
+                for offset, size in ranges.values():
+                    stream.seek(offset)
+                    found.append(stream.read(size))
+        for (suffix, (_, size)), data in zip(ranges.items(), found, strict=True):
+            if len(data) > size:
+                raise FormatError(f"{self._where}: {len(data)} bytes for a range of {size}: the server ignores ranges")
+            if len(data) < size:
+                raise FormatError(f"{self._where}: {key}.{suffix} ends after {len(data)} of {size} bytes")
+        return dict(zip(ranges, found, strict=True))
 
     def clip(self, key: str) -> dict[str, Any]:
         """A sample's `clip.json`.
@@ -171,7 +227,15 @@ class ShardReader:
             KeyError: if there is no such sample.
             FormatError: if it is damaged, or of a version that this program does not read.
         """
-        return parse_clip(self.read(key, "clip.json"), f"{self.path}: {key}.clip.json")
+        return parse_clip(self.read(key, "clip.json"), f"{self._where}: {key}.clip.json")
+
+
+def _far_sidecar(store: Store, tar: str) -> dict[str, Any] | None:
+    name = sidecar_path(Path(tar)).name
+    try:
+        return parse_sidecar(store.read(name), f"{store.url}/{name}")
+    except FileNotFoundError:
+        return None
 
 
 def parse_clip(data: bytes, where: object) -> dict[str, Any]:

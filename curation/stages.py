@@ -5,20 +5,22 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
-from assets import Clip, Normalization, bake_clips, normalize
-from core import AssetState, canonical_json
+from assets import Clip, Normalization, bake_clips, content_hash, normalize
+from core import AssetError, AssetState, ReasonCode, canonical_json
 from curation.filters import MeasuredClip, Refusal, judge
 from curation.jobs import AssetJob
 from curation.ledger import Outcome
 from curation.measures import measure
 from curation.plan import KEY_DIGITS
+from curation.remote.cache import Cache, pinned
 from curation.shard import SAMPLE, Sample, write_part
 from curation.tokens import count_tokens
 from render import RenderSettings, load_engine, sample_cameras, sample_lights
@@ -63,9 +65,9 @@ def process_asset(job: AssetJob, clock: Clock) -> Outcome:
     Raises:
         AssetError: when it is broken, or beyond our limits, with the reason.
     """
-    with clock.measure("bake"):
+    with _local_file(job, clock) as path, clock.measure("bake"):
         clock.progress(0, 1)
-        baked = bake_clips(job.path, frames=job.config.frames, clip=job.config.clip)
+        baked = bake_clips(path, frames=job.config.frames, clip=job.config.clip)
     judged = [_judge(job, clip, clock) for clip in baked]
     measured = tuple(replace(clip, reason=refusal.code if refusal else None) for clip, refusal in judged)
     if job.measure_only:
@@ -98,10 +100,28 @@ def process_asset(job: AssetJob, clock: Clock) -> Outcome:
     )
 
 
+@contextmanager
+def _local_file(job: AssetJob, clock: Clock) -> Iterator[Path]:
+    """Where the asset can be read while the block runs: a remote one is fetched, and must be what was planned."""
+    if job.remote is None:
+        yield job.path
+        return
+    with ExitStack() as held:
+        with clock.measure("download"):
+            clock.progress(0, 1)
+            cache = Cache(job.downloads)
+            path = held.enter_context(cache.lease(pinned(job.remote, job.content_sha256), clock.progress))
+            found = content_hash(path)
+            if found != job.content_sha256:
+                what = f"{job.remote.url}: content {found}, planned as {job.content_sha256}"
+                raise AssetError(ReasonCode.CHECKSUM_MISMATCH, what, path)
+        yield path
+
+
 def _judge(job: AssetJob, clip: Clip, clock: Clock) -> tuple[MeasuredClip, Refusal | None]:
     with clock.measure("filter"):
         clock.progress(0, 1)
-        measured = measure(clip, f"{job.content_sha256[:KEY_DIGITS]}_{clip.index}")
+        measured = measure(clip, f"{job.content_sha256[:KEY_DIGITS]}_{clip.index}", job.metadata)
         return measured, judge(measured, job.config.filters)
 
 
@@ -125,7 +145,9 @@ def _describe(
     job: AssetJob, clip: Clip, measured: MeasuredClip, normalization: Normalization, ovoxels: list[OVoxel]
 ) -> dict[str, Any]:
     config = job.config
+    said = {"metadata": dict(job.metadata)} if job.metadata else {}
     return {
+        **said,
         "version": SAMPLE.version,
         "key": measured.key,
         "asset": job.asset,

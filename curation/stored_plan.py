@@ -1,7 +1,8 @@
 """`plan.json`: what an output was begun with, so that a later run goes on with the same and a repair can name it.
 
 Version 0, without a version, lacks the source and the limit; it is read as a plan that does not know them. Versions
-before 2 lack the exclusions: there were none.
+before 2 lack the exclusions: there were none. Version 3 may name assets that lie elsewhere, and those that could not be
+had.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core import ConfigError, FormatError, Schema, sha256_json, write_json
+from core import ConfigError, FormatError, ReasonCode, Schema, sha256_json, write_json
 from curation.config import CurateConfig
 from curation.exclusions import exclusions_from_json, exclusions_to_json
-from curation.plan import Exclusion, Plan, make_plan
-from curation.sources import SourceAsset
+from curation.plan import Plan, make_plan, source_from_json
+from curation.sources import Exclusion, absolute
 
-PLAN = Schema("plan", version=2, oldest=0, rewrite="use a new --output")
+PLAN = Schema("plan", version=3, oldest=0, rewrite="use a new --output")
 PLAN_FILE = "plan.json"
 _DIGEST = frozenset("0123456789abcdef")
 
@@ -29,12 +30,14 @@ class StoredPlan:
 
     Attributes:
         sample: the settings that decide a sample's bytes, as they were written.
-        sources: name of an asset -> its sha256, size and mtime_ns.
-        source: folder of the last run, absolute; None where version 0 did not say.
+        sources: name of an asset -> its sha256, size and mtime_ns; `remote` and `metadata` where it has them.
+        source: `--source` of the last run, absolute; None where version 0 did not say.
         limit: `--limit` of the last run.
         exclusions: first half of a key -> why no asset with this content goes into a shard.
         exclude: the list that they came from, absolute; None where none was given.
         hdri: folder of the environment maps of the last run, absolute; None for none.
+        unreachable: name of an asset that could not be had when the plan was made -> why.
+        revisions: repository -> the commit that was listed.
     """
 
     sample: Mapping[str, Any]
@@ -44,6 +47,8 @@ class StoredPlan:
     exclusions: Mapping[str, Exclusion] = field(default_factory=dict)
     exclude: str | None = None
     hdri: str | None = None
+    unreachable: Mapping[str, Exclusion] = field(default_factory=dict)
+    revisions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def config_sha256(self) -> str:
@@ -53,23 +58,33 @@ class StoredPlan:
     def plan(self) -> Plan:
         """The shards, made from the recorded hashes; no asset is looked at."""
         folder = Path(self.source or "")
-        hashes = {
-            SourceAsset(name, folder / name, entry["size"], entry["mtime_ns"]): entry["sha256"]
-            for name, entry in self.sources.items()
-        }
-        return make_plan(hashes, self.sample["assets_per_shard"], self.exclusions)
+        hashes = {source_from_json(name, entry, folder): entry["sha256"] for name, entry in self.sources.items()}
+        return make_plan(hashes, self.sample["assets_per_shard"], self.exclusions, self.unreachable)
 
 
-def write_plan(config: CurateConfig, sources: Mapping[str, Any], exclusions: Mapping[str, Exclusion]) -> None:
+@dataclass(frozen=True)
+class SourceRecord:
+    """What a run writes into its plan of where its assets came from; the fields are `StoredPlan`'s."""
+
+    sources: Mapping[str, Any]
+    unreachable: Mapping[str, Exclusion]
+    revisions: Mapping[str, str]
+
+
+def write_plan(config: CurateConfig, record: SourceRecord, exclusions: Mapping[str, Exclusion]) -> None:
     """Atomically write the plan of a run."""
     before = read_plan(config.output)
     given = config.run.exclude
     content = {
         "version": PLAN.version,
-        "source": str(config.source.resolve()),
+        "source": absolute(config.source),
         "limit": config.run.limit,
         "sample": config.sample.to_json(),
-        "sources": sources,
+        "sources": record.sources,
+        "unreachable": {
+            name: {"reason": why.reason, "message": why.message} for name, why in record.unreachable.items()
+        },
+        "revisions": dict(record.revisions),
         "exclude": str(given.resolve()) if given else before.exclude if before else None,
         "exclusions": exclusions_to_json(exclusions),
     }
@@ -100,13 +115,18 @@ def read_plan(output: Path) -> StoredPlan | None:
     if wrong:
         raise FormatError(f"{path}: not a plan ({'; '.join(wrong[:3])})")
     return StoredPlan(
-        content["sample"],
-        content["sources"],
-        content.get("source"),
-        content.get("limit"),
-        exclusions_from_json(content.get("exclusions", {}), path),
-        content.get("exclude"),
-        content.get("hdri"),
+        sample=content["sample"],
+        sources=content["sources"],
+        source=content.get("source"),
+        limit=content.get("limit"),
+        exclusions=exclusions_from_json(content.get("exclusions", {}), path),
+        exclude=content.get("exclude"),
+        hdri=content.get("hdri"),
+        unreachable={
+            name: Exclusion(ReasonCode(entry["reason"]), entry["message"])
+            for name, entry in content.get("unreachable", {}).items()
+        },
+        revisions=content.get("revisions", {}),
     )
 
 
@@ -125,6 +145,13 @@ def _mistakes(content: Mapping[str, Any]) -> list[str]:
             wrong.append(f"{name} has no sha256")
         elif not all(type(entry.get(field)) is int for field in ("size", "mtime_ns")):
             wrong.append(f"{name} has no size or mtime_ns")
+        elif not _is_remote(entry.get("remote")) or not isinstance(entry.get("metadata", {}), Mapping):
+            wrong.append(f"{name} has an unreadable remote or metadata")
+    unreachable = content.get("unreachable", {})
+    if not isinstance(unreachable, Mapping) or not all(map(_is_reason, unreachable.values())):
+        wrong.append("unreachable does not give reasons")
+    if not isinstance(content.get("revisions", {}), Mapping):
+        wrong.append("revisions are no object")
     if not isinstance(content.get("source", ""), str):
         wrong.append("source is not a path")
     if not isinstance(content.get("exclude"), str | None):
@@ -134,3 +161,17 @@ def _mistakes(content: Mapping[str, Any]) -> list[str]:
     if not isinstance(content.get("limit"), int | None):
         wrong.append("limit is not a number")
     return wrong
+
+
+def _is_remote(entry: Any) -> bool:
+    """Whether it is what `RemoteFile.to_json` gives, or nothing."""
+    if entry is None:
+        return True
+    kinds = {"url": str, "size": int, "sha256": str, "version": str}
+    return isinstance(entry, Mapping) and {name: type(value) for name, value in entry.items()} == kinds
+
+
+def _is_reason(entry: Any) -> bool:
+    return (
+        isinstance(entry, Mapping) and entry.get("reason") in set(ReasonCode) and isinstance(entry.get("message"), str)
+    )

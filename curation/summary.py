@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from core import Helix4DError, ReasonCode, write_bytes
+from core import AssetState, Helix4DError, ReasonCode, write_bytes
 from curation.config import CurateConfig, SampleConfig, flat_settings
 from curation.ledger import Ledger, count
 from curation.plan import Plan
@@ -146,7 +146,8 @@ def print_plan(plan: Plan, sample: SampleConfig) -> None:
     duplicates = reasons.pop(ReasonCode.DUPLICATE, 0)
     console.print(f"{duplicates} duplicates would be filtered")
     for reason, number in sorted(reasons.items()):
-        console.print(f"{number} excluded as {reason} would be filtered")
+        what = "excluded as" if reason.state is AssetState.FILTERED else "not to be had:"
+        console.print(f"{number} {what} {reason} would be {reason.state}")
     console.print("every sample: " + ", ".join(f"{name} {value}" for name, value in _shown(sample)))
 
 
@@ -177,15 +178,16 @@ def print_summary(summary: Summary, config: CurateConfig) -> None:
     console.print(f"largest worker: {summary.peak_bytes / 1e9:.2f} GB")
     console.print("every sample: " + ", ".join(f"{name} {value}" for name, value in _shown(config.sample)))
     # Paths go out plain and last: rich would wrap them, and people copy them.
+    where = config.remote or config.output
     for name in ("ledger.jsonl", SUMMARY_FILE, "contact_sheet.webp", "report/index.html"):
         if (config.output / name).exists():
             what = name.split("/")[0].split(".")[0].replace("_", " ")
-            console.out(f"{what}: {config.output / name}", highlight=False)
+            console.out(f"{what}: {where}/{name}", highlight=False)
 
 
-def write_contact_sheet(path: Path, plan: Plan, output: Path) -> None:
-    """A row for each of the first samples. Nothing is written where nothing was rendered."""
-    rows, labels = first_view_rows(ShardReader(output / f"{shard.name}.tar") for shard in plan.shards)
+def write_contact_sheet(path: Path, plan: Plan, output: Path | str) -> None:
+    """A row for each of the first samples of an output, a folder or URL; no file where nothing was rendered."""
+    rows, labels = first_view_rows(ShardReader(f"{output}/{shard.name}.tar") for shard in plan.shards)
     if rows:
         write_bytes(path, sheet_bytes(contact_sheet(rows, labels)))
 

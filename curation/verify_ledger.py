@@ -58,7 +58,7 @@ def check_ledger(
         if (found := outcomes.get(name)) is None:
             what = f"no line, though the plan leaves it out: {why.message} [{why.reason}]"
             yield Problem(LEDGER_FILE, name, what, remedies.resume())
-        elif found.reason is not why.reason or found.state is not AssetState.FILTERED:
+        elif found.reason is not why.reason or found.state is not why.reason.state:
             what = f"{_told(found)}, but the plan leaves it out: {why.message} [{why.reason}]"
             yield Problem(LEDGER_FILE, name, what, remedies.forget(name))
     for shard in plan.shards:

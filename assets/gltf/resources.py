@@ -16,7 +16,8 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from assets.gltf.container import read_container
 from assets.limits import DEFAULT_LIMITS
-from core import AssetError, ReasonCode, sha256_file
+from assets.sequence import folder_files
+from core import AssetError, ReasonCode, sha256_file, sha256_json
 
 _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.\-]*:")
 _BLOCK_BYTES = 1 << 20
@@ -74,12 +75,16 @@ def content_hash(path: Path) -> str:
     """Hex SHA-256 of the file's bytes followed by those of its external resources, in order of first mention.
 
     For a file that stands alone this is the file's own SHA-256. Resources that are missing or lie outside the asset's
-    folder add nothing, and a broken file is hashed as it is.
+    folder add nothing, and a broken file is hashed as it is. Of a folder (numbered .obj files) it is the hash of the
+    names and contents of all files in it.
 
     Raises:
         OSError: if the file itself cannot be read.
     """
     path = Path(path)
+    if path.is_dir():
+        named = [(file.relative_to(path).as_posix(), sha256_file(file)) for file in folder_files(path)]
+        return sha256_json(named)
     resources = list(_resources(path))
     if not resources:
         return sha256_file(path)
@@ -91,7 +96,12 @@ def content_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _resources(path: Path) -> Iterator[Path]:
+def external_uris(path: Path) -> Iterator[tuple[str, Path]]:
+    """URIs of a glTF file that name other files of its folder, with those files' paths, each once, in order.
+
+    What is not glTF, or broken, names nothing; so do URIs that leave the folder. The files need not exist.
+    """
+    path = Path(path)
     if path.suffix.lower() not in (".glb", ".gltf"):
         return
     try:
@@ -108,9 +118,18 @@ def _resources(path: Path) -> Iterator[Path]:
                 continue
             try:
                 target = resource_path(uri, path)
-                usable = target.is_file() and target not in seen
-            except (AssetError, OSError):
+            except AssetError:
                 continue
-            if usable:
+            if target not in seen:
                 seen.add(target)
-                yield target
+                yield uri, target
+
+
+def _resources(path: Path) -> Iterator[Path]:
+    for _, target in external_uris(path):
+        try:
+            usable = target.is_file()
+        except OSError:
+            continue
+        if usable:
+            yield target

@@ -18,7 +18,7 @@ from curation.plan import PlannedAsset, make_plan, sources_to_json
 from curation.shard import SAMPLE, Sample, write_part, write_shard
 from curation.sources import SourceAsset
 from curation.stages import encode_webp
-from curation.stored_plan import write_plan
+from curation.stored_plan import SourceRecord, write_plan
 from curation.summary import SUMMARY_FILE, RunFigures, summarize
 from curation.tokens import count_tokens
 from render import picture_ovoxel, sample_cameras
@@ -44,13 +44,13 @@ def output_of(
     The sphere of an asset wanders to the right, and its last frame is empty. Licenses are what `extras` says, or by.
     """
     sample = SampleConfig(RESOLUTION, FRAMES, views, IMAGE_SIZE, passes=passes, assets_per_shard=2)
-    config = CurateConfig(Path("/assets"), folder, sample, RunConfig())
+    config = CurateConfig("/assets", folder, sample, RunConfig())
     names = [*done, *(outcome.asset for outcome in ended), *pending]
     hashes = {
         SourceAsset(name, Path("/assets") / name, 1, 2): hashlib.sha256(name.encode()).hexdigest() for name in names
     }
     plan = make_plan(hashes, sample.assets_per_shard)
-    write_plan(config, sources_to_json(hashes), {})
+    write_plan(config, SourceRecord(sources_to_json(hashes), {}, {}), {})
     ledger = Ledger(folder / LEDGER_FILE)
     for outcome in ended:
         ledger.append(outcome)

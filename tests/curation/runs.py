@@ -19,14 +19,14 @@ SMALL = {
 }
 
 
-def arguments(source: Path, output: Path, **options: object) -> list[str]:
+def arguments(source: Path | str, output: Path | str, **options: object) -> list[str]:
     """Command-line arguments for a small run; options are spelled with underscores."""
     named = {"--source": source, "--output": output, **SMALL}
     named.update({f"--{name.replace('_', '-')}": value for name, value in options.items()})
     return [str(part) for name, value in named.items() for part in ([name] if value is True else [name, value])]
 
 
-def start(source: Path, output: Path, **options: object) -> subprocess.Popen[str]:
+def start(source: Path | str, output: Path | str, **options: object) -> subprocess.Popen[str]:
     """Start `python curation/pipeline.py` in a process group of its own."""
     return subprocess.Popen(
         [sys.executable, "curation/pipeline.py", *arguments(source, output, **options)],
@@ -39,7 +39,7 @@ def start(source: Path, output: Path, **options: object) -> subprocess.Popen[str
     )
 
 
-def curate(source: Path, output: Path, **options: object) -> str:
+def curate(source: Path | str, output: Path | str, **options: object) -> str:
     """Run it to its end and return what it printed; fails if it fails."""
     process = start(source, output, **options)
     printed, _ = process.communicate(timeout=7000)

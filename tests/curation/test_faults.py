@@ -179,7 +179,7 @@ def test_an_output_that_refuses_writes_for_a_while_is_waited_for(
 def _wait(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 120
     while not reached():
-        assert process.poll() is None, "the run ended too early"
+        assert process.poll() is None, f"the run ended too early: {process.communicate()[0]}"
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

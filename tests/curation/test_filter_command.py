@@ -24,8 +24,8 @@ from curation.geometry_hash import NUMBERS, similarity
 from curation.ledger import Ledger, Outcome
 from curation.measures import measure
 from curation.near_duplicates import LEAST_SIMILARITY, near_duplicates
-from curation.pipeline import exclusions_of, plan_run
 from curation.plan import KEY_DIGITS, Exclusion
+from curation.planning import exclusions_of, plan_run
 from curation.stored_plan import read_plan, write_plan
 from curation.verify import verify
 from curation.verify_plan import read_output
@@ -280,7 +280,7 @@ def test_an_output_keeps_the_list_that_it_was_begun_with(tmp_path: Path, capfd: 
     prefix = content_hash(source / "flag.glb")[:KEY_DIGITS]
     write_exclusions(listed, [ExcludedAsset("flag.glb", prefix, Exclusion(ReasonCode.FLICKER, "blinks"))], {})
     write_exclusions(other, [], {})
-    config = CurateConfig(source, output, run=RunConfig(exclude=listed))
+    config = CurateConfig(str(source), output, run=RunConfig(exclude=listed))
     plan, sources = plan_run(config)
     assert list(plan.left_out) == ["flag.glb"]
     write_plan(config, sources, exclusions_of(config))

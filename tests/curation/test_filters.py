@@ -224,7 +224,7 @@ def test_every_setting_is_tested_and_every_filter_is_bounded() -> None:
 
 def test_unknown_licenses_have_a_reason_of_their_own() -> None:
     config = FilterConfig(licenses="by-nc")
-    for text, told in (("Standard", "the file says 'Standard'"), ("", "the file names none")):
+    for text, told in (("Standard", "the file or its source says 'Standard'"), ("", "nobody names one")):
         refusal = judge(dataclasses.replace(EXAMPLE, license="", license_text=text), config)
         assert refusal is not None
         assert refusal.code is ReasonCode.LICENSE_UNKNOWN

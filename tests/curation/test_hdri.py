@@ -28,7 +28,7 @@ def test_the_folder_is_no_part_of_the_hash(tmp_path: Path) -> None:
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
         write_hdr(tmp_path / name / "a.hdr", landscape({}, 8))
-        config = CurateConfig(tmp_path, tmp_path / "out", hdri=tmp_path / name).with_environment_maps()
+        config = CurateConfig(str(tmp_path), tmp_path / "out", hdri=tmp_path / name).with_environment_maps()
         found.append(config.sample.sha256())
     assert found[0] == found[1]
 

@@ -187,3 +187,25 @@ def test_a_list_of_licenses_in_any_spelling() -> None:
     assert parse_license_list("") == frozenset()
     with pytest.raises(ConfigError, match="'mit' is no Creative Commons license"):
         parse_license_list("cc0,mit")
+
+
+def test_what_the_source_says_counts_beside_what_the_file_says() -> None:
+    for extras, metadata, expected in (
+        ({}, {"license": "CC BY"}, "by"),
+        ({"license": "CC BY"}, {}, "by"),
+        ({"license": "CC BY"}, {"license": "by", "artist": "CC0"}, "by"),
+        ({"license": "CC BY-SA"}, {"license": "CC BY-NC"}, "by-nc-sa"),
+        ({"license": "CC0"}, {"license": "CC BY"}, "by"),
+        ({"license": "CC0"}, {"license": "Public Domain"}, "cc0"),
+        ({"copyright": "2020 Ada"}, {"license": "CC BY"}, "by"),
+        ({"copyright": "2020 Ada"}, {}, None),
+        ({"copyright": "CC BY-NC, Ada"}, {"license": "CC BY"}, "by-nc"),
+        ({"copyright": "Ada, all rights reserved"}, {"license": "CC BY"}, None),
+        ({"license": "mine"}, {"license": "CC BY"}, None),
+        ({"license": "CC BY"}, {"license": "Standard"}, None),
+        ({}, {"artist": "Ada"}, None),
+    ):
+        found = asset_license(extras, metadata)
+        assert (found.name if found else None) == expected, (extras, metadata)
+    assert license_text({"license": "A"}, {"license": "B"}) == "A | B"
+    assert license_text({}, {"license": "B"}) == "B"

@@ -11,14 +11,13 @@ from core import ConfigError, ReasonCode
 from curation.plan import (
     KEY_DIGITS,
     SPLITS,
-    Exclusion,
     check_same_sources,
     known_hashes,
     make_plan,
     sources_to_json,
     split_of,
 )
-from curation.sources import SourceAsset, list_folder
+from curation.sources import Exclusion, SourceAsset, list_folder
 
 
 def source(name: str, mtime_ns: int = 1) -> SourceAsset:

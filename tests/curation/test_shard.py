@@ -3,15 +3,17 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import webdataset as wds
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core import FormatError, sha256_file
 from curation.shard import Sample, ShardReader, part_members, read_sidecar, split_shard, write_part, write_shard
+from tests.curation.servers import FileServer, serving
 
 FACTS = {"split": "train", "config": {}, "config_sha256": "0" * 64, "tools": {}, "gaps": []}
 
@@ -101,6 +103,7 @@ def test_newer_and_damaged_sidecars_are_refused(tmp_path: Path) -> None:
 payloads = st.dictionaries(st.sampled_from(["a_0", "a_1", "b_0"]), st.binary(max_size=2000), min_size=1)
 
 
+@settings(deadline=None)
 @given(payloads)
 def test_parts_hold_what_was_put_in(tmp_path_factory: pytest.TempPathFactory, contents: dict[str, bytes]) -> None:
     folder = tmp_path_factory.mktemp("parts")
@@ -108,3 +111,56 @@ def test_parts_hold_what_was_put_in(tmp_path_factory: pytest.TempPathFactory, co
     write_shard(folder / "x.tar", [folder / "x.part"], FACTS)
     reader = ShardReader(folder / "x.tar")
     assert {key: reader.read(key, "frame_00.vxz") for key in reader.keys()} == contents  # noqa: SIM118
+
+
+@pytest.fixture
+def far(tmp_path: Path) -> Iterator[tuple[FileServer, Path]]:
+    """A shard of two samples with three views behind a web server."""
+    members = {
+        "clip.json": json.dumps({name: name for name in ("asset", "content_sha256", "clip", "voxels", "tokens")})
+    }
+    members |= {f"view_{view:02d}.json": "{}" * (view + 1) for view in range(3)}
+    members |= {
+        f"view_{view:02d}_frame_{f:02d}.webp": "x" * (1000 + 10 * view + f) for view in range(3) for f in range(4)
+    }
+    members["empty.txt"] = ""
+    samples = [Sample(key, {name: text.encode() for name, text in members.items()}) for key in ("a" * 16, "b" * 16)]
+    write_part(tmp_path / "x.part", samples)
+    write_shard(tmp_path / "set" / "x.tar", [tmp_path / "x.part"], {})
+    content = {f"/set/{name}": (tmp_path / "set" / name).read_bytes() for name in ("x.tar", "x.json")}
+    with serving(FileServer(content)) as server:
+        yield server, tmp_path / "set" / "x.tar"
+
+
+def test_one_view_of_a_far_shard_moves_its_bytes_and_the_index(far: tuple[FileServer, Path]) -> None:
+    server, near = far
+    reader = ShardReader(f"{server.url}/set/x.tar")
+    view = reader.read_view("b" * 16, 1)
+    assert view == ShardReader(near).read_view("b" * 16, 1)
+    assert sorted(view) == ["view_01.json", *(f"view_01_frame_{f:02d}.webp" for f in range(4))]
+    assert sum(request.sent for request in server.asked("/set/x.json")) == len(server.files["/set/x.json"])
+    assert sum(request.sent for request in server.asked("/set/x.tar")) == sum(map(len, view.values()))
+    assert sum(request.sent for request in server.requests) == len(server.files["/set/x.json"]) + sum(
+        map(len, view.values())
+    )
+    assert reader.read("a" * 16, "empty.txt") == b""
+    with pytest.raises(KeyError):
+        reader.read_view("b" * 16, 3)
+
+
+def test_a_far_shard_that_is_not_as_it_should_be(far: tuple[FileServer, Path]) -> None:
+    server, _ = far
+    server.faults["/set/x.json"] = [("status", 503), ("half", 100)]
+    reader = ShardReader(f"{server.url}/set/x.tar")
+    server.files["/set/x.tar"] = server.files["/set/x.tar"][:1000]
+    with pytest.raises(FormatError, match="ends after"):
+        reader.read("a" * 16, "clip.json") + reader.read("a" * 16, "view_00_frame_00.webp")
+    server.faults["/set/x.tar"] = [("body", b"everything" * 1000)]
+    with pytest.raises(FormatError, match="ignores ranges"):
+        reader.read("a" * 16, "clip.json")
+    server.files["/set/x.json"] = b"{"
+    with pytest.raises(FormatError, match="sidecar"):
+        ShardReader(f"{server.url}/set/x.tar")
+    del server.files["/set/x.json"]
+    with pytest.raises(FormatError, match="not committed"):
+        ShardReader(f"{server.url}/set/x.tar")

@@ -1,0 +1,50 @@
+"""Assets become content hashes before any work: by reading them, or by what is published of them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from assets import content_hash
+from core import AssetError, ReasonCode, sha256_file
+from curation.remote.cache import Cache
+from curation.sources import Exclusion, SourceAsset
+
+log = logging.getLogger("curation")
+
+_THREADS = 8
+_TELL_EVERY_S = 30.0
+
+
+def hash_sources(sources: list[SourceAsset], cache: Cache) -> tuple[dict[SourceAsset, str], Mapping[str, Exclusion]]:
+    """Content hashes of assets, and why there is none of the others (name -> why).
+
+    Remote assets whose hash nobody publishes are fetched for it, through the cache.
+    """
+    hashes: dict[SourceAsset, str] = {}
+    failed: dict[str, Exclusion] = {}
+    told = time.monotonic()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for source, digest in zip(sources, pool.map(lambda one: _hash(one, cache), sources), strict=True):
+            if isinstance(digest, Exclusion):
+                log.warning("%s: %s [%s]", source.name, digest.message, digest.reason)
+                failed[source.name] = digest
+            else:
+                hashes[source] = digest
+            if time.monotonic() - told > _TELL_EVERY_S:
+                told = time.monotonic()
+                log.info("%d of %d assets hashed", len(hashes) + len(failed), len(sources))
+    return hashes, failed
+
+
+def _hash(source: SourceAsset, cache: Cache) -> str | Exclusion:
+    try:
+        if source.remote is not None:
+            return cache.content_hash(source.remote)
+        if source.sha256 and (found := sha256_file(source.path)) != source.sha256:
+            return Exclusion(ReasonCode.CHECKSUM_MISMATCH, f"sha256 {found}, expected {source.sha256}")
+        return content_hash(source.path)
+    except AssetError as error:
+        return Exclusion(error.code, error.message)

@@ -1,0 +1,207 @@
+"""Requests that a server does not mind: paced per host, repeated with growing pauses, patient where it asks for that.
+
+The pace is kept in files of the cache folder, so all processes of a machine share it, and one "429 Too Many Requests"
+slows them all down.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from core import Helix4DError
+from core.version import VERSION
+from curation.config import DownloadConfig
+
+log = logging.getLogger("curation")
+
+_LONGEST_PAUSE_S = 60.0
+_LONGEST_HOLD_S = 600.0
+_PATIENCE_S = 1800.0
+"""Waiting that a server may ask of one request, in all."""
+_MOST_HOLDS = 100
+"""Of one request: a server may ask for no time at all, again and again."""
+_CONNECT_S = 20.0
+_TRANSIENT = frozenset({408, 425, 500, 502, 503, 504})
+
+
+class UnreachableError(Helix4DError):
+    """A URL did not give what was asked for.
+
+    Attributes:
+        status: HTTP status; 0 where there was no answer.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Pace:
+    """When the next request to a host may begin, kept in a file per host.
+
+    Args:
+        folder: of those files.
+        per_s: requests per second and host.
+    """
+
+    def __init__(self, folder: Path, per_s: float) -> None:
+        self._folder = folder
+        self._per_s = per_s
+
+    def wait(self, host: str) -> None:
+        """Return when a request may begin."""
+        now = time.time()
+        with self._next(host) as clock:
+            begin = max(now, min(clock[0], now + _LONGEST_HOLD_S))
+            clock[0] = begin + 1 / self._per_s
+        time.sleep(max(0.0, begin - now))
+
+    def hold(self, host: str, seconds: float) -> None:
+        """Let nobody begin a request for a while."""
+        with self._next(host) as clock:
+            clock[0] = max(clock[0], time.time() + seconds)
+
+    @contextmanager
+    def _next(self, host: str) -> Iterator[list[float]]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / ("host-" + re.sub(r"[^\w.\-]", "_", host)[:100])
+        with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+", encoding="ascii") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            text = stream.read()
+            clock = [float(text) if re.fullmatch(r"\d+\.\d+", text) else 0.0]
+            yield clock
+            stream.seek(0)
+            stream.truncate()
+            stream.write(f"{clock[0]:.6f}")
+
+
+class Web:
+    """HTTP, with retries.
+
+    Args:
+        config: pace, attempts and pauses.
+    """
+
+    def __init__(self, config: DownloadConfig) -> None:
+        self._config = config
+        self.pace = Pace(config.cache.expanduser() / "pace", config.requests_per_s)
+        self._session = requests.Session()
+        self._session.headers["User-Agent"] = f"helix4d/{VERSION}"
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=32))
+
+    def get(self, url: str, headers: Mapping[str, str] | None = None) -> requests.Response:
+        """A successful answer, or "416 Range Not Satisfiable"; its body is not read yet.
+
+        Raises:
+            UnreachableError: for what another attempt would not change, or when the attempts are used up.
+        """
+        host = urlsplit(url).netloc
+        attempt, holds, waited = 0, 0, 0.0
+        while True:
+            self.pace.wait(host)
+            asked = None
+            try:
+                # Bytes as they are stored: ranges and sizes mean nothing else.
+                response = self._session.get(
+                    url,
+                    headers={"Accept-Encoding": "identity", **(headers or {})},
+                    stream=True,
+                    timeout=(min(_CONNECT_S, self._config.stall_s), self._config.stall_s),
+                )
+            except (requests.ConnectionError, requests.Timeout) as error:
+                problem = UnreachableError(f"{url}: {_short(error)}")
+            except requests.RequestException as error:
+                raise UnreachableError(f"{url}: {_short(error)}") from error
+            else:
+                if response.ok or response.status_code == 416:
+                    return response
+                problem = UnreachableError(
+                    f"{url}: HTTP {response.status_code} {response.reason}", response.status_code
+                )
+                asked = _retry_after(response.headers)
+                response.close()
+                if response.status_code != 429 and response.status_code not in _TRANSIENT:
+                    raise problem
+            if problem.status == 429 and asked is not None:
+                # The server said how long: that is no failure of ours.
+                waited, holds = waited + asked, holds + 1
+                if waited > _PATIENCE_S or holds > _MOST_HOLDS:
+                    raise UnreachableError(f"{problem}; it asked for {waited:.0f} s of waiting in all", 429)
+                log.info("%s asks for %.0f s of patience", host, asked)
+                self.pace.hold(host, min(asked, _LONGEST_HOLD_S))
+                continue
+            attempt += 1
+            if attempt >= self._config.download_attempts:
+                raise UnreachableError(f"{problem} ({attempt} attempts)", problem.status)
+            wait = max(pause_s(self._config, url, attempt), min(asked or 0.0, _LONGEST_HOLD_S))
+            if problem.status == 429:
+                self.pace.hold(host, wait)
+            else:
+                time.sleep(wait)
+
+    def read(self, url: str, most_bytes: int, headers: Mapping[str, str] | None = None) -> bytes:
+        """The body of a small answer.
+
+        Raises:
+            UnreachableError: as `get`; if it breaks off again and again, or is longer than `most_bytes`.
+        """
+        return self.read_page(url, most_bytes, headers)[0]
+
+    def read_page(
+        self, url: str, most_bytes: int, headers: Mapping[str, str] | None = None
+    ) -> tuple[bytes, requests.Response]:
+        """`read`, and the answer that the body came with."""
+        for attempt in range(1, self._config.download_attempts + 1):
+            try:
+                with self.get(url, headers) as response:
+                    data = bytearray()
+                    for block in response.iter_content(1 << 16):
+                        data += block
+                        if len(data) > most_bytes:
+                            raise UnreachableError(f"{url}: more than {most_bytes} bytes")
+                    return bytes(data), response
+            except requests.RequestException as error:
+                problem = UnreachableError(f"{url}: {_short(error)} ({attempt} attempts)")
+            time.sleep(pause_s(self._config, url, attempt))
+        raise problem
+
+
+def pause_s(config: DownloadConfig, what: str, attempt: int) -> float:
+    """Seconds to wait after a failed attempt: doubled each time, and up to a half more, by the hash of what it is for.
+
+    The addition keeps those that failed together from coming back together.
+    """
+    share = hashlib.sha256(f"{what} {attempt} {os.getpid()}".encode()).digest()[0] / 255
+    return min(config.backoff_s * 2.0 ** (attempt - 1), _LONGEST_PAUSE_S) * (1 + share / 2)
+
+
+def _retry_after(headers: Mapping[str, Any]) -> float | None:
+    """Seconds that an answer asks to wait: a number or date in Retry-After, else `t` in the hub's RateLimit."""
+    text = str(headers.get("Retry-After", "")).strip()
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    if text:
+        try:
+            return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+        except ValueError:
+            return None
+    found = re.search(r"\bt=(\d+)", str(headers.get("RateLimit", "")))
+    return float(found[1]) if found else None
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:200]

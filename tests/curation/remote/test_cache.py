@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from assets import content_hash
+from core import AssetError, ReasonCode
+from curation.config import DownloadConfig
+from curation.remote.cache import Cache
+from curation.remote.files import RemoteFile
+from tests.curation.servers import FileServer, serving, sha256
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with serving(FileServer({f"/{n}.glb": bytes([n]) * 1000 for n in range(9)})) as running:
+        yield running
+
+
+def cache_of(tmp_path: Path, kilobytes: float = 1000) -> Cache:
+    return Cache(
+        DownloadConfig(
+            cache=tmp_path, cache_gb=kilobytes / 1e6, requests_per_s=1000, download_attempts=2, backoff_s=0.01
+        )
+    )
+
+
+def held(tmp_path: Path) -> set[str]:
+    return {path.name for path in (tmp_path / "files").rglob("files/*")}
+
+
+def test_a_file_is_fetched_once(server: FileServer, tmp_path: Path) -> None:
+    for _ in range(2):
+        with cache_of(tmp_path).lease(RemoteFile(f"{server.url}/1.glb")) as path:
+            assert path.read_bytes() == b"\1" * 1000
+            assert path.suffix == ".glb"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: cache_of(tmp_path).content_hash(RemoteFile(f"{server.url}/2.glb")), range(8)))
+    assert len(server.requests) == 2
+
+
+def test_what_was_used_longest_ago_goes_and_what_is_used_stays(server: FileServer, tmp_path: Path) -> None:
+    cache = cache_of(tmp_path, 3.9)
+    files = [RemoteFile(f"{server.url}/{n}.glb") for n in range(9)]
+    with cache.lease(files[0]) as first:
+        for n in (1, 2):
+            with cache.lease(files[n]):
+                time.sleep(0.02)
+        with cache.lease(files[1]):  # used again, later than 2
+            time.sleep(0.02)
+        with cache.lease(files[3]):
+            assert held(tmp_path) == {"0.glb", "1.glb", "3.glb"}
+        for n in (4, 5, 6, 7):
+            with cache.lease(files[n]):
+                assert sum(path.stat().st_size for path in (tmp_path / "files").rglob("files/*")) <= 3900
+        assert first.read_bytes() == b"\0" * 1000
+
+
+def test_room_is_waited_for(server: FileServer, tmp_path: Path) -> None:
+    cache = cache_of(tmp_path, 1.9)
+    done = threading.Event()
+
+    def other() -> None:
+        with cache.lease(RemoteFile(f"{server.url}/2.glb")):
+            done.set()
+
+    with cache.lease(RemoteFile(f"{server.url}/1.glb")) as path:
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert not done.wait(0.6)
+        assert path.exists()
+    assert done.wait(5)
+    thread.join()
+    with pytest.raises(AssetError) as caught, cache_of(tmp_path, 0.5).lease(RemoteFile(f"{server.url}/3.glb")):
+        pass
+    assert caught.value.code is ReasonCode.OUT_OF_MEMORY
+
+
+def test_hashes_outlive_the_files(server: FileServer, tmp_path: Path) -> None:
+    cache = cache_of(tmp_path, 1.9)
+    files = [RemoteFile(f"{server.url}/{n}.glb") for n in range(4)]
+    hashes = [cache.content_hash(file) for file in files]
+    assert hashes == [sha256(bytes([n]) * 1000) for n in range(4)]
+    assert len(held(tmp_path)) == 1
+    assert [cache.content_hash(file) for file in files] == hashes
+    assert len(server.requests) == 4
+    # A URL whose changes nothing tells is asked again after a week; one with a version never.
+    versioned = RemoteFile(f"{server.url}/8.glb", version="1")
+    cache.content_hash(versioned)
+    for path in (tmp_path / "files").rglob("*.hash"):
+        os.utime(path, (0, 0))
+    for path in (tmp_path / "files").rglob("complete.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "time": 0}))
+    server.files["/3.glb"] = b"new"
+    assert cache.content_hash(files[3]) == sha256(b"new")
+    assert cache.content_hash(versioned) == sha256(bytes([8]) * 1000)
+    assert len(server.asked("/8.glb")) == 1
+
+
+def test_a_published_hash_needs_no_download_and_is_checked_later(server: FileServer, tmp_path: Path) -> None:
+    cache = cache_of(tmp_path)
+    file = RemoteFile(f"{server.url}/1.glb", sha256="1" * 64)
+    assert cache.content_hash(file) == "1" * 64
+    assert not server.requests
+    with pytest.raises(AssetError) as caught, cache.lease(file):
+        pass
+    assert caught.value.code is ReasonCode.CHECKSUM_MISMATCH
+
+
+def test_a_gltf_comes_with_what_it_names_and_nothing_else(server: FileServer, tmp_path: Path) -> None:
+    uris = ["parts/a b.bin", "../../secret.bin", "file:///etc/passwd", "/etc/passwd", f"{server.url}/1.glb"]
+    gltf = {
+        "asset": {"version": "2.0"},
+        "buffers": [{"uri": uri, "byteLength": 4} for uri in uris],
+        "images": [{"uri": "none.png"}, {"uri": "skin%20one.png"}],
+    }
+    content = {"x.gltf": json.dumps(gltf).encode(), "parts/a b.bin": b"abcd", "skin one.png": b"png"}
+    for name, data in content.items():
+        server.files[f"/dir/{name}"] = data
+        (tmp_path / "local" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "local" / name).write_bytes(data)
+    with cache_of(tmp_path / "cache").lease(RemoteFile(f"{server.url}/dir/x.gltf")) as path:
+        there = {file.relative_to(path.parent).as_posix() for file in path.parent.rglob("*") if file.is_file()}
+        assert there == set(content)
+        assert content_hash(path) == content_hash(tmp_path / "local" / "x.gltf")
+    asked = [request.path for request in server.requests]
+    assert asked == ["/dir/x.gltf", "/dir/parts/a%20b.bin", "/dir/none.png", "/dir/skin%20one.png"]
+
+
+def test_what_a_gltf_names_must_come_if_it_is_there(server: FileServer, tmp_path: Path) -> None:
+    server.files["/x.gltf"] = json.dumps({"asset": {"version": "2.0"}, "buffers": [{"uri": "1.glb"}]}).encode()
+    server.faults["/1.glb"] = [("status", 503)] * 2
+    with pytest.raises(AssetError) as caught, cache_of(tmp_path).lease(RemoteFile(f"{server.url}/x.gltf")):
+        pass
+    assert caught.value.code is ReasonCode.DOWNLOAD_FAILED
+    with cache_of(tmp_path).lease(RemoteFile(f"{server.url}/x.gltf")) as path:
+        assert (path.parent / "1.glb").exists()
