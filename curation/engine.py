@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from render import EngineName
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.5
+_ANSWER_S = 30.0
 _REPORT_EVERY_S = 0.5
 _NODE_LOSSES = 3
 _BOARD_S = 2.0
@@ -59,7 +61,8 @@ class Engine:
         run: address, workers, resources and limits.
 
     Raises:
-        ConfigError: on entry, if this machine, used alone, has not what one worker needs. A cluster may still grow.
+        ConfigError: on entry, if the cluster does not answer; or if this machine, used alone, has not what one worker
+            needs. A cluster may still grow.
     """
 
     def __init__(self, run: RunConfig) -> None:
@@ -73,7 +76,14 @@ class Engine:
         address = self._run.address or os.environ.get("RAY_ADDRESS")
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
         if address:
-            ray.init(address=address, **common)
+            _check_answer(address)
+            try:
+                ray.init(address=address, **common)
+            except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+                raise ConfigError(
+                    f"no connection to the Ray cluster at {address}: {_innermost(error)}. Is it running, and do both "
+                    "sides have the same RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH?"
+                ) from error
         else:
             self._is_local = True
             workers = self._run.workers or max(1, (os.cpu_count() or 1) // self._run.cpus_per_worker)
@@ -313,6 +323,28 @@ def attempt_asset(sandbox: Sandbox, job: AssetJob, attempts: int, report: Any) -
             outcome = replace(outcome, log=sandbox.log_tail())
         return outcome
     return outcome
+
+
+def _check_answer(address: str) -> None:
+    """Refuse a cluster that is not there. Ray itself would try for a quarter of an hour, saying nothing.
+
+    Raises:
+        ConfigError: if nobody listens.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():  # "auto": Ray looks among this machine's processes
+        return
+    try:
+        socket.create_connection((host.removeprefix("ray://").strip("[]"), int(port)), _ANSWER_S).close()
+    except OSError as error:
+        raise ConfigError(f"no Ray cluster answers at {address} ({error})") from error
+
+
+def _innermost(error: BaseException) -> str:
+    """What went wrong first, without the advice that Ray appends."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).splitlines() or [type(error).__name__])[0].split(". Note:")[0].rstrip(".")
 
 
 @ray.remote(num_cpus=0, max_calls=1)

@@ -107,7 +107,7 @@ def absolute(source: str) -> str:
 
 def is_absolute(source: str) -> bool:
     """Whether every working directory finds the same under it."""
-    collection, colon, ids = source.partition(":")
+    collection, _, ids = source.partition(":")
     if collection in _COLLECTIONS and not is_url(source):
         return not ids or is_url(ids) or Path(ids).is_absolute()
     return is_url(source) or Path(source).is_absolute()

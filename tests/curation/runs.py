@@ -28,6 +28,8 @@ def arguments(source: Path | str, output: Path | str, **options: object) -> list
 
 def start(source: Path | str, output: Path | str, **options: object) -> subprocess.Popen[str]:
     """Start `python curation/pipeline.py` in a process group of its own."""
+    # A cluster that was started in this process asks for the token that this process has.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_") or "AUTH" in name}
     return subprocess.Popen(
         [sys.executable, "curation/pipeline.py", *arguments(source, output, **options)],
         cwd=REPOSITORY,
@@ -35,7 +37,7 @@ def start(source: Path | str, output: Path | str, **options: object) -> subproce
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+        env=kept,
     )
 
 

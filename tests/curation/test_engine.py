@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -66,3 +70,47 @@ def test_a_machine_without_room_for_a_worker_is_told_so() -> None:
     with pytest.raises(ConfigError, match="lower --cpus-per-worker"), connection:
         pass
     assert not ray.is_initialized()
+
+
+def test_a_cluster_that_is_not_there_is_refused_at_once() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=f"no Ray cluster answers at {address}"), Engine(RunConfig(address)):
+            pass
+
+
+def test_a_cluster_that_refuses_our_token_is_named() -> None:
+    # A process of its own: a Ray that once had a token mode keeps it.
+    head = [sys.executable, "-c", _HEAD.format(mode="token")]
+    joins = [sys.executable, "-c", _JOINS.format(mode="disabled")]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    with subprocess.Popen(head, env=clean, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = next(line for line in process.stdout if line.startswith("at ")).split()[1]
+        ended = subprocess.run([*joins, address], env=clean, capture_output=True, text=True, timeout=120, check=False)
+        process.communicate("done")
+    assert "no connection to the Ray cluster" in ended.stdout, ended.stderr
+    assert "RAY_AUTH_TOKEN_PATH" in ended.stdout
+
+
+_HEAD = """
+import os, sys
+os.environ["RAY_AUTH_MODE"] = "{mode}"
+import ray
+context = ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+print("at", context.address_info["gcs_address"], flush=True)
+sys.stdin.read()
+"""
+_JOINS = """
+import os, sys
+os.environ["RAY_AUTH_MODE"] = "{mode}"
+from core import ConfigError
+from curation.config import RunConfig
+from curation.engine import Engine
+try:
+    with Engine(RunConfig(sys.argv[1])):
+        pass
+except ConfigError as error:
+    print(error)
+"""
