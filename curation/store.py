@@ -155,7 +155,10 @@ class Store:
             if not direct:
                 self._files.mv(target, path)
 
-        self._try(f"write {name}", attempt)
+        try:
+            self._try(f"write {name}", attempt)
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.url}: cannot write {name}: there is no such place ({error})") from error
 
     def _try(self, what: str, attempt: Callable[[], _Result]) -> _Result:
         for number in range(1, self._patience.download_attempts + 1):

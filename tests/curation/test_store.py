@@ -82,6 +82,17 @@ def test_refused_writes_are_tried_again(s3: S3Server, tmp_path: Path) -> None:
         Store("nosuchprotocol://x")
 
 
+def test_a_place_that_is_not_there_ends_a_run_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store("memory://somewhere", PATIENCE)
+
+    def refuse(path: str, data: bytes) -> None:
+        raise FileNotFoundError("The specified bucket does not exist")
+
+    monkeypatch.setattr(fsspec.filesystem("memory"), "pipe_file", refuse)
+    with pytest.raises(StoreError, match=r"cannot write a: there is no such place \(The specified bucket"):
+        store.write("a", b"1")
+
+
 def test_a_folder_on_s3_is_a_source_and_a_shard_there_is_read(s3: S3Server, tmp_path: Path) -> None:
     from curation.hashing import hash_sources
     from curation.remote.cache import Cache
