@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from core import Helix4DError, setup_logging
-from render import EngineName
+from render import EngineName, PresetName
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Preview:
     """Render an asset's animation as an animated WebP, normalized as curation does it."""
 
     asset: Annotated[Path, tyro.conf.Positional]
-    """A .glb, .gltf or .fbx."""
+    """A .glb, or any other file that `helix4d curate` takes."""
     output: Path | None = None
     """The WebP; by default the asset's name in the current folder."""
     frames: int = 16
@@ -29,8 +29,8 @@ class Preview:
     """Pixels per side."""
     fps: float = 8.0
     """Frames per second."""
-    preset: str = "draft"
-    """draft, train or reference: docs/rendering.md."""
+    preset: PresetName = "draft"
+    """How long Cycles works on an image: draft, train or reference (docs/rendering.md)."""
     engine: EngineName = "cycles"
     """cycles; raster: seconds instead of minutes; blenderproc: cycles through BlenderProc (docs/rendering.md)."""
     hdri: Path | None = None

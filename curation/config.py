@@ -13,7 +13,7 @@ import tyro
 from core import ConfigError, sha256_json
 from curation.filters import FilterConfig
 from curation.sources import is_url
-from render import EngineName
+from render import EngineName, PresetName
 from render.environment import find_maps
 
 Compression = Literal["zstd", "lzma", "deflate", "none"]
@@ -34,6 +34,8 @@ class SampleConfig:
     engine: EngineName = "cycles"
     """cycles traces paths; raster is some ten times cheaper, and leaves something out; blenderproc is cycles through
     BlenderProc, for its files: see hdf5 (docs/rendering.md)."""
+    preset: PresetName = "train"
+    """How long Cycles works on an image: draft, train or reference (256 samples), see docs/rendering.md."""
     passes: bool = False
     """Write depth (16-bit PNG) and normals (half-float EXR) beside every image."""
     clip: str = "most-moving"
@@ -55,6 +57,8 @@ class SampleConfig:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ConfigError(f"{name} {value}: from {low} to {high} is possible")
+        if self.engine == "raster" and self.preset != "train":
+            raise ConfigError(f"preset {self.preset}: the engine raster has one quality, leave it out")
         if self.assets_per_shard < 1:
             raise ConfigError(f"assets_per_shard {self.assets_per_shard}: at least 1 is needed")
 

@@ -23,7 +23,7 @@ from curation.plan import KEY_DIGITS
 from curation.remote.cache import Cache, pinned
 from curation.shard import SAMPLE, Sample, write_part
 from curation.tokens import count_tokens
-from render import RenderSettings, load_engine, sample_cameras, sample_lights
+from render import load_engine, preset, sample_cameras, sample_lights
 from render.environment import EnvironmentMap, sample_map_lights
 from render.passes import encode_depth, encode_normal
 from voxelize import OVoxel, encode_vxz, vanished_area_share, voxelize_clip
@@ -191,8 +191,8 @@ def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> dict[str, byte
     images = config.views * config.frames
     if not images:
         return members
-    settings = RenderSettings(
-        image_size=config.image_size, threads=job.threads, passes=config.passes, device=job.device
+    settings = preset(
+        config.preset, image_size=config.image_size, threads=job.threads, passes=config.passes, device=job.device
     )
     hdf5 = None if job.hdf5 is None else job.hdf5 / key
     rendered = load_engine(config.engine, hdf5)(clip, cameras, lights, settings, maps=maps)

@@ -10,7 +10,7 @@ from render.engines import EngineName, check_engine, load_engine
 from render.images import RenderedImage
 from render.lighting import Lights, PointLight, sample_lights, sample_view_lights
 from render.ovoxel_picture import OVoxelPicture, picture_ovoxel, resized
-from render.settings import PRESETS, TRELLIS2, RenderSettings, preset
+from render.settings import PRESETS, TRELLIS2, PresetName, RenderSettings, preset
 
 __all__ = [
     "PRESETS",
@@ -20,6 +20,7 @@ __all__ = [
     "Lights",
     "OVoxelPicture",
     "PointLight",
+    "PresetName",
     "RenderSettings",
     "RenderedImage",
     "check_engine",

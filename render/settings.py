@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from core import ConfigError
 
@@ -76,7 +76,9 @@ class RenderSettings:
                 raise ConfigError(f"{name} {getattr(self, name)}: expected {low} to {high}")
 
 
-PRESETS: Mapping[str, RenderSettings] = {
+PresetName = Literal["draft", "train", "reference"]
+
+PRESETS: Mapping[PresetName, RenderSettings] = {
     "draft": RenderSettings(samples=4, denoise_quality="fast"),
     "train": RenderSettings(),
     "reference": RenderSettings(samples=256, denoise=False),
@@ -95,7 +97,7 @@ TRELLIS2 = RenderSettings(
 """What TRELLIS.2 renders with, Blender's default denoiser included: the baseline of the benchmark."""
 
 
-def preset(name: str, **changes: Any) -> RenderSettings:
+def preset(name: PresetName, **changes: Any) -> RenderSettings:
     """The settings of a preset, some of them changed.
 
     Raises:

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assets import content_hash
+from assets.samples import SAMPLES
+from core import AssetState, ConfigError
+from curation.config import SampleConfig
+from curation.jobs import AssetJob
+from curation.shard import ShardReader, write_shard
+from curation.stages import Clock, process_asset
+
+
+def members(folder: Path, **settings: Any) -> dict[str, bytes]:
+    """What the stages make of a sample asset, by member."""
+    folder.mkdir()
+    asset = folder / "ladybug.glb"
+    asset.write_bytes(SAMPLES["ladybug"]())
+    config = SampleConfig(resolution=32, frames=2, views=1, image_size=48, **settings)
+    job = AssetJob(asset.name, asset, content_hash(asset), folder / "part", config, device="cpu")
+    assert process_asset(job, Clock(lambda event: None)).state is AssetState.DONE
+    write_shard(folder / "one.tar", [job.part], {})
+    reader = ShardReader(folder / "one.tar")
+    (key,) = reader.keys()
+    return {name: reader.read(key, name) for name in reader.members(key)}
+
+
+def test_the_preset_decides_the_images_and_nothing_else(tmp_path: Path) -> None:
+    train, again, draft = (
+        members(tmp_path / name, preset=preset)
+        for name, preset in [("train", "train"), ("again", "train"), ("draft", "draft")]
+    )
+    assert train == again
+    assert {name for name in train if train[name] != draft[name]} == {
+        "clip.json",  # it names the configuration
+        "view_00_frame_00.webp",
+        "view_00_frame_01.webp",
+    }
+
+
+def test_the_rasterizer_has_no_presets() -> None:
+    with pytest.raises(ConfigError, match="one quality"):
+        SampleConfig(engine="raster", preset="draft")
