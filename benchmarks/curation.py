@@ -47,7 +47,7 @@ def main() -> None:
         folder = Path(name)
         source = folder / "source"
         for path in assets:
-            target = source / path.relative_to(arguments.source)
+            target = source / path.relative_to(arguments.source.resolve())
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
         _warm_up(arguments, source, folder)

@@ -38,7 +38,7 @@ class RenderSettings:
     image_size: int = 512
     samples: int = 8
     denoise: bool = True
-    denoise_quality: str = "balanced"
+    denoise_quality: str = "fast"
     denoise_prefilter: str = "none"
     diffuse_bounces: int = 1
     glossy_bounces: int = 1
@@ -79,7 +79,7 @@ class RenderSettings:
 PresetName = Literal["draft", "train", "reference"]
 
 PRESETS: Mapping[PresetName, RenderSettings] = {
-    "draft": RenderSettings(samples=4, denoise_quality="fast"),
+    "draft": RenderSettings(samples=4),
     "train": RenderSettings(),
     "reference": RenderSettings(samples=256, denoise=False),
 }
