@@ -2,7 +2,7 @@
 
 One view of the middle frame of every asset. Alpha of the rasterizer that every preset uses, and that of paths at the
 default number of samples, beside paths at many: share of the pixels within 1/255, edges left out. An edge is a pixel
-whose 3 x 3 neighborhood is neither all empty nor all covered (for BLEND: touched).
+in whose 3 x 3 neighborhood the number of surfaces behind each other changes, unless all of it is opaque.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from assets import AlphaMode, Clip, bake, normalize
 from core import AssetError
 from render import Camera, Lights, RenderSettings, sample_cameras, sample_lights
+from render.coverage import Coverage
 
 PATHS = RenderSettings(exact_alpha=False, denoise=False, diffuse_bounces=0, glossy_bounces=0, device="cpu")
 
@@ -52,7 +53,7 @@ def main() -> None:
             return image.rgba[..., 3].astype(int)
 
         truth = alpha(replace(PATHS, samples=arguments.samples))
-        inside = (truth > 0) & ~_edges(truth)
+        inside = (truth > 0) & (~_edges(clip, frame, cameras[0]) | (_neighborhoods(truth) == 255).all(axis=0))
         if not inside.any():
             print(f"{path.stem:28} nothing but edges")
             continue
@@ -67,11 +68,20 @@ def main() -> None:
     print(f"{'all':28} {'':5} {int(sums[0]):7d} {sums[1] / sums[0]:10.2%} {sums[2] / sums[0]:7.2%}")
 
 
-def _edges(alpha: np.ndarray) -> np.ndarray:
-    shows = np.pad(alpha > 0, 1)
-    height, width = alpha.shape
-    around = np.stack([shows[y : y + height, x : x + width] for y in range(3) for x in range(3)])
-    return np.asarray(around.any(axis=0) & ~around.all(axis=0))
+def _edges(clip: Clip, frame: int, camera: Camera) -> np.ndarray:
+    """(H, W) bool: pixels near which a surface begins or ends, seen through whatever is before it."""
+    half = [replace(m, alpha_mode=AlphaMode.BLEND, alpha=0.5, base_color_texture=None) for m in clip.materials]
+    layers = Coverage(replace(clip, materials=tuple(half))).alpha(frame, camera)
+    if layers is None:
+        raise SystemExit("the camera is inside the object")
+    around = _neighborhoods(layers)
+    return np.asarray(around.max(axis=0) - around.min(axis=0) > 1e-6)
+
+
+def _neighborhoods(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape
+    padded = np.pad(image, 1, mode="edge")
+    return np.stack([padded[y : y + height, x : x + width] for y in range(3) for x in range(3)])
 
 
 if __name__ == "__main__":

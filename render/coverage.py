@@ -16,6 +16,9 @@ from render.coverage_kernels import CLAMP, MIRROR, REPEAT, transmit
 SAMPLES = 16
 """Per pixel: no two in the same row or column of a 16×16 grid, so any straight edge passes in 16 steps."""
 
+_LEVELS = 7
+"""Sizes of an alpha texture, each half of the one before."""
+
 NEAREST_DEPTH = 0.01
 """Closest depth of a vertex; Blender's camera clips there too."""
 
@@ -85,8 +88,9 @@ def _tables(clip: Clip, translucent: list[bool]) -> tuple[_PerMaterial, np.ndarr
     """Per material: factor, cutoff, first texel, shape, wrap; and the alpha texels of all images that are needed."""
     count = len(clip.materials)
     factors, cutoffs = np.ones(count), np.full(count, -1.0)
-    first, shapes, wraps = np.full(count, -1, np.int64), np.ones((count, 2), np.int64), np.zeros((count, 2), np.int64)
-    starts: dict[int, int] = {}
+    first, shapes = np.full((count, _LEVELS), -1, np.int64), np.ones((count, 2), np.int64)
+    wraps = np.zeros((count, 2), np.int64)
+    starts: dict[int, list[int]] = {}
     texels: list[np.ndarray] = [np.zeros(1, np.uint8)]
     for index, material in enumerate(clip.materials):
         factors[index] = material.alpha
@@ -97,12 +101,23 @@ def _tables(clip: Clip, translucent: list[bool]) -> tuple[_PerMaterial, np.ndarr
             continue
         image = clip.images[texture.image]
         if texture.image not in starts:
-            starts[texture.image] = sum(map(len, texels))
-            texels.append(np.ascontiguousarray(image[..., 3]).ravel())
+            starts[texture.image] = []
+            alpha = np.ascontiguousarray(image[..., 3])
+            for _ in range(_LEVELS):
+                starts[texture.image].append(sum(map(len, texels)))
+                texels.append(alpha.ravel())
+                alpha = _halved(alpha)
         first[index] = starts[texture.image]
         shapes[index] = image.shape[:2]
         wraps[index] = _WRAPS[texture.wrap_u], _WRAPS[texture.wrap_v]
     return (factors, cutoffs, first, shapes, wraps), np.concatenate(texels)
+
+
+def _halved(alpha: np.ndarray) -> np.ndarray:
+    """Means of 2 × 2 texels, uint8; the last row and column count twice where their number is odd."""
+    even = np.pad(alpha, ((0, alpha.shape[0] % 2), (0, alpha.shape[1] % 2)), mode="edge").astype(np.uint16)
+    total = even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]
+    return ((total + 2) // 4).astype(np.uint8)
 
 
 def _sample_offsets() -> np.ndarray:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numba
 import numpy as np
 
 REPEAT, CLAMP, MIRROR = 0, 1, 2
+_MOST_TAPS = 8
+"""Along a side of a sample's square."""
+_NOTHING = (0.0,) * 11
+_NO_IMAGE = (-1, 1, 1, 0, 0, 0)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -19,17 +25,22 @@ def transmit(  # type: ignore[no-untyped-def]
     vertex_alpha,  # (F, 3) float64
     factors,  # (M,) float64 alpha factor
     cutoffs,  # (M,) float64, negative: blend
-    images,  # tuple-free: (M,) int64 first texel in `texels`, -1 without texture
-    shapes,  # (M, 2) int64 height and width
+    images,  # (M, L) int64 first texel in `texels` of the image at 1, 1/2, 1/4, ... of its size, -1 where there is none
+    shapes,  # (M, 2) int64 height and width at its whole size
     wraps,  # (M, 2) int64 of u and v
     texels,  # (sum of H·W,) uint8 alpha
     offsets,  # (K, 2) float64 sample positions inside a pixel
     left,  # (H, W, K) float32, in and out: what passes each sample
     closed,  # (H, W) bool, in and out: nothing passes any sample
 ):
-    """Multiply every sample by (1 - alpha) of every face over it; the order of the faces does not matter."""
+    """Multiply every sample by (1 - alpha) of every face over it; the order of the faces does not matter.
+
+    K is a square number, and each of the K equal squares of a pixel holds one sample. Where a texture is finer than
+    these squares, alpha is the mean over the sample's square, one tap a texel: seen from afar, points would leave noise.
+    Where a square spans many texels, BLEND takes those of a smaller image; of MASK the cutoff would make another thing.
+    """
     height, width, samples = left.shape
-    weights = np.empty(3)
+    squares = round(math.sqrt(samples))
     for face in range(len(faces)):
         i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
         ax, ay, bx, by, cx, cy = pixels[i, 0], pixels[i, 1], pixels[j, 0], pixels[j, 1], pixels[k, 0], pixels[k, 1]
@@ -39,7 +50,18 @@ def transmit(  # type: ignore[no-untyped-def]
         x0, x1 = max(int(np.floor(min(ax, bx, cx))), 0), min(int(np.floor(max(ax, bx, cx))), width - 1)
         y0, y1 = max(int(np.floor(min(ay, by, cy))), 0), min(int(np.floor(max(ay, by, cy))), height - 1)
         kind = classes[face]
-        sign = 1.0 if area > 0.0 else -1.0
+        corners = (ax, ay, bx, by, cx, cy, depths[i], depths[j], depths[k], 1.0 if area > 0.0 else -1.0)
+        sign = corners[9]
+        taps_x, taps_y, surface, image = 1, 1, _NOTHING, _NO_IMAGE
+        if kind >= 0:
+            # Scalars: handing whole arrays to `_alpha` costs more than what it does.
+            uv, colors = uvs[face], vertex_alpha[face]
+            surface = (uv[0, 0], uv[0, 1], uv[1, 0], uv[1, 1], uv[2, 0], uv[2, 1],
+                       colors[0], colors[1], colors[2], factors[kind], cutoffs[kind])  # fmt: skip
+            if images[kind, 0] >= 0:
+                levels = images.shape[1] if cutoffs[kind] < 0.0 else 1
+                taps_x, taps_y, level = _taps(corners, area, uv, shapes[kind], squares, levels)
+                image = (images[kind, level], shapes[kind, 1], shapes[kind, 0], level, wraps[kind, 0], wraps[kind, 1])
         for y in range(y0, y1 + 1):
             for x in range(x0, x1 + 1):
                 if closed[y, x]:
@@ -57,47 +79,80 @@ def transmit(  # type: ignore[no-untyped-def]
                     continue
                 passing = False
                 for s in range(samples):
-                    if left[y, x, s] > 0.0:
-                        px, py = x + offsets[s, 0], y + offsets[s, 1]
-                        weights[0] = _edge(bx, by, cx, cy, px, py, sign)
-                        weights[1] = _edge(cx, cy, ax, ay, px, py, sign)
-                        weights[2] = _edge(ax, ay, bx, by, px, py, sign)
-                        if weights[0] >= 0.0 and weights[1] >= 0.0 and weights[2] >= 0.0:
-                            if kind < 0:
-                                left[y, x, s] = 0.0
-                            else:
-                                # Perspective: barycentrics on the surface are those of the image over the depth.
-                                weights[0] /= depths[i]
-                                weights[1] /= depths[j]
-                                weights[2] /= depths[k]
-                                total = weights[0] + weights[1] + weights[2]
-                                alpha = factors[kind] * (
-                                    (
-                                        weights[0] * vertex_alpha[face, 0]
-                                        + weights[1] * vertex_alpha[face, 1]
-                                        + weights[2] * vertex_alpha[face, 2]
-                                    )
-                                    / total
-                                )
-                                if images[kind] >= 0:
-                                    u = (
-                                        weights[0] * uvs[face, 0, 0]
-                                        + weights[1] * uvs[face, 1, 0]
-                                        + weights[2] * uvs[face, 2, 0]
-                                    ) / total
-                                    v = (
-                                        weights[0] * uvs[face, 0, 1]
-                                        + weights[1] * uvs[face, 1, 1]
-                                        + weights[2] * uvs[face, 2, 1]
-                                    ) / total
-                                    alpha *= _sample(texels, images[kind], shapes[kind], wraps[kind], u, v)
-                                if cutoffs[kind] >= 0.0:
-                                    alpha = 1.0 if alpha >= cutoffs[kind] else 0.0
-                                left[y, x, s] *= 1.0 - min(max(alpha, 0.0), 1.0)
+                    if left[y, x, s] == 0.0:
+                        continue
+                    px, py = x + offsets[s, 0], y + offsets[s, 1]
+                    alpha = _alpha(px, py, corners, surface, image, texels) if kind >= 0 else _in(px, py, corners)
+                    if alpha >= 0.0 and taps_x * taps_y > 1:
+                        x_0, y_0 = np.floor(px * squares) / squares, np.floor(py * squares) / squares
+                        total, hits = 0.0, 0
+                        for tap in range(taps_x * taps_y):
+                            tx = x_0 + (tap % taps_x + 0.5) / (taps_x * squares)
+                            ty = y_0 + (tap // taps_x + 0.5) / (taps_y * squares)
+                            one = _alpha(tx, ty, corners, surface, image, texels)
+                            if one >= 0.0:
+                                total += one
+                                hits += 1
+                        if hits:
+                            alpha = total / hits
+                    if alpha > 0.0:
+                        left[y, x, s] *= 1.0 - alpha
                     if left[y, x, s] > 0.0:
                         passing = True
                 if not passing:
                     closed[y, x] = True
+
+
+@numba.njit(cache=True, nogil=True)
+def _taps(corners, area, uv, shape, squares, levels):  # type: ignore[no-untyped-def]
+    """Texels that a sample's square spans to the right and down, and in which of the images; perspective aside."""
+    ax, ay, bx, by, cx, cy = corners[0], corners[1], corners[2], corners[3], corners[4], corners[5]
+    right, down = 0.0, 0.0
+    for axis in range(2):
+        texels = float(shape[1 - axis])
+        first, second = (uv[1, axis] - uv[0, axis]) * texels, (uv[2, axis] - uv[0, axis]) * texels
+        right = max(right, abs(first * (cy - ay) - second * (by - ay)))
+        down = max(down, abs(second * (bx - ax) - first * (cx - ax)))
+    right, down = right / (abs(area) * squares), down / (abs(area) * squares)
+    level = 0
+    while level + 1 < levels and min(right, down) > 4.0:
+        right, down, level = 0.5 * right, 0.5 * down, level + 1
+    most = float(_MOST_TAPS)
+    return math.ceil(min(max(right, 1.0), most)), math.ceil(min(max(down, 1.0), most)), level
+
+
+@numba.njit(cache=True, nogil=True)
+def _alpha(px, py, corners, surface, image, texels):  # type: ignore[no-untyped-def]
+    """Alpha in [0, 1] of a face at a point of the image, -1 where it is not."""
+    ax, ay, bx, by, cx, cy, near_a, near_b, near_c, sign = corners
+    a = _edge(bx, by, cx, cy, px, py, sign)
+    b = _edge(cx, cy, ax, ay, px, py, sign)
+    c = _edge(ax, ay, bx, by, px, py, sign)
+    if a < 0.0 or b < 0.0 or c < 0.0:
+        return -1.0
+    au, av, bu, bv, cu, cv, a_alpha, b_alpha, c_alpha, factor, cutoff = surface
+    # Perspective: barycentrics on the surface are those of the image over the depth.
+    a, b, c = a / near_a, b / near_b, c / near_c
+    total = a + b + c
+    alpha = factor * (a * a_alpha + b * b_alpha + c * c_alpha) / total
+    if image[0] >= 0:
+        alpha *= _sample(texels, image, (a * au + b * bu + c * cu) / total, (a * av + b * bv + c * cv) / total)
+    if cutoff >= 0.0:
+        return 1.0 if alpha >= cutoff else 0.0
+    return min(max(alpha, 0.0), 1.0)
+
+
+@numba.njit(cache=True, nogil=True)
+def _in(px, py, corners):  # type: ignore[no-untyped-def]
+    """1 where an opaque face is, -1 where it is not."""
+    ax, ay, bx, by, cx, cy, sign = corners[0], corners[1], corners[2], corners[3], corners[4], corners[5], corners[9]
+    if (
+        _edge(bx, by, cx, cy, px, py, sign) < 0.0
+        or _edge(cx, cy, ax, ay, px, py, sign) < 0.0
+        or _edge(ax, ay, bx, by, px, py, sign) < 0.0
+    ):
+        return -1.0
+    return 1.0
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -129,14 +184,16 @@ def _edge(ax, ay, bx, by, px, py, sign):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _sample(texels, first, shape, wrap, u, v):  # type: ignore[no-untyped-def]
+def _sample(texels, image, u, v):  # type: ignore[no-untyped-def]
     """Bilinear alpha in [0, 1]; texel centers at +0.5."""
-    height, width = shape[0], shape[1]
-    x, y = u * width - 0.5, v * height - 0.5
+    first, whole_width, whole_height, level, wrap_u, wrap_v = image
+    size = 1 << level
+    x, y = u * (whole_width / size) - 0.5, v * (whole_height / size) - 0.5
+    width, height = (whole_width + size - 1) >> level, (whole_height + size - 1) >> level
     fx, fy = np.floor(x), np.floor(y)
     tx, ty = x - fx, y - fy
-    x0, x1 = _wrap(fx, width, wrap[0]), _wrap(fx + 1.0, width, wrap[0])
-    y0, y1 = _wrap(fy, height, wrap[1]), _wrap(fy + 1.0, height, wrap[1])
+    x0, x1 = _wrap(fx, width, wrap_u), _wrap(fx + 1.0, width, wrap_u)
+    y0, y1 = _wrap(fy, height, wrap_v), _wrap(fy + 1.0, height, wrap_v)
     top = texels[first + y0 * width + x0] * (1.0 - tx) + texels[first + y0 * width + x1] * tx
     bottom = texels[first + y1 * width + x0] * (1.0 - tx) + texels[first + y1 * width + x1] * tx
     return (top * (1.0 - ty) + bottom * ty) / 255.0
@@ -144,6 +201,8 @@ def _sample(texels, first, shape, wrap, u, v):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def _wrap(index, size, mode):  # type: ignore[no-untyped-def]
+    if 0.0 <= index < size:
+        return int(index)
     if mode == 1:  # clamp
         return int(min(max(index, 0.0), size - 1.0))
     if mode == 0:  # repeat
