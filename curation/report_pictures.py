@@ -39,6 +39,8 @@ _QUALITY = 80
 _FRONT_AZIMUTH, _FRONT_ELEVATION = -60.0, 20.0
 _MARGIN = 1.1
 _FORGOTTEN_S = 3600.0
+_PIECE = 4
+"""Samples of a shard that one process pictures in a row."""
 _FEW_VOXELS = 40_000_000
 """So many are drawn in about the seconds that it takes to start other processes."""
 
@@ -91,7 +93,7 @@ def make_pictures(jobs: Sequence[PictureJob], workers: int) -> None:
         by_shard.setdefault(job.shard, []).append(job)
     few = sum(job.voxels for job in missing) < _FEW_VOXELS
     with Steps("pictures", len(missing)) as steps:
-        for number in _run(list(by_shard.values()), 1 if few else workers):
+        for number in _run([group for jobs in by_shard.values() for group in _pieces(jobs)], 1 if few else workers):
             for _ in range(number):
                 steps.advance()
 
@@ -124,6 +126,10 @@ def remove_others(folder: Path, stems: Mapping[str, str]) -> None:
                 path.unlink(missing_ok=True)
         elif not current or not path.name.startswith(f"{current}."):
             path.unlink(missing_ok=True)
+
+
+def _pieces(jobs: list[PictureJob]) -> list[list[PictureJob]]:
+    return [jobs[start : start + _PIECE] for start in range(0, len(jobs), _PIECE)]
 
 
 def _run(groups: list[list[PictureJob]], workers: int) -> Iterator[int]:

@@ -36,7 +36,7 @@ def transmit(  # type: ignore[no-untyped-def]
     """Multiply every sample by (1 - alpha) of every face over it; the order of the faces does not matter.
 
     K is a square number, and each of the K equal squares of a pixel holds one sample. Where a texture is finer than
-    these squares, alpha is the mean over the sample's square, one tap a texel: seen from afar, points would leave noise.
+    these squares, alpha is the mean over the sample's square, one tap a texel: seen from afar, points leave noise.
     Where a square spans many texels, BLEND takes those of a smaller image; of MASK the cutoff would make another thing.
     """
     height, width, samples = left.shape

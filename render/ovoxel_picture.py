@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from render.cameras import Camera
-from render.picture_kernels import nearest_faces
+from render.picture_kernels import nearest_faces, shade
 from voxelize import OVoxel, extract_mesh
 
 SAMPLES = 4
@@ -36,7 +36,8 @@ def picture_ovoxel(ovoxel: OVoxel, camera: Camera) -> OVoxelPicture:
     """Draw the surface of an O-Voxel; one without voxels gives an empty picture."""
     size = camera.image_size
     vertices, faces = extract_mesh(ovoxel)
-    alpha = ovoxel.alpha[faces, 0].mean(axis=1, dtype=np.float32) / np.float32(255)
+    corners = ovoxel.alpha[:, 0].astype(np.float32)[faces]
+    alpha = (corners[:, 0] + corners[:, 1] + corners[:, 2]) / np.float32(3 * 255)
     winner = nearest_faces(
         vertices,
         faces,
@@ -48,17 +49,11 @@ def picture_ovoxel(ovoxel: OVoxel, camera: Camera) -> OVoxelPicture:
         _THRESHOLDS,
         size * SAMPLES,
     )
-    hit = winner >= 0
-    shown = faces[winner[hit]]
-    normals, facing = _facing_normals(vertices[shown].astype(np.float64), camera.position)
-    color = ovoxel.base_color[shown].mean(axis=1, dtype=np.float64) * (_AMBIENT + (1 - _AMBIENT) * facing[:, None])
-    count = _pixel_sums(hit, np.ones((len(shown), 1)))
-    covered = count[..., 0] > 0
+    count, color, normal = shade(winner, vertices, faces, ovoxel.base_color, camera.position, _AMBIENT, SAMPLES)
     rgba = np.zeros((size, size, 4), np.uint8)
-    rgba[..., :3][covered] = np.rint(_pixel_sums(hit, color)[covered] / count[covered])
-    rgba[..., 3] = np.rint(count[..., 0] * (255 / SAMPLES**2))
-    normal = _pixel_sums(hit, normals)
-    length = np.linalg.norm(normal, axis=-1, keepdims=True)
+    rgba[..., :3] = np.rint(color / np.maximum(count, 1)[..., None])
+    rgba[..., 3] = np.rint(count * (255 / SAMPLES**2))
+    length = np.sqrt(np.einsum("...i,...i->...", normal, normal))[..., None]
     return OVoxelPicture(rgba, np.where(length > 0, normal / np.maximum(length, 1e-12), 0).astype(np.float32))
 
 
@@ -66,25 +61,6 @@ def resized(camera: Camera, image_size: int) -> Camera:
     """The same camera with another number of pixels."""
     scale = image_size / camera.image_size
     return Camera(camera.intrinsics * np.array([[scale], [scale], [1.0]]), camera.extrinsics, image_size)
-
-
-def _facing_normals(triangles: np.ndarray, eye: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Unit normals (N, 3) turned towards the eye, and how directly they face it, (N,) in [0, 1]."""
-    normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
-    towards = eye - triangles.mean(axis=1)
-    towards /= np.linalg.norm(towards, axis=1, keepdims=True)
-    facing = (normals * towards).sum(axis=1)
-    return normals * np.where(facing < 0, -1.0, 1.0)[:, None], np.abs(facing)
-
-
-def _pixel_sums(hit: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Values (N, C) of the samples that were hit, added up over each pixel: (S, S, C)."""
-    side = len(hit) // SAMPLES
-    row, column = np.nonzero(hit)
-    pixel = row // SAMPLES * side + column // SAMPLES
-    sums = [np.bincount(pixel, weights=channel, minlength=side * side) for channel in values.T]
-    return np.stack(sums, axis=-1).reshape(side, side, -1)
 
 
 def _bayer() -> np.ndarray:

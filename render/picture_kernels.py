@@ -1,4 +1,4 @@
-"""Compiled loop of `render.ovoxel_picture`: which face each sample of a picture shows."""
+"""Compiled loops of `render.ovoxel_picture`: which face each sample of a picture shows, and how it looks."""
 
 from __future__ import annotations
 
@@ -62,3 +62,46 @@ def nearest_faces(  # type: ignore[no-untyped-def]
                     nearest[y, x] = z
                     winner[y, x] = face
     return winner
+
+
+@numba.njit(cache=True, nogil=True)
+def shade(  # type: ignore[no-untyped-def]
+    winner,  # (S·K, S·K) int32 from `nearest_faces`
+    vertices,  # (V, 3) float32 in the world
+    faces,  # (F, 3) int32
+    base_color,  # (V, 3) uint8
+    eye,  # (3,) float64 in the world
+    ambient,  # light that a face gets from everywhere; what is missing to 1 comes from the eye
+    samples,  # K, per side of a pixel
+):
+    """Sums over the samples of each pixel: how many show a face, (S, S) int64; their colors and normals, (S, S, 3)."""
+    size = len(winner) // samples
+    count = np.zeros((size, size), np.int64)
+    color = np.zeros((size, size, 3))
+    normal = np.zeros((size, size, 3))
+    a, b, c, towards = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
+    n = np.empty(3)
+    for y in range(size * samples):
+        for x in range(size * samples):
+            face = winner[y, x]
+            if face < 0:
+                continue
+            i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
+            for axis in range(3):
+                a[axis], b[axis], c[axis] = vertices[i, axis], vertices[j, axis], vertices[k, axis]
+                towards[axis] = eye[axis] - (a[axis] + b[axis] + c[axis]) / 3.0
+            for axis in range(3):
+                p, q = (axis + 1) % 3, (axis + 2) % 3
+                n[axis] = (b[p] - a[p]) * (c[q] - a[q]) - (b[q] - a[q]) * (c[p] - a[p])
+            length = math.sqrt(n[0] * n[0] + n[1] * n[1] + n[2] * n[2])
+            distance = math.sqrt(towards[0] * towards[0] + towards[1] * towards[1] + towards[2] * towards[2])
+            facing = (n[0] * towards[0] + n[1] * towards[1] + n[2] * towards[2]) / max(length * distance, 1e-30)
+            light = ambient + (1.0 - ambient) * abs(facing)
+            turned = (-1.0 if facing < 0.0 else 1.0) / max(length, 1e-30)
+            row, column = y // samples, x // samples
+            count[row, column] += 1
+            for axis in range(3):
+                mean = (float(base_color[i, axis]) + float(base_color[j, axis]) + float(base_color[k, axis])) / 3.0
+                color[row, column, axis] += mean * light
+                normal[row, column, axis] += n[axis] * turned
+    return count, color, normal
