@@ -15,6 +15,7 @@ from mathutils import Matrix
 
 from assets import Clip, Frame, Topology
 from render.cameras import Camera
+from render.coplanar import find_levels, moved_corners
 from render.environment import NO_MAPS, EnvironmentMap
 from render.lighting import Lights
 from render.materials import COLOR_ATTRIBUTE, build_materials, uv_layer_name
@@ -45,6 +46,7 @@ class ClipObject:
         self._materials = build_materials(clip, self._colors, cull_back_faces)
         self._uv_maps = [uv_maps(material) for material in clip.materials]
         self._topology: Topology | None = None
+        self._levels = np.empty(0, np.int32)
         self.object = _add(scene, "clip", bpy.data.meshes.new("clip"))
 
     def set_frame(self, number: int) -> None:
@@ -53,14 +55,16 @@ class ClipObject:
         if frame.topology is not self._topology:
             self._set_topology(frame)
         mesh = self.object.data
-        mesh.vertices.foreach_set("co", frame.vertices.ravel())
-        mesh.normals_split_custom_set_from_vertices(frame.normals)
+        corners, normals = moved_corners(frame, self._levels)
+        mesh.vertices.foreach_set("co", np.concatenate([frame.vertices, corners]).ravel())
+        mesh.normals_split_custom_set_from_vertices(np.concatenate([frame.normals, normals]))
         mesh.update()
         self.object.update_tag(refresh={"DATA"})
 
     def _set_topology(self, frame: Frame) -> None:
         old = self.object.data
-        mesh = _mesh(frame, self._uv_maps, self._colors)
+        self._levels = find_levels([other for other in self._clip.frames if other.topology is frame.topology])
+        mesh = _mesh(frame, self._levels, self._uv_maps, self._colors)
         for material in self._materials:
             mesh.materials.append(material)
         self.object.data = mesh
@@ -127,14 +131,17 @@ def clear() -> None:
     bpy.context.preferences.filepaths.use_scripts_auto_execute = False
 
 
-def _mesh(frame: Frame, maps: Sequence[Sequence[UvMap]], vertex_colors: bool) -> Any:
+def _mesh(frame: Frame, levels: np.ndarray, maps: Sequence[Sequence[UvMap]], vertex_colors: bool) -> Any:
     topology = frame.topology
-    faces = topology.faces
+    faces = topology.faces.copy()
+    moved = 3 * int((levels > 0).sum())
+    # Faces that are moved have corners of their own, after the vertices of the clip.
+    faces[levels > 0] = len(frame.vertices) + np.arange(moved, dtype=faces.dtype).reshape(-1, 3)
     # A face that uses a vertex twice has no area, and Blender's edges do not survive it.
     kept = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
     faces = faces[kept]
     mesh = bpy.data.meshes.new("clip")
-    mesh.vertices.add(len(frame.vertices))
+    mesh.vertices.add(len(frame.vertices) + moved)
     mesh.loops.add(faces.size)
     mesh.polygons.add(len(faces))
     mesh.loops.foreach_set("vertex_index", faces.ravel())
