@@ -11,7 +11,7 @@ import numpy as np
 
 from assets import AlphaMode, Clip, Frame, Material, Topology, Wrap
 from render.cameras import Camera, project
-from render.coverage_kernels import CLAMP, MIRROR, REPEAT, transmit
+from render.coverage_kernels import CLAMP, MIRROR, REPEAT, covered, transmit
 
 SAMPLES = 16
 """Per pixel: no two in the same row or column of a 16×16 grid, so any straight edge passes in 16 steps."""
@@ -57,7 +57,7 @@ class Coverage:
         left = np.ones((size, size, SAMPLES), np.float32)
         closed = np.zeros((size, size), bool)
         transmit(pixels, depths, shown.faces, *self._faces, *self._tables, self._texels, _OFFSETS, left, closed)
-        return np.asarray(1.0 - left.mean(axis=2), np.float32)
+        return np.asarray(covered(left, closed))
 
     def _per_face(self, frame: Frame) -> _PerFace:
         topology, materials = frame.topology, self._clip.materials

@@ -111,6 +111,22 @@ def transmit(  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
+def covered(left, closed):  # type: ignore[no-untyped-def]
+    """(H, W) float32: what does not pass a pixel, the mean over its samples."""
+    height, width, samples = left.shape
+    alpha = np.ones((height, width), np.float32)
+    for y in range(height):
+        for x in range(width):
+            if closed[y, x]:
+                continue
+            total = 0.0
+            for s in range(samples):
+                total += left[y, x, s]
+            alpha[y, x] = 1.0 - total / samples
+    return alpha
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _plane(x, y, corners, surface):  # type: ignore[no-untyped-def]
     """Alpha, u and v at a pixel's corner and how they grow to the right and down: a pixel has no perspective."""
     alpha, u, v = _interpolate(x, y, corners, surface)
