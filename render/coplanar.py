@@ -60,7 +60,7 @@ def _normals(triangles: np.ndarray) -> np.ndarray:
 
 def _pairs(triangles: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """Found through grids, each twice as fine as the one before: a face is in the cells that it touches of the finest
-    grid whose cells are not smaller than it, eight at most; a center asks its cell of every grid."""
+    grid whose cells are not smaller than it, eight at most; a point asks its cell of every grid."""
     low, high = triangles.min(axis=1), triangles.max(axis=1)
     shown = np.flatnonzero(normals.any(axis=1))
     if len(shown) < 2:
