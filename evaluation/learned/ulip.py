@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from evaluation.learned.point_tokens import GroupEncoder, position_mlp
 from evaluation.learned.points import group
 from evaluation.learned.transformer import Block, BlockConfig
-from evaluation.learned.weights import load_named, read_tensors
+from evaluation.learned.weights import load_named, read_tensors, unwrapped
 
 _UNUSED = ("logit_scale", "open_clip_model.")
 
@@ -90,6 +90,5 @@ def load_ulip(path: Path, config: UlipConfig = ULIP2) -> UlipEncoder:
     Raises:
         FormatError: if the file does not fit `config`.
     """
-    tensors = read_tensors(path, inside=("state_dict",))
-    named = {name.removeprefix("module."): value for name, value in tensors.items()}
+    named = unwrapped(read_tensors(path, inside=("state_dict",)))
     return load_named(lambda: UlipEncoder(config), named, path.name, _UNUSED)

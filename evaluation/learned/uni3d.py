@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from evaluation.learned.point_tokens import GroupEncoder, position_mlp
 from evaluation.learned.points import group
 from evaluation.learned.transformer import Block, BlockConfig
-from evaluation.learned.weights import load_named, read_tensors
+from evaluation.learned.weights import load_named, read_tensors, unwrapped
 
 # EVA's parts for images and classes are in the file, but no point goes through them.
 _UNUSED = (
@@ -100,6 +100,5 @@ def load_uni3d(path: Path, config: Uni3dConfig = UNI3D_G) -> Uni3dEncoder:
     Raises:
         FormatError: if the file does not fit `config`.
     """
-    tensors = read_tensors(path, inside=("module", "state_dict"))
-    named = {name.removeprefix("module."): value for name, value in tensors.items()}
+    named = unwrapped(read_tensors(path, inside=("module", "state_dict")))
     return load_named(lambda: Uni3dEncoder(config), named, path.name, _UNUSED)

@@ -103,6 +103,11 @@ class Networks:
         return self._kept[key]  # type: ignore[return-value]
 
 
+def unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The names that stood before torch's parallel training put its own `module.` in front of them."""
+    return {name.removeprefix("module."): value for name, value in tensors.items()}
+
+
 def read_tensors(path: Path, inside: Sequence[str] = ()) -> dict[str, Tensor]:
     """All tensors of a checkpoint, on the CPU.
 
