@@ -7,11 +7,8 @@ whose first member is the asset.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import shutil
 import stat
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -21,13 +18,13 @@ from pathlib import Path, PurePosixPath
 from assets.limits import Limits
 from assets.sequence import is_sequence
 from core import AssetError, ReasonCode
+from core.scratch import scratch_folder
 
 ARCHIVES = frozenset({".zip", ".usdz"})
 ASSETS = frozenset({".glb", ".gltf", ".fbx", ".dae", ".abc", ".usd", ".usda", ".usdc", ".usdz", ".blend"})
 _USD = frozenset({".usd", ".usda", ".usdc"})
 _MOST_MEMBERS = 20_000
 _LEVELS = 2
-_SCRATCH = "helix4d-archive-"
 
 
 @contextmanager
@@ -40,23 +37,8 @@ def single_asset(path: Path, limits: Limits) -> Iterator[tuple[Path, Path]]:
     if path.suffix.lower() not in ARCHIVES or path.is_dir():
         yield path, path if path.is_dir() else path.parent
         return
-    with _scratch() as root:
+    with scratch_folder("helix4d-archive-") as root:
         yield _unpack(path, root, limits, _LEVELS), root
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """A temporary folder. Those whose owners were killed, which no longer hold their locks, are removed on the way."""
-    for lock in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*/lock"):
-        with contextlib.suppress(OSError), open(lock, "rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(lock.parent, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH) as name, open(Path(name, "own"), "wb") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        Path(name, "own").rename(Path(name, "lock"))  # only now can others find it
-        root = Path(name, "asset")
-        root.mkdir()
-        yield root
 
 
 def _unpack(path: Path, folder: Path, limits: Limits, levels: int) -> Path:

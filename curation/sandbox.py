@@ -16,12 +16,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
 import psutil
 
 from core import Helix4DError, ReasonCode
+from core.scratch import scratch_folder
 from curation.config import Limits
 
 EVENTS_FD_VARIABLE = "HELIX4D_EVENTS_FD"
@@ -61,6 +63,7 @@ class Sandbox:
         self._threads = threads
         self._module = module
         self._child: subprocess.Popen[bytes] | None = None
+        self._scratch = ExitStack()
         self._events = -1
         self._buffer = b""
         self._log: IO[bytes] = tempfile.TemporaryFile("a+b", prefix="helix4d-log-")  # noqa: SIM115
@@ -132,6 +135,8 @@ class Sandbox:
         self._kill()
         reader, writer = os.pipe()
         variables = {name: str(self._threads) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
+        # Blender and an image half written leave files behind when they are killed, and a child only ever ends so.
+        variables["TMPDIR"] = str(self._scratch.enter_context(scratch_folder("helix4d-worker-")))
         search_path = os.pathsep.join([str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._child = subprocess.Popen(
             [sys.executable, "-m", self._module],
@@ -182,6 +187,7 @@ class Sandbox:
                 self._child.stdin.close()
             os.close(self._events)
             self._child = None
+        self._scratch.close()
 
 
 def _visible_devices() -> list[str | None]:

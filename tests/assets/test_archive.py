@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import stat
-import tempfile
 import zipfile
 from pathlib import Path
 
@@ -52,23 +51,6 @@ def test_the_one_asset_of_an_archive_is_baked(files: dict[str, bytes], tmp_path:
         assert inside.is_relative_to(root)
     assert not root.exists()
     assert content_hash(path) != content_hash(tmp_path / "plain.glb")
-
-
-def test_folders_of_killed_processes_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for name in ("helix4d-archive-dead", "helix4d-archive-new", "other"):
-        (tmp_path / name / "asset").mkdir(parents=True)
-    for name in ("helix4d-archive-dead", "other"):
-        (tmp_path / name / "lock").touch()
-    (tmp_path / "a.zip").write_bytes(packed({"model.glb": GLB}))
-    with (
-        single_asset(tmp_path / "a.zip", Limits()) as (first, _),
-        single_asset(tmp_path / "a.zip", Limits()) as (two, _),
-    ):
-        assert first.exists()
-        assert two.exists()
-        assert not (tmp_path / "helix4d-archive-dead").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip", "helix4d-archive-new", "other"]
 
 
 def test_none_or_several_are_not_guessed_at(tmp_path: Path) -> None:

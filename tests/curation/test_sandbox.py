@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -50,6 +51,20 @@ def test_a_death_costs_one_job_and_leaves_its_log(sandbox: Sandbox, deed: str, c
     assert died.value.log == f"doing {deed}\n"
     end, _ = sandbox.run({"do": "answer"}, lambda event: None)
     assert end["event"] == "end"
+
+
+def test_a_child_leaves_no_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    box = Sandbox(Limits(), threads=1, module=CHILD)
+    first = Path(box.run({"do": "answer"}, lambda event: None)[0]["temporary"])
+    assert first.is_relative_to(tmp_path)
+    assert list(first.iterdir())
+    with pytest.raises(JobDied):
+        box.run({"do": "segfault"}, lambda event: None)
+    assert not first.exists()
+    box.run({"do": "answer"}, lambda event: None)
+    box.close()
+    assert not list(tmp_path.iterdir())
 
 
 def _serve(box: Sandbox, *deeds: str) -> list[int]:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 
 kept = []
@@ -16,6 +17,7 @@ with os.fdopen(int(os.environ["HELIX4D_EVENTS_FD"]), "w") as events:
         sys.stdout.flush()
         events.write('{"event": "progress", "stage": "bake", "step": 0, "steps": 1}\n')
         events.flush()
+        tempfile.mkstemp(prefix="left-by-")
         if job["do"] == "hang":
             time.sleep(60)
         elif job["do"] == "segfault":
@@ -29,5 +31,5 @@ with os.fdopen(int(os.environ["HELIX4D_EVENTS_FD"]), "w") as events:
             while True:
                 hoard.append(bytearray(os.urandom(1 << 20) * 20))
                 time.sleep(0.02)
-        events.write(json.dumps({"event": "end", "pid": os.getpid()}) + "\n")
+        events.write(json.dumps({"event": "end", "pid": os.getpid(), "temporary": tempfile.gettempdir()}) + "\n")
         events.flush()
