@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from core import Helix4DError, setup_logging
+from core.scratch import scratch_folder
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
@@ -46,20 +48,22 @@ def work(step: Callable[[_Task], _Result], tasks: Sequence[_Task], workers: int)
     done: Any = context.Queue()
     for entry in [*tasks, *[None] * workers]:
         todo.put(entry)
-    processes = [context.Process(target=_serve, args=(step, todo, done), daemon=True) for _ in range(workers)]
-    try:
-        for process in processes:
-            process.start()
-        for _ in tasks:
-            answer = _answer(done, processes)
-            if isinstance(answer, BaseException):
-                raise answer
-            yield answer
-    finally:
-        for process in processes:
-            if process.pid is not None:
-                process.terminate()
-                process.join()
+    with scratch_folder("helix4d-evaluation-") as scratch:
+        serve = (step, todo, done, scratch)
+        processes = [context.Process(target=_serve, args=serve, daemon=True) for _ in range(workers)]
+        try:
+            for process in processes:
+                process.start()
+            for _ in tasks:
+                answer = _answer(done, processes)
+                if isinstance(answer, BaseException):
+                    raise answer
+                yield answer
+        finally:
+            for process in processes:
+                if process.pid is not None:
+                    process.terminate()
+                    process.join()
 
 
 def _answer(done: Any, processes: Sequence[Any]) -> Any:
@@ -75,9 +79,10 @@ def _answer(done: Any, processes: Sequence[Any]) -> Any:
                 ) from None
 
 
-def _serve(step: Callable[[Any], Any], todo: Any, done: Any) -> None:
+def _serve(step: Callable[[Any], Any], todo: Any, done: Any, scratch: Path) -> None:
     """The main function of a worker."""
     setup_logging()
+    os.environ["TMPDIR"] = str(scratch)  # Blender's too, which it does not remove when it is terminated
     # Where the driver has loaded bpy, its folders come first in the path that a worker inherits, and hide bpy itself.
     sys.path[:] = [entry for entry in sys.path if not {"bpy", "scripts"} <= set(Path(entry).parts)]
     with _one_thread():

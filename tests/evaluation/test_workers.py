@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -45,6 +47,20 @@ def load_blender(number: int) -> str:
     import bpy
 
     return f"{number} {bpy.app.version_string}"
+
+
+def blenders_folder(number: int) -> Path:
+    import bpy
+
+    return Path(bpy.app.tempdir)
+
+
+def test_workers_leave_nothing_in_the_temporary_folder() -> None:
+    own = Path(tempfile.gettempdir())
+    for folder in work(blenders_folder, [1, 2], 2):
+        assert own in folder.parents
+        assert folder.parent != own
+    assert not folder.parent.exists()
 
 
 def test_workers_load_blender_where_the_driver_has_loaded_it() -> None:
