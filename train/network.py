@@ -34,7 +34,7 @@ def build_network(config: TrainConfig, device: torch.device) -> FlowTransformer:
     trained = set(trained_names(network, config.network))
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name in trained)
-        parameter.data = parameter.data.to(device, torch.float32 if name in trained else dtype)
+        parameter.data = parameter.data.to(torch.float32 if name in trained else dtype)
     network.to(device)
     network.compute_dtype = dtype
     network.checkpointing = config.network.checkpointing

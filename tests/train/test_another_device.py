@@ -1,0 +1,115 @@
+"""Encoding, training and sampling away from the CPU: nothing is left behind on it, and the numbers are the CPU's."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from curation.shard import ShardReader
+from model.checkpoint import CheckpointSource
+from model.encode import ClipLatents, Encoders, encode_clip
+from model.video_input import read_video
+from model.video_pipeline import Helix4DPipeline
+from tests.another_device import another_device
+from tests.train import world
+from train import loop
+from train.export import export_run
+from train.loop import train
+from train.metrics import read_metrics
+from train.parallel import World
+from voxelize import decode_vxz
+
+pytestmark = pytest.mark.slow
+CPU = torch.device("cpu")
+STAGES = ("structure", "geometry", "material")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_run_with_previews(
+    stage: str, shards: Path, models: Path, latents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = world.train_values(stage, latents, shards, models, tmp_path)
+    values |= {"steps": 2}
+    values["run"] |= {"preview_every": 2, "preview_models": str(models), "preview_split": "train", "preview_clips": 1}
+
+    def losses(name: str) -> list[float]:
+        config = world.build(world.TrainConfig, {**values, "name": name}, "test")
+        train(config)
+        assert len(list(config.folder.glob("previews/*/*.webp"))) == 1
+        return [line["loss"] for line in read_metrics(config.folder)]
+
+    expected = losses("here")
+    with another_device() as device:
+
+        @contextmanager
+        def elsewhere(name: str) -> Iterator[World]:
+            yield World(0, 1, device)
+
+        monkeypatch.setattr(loop, "world", elsewhere)
+        assert losses("elsewhere") == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_latents_of_a_clip(shards: Path, models: Path) -> None:
+    reader = ShardReader(next((shards / "train").glob("*.tar")))
+    ovoxels = [decode_vxz(reader.read(reader.keys()[0], f"frame_{f:02d}.vxz")) for f in range(world.FRAMES)]
+
+    def encoded(device: torch.device) -> ClipLatents:
+        source = CheckpointSource(str(models), offline=True)
+        return encode_clip(ovoxels, Encoders.load(source, device, torch.float32), 8)
+
+    expected = encoded(CPU)
+    with another_device() as device:
+        found = encoded(device)
+    for name in ("structure", "coords", "shape", "texture"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name))
+
+
+@pytest.fixture(scope="module")
+def exported(shards: Path, models: Path, latents: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    """A base, fine-tuned stages and a video; a step of training is enough."""
+    root = tmp_path_factory.mktemp("exported")
+    base, tuned, video = root / "base", root / "tuned", root / "video"
+    shutil.copytree(models, base)
+    for stage in STAGES:
+        for folder, frozen in ((base, True), (tuned, False)):
+            values = world.train_values(stage, latents, shards, models, root / f"runs_{folder.name}")
+            values |= {"steps": 1}
+            if frozen:
+                values["network"] |= {"first_frame": False}
+                values["network"]["video"] |= {"pattern": "spatial", "temporal": "none", "kept": 1.0}
+            config = world.build(world.TrainConfig, values, "test")
+            train(config)
+            export_run(config.folder, folder)
+    reader = ShardReader(next((shards / "train").glob("*.tar")))
+    video.mkdir()
+    for frame in range(world.FRAMES):
+        image = reader.read(reader.keys()[0], f"view_00_frame_{frame:02d}.webp")
+        (video / f"{frame}.webp").write_bytes(image)
+    return base, tuned, video
+
+
+@pytest.mark.parametrize("thrifty", [False, True])
+def test_meshes_of_a_video(thrifty: bool, exported: tuple[Path, ...]) -> None:
+    """Guidance in one batch; or networks brought one by one, and the anchor shrunk."""
+    base, tuned, video = exported
+
+    def meshes(**settings: Any) -> list[np.ndarray]:
+        pipeline = Helix4DPipeline.from_pretrained(str(tuned), str(base), device="cpu", anchor_fit=thrifty)
+        pipeline.batched_guidance = not thrifty
+        for name, value in settings.items():
+            setattr(pipeline, name, value)
+        samplers = pipeline.samplers.changed(steps=2)
+        return [frame.vertices for frame in pipeline(read_video(video), samplers=samplers)]
+
+    expected = meshes()
+    with another_device() as device:
+        found = meshes(device=device, low_vram=thrifty)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
