@@ -95,6 +95,8 @@ class _Reader:
         if normals is not None and not (_all_finite(normals, used) and _all_finite(morph_normals, used)):
             self.document.warn(f"{self.primitive.where}: normals hold NaN or infinity: replaced by flat ones")
             normals = morph_normals = None
+        if normals is not None:
+            normals = self._without_zeros(normals, positions, faces, used)
         step = float(np.spacing(np.abs(raw[faces]).max(initial=0))) if raw.dtype == np.float32 else 0.0
         geometry = Geometry(
             positions=positions,
@@ -158,6 +160,23 @@ class _Reader:
         if faces.size and (faces.max() >= count or faces.min() < 0):
             raise self._fail(f"an index is {faces.max()}, there are {count} vertices")
         return faces
+
+    def _without_zeros(
+        self, normals: np.ndarray, positions: np.ndarray, faces: np.ndarray, used: np.ndarray
+    ) -> np.ndarray:
+        """Normals of length 0 point nowhere: those of their triangles, weighted by area, take their place."""
+        zero = used & ~normals.any(axis=1)
+        if not zero.any():
+            return normals
+        self.document.warn(f"{self.primitive.where}: {zero.sum()} normals are 0: replaced by those of their triangles")
+        touched = faces[zero[faces].any(axis=1)]
+        corners = positions[touched]
+        flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        sums = np.zeros_like(normals)
+        np.add.at(sums, touched, flat[:, None])
+        length = np.linalg.norm(sums, axis=1, keepdims=True)
+        sums /= np.where(length > 0, length, 1.0)
+        return np.where(zero[:, None], sums, normals)
 
     def _skin(self, count: int, used: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
         sets = sorted(

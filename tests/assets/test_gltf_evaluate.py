@@ -285,6 +285,21 @@ def test_animation_pointers_and_visibility(tmp_path: Path) -> None:
     assert "metallicFactor" in clip.warnings[0]
 
 
+def test_normals_of_length_zero_become_those_of_their_triangles(tmp_path: Path) -> None:
+    builder = moving_tetrahedron()
+    normals = np.tile([0.0, 0.0, 2.0], (4, 1))
+    normals[[0, 3]] = 0.0
+    builder.primitive["attributes"]["NORMAL"] = builder.accessor(normals)
+    builder.gltf["nodes"][0]["scale"] = [1.0, -1.0, 1.0]
+    clip = bake(builder.write(tmp_path), 2)
+    corner, tip = np.array([-1.0, -1.0, -1.0]), np.array([0.0, 0.0, 1.0])  # three triangles of equal area around each
+    mirror = [1, -1, 1]
+    expected = [corner / np.sqrt(3) * mirror, tip, tip, tip * mirror]
+    np.testing.assert_allclose(clip.frames[0].normals, _z_up(np.array(expected)), atol=1e-6)
+    assert len(clip.frames[0].vertices) == 4
+    assert "2 normals are 0" in clip.warnings[0]
+
+
 def test_a_primitive_without_normals_gets_flat_ones(tmp_path: Path) -> None:
     builder = tetrahedron(normals=False)
     builder.channel(0, "rotation", [0, 1], [[0, 0, 0, 1], [0, 1, 0, 0]])
