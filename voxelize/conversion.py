@@ -18,6 +18,7 @@ from voxelize.boundary_kernels import scatter_boundary
 from voxelize.compilation import warm_up
 from voxelize.errors import GeometryError, outside_error
 from voxelize.gpu import convert_on_gpu, gpu_works
+from voxelize.order_kernels import ORDER_SIDE, spatial_order
 from voxelize.ovoxel import MAX_RESOLUTION, grid_side, spread_table
 from voxelize.solve_kernels import emit_voxels
 from voxelize.surface import NO_MATERIALS, MaterialTable
@@ -140,7 +141,7 @@ def convert(
         materials = NO_MATERIALS
     side = grid_side(resolution)
     spread = spread_table(side)
-    order, shadow = scatter.spatial_order(vertices, faces, spread_table(scatter.ORDER_SIDE))
+    order, shadow = spatial_order(vertices, faces, spread_table(ORDER_SIDE))
     # Expected voxels; `grow` makes up for what the guess lacks.
     guess = min(1.1 * shadow * resolution**2, float(side) ** 3, _MOST_EXPECTED) if math.isfinite(shadow) else 0.0
     store = _Store(side, int(guess) + 4096, with_attributes)
