@@ -168,15 +168,17 @@ class _Reader:
         zero = used & ~normals.any(axis=1)
         if not zero.any():
             return normals
-        self.document.warn(f"{self.primitive.where}: {zero.sum()} normals are 0: replaced by those of their triangles")
         touched = faces[zero[faces].any(axis=1)]
         corners = positions[touched]
         flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         sums = np.zeros_like(normals)
         np.add.at(sums, touched, flat[:, None])
         length = np.linalg.norm(sums, axis=1, keepdims=True)
-        sums /= np.where(length > 0, length, 1.0)
-        return np.where(zero[:, None], sums, normals)
+        found = zero & (length[:, 0] > 0)  # the others belong to triangles without area, which nobody sees
+        if found.any():
+            where = self.primitive.where
+            self.document.warn(f"{where}: {found.sum()} normals are 0: replaced by those of their triangles")
+        return np.where(found[:, None], sums / np.where(length > 0, length, 1.0), normals)
 
     def _skin(self, count: int, used: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
         sets = sorted(
