@@ -213,7 +213,7 @@ class BlenderAsset:
 
 
 class ObjSequence(BlenderAsset):
-    """A folder of numbered .obj files: each is a frame, shown until the next one; topologies may differ.
+    """A folder of numbered .obj files: each is a frame, of which the nearest in time is shown; topologies may differ.
 
     Raises:
         AssetError: not_gltf where there is no sequence; out_of_memory for one over the limit.

@@ -242,7 +242,7 @@ class Clip:
         """Read what `save` wrote.
 
         Raises:
-            FormatError: if the file is not a clip, or a newer version of one.
+            FormatError: if the file is not a clip, a newer version of one, or damaged.
         """
         try:
             with safe_open(str(path), "numpy") as reader:
@@ -252,6 +252,13 @@ class Clip:
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise FormatError(f"{path}: not a Helix4D clip ({error})") from error
         SCHEMA.check(header, path)
+        try:
+            return cls._from_parts(header, tensors)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"{path}: a damaged Helix4D clip ({error!r})") from error
+
+    @classmethod
+    def _from_parts(cls, header: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> Clip:
         topologies = [
             Topology(
                 faces=tensors[f"topology_{slot}.faces"],

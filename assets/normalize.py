@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from assets.clip import Clip, Frame
-from assets.surface import surface_vertices
+from assets.clip import Clip, Frame, Topology
+from assets.surface import solid
 from core import AssetError, ReasonCode
 
 LONGEST_SIDE = 0.99999
@@ -35,7 +35,8 @@ def normalize(clip: Clip) -> tuple[Clip, Normalization]:
 
     The box counts triangles with area only. A vertex outside the cube that only lines and points use (a part scaled to
     nothing somewhere far away, say) is put at the origin in that frame, so that every vertex of the result lies in
-    [−0.5, 0.5]³. Thickness and attenuation distance of the materials are lengths and scale with the vertices.
+    [−0.5, 0.5]³. A line that this would open to a triangle is left out of the frame's topology. Thickness and
+    attenuation distance of the materials are lengths and scale with the vertices.
 
     Raises:
         AssetError: empty_geometry if no triangle of any frame has area.
@@ -46,7 +47,8 @@ def normalize(clip: Clip) -> tuple[Clip, Normalization]:
         raise AssetError(ReasonCode.EMPTY_GEOMETRY, f"clip {clip.name!r}: {error}") from error
     center = (low + high) / 2
     scale = LONGEST_SIDE / float((high - low).max())
-    frames = tuple(_normalized(frame, center, scale) for frame in clip.frames)
+    opened: dict[tuple[int, bytes], Topology] = {}
+    frames = tuple(_normalized(frame, center, scale, opened) for frame in clip.frames)
     materials = tuple(
         replace(
             material,
@@ -59,10 +61,31 @@ def normalize(clip: Clip) -> tuple[Clip, Normalization]:
     return replace(clip, frames=frames, materials=materials), Normalization(scale, (x, y, z))
 
 
-def _normalized(frame: Frame, center: np.ndarray, scale: float) -> Frame:
+def _normalized(frame: Frame, center: np.ndarray, scale: float, opened: dict[tuple[int, bytes], Topology]) -> Frame:
+    """`opened` collects the topologies without some lines, so that frames share them."""
     vertices = ((frame.vertices.astype(np.float64) - center) * scale).astype(np.float32)
     outside = ~(np.abs(vertices) <= 0.5).all(axis=1)
-    if outside.any():
-        outside[surface_vertices(frame)] = False
-        vertices[outside] = 0.0
-    return replace(frame, vertices=vertices)
+    if not outside.any():
+        return replace(frame, vertices=vertices)
+    shown = solid(frame)
+    outside[frame.faces[shown]] = False
+    vertices[outside] = 0.0
+    moved = replace(frame, vertices=vertices)
+    lines = ~shown & solid(moved)  # lines that had corners on the surface and one outside
+    lines &= outside[frame.faces].any(axis=1)
+    if not lines.any():
+        return moved
+    key = id(frame.topology), lines.tobytes()
+    if key not in opened:
+        opened[key] = _without(frame.topology, lines)
+    return replace(moved, topology=opened[key])
+
+
+def _without(topology: Topology, faces: np.ndarray) -> Topology:
+    """The topology without some of its (F,) bool faces."""
+    return Topology(
+        faces=topology.faces[~faces],
+        uvs=np.ascontiguousarray(topology.uvs[:, ~faces]),
+        material_ids=topology.material_ids[~faces],
+        colors=None if topology.colors is None else topology.colors[~faces],
+    )

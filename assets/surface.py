@@ -13,11 +13,6 @@ def solid(frame: Frame) -> np.ndarray:
     return areas(frame.triangles()) > 0
 
 
-def surface_vertices(frame: Frame) -> np.ndarray:
-    """Sorted indices of the vertices that triangles with area use."""
-    return np.unique(frame.faces[solid(frame)])
-
-
 def union_diagonal(clip: Clip) -> float:
     """Length of the diagonal of `clip.bounds()`; 0 where no triangle has area."""
     try:

@@ -81,7 +81,8 @@ def _is_translucent(material: Material, clip: Clip) -> bool:
     if material.alpha_mode is AlphaMode.OPAQUE:
         return False
     colored = any(frame.topology.colors is not None for frame in clip.frames)
-    return material.alpha < 1.0 or material.base_color_texture is not None or colored
+    whole = material.alpha_cutoff if material.alpha_mode is AlphaMode.MASK else 1.0
+    return material.alpha < whole or material.base_color_texture is not None or colored
 
 
 def _tables(clip: Clip, translucent: list[bool]) -> tuple[_PerMaterial, np.ndarray]:

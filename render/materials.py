@@ -273,28 +273,31 @@ class _Graph:
         """An image texture, sampled once however often it is used."""
         if (texture, srgb) not in self._textures:
             image = self.images.get(texture.image, srgb)
-            same = texture.wrap_u is texture.wrap_v
-            # Mixed modes are wrapped by hand to [0, 1] first, where every extension is the same but for half a texel.
-            extension = _EXTENSIONS[texture.wrap_u] if same else "EXTEND"
             uv = self.node("ShaderNodeUVMap", uv_map=uv_layer_name(self.slots[UvMap.of(texture)]))["UV"]
-            vector = uv if same else self._wrap(uv, texture)
+            extension, vector = self._wrap(uv, texture, image.size)
             node = self.node(
                 "ShaderNodeTexImage", image=image, interpolation="Linear", extension=extension, Vector=vector
             )
             self._textures[texture, srgb] = node
         return self._textures[texture, srgb]
 
-    def _wrap(self, uv: Any, texture: Texture) -> Any:
-        parts = self.node("ShaderNodeSeparateXYZ", Vector=uv)
-        wrapped = [
-            self._wrap_axis(parts[name], mode)
-            for name, mode in zip("XY", (texture.wrap_u, texture.wrap_v), strict=True)
-        ]
-        return self.node("ShaderNodeCombineXYZ", X=wrapped[0], Y=wrapped[1])["Vector"]
+    def _wrap(self, uv: Any, texture: Texture, size: tuple[int, int]) -> tuple[str, Any]:
+        """The image node's extension and where it looks: it has one extension for both axes.
 
-    def _wrap_axis(self, value: Any, mode: Wrap) -> Any:
-        if mode is Wrap.REPEAT:
-            return self.math("SUBTRACT", value, self.math("FLOOR", value, 0.0))
-        if mode is Wrap.MIRROR:
-            return self.math("PINGPONG", value, 1.0)
-        return value  # the texture's own extension clamps
+        Where modes differ, the node repeats or clamps the axis that asks for it, and the other one is wrapped by hand:
+        folded, and kept off the border by half a texel, so that the filter finds no neighbor beyond it.
+        """
+        modes = texture.wrap_u, texture.wrap_v
+        if modes[0] is modes[1]:
+            return _EXTENSIONS[modes[0]], uv
+        own = Wrap.REPEAT if Wrap.REPEAT in modes else Wrap.CLAMP
+        parts = self.node("ShaderNodeSeparateXYZ", Vector=uv)
+        places = {}
+        for name, mode, texels in zip("XY", modes, size, strict=True):
+            place = parts[name]
+            if mode is Wrap.MIRROR:
+                place = self.math("PINGPONG", place, 1.0)
+            if mode is not own:
+                place = self.math("MINIMUM", self.math("MAXIMUM", place, 0.5 / texels), 1.0 - 0.5 / texels)
+            places[name] = place
+        return _EXTENSIONS[own], self.node("ShaderNodeCombineXYZ", **places)["Vector"]

@@ -23,6 +23,8 @@ _SRGB8_ALPHA8 = 0x8C43
 _MAX_RUNS = 256
 """Draw calls of sorted faces; beyond it, depth is cut into slices within which materials keep together."""
 _SLICES = 64
+_BACKS_OFFSET = 32.0
+"""Depth steps (of 24 bits) by which backs stand farther: of a surface modeled twice, each side shows its own face."""
 _SOURCES = {  # texture slots of the shaders, in the order of their units
     "BASE": "base_color_texture",
     "PACKED": "metallic_roughness_texture",
@@ -115,8 +117,8 @@ class RasterScene:
         kind = "passes" if passes else "color"
         if self._plain_count:  # depth first, so that each pixel is shaded once
             framebuffer.color_mask = False, False, False, False
-            look = self._looks[self._solid[0][0]]
-            self._array(look.programs["depth"], "solid").render(moderngl.TRIANGLES, vertices=3 * self._plain_count)
+            array = self._array(self._looks[self._solid[0][0]].programs["depth"], "solid")
+            self._render_sides(array, 0, self._plain_count)
             framebuffer.color_mask = True, True, True, True
             context.depth_func = "<="
         for material, first, count in self._solid:
@@ -143,7 +145,19 @@ class RasterScene:
             texture.use(unit)
             sampler.use(unit)
         array = self._array(look.programs[kind], indices)
-        array.render(moderngl.TRIANGLES, vertices=3 * count, first=3 * first)
+        if indices == "solid" and kind != "depth" and not look.culled:
+            self._render_sides(array, first, count)
+        else:
+            array.render(moderngl.TRIANGLES, vertices=3 * count, first=3 * first)
+
+    def _render_sides(self, array: Any, first: int, count: int) -> None:
+        """Draw faces for a camera, backs a little farther than fronts."""
+        context = self._context
+        context.enable(moderngl.CULL_FACE)
+        for culled, offset in (("front", _BACKS_OFFSET), ("back", 0.0)):
+            context.cull_face, context.polygon_offset = culled, (0.0, offset)
+            array.render(moderngl.TRIANGLES, vertices=3 * count, first=3 * first)
+        context.disable(moderngl.CULL_FACE)
 
     def _array(self, program: Any, indices: str) -> Any:
         key = program.glo, indices

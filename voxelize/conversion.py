@@ -18,6 +18,7 @@ from voxelize.boundary_kernels import scatter_boundary
 from voxelize.compilation import warm_up
 from voxelize.errors import GeometryError, outside_error
 from voxelize.gpu import convert_on_gpu, gpu_works
+from voxelize.order_kernels import ORDER_SIDE, spatial_order
 from voxelize.ovoxel import MAX_RESOLUTION, grid_side, spread_table
 from voxelize.solve_kernels import emit_voxels
 from voxelize.surface import NO_MATERIALS, MaterialTable
@@ -25,6 +26,9 @@ from voxelize.topology_kernels import boundary_edges, refine_labels
 
 Device = Literal["auto", "cpu", "gpu"]
 """Where to convert; "auto" is the GPU if there is one that passes a check against the CPU."""
+
+_MOST_EXPECTED = 1 << 24
+"""Voxels that room is made for before any is found. Sheets on top of each other share voxels, but not areas."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,9 +141,9 @@ def convert(
         materials = NO_MATERIALS
     side = grid_side(resolution)
     spread = spread_table(side)
-    order, shadow = scatter.spatial_order(vertices, faces, spread_table(scatter.ORDER_SIDE))
-    # Expected voxels; `grow` makes up for what the guess lacks, and no sum of areas exceeds all voxels.
-    guess = min(1.1 * shadow * resolution**2, float(side) ** 3) if math.isfinite(shadow) else 0.0
+    order, shadow = spatial_order(vertices, faces, spread_table(ORDER_SIDE))
+    # Expected voxels; `grow` makes up for what the guess lacks.
+    guess = min(1.1 * shadow * resolution**2, float(side) ** 3, _MOST_EXPECTED) if math.isfinite(shadow) else 0.0
     store = _Store(side, int(guess) + 4096, with_attributes)
     turn = 0
     while True:

@@ -12,8 +12,8 @@ import numpy as np
 from assets import Clip, Frame, Topology
 from voxelize.conversion import Device, QuadricWeights, check_faces, convert, weld_labels
 from voxelize.errors import GeometryError
+from voxelize.order_kernels import ORDER_SIDE, spatial_order
 from voxelize.ovoxel import OVoxel, spread_table
-from voxelize.scatter_kernels import ORDER_SIDE, spatial_order
 from voxelize.surface import MaterialTable, material_table
 from voxelize.topology_kernels import boundary_edges
 

@@ -1,10 +1,10 @@
 """One pass over the triangles of a mesh into the accumulators of the voxels that they touch.
 
 Shapes: vertices (V, 3) float32, faces (F, 3) int32, spread (3, side) int32, top (bricks of the cube,) int32 in Morton
-order, table (B, 512) int32 slots in Morton order, sums (N, 12) float32, colors (N, 8) float32, flags (N,) uint8,
-stamps (N,) int32. Brick 0 and slot 0 are never used, so that zero means "none". Lengths are in voxels and positions
-in a voxel are relative to its center, which is what lets float32 hold the sums at any resolution.
-A row of sums is (b_x, b_y, b_z, crossings, A_xx, A_xy, A_xz, A_yy, A_yz, A_zz, area, unused) of the quadric
+order, table (B, 512) int32 slots in Morton order, sums (N, 12) float32, colors (N, 8) float32, flags (N,) uint8.
+Brick 0 and slot 0 are never used, so that zero means "none". Lengths are in voxels and positions in a voxel are
+relative to its center, which is what lets float32 hold the sums at any resolution.
+A row of sums is (b_x, b_y, b_z, crossings, A_xx, A_xy, A_xz, A_yy, A_yz, A_zz, two unused) of the quadric
 x^T A x - 2 b^T x without its regularizer's diagonal.
 """
 
@@ -24,50 +24,13 @@ OUTSIDE = -2
 """Values of `scatter_triangles` besides the triangle at which it ran out of room."""
 
 BRICKS, SLOTS, BAD_FACE, ACTIVE = 0, 1, 2, 3
-"""Places in `state`: bricks in use, slots in use (both counting the unused first), and the face that is outside."""
+"""Places in `state`: bricks in use, slots in use (both counting the unused first), the face that is outside, and the
+voxels with a crossing."""
 
-ORDER_SIDE = 32
-"""Cells along a side of the cube by which faces are ordered."""
 BLOCK = 14
 """Voxels along a block's side: with one more on either side, a cell is three digits of four bits."""
 OVERLAP, CROSSING = 8, 16
 """Of a cell's word: bits 0 to 2 are crossed edges, bit 3 says overlapped, the rest counts crossings."""
-
-
-@kernel(array(f4, 2), array(i4, 2), array(i4, 2))
-def spatial_order(vertices, faces, spread):
-    """(F,) int32: the faces by the Morton code of their first corner on a 32^3 grid, equal ones in their own order.
-
-    Beside it the sum over faces of the areas of their three projections, about the number of voxels at resolution 1.
-    A mesh whose triangles come in no spatial order would otherwise miss the cache at each voxel.
-    """
-    keys = np.empty(len(faces), np.int32)
-    starts = np.zeros(ORDER_SIDE**3 + 1, np.int32)
-    shadow = 0.0
-    for f in range(len(faces)):
-        p, q, r = faces[f, 0], faces[f, 1], faces[f, 2]
-        for a in range(3):
-            b = a + 1 if a < 2 else 0
-            area = (vertices[q, a] - vertices[p, a]) * (vertices[r, b] - vertices[p, b])
-            shadow += 0.5 * abs(area - (vertices[q, b] - vertices[p, b]) * (vertices[r, a] - vertices[p, a]))
-        key = 0
-        for axis in range(3):
-            position = vertices[faces[f, 0], axis]
-            # Written so that NaN and what lies outside end in a bucket; the scatter reports them.
-            cell = (
-                int((position + np.float32(0.5)) * np.float32(ORDER_SIDE)) if -0.5 <= position < 0.5 else ORDER_SIDE - 1
-            )
-            key |= spread[axis, cell]
-        keys[f] = key
-        starts[key + 1] += 1
-    for key in range(ORDER_SIDE**3):
-        starts[key + 1] += starts[key]
-    order = np.empty(len(faces), np.int32)
-    for f in range(len(faces)):
-        key = keys[f]
-        order[starts[key]] = f
-        starts[key] += 1
-    return order, shadow
 
 
 @kernel(

@@ -94,7 +94,7 @@ def encode_vxz(
         interleave: one stream an attribute ("as_is"), a channel ("none"), or for everything ("all").
 
     Raises:
-        ConfigError: for arguments out of range.
+        ConfigError: for arguments out of range, and for voxels that are not in Morton order or outside of the grid.
     """
     level = checked_level(compression, level)
     if not (2 <= chunk_size <= 1024 and chunk_size & (chunk_size - 1) == 0):
@@ -103,7 +103,12 @@ def encode_vxz(
         raise ConfigError(f"interleave {interleave!r} is not as_is, none or all")
     warm_up()
     levels = chunk_size.bit_length() - 1
+    low, high = int(ovoxel.coords.min(initial=0)), int(ovoxel.coords.max(initial=0))
+    if low < 0 or high >= ovoxel.resolution:
+        raise ConfigError(f"coords reach from {low} to {high} at resolution {ovoxel.resolution}")
     codes = morton_codes(ovoxel.coords)
+    if (np.diff(codes) <= 0).any():
+        raise ConfigError("the voxels are not in Morton order, or one comes twice: the octree would lose some of them")
     columns = _quantized(ovoxel)
     chunk_of = codes >> (3 * levels)
     starts = np.flatnonzero(np.diff(chunk_of, prepend=-1))

@@ -89,7 +89,7 @@ def pose_frames(
         normals = np.zeros_like(positions)
         if with_normals:
             normals = np.concatenate([_normals(part, p) for part, p in zip(parts, posed, strict=True)])
-        rounding = max(_rounding(part, state) for part in parts)
+        rounding = max((_rounding(part, state) for part, p in zip(parts, posed, strict=True) if p.visible), default=0.0)
         yield WorldFrame(z_up(positions), z_up(normals), topologies.of(posed), rounding)
 
 
@@ -115,16 +115,18 @@ def _normals(part: Part, posed: PosedPart) -> np.ndarray:
 
 def _rounding(part: Part, state: State) -> float:
     step = part.geometry.position_step
-    if part.joints is None or part.inverse_bind is None:
-        return step * _size(state.globals[part.node] @ part.local)
-    matrices = state.globals[part.joints]
-    bind_step = float(np.spacing(np.float32(np.abs(part.inverse_bind[:, :3, 3]).max())))
-    return max(step * _size(matrices @ part.inverse_bind), bind_step * _size(matrices))
+    if part.joints is None or part.inverse_bind is None or part.weighted is None:
+        return float(step * _sizes(state.globals[part.node] @ part.local))
+    # Joints that no vertex follows may stand anywhere.
+    matrices, inverse_bind = state.globals[part.joints[part.weighted]], part.inverse_bind[part.weighted]
+    bind_steps = np.spacing(np.abs(inverse_bind[:, :3, 3]).max(axis=1, initial=0.0).astype(np.float32))
+    rounded = np.maximum(step * _sizes(matrices @ inverse_bind), bind_steps * _sizes(matrices))
+    return float(rounded.max(initial=0.0))
 
 
-def _size(matrices: np.ndarray) -> float:
-    """How much the matrix, or the largest of several, stretches at most."""
-    return float(np.sqrt((matrices[..., :3, :3] ** 2).sum(axis=(-2, -1)).max()))
+def _sizes(matrices: np.ndarray) -> np.ndarray:
+    """(...) how much each of the (..., 4, 4) matrices stretches at most."""
+    return np.asarray(np.sqrt((matrices[..., :3, :3] ** 2).sum(axis=(-2, -1))))
 
 
 def _thin(geometry: Geometry, stride: int) -> Geometry:

@@ -83,17 +83,20 @@ class _Reader:
         positions = self._floats("POSITION", (3,))
         count = len(positions)
         faces = self._faces(count)
+        used = np.zeros(count, bool)
+        used[faces] = True
+        positions = self._finite("POSITION", positions, used)
         normals = self._optional("NORMAL", (3,), count)
-        joints, weights = self._skin(count)
+        joints, weights = self._skin(count, used)
         morph_positions = self._morph("POSITION", count)
+        if morph_positions is not None:
+            morph_positions = self._finite("morph POSITION", morph_positions, used)
         morph_normals = self._morph("NORMAL", count) if normals is not None else None
-        self._require_finite(positions, faces, "POSITION")
-        for name, array in (("morph POSITION", morph_positions), ("WEIGHTS", weights)):
-            if array is not None and not np.isfinite(array).all():
-                raise self._fail(f"{name} holds NaN or infinity", ReasonCode.NON_FINITE_GEOMETRY)
-        if normals is not None and not (np.isfinite(normals).all() and _all_finite(morph_normals)):
+        if normals is not None and not (_all_finite(normals, used) and _all_finite(morph_normals, used)):
             self.document.warn(f"{self.primitive.where}: normals hold NaN or infinity: replaced by flat ones")
             normals = morph_normals = None
+        if normals is not None:
+            normals = self._without_zeros(normals, positions, faces, used)
         step = float(np.spacing(np.abs(raw[faces]).max(initial=0))) if raw.dtype == np.float32 else 0.0
         geometry = Geometry(
             positions=positions,
@@ -158,7 +161,26 @@ class _Reader:
             raise self._fail(f"an index is {faces.max()}, there are {count} vertices")
         return faces
 
-    def _skin(self, count: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def _without_zeros(
+        self, normals: np.ndarray, positions: np.ndarray, faces: np.ndarray, used: np.ndarray
+    ) -> np.ndarray:
+        """Normals of length 0 point nowhere: those of their triangles, weighted by area, take their place."""
+        zero = used & ~normals.any(axis=1)
+        if not zero.any():
+            return normals
+        touched = faces[zero[faces].any(axis=1)]
+        corners = positions[touched]
+        flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        sums = np.zeros_like(normals)
+        np.add.at(sums, touched, flat[:, None])
+        length = np.linalg.norm(sums, axis=1, keepdims=True)
+        found = zero & (length[:, 0] > 0)  # the others belong to triangles without area, which nobody sees
+        if found.any():
+            where = self.primitive.where
+            self.document.warn(f"{where}: {found.sum()} normals are 0: replaced by those of their triangles")
+        return np.where(found[:, None], sums / np.where(length > 0, length, 1.0), normals)
+
+    def _skin(self, count: int, used: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
         sets = sorted(
             int(match[1]) for name in self.primitive.attributes if (match := re.fullmatch(r"JOINTS_(\d{1,2})", name))
         )
@@ -175,6 +197,7 @@ class _Reader:
         if not joints:
             return None, None
         slots, shares = np.concatenate(joints, axis=1), np.concatenate(weights, axis=1)
+        shares = self._finite("WEIGHTS", shares, used)
         if slots.min() < 0:
             raise self._fail("a joint index is negative")
         total = shares.sum(axis=1, keepdims=True)
@@ -182,7 +205,7 @@ class _Reader:
         without = ~(np.abs(total[:, 0]) > 0)
         shares = np.where(without[:, None], 0.0, shares / np.where(without[:, None], 1.0, total))
         shares[without, 0] = 1.0
-        return np.where(shares == 0, 0, slots) if not without.any() else slots, shares
+        return np.where(shares == 0, 0, slots), shares
 
     def _morph(self, name: str, count: int) -> np.ndarray | None:
         targets = self.primitive.targets
@@ -223,12 +246,15 @@ class _Reader:
         colors[:, : raw.shape[1]] = np.clip(_repaired(to_floats(raw, normalized=True)), 0.0, 1.0)
         return colors
 
-    def _require_finite(self, positions: np.ndarray, faces: np.ndarray, name: str) -> None:
-        finite = np.isfinite(positions).all(axis=1)
-        if not finite[faces].all():
-            first = int(np.flatnonzero(~finite)[0])
-            raise self._fail(f"{name} of vertex {first} is {positions[first]}", ReasonCode.NON_FINITE_GEOMETRY)
-        positions[~finite] = 0.0  # no triangle uses them
+    def _finite(self, name: str, array: np.ndarray, used: np.ndarray) -> np.ndarray:
+        """The array (..., V, C), with 0 for what is not finite of vertices that no triangle uses."""
+        broken = ~np.isfinite(array).all(axis=-1)
+        if not broken.any():
+            return array
+        if (broken & used).any():
+            first = int(np.argwhere(broken & used)[0, -1])
+            raise self._fail(f"{name} of vertex {first} holds NaN or infinity", ReasonCode.NON_FINITE_GEOMETRY)
+        return np.where(broken[..., None], 0.0, array)
 
     def _fail(self, message: str, code: ReasonCode = ReasonCode.INVALID_ACCESSOR) -> AssetError:
         return self.document.fail(code, f"{self.primitive.where}: {message}")
@@ -261,5 +287,6 @@ def _repaired(array: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(narrow), narrow, np.float32(0))
 
 
-def _all_finite(array: np.ndarray | None) -> bool:
-    return array is None or bool(np.isfinite(array).all())
+def _all_finite(array: np.ndarray | None, used: np.ndarray) -> bool:
+    """Whether the vertices that triangles use have finite values in (..., V, C)."""
+    return array is None or bool(np.isfinite(array).all() or np.isfinite(array[..., used, :]).all())

@@ -196,7 +196,8 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
 def _to_rgba(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit gray, which convert() would clip instead of scale
         gray = np.asarray(image).astype(np.int64)
-        gray8 = np.clip(gray >> 8 if gray.max(initial=0) > 255 else gray, 0, 255).astype(np.uint8)
+        wide = image.mode.startswith("I;16") or gray.max(initial=0) > 255
+        gray8 = np.clip(gray >> 8 if wide else gray, 0, 255).astype(np.uint8)
         return np.dstack([gray8, gray8, gray8, np.full_like(gray8, 255)])
     return np.array(image.convert("RGBA"))
 

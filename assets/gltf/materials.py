@@ -74,7 +74,7 @@ class Materials:
         if transmission is not None:
             material = replace(
                 material,
-                transmission=transmission.number("transmissionFactor", 0.0),
+                transmission=min(max(transmission.number("transmissionFactor", 0.0), 0.0), 1.0),
                 transmission_texture=self._texture(transmission, "transmissionTexture"),
             )
         if volume is not None:

@@ -26,6 +26,7 @@ class Part:
         local: (4, 4) placement below the node (an instance), identity for ordinary nodes.
         joints: (J,) nodes of the skin, or None.
         inverse_bind: (J, 4, 4), or None.
+        weighted: (J,) bool, which joints some vertex follows, or None.
     """
 
     node: int
@@ -34,6 +35,7 @@ class Part:
     local: np.ndarray
     joints: np.ndarray | None
     inverse_bind: np.ndarray | None
+    weighted: np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +177,7 @@ class Scene:
                 if key not in geometries:
                     geometries[key] = read_geometry(primitive, self.accessors)
                 geometry = geometries[key]
-                joints, inverse_bind = self._skin_of(number, node, geometry)
+                skin = self._skin_of(number, node, geometry)
                 triangles += len(geometry.faces) * len(placements)
                 vertices += len(geometry.positions) * len(placements)
                 if (
@@ -188,7 +190,7 @@ class Scene:
                         f"the scene has at least {len(parts) + len(placements)} primitives, {triangles} triangles and "
                         f"{vertices} vertices; limits {limits.primitives}, {limits.triangles}, {limits.vertices}",
                     )
-                parts += [Part(number, node.mesh, geometry, local, joints, inverse_bind) for local in placements]
+                parts += [Part(number, node.mesh, geometry, local, *skin) for local in placements]
         return tuple(parts)
 
     def _instances(self, number: int, node: Node) -> list[np.ndarray]:
@@ -210,17 +212,22 @@ class Scene:
         rotations = rows.get("ROTATION", np.tile([0.0, 0.0, 0.0, 1.0], (count, 1)))
         return list(compose(translations, rotations, rows.get("SCALE", np.ones((count, 3)))))
 
-    def _skin_of(self, number: int, node: Node, geometry: Geometry) -> tuple[np.ndarray | None, np.ndarray | None]:
-        if node.skin is None or geometry.joints is None:
+    def _skin_of(
+        self, number: int, node: Node, geometry: Geometry
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | tuple[None, None, None]:
+        """A part's joints, inverse bind matrices, and which of the joints some vertex follows."""
+        if node.skin is None or geometry.joints is None or geometry.weights is None:
             if node.skin is not None:
                 self.document.warn(f"nodes[{number}] has a skin, its mesh no joints: the skin is ignored")
-            return None, None
+            return None, None, None
         skin = self.document.skins[node.skin]
         if geometry.joints.max(initial=0) >= len(skin.joints):
             raise self._invalid(
                 f"nodes[{number}]: a vertex names joint {geometry.joints.max()}, the skin has {len(skin.joints)}"
             )
-        return np.array(skin.joints), self.inverse_binds(node.skin)
+        weighted = np.zeros(len(skin.joints), bool)
+        weighted[geometry.joints[geometry.weights != 0]] = True
+        return np.array(skin.joints), self.inverse_binds(node.skin), weighted
 
     def inverse_binds(self, number: int) -> np.ndarray:
         """(J, 4, 4) inverse bind matrices of a skin.

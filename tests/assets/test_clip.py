@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save
 
 from assets import AlphaMode, Clip, Frame, Material, Texture, Topology, Wrap
 from core import FormatError
@@ -51,6 +54,20 @@ def test_loading_something_else_is_a_format_error(tmp_path: Path) -> None:
     path = tmp_path / "clip.safetensors"
     path.write_bytes(b"not a clip")
     with pytest.raises(FormatError, match="not a Helix4D clip"):
+        Clip.load(path)
+
+
+@pytest.mark.parametrize("broken", ["topology_0.uvs", "frame_0001.normals", "materials", "frame_topologies"])
+def test_a_clip_that_lacks_a_part_is_a_format_error(tmp_path: Path, broken: str) -> None:
+    path = tmp_path / "clip.safetensors"
+    make_clip().save(path)
+    with safe_open(str(path), "numpy") as reader:
+        header = json.loads(reader.metadata()["helix4d_clip"])
+        tensors = {name: reader.get_tensor(name) for name in reader.keys() if name != broken}  # noqa: SIM118
+    if broken in header:
+        del header[broken]
+    path.write_bytes(save(tensors, {"helix4d_clip": json.dumps(header)}))
+    with pytest.raises(FormatError, match="damaged"):
         Clip.load(path)
 
 

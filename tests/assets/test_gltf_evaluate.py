@@ -121,6 +121,74 @@ def test_skins_ignore_their_node_follow_joint_scale_and_normalize_weights(tmp_pa
     np.testing.assert_allclose(frames[1].vertices, _z_up(moved), atol=1e-6)
 
 
+def _on_one_joint(weights: np.ndarray, joints: np.ndarray) -> Builder:
+    """The tetrahedron on one joint that moves."""
+    builder = tetrahedron()
+    builder.primitive["attributes"] |= {
+        "JOINTS_0": builder.accessor(joints, "u1"),
+        "WEIGHTS_0": builder.accessor(weights),
+    }
+    builder.gltf["nodes"] = [{"mesh": 0, "skin": 0}, {}]
+    builder.gltf["scenes"] = [{"nodes": [0, 1]}]
+    builder.gltf["skins"] = [{"joints": [1]}]
+    builder.channel(1, "translation", [0, 1], [[0, 0, 0], [0, 1, 0]])
+    return builder
+
+
+def test_joints_without_weight_may_be_anything_beside_a_vertex_without_weights(tmp_path: Path) -> None:
+    weights, joints = np.tile([1.0, 0, 0, 0], (4, 1)), np.tile([0, 200, 0, 0], (4, 1))
+    weights[2] = 0.0
+    clip = bake(_on_one_joint(weights, joints).write(tmp_path), 2)
+    np.testing.assert_allclose(clip.frames[1].vertices, _z_up(TETRAHEDRON + [0, 1, 0]), atol=1e-6)
+
+
+def test_only_what_is_seen_can_lose_precision(tmp_path: Path) -> None:
+    far = 1e6  # float32 steps there are a sixteenth
+    hidden = moving_tetrahedron()
+    hidden.gltf["meshes"].append({"primitives": [{"attributes": {"POSITION": hidden.accessor(far * TETRAHEDRON[:3])}}]})
+    hidden.gltf["nodes"].append({"mesh": 1, "extensions": {"KHR_node_visibility": {"visible": False}}})
+    hidden.gltf["scenes"] = [{"nodes": [0, 1]}]
+    assert len(bake(hidden.write(tmp_path), 2).frames[0].faces) == 4
+
+    def with_a_far_joint(followed: int) -> Path:
+        builder = _on_one_joint(np.tile([1.0, 0, 0, 0], (4, 1)), np.tile([followed, 0, 0, 0], (4, 1)))
+        matrices = np.tile(np.eye(4), (2, 1, 1))
+        matrices[1, 3, :3] = far
+        builder.gltf["nodes"].append({"translation": [-far] * 3})
+        builder.gltf["skins"] = [{"joints": [1, 2], "inverseBindMatrices": builder.accessor(matrices.reshape(2, 16))}]
+        return builder.write(tmp_path)
+
+    assert len(bake(with_a_far_joint(0), 2).frames[0].faces) == 4
+    with pytest.raises(AssetError) as caught:
+        bake(with_a_far_joint(1), 2)
+    assert caught.value.code is ReasonCode.PRECISION_LOSS
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    weights = np.tile([1.0, 0, 0, 0], (4, 1))
+    weights[2, 1] = value
+    with pytest.raises(AssetError) as caught:
+        bake(_on_one_joint(weights, np.zeros((4, 4))).write(tmp_path), 2)
+    assert caught.value.code is ReasonCode.NON_FINITE_GEOMETRY
+
+
+def test_what_no_triangle_uses_may_be_no_number(tmp_path: Path) -> None:
+    builder = moving_tetrahedron()
+    stray = np.full((1, 3), np.nan)
+    attributes = builder.primitive["attributes"]
+    normals = np.tile([0.0, 1.0, 0.0], (4, 1))
+    attributes["POSITION"] = builder.accessor(np.concatenate([TETRAHEDRON, stray]))
+    attributes["NORMAL"] = builder.accessor(np.concatenate([normals, stray]))
+    builder.primitive["targets"] = [{"POSITION": builder.accessor(np.concatenate([np.zeros((4, 3)), stray]))}]
+    builder.gltf["meshes"][0]["weights"] = [1.0]
+    clip = bake(builder.write(tmp_path), 2)
+    assert not clip.warnings
+    np.testing.assert_allclose(clip.frames[0].vertices[:4], _z_up(TETRAHEDRON), atol=1e-6)
+    np.testing.assert_allclose(clip.frames[0].normals[:4], _z_up(normals), atol=1e-6)
+    assert np.isfinite(clip.frames[0].vertices).all()
+
+
 def test_a_joint_that_does_not_exist(tmp_path: Path) -> None:
     builder = _skinned()
     builder.primitive["attributes"]["JOINTS_0"] = builder.accessor([[2, 0, 0, 0]] * 4, "u1")
@@ -215,6 +283,21 @@ def test_animation_pointers_and_visibility(tmp_path: Path) -> None:
     assert clip.times[-1] == 2  # every channel counts for the times
     np.testing.assert_allclose(clip.frames[1].vertices[0], [2, 0, 0])
     assert "metallicFactor" in clip.warnings[0]
+
+
+def test_normals_of_length_zero_become_those_of_their_triangles(tmp_path: Path) -> None:
+    builder = moving_tetrahedron()
+    normals = np.tile([0.0, 0.0, 2.0], (4, 1))
+    normals[[0, 3]] = 0.0
+    builder.primitive["attributes"]["NORMAL"] = builder.accessor(normals)
+    builder.gltf["nodes"][0]["scale"] = [1.0, -1.0, 1.0]
+    clip = bake(builder.write(tmp_path), 2)
+    corner, tip = np.array([-1.0, -1.0, -1.0]), np.array([0.0, 0.0, 1.0])  # three triangles of equal area around each
+    mirror = [1, -1, 1]
+    expected = [corner / np.sqrt(3) * mirror, tip, tip, tip * mirror]
+    np.testing.assert_allclose(clip.frames[0].normals, _z_up(np.array(expected)), atol=1e-6)
+    assert len(clip.frames[0].vertices) == 4
+    assert "2 normals are 0" in clip.warnings[0]
 
 
 def test_a_primitive_without_normals_gets_flat_ones(tmp_path: Path) -> None:

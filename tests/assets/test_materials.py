@@ -102,6 +102,18 @@ def test_no_material_is_the_default_and_colors_multiply(tmp_path: Path) -> None:
     np.testing.assert_array_equal(colors, np.broadcast_to(np.float32([0, 0, 1, 1]), (4, 3, 4)))
 
 
+def test_no_more_light_passes_than_there_is(tmp_path: Path) -> None:
+    for found, share in ((3.0, 1.0), (-1.0, 0.0), (0.25, 0.25)):
+        transmission = {"KHR_materials_transmission": {"transmissionFactor": found}}
+        assert _bake(_colored_tetrahedron(), tmp_path, extensions=transmission).materials[0].transmission == share
+
+
+def _colored_tetrahedron() -> Builder:
+    builder = moving_tetrahedron()
+    builder.primitive["material"] = 0
+    return builder
+
+
 def test_webp_large_and_sixteen_bit_images(tmp_path: Path) -> None:
     builder = _with_image(Image.new("RGB", (6, 2), (7, 8, 9)), "WEBP")
     builder.gltf["textures"] = [{"extensions": {"EXT_texture_webp": {"source": 1}}}]
@@ -110,9 +122,10 @@ def test_webp_large_and_sixteen_bit_images(tmp_path: Path) -> None:
     assert clip.images[0].shape == (1, 3, 4)
     assert clip.images[0][0, 0].tolist() == [7, 8, 9, 255]
     assert any("reduced by 2" in warning for warning in clip.warnings)
-    gray = Image.fromarray(np.full((2, 2), 0x80FF, np.uint16))
-    clip = _bake(_with_image(gray), tmp_path, pbrMetallicRoughness={"baseColorTexture": {"index": 0}})
-    assert clip.images[0][0, 0].tolist() == [128, 128, 128, 255]
+    for value, byte in ((0x80FF, 128), (0x00FF, 0)):  # as dark as it is, whatever else the image holds
+        gray = Image.fromarray(np.full((2, 2), value, np.uint16))
+        clip = _bake(_with_image(gray), tmp_path, pbrMetallicRoughness={"baseColorTexture": {"index": 0}})
+        assert clip.images[0][0, 0].tolist() == [byte, byte, byte, 255]
     with pytest.raises(AssetError) as caught:
         bake(builder.write(tmp_path), limits=Limits(image_pixels=11))
     assert caught.value.code is ReasonCode.TEXTURE_TOO_LARGE

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from assets import Clip, Frame, Material, Topology, check_clip, motion, normalize
-from assets.surface import surface_vertices
+from assets.surface import solid
+from assets.triangles import areas
 from core import AssetError, ReasonCode
 
 
@@ -44,7 +45,7 @@ def test_everything_lies_in_the_unit_cube_and_comes_back(vertices: np.ndarray, e
     stacked = np.stack([frame.vertices for frame in normalized.frames])
     assert np.abs(stacked).max() <= 0.5
     # Rounding may lift a line into a sliver, so the triangles with area are those of the clip before.
-    used = [surface_vertices(frame) for frame in clip.frames]
+    used = [np.unique(frame.faces[solid(frame)]) for frame in clip.frames]
     surface = np.concatenate([f.vertices[u] for f, u in zip(normalized.frames, used, strict=True)])
     assert np.ptp(surface.astype(np.float64), axis=0).max() == pytest.approx(0.99999, abs=1e-6)
     world = np.concatenate([f.vertices[u] for f, u in zip(clip.frames, used, strict=True)])
@@ -67,6 +68,18 @@ def test_collapsed_triangles_do_not_govern_the_box() -> None:
     normalized, _ = normalize(_clip([parked, parked], [[0, 1, 2], [3, 4, 5]]))
     np.testing.assert_allclose(np.ptp(normalized.frames[0].vertices[:3], axis=0).max(), 0.99999, atol=1e-6)
     assert (normalized.frames[0].vertices[3:] == 0).all()
+
+
+def test_a_line_that_sticks_out_of_the_surface_stays_unseen() -> None:
+    """Its far corner is not in the box; to move it alone would open the line to a triangle that the file has not."""
+    spike = np.concatenate([_TRIANGLE, _TRIANGLE[:1] + 10 * (_TRIANGLE[1:2] - _TRIANGLE[:1])]).astype(np.float32)
+    clip = _clip([spike, spike + np.float32([0.25, 0, 0])], [[0, 1, 2], [0, 1, 3]])
+    assert [(areas(frame.triangles()) > 0).tolist() for frame in clip.frames] == [[True, False]] * 2
+    normalized, _ = normalize(clip)
+    for frame in normalized.frames:
+        assert np.abs(frame.vertices).max() <= 0.5
+        assert frame.faces[areas(frame.triangles()) > 0].tolist() == [[0, 1, 2]]
+        assert frame.topology is normalized.frames[0].topology
 
 
 def test_motion_is_relative_to_the_union_diagonal() -> None:

@@ -201,6 +201,29 @@ def test_texture_transforms_and_wrap_modes() -> None:
         assert np.abs(found.reshape(-1, 4)[whole, :3] - expected).mean() < 8.0, (wrap_u, wrap_v)
 
 
+@pytest.mark.parametrize("wrap_u", list(Wrap))
+@pytest.mark.parametrize("wrap_v", list(Wrap))
+def test_a_texture_is_filtered_over_its_border_as_each_axis_wraps(wrap_u: Wrap, wrap_v: Wrap) -> None:
+    colors = np.random.default_rng(2).integers(0, 256, (3, 2, 4), np.uint8)
+    colors[..., 3] = 255
+    texture = Texture(0, 0, wrap_u, wrap_v, offset=(-1.1, -0.8), scale=(3.0, 3.0))
+    shown = clip([quad()], [Material(unlit=True, base_color_texture=texture)], [colors])
+    camera = orbit_camera(-90.0, 0.0, 128, fov_deg=2.0 * np.degrees(np.arctan(0.25)), radius=2.0)
+    found = picture(shown, camera, settings=replace(QUICK, image_size=128, samples=8))
+    rows = []
+    for wrap, size, scale, offset in ((wrap_v, 3, 3.0, -0.8), (wrap_u, 2, 3.0, -1.1)):
+        place = ((np.arange(128) + 0.5) / 128 * scale + offset) * size - 0.5
+        low, weights = np.floor(place).astype(int), np.zeros((128, size))
+        for step, share in ((0, 1.0 - (place - low)), (1, place - low)):
+            index = low + step
+            mirrored = np.minimum(index % (2 * size), 2 * size - 1 - index % (2 * size))
+            texel = {Wrap.REPEAT: index % size, Wrap.CLAMP: index.clip(0, size - 1), Wrap.MIRROR: mirrored}[wrap]
+            weights[np.arange(128), texel] += share
+        rows.append(weights)
+    expected = np.einsum("vj,ui,jic->vuc", rows[0], rows[1], colors[..., :3].astype(float))
+    assert np.abs(found[..., :3] - expected).mean() < 2.0
+
+
 def test_every_material_reads_its_own_uv_map() -> None:
     image = np.full((1, 2, 4), 255, np.uint8)
     image[0, :, :3] = [[255, 0, 0], [0, 255, 0]]

@@ -78,6 +78,14 @@ def test_opaque_ignores_alpha_and_a_mask_shows_what_equals_the_cutoff() -> None:
     assert left == {"opaque": 1.0, "at": 1.0, "above": 0.0, "blend": pytest.approx(0.1, abs=1e-6)}
 
 
+def test_a_mask_whose_cutoff_nothing_reaches_covers_nothing() -> None:
+    """glTF: a cutoff above 1 makes a material fully transparent, with a texture or without."""
+    mask = Material(alpha_mode=AlphaMode.MASK, alpha_cutoff=1.5)
+    assert alpha_of(clip([quad()], [mask])).max() == 0.0
+    assert alpha_of(clip([quad()], [replace(mask, alpha=0.7, alpha_cutoff=0.7)])).max() == 1.0
+    assert alpha_of(clip([quad()], [replace(mask, alpha=0.7, alpha_cutoff=0.71)])).max() == 0.0
+
+
 @pytest.mark.parametrize("wrap", list(Wrap))
 def test_alpha_textures_follow_wrap_transform_and_perspective(wrap: Wrap) -> None:
     rng = np.random.default_rng(0)

@@ -306,6 +306,23 @@ def test_a_culled_back_hides_nothing() -> None:
         np.testing.assert_allclose(center(found), [255, 0, 0, 255], atol=0.0)
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_surface_modeled_twice_shows_each_side_its_own_face(order: tuple[int, int]) -> None:
+    """In Cycles, too. The halves of the two squares are cut along different diagonals, so their depths round apart."""
+    vertices, normals, _, _ = quad()
+    sides = []
+    for faces, turn in ((np.array([[0, 1, 2], [0, 2, 3]]), 1.0), (np.array([[3, 1, 0], [3, 2, 1]]), -1.0)):
+        sides.append((vertices, turn * normals, faces, np.zeros((2, 3, 2))))
+    colors = [RED, replace(RED, base_color=(0.0, 0.0, 1.0))]
+    shown = clip([sides[side] for side in order], [colors[side] for side in order])
+    for azimuth, color in ((-70.0, [255, 0, 0, 255]), (75.0, [0, 0, 255, 255])):
+        camera = orbit_camera(azimuth, 35.0, SIZE, fov_deg=40.0, radius=2.0)
+        for image in (picture(shown, camera), traced(shown, camera).rgba):
+            seen = image[image[..., 3] == 255]
+            assert len(seen) > 500
+            assert np.abs(seen.astype(int) - color).max() <= 1
+
+
 def test_what_stands_in_the_light_casts_a_shadow() -> None:
     """From a lamp, and from the environment, where Cycles has it; a surface casts none on itself."""
     side = Lights((PointLight((0.0, -20.0, 20.0), 1.0),), 0.0)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.voxelize.meshes import icosphere, quad
-from voxelize import DualGrid, GeometryError, dual_grid, extract_mesh_arrays
+from voxelize import DualGrid, GeometryError, conversion, dual_grid, extract_mesh_arrays
 from voxelize.conversion import weld_labels
 from voxelize.topology_kernels import boundary_edges
 
@@ -142,6 +142,22 @@ def test_the_finest_grid_takes_memory_for_its_voxels_only() -> None:
     vertices, faces = icosphere(2, radius=0.02)
     grid = dual_grid(vertices, faces, 1024)
     assert 2000 < len(grid.coords) < 10000
+
+
+def test_sheets_on_top_of_each_other_do_not_ask_for_room_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Areas say how many voxels there may be: hundreds of layers of hair cards took more memory than there is."""
+
+    class AskedError(Exception):
+        pass
+
+    def ask(_: object, side: int, voxels: int, with_attributes: bool) -> None:
+        raise AskedError(voxels)
+
+    monkeypatch.setattr(conversion._Store, "__init__", ask)
+    vertices, faces = quad()
+    with pytest.raises(AskedError) as caught:
+        dual_grid(vertices, np.tile(faces, (1000, 1)), 1024)
+    assert caught.value.args[0] < 1 << 25
 
 
 def test_seams_are_welded_before_boundaries_are_looked_for() -> None:

@@ -144,6 +144,20 @@ def test_the_empty_ovoxel() -> None:
     assert decode_vxz(data).resolution == 512
 
 
+def test_voxels_out_of_order_or_outside_are_refused() -> None:
+    """The octree of voxels in another order is a file that nothing can read."""
+    ovoxel = random_ovoxel(3, 400, 64)
+    rows = {name: getattr(ovoxel, name) for name in FIELDS}
+    for broken in (
+        OVoxel(64, **{name: array[::-1].copy() for name, array in rows.items()}),
+        OVoxel(64, **{name: np.repeat(array, 2, axis=0) for name, array in rows.items()}),
+        OVoxel(32, **rows),
+        OVoxel(64, **(rows | {"coords": ovoxel.coords - 32})),
+    ):
+        with pytest.raises(ConfigError):
+            encode_vxz(broken, chunk_size=16)
+
+
 def test_dual_vertices_are_truncated_and_stable() -> None:
     count = 256
     base = random_ovoxel(2, 400, 64)
