@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from assets import Clip, Frame, Material, Texture, Topology, bake, bake_still
+from assets import Clip, Frame, Material, Texture, Topology, bake, bake_still, content_hash
 from assets.limits import DEFAULT_LIMITS
 from core import AssetError, Helix4DError, ReasonCode, sha256_file, sha256_json
 from evaluation.methods import GLTF_AXES, METHODS, Method, axes_matrix, judged_frames
@@ -49,12 +49,18 @@ def prediction_files(folder: Path, method: Method) -> list[Path]:
 
 
 def fingerprint(folder: Path, method: Method) -> str | None:
-    """Hash of names and contents of an item's files; None where there are none that can be read."""
+    """Hash of names and contents of an item's files; None where there are none that can be read.
+
+    Buffers and images beside a glTF file count, and what `run.json` says of our own frames.
+    """
     try:
         files = prediction_files(folder, method)
     except PredictionError:
         return None
-    return sha256_json({path.relative_to(folder).as_posix(): sha256_file(path) for path in files})
+    hashes = {path.relative_to(folder).as_posix(): content_hash(path) for path in files}
+    if _has_run_file(folder, method):
+        hashes[_RUN_FILE] = sha256_file(folder / _RUN_FILE)
+    return sha256_json(hashes)
 
 
 def read_prediction(folder: Path, method: Method, frames: int) -> Clip:
@@ -111,7 +117,7 @@ def natural_order(path: Path) -> list[tuple[int, str]]:
 
 def _moments(folder: Path, method: Method, files: Sequence[Path]) -> list[Path | None]:
     """The file of each frame. Ours has none where a frame has no surface, and says so in `run.json`."""
-    if method.glob != METHODS["helix4d"].glob or not (folder / _RUN_FILE).is_file():
+    if not _has_run_file(folder, method):
         return list(files)
     try:
         counted = [frame["faces"] for frame in json.loads((folder / _RUN_FILE).read_bytes())["frames"]]
@@ -125,6 +131,10 @@ def _moments(folder: Path, method: Method, files: Sequence[Path]) -> list[Path |
             raise PredictionError(f"{name} is missing, though {_RUN_FILE} counts its faces")
         moments.append(present[name] if faces else None)
     return moments
+
+
+def _has_run_file(folder: Path, method: Method) -> bool:
+    return method.glob == METHODS["helix4d"].glob and (folder / _RUN_FILE).is_file()
 
 
 def _read_still(path: Path) -> Clip:

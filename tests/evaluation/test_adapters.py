@@ -132,6 +132,26 @@ def test_what_is_missing_or_broken_is_said(tmp_path: Path, spoil: object, told: 
         read_prediction(tmp_path, ACTIONMESH, 3)
 
 
+def test_files_beside_those_that_are_read_count_in_the_fingerprint(tmp_path: Path) -> None:
+    method = find_method("other", glob="*.gltf")
+    for name, data in trimesh.exchange.gltf.export_gltf(trimesh.Scene(trimesh.creation.box())).items():
+        (tmp_path / name).write_bytes(data)
+    before = fingerprint(tmp_path, method)
+    (buffer,) = (path for path in tmp_path.glob("*.bin") if path.stat().st_size == 8 * 3 * 4)  # of the corners
+    buffer.write_bytes((2 * np.frombuffer(buffer.read_bytes(), np.float32)).tobytes())
+    assert np.abs(read_prediction(tmp_path, method, 1).frames[0].vertices).max() == 1
+    assert fingerprint(tmp_path, method) != before
+
+
+def test_what_run_json_says_of_empty_frames_counts_in_the_fingerprint(tmp_path: Path) -> None:
+    write_stills(tmp_path, sliding(2), "frame_0{}.glb")
+    prints = {fingerprint(tmp_path, METHODS["helix4d"])}
+    for faces in ([36, 36], [36, 0]):
+        write_run_file(tmp_path, faces)
+        prints.add(fingerprint(tmp_path, METHODS["helix4d"]))
+    assert len(prints) == 3
+
+
 def test_materials_and_images_of_stills_are_kept_apart() -> None:
     def still(shade: int, faces: int = 1) -> Clip:
         topology = Topology(
