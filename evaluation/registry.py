@@ -18,10 +18,13 @@ import torch
 from torch import Tensor
 
 from assets import Clip, normalize
-from core import ConfigError
+from core import ConfigError, Helix4DError
 from evaluation.geometry import Protocol
 
 _T = TypeVar("_T")
+
+FAULTS = (Helix4DError, ValueError, ArithmeticError, RuntimeError, MemoryError)
+"""What files and numbers of strangers can lead to: an item, a number or a picture is lost then, and the run goes on."""
 
 
 class Need(StrEnum):
