@@ -21,6 +21,8 @@ from evaluation.methods import GLTF_AXES, METHODS, Method, axes_matrix, judged_f
 
 _TRIMESH = (".obj", ".ply", ".off", ".stl")
 _RUN_FILE = "run.json"
+_WHITE = "replaced by white"
+"""How `assets` says that an image is lost."""
 
 
 class PredictionError(Helix4DError):
@@ -82,6 +84,11 @@ def read_prediction(folder: Path, method: Method, frames: int) -> Clip:
     return _oriented(join_stills([None if path is None else _read_still(path) for path in chosen]), method.axes)
 
 
+def lost_textures(clip: Clip) -> str | None:
+    """Why a prediction does not look as its method meant it: the first of its images that was not read."""
+    return next((f"a texture was not read: {warning}" for warning in clip.warnings if _WHITE in warning), None)
+
+
 def join_stills(stills: Sequence[Clip | None]) -> Clip:
     """One-frame clips as the frames of one; None is a frame without surface. Equal triangles share one topology.
 
@@ -107,7 +114,8 @@ def join_stills(stills: Sequence[Clip | None]) -> Clip:
             last = still, topology
         frames.append(replace(frame, topology=last[1]))
     times = np.arange(len(frames), dtype=np.float64)
-    return Clip("prediction", 0, times, tuple(frames), tuple(materials), tuple(images))
+    warnings = dict.fromkeys(warning for still in stills if still is not None for warning in still.warnings)
+    return Clip("prediction", 0, times, tuple(frames), tuple(materials), tuple(images), warnings=tuple(warnings))
 
 
 def natural_order(path: Path) -> list[tuple[int, str]]:
@@ -143,7 +151,7 @@ def _read_still(path: Path) -> Clip:
 
 
 def _read_by_trimesh(path: Path) -> Clip:
-    """Geometry and vertex colors of an .obj, .ply, .off or .stl; its textures are not read."""
+    """Geometry and vertex colors of an .obj, .ply, .off or .stl; its textures are not read, which is warned of."""
     import trimesh
 
     size = path.stat().st_size
@@ -156,6 +164,7 @@ def _read_by_trimesh(path: Path) -> Clip:
         faces = np.ascontiguousarray(mesh.faces, np.int32)
         normals = np.ascontiguousarray(mesh.vertex_normals, np.float32)
         colors = np.asarray(mesh.visual.vertex_colors) if mesh.visual.kind == "vertex" else None
+        textured = mesh.visual.kind == "texture"
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OSError, RuntimeError) as error:
         raise AssetError(ReasonCode.CORRUPT_FILE, f"cannot be read ({error!r})", path) from error
     if faces.ndim != 2 or not len(faces):
@@ -166,7 +175,8 @@ def _read_by_trimesh(path: Path) -> Clip:
     topology = Topology(faces, np.zeros((0, len(faces), 3, 2), np.float32), np.zeros(len(faces), np.int32), linear)
     matrix = axes_matrix(GLTF_AXES).T.astype(np.float32)
     frame = Frame(np.ascontiguousarray(vertices @ matrix), np.ascontiguousarray(normals @ matrix), topology)
-    return Clip("", -1, np.zeros(1), (frame,), (Material(metallic=0.0, double_sided=True),))
+    warnings = (f"textures of {path.suffix} files are not read: {_WHITE}; convert them to .glb",) if textured else ()
+    return Clip("", -1, np.zeros(1), (frame,), (Material(metallic=0.0, double_sided=True),), warnings=warnings)
 
 
 def _linear(colors: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from assets import Clip
 from core import Helix4DError
-from evaluation.adapters import fingerprint, prediction_files, read_prediction
+from evaluation.adapters import fingerprint, lost_textures, prediction_files, read_prediction
 from evaluation.benches import Bench, BenchItem
 from evaluation.methods import Method, judged_frames
 from evaluation.registry import FAULTS, Item, Measure, Metric, Need, NotAvailable, SetMetric, View, missing
@@ -96,6 +96,7 @@ class Judge:
             truth=truth.to(self.device) if isinstance(truth, Tensor) else truth,
             tracked=Need.TRACKS in self.bench.offers,
             textured=self.method.textured,
+            lost_textures=lost_textures(prediction),
             device=self.device,
             draw=self.draw,
         )

@@ -76,6 +76,7 @@ class Item:
         tracked: whether the points of the truth are the same in all frames.
         textured: whether the method makes textures.
         device: where tensors are to be.
+        lost_textures: why the prediction's own were not read; None if they were.
         draw: pictures of a clip in the unit cube, (T, S, S, 4) uint8 with straight alpha.
     """
 
@@ -87,6 +88,7 @@ class Item:
     textured: bool
     device: torch.device
     draw: Callable[[Clip, View], np.ndarray]
+    lost_textures: str | None = None
     _kept: dict[Hashable, object] = field(default_factory=dict)
 
     def once(self, name: Hashable, compute: Callable[[], _T]) -> _T:
@@ -199,4 +201,6 @@ def missing(metric: Measure, item: Item) -> NotAvailable | None:
         return item.video
     if Need.TEXTURE in metric.needs and not item.textured:
         return NotAvailable("the method makes no textures")
+    if Need.TEXTURE in metric.needs and item.lost_textures is not None:
+        return NotAvailable(item.lost_textures)
     return None

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from assets import AlphaMode, Clip, Frame, Material, Texture, Topology, bake, normalize
 from assets.samples import SAMPLES
 from core import AssetError, ConfigError
 from evaluation import Surface, sample_surface
-from evaluation.adapters import PredictionError, fingerprint, join_stills, read_prediction
+from evaluation.adapters import PredictionError, fingerprint, join_stills, lost_textures, read_prediction
 from evaluation.methods import METHODS, axes_matrix, find_method, judged_frames
 from tests.evaluation.predictions import write_glb, write_run_file, write_stills
 from tests.evaluation.shapes import moved, tripod
@@ -141,6 +143,27 @@ def test_files_beside_those_that_are_read_count_in_the_fingerprint(tmp_path: Pat
     buffer.write_bytes((2 * np.frombuffer(buffer.read_bytes(), np.float32)).tobytes())
     assert np.abs(read_prediction(tmp_path, method, 1).frames[0].vertices).max() == 1
     assert fingerprint(tmp_path, method) != before
+
+
+def test_textures_that_are_not_read_are_told(tmp_path: Path) -> None:
+    """White where the method has colors would be another method's look."""
+    (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 0 1\nusemtl m\nf 1/1 2/2 3/3\n")
+    assert "textures of .obj files" in (lost_textures(read_prediction(tmp_path, METHODS["ss4d"], 1)) or "")
+    (tmp_path / "a.obj").write_text("v 0 0 0 1 0 0\nv 1 0 0 0 1 0\nv 0 1 0 0 0 1\nf 1 2 3\n")
+    assert lost_textures(read_prediction(tmp_path, METHODS["ss4d"], 1)) is None
+    (tmp_path / "a.obj").unlink()
+    box = trimesh.creation.box()
+    red = trimesh.visual.material.PBRMaterial(baseColorTexture=Image.new("RGB", (4, 4), "red"))
+    box.visual = trimesh.visual.TextureVisuals(np.zeros((8, 2)), material=red)
+    for name, data in trimesh.exchange.gltf.export_gltf(trimesh.Scene(box)).items():
+        (tmp_path / name).write_bytes(data)
+    document = json.loads((tmp_path / "model.gltf").read_text())
+    document["images"] = [{"uri": "red.png"}]
+    (tmp_path / "model.gltf").write_text(json.dumps(document))
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "red.png")
+    assert lost_textures(read_prediction(tmp_path, METHODS["ss4d"], 1)) is None
+    (tmp_path / "red.png").unlink()
+    assert "is missing" in (lost_textures(read_prediction(tmp_path, METHODS["ss4d"], 1)) or "")
 
 
 def test_what_run_json_says_of_empty_frames_counts_in_the_fingerprint(tmp_path: Path) -> None:
