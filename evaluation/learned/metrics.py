@@ -215,7 +215,7 @@ def learned_metrics(weights: Path | None = None) -> tuple[Measure, ...]:
     point = partial(PointScore, higher_is_better=True, needs=video, networks=networks)
     big_g = "open_clip ViT-bigG-14 laion2b_s39b_b160k"
     clouds = (
-        "10,000 points of each frame, the farthest of 40,000 uniform ones; gray 0.4 where a method makes no textures",
+        "10,000 points of each frame, the farthest of 40,000 uniform ones; gray 0.4 where no textures are made or read",
         "cosine for each frame with its own input frame, then the mean",
         _CUT,
     )
@@ -276,7 +276,12 @@ def learned_metrics(weights: Path | None = None) -> tuple[Measure, ...]:
             definition="Fréchet distance of I3D logits of rendered and of input videos, whole sequences at 224² "
             "(Unterthiner et al. 2018)",
             checkpoint="I3D RGB Kinetics-400 (i3d_pretrained_400.pt of VideoGPT)",
-            choices=(f"frames of sequences of fewer than {FRAMES} are held to fill {FRAMES}", _CUT, _OWN_VIEW),
+            choices=(
+                f"frames of sequences of fewer than {FRAMES} are held to fill {FRAMES}",
+                "pixels from -1 to 1, as FVD's definition and I3D have them; VideoGPT's own code has -0.5 to 0.5",
+                _CUT,
+                _OWN_VIEW,
+            ),
         ),
         FrameDistance(
             name="lpips",
@@ -299,11 +304,11 @@ def colored_clouds(item: Item) -> np.ndarray:
     Raises:
         AssetError: if a frame has no surface.
     """
-    clip = item.prediction
+    clip, colored = item.prediction, item.textured and item.lost_textures is None
     clouds = []
     for number, frame in enumerate(clip.frames):
         try:
-            clouds.append(colored_cloud(clip, frame, _SEED + number, item.textured))
+            clouds.append(colored_cloud(clip, frame, _SEED + number, colored))
         except AssetError as error:
             raise AssetError(error.code, f"frame {number}: {error.message}") from error
     return np.stack(clouds)
