@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from core import ConfigError
 from evaluation import EXACT, PRUNED, AlignmentSettings, Pose, align, chamfer_distance, sample_surface
-from evaluation.alignment import _losses, _move, axis_rotations
+from evaluation.alignment import _descend, _losses, _move, axis_rotations
 from evaluation.nearest import Neighbors
 from tests.evaluation.shapes import tripod
 
@@ -53,6 +54,18 @@ def test_no_gradient_is_a_sum_without_an_order() -> None:
     names = {type(node).__name__ for node in seen}
     assert "BmmBackward0" in names
     assert not [name for name in names if name.startswith(("Gather", "Index", "Scatter", "Take"))]
+
+
+def test_a_descent_stays_on_the_device_of_its_points() -> None:
+    """Fake tensors refuse to be mixed with those of another device, as a GPU would; the search is that of a GPU."""
+    with FakeTensorMode():
+        points, target, rotations = (torch.empty(shape, device="meta") for shape in ((50, 3), (40, 3), (24, 3, 3)))
+        found = _descend(points, target, rotations, 2, 0.01)
+        assert {found.losses.device.type, found.states.device.type} == {"meta"}
+        kept = found.losses.argsort(stable=True)[:4].sort().values
+        assert _descend(points, target, rotations[kept], 1, 0.01).losses.shape == (4,)
+        with pytest.raises(RuntimeError, match="same device"):
+            _descend(points, target, torch.empty(24, 3, 3), 1, 0.01)
 
 
 @pytest.mark.parametrize("settings", [EXACT, PRUNED], ids=["exact", "pruned"])
