@@ -38,7 +38,8 @@ def prediction_files(folder: Path, method: Method) -> list[Path]:
     if not folder.is_dir():
         raise PredictionError("no prediction: there is no folder for it")
     suffixes = (".glb", ".gltf", ".fbx") if method.layout == "animation" else (".glb", ".gltf", *_TRIMESH)
-    found = sorted((path for path in folder.glob(method.glob) if path.suffix.lower() in suffixes), key=natural_order)
+    matched = (path for path in folder.glob(method.glob) if path.suffix.lower() in suffixes and path.is_file())
+    found = sorted(matched, key=natural_order)
     if not found:
         raise PredictionError(f"no prediction: nothing in its folder matches {method.glob}")
     kinds = {path.suffix.lower() for path in found}
@@ -57,11 +58,11 @@ def fingerprint(folder: Path, method: Method) -> str | None:
     """
     try:
         files = prediction_files(folder, method)
-    except PredictionError:
+        hashes = {path.relative_to(folder).as_posix(): content_hash(path) for path in files}
+        if _has_run_file(folder, method):
+            hashes[_RUN_FILE] = sha256_file(folder / _RUN_FILE)
+    except (PredictionError, OSError):
         return None
-    hashes = {path.relative_to(folder).as_posix(): content_hash(path) for path in files}
-    if _has_run_file(folder, method):
-        hashes[_RUN_FILE] = sha256_file(folder / _RUN_FILE)
     return sha256_json(hashes)
 
 
@@ -69,7 +70,7 @@ def read_prediction(folder: Path, method: Method, frames: int) -> Clip:
     """The judged moments of a sequence of `frames` moments.
 
     Raises:
-        PredictionError: if files are missing or too few.
+        PredictionError: if files are missing or too few, or do not look like frames of one sequence.
         AssetError: if one is broken.
     """
     files = prediction_files(folder, method)
@@ -81,6 +82,7 @@ def read_prediction(folder: Path, method: Method, frames: int) -> Clip:
     if len(stills) < frames and len(stills) != len(judged):
         raise PredictionError(f"{len(stills)} frames, {frames} are needed")
     chosen = stills if len(stills) == len(judged) else [stills[number] for number in judged]
+    _check_names([path.relative_to(folder).as_posix() for path in chosen if path is not None], method)
     return _oriented(join_stills([None if path is None else _read_still(path) for path in chosen]), method.axes)
 
 
@@ -139,6 +141,15 @@ def _moments(folder: Path, method: Method, files: Sequence[Path]) -> list[Path |
             raise PredictionError(f"{name} is missing, though {_RUN_FILE} counts its faces")
         moments.append(present[name] if faces else None)
     return moments
+
+
+def _check_names(names: Sequence[str], method: Method) -> None:
+    """Frames differ by their numbers: any other name among them is another mesh, which would shift all moments."""
+    kinds = list({re.sub(r"\d+", "#", name): name for name in reversed(names)}.values())
+    if len(kinds) > 1:
+        raise PredictionError(
+            f"{method.glob} takes {kinds[0]} and {kinds[1]} for frames of one sequence: let --glob say which"
+        )
 
 
 def _has_run_file(folder: Path, method: Method) -> bool:

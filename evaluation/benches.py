@@ -185,7 +185,7 @@ def _texverse_heldout(data: Path) -> Bench:
     }
     notes = (
         f"the test split of our shards ({len(items)} clips); the true surface is that of the O-Voxels, its points are "
-        "not tracked; the video is view 00",
+        "not tracked; the video is view 00, whose camera is drawn at random: metrics of pictures look from the front",
     )
     offers = frozenset({Need.TRUTH, Need.VIDEO})
     return Bench("texverse-heldout", "TexVerse held-out", offers, tuple(items[key] for key in sorted(items)), notes)

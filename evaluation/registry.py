@@ -23,7 +23,7 @@ from evaluation.geometry import Protocol
 
 _T = TypeVar("_T")
 
-FAULTS = (Helix4DError, ValueError, ArithmeticError, RuntimeError, MemoryError)
+FAULTS = (Helix4DError, OSError, ValueError, ArithmeticError, RuntimeError, MemoryError)
 """What files and numbers of strangers can lead to: an item, a number or a picture is lost then, and the run goes on."""
 
 

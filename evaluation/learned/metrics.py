@@ -51,7 +51,7 @@ SWAPPED = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
 """Rows: y and z swapped, which mirrors."""
 
 _CUT = "pictures and frames are cut by a square around the union of their own alpha, 1.1 times as large, over white"
-_OWN_VIEW = "the video's own view is the front (azimuth 0, elevation 0), since no bench gives its camera"
+_OWN_VIEW = "the video's own view is taken to be the front (azimuth 0, elevation 0), whatever its camera was"
 
 
 @dataclass(frozen=True)

@@ -116,12 +116,19 @@ def test_other_mesh_formats(tmp_path: Path, suffix: str) -> None:
         read_prediction(tmp_path, METHODS["ss4d"], 1)
 
 
+def _replaced(path: Path) -> Path:
+    path.unlink()
+    return path
+
+
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
         (lambda folder: (folder / "mesh_1.glb").write_bytes(b""), "mesh_1.glb"),
         (lambda folder: (folder / "mesh_1.glb").write_bytes(b"glTF junk"), "mesh_1.glb"),
         (lambda folder: (folder / "mesh_2.glb").unlink(), "2 frames, 3 are needed"),
+        (lambda folder: _replaced(folder / "mesh_2.glb").symlink_to("nowhere"), "2 frames, 3 are needed"),
+        (lambda folder: _replaced(folder / "mesh_2.glb").mkdir(), "2 frames, 3 are needed"),
         (lambda folder: [path.unlink() for path in folder.glob("*")], "nothing in its folder matches"),
     ],
 )
@@ -143,6 +150,17 @@ def test_files_beside_those_that_are_read_count_in_the_fingerprint(tmp_path: Pat
     buffer.write_bytes((2 * np.frombuffer(buffer.read_bytes(), np.float32)).tobytes())
     assert np.abs(read_prediction(tmp_path, method, 1).frames[0].vertices).max() == 1
     assert fingerprint(tmp_path, method) != before
+
+
+def test_another_mesh_beside_the_frames_is_not_taken_for_one(tmp_path: Path) -> None:
+    write_stills(tmp_path, sliding(3), "frame_{}.glb")
+    write_glb(tmp_path / "canonical.glb", tripod())
+    with pytest.raises(PredictionError, match=r"canonical\.glb.*--glob"):
+        read_prediction(tmp_path, METHODS["ss4d"], 3)
+    clip = read_prediction(tmp_path, find_method("ss4d", glob="frame_*.glb"), 3)
+    assert len(clip.frames) == 3
+    (tmp_path / "canonical.glb").rename(tmp_path / "frame_all.glb")  # behind the frames that count
+    assert len(read_prediction(tmp_path, METHODS["ss4d"], 3).frames) == 3
 
 
 def test_textures_that_are_not_read_are_told(tmp_path: Path) -> None:
