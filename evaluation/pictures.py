@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from assets import Clip
+from assets import AlphaMode, Clip, Material
 from evaluation.registry import View
 from render import Camera, orbit_camera, preset
 from render.lighting import Lights
@@ -27,6 +29,8 @@ def draw(clip: Clip, view: View) -> np.ndarray:
     """
     from render.blender import render_views
 
+    if view.shows == "normal":
+        clip = replace(clip, materials=tuple(_solid(material) for material in clip.materials))
     settings = preset("train", image_size=view.image_size, passes=view.shows == "normal")
     camera = orbit_camera(_FRONT_DEG + view.azimuth_deg, view.elevation_deg, view.image_size)
     pictures = np.zeros((len(clip.frames), view.image_size, view.image_size, 4), np.uint8)
@@ -37,6 +41,12 @@ def draw(clip: Clip, view: View) -> np.ndarray:
     if view.shows == "normal":
         pictures[..., :3][pictures[..., 3] == 0] = 0
     return pictures
+
+
+def _solid(material: Material) -> Material:
+    """The material without what lets light through: normals show geometry, and thin smoke has none of its own."""
+    blended = material.alpha_mode is AlphaMode.BLEND
+    return replace(material, alpha_mode=AlphaMode.OPAQUE if blended else material.alpha_mode, transmission=0.0)
 
 
 def _normal_colors(normals: np.ndarray, camera: Camera) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from assets import Clip, Frame, Material, Topology
+from assets import AlphaMode, Clip, Frame, Material, Topology
 from evaluation import Surface
 from evaluation.pictures import draw
 from evaluation.registry import View
@@ -66,6 +66,14 @@ def test_a_side_along_the_view_has_one_color(low: float, high: float, red: int) 
     side = picture[(picture[..., 3] > 250) & (picture[..., 2] < 140)].astype(int)
     assert len(side) > 50
     assert np.abs(side[:, 0] - red).max() <= 3
+
+
+def test_normals_of_thin_smoke_are_those_of_its_surface() -> None:
+    smoke = Material(metallic=0.0, alpha=0.2, alpha_mode=AlphaMode.BLEND)
+    clip = replace(clip_of(box((-0.2, -0.2, -0.2), (0.2, 0.2, 0.2))), materials=(smoke,))
+    picture = draw(clip, View(0, 0, "normal", 32))[0]
+    assert np.abs(picture[16, 16].astype(int) - [128, 128, 255, 255]).max() <= 2
+    assert draw(clip, View(0, 0, "color", 32))[0, 16, 16, 3] < 128
 
 
 def test_the_back_of_a_sheet_faces_the_camera_too() -> None:
