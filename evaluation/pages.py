@@ -21,7 +21,7 @@ from render.turntable import animation
 log = logging.getLogger("evaluation")
 
 PAGES = "pages"
-PICTURE = View(0.0, 0.0, "color", 256)
+PICTURE = View(0.0, 0.0, "color", 256, draft=True)
 _FPS = 8.0
 _STYLE = (
     "body{font:16px/1.4 system-ui,sans-serif;margin:2rem;max-width:70rem}"

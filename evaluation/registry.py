@@ -56,12 +56,14 @@ class View:
         elevation_deg: -90 to 90.
         shows: "color", or "normal": camera-space normals as (n + 1) / 2 in RGB, x right, y up, z to the camera.
         image_size: pixels per side.
+        draft: for a look, with the noise of few samples; what is measured must be free of it.
     """
 
     azimuth_deg: float = 0.0
     elevation_deg: float = 0.0
     shows: Literal["color", "normal"] = "color"
     image_size: int = 224
+    draft: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -76,6 +76,16 @@ def test_normals_of_thin_smoke_are_those_of_its_surface() -> None:
     assert draw(clip, View(0, 0, "color", 32))[0, 16, 16, 3] < 128
 
 
+def test_what_is_measured_has_less_grain_than_a_draft() -> None:
+    shells = join(*(box((-r, -r, -r), (r, r, r)) for r in (0.2, 0.25, 0.3, 0.35)))
+    smoke = Material(metallic=0.0, alpha=0.3, alpha_mode=AlphaMode.BLEND)
+    clip = replace(clip_of(shells), materials=(smoke,))
+    middles = [draw(clip, View(0, 0, "color", 64, draft))[0, 24:40, 24:40, :3].astype(float) for draft in (False, True)]
+    fine, coarse = (middle.std(axis=(0, 1)).mean() for middle in middles)
+    assert fine < 0.6 * coarse
+    assert abs(middles[0].mean() - middles[1].mean()) < 2
+
+
 def test_the_back_of_a_sheet_faces_the_camera_too() -> None:
     sheet = Surface(
         np.array([[-0.3, 0, -0.3], [0.3, 0, -0.3], [0.3, 0, 0.3], [-0.3, 0, 0.3]], np.float32),
