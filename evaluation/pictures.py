@@ -14,7 +14,8 @@ from render.lighting import Lights
 _FRONT_DEG = -90.0
 """Of `orbit_camera`, whose 0 looks along -X: what is read as glTF faces -Y."""
 _LIGHT = Lights((), 1.5)
-_QUALITY = {"samples": 32, "denoise_quality": "high", "denoise_prefilter": "accurate"}
+_DRAFT = preset("train")
+_MEASURED = replace(_DRAFT, samples=32, denoise_quality="high", denoise_prefilter="accurate")
 """As TRELLIS.2 renders. With the 8 samples of `train` smoke and glass keep a grain of 27 dB, here 37 (docs)."""
 
 
@@ -33,9 +34,8 @@ def draw(clip: Clip, view: View) -> np.ndarray:
 
     if view.shows == "normal":
         clip = replace(clip, materials=tuple(_solid(material) for material in clip.materials))
-    settings = preset("train", image_size=view.image_size, passes=view.shows == "normal")
-    if view.shows == "color" and not view.draft:
-        settings = replace(settings, **_QUALITY)
+    chosen = _MEASURED if view.shows == "color" and not view.draft else _DRAFT
+    settings = replace(chosen, image_size=view.image_size, passes=view.shows == "normal")
     camera = orbit_camera(_FRONT_DEG + view.azimuth_deg, view.elevation_deg, view.image_size)
     pictures = np.zeros((len(clip.frames), view.image_size, view.image_size, 4), np.uint8)
     for image in render_views(clip, [camera], [_LIGHT], settings):
