@@ -1,6 +1,6 @@
-"""Stills become Helix4DBench: the manifest of its 52 videos, and what is done to stills and frames.
+"""Stills become Helix4DBench: the manifest of its 52 videos, Wan2.2, matting and verification (docs/bench.md).
 
-The videos themselves (Wan2.2, matting, verification) are not built yet: docs/bench.md says what is missing.
+Exported is what needs neither a GPU nor Ray: the manifest, and what is done to stills and frames.
 """
 
 from bench_builder.frames import (

@@ -86,7 +86,10 @@ def read_entry(folder: Path) -> dict[str, Any] | None:
 
 
 def wrong_files(folder: Path, entry: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(file, what is wrong) for every file that is missing, other than listed, or not listed."""
+    """(file, what is wrong) for every file that is missing, other than listed, or not listed.
+
+    Hidden files are no matter: file managers leave them, and a video is not made again for that.
+    """
     wrong = []
     for name, listed in sorted(entry["files"].items()):
         path = folder / name
@@ -99,7 +102,8 @@ def wrong_files(folder: Path, entry: Mapping[str, Any]) -> list[tuple[str, str]]
         elif (found := sha256_file(path)) != listed["sha256"]:
             wrong.append((name, f"sha256 {found}, listed is {listed['sha256']}"))
     known = {*entry["files"], ENTRY_FILE}
-    wrong += [(path.name, "not listed") for path in sorted(folder.iterdir()) if path.name not in known]
+    found_names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    wrong += [(name, "not listed") for name in found_names if name not in known]
     return wrong
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from bench_builder.entry import frame_file, read_entry
 from bench_builder.manifest import Manifest
-from core import write_bytes
+from core import FormatError, NewerError, write_bytes
 from curation.summary import sheet_bytes
 from render import contact_sheet
+
+log = logging.getLogger("bench")
 
 _SHOWN = 8
 _PIXELS = 128
@@ -22,8 +26,12 @@ _GAPS = 20
 
 
 def write_contact_sheet(path: Path, manifest: Manifest, videos: Path, stills: Path) -> int:
-    """Show every video that is there; returns how many. Nothing is written where there is none."""
-    found = [(entry, facts) for entry in manifest.entries if (facts := read_entry(videos / entry.id)) is not None]
+    """Show every video that is there and whole; returns how many. Nothing is written where there is none.
+
+    Raises:
+        NewerError: if a newer program wrote one of them.
+    """
+    found = [(entry, facts) for entry in manifest.entries if (facts := _facts(videos / entry.id)) is not None]
     if not found:
         return 0
     pixels = max(8, min(_PIXELS, _LARGEST // len(found) - _GAPS))
@@ -40,6 +48,17 @@ def write_contact_sheet(path: Path, manifest: Manifest, videos: Path, stills: Pa
         labels.append((texts + [""] * len(rows[-1]))[: len(rows[-1])])
     write_bytes(path, sheet_bytes(contact_sheet(rows, labels)))
     return len(found)
+
+
+def _facts(folder: Path) -> dict[str, Any] | None:
+    try:
+        return read_entry(folder)
+    except NewerError:
+        raise
+    except FormatError as error:
+        # Beyond this run's --limit: it is made again when its turn comes.
+        log.warning("not on the contact sheet: %s", error)
+        return None
 
 
 def _thumbnail(path: Path, pixels: int) -> np.ndarray:

@@ -14,13 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from assets import Clip, Frame, Material, Texture, Topology, bake, bake_still
+from assets import Clip, Frame, Material, Texture, Topology, bake, bake_still, content_hash
 from assets.limits import DEFAULT_LIMITS
 from core import AssetError, Helix4DError, ReasonCode, sha256_file, sha256_json
 from evaluation.methods import GLTF_AXES, METHODS, Method, axes_matrix, judged_frames
 
 _TRIMESH = (".obj", ".ply", ".off", ".stl")
 _RUN_FILE = "run.json"
+_WHITE = "replaced by white"
+"""How `assets` says that an image is lost."""
 
 
 class PredictionError(Helix4DError):
@@ -36,7 +38,8 @@ def prediction_files(folder: Path, method: Method) -> list[Path]:
     if not folder.is_dir():
         raise PredictionError("no prediction: there is no folder for it")
     suffixes = (".glb", ".gltf", ".fbx") if method.layout == "animation" else (".glb", ".gltf", *_TRIMESH)
-    found = sorted((path for path in folder.glob(method.glob) if path.suffix.lower() in suffixes), key=natural_order)
+    matched = (path for path in folder.glob(method.glob) if path.suffix.lower() in suffixes and path.is_file())
+    found = sorted(matched, key=natural_order)
     if not found:
         raise PredictionError(f"no prediction: nothing in its folder matches {method.glob}")
     kinds = {path.suffix.lower() for path in found}
@@ -49,19 +52,25 @@ def prediction_files(folder: Path, method: Method) -> list[Path]:
 
 
 def fingerprint(folder: Path, method: Method) -> str | None:
-    """Hash of names and contents of an item's files; None where there are none that can be read."""
+    """Hash of names and contents of an item's files; None where there are none that can be read.
+
+    Buffers and images beside a glTF file count, and what `run.json` says of our own frames.
+    """
     try:
         files = prediction_files(folder, method)
-    except PredictionError:
+        hashes = {path.relative_to(folder).as_posix(): content_hash(path) for path in files}
+        if _has_run_file(folder, method):
+            hashes[_RUN_FILE] = sha256_file(folder / _RUN_FILE)
+    except (PredictionError, OSError):
         return None
-    return sha256_json({path.relative_to(folder).as_posix(): sha256_file(path) for path in files})
+    return sha256_json(hashes)
 
 
 def read_prediction(folder: Path, method: Method, frames: int) -> Clip:
     """The judged moments of a sequence of `frames` moments.
 
     Raises:
-        PredictionError: if files are missing or too few.
+        PredictionError: if files are missing or too few, or do not look like frames of one sequence.
         AssetError: if one is broken.
     """
     files = prediction_files(folder, method)
@@ -73,7 +82,13 @@ def read_prediction(folder: Path, method: Method, frames: int) -> Clip:
     if len(stills) < frames and len(stills) != len(judged):
         raise PredictionError(f"{len(stills)} frames, {frames} are needed")
     chosen = stills if len(stills) == len(judged) else [stills[number] for number in judged]
+    _check_names([path.relative_to(folder).as_posix() for path in chosen if path is not None], method)
     return _oriented(join_stills([None if path is None else _read_still(path) for path in chosen]), method.axes)
+
+
+def lost_textures(clip: Clip) -> str | None:
+    """Why a prediction does not look as its method meant it: the first of its images that was not read."""
+    return next((f"a texture was not read: {warning}" for warning in clip.warnings if _WHITE in warning), None)
 
 
 def join_stills(stills: Sequence[Clip | None]) -> Clip:
@@ -101,7 +116,8 @@ def join_stills(stills: Sequence[Clip | None]) -> Clip:
             last = still, topology
         frames.append(replace(frame, topology=last[1]))
     times = np.arange(len(frames), dtype=np.float64)
-    return Clip("prediction", 0, times, tuple(frames), tuple(materials), tuple(images))
+    warnings = dict.fromkeys(warning for still in stills if still is not None for warning in still.warnings)
+    return Clip("prediction", 0, times, tuple(frames), tuple(materials), tuple(images), warnings=tuple(warnings))
 
 
 def natural_order(path: Path) -> list[tuple[int, str]]:
@@ -111,7 +127,7 @@ def natural_order(path: Path) -> list[tuple[int, str]]:
 
 def _moments(folder: Path, method: Method, files: Sequence[Path]) -> list[Path | None]:
     """The file of each frame. Ours has none where a frame has no surface, and says so in `run.json`."""
-    if method.glob != METHODS["helix4d"].glob or not (folder / _RUN_FILE).is_file():
+    if not _has_run_file(folder, method):
         return list(files)
     try:
         counted = [frame["faces"] for frame in json.loads((folder / _RUN_FILE).read_bytes())["frames"]]
@@ -127,13 +143,26 @@ def _moments(folder: Path, method: Method, files: Sequence[Path]) -> list[Path |
     return moments
 
 
+def _check_names(names: Sequence[str], method: Method) -> None:
+    """Frames differ by their numbers: any other name among them is another mesh, which would shift all moments."""
+    kinds = list({re.sub(r"\d+", "#", name): name for name in reversed(names)}.values())
+    if len(kinds) > 1:
+        raise PredictionError(
+            f"{method.glob} takes {kinds[0]} and {kinds[1]} for frames of one sequence: let --glob say which"
+        )
+
+
+def _has_run_file(folder: Path, method: Method) -> bool:
+    return method.glob == METHODS["helix4d"].glob and (folder / _RUN_FILE).is_file()
+
+
 def _read_still(path: Path) -> Clip:
     """In the axes that a glTF of the same coordinates would have: Z up."""
     return bake_still(path) if path.suffix.lower() in (".glb", ".gltf") else _read_by_trimesh(path)
 
 
 def _read_by_trimesh(path: Path) -> Clip:
-    """Geometry and vertex colors of an .obj, .ply, .off or .stl; its textures are not read."""
+    """Geometry and vertex colors of an .obj, .ply, .off or .stl; its textures are not read, which is warned of."""
     import trimesh
 
     size = path.stat().st_size
@@ -146,6 +175,7 @@ def _read_by_trimesh(path: Path) -> Clip:
         faces = np.ascontiguousarray(mesh.faces, np.int32)
         normals = np.ascontiguousarray(mesh.vertex_normals, np.float32)
         colors = np.asarray(mesh.visual.vertex_colors) if mesh.visual.kind == "vertex" else None
+        textured = mesh.visual.kind == "texture"
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OSError, RuntimeError) as error:
         raise AssetError(ReasonCode.CORRUPT_FILE, f"cannot be read ({error!r})", path) from error
     if faces.ndim != 2 or not len(faces):
@@ -156,7 +186,8 @@ def _read_by_trimesh(path: Path) -> Clip:
     topology = Topology(faces, np.zeros((0, len(faces), 3, 2), np.float32), np.zeros(len(faces), np.int32), linear)
     matrix = axes_matrix(GLTF_AXES).T.astype(np.float32)
     frame = Frame(np.ascontiguousarray(vertices @ matrix), np.ascontiguousarray(normals @ matrix), topology)
-    return Clip("", -1, np.zeros(1), (frame,), (Material(metallic=0.0, double_sided=True),))
+    warnings = (f"textures of {path.suffix} files are not read: {_WHITE}; convert them to .glb",) if textured else ()
+    return Clip("", -1, np.zeros(1), (frame,), (Material(metallic=0.0, double_sided=True),), warnings=warnings)
 
 
 def _linear(colors: np.ndarray) -> np.ndarray:

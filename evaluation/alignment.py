@@ -138,23 +138,25 @@ def _losses_and_gradient(
     """(S,) and (S, 12)."""
     with torch.enable_grad():
         leaf = state.clone().requires_grad_()
-        losses = _losses(_move(points, leaf, rotations), target, neighbors)
+        losses = _losses(points, target, leaf, rotations, neighbors)
         # The gradient of the mean over 24 starts, as the official one's: it matters to Adam's epsilon alone.
         (gradient,) = torch.autograd.grad(losses.sum() / 24, leaf)
     return losses.detach(), gradient
 
 
 def _move(points: Tensor, state: Tensor, rotations: Tensor) -> Tensor:
-    """(P, 3), (S, 12), (S, 3, 3) → (S, P, 3)."""
+    """(P, 3) or (S, P, 3), (S, 12), (S, 3, 3) → (S, P, 3)."""
     turned = rotations @ _rotation_of_6d(state[:, :6])
     return (state[:, None, 9:] * points) @ turned + state[:, None, 6:9]
 
 
-def _losses(moved: Tensor, target: Tensor, neighbors: Neighbors) -> Tensor:
-    """(S,) squared chamfer distances of (S, P, 3) and (Q, 3): the two means summed."""
+def _losses(points: Tensor, target: Tensor, state: Tensor, rotations: Tensor, neighbors: Neighbors) -> Tensor:
+    """(S,) squared chamfer distances of (P, 3), where each state moves them, and (Q, 3): the two means summed."""
+    moved = _move(points, state, rotations)
     _, to_target = neighbors.query(moved)
     to_moved = torch.stack([Neighbors(one).query(target)[1] for one in moved])
-    matched = torch.gather(moved, 1, to_moved[..., None].expand(-1, -1, 3))
+    # Picked first and then moved: the gradient of picking is a sum whose order a GPU does not fix.
+    matched = _move(points[to_moved], state, rotations)
     return _mean_square(moved - target[to_target]) + _mean_square(matched - target)
 
 

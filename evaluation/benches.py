@@ -18,7 +18,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from core import AssetError, ConfigError, FormatError, generator
+from core import AssetError, ConfigError, FormatError, generator, sha256_file, sha256_json
 from curation.shard import ShardReader
 from evaluation.adapters import natural_order
 from evaluation.registry import Need, NotAvailable
@@ -50,10 +50,17 @@ class Reference:
 
 @dataclass(frozen=True)
 class BenchItem:
-    """Its key is the name of the folder that holds its prediction."""
+    """What a prediction is judged by.
+
+    Args:
+        key: name of the folder that holds the prediction.
+        read: reads the reference.
+        content: hash of what `read` reads; empty where every copy of the bench is the same.
+    """
 
     key: str
     read: Callable[[], Reference]
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,10 @@ class Bench:
     offers: frozenset[Need]
     items: tuple[BenchItem, ...]
     notes: tuple[str, ...] = ()
+
+    def items_sha256(self, count: int | None = None) -> str:
+        """Hash of the first `count` items, all by default: numbers of other items cannot stand beside theirs."""
+        return sha256_json([[item.key, item.content] for item in self.items[:count]])
 
 
 def open_bench(name: BenchName, data: Path | None, offline: bool = False) -> Bench:
@@ -143,7 +154,11 @@ def _helix4dbench(data: Path) -> Bench:
     folders = sorted(path.parent for path in root.glob("*/entry.json"))
     if not folders:
         raise ConfigError(f"{data}: no videos/ID/entry.json in it: not what `helix4d bench build` writes")
-    items = tuple(BenchItem(folder.name, partial(_read_helix4dbench, folder)) for folder in folders)
+    # `entry.json` holds the hash of every frame.
+    items = tuple(
+        BenchItem(folder.name, partial(_read_helix4dbench, folder), sha256_file(folder / "entry.json"))
+        for folder in folders
+    )
     notes = (
         f"Helix4DBench as built here, {len(items)} videos (the full list has {_HELIX4DBENCH_ITEMS}): the paper's "
         "prompts and seeds are not published, so its own numbers are of other videos",
@@ -163,10 +178,14 @@ def _texverse_heldout(data: Path) -> Bench:
     readers = [ShardReader(path) for path in sorted((data / "test").glob("*.tar"))]
     if not readers:
         raise ConfigError(f"{data}: no test/*.tar in it: not what `helix4d curate` writes, or it has no test split")
-    items = {key: BenchItem(key, partial(_read_sample, reader, key)) for reader in readers for key in reader.keys()}  # noqa: SIM118 (not a dict)
+    items = {
+        key: BenchItem(key, partial(_read_sample, reader, key), reader.sidecar["sha256"])
+        for reader in readers
+        for key in reader.keys()  # noqa: SIM118 (not a dict)
+    }
     notes = (
         f"the test split of our shards ({len(items)} clips); the true surface is that of the O-Voxels, its points are "
-        "not tracked; the video is view 00",
+        "not tracked; the video is view 00, whose camera is drawn at random: metrics of pictures look from the front",
     )
     offers = frozenset({Need.TRUTH, Need.VIDEO})
     return Bench("texverse-heldout", "TexVerse held-out", offers, tuple(items[key] for key in sorted(items)), notes)

@@ -14,16 +14,13 @@ from torch import Tensor
 
 from assets import Clip
 from core import Helix4DError
-from evaluation.adapters import fingerprint, prediction_files, read_prediction
+from evaluation.adapters import fingerprint, lost_textures, prediction_files, read_prediction
 from evaluation.benches import Bench, BenchItem
 from evaluation.methods import Method, judged_frames
-from evaluation.registry import Item, Measure, Metric, Need, NotAvailable, SetMetric, View, missing
+from evaluation.registry import FAULTS, Item, Measure, Metric, Need, NotAvailable, SetMetric, View, missing
 from evaluation.results import ItemResult, Outcome, has_features, read_result, write_features, write_result
 
 log = logging.getLogger("evaluation")
-
-# What files and numbers of strangers can lead to: the item fails or has no number then, and the run goes on.
-_FAULTS = (Helix4DError, ValueError, ArithmeticError, RuntimeError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class Judge:
         """The item's result, from an earlier run where it still holds, and what was read for it if anything was.
 
         A result holds as long as the files of its prediction are the same; a failure is tried again. Metrics that it
-        lacks, or that waited for weights, are added to it.
+        lacks, that waited for weights or that broke, are added to it.
         """
         key = bench_item.key
         folder = self.predictions / key
@@ -66,7 +63,7 @@ class Judge:
             return known, None
         try:
             item = self.read(bench_item)
-        except _FAULTS as error:
+        except FAULTS as error:
             if not _expected(error):
                 log.warning("%s: cannot be read", key, exc_info=True)
             result = ItemResult(key, "failed", _told(error), print_now)
@@ -99,12 +96,13 @@ class Judge:
             truth=truth.to(self.device) if isinstance(truth, Tensor) else truth,
             tracked=Need.TRACKS in self.bench.offers,
             textured=self.method.textured,
+            lost_textures=lost_textures(prediction),
             device=self.device,
             draw=self.draw,
         )
 
     def _holds(self, key: str, metric: Measure, outcome: Outcome | None) -> bool:
-        if outcome is None:
+        if outcome is None or outcome.broken:
             return False
         if outcome.fetchable:
             return metric.name in self.unavailable
@@ -121,9 +119,9 @@ class Judge:
             if not isinstance(metric, Metric):
                 raise TypeError(f"{metric.name} is neither a Metric nor a SetMetric")
             answer = metric.evaluate(item)
-        except _FAULTS as error:
+        except FAULTS as error:
             log.warning("%s: %s: no number: %s", item.key, metric.name, error, exc_info=not _expected(error))
-            return Outcome(reason=_told(error))
+            return Outcome(reason=_told(error), broken=True)
         if isinstance(answer, NotAvailable):
             return Outcome(reason=answer.reason)
         if not math.isfinite(answer):

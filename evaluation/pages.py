@@ -14,14 +14,14 @@ import numpy as np
 from PIL import Image
 
 from core import Helix4DError, write_bytes
-from evaluation.registry import Item, Measure, NotAvailable, View
+from evaluation.registry import FAULTS, Item, Measure, NotAvailable, View
 from evaluation.results import ItemResult, Outcome
 from render.turntable import animation
 
 log = logging.getLogger("evaluation")
 
 PAGES = "pages"
-PICTURE = View(0.0, 0.0, "color", 256)
+PICTURE = View(0.0, 0.0, "color", 256, draft=True)
 _FPS = 8.0
 _STYLE = (
     "body{font:16px/1.4 system-ui,sans-serif;margin:2rem;max-width:70rem}"
@@ -49,8 +49,8 @@ def write_page(
         try:
             item = read()
             _write_pictures(folder, item, names["video"], names["prediction"])
-        except Helix4DError as error:
-            log.warning("%s: no pictures: %s", result.key, error)
+        except FAULTS as error:
+            log.warning("%s: no pictures: %s", result.key, error, exc_info=not isinstance(error, Helix4DError))
     shown = [
         f'<figure><img src="{html.escape(name)}" alt="{kind}"><figcaption>{kind}</figcaption></figure>'
         for kind, name in names.items()

@@ -18,10 +18,13 @@ import torch
 from torch import Tensor
 
 from assets import Clip, normalize
-from core import ConfigError
+from core import ConfigError, Helix4DError
 from evaluation.geometry import Protocol
 
 _T = TypeVar("_T")
+
+FAULTS = (Helix4DError, OSError, ValueError, ArithmeticError, RuntimeError, MemoryError)
+"""What files and numbers of strangers can lead to: an item, a number or a picture is lost then, and the run goes on."""
 
 
 class Need(StrEnum):
@@ -53,12 +56,14 @@ class View:
         elevation_deg: -90 to 90.
         shows: "color", or "normal": camera-space normals as (n + 1) / 2 in RGB, x right, y up, z to the camera.
         image_size: pixels per side.
+        draft: for a look, with the noise of few samples; what is measured must be free of it.
     """
 
     azimuth_deg: float = 0.0
     elevation_deg: float = 0.0
     shows: Literal["color", "normal"] = "color"
     image_size: int = 224
+    draft: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,6 +78,7 @@ class Item:
         tracked: whether the points of the truth are the same in all frames.
         textured: whether the method makes textures.
         device: where tensors are to be.
+        lost_textures: why the prediction's own were not read; None if they were.
         draw: pictures of a clip in the unit cube, (T, S, S, 4) uint8 with straight alpha.
     """
 
@@ -84,6 +90,7 @@ class Item:
     textured: bool
     device: torch.device
     draw: Callable[[Clip, View], np.ndarray]
+    lost_textures: str | None = None
     _kept: dict[Hashable, object] = field(default_factory=dict)
 
     def once(self, name: Hashable, compute: Callable[[], _T]) -> _T:
@@ -196,4 +203,6 @@ def missing(metric: Measure, item: Item) -> NotAvailable | None:
         return item.video
     if Need.TEXTURE in metric.needs and not item.textured:
         return NotAvailable("the method makes no textures")
+    if Need.TEXTURE in metric.needs and item.lost_textures is not None:
+        return NotAvailable(item.lost_textures)
     return None

@@ -28,6 +28,7 @@ class Outcome:
         value: the number, or None.
         reason: why there is none.
         fetchable: whether it only waits for weights, and is asked again by the next run.
+        broken: whether asking it failed, and is tried again by the next run.
         features: hash of the file with the features of a metric of sets.
     """
 
@@ -35,6 +36,7 @@ class Outcome:
     reason: str | None = None
     fetchable: bool = False
     features: str | None = None
+    broken: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,4 +131,10 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def _outcome_of(values: Mapping[str, Any]) -> Outcome:
-    return Outcome(values.get("value"), values.get("reason"), values.get("fetchable", False), values.get("features"))
+    return Outcome(
+        values.get("value"),
+        values.get("reason"),
+        values.get("fetchable", False),
+        values.get("features"),
+        values.get("broken", False),
+    )

@@ -20,7 +20,7 @@ import torch
 import tyro
 
 from assets import Clip
-from core import ConfigError, FormatError, Schema, sha256_json, write_json
+from core import ConfigError, FormatError, Schema, write_json
 from core.locks import locked
 from evaluation.alignment import EXACT, PRUNED
 from evaluation.benches import Bench, BenchItem, BenchName, open_bench
@@ -200,7 +200,7 @@ def _plan(bench: Bench, method: Method, protocol: Protocol, device: torch.device
     """All that numbers depend on, but for the predictions' files and the metrics."""
     return {
         "bench": bench.name,
-        "keys_sha256": sha256_json([item.key for item in bench.items]),
+        "items_sha256": bench.items_sha256(),
         "method": asdict(method),
         "protocol": asdict(protocol),
         "device": device.type,
@@ -243,11 +243,12 @@ def _table(
         bench=bench.name,
         label=bench.label,
         items=len(results),
-        keys_sha256=sha256_json([result.key for result in results]),
+        items_sha256=bench.items_sha256(len(results)),
         columns=[column(metric) for metric in asked],
         rows=rows,
         notes=_notes(bench, method, protocol, device, asked, len(results)),
         failures={result.key: result.reason or "" for result in results if result.state == "failed"},
+        protocol=asdict(protocol) if any(Need.TRUTH in metric.needs for metric in asked) else None,
     )
     others = [row for output in config.beside for row in measured_rows(output, table)]
     return replace(table, rows=[*rows, *others, *published(bench, asked)])

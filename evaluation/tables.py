@@ -23,7 +23,7 @@ from evaluation.paper_tables import published_rows
 from evaluation.registry import Measure, Need, NotAvailable, SetMetric
 from evaluation.results import ItemResult, read_features
 
-TABLE = Schema("evaluation table", version=1, oldest=1, rewrite="run the evaluation again")
+TABLE = Schema("evaluation table", version=2, oldest=2, rewrite="run the evaluation again")
 MEASURED = "measured"
 RESAMPLES = 10_000
 _LEVEL = 0.95
@@ -68,21 +68,23 @@ class Table:
         bench: its name.
         label: what is printed.
         items: N, on which the rows that were measured agree.
-        keys_sha256: hash of the items' keys.
+        items_sha256: hash of the items' keys and of what they are judged by.
         columns: name, label, direction, definition, checkpoint and choices of each metric.
         rows: measured ones, then published ones.
         notes: settings and what is ours, one sentence each.
         failures: what failed and why, of the first row.
+        protocol: of the distances; None where none was asked.
     """
 
     bench: str
     label: str
     items: int
-    keys_sha256: str
+    items_sha256: str
     columns: Sequence[Mapping[str, Any]]
     rows: Sequence[Row]
     notes: Sequence[str]
     failures: Mapping[str, str] = field(default_factory=dict)
+    protocol: Mapping[str, Any] | None = None
 
 
 def build_row(
@@ -142,7 +144,7 @@ def measured_rows(output: Path, like: Table) -> list[Row]:
     """The rows that another run measured on the same items.
 
     Raises:
-        ConfigError: if it was another bench or other items.
+        ConfigError: if it was another bench, other items or another protocol.
         FormatError: if its table is damaged.
     """
     path = output / "table.json"
@@ -153,8 +155,10 @@ def measured_rows(output: Path, like: Table) -> list[Row]:
     except ValueError as error:
         raise FormatError(f"{path}: damaged ({error})") from error
     TABLE.check(content, path)
-    if (content["bench"], content["keys_sha256"]) != (like.bench, like.keys_sha256):
+    if (content["bench"], content["items_sha256"]) != (like.bench, like.items_sha256):
         raise ConfigError(f"{path}: {content['items']} items of {content['bench']}, not the {like.items} of this run")
+    if content["protocol"] and like.protocol and content["protocol"] != like.protocol:
+        raise ConfigError(f"{path}: distances by {content['protocol']}, this run's are by {dict(like.protocol)}")
     ours = {entry["name"]: dict(entry) for entry in like.columns}
     for entry in content["columns"]:
         if entry["name"] in ours and entry != ours[entry["name"]]:

@@ -51,7 +51,8 @@ SWAPPED = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
 """Rows: y and z swapped, which mirrors."""
 
 _CUT = "pictures and frames are cut by a square around the union of their own alpha, 1.1 times as large, over white"
-_OWN_VIEW = "the video's own view is the front (azimuth 0, elevation 0), since no bench gives its camera"
+_DRAWN_BY = "pictures are Blender Cycles', 32 samples, field of view 40°, lit evenly from all sides"
+_OWN_VIEW = "the video's own view is taken to be the front (azimuth 0, elevation 0), whatever its camera was"
 
 
 @dataclass(frozen=True)
@@ -210,12 +211,12 @@ def learned_metrics(weights: Path | None = None) -> tuple[Measure, ...]:
     video, textured = frozenset({Need.VIDEO}), frozenset({Need.VIDEO, Need.TEXTURE})
     around = "mean over frames and over azimuths 0, 90, 180 and 270 at elevation 0"
     clip = partial(
-        ClipScore, higher_is_better=True, networks=networks, used=(BIG_G_NETWORK,), choices=(_CUT, _OWN_VIEW)
+        ClipScore, higher_is_better=True, networks=networks, used=(BIG_G_NETWORK,), choices=(_DRAWN_BY, _CUT, _OWN_VIEW)
     )
     point = partial(PointScore, higher_is_better=True, needs=video, networks=networks)
     big_g = "open_clip ViT-bigG-14 laion2b_s39b_b160k"
     clouds = (
-        "10,000 points of each frame, the farthest of 40,000 uniform ones; gray 0.4 where a method makes no textures",
+        "10,000 points of each frame, the farthest of 40,000 uniform ones; gray 0.4 where no textures are made or read",
         "cosine for each frame with its own input frame, then the mean",
         _CUT,
     )
@@ -264,7 +265,7 @@ def learned_metrics(weights: Path | None = None) -> tuple[Measure, ...]:
             statistics=UNIT_PIXELS,
             definition="DreamSim distance of the rendering and the input frame, mean over frames (Fu et al. 2023)",
             checkpoint="dreamsim v0.2.0 ensemble: DINO, CLIP and OpenCLIP ViT-B/16 with LoRA",
-            choices=(_CUT, _OWN_VIEW),
+            choices=(_DRAWN_BY, _CUT, _OWN_VIEW),
         ),
         VideoDistance(
             name="fvd",
@@ -276,7 +277,13 @@ def learned_metrics(weights: Path | None = None) -> tuple[Measure, ...]:
             definition="Fréchet distance of I3D logits of rendered and of input videos, whole sequences at 224² "
             "(Unterthiner et al. 2018)",
             checkpoint="I3D RGB Kinetics-400 (i3d_pretrained_400.pt of VideoGPT)",
-            choices=(f"frames of sequences of fewer than {FRAMES} are held to fill {FRAMES}", _CUT, _OWN_VIEW),
+            choices=(
+                f"frames of sequences of fewer than {FRAMES} are held to fill {FRAMES}",
+                "pixels from -1 to 1, as FVD's definition and I3D have them; VideoGPT's own code has -0.5 to 0.5",
+                _DRAWN_BY,
+                _CUT,
+                _OWN_VIEW,
+            ),
         ),
         FrameDistance(
             name="lpips",
@@ -288,7 +295,7 @@ def learned_metrics(weights: Path | None = None) -> tuple[Measure, ...]:
             statistics=SIGNED_PIXELS,
             definition="LPIPS 0.1 of the rendering and the input frame at 224², mean over frames (Zhang et al. 2018)",
             checkpoint="AlexNet (torchvision owt-7be5be79) with lpips v0.1 alex",
-            choices=(_CUT, _OWN_VIEW),
+            choices=(_DRAWN_BY, _CUT, _OWN_VIEW),
         ),
     )
 
@@ -299,11 +306,11 @@ def colored_clouds(item: Item) -> np.ndarray:
     Raises:
         AssetError: if a frame has no surface.
     """
-    clip = item.prediction
+    clip, colored = item.prediction, item.textured and item.lost_textures is None
     clouds = []
     for number, frame in enumerate(clip.frames):
         try:
-            clouds.append(colored_cloud(clip, frame, _SEED + number, item.textured))
+            clouds.append(colored_cloud(clip, frame, _SEED + number, colored))
         except AssetError as error:
             raise AssetError(error.code, f"frame {number}: {error.message}") from error
     return np.stack(clouds)

@@ -19,8 +19,8 @@ from core import ConfigError
 MARGIN = 1.1
 """Side of the square, of the union box's longer side."""
 
-_OPAQUE = int(0.8 * 255)
-"""Alpha above which a pixel belongs to the object, as for the networks' conditions (`model.conditioning`)."""
+_HAZE = 8
+"""Alpha up to this counts as nothing, as where Helix4DBench is cut. Glass and smoke, which are far above, are seen."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def cut_square(frames: np.ndarray, background: int = 255, margin: float = MARGIN
     if frames.ndim != 4 or frames.shape[-1] != 4 or frames.dtype != np.uint8:
         raise ConfigError(f"frames of shape {frames.shape} and type {frames.dtype}: expected (T, H, W, 4) uint8")
     height, width = frames.shape[1:3]
-    seen = frames[..., 3].max(axis=0) > _OPAQUE
+    seen = frames[..., 3].max(axis=0) > _HAZE
     rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
     if len(rows):
         top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1

@@ -5,8 +5,35 @@ Source: `Encoder` in ULIP's `dvae.py` and Uni3D's `point_encoder.py`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class PointEncoderConfig:
+    """Sizes of a point encoder.
+
+    Args:
+        groups: tokens of a cloud.
+        size: points of a group.
+        token: channels of the PointNet's output.
+        width: channels of the transformer.
+        layers: blocks.
+        heads: of the attention.
+        hidden: channels inside the MLPs.
+        embedding: channels of the shared space, those of the image tower.
+    """
+
+    groups: int
+    size: int
+    token: int
+    width: int
+    layers: int
+    heads: int
+    hidden: int
+    embedding: int
 
 
 class GroupEncoder(nn.Module):

@@ -6,13 +6,12 @@ ULIP_2_PointBERT_10k_colored_pointclouds.yaml, and `ULIP2_WITH_OPENCLIP` in mode
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from evaluation.learned.point_tokens import GroupEncoder, position_mlp
+from evaluation.learned.point_tokens import GroupEncoder, PointEncoderConfig, position_mlp
 from evaluation.learned.points import group
 from evaluation.learned.transformer import Block, BlockConfig
 from evaluation.learned.weights import load_named, read_tensors, unwrapped
@@ -20,36 +19,13 @@ from evaluation.learned.weights import load_named, read_tensors, unwrapped
 _UNUSED = ("logit_scale", "open_clip_model.")
 
 
-@dataclass(frozen=True)
-class UlipConfig:
-    """Sizes.
-
-    Args:
-        groups: tokens of a cloud.
-        size: points of a group.
-        token: channels of the PointNet's output.
-        width: channels of the transformer.
-        layers: blocks.
-        heads: of the attention.
-        embedding: channels of the shared space, those of the image tower.
-    """
-
-    groups: int = 512
-    size: int = 32
-    token: int = 256
-    width: int = 384
-    layers: int = 18
-    heads: int = 6
-    embedding: int = 1280
-
-
-ULIP2 = UlipConfig()
+ULIP2 = PointEncoderConfig(groups=512, size=32, token=256, width=384, layers=18, heads=6, hidden=1536, embedding=1280)
 
 
 class UlipEncoder(nn.Module):
     """(B, N, 6) clouds, normalized, sRGB in [0, 1] → (B, embedding) features, not normalized."""
 
-    def __init__(self, config: UlipConfig) -> None:
+    def __init__(self, config: PointEncoderConfig) -> None:
         super().__init__()
         self.point_encoder = _PointTransformer(config)
         self.pc_projection = nn.Parameter(torch.zeros(2 * config.width, config.embedding))
@@ -60,9 +36,9 @@ class UlipEncoder(nn.Module):
 
 
 class _PointTransformer(nn.Module):
-    def __init__(self, config: UlipConfig) -> None:
+    def __init__(self, config: PointEncoderConfig) -> None:
         super().__init__()
-        block = BlockConfig(config.width, config.heads, 4 * config.width, bias="none", eps=1e-5)
+        block = BlockConfig(config.width, config.heads, config.hidden, bias="none", eps=1e-5)
         self.encoder = GroupEncoder(config.token)
         self.reduce_dim = nn.Linear(config.token, config.width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
@@ -84,7 +60,7 @@ class _PointTransformer(nn.Module):
         return torch.cat([x[:, 0], x[:, 1:].amax(dim=1)], dim=-1)
 
 
-def load_ulip(path: Path, config: UlipConfig = ULIP2) -> UlipEncoder:
+def load_ulip(path: Path, config: PointEncoderConfig = ULIP2) -> UlipEncoder:
     """The point encoder of ULIP-2's training checkpoint.
 
     Raises:

@@ -6,13 +6,12 @@ Source: baaivision/Uni3D, `PointcloudEncoder` in models/point_encoder.py and scr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from evaluation.learned.point_tokens import GroupEncoder, position_mlp
+from evaluation.learned.point_tokens import GroupEncoder, PointEncoderConfig, position_mlp
 from evaluation.learned.points import group
 from evaluation.learned.transformer import Block, BlockConfig
 from evaluation.learned.weights import load_named, read_tensors, unwrapped
@@ -24,38 +23,15 @@ _UNUSED = (
 )
 
 
-@dataclass(frozen=True)
-class Uni3dConfig:
-    """Sizes.
-
-    Args:
-        groups: tokens of a cloud.
-        size: points of a group.
-        token: channels of the PointNet's output.
-        width: channels of the transformer.
-        layers: blocks.
-        heads: of the attention.
-        hidden: channels inside the MLPs.
-        embedding: channels of the shared space, those of the image tower.
-    """
-
-    groups: int = 512
-    size: int = 64
-    token: int = 512
-    width: int = 1408
-    layers: int = 40
-    heads: int = 16
-    hidden: int = 6144
-    embedding: int = 1024
-
-
-UNI3D_G = Uni3dConfig()
+UNI3D_G = PointEncoderConfig(
+    groups=512, size=64, token=512, width=1408, layers=40, heads=16, hidden=6144, embedding=1024
+)
 
 
 class Uni3dEncoder(nn.Module):
     """(B, N, 6) clouds, normalized, sRGB in [0, 1] → (B, embedding) features, not normalized."""
 
-    def __init__(self, config: Uni3dConfig) -> None:
+    def __init__(self, config: PointEncoderConfig) -> None:
         super().__init__()
         self.point_encoder = _PointEncoder(config)
 
@@ -65,7 +41,7 @@ class Uni3dEncoder(nn.Module):
 
 
 class _PointEncoder(nn.Module):
-    def __init__(self, config: Uni3dConfig) -> None:
+    def __init__(self, config: PointEncoderConfig) -> None:
         super().__init__()
         block = BlockConfig(config.width, config.heads, config.hidden, bias="split")
         self.encoder = GroupEncoder(config.token)
@@ -94,7 +70,7 @@ class _PointEncoder(nn.Module):
         return features
 
 
-def load_uni3d(path: Path, config: Uni3dConfig = UNI3D_G) -> Uni3dEncoder:
+def load_uni3d(path: Path, config: PointEncoderConfig = UNI3D_G) -> Uni3dEncoder:
     """The point encoder of Uni3D's training checkpoint.
 
     Raises:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from bench_builder.build import build
 from bench_builder.entry import read_entry, read_frames
+from bench_builder.verify import verify
 from cli.main import main
 from core import ConfigError, ReasonCode
 from curation.ledger import Ledger
@@ -105,6 +106,25 @@ def test_damaged_videos_are_built_again_and_come_out_the_same(
     entry.write_text(entry.read_text().replace('"drift": 0.', '"drift": 1.'))
     assert build_here(world.config(output), monkeypatch)[1] == ["tall"]
     assert hashes(output) == hashes(built)
+
+
+def test_a_damaged_video_beyond_the_limit_does_not_stop_a_run(
+    world: World, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = shutil.copytree(built, tmp_path / "bench")
+    (output / "videos" / "wide" / "entry.json").write_text("{")
+    assert build_here(world.config(output, limit=1), monkeypatch) == ({"done": 1}, [])
+    assert "not on the contact sheet" in caplog.text
+
+
+def test_hidden_files_of_file_managers_do_not_spoil_a_video(
+    world: World, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = shutil.copytree(built, tmp_path / "bench")
+    (output / "videos" / "wide" / ".DS_Store").write_bytes(b"where windows stood")
+    assert build_here(world.config(output), monkeypatch) == ({"done": 3}, [])
+    assert (output / "videos" / "wide" / ".DS_Store").exists()
+    assert verify(output, world.stills).problems == ()
 
 
 def test_a_video_whose_line_the_ledger_lost_is_not_built_again(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from assets import AlphaMode, Clip, Frame, Material, Texture, Topology, bake, normalize
 from assets.samples import SAMPLES
 from core import AssetError, ConfigError
 from evaluation import Surface, sample_surface
-from evaluation.adapters import PredictionError, fingerprint, join_stills, read_prediction
+from evaluation.adapters import PredictionError, fingerprint, join_stills, lost_textures, read_prediction
 from evaluation.methods import METHODS, axes_matrix, find_method, judged_frames
 from tests.evaluation.predictions import write_glb, write_run_file, write_stills
 from tests.evaluation.shapes import moved, tripod
@@ -114,12 +116,19 @@ def test_other_mesh_formats(tmp_path: Path, suffix: str) -> None:
         read_prediction(tmp_path, METHODS["ss4d"], 1)
 
 
+def _replaced(path: Path) -> Path:
+    path.unlink()
+    return path
+
+
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
         (lambda folder: (folder / "mesh_1.glb").write_bytes(b""), "mesh_1.glb"),
         (lambda folder: (folder / "mesh_1.glb").write_bytes(b"glTF junk"), "mesh_1.glb"),
         (lambda folder: (folder / "mesh_2.glb").unlink(), "2 frames, 3 are needed"),
+        (lambda folder: _replaced(folder / "mesh_2.glb").symlink_to("nowhere"), "2 frames, 3 are needed"),
+        (lambda folder: _replaced(folder / "mesh_2.glb").mkdir(), "2 frames, 3 are needed"),
         (lambda folder: [path.unlink() for path in folder.glob("*")], "nothing in its folder matches"),
     ],
 )
@@ -130,6 +139,58 @@ def test_what_is_missing_or_broken_is_said(tmp_path: Path, spoil: object, told: 
     assert fingerprint(tmp_path, ACTIONMESH) != before
     with pytest.raises((AssetError, PredictionError), match=told):
         read_prediction(tmp_path, ACTIONMESH, 3)
+
+
+def test_files_beside_those_that_are_read_count_in_the_fingerprint(tmp_path: Path) -> None:
+    method = find_method("other", glob="*.gltf")
+    for name, data in trimesh.exchange.gltf.export_gltf(trimesh.Scene(trimesh.creation.box())).items():
+        (tmp_path / name).write_bytes(data)
+    before = fingerprint(tmp_path, method)
+    (buffer,) = (path for path in tmp_path.glob("*.bin") if path.stat().st_size == 8 * 3 * 4)  # of the corners
+    buffer.write_bytes((2 * np.frombuffer(buffer.read_bytes(), np.float32)).tobytes())
+    assert np.abs(read_prediction(tmp_path, method, 1).frames[0].vertices).max() == 1
+    assert fingerprint(tmp_path, method) != before
+
+
+def test_another_mesh_beside_the_frames_is_not_taken_for_one(tmp_path: Path) -> None:
+    write_stills(tmp_path, sliding(3), "frame_{}.glb")
+    write_glb(tmp_path / "canonical.glb", tripod())
+    with pytest.raises(PredictionError, match=r"canonical\.glb.*--glob"):
+        read_prediction(tmp_path, METHODS["ss4d"], 3)
+    clip = read_prediction(tmp_path, find_method("ss4d", glob="frame_*.glb"), 3)
+    assert len(clip.frames) == 3
+    (tmp_path / "canonical.glb").rename(tmp_path / "frame_all.glb")  # behind the frames that count
+    assert len(read_prediction(tmp_path, METHODS["ss4d"], 3).frames) == 3
+
+
+def test_textures_that_are_not_read_are_told(tmp_path: Path) -> None:
+    """White where the method has colors would be another method's look."""
+    (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 0 1\nusemtl m\nf 1/1 2/2 3/3\n")
+    assert "textures of .obj files" in (lost_textures(read_prediction(tmp_path, METHODS["ss4d"], 1)) or "")
+    (tmp_path / "a.obj").write_text("v 0 0 0 1 0 0\nv 1 0 0 0 1 0\nv 0 1 0 0 0 1\nf 1 2 3\n")
+    assert lost_textures(read_prediction(tmp_path, METHODS["ss4d"], 1)) is None
+    (tmp_path / "a.obj").unlink()
+    box = trimesh.creation.box()
+    red = trimesh.visual.material.PBRMaterial(baseColorTexture=Image.new("RGB", (4, 4), "red"))
+    box.visual = trimesh.visual.TextureVisuals(np.zeros((8, 2)), material=red)
+    for name, data in trimesh.exchange.gltf.export_gltf(trimesh.Scene(box)).items():
+        (tmp_path / name).write_bytes(data)
+    document = json.loads((tmp_path / "model.gltf").read_text())
+    document["images"] = [{"uri": "red.png"}]
+    (tmp_path / "model.gltf").write_text(json.dumps(document))
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "red.png")
+    assert lost_textures(read_prediction(tmp_path, METHODS["ss4d"], 1)) is None
+    (tmp_path / "red.png").unlink()
+    assert "is missing" in (lost_textures(read_prediction(tmp_path, METHODS["ss4d"], 1)) or "")
+
+
+def test_what_run_json_says_of_empty_frames_counts_in_the_fingerprint(tmp_path: Path) -> None:
+    write_stills(tmp_path, sliding(2), "frame_0{}.glb")
+    prints = {fingerprint(tmp_path, METHODS["helix4d"])}
+    for faces in ([36, 36], [36, 0]):
+        write_run_file(tmp_path, faces)
+        prints.add(fingerprint(tmp_path, METHODS["helix4d"]))
+    assert len(prints) == 3
 
 
 def test_materials_and_images_of_stills_are_kept_apart() -> None:

@@ -5,7 +5,8 @@ import torch
 
 from core import ConfigError
 from evaluation import EXACT, PRUNED, AlignmentSettings, Pose, align, chamfer_distance, sample_surface
-from evaluation.alignment import _move, axis_rotations
+from evaluation.alignment import _losses, _move, axis_rotations
+from evaluation.nearest import Neighbors
 from tests.evaluation.shapes import tripod
 
 POINTS = sample_surface(tripod(), 400, 7)
@@ -37,6 +38,21 @@ def test_identical_clouds_stay_where_they_are() -> None:
     pose = align(POINTS, POINTS, SHORT)
     assert (pose.loss, pose.start) == (0, 0)
     assert torch.equal(pose.apply(POINTS), POINTS)
+
+
+def test_no_gradient_is_a_sum_without_an_order() -> None:
+    """Gathering and indexing hand gradients back by atomic sums on a GPU, and a descent amplifies their rounding."""
+    state = torch.tensor([1.0, 0, 0, 0, 1, 0] + [0.0] * 3 + [1.0] * 3).repeat(24, 1).requires_grad_()
+    losses = _losses(POINTS, POINTS[:50], state, axis_rotations(), Neighbors(POINTS[:50]))
+    seen, waiting = set(), [losses.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [next_node for next_node, _ in node.next_functions]
+    names = {type(node).__name__ for node in seen}
+    assert "BmmBackward0" in names
+    assert not [name for name in names if name.startswith(("Gather", "Index", "Scatter", "Take"))]
 
 
 @pytest.mark.parametrize("settings", [EXACT, PRUNED], ids=["exact", "pruned"])

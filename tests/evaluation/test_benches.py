@@ -17,7 +17,7 @@ from evaluation.benches import BenchName, open_bench
 from evaluation.registry import Need, NotAvailable
 from evaluation.runner import EvaluateRun, run_evaluation
 from evaluation.sampling import Surface
-from tests.evaluation.predictions import write_actionbench_item, write_glb, write_run_file
+from tests.evaluation.predictions import write_actionbench_item, write_glb, write_run_file, write_stills
 from tests.evaluation.shapes import moved, tripod
 from tests.train.world import FRAMES, write_shards
 from voxelize import decode_vxz, extract_mesh
@@ -73,6 +73,30 @@ def test_what_bench_build_writes_is_read_frame_for_frame(tmp_path: Path) -> None
     video = item.read().video
     assert isinstance(video, np.ndarray)
     np.testing.assert_array_equal(video, frames)
+
+
+def test_numbers_do_not_survive_another_build_of_the_bench(tmp_path: Path) -> None:
+    """The same items with other frames are another bench: neither is a run resumed on it, nor do rows stand beside."""
+    write_stills(tmp_path / "out" / "robot", [tripod()], "frame_{:02d}.glb")
+    hashes = set()
+    for build in range(2):
+        frames = np.full((1, 16, 16, 4), 100 + build, np.uint8)
+        write_entry(tmp_path / str(build) / "videos" / "robot", frames, 8.0, {"id": "robot"}, tmp_path / "work")
+        hashes.add(open_bench("helix4dbench", tmp_path / str(build)).items_sha256())
+    assert len(hashes) == 2
+
+    def run(build: int, output: str, beside: tuple[Path, ...] = ()) -> None:
+        settings = EvaluateRun(
+            bench="helix4dbench", data=tmp_path / str(build), predictions=tmp_path / "out", output=tmp_path / output,
+            device="cpu", metrics=("clip",), pages=False, beside=beside,
+        )  # fmt: skip
+        run_evaluation(settings)
+
+    run(0, "a")
+    with pytest.raises(ConfigError, match="items_sha256 was"):
+        run(1, "a")
+    with pytest.raises(ConfigError, match="not the 1 of this run"):
+        run(1, "b", (tmp_path / "a",))
 
 
 def test_the_held_out_split_of_our_shards(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from assets import Clip, Frame, Material, Topology
+from assets import AlphaMode, Clip, Frame, Material, Topology
 from evaluation import Surface
 from evaluation.pictures import draw
 from evaluation.registry import View
@@ -54,6 +56,45 @@ def test_a_face_towards_the_camera_is_blue(azimuth: float, elevation: float) -> 
     picture = draw(clip_of(box((-0.2, -0.2, -0.2), (0.2, 0.2, 0.2))), View(azimuth, elevation, "normal", 32))[0]
     assert np.abs(picture[16, 16].astype(int) - [128, 128, 255, 255]).max() <= 2
     assert picture[0, 0].tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("low", "high", "red"), [(0.2, 0.4, 0), (-0.4, -0.2, 255)])
+def test_a_side_along_the_view_has_one_color(low: float, high: float, red: int) -> None:
+    """Perspective shows the inner side of a block beside the axis, whose normal has no share of the camera's z."""
+    block = clip_of(box((low, -0.4, -0.2), (high, 0.4, 0.2)))
+    picture = draw(block, View(0, 0, "normal", 96))[0]
+    side = picture[(picture[..., 3] > 250) & (picture[..., 2] < 140)].astype(int)
+    assert len(side) > 50
+    assert np.abs(side[:, 0] - red).max() <= 3
+
+
+def test_normals_of_thin_smoke_are_those_of_its_surface() -> None:
+    smoke = Material(metallic=0.0, alpha=0.2, alpha_mode=AlphaMode.BLEND)
+    clip = replace(clip_of(box((-0.2, -0.2, -0.2), (0.2, 0.2, 0.2))), materials=(smoke,))
+    picture = draw(clip, View(0, 0, "normal", 32))[0]
+    assert np.abs(picture[16, 16].astype(int) - [128, 128, 255, 255]).max() <= 2
+    assert draw(clip, View(0, 0, "color", 32))[0, 16, 16, 3] < 128
+
+
+def test_what_is_measured_has_less_grain_than_a_draft() -> None:
+    shells = join(*(box((-r, -r, -r), (r, r, r)) for r in (0.2, 0.25, 0.3, 0.35)))
+    smoke = Material(metallic=0.0, alpha=0.3, alpha_mode=AlphaMode.BLEND)
+    clip = replace(clip_of(shells), materials=(smoke,))
+    middles = [draw(clip, View(0, 0, "color", 64, draft))[0, 24:40, 24:40, :3].astype(float) for draft in (False, True)]
+    fine, coarse = (middle.std(axis=(0, 1)).mean() for middle in middles)
+    assert fine < 0.6 * coarse
+    assert abs(middles[0].mean() - middles[1].mean()) < 2
+
+
+def test_the_back_of_a_sheet_faces_the_camera_too() -> None:
+    sheet = Surface(
+        np.array([[-0.3, 0, -0.3], [0.3, 0, -0.3], [0.3, 0, 0.3], [-0.3, 0, 0.3]], np.float32),
+        np.array([[0, 1, 2], [0, 2, 3]], np.int32),
+    )
+    clip = replace(clip_of(sheet), materials=(Material(metallic=0.0, double_sided=True),))
+    for azimuth in (0, 180):
+        picture = draw(clip, View(azimuth, 0, "normal", 32))[0]
+        assert np.abs(picture[16, 16].astype(int) - [128, 128, 255, 255]).max() <= 2
 
 
 def test_right_is_red_and_up_is_green() -> None:

@@ -300,6 +300,38 @@ def test_a_metric_that_breaks_costs_its_number_alone(
     assert cells(table)["height"].count == 2
 
 
+def test_a_metric_that_broke_is_asked_again(fake: Fake, tmp_path: Path) -> None:
+    """Memory that ran out, or a truncated file of weights, must not cost the number for good."""
+    predictions = write_predictions(tmp_path / "out", fake.surfaces)
+    height, _ = quick_metrics()
+    odd = Odd(name="odd", label="Odd", higher_is_better=True, needs=frozenset(), definition="odd", act=_breaks)
+    quick(fake, predictions, tmp_path / "a", [height, odd])
+    height.asked.clear()
+    table = quick(fake, predictions, tmp_path / "a", [height, replace(odd, act=lambda: 1.0)])
+    assert (cells(table)["odd"].count, cells(table)["odd"].value) == (2, 1.0)
+    assert height.asked == []
+
+
+def test_a_picture_that_cannot_be_drawn_costs_itself_alone(fake: Fake, tmp_path: Path) -> None:
+    predictions = write_predictions(tmp_path / "out", {"flag": fake.surfaces["flag"]})
+
+    def draw(clip: Clip, view: View) -> np.ndarray:
+        raise MemoryError("a picture too many")
+
+    table = quick(fake, predictions, tmp_path / "a", quick_metrics(), draw_clip=draw, changes={"pages": True})
+    assert cells(table)["height"].count == 1
+    assert (tmp_path / "a" / "pages" / "flag.html").is_file()
+
+
+def test_rows_of_another_protocol_do_not_stand_beside(fake: Fake, tmp_path: Path) -> None:
+    predictions = write_predictions(tmp_path / "out", {"flag": fake.surfaces["flag"]})
+    for output, points in (("a", 50), ("b", 60)):
+        run_evaluation(config(fake, predictions, tmp_path / output, limit=1, points=points, alignment_points=9))
+    other = config(fake, predictions, tmp_path / "b", limit=1, points=60, alignment_points=9, beside=(tmp_path / "a",))
+    with pytest.raises(ConfigError, match="distances by"):
+        run_evaluation(other)
+
+
 def test_other_settings_need_another_output(fake: Fake, tmp_path: Path) -> None:
     predictions = write_predictions(tmp_path / "out", fake.surfaces)
     known = quick_metrics()

@@ -13,14 +13,15 @@ from evaluation.learned import metrics as learned
 from evaluation.learned.clip import ClipConfig, ClipTower, load_clip
 from evaluation.learned.eva import EvaConfig, EvaTower, load_eva
 from evaluation.learned.metrics import Network
-from evaluation.learned.ulip import UlipConfig, UlipEncoder, load_ulip
-from evaluation.learned.uni3d import Uni3dConfig, Uni3dEncoder, load_uni3d
+from evaluation.learned.point_tokens import PointEncoderConfig
+from evaluation.learned.ulip import UlipEncoder, load_ulip
+from evaluation.learned.uni3d import Uni3dEncoder, load_uni3d
 from tests.evaluation.learned.published import randomized, under
 
 CLIP = ClipConfig(image_size=224, patch=56, width=16, layers=1, heads=2, hidden=20, embedding=8)
 EVA = EvaConfig(image_size=224, patch=56, width=16, layers=1, heads=2, hidden=20, embedding=8)
-ULIP = UlipConfig(groups=8, size=6, token=12, width=16, layers=1, heads=2, embedding=8)
-UNI3D = Uni3dConfig(groups=8, size=6, token=12, width=16, layers=1, heads=2, hidden=20, embedding=8)
+ULIP = PointEncoderConfig(groups=8, size=6, token=12, width=16, layers=1, heads=2, hidden=64, embedding=8)
+UNI3D = PointEncoderConfig(groups=8, size=6, token=12, width=16, layers=1, heads=2, hidden=20, embedding=8)
 
 
 @pytest.fixture

@@ -77,6 +77,7 @@ def test_names_directions_and_needs_are_those_of_the_papers_table() -> None:
     assert all(Need.VIDEO in metric.needs and metric.checkpoint and metric.definition for metric in found.values())
     assert isinstance(missing(found["clip"], item_of(textured=False)), NotAvailable)
     assert missing(found["clip_n"], item_of(textured=False)) is None
+    assert missing(found["clip"], item_of(lost_textures="no image")) == NotAvailable("no image")
 
 
 def test_metrics_can_be_sent_to_other_processes(tmp_path: Path) -> None:
@@ -151,6 +152,7 @@ def test_clouds_have_the_materials_color_and_gray_without_textures() -> None:
     assert clouds.shape == (2, 10_000, 6)
     assert np.allclose(clouds[..., 3:], (1, 1.055 * 0.5 ** (1 / 2.4) - 0.055, 0), atol=1e-6)
     assert np.allclose(colored_clouds(item_of(2, textured=False))[..., 3:], 0.4)
+    assert np.allclose(colored_clouds(item_of(2, lost_textures="no image"))[..., 3:], 0.4)
     assert not np.array_equal(clouds[0, :, :3], clouds[1, :, :3])
 
 

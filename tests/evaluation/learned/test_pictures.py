@@ -32,8 +32,10 @@ def test_the_square_holds_the_object_of_all_frames_over_the_background() -> None
     assert (square == 7).all(axis=-1).sum() == 2 * 900 - 100
 
 
-def test_neither_scale_nor_place_of_the_object_matters() -> None:
-    thing = np.concatenate([noise(40, 40), np.full((40, 40, 1), 255, np.uint8)], axis=-1)
+@pytest.mark.parametrize("alpha", [255, 90])
+def test_neither_scale_nor_place_of_the_object_matters(alpha: int) -> None:
+    """Nor for smoke and glass, which are opaque nowhere."""
+    thing = np.concatenate([noise(40, 40), np.full((40, 40, 1), alpha, np.uint8)], axis=-1)
     small, large = np.zeros((1, 64, 64, 4), np.uint8), np.zeros((1, 300, 500, 4), np.uint8)
     small[0, 20:60, 5:45] = thing
     large[0, 100:220, 370:490] = thing.repeat(3, axis=0).repeat(3, axis=1)

@@ -13,14 +13,15 @@ from torch import Tensor, nn
 
 from core import ConfigError, FormatError
 from evaluation.learned.eva import EVA02_E_PLUS, EvaConfig, EvaTower, load_eva
+from evaluation.learned.point_tokens import PointEncoderConfig
 from evaluation.learned.points import group
 from evaluation.learned.transformer import Block, BlockConfig
-from evaluation.learned.ulip import ULIP2, UlipConfig, UlipEncoder, load_ulip
-from evaluation.learned.uni3d import UNI3D_G, Uni3dConfig, Uni3dEncoder, load_uni3d
+from evaluation.learned.ulip import ULIP2, UlipEncoder, load_ulip
+from evaluation.learned.uni3d import UNI3D_G, Uni3dEncoder, load_uni3d
 from tests.evaluation.learned.published import randomized, under
 
-TINY_ULIP = UlipConfig(groups=12, size=5, token=24, width=16, layers=2, heads=2, embedding=10)
-TINY_UNI3D = Uni3dConfig(groups=12, size=6, token=24, width=16, layers=2, heads=2, hidden=40, embedding=10)
+TINY_ULIP = PointEncoderConfig(groups=12, size=5, token=24, width=16, layers=2, heads=2, hidden=64, embedding=10)
+TINY_UNI3D = PointEncoderConfig(groups=12, size=6, token=24, width=16, layers=2, heads=2, hidden=40, embedding=10)
 TINY_EVA = EvaConfig(image_size=28, patch=7, width=32, layers=2, heads=4, hidden=50, embedding=12)
 
 
