@@ -106,7 +106,13 @@ def train(config: TrainConfig) -> TrainState:
         def state() -> TrainState:
             return TrainState(step, position, broken, tuple(clip.history), config.to_json())
 
+        saved_step = step
+
         def save() -> None:
+            nonlocal saved_step
+            if step == saved_step:  # its checkpoint is there, or no step was taken yet
+                return
+            saved_step = step
             parts = (trained, average.tensors, optimizer_tensors(optimizer, trained))
             tensors = [whole(part, here.first) for part in parts]
             if here.first:
@@ -125,16 +131,17 @@ def train(config: TrainConfig) -> TrainState:
                 # One sum over the ranks settles what the loss is a mean over, and whether all go on.
                 own = sum(elements(clips, config.network.first_frame) for clips in share.microbatches)
                 count, newly_broken, stop = here.sum([own, len(share.broken), asked_to_stop()])
+                if stop:
+                    # This step is read again when the run goes on, and its broken clips are counted then.
+                    log.info("stopping at step %d as told", step)
+                    save()
+                    return state()
                 broken += int(newly_broken)
                 if broken > config.data.max_broken:
                     raise BrokenDataError(
                         f"{broken} clips were missing or broken, {config.data.max_broken} are allowed"
                         + (f"; the last here: {', '.join(share.broken)}" if share.broken else "")
                     )
-                if stop:
-                    log.info("stopping at step %d as told", step)
-                    save()
-                    return state()
 
                 # Gradients of the step's mean, microbatch by microbatch.
                 shares = [clips for clips in share.microbatches if clips]

@@ -46,14 +46,14 @@ class World:
         return int(tensor)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sum every gradient over the ranks, in buckets of a fixed order; a missing gradient counts as zero."""
-        if self.ranks == 1:
-            return
+        """Sum every gradient over the ranks, in buckets of a fixed order; a missing gradient becomes zero."""
         bucket: list[Tensor] = []
         size = 0
         for parameter in parameters:
-            if parameter.grad is None:
+            if parameter.grad is None:  # this rank's clips were all broken: the optimizer steps, as on other ranks
                 parameter.grad = torch.zeros_like(parameter)
+            if self.ranks == 1:
+                continue
             bucket.append(parameter.grad)
             size += parameter.grad.nbytes
             if size >= _BUCKET_BYTES:

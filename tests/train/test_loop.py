@@ -20,6 +20,7 @@ from torch._dynamo.utils import counters
 from core import ConfigError
 from curation.shard import ShardReader
 from tests.train import world
+from train import loop as train_loop
 from train.checkpoint import list_checkpoints, load_checkpoint
 from train.dataset import ClipReader
 from train.loader import BrokenDataError, Loader
@@ -120,6 +121,80 @@ def test_sigterm_saves_and_ends(folders: tuple[Path, Path, Path], tmp_path: Path
     assert load_checkpoint(saved[0]).state.step == len(read_metrics(tmp_path / "geometry"))
 
 
+def stop_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
+    """SIGTERM to this process at a call of a function of the loop."""
+    original, calls = getattr(train_loop, name), 0
+
+    def stopping(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*args)
+
+    monkeypatch.setattr(train_loop, name, stopping)
+
+
+def break_member(latents: Path, shard: str, sample: int, to: Path) -> str:
+    """A copy of the latents in which one clip's shape cannot be read; returns its key."""
+    shutil.copytree(latents, to)
+    tar = to / shard
+    reader = ShardReader(tar)
+    key = reader.keys()[sample]
+    offset, _ = reader.sample(key)["members"]["shape.safetensors"]
+    with open(tar, "r+b") as stream:
+        stream.seek(offset)
+        stream.write(b"\xff" * 8)
+    return key
+
+
+def test_a_run_told_to_stop_before_its_first_step_can_begin_again(
+    folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = world.train_config("geometry", *folders, tmp_path, steps=2)
+    with monkeypatch.context() as patch:
+        stop_at(patch, "build_network", 1)
+        assert train(config).step == 0
+    assert train(config).step == 2
+
+
+def test_a_broken_clip_counts_once_wherever_the_run_stops(
+    folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_member(folders[0], "train/helix4d-000000.tar", 1, tmp_path / "latents")
+    config = world.train_config("geometry", tmp_path / "latents", *folders[1:], tmp_path, steps=5)
+    counts = set()
+    for call in range(1, 5):
+        stopped = replace(config, name=f"stopped_{call}")
+        with monkeypatch.context() as patch:
+            stop_at(patch, "collate", call)
+            assert train(stopped).step == call
+        counts.add(train(stopped).broken)
+    assert counts == {2}  # ten clips: twice every one of the five
+
+
+def test_a_run_whose_first_step_is_all_broken_goes_on(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    config = world.train_config("geometry", *folders, tmp_path, steps=1, batch=1)
+    reader = ClipReader(config.data, config.stage)
+    entry = reader.entries[Schedule(reader.costs(4), config.seed).draws(0, 1)[0].clip]
+    sample = ShardReader(folders[0] / entry.shard).keys().index(entry.key)
+    break_member(folders[0], entry.shard, sample, tmp_path / "latents")
+    config = replace(config, data=replace(config.data, latents=str(tmp_path / "latents")))
+    assert train(config).broken == 1
+    assert train(replace(config, steps=3)).step == 3
+
+
+def test_stopping_where_a_checkpoint_is_leaves_it_alone(
+    folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = world.train_config("geometry", *folders, tmp_path, steps=2)
+    train(config)
+    kept = list_checkpoints(config.folder)[-1].stat().st_ino
+    stop_at(monkeypatch, "build_network", 1)
+    train(replace(config, steps=9))
+    assert list_checkpoints(config.folder)[-1].stat().st_ino == kept
+
+
 def test_two_processes_train_like_one_and_one_goes_on_from_two(
     folders: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
@@ -167,13 +242,7 @@ def test_what_a_clip_draws_depends_on_names_alone(folders: tuple[Path, Path, Pat
 
 def test_broken_clips_are_counted_and_limited(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     latents = tmp_path / "latents"
-    shutil.copytree(folders[0], latents)
-    tar = latents / "train/helix4d-000000.tar"
-    reader = ShardReader(tar)
-    offset, _ = reader.sample(reader.keys()[1])["members"]["shape.safetensors"]
-    with open(tar, "r+b") as stream:
-        stream.seek(offset)
-        stream.write(b"\xff" * 8)
+    break_member(folders[0], "train/helix4d-000000.tar", 1, latents)
     values = world.train_values("geometry", latents, *folders[1:], tmp_path)
     values["data"]["max_broken"] = 3
     config = world.build(world.TrainConfig, values, "test")
@@ -216,6 +285,28 @@ def test_old_checkpoints_go(folders: tuple[Path, Path, Path], tmp_path: Path) ->
     config = world.build(world.TrainConfig, values, "test")
     train(config)
     assert [int(p.name[-2:]) for p in list_checkpoints(config.folder)] == [3, 6, 7, 8]
+
+
+def test_half_a_checkpoint_is_never_found(
+    folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while it removes one: what is left is not under a checkpoint's name, and the next save sweeps it up."""
+
+    def die(path: Path, **_: Any) -> None:
+        for file in list(path.glob("*.safetensors"))[:1]:
+            file.unlink()
+            raise KeyboardInterrupt
+
+    values = world.train_values("geometry", *folders, tmp_path)
+    values["run"] |= {"save_every": 1, "keep_last": 1, "keep_every": 0}
+    config = world.build(world.TrainConfig, values, "test")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("train.checkpoint.shutil.rmtree", die)
+        train(config)
+    for path in list_checkpoints(config.folder):
+        load_checkpoint(path)
+    assert train(config).step == 8
+    assert [path.name for path in (config.folder / "checkpoints").iterdir()] == ["step_00000008"]
 
 
 def test_dry_run(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
