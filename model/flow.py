@@ -74,6 +74,14 @@ class FlowTransformer(nn.Module):
         """What Helix4D trains, by name: `blocks.*.self_attn.*`, 283 M parameters at full size."""
         return [(name, p) for name, p in self.named_parameters() if ".self_attn." in name]
 
+    def compile_blocks(self, **options: Any) -> None:
+        """`torch.compile` each block, for any number of tokens and frames from the start; `options` go to it.
+
+        Left to find out by itself what changes from batch to batch, torch compiles eight times and then gives up.
+        """
+        for block in self.blocks:
+            block.compile(dynamic=True, **options)
+
     def forward_tokens(
         self,
         tokens: Tensor,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from core import ConfigError
@@ -331,15 +333,24 @@ def test_frozen_parameters_may_be_half():
 
 
 @pytest.mark.slow
-def test_a_block_compiles():
-    network = _sparse(VideoConfig())
-    z, cond, times = _voxels([6, 7, 8]), _rand(3, 5, 12), torch.tensor([0.0, 600.0, 600.0])
-    expected = network(z, times, cond, clips=(3,)).feats
-    for block in network.blocks:
-        block.compile(backend="aot_eager")
-    found = network(z, times, cond, clips=(3,)).feats
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    found.sum().backward()
+def test_blocks_compile_once_for_all_batches():
+    network = _sparse(VideoConfig()).train()
+    network.checkpointing = Checkpointing.KEEP_ATTENTION
+    trained = {name for name, _ in network.self_attention_parameters()}
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in trained)
+    compiled = copy.deepcopy(network)
+    compiled.compile_blocks(backend="aot_eager")
+    graphs = []
+    for lengths in ([6, 7, 8], [9, 3, 5], [20, 0, 4, 8], [5, 5], [11, 12, 13, 14]):
+        z, cond = _voxels(lengths), _rand(len(lengths), 5, 12)
+        times = torch.tensor([0.0, *[600.0] * (len(lengths) - 1)])
+        expected, found = (n(z, times, cond, clips=(len(lengths),)).feats for n in (network, compiled))
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        found.sum().backward()
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert len(set(graphs)) == 1
+    assert not counters["unimplemented"]
 
 
 def test_activations_kept_per_token_fit_the_memory_plan():
