@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from model.device import choose_device
+
 _BUCKET_BYTES = 1 << 28
 
 
@@ -73,10 +75,13 @@ def world(device: str) -> Iterator[World]:
 
     Args:
         device: cuda, cpu, or auto.
+
+    Raises:
+        ConfigError: if there is no such device.
     """
     ranks, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if on_gpu else torch.device("cpu")
+    place = choose_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    on_gpu = place.type == "cuda"
     if on_gpu:
         torch.cuda.set_device(place)
     if ranks == 1:
