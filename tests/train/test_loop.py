@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import signal
@@ -14,14 +15,17 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from PIL import Image
+from safetensors.torch import load, load_file, save
 from torch._dynamo.utils import counters
 
-from core import ConfigError
+from core import ConfigError, FormatError
 from curation.shard import ShardReader
+from curation.store import StoreError
 from tests.train import world
 from train import loop as train_loop
 from train.checkpoint import list_checkpoints, load_checkpoint
+from train.config import Stage
 from train.dataset import ClipReader
 from train.loader import BrokenDataError, Loader
 from train.loop import NonFiniteLossError, train
@@ -40,7 +44,9 @@ def write_yaml(folder: Path, values: dict[str, Any]) -> Path:
     return path
 
 
-def start(config: Path, *more: str, processes: int = 1) -> subprocess.Popen[bytes]:
+def start(
+    config: Path, *more: str, processes: int = 1, environment: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     launch = [sys.executable]
     if processes > 1:
         with socket.socket() as free:
@@ -48,7 +54,8 @@ def start(config: Path, *more: str, processes: int = 1) -> subprocess.Popen[byte
             port = free.getsockname()[1]
         launch += ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}"]
     command = [*launch, "-m", "train", "--config", str(config), *more]
-    return subprocess.Popen(command, cwd=REPOSITORY, env=_ENVIRONMENT, stderr=subprocess.PIPE, start_new_session=True)
+    variables = {**_ENVIRONMENT, **(environment or {})}
+    return subprocess.Popen(command, cwd=REPOSITORY, env=variables, stderr=subprocess.PIPE, start_new_session=True)
 
 
 def finish(process: subprocess.Popen[bytes]) -> None:
@@ -249,6 +256,88 @@ def test_broken_clips_are_counted_and_limited(folders: tuple[Path, Path, Path], 
     assert train(replace(config, steps=5)).broken == 2  # ten clips: twice every one of the five
     with pytest.raises(BrokenDataError, match="4 clips were missing or broken, 3 are allowed"):
         train(replace(config, steps=10))
+
+
+@pytest.mark.parametrize("error", [StoreError("gone"), FormatError("damaged"), OSError("no route")])
+def test_whatever_a_store_says_is_counted(
+    error: Exception, folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = world.train_config("geometry", *folders, tmp_path, steps=1)
+    images = ClipReader.images
+
+    def read(self: ClipReader, number: int, view: int) -> torch.Tensor:
+        if number == 0:
+            raise error
+        return images(self, number, view)
+
+    monkeypatch.setattr(ClipReader, "images", read)
+    assert train(replace(config, steps=5)).broken == 2
+
+
+def test_a_run_begins_though_the_first_clips_are_broken(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    break_member(folders[0], "train/helix4d-000000.tar", 0, tmp_path / "latents")
+    values = world.train_values("geometry", tmp_path / "latents", *folders[1:], tmp_path)
+    assert train(world.build(world.TrainConfig, {**values, "steps": 5}, "test")).broken == 2
+    values["data"]["max_broken"] = 0
+    with pytest.raises(BrokenDataError, match="none of the first 1 clips can be read"):
+        train(world.build(world.TrainConfig, {**values, "name": "strict"}, "test"))
+
+
+def test_a_texture_of_other_tokens_is_a_broken_clip(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    reader = ClipReader(world.train_config("material", *folders, tmp_path).data, Stage.MATERIAL)
+    entry = reader.entries[0]
+    shard = reader._shard(reader.config.latents, entry.shard)
+    other = save({"latent": load(shard.read(entry.key, "texture.safetensors"))["latent"][1:].contiguous()})
+    read = shard.read
+    shard.read = lambda key, suffix: other if suffix.startswith("texture") else read(key, suffix)  # type: ignore[method-assign]
+    with pytest.raises(FormatError, match="texture tokens"):
+        reader.latent(0)
+
+
+def test_frames_of_several_sizes_are_a_broken_clip(
+    folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = ClipReader(world.train_config("geometry", *folders, tmp_path).data, Stage.GEOMETRY)
+    entry = reader.entries[0]
+    shard = reader._shard(reader.config.images, entry.shard)
+    stream = io.BytesIO()
+    Image.new("RGBA", (5, 5)).save(stream, "WEBP", lossless=True)
+    read = shard.read
+    shard.read = lambda key, suffix: stream.getvalue() if "frame_01" in suffix else read(key, suffix)  # type: ignore[method-assign]
+    with pytest.raises(FormatError, match="several sizes"):
+        reader.images(0, 0)
+
+
+def test_nothing_is_read_past_the_last_step(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    config = world.train_config("geometry", *folders, tmp_path, steps=4)
+    reader = ClipReader(config.data, config.stage)
+    schedule = Schedule(reader.costs(4), config.seed)
+    asked = []
+    with Loader(reader, schedule, config, 0, 1) as loader:
+        ask = loader._ask
+        loader._ask = lambda step, position: asked.append(step) or ask(step, position)  # type: ignore[method-assign,func-returns-value]
+        assert len(list(loader.steps(1, 2, 4))) == 3
+        assert list(loader.steps(4, 8, 4)) == []
+    assert asked == [1, 2, 3]
+
+
+def test_ranks_that_find_different_checkpoints_stop(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """Two nodes without a common folder: one would go on from step 2, the other begin."""
+    values = world.train_values("geometry", *folders, tmp_path / "0")
+    train(world.build(world.TrainConfig, {**values, "steps": 2}, "test"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = write_yaml(tmp_path, values)
+    ranks = []
+    for rank in range(2):
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": str(rank)}
+        change = ["--set", f"run.output={tmp_path / str(rank)}"]
+        ranks.append(start(config, *change, environment=place))
+    for process in ranks:
+        _, told = process.communicate(timeout=120)
+        assert process.returncode == 2
+        assert b"one folder" in told
 
 
 def test_a_loss_that_is_not_finite_names_its_clip(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
