@@ -14,7 +14,7 @@ from model.flow import FlowTransformer
 from model.video_pipeline import SETTINGS_KEY
 from train.checkpoint import list_checkpoints, load_checkpoint, restore
 from train.config import Stage, TrainConfig, build
-from train.dataset import ClipReader
+from train.dataset import latent_statistics
 from train.latents import SHAPE, TEXTURE
 from train.network import build_network
 
@@ -75,7 +75,7 @@ def export_run(run: Path, output: Path, ema: bool = True, step: int | None = Non
     arguments["models"][name] = f"ckpts/{name}"
     arguments["image_cond_model"] = {"args": {"model_name": config.network.image_encoder}}
     arguments[SETTINGS_KEY] = {"base": config.network.checkpoint, "image_size": config.data.image_size}
-    statistics = ClipReader(config.data, config.stage).statistics
+    statistics = latent_statistics(config.data)
     for kind, key in _STATISTICS.items():
         arguments[key] = {"mean": list(statistics[kind].mean), "std": list(statistics[kind].std)}
     write_json(path, document)

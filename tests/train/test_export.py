@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -30,6 +31,10 @@ def test_an_exported_stage_is_a_checkpoint_of_trellis2_with_our_settings(
     state = network.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in checkpoint.ema.items())
     assert not all(torch.equal(state[name], tensor) for name, tensor in checkpoint.model.items())
+    # A network goes out without its data, where the statistics are at hand.
+    settings = json.loads((config.folder / "config.json").read_bytes())
+    settings["data"] |= {"latents": str(tmp_path / "gone"), "statistics": "trellis2"}
+    (config.folder / "config.json").write_text(json.dumps(settings))
     export_run(config.folder, tmp_path / "raw", ema=False, step=4)
     state = Pipeline.from_pretrained(str(tmp_path / "raw")).networks["shape_slat_flow_model_512"].state_dict()
     earlier = load_checkpoint(config.folder / "checkpoints/step_00000004")
