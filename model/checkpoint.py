@@ -111,8 +111,17 @@ class Pipeline:
         names: Sequence[str] | None = None,
         dtype: torch.dtype | None = None,
         compute_dtype: torch.dtype = torch.float32,
+        vae_dtype: torch.dtype | None = None,
     ) -> Pipeline:
-        """Load the networks called `names` (by default all); the types are those of `load_network`."""
+        """Load the networks called `names` (by default all); the types are those of `load_network`.
+
+        Args:
+            source: where to look.
+            names: such as `sparse_structure_decoder`.
+            dtype: of the parameters; by default the files' own.
+            compute_dtype: of the activations inside the blocks.
+            vae_dtype: the same for encoders and decoders; by default as in the flows.
+        """
         source = CheckpointSource(source) if isinstance(source, str) else source
         document = _read_json(source.file("pipeline.json"))
         args = dict(document["args"])
@@ -121,6 +130,9 @@ class Pipeline:
             raise ConfigError(f"{source.root}: pipeline.json has no {missing}; it has {sorted(models)}")
         wanted = models if names is None else {name: models[name] for name in names}
         networks = {name: load_network(source, reference, dtype, compute_dtype) for name, reference in wanted.items()}
+        for network in networks.values():
+            if vae_dtype is not None and not isinstance(network, FlowTransformer):
+                network.__dict__["compute_dtype"] = vae_dtype
         return cls(networks, args, document.get("name", cls.name))
 
     def save_pretrained(self, folder: Path) -> None:

@@ -1,4 +1,5 @@
-"""Which device a command runs on, from its `device` setting: never silently another than the one asked for."""
+"""Which device a command runs on, from its `device` setting: never silently another than the one asked for; and in
+which types networks compute there."""
 
 from __future__ import annotations
 
@@ -28,3 +29,12 @@ def choose_device(name: str, index: int | None = None) -> torch.device:
     if name == "cpu" or not there:
         return torch.device("cpu")
     return torch.device("cuda") if index is None else torch.device("cuda", index)
+
+
+def torso_types(device: torch.device) -> tuple[torch.dtype, torch.dtype]:
+    """Types of the activations inside the flows and inside the VAEs, when nothing is trained.
+
+    On a GPU TRELLIS.2's own, bfloat16 and float16: the VAEs were made for the latter, which is eight times as fine.
+    Elsewhere float32, because halves are slow on a CPU.
+    """
+    return (torch.bfloat16, torch.float16) if device.type == "cuda" else (torch.float32, torch.float32)

@@ -25,7 +25,7 @@ from model.checkpoint import CheckpointSource, Pipeline
 from model.conditioning import SAMPLING_ALPHA, ImageEncoder, prepare_frames
 from model.decode import GeneratedFrame, decode_frame
 from model.dense_vae import DenseDecoder
-from model.device import choose_device
+from model.device import choose_device, torso_types
 from model.encode import Encoders, encode_clip
 from model.flow import DenseFlow, SparseFlow
 from model.latents import SHAPE_STATISTICS, TEXTURE_STATISTICS, LatentStatistics
@@ -138,7 +138,7 @@ class Helix4DPipeline:
         Args:
             path: folder or hub repository with the three fine-tuned flows.
             base: folder or hub repository with TRELLIS.2's flows and decoders; by default the one named in `path`.
-            device: cuda, cpu, or auto: cuda where there is one. Activations are bfloat16 on cuda, float32 elsewhere.
+            device: cuda, cpu, or auto: cuda where there is one. Activations are of `torso_types`.
             low_vram: keep networks in main memory except while they are used.
             compile_blocks: torch.compile each block.
             anchor_fit: load the base's encoders, to shrink the anchor to the room that the clip needs.
@@ -150,7 +150,7 @@ class Helix4DPipeline:
         """
         place = choose_device(device)
         on_gpu = place.type == "cuda"
-        compute = torch.bfloat16 if on_gpu else torch.float32
+        compute, vae = torso_types(place)
         dtype = None if on_gpu else torch.float32
         tuned = Pipeline.from_pretrained(CheckpointSource(path, offline=offline), FLOWS, dtype, compute)
         settings: Mapping[str, Any] = tuned.args.get(SETTINGS_KEY, {})
@@ -159,7 +159,8 @@ class Helix4DPipeline:
             raise ConfigError(
                 f"{path}: does not say what it was fine-tuned from: name the base, a TRELLIS.2 checkpoint"
             )
-        frozen = Pipeline.from_pretrained(CheckpointSource(base, offline=offline), [*FLOWS, *DECODERS], dtype, compute)
+        source = CheckpointSource(base, offline=offline)
+        frozen = Pipeline.from_pretrained(source, [*FLOWS, *DECODERS], dtype, compute, vae)
         encoder = tuned.args.get("image_cond_model", frozen.args.get("image_cond_model"))
         if encoder is None:
             raise ConfigError(f"neither {path} nor {base} names its image encoder (image_cond_model in pipeline.json)")
@@ -168,7 +169,6 @@ class Helix4DPipeline:
             for flow in (video_stages.structure, video_stages.geometry, video_stages.material):
                 flow.compile_blocks()
         decoders: dict[str, Any] = frozen.networks
-        source = CheckpointSource(base, offline=offline)
         return cls(
             base=base_stages,
             video=video_stages,
@@ -180,7 +180,7 @@ class Helix4DPipeline:
             shape_statistics=_statistics("shape_slat_normalization", tuned.args, frozen.args, SHAPE_STATISTICS),
             texture_statistics=_statistics("tex_slat_normalization", tuned.args, frozen.args, TEXTURE_STATISTICS),
             image_size=settings.get("image_size", 512),
-            encoders=Encoders.load(source, torch.device("cpu"), compute) if anchor_fit else None,
+            encoders=Encoders.load(source, torch.device("cpu"), vae) if anchor_fit else None,
             device=place,
             low_vram=low_vram,
             # On a CPU the passes take as long together as one after the other.
@@ -254,6 +254,8 @@ class _Run:
     def latents(self, video: Video) -> tuple[Tensor, Tensor, SparseLayout]:
         """Normalized shape and texture latents [L, C] of all frames, and their tokens."""
         p = self.pipeline
+        if len(video.frames) < 2:
+            raise ConfigError(f"a video of {len(video.frames)} frames: two at least; a still is TRELLIS.2's own case")
         images = prepare_frames(video.frames, p.image_size, SAMPLING_ALPHA)
         with p.using("images", p.encoder):
             cond = p.encoder(images.to(p.device))
