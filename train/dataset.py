@@ -152,10 +152,10 @@ class ClipReader:
         if shard.sidecar["sha256"] != wanted:
             raise FormatError(f"{entry.shard}: the images' shard is not the one that the latents were made from")
         frames = []
-        for frame in range(len(entry.tokens)):
-            suffix = f"view_{view:02d}_frame_{frame:02d}.webp"
+        suffixes = [f"view_{view:02d}_frame_{frame:02d}.webp" for frame in range(len(entry.tokens))]
+        for suffix, data in shard.read_members(entry.key, suffixes).items():
             try:
-                image = Image.open(io.BytesIO(shard.read(entry.key, suffix)), formats=("WEBP",))
+                image = Image.open(io.BytesIO(data), formats=("WEBP",))
                 image.load()
             except (UnidentifiedImageError, OSError) as error:
                 raise FormatError(f"{entry.shard}: {entry.key}.{suffix}: not an image ({error})") from error

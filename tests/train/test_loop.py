@@ -302,8 +302,8 @@ def test_frames_of_several_sizes_are_a_broken_clip(
     shard = reader._shard(reader.config.images, entry.shard)
     stream = io.BytesIO()
     Image.new("RGBA", (5, 5)).save(stream, "WEBP", lossless=True)
-    read = shard.read
-    shard.read = lambda key, suffix: stream.getvalue() if "frame_01" in suffix else read(key, suffix)  # type: ignore[method-assign]
+    read = shard.read_members
+    shard.read_members = lambda key, names: read(key, names) | {"view_00_frame_01.webp": stream.getvalue()}  # type: ignore[method-assign]
     with pytest.raises(FormatError, match="several sizes"):
         reader.images(0, 0)
 
