@@ -91,7 +91,7 @@ def _study_rope(args: StudyRope) -> None:
     import torch
     from PIL import Image
 
-    from model.checkpoint import Pipeline
+    from model.checkpoint import Pipeline, image_encoder_name
     from model.conditioning import DEFAULT_ENCODER, SAMPLING_ALPHA, ImageEncoder, prepare_frames
     from model.device import torso_types
     from model.rope_study import StudyNetworks, format_table, study_rope
@@ -105,8 +105,8 @@ def _study_rope(args: StudyRope) -> None:
     pipeline = Pipeline.from_pretrained(args.checkpoint, names, compute_dtype=compute, vae_dtype=vae)
     for network in pipeline.networks.values():
         network.to(args.device)
-    named = pipeline.args.get("image_cond_model", {}).get("args", {}).get("model_name", DEFAULT_ENCODER)
-    encoder = ImageEncoder.from_pretrained(args.encoder or named).to(args.device)
+    name = args.encoder or image_encoder_name(pipeline.args, args.checkpoint) or DEFAULT_ENCODER
+    encoder = ImageEncoder.from_pretrained(name).to(args.device)
     pictures = [prepare_frames([Image.open(f)], args.image_size, SAMPLING_ALPHA) for f in files]
     cond = encoder(torch.cat(pictures).to(args.device))
     networks = StudyNetworks.from_pipeline(pipeline)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from core import ConfigError
 from model.anchor_fit import fit_ratio, shrink_frame
-from model.checkpoint import CheckpointSource, Pipeline
+from model.checkpoint import CheckpointSource, Pipeline, image_encoder_name
 from model.conditioning import SAMPLING_ALPHA, ImageEncoder, prepare_frames
 from model.decode import GeneratedFrame, decode_frame
 from model.dense_vae import DenseDecoder
@@ -161,7 +161,7 @@ class Helix4DPipeline:
             )
         source = CheckpointSource(base, offline=offline)
         frozen = Pipeline.from_pretrained(source, [*FLOWS, *DECODERS], dtype, compute, vae)
-        encoder = tuned.args.get("image_cond_model", frozen.args.get("image_cond_model"))
+        encoder = image_encoder_name(tuned.args, path) or image_encoder_name(frozen.args, base)
         if encoder is None:
             raise ConfigError(f"neither {path} nor {base} names its image encoder (image_cond_model in pipeline.json)")
         base_stages, video_stages = _stages(frozen.networks, base), _stages(tuned.networks, path)
@@ -175,7 +175,7 @@ class Helix4DPipeline:
             structure_decoder=decoders["sparse_structure_decoder"],
             shape_decoder=decoders["shape_slat_decoder"],
             texture_decoder=decoders["tex_slat_decoder"],
-            encoder=ImageEncoder.from_pretrained(encoder["args"]["model_name"], local_files_only=offline),
+            encoder=ImageEncoder.from_pretrained(encoder, local_files_only=offline),
             samplers=_samplers(frozen.args),
             shape_statistics=_statistics("shape_slat_normalization", tuned.args, frozen.args, SHAPE_STATISTICS),
             texture_statistics=_statistics("tex_slat_normalization", tuned.args, frozen.args, TEXTURE_STATISTICS),
