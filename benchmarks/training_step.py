@@ -88,8 +88,7 @@ def _network(
     network.checkpointing = checkpointing
     network.attention_backend = backend
     if compiled:
-        for block in network.blocks:
-            block.compile()
+        network.compile_blocks()
     return network.train()
 
 

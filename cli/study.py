@@ -91,8 +91,9 @@ def _study_rope(args: StudyRope) -> None:
     import torch
     from PIL import Image
 
-    from model.checkpoint import Pipeline
+    from model.checkpoint import Pipeline, image_encoder_name
     from model.conditioning import DEFAULT_ENCODER, SAMPLING_ALPHA, ImageEncoder, prepare_frames
+    from model.device import torso_types
     from model.rope_study import StudyNetworks, format_table, study_rope
 
     files = sorted(p for p in args.images.iterdir() if p.suffix.lower() in {".png", ".webp"})[: args.objects]
@@ -100,13 +101,12 @@ def _study_rope(args: StudyRope) -> None:
         raise ConfigError(f"{args.images}: no .png or .webp in it")
     names = ["sparse_structure_flow_model", "sparse_structure_decoder"]
     names += [] if args.structure_only else ["shape_slat_flow_model_512", "shape_slat_decoder"]
-    half = torch.device(args.device).type == "cuda"
-    compute_dtype = torch.bfloat16 if half else torch.float32
-    pipeline = Pipeline.from_pretrained(args.checkpoint, names, compute_dtype=compute_dtype)
+    compute, vae = torso_types(torch.device(args.device))
+    pipeline = Pipeline.from_pretrained(args.checkpoint, names, compute_dtype=compute, vae_dtype=vae)
     for network in pipeline.networks.values():
         network.to(args.device)
-    named = pipeline.args.get("image_cond_model", {}).get("args", {}).get("model_name", DEFAULT_ENCODER)
-    encoder = ImageEncoder.from_pretrained(args.encoder or named).to(args.device)
+    name = args.encoder or image_encoder_name(pipeline.args, args.checkpoint) or DEFAULT_ENCODER
+    encoder = ImageEncoder.from_pretrained(name).to(args.device)
     pictures = [prepare_frames([Image.open(f)], args.image_size, SAMPLING_ALPHA) for f in files]
     cond = encoder(torch.cat(pictures).to(args.device))
     networks = StudyNetworks.from_pipeline(pipeline)

@@ -87,7 +87,10 @@ class CheckpointSource:
             raise FormatError(f"{root} is neither a folder nor a hub repository (owner/name)")
         from huggingface_hub import hf_hub_download
 
-        return Path(hf_hub_download(root, relative, revision=revision, local_files_only=self.offline))
+        try:
+            return Path(hf_hub_download(root, relative, revision=revision, local_files_only=self.offline))
+        except (OSError, ValueError) as error:
+            raise ConfigError(hub_failure(f"{root}: no {relative}", error)) from error
 
 
 @dataclass
@@ -111,16 +114,28 @@ class Pipeline:
         names: Sequence[str] | None = None,
         dtype: torch.dtype | None = None,
         compute_dtype: torch.dtype = torch.float32,
+        vae_dtype: torch.dtype | None = None,
     ) -> Pipeline:
-        """Load the networks called `names` (by default all); the types are those of `load_network`."""
+        """Load the networks called `names` (by default all); the types are those of `load_network`.
+
+        Args:
+            source: where to look.
+            names: such as `sparse_structure_decoder`.
+            dtype: of the parameters; by default the files' own.
+            compute_dtype: of the activations inside the blocks.
+            vae_dtype: the same for encoders and decoders; by default as in the flows.
+        """
         source = CheckpointSource(source) if isinstance(source, str) else source
-        document = _read_json(source.file("pipeline.json"))
+        document = read_settings(source.file("pipeline.json"))
         args = dict(document["args"])
-        models: dict[str, str] = args.pop("models")
+        models = model_references(args.pop("models", None), source.root)
         if missing := sorted(set(names or ()) - set(models)):
             raise ConfigError(f"{source.root}: pipeline.json has no {missing}; it has {sorted(models)}")
         wanted = models if names is None else {name: models[name] for name in names}
         networks = {name: load_network(source, reference, dtype, compute_dtype) for name, reference in wanted.items()}
+        for network in networks.values():
+            if vae_dtype is not None and not isinstance(network, FlowTransformer):
+                network.__dict__["compute_dtype"] = vae_dtype
         return cls(networks, args, document.get("name", cls.name))
 
     def save_pretrained(self, folder: Path) -> None:
@@ -146,13 +161,53 @@ def load_network(
         compute_dtype: of the activations inside the blocks.
     """
     source = CheckpointSource(source) if isinstance(source, str) else source
-    document = _read_json(source.reference(reference, ".json"))
+    document = read_settings(source.reference(reference, ".json"))
     path = source.reference(reference, ".safetensors")
-    with torch.device("meta"):
-        network = build_network(document)
+    try:
+        with torch.device("meta"):
+            network = build_network(document)
+    except FormatError as error:
+        raise FormatError(f"{reference}.json: {error}") from error
     load_weights(network, _read_tensors(path, dtype), path.name)
     network.__dict__["compute_dtype"] = compute_dtype
     return network.eval()
+
+
+def model_references(models: Any, origin: str) -> dict[str, str]:
+    """The `models` of a `pipeline.json`, checked: their names in it to their places.
+
+    Raises:
+        FormatError: if it is no object of texts.
+    """
+    if not isinstance(models, dict) or not all(isinstance(place, str) for place in models.values()):
+        raise FormatError(f'{origin}: pipeline.json has no "models" that names networks and their places')
+    return models
+
+
+def image_encoder_name(args: Mapping[str, Any], origin: str) -> str | None:
+    """The image encoder that a `pipeline.json`'s `args` name, None where they name none.
+
+    Raises:
+        FormatError: if they say it in another form.
+    """
+    if "image_cond_model" not in args:
+        return None
+    try:
+        name = args["image_cond_model"]["args"]["model_name"]
+    except (KeyError, TypeError) as error:
+        name = error
+    if not isinstance(name, str):
+        raise FormatError(f"{origin}: pipeline.json's image_cond_model has no args with a model_name in them")
+    return name
+
+
+def hub_failure(what: str, error: Exception) -> str:
+    """A message for what a hub did not give."""
+    said = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return (
+        f"{what} to be had ({said}): is it a folder, or a hub repository that exists? A gated one needs its terms "
+        "accepted and `hf auth login`; without a network only what was fetched before is there"
+    )
 
 
 def save_network(network: nn.Module, folder: Path, reference: str) -> None:
@@ -167,15 +222,18 @@ def save_network(network: nn.Module, folder: Path, reference: str) -> None:
 
 def build_network(document: Mapping[str, Any]) -> nn.Module:
     """A network from the contents of its JSON, with weights still to come."""
-    name, args = document["name"], document["args"]
-    if name in _FLOWS:
-        video = VideoConfig(**document[_VIDEO_KEY]) if _VIDEO_KEY in document else BASE
-        network: nn.Module = _FLOWS[name](FlowConfig.from_args(args), video)
-    elif name in _VAES:
-        build, config = _VAES[name]
-        network = build(config.from_args(args))
-    else:
+    name, args = document.get("name"), document["args"]
+    if not isinstance(name, str) or name not in _FLOWS | _VAES:
         raise FormatError(f"unknown network {name!r}: known ones are {sorted([*_FLOWS, *_VAES])}")
+    try:
+        if name in _FLOWS:
+            video = VideoConfig(**document[_VIDEO_KEY]) if _VIDEO_KEY in document else BASE
+            network: nn.Module = _FLOWS[name](FlowConfig.from_args(args), video)
+        else:
+            build, config = _VAES[name]
+            network = build(config.from_args(args))
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise FormatError(f"no {name} can be made of these settings: {error}") from error
     network.__dict__["official"] = {"name": name, "args": dict(args)}
     return network
 
@@ -223,7 +281,12 @@ def _official(network: nn.Module) -> dict[str, Any]:
     return {"name": "SparseUnetVaeDecoder", "args": args}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
+    """A JSON file of TRELLIS.2's layout: an object with `args`.
+
+    Raises:
+        FormatError: if it is something else.
+    """
     try:
         document = json.loads(path.read_bytes())
     except ValueError as error:

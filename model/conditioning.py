@@ -21,6 +21,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from core import ConfigError, write_bytes
+from model.checkpoint import hub_failure
 
 DEFAULT_ENCODER = "facebook/dinov3-vitl16-pretrain-lvd1689m"
 TRAINING_ALPHA = 0  # rendered frames: whatever is not empty
@@ -86,10 +87,17 @@ class ImageEncoder(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name: str = DEFAULT_ENCODER, **hub: Any) -> ImageEncoder:
-        """From a hub repository or a local folder; `hub` goes to transformers (`revision`, `local_files_only`)."""
+        """From a hub repository or a local folder; `hub` goes to transformers (`revision`, `local_files_only`).
+
+        Raises:
+            ConfigError: if it cannot be had.
+        """
         from transformers import DINOv3ViTModel
 
-        return cls(DINOv3ViTModel.from_pretrained(name, **hub), name)
+        try:
+            return cls(DINOv3ViTModel.from_pretrained(name, **hub), name)
+        except (OSError, ValueError) as error:
+            raise ConfigError(hub_failure(f"{name}: no image encoder", error)) from error
 
     @property
     def _config(self) -> Any:

@@ -7,8 +7,7 @@ computed frame by frame, so a latent depends on its own frame alone.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from core import ConfigError, sha256_file
-from model.checkpoint import CheckpointSource, load_network
+from model.checkpoint import CheckpointSource, load_network, model_references, read_settings
 from model.dense_vae import DenseEncoder
 from model.latents import LATENT_STRIDE, OCCUPANCY_RESOLUTION, occupancy
 from model.sc_vae import SparseEncoder, encode_shape_fields, encode_texture_fields
@@ -87,7 +86,7 @@ class Encoders:
 
 def encoder_references(source: CheckpointSource) -> dict[str, str]:
     """The encoders' places in `source`, in the order of `RELEASED_ENCODERS`."""
-    models: Mapping[str, str] = json.loads(source.file("pipeline.json").read_bytes())["args"]["models"]
+    models = model_references(read_settings(source.file("pipeline.json"))["args"].get("models"), source.root)
     return {name: models.get(name, released) for name, released in RELEASED_ENCODERS.items()}
 
 

@@ -34,7 +34,10 @@ class LatentStatistics:
     @classmethod
     def from_json(cls, values: Mapping[str, Sequence[float]]) -> LatentStatistics:
         """From `{"mean": [...], "std": [...]}`, as `pipeline.json` has it."""
-        return cls(tuple(values["mean"]), tuple(values["std"]))
+        try:
+            return cls(tuple(map(float, values["mean"])), tuple(map(float, values["std"])))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"latent statistics without lists of numbers `mean` and `std` ({error!r})") from error
 
     def normalize(self, z: Tensor) -> Tensor:
         """[N, C] to zero mean and unit deviation."""

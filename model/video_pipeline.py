@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from core import ConfigError
 from model.anchor_fit import fit_ratio, shrink_frame
-from model.checkpoint import CheckpointSource, Pipeline
+from model.checkpoint import CheckpointSource, Pipeline, image_encoder_name
 from model.conditioning import SAMPLING_ALPHA, ImageEncoder, prepare_frames
 from model.decode import GeneratedFrame, decode_frame
 from model.dense_vae import DenseDecoder
+from model.device import choose_device, torso_types
 from model.encode import Encoders, encode_clip
 from model.flow import DenseFlow, SparseFlow
 from model.latents import SHAPE_STATISTICS, TEXTURE_STATISTICS, LatentStatistics
@@ -137,7 +138,7 @@ class Helix4DPipeline:
         Args:
             path: folder or hub repository with the three fine-tuned flows.
             base: folder or hub repository with TRELLIS.2's flows and decoders; by default the one named in `path`.
-            device: cuda, cpu, or auto: cuda where there is one. Activations are bfloat16 on cuda, float32 elsewhere.
+            device: cuda, cpu, or auto: cuda where there is one. Activations are of `torso_types`.
             low_vram: keep networks in main memory except while they are used.
             compile_blocks: torch.compile each block.
             anchor_fit: load the base's encoders, to shrink the anchor to the room that the clip needs.
@@ -147,9 +148,9 @@ class Helix4DPipeline:
             ConfigError: if networks or settings are missing, or the two do not belong together.
             FormatError: if a file is missing or damaged.
         """
-        on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-        place = torch.device("cuda" if on_gpu else "cpu")
-        compute = torch.bfloat16 if on_gpu else torch.float32
+        place = choose_device(device)
+        on_gpu = place.type == "cuda"
+        compute, vae = torso_types(place)
         dtype = None if on_gpu else torch.float32
         tuned = Pipeline.from_pretrained(CheckpointSource(path, offline=offline), FLOWS, dtype, compute)
         settings: Mapping[str, Any] = tuned.args.get(SETTINGS_KEY, {})
@@ -158,29 +159,28 @@ class Helix4DPipeline:
             raise ConfigError(
                 f"{path}: does not say what it was fine-tuned from: name the base, a TRELLIS.2 checkpoint"
             )
-        frozen = Pipeline.from_pretrained(CheckpointSource(base, offline=offline), [*FLOWS, *DECODERS], dtype, compute)
-        encoder = tuned.args.get("image_cond_model", frozen.args.get("image_cond_model"))
+        source = CheckpointSource(base, offline=offline)
+        frozen = Pipeline.from_pretrained(source, [*FLOWS, *DECODERS], dtype, compute, vae)
+        encoder = image_encoder_name(tuned.args, path) or image_encoder_name(frozen.args, base)
         if encoder is None:
             raise ConfigError(f"neither {path} nor {base} names its image encoder (image_cond_model in pipeline.json)")
         base_stages, video_stages = _stages(frozen.networks, base), _stages(tuned.networks, path)
         if compile_blocks:
             for flow in (video_stages.structure, video_stages.geometry, video_stages.material):
-                for block in flow.blocks:
-                    block.compile()
+                flow.compile_blocks()
         decoders: dict[str, Any] = frozen.networks
-        source = CheckpointSource(base, offline=offline)
         return cls(
             base=base_stages,
             video=video_stages,
             structure_decoder=decoders["sparse_structure_decoder"],
             shape_decoder=decoders["shape_slat_decoder"],
             texture_decoder=decoders["tex_slat_decoder"],
-            encoder=ImageEncoder.from_pretrained(encoder["args"]["model_name"], local_files_only=offline),
+            encoder=ImageEncoder.from_pretrained(encoder, local_files_only=offline),
             samplers=_samplers(frozen.args),
             shape_statistics=_statistics("shape_slat_normalization", tuned.args, frozen.args, SHAPE_STATISTICS),
             texture_statistics=_statistics("tex_slat_normalization", tuned.args, frozen.args, TEXTURE_STATISTICS),
             image_size=settings.get("image_size", 512),
-            encoders=Encoders.load(source, torch.device("cpu"), compute) if anchor_fit else None,
+            encoders=Encoders.load(source, torch.device("cpu"), vae) if anchor_fit else None,
             device=place,
             low_vram=low_vram,
             # On a CPU the passes take as long together as one after the other.
@@ -254,6 +254,8 @@ class _Run:
     def latents(self, video: Video) -> tuple[Tensor, Tensor, SparseLayout]:
         """Normalized shape and texture latents [L, C] of all frames, and their tokens."""
         p = self.pipeline
+        if len(video.frames) < 2:
+            raise ConfigError(f"a video of {len(video.frames)} frames: two at least; a still is TRELLIS.2's own case")
         images = prepare_frames(video.frames, p.image_size, SAMPLING_ALPHA)
         with p.using("images", p.encoder):
             cond = p.encoder(images.to(p.device))

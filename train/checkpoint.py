@@ -60,8 +60,9 @@ class Checkpoint:
 def save_checkpoint(run: Path, checkpoint: Checkpoint, keep_last: int, keep_every: int) -> Path:
     """Write a checkpoint under a temporary name, rename it, then remove old ones."""
     final = run / _FOLDER / f"step_{checkpoint.state.step:08d}"
+    for leftover in final.parent.glob(".step_*"):  # of a run that was killed while it wrote or removed
+        shutil.rmtree(leftover)
     temporary = final.with_name(f".{final.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     for name in _FILES:
         path = temporary / f"{name}.safetensors"
@@ -70,7 +71,8 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, keep_last: int, keep_ever
         with open(path, "rb+") as stream:
             os.fsync(stream.fileno())
     write_bytes(temporary / "state.json", canonical_json(asdict(checkpoint.state)))
-    shutil.rmtree(final, ignore_errors=True)
+    if final.exists():
+        _remove(final)
     temporary.rename(final)
     fsync_folder(final.parent)
     _remove_old(run, keep_last, keep_every)
@@ -116,4 +118,11 @@ def _remove_old(run: Path, keep_last: int, keep_every: int) -> None:
     kept = list_checkpoints(run)
     for path in kept[: max(len(kept) - keep_last, 0)]:
         if not (keep_every and int(path.name.removeprefix("step_")) % keep_every == 0):
-            shutil.rmtree(path)
+            _remove(path)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Under another name first: half a checkpoint must never be found under its own."""
+    doomed = checkpoint.with_name(f".{checkpoint.name}.old")
+    checkpoint.rename(doomed)
+    shutil.rmtree(doomed)

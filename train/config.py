@@ -18,6 +18,7 @@ import yaml
 
 from core import ConfigError
 from model.config import VideoConfig
+from model.device import DEVICES
 from model.flow import Checkpointing
 
 
@@ -139,9 +140,33 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value in [("steps", self.steps), ("batch", self.batch), ("log_every", self.run.log_every)]:
+        at_least_one = {
+            "steps": self.steps,
+            "batch": self.batch,
+            "tokens_per_microbatch": self.tokens_per_microbatch,
+            "data.workers": self.data.workers,
+            "optimizer.clip_history": self.optimizer.clip_history,
+            "run.log_every": self.run.log_every,
+            "run.save_every": self.run.save_every,
+            "run.keep_last": self.run.keep_last,
+        }
+        for name, value in at_least_one.items():
             if value < 1:
                 raise ConfigError(f"{name} is {value}: it must be at least 1")
+        not_negative = {
+            "data.ahead": self.data.ahead,
+            "data.max_broken": self.data.max_broken,
+            "optimizer.warmup": self.optimizer.warmup,
+            "run.keep_every": self.run.keep_every,
+            "run.preview_every": self.run.preview_every,
+        }
+        for name, value in not_negative.items():
+            if value < 0:
+                raise ConfigError(f"{name} is {value}: it must not be negative")
+        if len(self.optimizer.betas) != 2:
+            raise ConfigError(f"optimizer.betas are {list(self.optimizer.betas)}: AdamW takes two")
+        if self.run.device not in DEVICES:
+            raise ConfigError(f"run.device is {self.run.device!r}: one of {', '.join(DEVICES)}")
         if not 0 <= self.condition_dropout <= 1:
             raise ConfigError(f"condition_dropout is {self.condition_dropout}: it is a share, between 0 and 1")
         if self.network.precision not in ("bfloat16", "float32"):

@@ -17,11 +17,15 @@ from torch import Tensor
 
 from core import ConfigError, FormatError, generator
 from curation.shard import ShardReader
+from curation.store import StoreError
 from model.conditioning import prepare_frames
 from model.latents import LATENT_STRIDE, SHAPE_STATISTICS, TEXTURE_STATISTICS, LatentStatistics
 from train.config import DataConfig, Stage
 from train.latents import SHAPE, STRUCTURE, TEXTURE, read_member, statistics_from_json
 from train.storage import list_shards, open_shard, read_file
+
+UNREADABLE = (FormatError, KeyError, OSError, StoreError)
+"""What reading a clip raises that is missing, broken, or not to be had from its store."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class ClipReader:
     def __init__(self, config: DataConfig, stage: Stage) -> None:
         self.config = config
         self.stage = stage
-        self.statistics = _statistics(config)
+        self.statistics = latent_statistics(config)
         self.entries: list[ClipEntry] = []
         resolutions = set()
         for name in list_shards(config.latents, config.split):
@@ -115,7 +119,7 @@ class ClipReader:
         """The normalized latent of clip `number`.
 
         Raises:
-            FormatError, KeyError, OSError: if it is missing or broken.
+            UNREADABLE: if it is missing or broken.
         """
         entry = self.entries[number]
         shard = self._shard(self.config.latents, entry.shard)
@@ -136,6 +140,8 @@ class ClipReader:
         if self.stage is Stage.GEOMETRY:
             return Latent(shape, lengths, stored["coords"])
         texture = self.statistics[TEXTURE].normalize(member(TEXTURE)["latent"])
+        if len(texture) != len(shape):
+            raise FormatError(f"{entry.shard}: {entry.key}: {len(texture)} texture tokens for {len(shape)} of shape")
         return Latent(texture, lengths, stored["coords"], side=shape)
 
     def images(self, number: int, view: int) -> Tensor:
@@ -146,14 +152,16 @@ class ClipReader:
         if shard.sidecar["sha256"] != wanted:
             raise FormatError(f"{entry.shard}: the images' shard is not the one that the latents were made from")
         frames = []
-        for frame in range(len(entry.tokens)):
-            suffix = f"view_{view:02d}_frame_{frame:02d}.webp"
+        suffixes = [f"view_{view:02d}_frame_{frame:02d}.webp" for frame in range(len(entry.tokens))]
+        for suffix, data in shard.read_members(entry.key, suffixes).items():
             try:
-                image = Image.open(io.BytesIO(shard.read(entry.key, suffix)), formats=("WEBP",))
+                image = Image.open(io.BytesIO(data), formats=("WEBP",))
                 image.load()
             except (UnidentifiedImageError, OSError) as error:
                 raise FormatError(f"{entry.shard}: {entry.key}.{suffix}: not an image ({error})") from error
             frames.append(image)
+        if len(sizes := {frame.size for frame in frames}) > 1:
+            raise FormatError(f"{entry.shard}: {entry.key}: frames of view {view} of several sizes {sorted(sizes)}")
         return prepare_frames(frames, self.config.image_size)
 
     def training_clip(self, number: int, names: tuple[int, int, int], dropout: float) -> TrainingClip:
@@ -185,7 +193,8 @@ def draw_time(source: np.random.Generator, stage: Stage) -> float:
     return float(source.random())
 
 
-def _statistics(config: DataConfig) -> Mapping[str, LatentStatistics]:
+def latent_statistics(config: DataConfig) -> Mapping[str, LatentStatistics]:
+    """Of the shape and the texture: what latents are normalized with."""
     if config.statistics == "trellis2":
         return {SHAPE: SHAPE_STATISTICS, TEXTURE: TEXTURE_STATISTICS}
     data = read_file(config.latents, "statistics.json")

@@ -10,11 +10,12 @@ import torch
 
 from core import ConfigError, FormatError, write_json
 from model.checkpoint import save_network
+from model.config import AttentionPattern
 from model.flow import FlowTransformer
 from model.video_pipeline import SETTINGS_KEY
 from train.checkpoint import list_checkpoints, load_checkpoint, restore
 from train.config import Stage, TrainConfig, build
-from train.dataset import ClipReader
+from train.dataset import latent_statistics
 from train.latents import SHAPE, TEXTURE
 from train.network import build_network
 
@@ -61,22 +62,52 @@ def export_run(run: Path, output: Path, ema: bool = True, step: int | None = Non
     """Write the network under `output/ckpts` and name it in `output/pipeline.json`, which is made if need be.
 
     Trained tensors are written in the type of the frozen ones, as TRELLIS.2's files are. Returns the name.
+
+    Raises:
+        ConfigError: if the run has no such checkpoint, lets frames see each other but was trained without a clean
+            first one, or does not fit the stages that are there.
     """
     config = read_run(run)
-    network = load_trained(config, torch.device("cpu"), ema, step)
-    network.to(network.compute_dtype)
-    name = NAMES[config.stage]
-    save_network(network, output, f"ckpts/{name}")
+    if not config.network.first_frame and config.network.video.pattern is not AttentionPattern.SPATIAL:
+        raise ConfigError(
+            f"{run}: trained without a clean first frame, and `helix4d sample` gives one to every stage: measure this "
+            "ablation by `helix4d study ablations` or `helix4d generate`"
+        )
     path = output / "pipeline.json"
     document: dict[str, Any] = {"name": "Trellis2ImageTo3DPipeline", "args": {"models": {}}}
     if path.exists():
         document = json.loads(path.read_bytes())
     arguments = document["args"]
+    shared = _shared_settings(config)
+    if SETTINGS_KEY in arguments:  # ours: what all stages share must be the same
+        for key, value in shared.items():
+            if arguments[key] != value:
+                raise ConfigError(
+                    f"{output}: the stages there have another {key} ({_short(arguments[key])}) than {run} "
+                    f"({_short(value)}): use another output"
+                )
+    network = load_trained(config, torch.device("cpu"), ema, step)
+    network.to(network.compute_dtype)
+    name = NAMES[config.stage]
+    save_network(network, output, f"ckpts/{name}")
     arguments["models"][name] = f"ckpts/{name}"
-    arguments["image_cond_model"] = {"args": {"model_name": config.network.image_encoder}}
-    arguments[SETTINGS_KEY] = {"base": config.network.checkpoint, "image_size": config.data.image_size}
-    statistics = ClipReader(config.data, config.stage).statistics
-    for kind, key in _STATISTICS.items():
-        arguments[key] = {"mean": list(statistics[kind].mean), "std": list(statistics[kind].std)}
-    write_json(path, document)
+    write_json(path, {**document, "args": {**arguments, **shared}})
     return name
+
+
+def _shared_settings(config: TrainConfig) -> dict[str, Any]:
+    """What `pipeline.json` says once for all stages."""
+    statistics = latent_statistics(config.data)
+    return {
+        "image_cond_model": {"args": {"model_name": config.network.image_encoder}},
+        SETTINGS_KEY: {"base": config.network.checkpoint, "image_size": config.data.image_size},
+        **{
+            key: {"mean": list(statistics[kind].mean), "std": list(statistics[kind].std)}
+            for kind, key in _STATISTICS.items()
+        },
+    }
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"

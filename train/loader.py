@@ -6,6 +6,7 @@ depends on the schedule alone, so the state of the loader is the step that it is
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections import deque
@@ -14,9 +15,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from core import FormatError, Helix4DError
+from core import Helix4DError
 from train.config import TrainConfig
-from train.dataset import ClipReader, TrainingClip
+from train.dataset import UNREADABLE, ClipReader, TrainingClip
 from train.schedule import Draw, Schedule
 
 log = logging.getLogger("train")
@@ -59,14 +60,15 @@ class Loader(AbstractContextManager["Loader"]):
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def steps(self, step: int, position: int) -> Iterator[RankStep]:
-        """The shares from `step` on, whose first clip is at `position` of the row; endless."""
+    def steps(self, step: int, position: int, end: int | None = None) -> Iterator[RankStep]:
+        """The shares from `step` on, whose first clip is at `position` of the row, to `end`; without it, endless."""
         queue: deque[list[list[tuple[Draw, Future[TrainingClip]]]]] = deque()
-        asked = 0
-        while True:
-            while len(queue) <= self._config.data.ahead:
-                queue.append(self._ask(step + asked, position + asked * self._config.batch))
-                asked += 1
+        ahead = range(end - step) if end is not None else itertools.count()
+        for asked in ahead:
+            queue.append(self._ask(step + asked, position + asked * self._config.batch))
+            if len(queue) > self._config.data.ahead:
+                yield self._take(queue.popleft())
+        while queue:
             yield self._take(queue.popleft())
 
     def _ask(self, step: int, position: int) -> list[list[tuple[Draw, Future[TrainingClip]]]]:
@@ -97,7 +99,7 @@ class Loader(AbstractContextManager["Loader"]):
             for draw, future in microbatch:
                 try:
                     microbatches[-1].append(future.result())
-                except (FormatError, KeyError, OSError) as error:
+                except UNREADABLE as error:
                     key = self._reader.entries[draw.clip].key
                     log.warning("clip %s left out: %s: %s", key, type(error).__name__, error)
                     broken.append(key)

@@ -29,7 +29,7 @@ from train.checkpoint import (
     save_checkpoint,
 )
 from train.config import Stage, TrainConfig
-from train.dataset import ClipReader, TrainingClip
+from train.dataset import UNREADABLE, ClipReader, Latent, TrainingClip
 from train.flops import peak_flops, step_flops
 from train.loader import BrokenDataError, Loader, padded
 from train.metrics import Metrics
@@ -98,6 +98,11 @@ def train(config: TrainConfig) -> TrainState:
             clip = AdaptiveClip(config.optimizer, checkpoint.state.clip_history)
             step, position, broken = checkpoint.state.step, checkpoint.state.position, checkpoint.state.broken
             log.info("%s: going on from step %d", config.folder, step)
+        if here.most(step) != -here.most(-step):
+            raise ConfigError(
+                f"{config.folder}: at step {step} here and at another on other ranks: run.output must be one folder "
+                "that all nodes see"
+            )
         metrics = Metrics(config.folder, step, config.run.tensorboard) if here.first else None
         previews = Previews(config, encoder, here.device) if here.first and config.run.preview_every else None
         if here.first:
@@ -106,7 +111,13 @@ def train(config: TrainConfig) -> TrainState:
         def state() -> TrainState:
             return TrainState(step, position, broken, tuple(clip.history), config.to_json())
 
+        saved_step = step
+
         def save() -> None:
+            nonlocal saved_step
+            if step == saved_step:  # its checkpoint is there, or no step was taken yet
+                return
+            saved_step = step
             parts = (trained, average.tensors, optimizer_tensors(optimizer, trained))
             tensors = [whole(part, here.first) for part in parts]
             if here.first:
@@ -118,23 +129,21 @@ def train(config: TrainConfig) -> TrainState:
         figures = _Figures(here.device)
         spare: list[TrainingClip] | None = None
         with Loader(reader, schedule, config, here.rank, here.ranks) as loader:
-            for share in loader.steps(step, position):
-                if step >= config.steps:
-                    break
-
+            for share in loader.steps(step, position, config.steps):
                 # One sum over the ranks settles what the loss is a mean over, and whether all go on.
                 own = sum(elements(clips, config.network.first_frame) for clips in share.microbatches)
                 count, newly_broken, stop = here.sum([own, len(share.broken), asked_to_stop()])
+                if stop:
+                    # This step is read again when the run goes on, and its broken clips are counted then.
+                    log.info("stopping at step %d as told", step)
+                    save()
+                    return state()
                 broken += int(newly_broken)
                 if broken > config.data.max_broken:
                     raise BrokenDataError(
                         f"{broken} clips were missing or broken, {config.data.max_broken} are allowed"
                         + (f"; the last here: {', '.join(share.broken)}" if share.broken else "")
                     )
-                if stop:
-                    log.info("stopping at step %d as told", step)
-                    save()
-                    return state()
 
                 # Gradients of the step's mean, microbatch by microbatch.
                 shares = [clips for clips in share.microbatches if clips]
@@ -182,12 +191,13 @@ def train(config: TrainConfig) -> TrainState:
 
 
 def check_data(reader: ClipReader, network: FlowTransformer, config: TrainConfig) -> None:
-    """Whether the latents are of the network's grid and channels; reads one clip.
+    """Whether the latents are of the network's grid and channels; reads the first clip that can be read.
 
     Raises:
         ConfigError: if they are not.
+        BrokenDataError: if more clips are broken than the budget allows.
     """
-    latent = reader.latent(0)
+    latent = _first_latent(reader, config.data.max_broken)
     grid = latent.clean.shape[-1] if config.stage is Stage.STRUCTURE else reader.token_grid
     channels = latent.clean.shape[1]
     side = 0 if latent.side is None else latent.side.shape[1]
@@ -197,6 +207,16 @@ def check_data(reader: ClipReader, network: FlowTransformer, config: TrainConfig
             f"{config.data.latents}: a grid of {grid} with {channels} channels and {side} beside them; the network has "
             f"a grid of {wanted[0]}, gives {wanted[1]} channels and takes {wanted[2]}"
         )
+
+
+def _first_latent(reader: ClipReader, max_broken: int) -> Latent:
+    for number in range(len(reader)):
+        try:
+            return reader.latent(number)
+        except UNREADABLE as error:
+            if number == max_broken or number == len(reader) - 1:
+                raise BrokenDataError(f"none of the first {number + 1} clips can be read; the last: {error}") from error
+    raise BrokenDataError("no clips to read")
 
 
 def check_same_run(before: Mapping[str, Any], config: TrainConfig) -> None:

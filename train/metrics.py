@@ -44,8 +44,11 @@ class Metrics:
         )
         if self._events is not None:
             for name, value in values.items():
-                if name != "step" and isinstance(value, int | float):
-                    self._events.add_scalar(name, value, values["step"])
+                several = isinstance(value, list)
+                named = {f"{name}/{i}": v for i, v in enumerate(value)} if several else {name: value}
+                for tag, number in named.items():
+                    if tag != "step" and isinstance(number, int | float):
+                        self._events.add_scalar(tag, number, values["step"])
             self._events.flush()
 
 

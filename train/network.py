@@ -39,8 +39,7 @@ def build_network(config: TrainConfig, device: torch.device) -> FlowTransformer:
     network.compute_dtype = dtype
     network.checkpointing = config.network.checkpointing
     if config.network.compile:
-        for block in network.blocks:
-            block.compile()
+        network.compile_blocks()
     return network
 
 

@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from model.device import choose_device
+
 _BUCKET_BYTES = 1 << 28
 
 
@@ -46,14 +48,14 @@ class World:
         return int(tensor)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sum every gradient over the ranks, in buckets of a fixed order; a missing gradient counts as zero."""
-        if self.ranks == 1:
-            return
+        """Sum every gradient over the ranks, in buckets of a fixed order; a missing gradient becomes zero."""
         bucket: list[Tensor] = []
         size = 0
         for parameter in parameters:
-            if parameter.grad is None:
+            if parameter.grad is None:  # this rank's clips were all broken: the optimizer steps, as on other ranks
                 parameter.grad = torch.zeros_like(parameter)
+            if self.ranks == 1:
+                continue
             bucket.append(parameter.grad)
             size += parameter.grad.nbytes
             if size >= _BUCKET_BYTES:
@@ -73,10 +75,13 @@ def world(device: str) -> Iterator[World]:
 
     Args:
         device: cuda, cpu, or auto.
+
+    Raises:
+        ConfigError: if there is no such device.
     """
     ranks, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if on_gpu else torch.device("cpu")
+    place = choose_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    on_gpu = place.type == "cuda"
     if on_gpu:
         torch.cuda.set_device(place)
     if ranks == 1:

@@ -46,6 +46,14 @@ def test_inheritance_merges_key_by_key(folder: Path) -> None:
         ("steps", "write key=value"),
         ("network.checkpoint=here", "either checkpoint"),
         ("network.video.kept=2", "between 0 and 1"),
+        ("run.save_every=0", "save_every is 0"),
+        ("run.keep_last=0", "keep_last is 0"),
+        ("run.preview_every=-1", "must not be negative"),
+        ("data.workers=0", "workers is 0"),
+        ("data.ahead=-1", "must not be negative"),
+        ("optimizer.clip_history=0", "clip_history is 0"),
+        ("optimizer.betas=[0.9]", "takes two"),
+        ("run.device=cuda:1", "one of auto, cpu, cuda"),
     ],
 )
 def test_impossible_settings_are_refused(folder: Path, change: str, message: str) -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
 import torch
 
+from core import ConfigError
 from model.checkpoint import Pipeline
 from model.config import AttentionPattern
 from model.flow import SparseFlow
@@ -30,7 +33,46 @@ def test_an_exported_stage_is_a_checkpoint_of_trellis2_with_our_settings(
     state = network.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in checkpoint.ema.items())
     assert not all(torch.equal(state[name], tensor) for name, tensor in checkpoint.model.items())
+    # A network goes out without its data, where the statistics are at hand.
+    settings = json.loads((config.folder / "config.json").read_bytes())
+    settings["data"] |= {"latents": str(tmp_path / "gone"), "statistics": "trellis2"}
+    (config.folder / "config.json").write_text(json.dumps(settings))
     export_run(config.folder, tmp_path / "raw", ema=False, step=4)
     state = Pipeline.from_pretrained(str(tmp_path / "raw")).networks["shape_slat_flow_model_512"].state_dict()
     earlier = load_checkpoint(config.folder / "checkpoints/step_00000004")
     assert all(torch.equal(state[name], tensor) for name, tensor in earlier.model.items())
+
+
+def test_stages_that_do_not_fit_together_are_not_put_together(
+    latents: Path, shards: Path, models: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for stage, image_size in (("geometry", 32), ("material", 32), ("material", 48)):
+        values = {**world.train_values(stage, latents, shards, models, tmp_path / str(image_size)), "steps": 1}
+        values["data"]["image_size"] = image_size
+        config = world.build(world.TrainConfig, values, "test")
+        train(config)
+        if image_size == 32:
+            export_run(config.folder, out)
+            continue
+        before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        with pytest.raises(ConfigError, match="have another helix4d"):
+            export_run(config.folder, out)
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_stage_without_a_first_frame_is_not_exported(
+    latents: Path, shards: Path, models: Path, tmp_path: Path
+) -> None:
+    """`helix4d sample` would give it an anchor at timestep 0, which it has never seen."""
+    values = {**world.train_values("geometry", latents, shards, models, tmp_path), "steps": 1}
+    values["network"]["first_frame"] = False
+    config = world.build(world.TrainConfig, values, "test")
+    train(config)
+    with pytest.raises(ConfigError, match="without a clean first frame"):
+        export_run(config.folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    values["network"]["video"]["pattern"] = "spatial"  # a base network: frames do not meet
+    alone = world.build(world.TrainConfig, {**values, "name": "alone"}, "test")
+    train(alone)
+    export_run(alone.folder, tmp_path / "out")

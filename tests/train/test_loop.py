@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import signal
@@ -14,13 +15,17 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from PIL import Image
+from safetensors.torch import load, load_file, save
 from torch._dynamo.utils import counters
 
-from core import ConfigError
+from core import ConfigError, FormatError
 from curation.shard import ShardReader
+from curation.store import StoreError
 from tests.train import world
+from train import loop as train_loop
 from train.checkpoint import list_checkpoints, load_checkpoint
+from train.config import Stage
 from train.dataset import ClipReader
 from train.loader import BrokenDataError, Loader
 from train.loop import NonFiniteLossError, train
@@ -39,7 +44,9 @@ def write_yaml(folder: Path, values: dict[str, Any]) -> Path:
     return path
 
 
-def start(config: Path, *more: str, processes: int = 1) -> subprocess.Popen[bytes]:
+def start(
+    config: Path, *more: str, processes: int = 1, environment: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     launch = [sys.executable]
     if processes > 1:
         with socket.socket() as free:
@@ -47,7 +54,8 @@ def start(config: Path, *more: str, processes: int = 1) -> subprocess.Popen[byte
             port = free.getsockname()[1]
         launch += ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}"]
     command = [*launch, "-m", "train", "--config", str(config), *more]
-    return subprocess.Popen(command, cwd=REPOSITORY, env=_ENVIRONMENT, stderr=subprocess.PIPE, start_new_session=True)
+    variables = {**_ENVIRONMENT, **(environment or {})}
+    return subprocess.Popen(command, cwd=REPOSITORY, env=variables, stderr=subprocess.PIPE, start_new_session=True)
 
 
 def finish(process: subprocess.Popen[bytes]) -> None:
@@ -120,6 +128,80 @@ def test_sigterm_saves_and_ends(folders: tuple[Path, Path, Path], tmp_path: Path
     assert load_checkpoint(saved[0]).state.step == len(read_metrics(tmp_path / "geometry"))
 
 
+def stop_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
+    """SIGTERM to this process at a call of a function of the loop."""
+    original, calls = getattr(train_loop, name), 0
+
+    def stopping(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*args)
+
+    monkeypatch.setattr(train_loop, name, stopping)
+
+
+def break_member(latents: Path, shard: str, sample: int, to: Path) -> str:
+    """A copy of the latents in which one clip's shape cannot be read; returns its key."""
+    shutil.copytree(latents, to)
+    tar = to / shard
+    reader = ShardReader(tar)
+    key = reader.keys()[sample]
+    offset, _ = reader.sample(key)["members"]["shape.safetensors"]
+    with open(tar, "r+b") as stream:
+        stream.seek(offset)
+        stream.write(b"\xff" * 8)
+    return key
+
+
+def test_a_run_told_to_stop_before_its_first_step_can_begin_again(
+    folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = world.train_config("geometry", *folders, tmp_path, steps=2)
+    with monkeypatch.context() as patch:
+        stop_at(patch, "build_network", 1)
+        assert train(config).step == 0
+    assert train(config).step == 2
+
+
+def test_a_broken_clip_counts_once_wherever_the_run_stops(
+    folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_member(folders[0], "train/helix4d-000000.tar", 1, tmp_path / "latents")
+    config = world.train_config("geometry", tmp_path / "latents", *folders[1:], tmp_path, steps=5)
+    counts = set()
+    for call in range(1, 5):
+        stopped = replace(config, name=f"stopped_{call}")
+        with monkeypatch.context() as patch:
+            stop_at(patch, "collate", call)
+            assert train(stopped).step == call
+        counts.add(train(stopped).broken)
+    assert counts == {2}  # ten clips: twice every one of the five
+
+
+def test_a_run_whose_first_step_is_all_broken_goes_on(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    config = world.train_config("geometry", *folders, tmp_path, steps=1, batch=1)
+    reader = ClipReader(config.data, config.stage)
+    entry = reader.entries[Schedule(reader.costs(4), config.seed).draws(0, 1)[0].clip]
+    sample = ShardReader(folders[0] / entry.shard).keys().index(entry.key)
+    break_member(folders[0], entry.shard, sample, tmp_path / "latents")
+    config = replace(config, data=replace(config.data, latents=str(tmp_path / "latents")))
+    assert train(config).broken == 1
+    assert train(replace(config, steps=3)).step == 3
+
+
+def test_stopping_where_a_checkpoint_is_leaves_it_alone(
+    folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = world.train_config("geometry", *folders, tmp_path, steps=2)
+    train(config)
+    kept = list_checkpoints(config.folder)[-1].stat().st_ino
+    stop_at(monkeypatch, "build_network", 1)
+    train(replace(config, steps=9))
+    assert list_checkpoints(config.folder)[-1].stat().st_ino == kept
+
+
 def test_two_processes_train_like_one_and_one_goes_on_from_two(
     folders: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
@@ -167,19 +249,95 @@ def test_what_a_clip_draws_depends_on_names_alone(folders: tuple[Path, Path, Pat
 
 def test_broken_clips_are_counted_and_limited(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     latents = tmp_path / "latents"
-    shutil.copytree(folders[0], latents)
-    tar = latents / "train/helix4d-000000.tar"
-    reader = ShardReader(tar)
-    offset, _ = reader.sample(reader.keys()[1])["members"]["shape.safetensors"]
-    with open(tar, "r+b") as stream:
-        stream.seek(offset)
-        stream.write(b"\xff" * 8)
+    break_member(folders[0], "train/helix4d-000000.tar", 1, latents)
     values = world.train_values("geometry", latents, *folders[1:], tmp_path)
     values["data"]["max_broken"] = 3
     config = world.build(world.TrainConfig, values, "test")
     assert train(replace(config, steps=5)).broken == 2  # ten clips: twice every one of the five
     with pytest.raises(BrokenDataError, match="4 clips were missing or broken, 3 are allowed"):
         train(replace(config, steps=10))
+
+
+@pytest.mark.parametrize("error", [StoreError("gone"), FormatError("damaged"), OSError("no route")])
+def test_whatever_a_store_says_is_counted(
+    error: Exception, folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = world.train_config("geometry", *folders, tmp_path, steps=1)
+    images = ClipReader.images
+
+    def read(self: ClipReader, number: int, view: int) -> torch.Tensor:
+        if number == 0:
+            raise error
+        return images(self, number, view)
+
+    monkeypatch.setattr(ClipReader, "images", read)
+    assert train(replace(config, steps=5)).broken == 2
+
+
+def test_a_run_begins_though_the_first_clips_are_broken(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    break_member(folders[0], "train/helix4d-000000.tar", 0, tmp_path / "latents")
+    values = world.train_values("geometry", tmp_path / "latents", *folders[1:], tmp_path)
+    assert train(world.build(world.TrainConfig, {**values, "steps": 5}, "test")).broken == 2
+    values["data"]["max_broken"] = 0
+    with pytest.raises(BrokenDataError, match="none of the first 1 clips can be read"):
+        train(world.build(world.TrainConfig, {**values, "name": "strict"}, "test"))
+
+
+def test_a_texture_of_other_tokens_is_a_broken_clip(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    reader = ClipReader(world.train_config("material", *folders, tmp_path).data, Stage.MATERIAL)
+    entry = reader.entries[0]
+    shard = reader._shard(reader.config.latents, entry.shard)
+    other = save({"latent": load(shard.read(entry.key, "texture.safetensors"))["latent"][1:].contiguous()})
+    read = shard.read
+    shard.read = lambda key, suffix: other if suffix.startswith("texture") else read(key, suffix)  # type: ignore[method-assign]
+    with pytest.raises(FormatError, match="texture tokens"):
+        reader.latent(0)
+
+
+def test_frames_of_several_sizes_are_a_broken_clip(
+    folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = ClipReader(world.train_config("geometry", *folders, tmp_path).data, Stage.GEOMETRY)
+    entry = reader.entries[0]
+    shard = reader._shard(reader.config.images, entry.shard)
+    stream = io.BytesIO()
+    Image.new("RGBA", (5, 5)).save(stream, "WEBP", lossless=True)
+    read = shard.read_members
+    shard.read_members = lambda key, names: read(key, names) | {"view_00_frame_01.webp": stream.getvalue()}  # type: ignore[method-assign]
+    with pytest.raises(FormatError, match="several sizes"):
+        reader.images(0, 0)
+
+
+def test_nothing_is_read_past_the_last_step(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    config = world.train_config("geometry", *folders, tmp_path, steps=4)
+    reader = ClipReader(config.data, config.stage)
+    schedule = Schedule(reader.costs(4), config.seed)
+    asked = []
+    with Loader(reader, schedule, config, 0, 1) as loader:
+        ask = loader._ask
+        loader._ask = lambda step, position: asked.append(step) or ask(step, position)  # type: ignore[method-assign,func-returns-value]
+        assert len(list(loader.steps(1, 2, 4))) == 3
+        assert list(loader.steps(4, 8, 4)) == []
+    assert asked == [1, 2, 3]
+
+
+def test_ranks_that_find_different_checkpoints_stop(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """Two nodes without a common folder: one would go on from step 2, the other begin."""
+    values = world.train_values("geometry", *folders, tmp_path / "0")
+    train(world.build(world.TrainConfig, {**values, "steps": 2}, "test"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = write_yaml(tmp_path, values)
+    ranks = []
+    for rank in range(2):
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": str(rank)}
+        change = ["--set", f"run.output={tmp_path / str(rank)}"]
+        ranks.append(start(config, *change, environment=place))
+    for process in ranks:
+        _, told = process.communicate(timeout=120)
+        assert process.returncode == 2
+        assert b"one folder" in told
 
 
 def test_a_loss_that_is_not_finite_names_its_clip(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -216,6 +374,28 @@ def test_old_checkpoints_go(folders: tuple[Path, Path, Path], tmp_path: Path) ->
     config = world.build(world.TrainConfig, values, "test")
     train(config)
     assert [int(p.name[-2:]) for p in list_checkpoints(config.folder)] == [3, 6, 7, 8]
+
+
+def test_half_a_checkpoint_is_never_found(
+    folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while it removes one: what is left is not under a checkpoint's name, and the next save sweeps it up."""
+
+    def die(path: Path, **_: Any) -> None:
+        for file in list(path.glob("*.safetensors"))[:1]:
+            file.unlink()
+            raise KeyboardInterrupt
+
+    values = world.train_values("geometry", *folders, tmp_path)
+    values["run"] |= {"save_every": 1, "keep_last": 1, "keep_every": 0}
+    config = world.build(world.TrainConfig, values, "test")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("train.checkpoint.shutil.rmtree", die)
+        train(config)
+    for path in list_checkpoints(config.folder):
+        load_checkpoint(path)
+    assert train(config).step == 8
+    assert [path.name for path in (config.folder / "checkpoints").iterdir()] == ["step_00000008"]
 
 
 def test_dry_run(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:

@@ -21,6 +21,25 @@ def test_lines_of_a_run_that_died_are_written_again(tmp_path: Path) -> None:
     assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path)] == [(1, 1), (2, 1), (3, 1), (4, 2)]
 
 
+def test_numbers_and_lists_of_numbers_become_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Writer:
+        def __init__(self) -> None:
+            self.events: dict[str, tuple[float, int]] = {}
+
+        def add_scalar(self, tag: str, value: float, step: int) -> None:
+            self.events[tag] = (value, step)
+
+        def flush(self) -> None:
+            pass
+
+    writer = Writer()
+    monkeypatch.setattr("train.metrics._event_writer", lambda _run, _step: writer)
+    Metrics(tmp_path, 0, tensorboard=True).write({"step": 7, **LINE, "loss_by_time": [0.5, None, 2.0]})
+    expected = {"loss": 1.0, "grad_norm": 1.0, "tokens_per_s": 10.0, "data_wait": 0.0}
+    expected |= {"loss_by_time/0": 0.5, "loss_by_time/2": 2.0}
+    assert writer.events == {tag: (value, 7) for tag, value in expected.items()}
+
+
 def test_events_where_they_are_wanted(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     metrics = Metrics(tmp_path, 0, tensorboard=True)

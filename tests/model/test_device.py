@@ -1,0 +1,31 @@
+"""The device that was asked for, or an error."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from core import ConfigError
+from model.device import choose_device
+from model.video_pipeline import Helix4DPipeline
+from train import parallel
+
+
+def test_auto_takes_a_gpu_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda")
+    assert choose_device("cuda", 3) == torch.device("cuda", 3)
+    assert choose_device("cpu", 3) == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == torch.device("cpu")
+
+
+@pytest.mark.parametrize(("name", "message"), [("cuda", "sees no GPU"), ("cuda:1", "CUDA_VISIBLE"), ("gpu", "one of")])
+def test_nothing_else_is_used_in_its_place(name, message, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=message):
+        choose_device(name)
+    with pytest.raises(ConfigError, match=message), parallel.world(name):
+        pass
+    with pytest.raises(ConfigError, match=message):
+        Helix4DPipeline.from_pretrained("nowhere", device=name)

@@ -1,0 +1,103 @@
+"""What is loaded and refused before a video is sampled; tests/train/test_small_world.py samples."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+
+from core import ConfigError, Helix4DError
+from model.checkpoint import save_network
+from model.config import FlowConfig
+from model.flow import DenseFlow, SparseFlow
+from model.video_input import Video
+from model.video_pipeline import FLOWS, Helix4DPipeline
+from tests.train import world
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    world.write_models(folder)
+    sizes = {"model_channels": 32, "cond_channels": 16, "num_blocks": 1, "num_heads": 2}
+    flows = dict(
+        zip(
+            FLOWS,
+            [
+                DenseFlow(FlowConfig(resolution=2, in_channels=4, out_channels=4, **sizes)),
+                SparseFlow(FlowConfig(resolution=4, in_channels=8, out_channels=8, **sizes)),
+                SparseFlow(FlowConfig(resolution=4, in_channels=16, out_channels=8, **sizes)),
+            ],
+            strict=True,
+        )
+    )
+    document = json.loads((folder / "pipeline.json").read_text())
+    for name, network in flows.items():
+        save_network(network, folder, f"ckpts/{name}")
+        document["args"]["models"][name] = f"ckpts/{name}"
+    document["args"]["image_cond_model"] = {"args": {"model_name": str(folder / "image_encoder")}}
+    (folder / "pipeline.json").write_text(json.dumps(document))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("device", "flow", "vae"),
+    [("cuda", torch.bfloat16, torch.float16), ("cpu", torch.float32, torch.float32)],
+)
+def test_networks_compute_in_trellis2s_types(device, flow, vae, monkeypatch, tiny):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    path = str(tiny)
+    pipeline = Helix4DPipeline.from_pretrained(path, path, device=device, anchor_fit=True)
+    assert pipeline.device.type == device
+    stages = [s for kind in (pipeline.base, pipeline.video) for s in (kind.structure, kind.geometry, kind.material)]
+    assert [stage.compute_dtype for stage in stages] == [flow] * 6
+    decoders = [pipeline.structure_decoder, pipeline.shape_decoder, pipeline.texture_decoder]
+    encoders = [pipeline.encoders.structure, pipeline.encoders.shape, pipeline.encoders.texture]
+    assert [network.compute_dtype for network in decoders + encoders] == [vae] * 6
+
+
+def test_a_video_of_one_frame_is_refused_by_the_pipeline_too(tiny):
+    path = str(tiny)
+    pipeline = Helix4DPipeline.from_pretrained(path, path, device="cpu")
+    still = Video((Image.new("RGBA", (32, 32), "red"),), (0,), 1, False)
+    with pytest.raises(ConfigError, match="1 frames: two at least"):
+        next(pipeline(still))
+
+
+FLOW = "ckpts/sparse_structure_flow_model.json"
+DECODER = "ckpts/shape_slat_decoder.json"
+
+
+@pytest.mark.parametrize(
+    ("file", "path", "value"),
+    [
+        ("pipeline.json", ("args", "models"), None),
+        ("pipeline.json", ("args", "models", "shape_slat_decoder"), 7),
+        ("pipeline.json", ("args", "models", "sparse_structure_encoder"), "nobody/nothing/ckpts/none"),
+        ("pipeline.json", ("args", "image_cond_model"), "dino"),
+        ("pipeline.json", ("args", "image_cond_model", "args"), {}),
+        ("pipeline.json", ("args", "image_cond_model", "args", "model_name"), "nobody/nothing"),
+        ("pipeline.json", ("args", "shape_slat_normalization"), {"mean": [0.0]}),
+        (FLOW, ("name",), None),
+        (FLOW, ("args",), {}),
+        (FLOW, ("args", "num_heads"), "two"),
+        (FLOW, ("args", "mlp_ratio"), None),
+        (FLOW, ("helix4d",), {"windows": 2}),
+        (FLOW, ("helix4d",), {"pattern": "round"}),
+        (DECODER, ("args", "model_channels"), 7),
+        (DECODER, ("args", "out_channels"), -1),
+    ],
+)
+def test_a_wrong_layout_is_told_in_a_line(file, path, value, tiny, tmp_path):
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    document = json.loads((folder / file).read_text())
+    inner = document
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = value
+    (folder / file).write_text(json.dumps(document))
+    with pytest.raises(Helix4DError, match=r"(model|ckpts|nobody|pipeline\.json|mean)"):
+        Helix4DPipeline.from_pretrained(str(folder), str(folder), device="cpu", anchor_fit=True, offline=True)

@@ -1,0 +1,96 @@
+"""A step and a sampling run on the meta device: whatever they make, they make where their inputs are.
+
+A tensor made on the CPU inside them would be a copy at every step on a GPU, or an error; no GPU is needed to see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from model.attention import AttentionBackend
+from model.config import AttentionPattern, FlowConfig, VideoConfig
+from model.flow import Checkpointing, DenseFlow, FlowTransformer, SparseFlow
+from model.sampler import SamplerConfig, dense_spread, sample
+from model.sparse import SparseLayout
+from model.velocities import anchored_dense_velocity
+from train.objective import Batch, squared_errors
+
+META = torch.device("meta")
+FRAMES, IMAGE_TOKENS, LENGTHS = 5, 9, (6, 0, 8, 5, 7)
+SIZES: dict[str, Any] = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 64,
+    "cond_channels": 16,
+    "num_blocks": 2,
+    "num_heads": 2,
+}
+
+
+class _Places(TorchDispatchMode):
+    """Names the operations that make a tensor, numbers apart, on the CPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_cpu: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        self.on_cpu += [str(func) for tensor in made if tensor.device.type == "cpu" and tensor.ndim]
+        return out
+
+
+def _network(kind: Callable[..., FlowTransformer], resolution: int, pattern: AttentionPattern) -> Any:
+    with META:
+        network = kind(FlowConfig(resolution=resolution, **SIZES), VideoConfig(pattern=pattern))
+    trained = {name for name, _ in network.self_attention_parameters()}
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in trained)
+    network.compute_dtype = torch.bfloat16
+    network.attention_backend = AttentionBackend.VARLEN  # what a GPU uses
+    return network
+
+
+def _batch(clean: Tensor, voxels: SparseLayout | None) -> Batch:
+    images, t = torch.zeros(FRAMES, 3, 8, 8, device=META), torch.zeros(2, device=META)
+    return Batch(("a", "b"), (3, 2), clean, torch.zeros_like(clean), voxels, None, images, t, t > 0)
+
+
+@pytest.mark.parametrize("checkpointing", [Checkpointing.NONE, Checkpointing.KEEP_ATTENTION])
+@pytest.mark.parametrize("pattern", list(AttentionPattern))
+@pytest.mark.parametrize("kind", [DenseFlow, SparseFlow])
+def test_a_training_step(kind: type[FlowTransformer], pattern: AttentionPattern, checkpointing: Checkpointing) -> None:
+    network = _network(kind, 3 if kind is DenseFlow else 8, pattern)
+    network.checkpointing = checkpointing
+    if kind is DenseFlow:
+        batch = _batch(torch.zeros(FRAMES, 4, 3, 3, 3, device=META), None)
+    else:
+        voxels = SparseLayout(torch.zeros(sum(LENGTHS), 4, dtype=torch.int32, device=META), FRAMES)
+        voxels.__dict__["lengths"] = LENGTHS  # counted from coordinates, of which there are none here
+        batch = _batch(torch.zeros(sum(LENGTHS), 4, device=META), voxels)
+    cond = torch.zeros(FRAMES, IMAGE_TOKENS, 16, device=META)
+    with _Places() as places:
+        squared_errors(network, batch, cond, first_frame=True).sum().backward()
+    assert not places.on_cpu
+    assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("pattern", list(AttentionPattern))
+@pytest.mark.parametrize("batched", [False, True])
+def test_sampling(pattern: AttentionPattern, batched: bool) -> None:
+    network = _network(DenseFlow, 3, pattern)
+    clip = torch.zeros(FRAMES, 4, 3, 3, 3, device=META)
+    cond = torch.zeros(FRAMES, IMAGE_TOKENS, 16, device=META)
+    with _Places() as places:
+        velocity = anchored_dense_velocity(network, clip[0], cond, batched=batched)
+        sampled = sample(velocity, clip[1:], SamplerConfig(steps=3), dense_spread)
+    assert not places.on_cpu
+    assert sampled.device == META
