@@ -18,6 +18,8 @@ from core import atomic_writer, write_bytes, write_json
 from curation.config import DownloadConfig
 from curation.ledger import LEDGER_FILE, LEDGER_PIECES, ledger_files
 from curation.plan import SPLITS
+from curation.report import REPORT_FOLDER
+from curation.report_pictures import PICTURES_FOLDER
 from curation.store import Store
 from curation.stored_plan import PLAN_FILE
 
@@ -118,6 +120,27 @@ class Mirror:
                 self._store.remove(name)
             self._remember(size, 0, whole=True)
         self.push(*names)
+
+    def push_report(self) -> None:
+        """Put the report there in place of an earlier one. Pictures that are there stay: names tell their content.
+
+        Raises:
+            StoreError: if the store refuses a file.
+        """
+        if self._store is None:
+            return
+        here = {
+            path.relative_to(self._folder).as_posix()
+            for path in (self._folder / REPORT_FOLDER).rglob("*")
+            if path.is_file()
+        }
+        there = set(self._store.names(REPORT_FOLDER))
+        pictures = f"{REPORT_FOLDER}/{PICTURES_FOLDER}/"
+        # The page last: it names the others.
+        self.push(*sorted(name for name in here - there if name.startswith(pictures)))
+        self.push(*sorted(name for name in here if not name.startswith(pictures)))
+        for name in sorted(there - here):
+            self._store.remove(name)
 
     def take_back(self, tar: Path) -> None:
         """Fetch a published shard into the working folder and unpublish it: it will be written anew.

@@ -150,6 +150,13 @@ def test_a_url_has_the_problems_of_its_folder(
     assert [name for name, problems in told.items() if not problems] == ["nothing"]
 
 
+def test_other_protocols_do_as_well_and_several_shards_at_a_time(finished: Path, tmp_path: Path) -> None:
+    output = Path(shutil.copytree(finished, tmp_path / "out"))
+    _flip("frame_01.vxz", 40)(output)
+    (output / "train" / ".a.tar.1.tmp").write_bytes(b"x")
+    assert found(f"file://{output}", workers=2) == found(output)
+
+
 def test_every_byte_is_moved_once_and_a_sample_is_held(
     s3: S3Server, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
