@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from core import ConfigError, Helix4DError
+from core import ConfigError, FormatError, Helix4DError
 from core.locks import is_locked
 from curation.folder import Place, is_far
 from curation.jobs import WORK_FOLDER
@@ -101,7 +101,10 @@ def _run(checks: list[ShardCheck], workers: int) -> Iterator[list[Finding]]:
 
 
 def _check_one(check: ShardCheck) -> list[Finding]:
-    return list(check_shard(check))
+    try:
+        return list(check_shard(check))
+    except FileNotFoundError as error:
+        raise FormatError(f"{check.output}: {check.name}.tar went away while it was read: is a run writing?") from error
 
 
 def _check_summary(plan: Plan, outcomes: Mapping[str, Outcome], output: Output) -> Iterator[Problem]:

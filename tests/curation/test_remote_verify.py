@@ -228,6 +228,22 @@ def test_a_store_that_gives_up_is_no_problem_of_the_output(
     assert main(["verify", URL, "--workers", "1"]) == 2
 
 
+def test_a_shard_that_goes_away_meanwhile_is_no_problem_either(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = Path(shutil.copytree(finished, tmp_path / "out"))
+    tar = first_shard(output)
+    read_on = verify_tar.TarWindow._read_on
+
+    def remove_and_read_on(window: verify_tar.TarWindow) -> None:
+        tar.unlink(missing_ok=True)
+        read_on(window)
+
+    monkeypatch.setattr(verify_tar.TarWindow, "_read_on", remove_and_read_on)
+    assert main(["verify", str(output), "--workers", "1"]) == 2
+    assert f"{tar.stem}.tar went away while it was read" in capsys.readouterr().err
+
+
 def test_lines_of_an_asset_are_forgotten_also_by_the_folder_that_wrote_them(s3: S3Server, tmp_path: Path) -> None:
     here = tmp_path / "here"
     here.mkdir()
