@@ -10,6 +10,7 @@ from core.version import VERSION
 COMMANDS = {
     "bench": "stills to the videos of Helix4DBench: bench build, bench verify",
     "curate": "assets in, WebDataset shards out",
+    "discard": "take what is broken out of an output at a URL",
     "encode": "shards in, latent shards out",
     "evaluate": "predictions in, a table of metrics out",
     "export": "a run's network in TRELLIS.2's layout",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from core import Helix4DError, setup_logging
+from curation.folder import Place, place_of
 from curation.problems import UNKNOWN_SETTINGS, UNKNOWN_SOURCE, repair
 from curation.verify import Report, verify
 
@@ -30,8 +30,8 @@ class Verify:
     Exit status: 0 without problems, 1 with problems, 2 if nothing could be checked.
     """
 
-    output: Annotated[Path, tyro.conf.Positional]
-    """Folder that `helix4d curate` wrote."""
+    output: Annotated[str, tyro.conf.Positional]
+    """Folder that `helix4d curate` wrote, or a URL: there every byte is moved once and nothing is kept here."""
     workers: int | None = None
     """Shards checked at the same time. Default: one a core."""
 
@@ -41,15 +41,16 @@ def run(arguments: list[str]) -> int:
     config = tyro.cli(Verify, prog="helix4d verify", args=arguments)
     setup_logging()
     try:
-        report = verify(config.output, config.workers)
+        output = place_of(config.output)
+        report = verify(output, config.workers)
     except Helix4DError as error:
         print(f"helix4d verify: {error}", file=sys.stderr)
         return 2
-    _print(report, config.output)
+    _print(report, output)
     return 1 if report.problems else 0
 
 
-def _print(report: Report, output: Path) -> None:
+def _print(report: Report, output: Place) -> None:
     for problem in report.problems:
         print(problem)
     found = f"{len(report.problems)} problem{'s' * (len(report.problems) != 1)}" if report.problems else "no problem"

@@ -23,12 +23,12 @@ class View:
 
     The page holds everything: it works offline and can be sent to others."""
 
-    path: Annotated[Path, tyro.conf.Positional]
-    """What helix4d sample wrote, or a shard's .tar."""
+    path: Annotated[str, tyro.conf.Positional]
+    """What helix4d sample wrote, or a shard's .tar, a path or a URL; of a far one only what is shown is moved."""
     key: Annotated[str | None, tyro.conf.Positional] = None
     """A sample's key in the shard."""
     page: Path | None = None
-    """Where the page of a shard's sample goes. Default: beside the shard, named after the key."""
+    """Where the page of a shard's sample goes. Default: beside the shard (here for a URL), named after the key."""
     voxels: int = MOST_VOXELS
     """Voxels shown of all frames of a shard's sample, at most; where there are more, blocks of them become one."""
     open: bool = True
@@ -51,10 +51,10 @@ def run(arguments: list[str]) -> int:
 
 
 def _write(args: View) -> Path:
-    if args.path.suffix == ".tar":
+    if args.path.endswith(".tar"):
         return write_sample_viewer(args.path, args.key or "", args.page, args.voxels)
     if args.key is not None or args.page is not None:
         raise ConfigError(f"{args.path}: a key and --page go with a shard's .tar")
     from model.viewer import write_viewer  # imports torch, which the data half does without
 
-    return write_viewer(args.path)
+    return write_viewer(Path(args.path))

@@ -84,10 +84,10 @@ def inspect_sample(tar_path: Path | str, key: str) -> Inspection:
 def _views_by_frames(reader: ShardReader, key: str, views: int, frames: int) -> np.ndarray | None:
     if not views:
         return None
-    rows = [
-        [thumbnail(reader.read(key, f"view_{v:02d}_frame_{f:02d}.webp"), _SHEET_PIXELS) for f in range(frames)]
-        for v in range(views)
-    ]
+    rows = []
+    for view in range(views):
+        found = reader.read_members(key, [f"view_{view:02d}_frame_{f:02d}.webp" for f in range(frames)])
+        rows.append([thumbnail(webp, _SHEET_PIXELS) for webp in found.values()])
     return contact_sheet(rows, [[f"view {v}, frame {f}" for f in range(frames)] for v in range(views)])
 
 

@@ -17,9 +17,12 @@ from typing import Any
 
 from core import AssetState, FormatError, NewerError, ReasonCode, Schema, insist
 from curation.filters import MeasuredClip
+from curation.folder import Folder
 
 LEDGER = Schema("ledger entry", version=2, oldest=0, rewrite="use a new --output")
 LEDGER_FILE = "ledger.jsonl"
+LEDGER_PIECES = "ledger"
+"""Folder of the numbered pieces that a ledger behind a URL gains, until the run ends and it becomes one file."""
 
 
 @dataclass(frozen=True)
@@ -124,17 +127,49 @@ def _ends_with_newline(path: Path) -> bool:
 
 
 def _read(path: Path) -> list[Outcome]:
-    if not path.exists():
-        return []
-    outcomes = []
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, 1):
-        if not line:
-            continue
-        outcome = parse_line(line, f"{path}, line {number}")
-        if outcome is not None:
-            outcomes.append(outcome)
-    return outcomes
+    return _parse(path.read_bytes(), str(path)) if path.exists() else []
+
+
+def read_outcomes(output: Folder) -> dict[str, Outcome]:
+    """The last outcome of every asset in the ledger of an output.
+
+    Raises:
+        FormatError: if it is damaged.
+        NewerError: if it is newer than this program.
+        StoreError: if a far one cannot be had.
+    """
+    return {outcome.asset: outcome for outcome in _parse(ledger_bytes(output), output.address(LEDGER_FILE))}
+
+
+def ledger_bytes(output: Folder) -> bytes:
+    """The whole ledger of an output, its pieces at the end; b"" if it has none.
+
+    Raises:
+        StoreError: if a far one cannot be had.
+    """
+    # A run that ends now puts the whole before it removes the pieces: read last, the whole makes up for lost ones.
+    pieces = [_read_if_there(output, name) for name in ledger_files(output.names(LEDGER_PIECES))]
+    return b"".join([_read_if_there(output, LEDGER_FILE), *pieces])
+
+
+def ledger_files(names: Iterable[str]) -> list[str]:
+    """Those of an output's files that make up its ledger, in order."""
+    found = set(names)
+    pieces = sorted(name for name in found if name.startswith(f"{LEDGER_PIECES}/") and name.endswith(".jsonl"))
+    return [LEDGER_FILE, *pieces] if LEDGER_FILE in found else pieces
+
+
+def _read_if_there(output: Folder, name: str) -> bytes:
+    try:
+        return output.read(name)
+    except FileNotFoundError:
+        return b""
+
+
+def _parse(data: bytes, where: str) -> list[Outcome]:
+    lines = enumerate(data.split(b"\n"), 1)
+    parsed = (parse_line(line, f"{where}, line {number}") for number, line in lines if line)
+    return [outcome for outcome in parsed if outcome is not None]
 
 
 def parse_line(line: bytes, where: str) -> Outcome | None:

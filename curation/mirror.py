@@ -10,19 +10,21 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from core import atomic_writer, write_bytes, write_json
 from curation.config import DownloadConfig
-from curation.ledger import LEDGER_FILE
+from curation.ledger import LEDGER_FILE, LEDGER_PIECES, ledger_files
 from curation.plan import SPLITS
+from curation.report import REPORT_FOLDER
+from curation.report_pictures import PICTURES_FOLDER
 from curation.store import Store
 from curation.stored_plan import PLAN_FILE
 
 log = logging.getLogger("curation")
 
-_PIECES = "ledger"
 _STATE = ".published.json"
 _LOCK = ".lock"
 _COPY_BYTES = 8 << 20
@@ -50,15 +52,15 @@ class Mirror:
         store = self._store
         if store is None:
             return
-        names = set(store.names())
+        names = store.entries()
         plan = store.read(PLAN_FILE) if PLAN_FILE in names else b""
         if not self._is_ours(plan, names):
             # Another machine went on there, or nothing was begun: what lies here belongs to something else.
             self._clear()
-            content = b"".join(store.read(name) for name in _ledger_files(names))
+            content = b"".join(store.read(name) for name in ledger_files(names))
             if content:
                 write_bytes(self._folder / LEDGER_FILE, content)
-            self._remember(len(content), len(_ledger_files(names)) - (LEDGER_FILE in names), LEDGER_FILE in names)
+            self._remember(len(content), len(ledger_files(names)) - (LEDGER_FILE in names), LEDGER_FILE in names)
         if plan:
             write_bytes(self._folder / PLAN_FILE, plan)
         published = {name for name in names if name.endswith(".json") and name.partition("/")[0] in SPLITS}
@@ -99,7 +101,7 @@ class Mirror:
             stream.seek(state["bytes"])
             gained = stream.read()
         if gained:
-            self._store.write(f"{_PIECES}/{state['pieces']:06d}.jsonl", gained)
+            self._store.write(f"{LEDGER_PIECES}/{state['pieces']:06d}.jsonl", gained)
             self._remember(state["bytes"] + len(gained), state["pieces"] + 1, state["whole"])
 
     def finish(self, *names: str) -> None:
@@ -114,10 +116,31 @@ class Mirror:
         if self._state() != {"bytes": size, "pieces": 0, "whole": True}:
             self.push(LEDGER_FILE)
             # Pieces that stay behind after a crash repeat its last lines, which says the same.
-            for name in self._store.names(_PIECES):
+            for name in self._store.names(LEDGER_PIECES):
                 self._store.remove(name)
             self._remember(size, 0, whole=True)
         self.push(*names)
+
+    def push_report(self) -> None:
+        """Put the report there in place of an earlier one. Pictures that are there stay: names tell their content.
+
+        Raises:
+            StoreError: if the store refuses a file.
+        """
+        if self._store is None:
+            return
+        here = {
+            path.relative_to(self._folder).as_posix()
+            for path in (self._folder / REPORT_FOLDER).rglob("*")
+            if path.is_file()
+        }
+        there = set(self._store.names(REPORT_FOLDER))
+        pictures = f"{REPORT_FOLDER}/{PICTURES_FOLDER}/"
+        # The page last: it names the others.
+        self.push(*sorted(name for name in here - there if name.startswith(pictures)))
+        self.push(*sorted(name for name in here if not name.startswith(pictures)))
+        for name in sorted(there - here):
+            self._store.remove(name)
 
     def take_back(self, tar: Path) -> None:
         """Fetch a published shard into the working folder and unpublish it: it will be written anew.
@@ -136,15 +159,26 @@ class Mirror:
                     stream.write(self._store.read_ranges(name, [(start, size)])[0])
         self._store.remove(name.removesuffix(".tar") + ".json")
 
-    def _is_ours(self, plan: bytes, names: set[str]) -> bool:
-        """Whether this folder wrote what is published, so that it holds all of it and perhaps more."""
+    def _is_ours(self, plan: bytes, names: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Whether this folder wrote what is published, so that it holds all of it and perhaps more.
+
+        Args:
+            plan: the published one.
+            names: of all published files, with their sizes.
+        """
         state, path = self._state(), self._folder / PLAN_FILE
         if state is None or not plan or not path.exists() or path.read_bytes() != plan:
             return False
-        pieces = len(_ledger_files(names)) - (LEDGER_FILE in names)
+        files = ledger_files(names)
+        # Another size: `helix4d discard` took lines out.
+        published = {
+            "bytes": sum(names[name]["size"] for name in files),
+            "pieces": len(files) - (LEDGER_FILE in names),
+            "whole": LEDGER_FILE in names,
+        }
         ledger = self._folder / LEDGER_FILE
         size = ledger.stat().st_size if ledger.exists() else 0
-        return (state["pieces"], state["whole"]) == (pieces, LEDGER_FILE in names) and size >= state["bytes"]
+        return state == published and size >= published["bytes"]
 
     def _state(self) -> dict[str, Any] | None:
         """Bytes of the ledger that are published, in how many pieces, and whether its beginning is one file."""
@@ -165,12 +199,6 @@ class Mirror:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-
-
-def _ledger_files(names: set[str]) -> list[str]:
-    """Files that make up the published ledger, in order."""
-    pieces = sorted(name for name in names if name.startswith(f"{_PIECES}/"))
-    return [LEDGER_FILE, *pieces] if LEDGER_FILE in names else pieces
 
 
 def publish_shard(store: Store, folder: Path, tar: Path) -> None:

@@ -39,7 +39,7 @@ from curation.mirror import Mirror
 from curation.plan import Plan, PlannedAsset, PlannedShard
 from curation.planning import exclusions_of, plan_run
 from curation.progress import Display
-from curation.report import PICTURED_BY_CURATE, write_report
+from curation.report import PICTURED_BY_CURATE, REPORT_FOLDER, write_report
 from curation.shard import read_sidecar, split_shard
 from curation.sources import is_absolute
 from curation.stored_plan import PLAN_FILE, write_plan
@@ -121,11 +121,12 @@ def curate(config: CurateConfig) -> Summary:
         def write_summary() -> None:
             write_json(config.output / SUMMARY_FILE, summary.to_json())
             write_contact_sheet(config.output / CONTACT_SHEET_FILE, plan, config.remote or config.output)
-            if config.remote is None:  # of a far output it would fetch a part of every sample
-                write_report(config.output, PICTURED_BY_CURATE, config.run.workers)
 
         insist(write_summary, config.output, patience_s)
         mirror.finish(SUMMARY_FILE, CONTACT_SHEET_FILE)
+        place, report = config.remote or config.output, config.output / REPORT_FOLDER
+        insist(lambda: write_report(place, PICTURED_BY_CURATE, config.run.workers, report), config.output, patience_s)
+        mirror.push_report()
     return summary
 
 

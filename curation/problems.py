@@ -10,14 +10,17 @@ import json
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from curation.folder import Place, below, is_far
 from curation.ledger import LEDGER_FILE
 from curation.stored_plan import PLAN_FILE
 
 UNKNOWN_SOURCE, UNKNOWN_SETTINGS, UNKNOWN_MAPS = "SOURCE", "SETTINGS", "HDRI"
 """Stand in a command for what no file of the output tells: folders, and the settings of the samples."""
+
+
+_DISCARD, _LINES = ("helix4d", "discard"), "--lines"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Remedies:
     """The commands for one output.
 
     Attributes:
-        output: the folder, as the user named it.
+        output: the folder or URL, as the user named it.
         settings: of its samples.
         source: the folder with the assets; None if not known.
         limit: `--limit` of its run.
@@ -53,7 +56,7 @@ class Remedies:
         hdri: the folder with the environment maps; None if not known.
     """
 
-    output: Path
+    output: Place
     settings: Mapping[str, Any]
     source: str | None = None
     limit: int | None = None
@@ -90,34 +93,47 @@ class Remedies:
 
     def forget(self, asset: str, shard: str | None = None) -> tuple[str, ...]:
         """For ledger lines of an asset that are not true; `shard` is the committed shard to make again with it."""
+        rebuild = self.rebuild(shard) if shard else (self.curate,)
+        if is_far(self.output):
+            return (self._discard(f"--assets={asset}"), *rebuild)  # it may begin like an option
         # Quotes inside a JSON string are escaped, so this finds the field alone.
         field = f'"asset": {json.dumps(asset, ensure_ascii=False)}'
         pattern = "".join(f"\\{letter}" if letter in r"\/.*[]^$" else letter for letter in field)
-        forget = shlex.join(["sed", "-i", f"/{pattern}/d", str(self.output / LEDGER_FILE)])
-        return (forget, *self.rebuild(shard)) if shard else (forget, self.curate)
+        return (self._sed(f"/{pattern}/d"), *rebuild)
 
     def remove_lines(self, numbers: Iterable[int]) -> tuple[str, ...]:
         """For lines of the ledger that cannot be read."""
-        script = ";".join(f"{number}d" for number in numbers)
-        return (shlex.join(["sed", "-i", script, str(self.output / LEDGER_FILE)]), self.curate)
+        if is_far(self.output):
+            return (self._discard(_LINES, *map(str, numbers)), self.curate)
+        return (self._sed(";".join(f"{number}d" for number in numbers)), self.curate)
 
     def update(self) -> tuple[str, ...]:
         """For a file that is newer than this program, and not broken."""
         return ("# nothing to rewrite: verify it with the newer helix4d that wrote it",)
 
     def _remove(self, *paths: str) -> str:
-        return shlex.join(["rm", "-f", *(str(self.output / path) for path in paths)])
+        if is_far(self.output):
+            return self._discard(*paths)
+        return shlex.join(["rm", "-f", *(str(below(self.output, path)) for path in paths)])
+
+    def _sed(self, script: str) -> str:
+        return shlex.join(["sed", "-i", script, str(below(self.output, LEDGER_FILE))])
+
+    def _discard(self, *words: str) -> str:
+        return shlex.join([*_DISCARD, str(self.output), *words])
 
 
 def repair(problems: Iterable[Problem]) -> list[str]:
     """The remedies of all problems together: each command once, removals before runs."""
     commands = dict.fromkeys(command for problem in problems for command in problem.remedy)
     # Line numbers hold until a line is removed.
-    return sorted(commands, key=lambda command: (command.startswith("helix4d "), not _by_line_number(command)))
+    return sorted(commands, key=lambda command: (command.startswith("helix4d curate "), not _by_line_number(command)))
 
 
 def _by_line_number(command: str) -> bool:
     words = shlex.split(command, comments=True)
+    if tuple(words[:2]) == _DISCARD:
+        return words[3] == _LINES
     return words[:2] == ["sed", "-i"] and words[2][0].isdigit()
 
 

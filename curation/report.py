@@ -22,6 +22,7 @@ from core import ConfigError, ReasonCode, write_bytes
 from core.version import VERSION
 from curation.config import flat_settings
 from curation.datacard import data_card
+from curation.folder import Place, below, is_far
 from curation.report_data import Collected, SampleFacts, asset_entry, collect, sample_entry, shortened
 from curation.report_pictures import CELL, COLUMNS, PictureJob, make_pictures, read_facts, remove_others
 from curation.shard import ShardReader
@@ -31,33 +32,47 @@ PAGE_FILE, CARD_FILE = "index.html", "datacard.md"
 PICTURED = 1000
 """Samples pictured by default."""
 PICTURED_BY_CURATE = 64
-"""Samples pictured at the end of a run: what takes minutes at most."""
+"""Samples pictured at the end of a run, and by default of a far output: what takes minutes at most."""
 _SUMMARIZED = ("wall_s", "ended", "peak_bytes")
 _DATA, _POLICY = "/*DATA*/", "<!--POLICY-->"
 
 
-def write_report(output: Path, pictured: int = PICTURED, workers: int | None = None) -> Path:
-    """Write the report of an output of `helix4d curate`, finished or not.
+def write_report(
+    output: Place, pictured: int | None = None, workers: int | None = None, folder: Path | None = None
+) -> Path:
+    """Write the report of an output of `helix4d curate`, near or far, finished or not.
+
+    Of a far one are moved plan, ledger and summary, every sidecar, and those members of the pictured samples that are
+    pictured.
 
     Args:
-        output: the folder.
-        pictured: samples with pictures, at most. Which ones depends on the keys alone.
+        output: a folder or URL.
+        pictured: samples with pictures, at most. Which ones depends on the keys alone. None: `PICTURED`, of a far
+            output `PICTURED_BY_CURATE`.
         workers: processes that make pictures. None: one a core.
+        folder: where the report goes. None: `report` in the output, which must then be near.
 
     Returns:
         The page's path.
 
     Raises:
-        ConfigError: if the folder is no such output, or a number is impossible.
+        ConfigError: if there is no such output, a number is impossible, or nothing says where the report goes.
         FormatError: if something in it is damaged.
+        StoreError: if a far one cannot be had.
     """
+    far = is_far(output)
+    if pictured is None:
+        pictured = PICTURED_BY_CURATE if far else PICTURED
     if pictured < 0 or (workers is not None and workers < 1):
         raise ConfigError(f"{pictured} assets pictured by {workers} workers: numbers of 0 and 1 or more are needed")
+    if folder is None:
+        if far:
+            raise ConfigError(f"{output}: the report of a URL goes into a folder here: name it with --folder")
+        folder = Path(output) / REPORT_FOLDER
     collected = collect(output)
-    folder = output / REPORT_FOLDER
     chosen = collected.samples[:pictured]  # keys are hashes, so the first ones are as good as drawn
     jobs = [
-        PictureJob(output / f"{sample.shard}.tar", sample.key, sum(sample.voxels), folder / sample.stem)
+        PictureJob(below(output, f"{sample.shard}.tar"), sample.key, sum(sample.voxels), folder / sample.stem)
         for sample in chosen
     ]
     make_pictures(jobs, workers or os.cpu_count() or 1)
@@ -68,27 +83,22 @@ def write_report(output: Path, pictured: int = PICTURED, workers: int | None = N
     return path
 
 
-def _page_data(output: Path, folder: Path, collected: Collected, chosen: Sequence[SampleFacts]) -> dict[str, Any]:
+def _page_data(output: Place, folder: Path, collected: Collected, chosen: Sequence[SampleFacts]) -> dict[str, Any]:
     outcomes = {outcome.asset: outcome for outcome in collected.outcomes}
-    readers: dict[str, ShardReader] = {}
+    extras = _extras(output, chosen)
     entries = []
-    for number, sample in enumerate(collected.samples):
+    for sample in collected.samples:
         entry = sample_entry(sample, outcomes.get(sample.asset))
-        if number < len(chosen):
-            # Samples of a shard are not neighbors in the order of all keys, but few shards are open at a time.
-            reader = readers.get(sample.shard) or ShardReader(output / f"{sample.shard}.tar")
-            readers = {**readers, sample.shard: reader} if len(readers) < 4 else {sample.shard: reader}
+        if sample.key in extras:
             entry["stem"] = sample.stem
             entry["pictures"] = read_facts(folder / sample.stem)
-            entry["extras"] = {
-                str(name): shortened(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-                for name, value in reader.clip(sample.key)["extras"].items()
-            }
+            entry["extras"] = extras[sample.key]
         entries.append({name: value for name, value in entry.items() if value not in ("", [], {}, None)})
     with_sample = {sample.asset for sample in collected.samples}
     entries += [asset_entry(outcome) for outcome in collected.outcomes if outcome.asset not in with_sample]
     return {
         "title": collected.title,
+        "url": collected.url,
         "made_by": f"helix4d {VERSION}",
         "cell": CELL,
         "columns": COLUMNS,
@@ -115,6 +125,22 @@ def _page_data(output: Path, folder: Path, collected: Collected, chosen: Sequenc
         "tools": collected.tools,
         "entries": entries,
     }
+
+
+def _extras(output: Place, chosen: Sequence[SampleFacts]) -> dict[str, dict[str, str]]:
+    """Key -> what the file says of itself; shard by shard, as each sidecar is read once."""
+    by_shard: dict[str, list[str]] = {}
+    for sample in chosen:
+        by_shard.setdefault(sample.shard, []).append(sample.key)
+    found = {}
+    for shard, keys in by_shard.items():
+        reader = ShardReader(below(output, f"{shard}.tar"))
+        for key in keys:
+            found[key] = {
+                str(name): shortened(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+                for name, value in reader.clip(key)["extras"].items()
+            }
+    return found
 
 
 def _page(data: dict[str, Any]) -> bytes:

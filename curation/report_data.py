@@ -11,17 +11,18 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from core import AssetState, ConfigError, FormatError
 from curation.filters import FILTERS, MeasuredClip
-from curation.ledger import LEDGER_FILE, Ledger, Outcome
+from curation.folder import Folder, Place, below, folder_at, is_far, read_each
+from curation.ledger import Outcome, read_outcomes
 from curation.plan import Plan
 from curation.report_pictures import picture_stem
-from curation.shard import ShardReader, read_sidecar
+from curation.shard import ShardReader, parse_sidecar
 from curation.stored_plan import StoredPlan, read_plan
 from curation.summary import SUMMARY_FILE
 
@@ -102,6 +103,7 @@ class Collected:
 
     Attributes:
         title: name of the output folder.
+        url: of an output that is far, else "".
         stored: the plan as it was written.
         assets: planned, those left out included.
         states: done, filtered, failed, pending -> assets; these add up to `assets`.
@@ -119,6 +121,7 @@ class Collected:
     """
 
     title: str
+    url: str
     stored: StoredPlan
     assets: int
     states: Mapping[str, int]
@@ -145,22 +148,25 @@ class Collected:
         return sum(bool(outcome.timings_s) for outcome in self.outcomes)
 
 
-def collect(output: Path) -> Collected:
-    """Read an output of `helix4d curate`, finished or not.
+def collect(output: Place) -> Collected:
+    """Read an output of `helix4d curate`, near or far, finished or not.
 
     Raises:
-        ConfigError: if the folder is no such output.
+        ConfigError: if there is no such output.
         FormatError: if its plan, its ledger or a sidecar is damaged.
+        StoreError: if a far one cannot be had.
     """
-    if not output.is_dir():
+    far = is_far(output)
+    if not far and not Path(output).is_dir():
         raise ConfigError(f"{output}: no such folder")
     stored = read_plan(output)
     if stored is None:
         raise ConfigError(f"{output}: no plan.json in it: give the --output of `helix4d curate`")
     plan = stored.plan()
-    ledger = Ledger(output / LEDGER_FILE)
+    folder = folder_at(output)
+    ended = read_outcomes(folder)
     names = [asset.source.name for _, asset in plan.assets()] + list(plan.left_out)
-    outcomes = [ledger.outcomes[name] for name in sorted(names) if name in ledger.outcomes]
+    outcomes = [ended[name] for name in sorted(names) if name in ended]
     states = Counter({state.value: 0 for state in AssetState})
     states.update(outcome.state.value for outcome in outcomes)
     states["pending"] = len(names) - len(outcomes)
@@ -169,16 +175,17 @@ def collect(output: Path) -> Collected:
     shards = {shard.split: (0, 0) for shard in plan.shards}
     tools: dict[str, Counter[str]] = {}
     size = 0
-    for name, sidecar in _sidecars(plan, output, shards):
+    for name, sidecar in _sidecars(plan, folder, shards):
         size += sidecar["bytes"]
         for tool, version in sidecar["tools"].items():
             tools.setdefault(tool, Counter())[version] += 1
-        reader = ShardReader(output / f"{name}.tar")
+        reader = ShardReader(below(output, f"{name}.tar"), sidecar)
         samples += [_sample(reader, name, key, measured.get(key)) for key in reader.keys()]  # noqa: SIM118
     samples.sort(key=lambda sample: sample.key)
     unknown = Counter(sample.license_text for sample in samples if not sample.license)
     return Collected(
-        title=output.resolve().name,
+        title=PurePosixPath(str(output)).name if far else Path(output).resolve().name,
+        url=str(output) if far else "",
         stored=stored,
         assets=len(names),
         states=dict(states),
@@ -191,7 +198,7 @@ def collect(output: Path) -> Collected:
         license_texts=_by_count(unknown),
         histograms=_histograms(samples, [c for o in outcomes for c in o.clips if c.reason is not None]),
         stages=_stages(outcomes),
-        summary=_summary(output),
+        summary=_summary(folder),
         tools={tool: _by_count(versions) for tool, versions in sorted(tools.items())},
     )
 
@@ -251,14 +258,14 @@ def _told(outcome: Outcome) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value}
 
 
-def _sidecars(plan: Plan, output: Path, shards: dict[str, tuple[int, int]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _sidecars(plan: Plan, folder: Folder, shards: dict[str, tuple[int, int]]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Committed shards one by one; counts them."""
-    for shard in plan.shards:
-        sidecar = read_sidecar(output / f"{shard.name}.tar")
+    files = read_each(folder, (f"{shard.name}.json" for shard in plan.shards))
+    for shard, (file, data) in zip(plan.shards, files, strict=True):
         committed, planned = shards[shard.split]
-        shards[shard.split] = (committed + (sidecar is not None), planned + 1)
-        if sidecar is not None:
-            yield shard.name, sidecar
+        shards[shard.split] = (committed + (data is not None), planned + 1)
+        if data is not None:
+            yield shard.name, parse_sidecar(data, folder.address(file))
 
 
 def _sample(reader: ShardReader, shard: str, key: str, measured: MeasuredClip | None) -> SampleFacts:
@@ -348,10 +355,10 @@ def _stages(outcomes: Sequence[Outcome]) -> list[StageTime]:
     ]
 
 
-def _summary(output: Path) -> dict[str, Any]:
-    path = output / SUMMARY_FILE
+def _summary(folder: Folder) -> dict[str, Any]:
+    path = folder.address(SUMMARY_FILE)
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(folder.read(SUMMARY_FILE))
     except FileNotFoundError:
         return {}
     except ValueError as error:

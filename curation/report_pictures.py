@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from core import FormatError, canonical_json, sha256_json, write_bytes
+from curation.folder import Place
 from curation.progress import Steps
 from curation.shard import ShardReader
 from render import Camera, orbit_camera, picture_ovoxel, resized
@@ -54,13 +55,13 @@ class PictureJob:
     """A sample to picture.
 
     Attributes:
-        shard: its `.tar`.
+        shard: its `.tar`, near or far.
         key: its key.
         voxels: of all its frames.
         stem: path of its pictures without suffixes: `.strip.webp`, `.sheet.webp`, `.json`.
     """
 
-    shard: Path
+    shard: Place
     key: str
     voxels: int
     stem: Path
@@ -84,11 +85,12 @@ def make_pictures(jobs: Sequence[PictureJob], workers: int) -> None:
 
     Raises:
         FormatError: if a shard is damaged.
+        StoreError: if a far one cannot be had.
     """
     missing = [job for job in jobs if not _beside(job.stem, ".json").exists()]
     if not missing:
         return
-    by_shard: dict[Path, list[PictureJob]] = {}
+    by_shard: dict[Place, list[PictureJob]] = {}
     for job in missing:
         by_shard.setdefault(job.shard, []).append(job)
     few = sum(job.voxels for job in missing) < _FEW_VOXELS
@@ -155,31 +157,35 @@ def _picture_samples(jobs: Sequence[PictureJob]) -> int:
 def _picture_sample(reader: ShardReader, job: PictureJob) -> None:
     clip = reader.clip(job.key)
     frames, views = clip["frames"], clip["views"]
-    cameras = [_camera(reader, job.key, view) for view in range(views)]
+    cameras = _cameras(reader, job.key, views)
     view = max(range(views), key=lambda number: _frontness(cameras[number]), default=None)
+    passed = view is not None and _normal(view, 0) in reader.members(job.key)
+    # An emerging thing is hard to see in its first frame.
+    fullest = int(np.argmax(clip["voxels"]))
+    wanted = [_vxz(frame) for frame in range(frames)] + [_webp(number, fullest) for number in range(views)]
+    if view is not None:
+        wanted += [_webp(view, frame) for frame in range(frames)]
+        wanted += [_normal(view, frame) for frame in range(frames) if passed]
+    found = reader.read_members(job.key, wanted)  # all at once: from afar each would cost a journey
     if view is None:
         camera, stored, box = orbit_camera(_FRONT_AZIMUTH, _FRONT_ELEVATION, CELL), [], (0, 0, CELL, CELL)
     else:
-        stored = [_image(reader, job.key, view, frame) for frame in range(frames)]
+        stored = [_image(found[_webp(view, frame)]) for frame in range(frames)]
         box = _box(stored)
         camera = _cropped(cameras[view], box)
     images, normals, ovoxels, overlap = [], [], [], []
-    passed = view is not None and f"view_{view:02d}_frame_00.normal.exr" in reader.members(job.key)
     for frame in range(frames):
-        drawn = picture_ovoxel(decode_vxz(reader.read(job.key, f"frame_{frame:02d}.vxz")), camera)
+        drawn = picture_ovoxel(decode_vxz(found[_vxz(frame)]), camera)
         ovoxels.append(drawn.rgba)
         image = drawn.rgba if view is None else _shrunk_image(stored[frame], box)
         images.append(image)
         normal = drawn.normal
-        if passed:
-            passes = decode_normal(reader.read(job.key, f"view_{view:02d}_frame_{frame:02d}.normal.exr"))
-            normal = _shrunk_normal(passes, box)
+        if view is not None and passed:
+            normal = _shrunk_normal(decode_normal(found[_normal(view, frame)]), box)
         normals.append(_colored(normal, image[..., 3]))
         overlap.append(_overlap(image, drawn.rgba))
-    # An emerging thing is hard to see in its first frame.
-    fullest = int(np.argmax(clip["voxels"]))
     whole = (0, 0, clip["image_size"], clip["image_size"])
-    around = [_shrunk_image(_image(reader, job.key, number, fullest), whole) for number in range(views)]
+    around = [_shrunk_image(_image(found[_webp(number, fullest)]), whole) for number in range(views)]
     write_bytes(_beside(job.stem, ".strip.webp"), _sheet(images))
     write_bytes(_beside(job.stem, ".sheet.webp"), _sheet([*normals, *ovoxels, *around]))
     facts = {
@@ -198,8 +204,21 @@ def _beside(stem: Path, suffix: str) -> Path:
     return stem.with_name(stem.name + suffix)
 
 
-def _camera(reader: ShardReader, key: str, view: int) -> Camera:
-    return Camera.from_json(json.loads(reader.read(key, f"view_{view:02d}.json"))["camera"])
+def _vxz(frame: int) -> str:
+    return f"frame_{frame:02d}.vxz"
+
+
+def _webp(view: int, frame: int) -> str:
+    return f"view_{view:02d}_frame_{frame:02d}.webp"
+
+
+def _normal(view: int, frame: int) -> str:
+    return f"view_{view:02d}_frame_{frame:02d}.normal.exr"
+
+
+def _cameras(reader: ShardReader, key: str, views: int) -> list[Camera]:
+    found = reader.read_members(key, [f"view_{view:02d}.json" for view in range(views)])
+    return [Camera.from_json(json.loads(data)["camera"]) for data in found.values()]
 
 
 def _frontness(camera: Camera) -> float:
@@ -208,8 +227,8 @@ def _frontness(camera: Camera) -> float:
     return float(camera.position @ front / np.linalg.norm(camera.position))
 
 
-def _image(reader: ShardReader, key: str, view: int, frame: int) -> Image.Image:
-    with Image.open(io.BytesIO(reader.read(key, f"view_{view:02d}_frame_{frame:02d}.webp"))) as image:
+def _image(webp: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(webp)) as image:
         # The mode in which Pillow's filters weight colors by alpha.
         return image.convert("RGBA").convert("RGBa")
 

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from core import ConfigError, FormatError, write_bytes
+from curation.folder import Place, is_far
 from curation.shard import ShardReader
 from render import Camera
 from render.viewer import packed_ovoxel, viewer_page
@@ -25,13 +26,13 @@ _QUALITY = 80
 _FPS = 8.0
 
 
-def write_sample_viewer(shard: Path, key: str, page: Path | None = None, most_voxels: int = MOST_VOXELS) -> Path:
+def write_sample_viewer(shard: Place, key: str, page: Path | None = None, most_voxels: int = MOST_VOXELS) -> Path:
     """Write the page of a sample.
 
     Args:
-        shard: a committed `.tar`.
+        shard: a committed `.tar`, near or far; of a far one only what is shown is moved.
         key: of the sample.
-        page: where it goes. None: beside the shard, named after the key.
+        page: where it goes. None: beside the shard (here for a URL), named after the key.
         most_voxels: of all frames together; where there are more, blocks of 2³, 4³, ... voxels become one.
 
     Returns:
@@ -40,6 +41,7 @@ def write_sample_viewer(shard: Path, key: str, page: Path | None = None, most_vo
     Raises:
         ConfigError: if the shard has no such sample, or no voxel may be shown.
         FormatError: if the shard is not committed or damaged.
+        StoreError: if a far one cannot be had.
     """
     if most_voxels < 1:
         raise ConfigError(f"{most_voxels} voxels: at least 1 is needed")
@@ -50,8 +52,8 @@ def write_sample_viewer(shard: Path, key: str, page: Path | None = None, most_vo
     clip = reader.clip(key)
     factor = _factor(sum(clip["voxels"]), clip["resolution"], most_voxels)
     try:
-        ovoxels = (decode_vxz(reader.read(key, f"frame_{frame:02d}.vxz")) for frame in range(clip["frames"]))
-        frames = [packed_ovoxel(ovoxel, factor) for ovoxel in ovoxels]
+        stored = reader.read_members(key, [f"frame_{frame:02d}.vxz" for frame in range(clip["frames"])])
+        frames = [packed_ovoxel(decode_vxz(data), factor) for data in stored.values()]
         views = [_view(reader, key, view, clip["frames"]) for view in range(clip["views"])]
     except (KeyError, OSError, ValueError) as error:
         raise FormatError(f"{shard}: {key} cannot be shown ({error}): see `helix4d verify`") from error
@@ -63,7 +65,7 @@ def write_sample_viewer(shard: Path, key: str, page: Path | None = None, most_vo
         "resolution": clip["resolution"] // factor,
         "views": views,
     }
-    path = page or shard.with_name(f"{key}.html")
+    path = page or (Path() if is_far(shard) else Path(shard).parent) / f"{key}.html"
     write_bytes(path, viewer_page(data))
     return path
 
@@ -88,9 +90,10 @@ def _about(clip: dict[str, Any], factor: int) -> str:
 
 
 def _view(reader: ShardReader, key: str, view: int, frames: int) -> dict[str, Any]:
-    camera = Camera.from_json(json.loads(reader.read(key, f"view_{view:02d}.json"))["camera"])
-    images = [_picture(reader.read(key, f"view_{view:02d}_frame_{frame:02d}.webp")) for frame in range(frames)]
-    return {"camera": camera.to_json(), "images": images}
+    about, *images = (f"view_{view:02d}.json", *(f"view_{view:02d}_frame_{frame:02d}.webp" for frame in range(frames)))
+    found = reader.read_members(key, [about, *images])
+    camera = Camera.from_json(json.loads(found[about])["camera"])
+    return {"camera": camera.to_json(), "images": [_picture(found[image]) for image in images]}
 
 
 def _picture(webp: bytes) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from core import FormatError, Schema, atomic_writer, sha256_file, write_json
-from curation.store import Store
+from curation.folder import Place, folder_and_name
 
 SIDECAR = Schema(
     "shard sidecar",
@@ -98,19 +98,21 @@ def sidecar_path(tar_path: Path) -> Path:
     return tar_path.with_suffix(".json")
 
 
-def read_sidecar(tar_path: Path) -> dict[str, Any] | None:
-    """The sidecar of a committed shard, or None if the shard is not committed.
+def read_sidecar(tar_path: Place) -> dict[str, Any] | None:
+    """The sidecar of a committed shard, near or far, or None if the shard is not committed.
 
     Raises:
         FormatError: if the sidecar is damaged.
         NewerError: if it is newer than this program.
+        StoreError: if a far one cannot be had.
     """
-    path = sidecar_path(tar_path)
+    folder, tar = folder_and_name(tar_path)
+    name = sidecar_path(Path(tar)).name
     try:
-        text = path.read_text(encoding="utf-8")
+        data = folder.read(name)
     except FileNotFoundError:
         return None
-    return parse_sidecar(text, path)
+    return parse_sidecar(data, folder.address(name))
 
 
 def parse_sidecar(text: str | bytes, where: object) -> dict[str, Any]:
@@ -128,6 +130,35 @@ def parse_sidecar(text: str | bytes, where: object) -> dict[str, Any]:
     return dict(sidecar)
 
 
+@dataclass(frozen=True)
+class Committed:
+    """A shard in a few words: what is kept of a sidecar where those of all shards are held.
+
+    Attributes:
+        keys: of its samples.
+        gaps: assets without a sample, and why.
+        bytes: of the tar, as the sidecar says.
+        config, config_sha256: as they stand there.
+    """
+
+    keys: tuple[str, ...]
+    gaps: tuple[Mapping[str, Any], ...]
+    bytes: Any
+    config: Any
+    config_sha256: Any
+
+
+def committed_of(sidecar: Mapping[str, Any]) -> Committed:
+    """What is kept of a sidecar."""
+    return Committed(
+        tuple(sample["key"] for sample in sidecar["samples"]),
+        tuple(sidecar["gaps"]),
+        sidecar.get("bytes"),
+        sidecar.get("config"),
+        sidecar.get("config_sha256"),
+    )
+
+
 class ShardReader:
     """Random access to a committed shard, near or far: one member costs one seek and one read, or one ranged request.
 
@@ -135,26 +166,20 @@ class ShardReader:
 
     Args:
         tar_path: the `.tar`, a path or any URL that fsspec opens; its sidecar lies beside it.
+        sidecar: where it was read already.
 
     Raises:
         FormatError: if the shard is not committed, or not of a version that this program reads.
         StoreError: if a far one cannot be had.
     """
 
-    def __init__(self, tar_path: Path | str) -> None:
-        where = str(tar_path)
-        self._store: Store | None = None
-        sidecar: dict[str, Any] | None
-        if "://" in where:
-            root, _, self._name = where.rpartition("/")
-            self._store = Store(root)
-            sidecar = _far_sidecar(self._store, self._name)
-        else:
-            sidecar = read_sidecar(Path(tar_path))
+    def __init__(self, tar_path: Place, sidecar: dict[str, Any] | None = None) -> None:
+        self._where = str(tar_path)
+        self._folder, self._name = folder_and_name(tar_path)
         self.path = Path(tar_path)
+        sidecar = sidecar or read_sidecar(tar_path)
         if sidecar is None:
-            raise FormatError(f"{where}: no {sidecar_path(self.path).name} beside it: the shard is not committed")
-        self._where = where
+            raise FormatError(f"{self._where}: no {sidecar_path(self.path).name} beside it: the shard is not committed")
         self.sidecar = sidecar
         self._samples = {sample["key"]: sample for sample in sidecar["samples"]}
 
@@ -205,14 +230,7 @@ class ShardReader:
         """
         members = self._samples[key]["members"]
         ranges = {suffix: members[suffix] for suffix in suffixes}
-        if self._store is not None:
-            found = self._store.read_ranges(self._name, [(offset, size) for offset, size in ranges.values()])
-        else:
-            found = []
-            with open(self.path, "rb") as stream:
-                for offset, size in ranges.values():
-                    stream.seek(offset)
-                    found.append(stream.read(size))
+        found = self._folder.read_ranges(self._name, [(offset, size) for offset, size in ranges.values()])
         for (suffix, (_, size)), data in zip(ranges.items(), found, strict=True):
             if len(data) > size:
                 raise FormatError(f"{self._where}: {len(data)} bytes for a range of {size}: the server ignores ranges")
@@ -228,14 +246,6 @@ class ShardReader:
             FormatError: if it is damaged, or of a version that this program does not read.
         """
         return parse_clip(self.read(key, "clip.json"), f"{self._where}: {key}.clip.json")
-
-
-def _far_sidecar(store: Store, tar: str) -> dict[str, Any] | None:
-    name = sidecar_path(Path(tar)).name
-    try:
-        return parse_sidecar(store.read(name), f"{store.url}/{name}")
-    except FileNotFoundError:
-        return None
 
 
 def parse_clip(data: bytes, where: object) -> dict[str, Any]:

@@ -82,6 +82,27 @@ class Store:
         found = iter(self._try(f"read {name}", attempt) if asked else [])
         return [next(found) if size else b"" for _, size in wanted]
 
+    def size(self, name: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            StoreError: if nobody tells.
+        """
+
+        def attempt() -> int:
+            self._files.invalidate_cache()
+            found = self._files.info(self._path(name))["size"]
+            if found is None:
+                raise OSError("its size is not told")
+            return int(found)
+
+        return self._try(f"read {name}", attempt)
+
+    def address(self, name: str) -> str:
+        """The URL of a file."""
+        return f"{self.url}/{name}"
+
     def write(self, name: str, data: bytes) -> None:
         """Put a file there, whole or not at all.
 

@@ -16,6 +16,7 @@ from typing import Any
 from core import ConfigError, FormatError, ReasonCode, Schema, sha256_json, write_json
 from curation.config import CurateConfig
 from curation.exclusions import exclusions_from_json, exclusions_to_json
+from curation.folder import Place, folder_at
 from curation.plan import Plan, make_plan, source_from_json
 from curation.sources import Exclusion, absolute
 
@@ -93,17 +94,19 @@ def write_plan(config: CurateConfig, record: SourceRecord, exclusions: Mapping[s
     write_json(config.output / PLAN_FILE, content)
 
 
-def read_plan(output: Path) -> StoredPlan | None:
-    """The plan of an output folder, or None if it has none.
+def read_plan(output: Place) -> StoredPlan | None:
+    """The plan of an output, near or far, or None if it has none.
 
     Raises:
         FormatError: if it is damaged.
         NewerError: if it is newer than this program.
         ConfigError: if the folder was written by another command.
+        StoreError: if a far one cannot be had.
     """
-    path = output / PLAN_FILE
+    folder = folder_at(output)
+    path = folder.address(PLAN_FILE)
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(folder.read(PLAN_FILE))
     except FileNotFoundError:
         return None
     except ValueError as error:

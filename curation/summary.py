@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from rich.table import Table
 
 from core import AssetState, Helix4DError, ReasonCode, write_bytes
 from curation.config import CurateConfig, SampleConfig, flat_settings
-from curation.ledger import Ledger, count
+from curation.folder import Place, below
+from curation.ledger import Ledger, Outcome, count
 from curation.plan import Plan
-from curation.shard import ShardReader, read_sidecar
+from curation.shard import Committed, ShardReader, committed_of, read_sidecar
 from render import contact_sheet
 
 SUMMARY_FILE = "summary.json"
@@ -100,14 +101,33 @@ def summarize(plan: Plan, ledger: Ledger, output: Path, run: RunFigures) -> Summ
     Raises:
         Helix4DError: if the numbers do not add up, which would mean that an asset was lost or doubled.
     """
+    sidecars = (read_sidecar(output / f"{shard.name}.tar") for shard in plan.shards)
+    committed = [committed_of(sidecar) for sidecar in sidecars if sidecar]
+    return add_up(plan, ledger.outcomes, committed, run, str(output))
+
+
+def add_up(
+    plan: Plan, ended: Mapping[str, Outcome], committed: Sequence[Committed], run: RunFigures, where: str
+) -> Summary:
+    """`summarize` of what was read already.
+
+    Args:
+        plan: of the output.
+        ended: asset -> its last outcome.
+        committed: the shards.
+        run: figures of the last run.
+        where: the output, as people would name it.
+
+    Raises:
+        Helix4DError: as `summarize`.
+    """
     names = [asset.source.name for _, asset in plan.assets()] + list(plan.left_out)
-    outcomes = [ledger.outcomes[name] for name in names if name in ledger.outcomes]
-    sidecars = [sidecar for shard in plan.shards if (sidecar := read_sidecar(output / f"{shard.name}.tar"))]
-    keys = [sample["key"] for sidecar in sidecars for sample in sidecar["samples"]]
+    outcomes = [ended[name] for name in names if name in ended]
+    keys = [key for shard in committed for key in shard.keys]
     expected = sorted(key for outcome in outcomes for key in outcome.keys)
     if len(outcomes) != len(names) or sorted(keys) != expected:
         raise Helix4DError(
-            f"{output}: {len(names)} assets, {len(outcomes)} in the ledger, with {len(expected)} keys, "
+            f"{where}: {len(names)} assets, {len(outcomes)} in the ledger, with {len(expected)} keys, "
             f"and {len(keys)} samples in the shards: these do not add up"
         )
     timings: Counter[str] = Counter()
@@ -121,7 +141,7 @@ def summarize(plan: Plan, ledger: Ledger, output: Path, run: RunFigures) -> Summ
         counts=dict(sorted(count(outcomes).items())),
         samples=len(keys),
         shards=dict(Counter(shard.split for shard in plan.shards)),
-        bytes=sum(sidecar["bytes"] for sidecar in sidecars),
+        bytes=sum(shard.bytes for shard in committed),
         timings_s={stage: round(seconds, 1) for stage, seconds in timings.items()},
         slowest_s={stage: round(seconds, 1) for stage, seconds in slowest.items()},
         peak_bytes=max((outcome.peak_bytes for outcome in outcomes), default=0),
@@ -185,9 +205,9 @@ def print_summary(summary: Summary, config: CurateConfig) -> None:
             console.out(f"{what}: {where}/{name}", highlight=False)
 
 
-def write_contact_sheet(path: Path, plan: Plan, output: Path | str) -> None:
+def write_contact_sheet(path: Path, plan: Plan, output: Place) -> None:
     """A row for each of the first samples of an output, a folder or URL; no file where nothing was rendered."""
-    rows, labels = first_view_rows(ShardReader(f"{output}/{shard.name}.tar") for shard in plan.shards)
+    rows, labels = first_view_rows(ShardReader(below(output, f"{shard.name}.tar")) for shard in plan.shards)
     if rows:
         write_bytes(path, sheet_bytes(contact_sheet(rows, labels)))
 
@@ -204,7 +224,8 @@ def first_view_rows(readers: Iterable[ShardReader]) -> tuple[list[list[np.ndarra
             if not images:
                 continue
             picked = [images[round(i)] for i in np.linspace(0, len(images) - 1, min(_SHEET_FRAMES, len(images)))]
-            rows.append([thumbnail(reader.read(key, suffix), _SHEET_PIXELS) for suffix in picked])
+            found = reader.read_members(key, picked)
+            rows.append([thumbnail(found[suffix], _SHEET_PIXELS) for suffix in picked])
             labels.append([Path(reader.sample(key)["asset"]).stem, *("" for _ in picked[1:])])
     return rows, labels
 

@@ -1,6 +1,7 @@
-"""Every hash, index, count and sample of an output folder checked again: what is broken, and what rewrites just that.
+"""Every hash, index, count and sample of an output checked again: what is broken, and what rewrites just that.
 
-Reads everything, writes nothing. Shards are checked in processes of their own; plan, ledger and the rest here.
+Reads everything once, near or far, and writes nothing. Shards are checked in processes of their own; plan, ledger and
+the rest here.
 """
 
 from __future__ import annotations
@@ -11,20 +12,22 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from core import ConfigError, Helix4DError
+from core import ConfigError, FormatError, Helix4DError
 from core.locks import is_locked
+from curation.folder import Place, is_far
 from curation.jobs import WORK_FOLDER
-from curation.ledger import LEDGER_FILE, Ledger
+from curation.ledger import LEDGER_PIECES, Outcome, ledger_bytes
 from curation.plan import SPLITS, Plan
 from curation.problems import Problem
 from curation.progress import Steps
-from curation.summary import SUMMARY_FILE, RunFigures, summarize
-from curation.verify_ledger import check_ledger, read_outcomes
+from curation.summary import SUMMARY_FILE, RunFigures, add_up
+from curation.verify_ledger import check_ledger, parse_ledger
 from curation.verify_plan import Output, check_files, read_output
-from curation.verify_shard import SIDECAR, TAR, Finding, ShardCheck, check_shard, is_whole
+from curation.verify_shard import SIDECAR, TAR, Finding, ShardCheck, check_shard
 
+_WRITTEN = (".", *SPLITS, LEDGER_PIECES)
 _SUMMED = ("assets", "counts", "samples", "shards", "bytes")
 
 
@@ -45,38 +48,39 @@ class Report:
     assets: int
 
 
-def verify(folder: Path, workers: int | None = None) -> Report:
+def verify(place: Place, workers: int | None = None) -> Report:
     """Check everything in an output of `helix4d curate`.
 
     Args:
-        folder: the output.
+        place: the output, a folder or a URL.
         workers: shards checked at the same time. None: one a core.
 
     Raises:
-        ConfigError: if the folder is no such output, or a run is writing there.
+        ConfigError: if there is no such output, or a run is writing there (nothing tells of one at a URL).
+        StoreError: if a far one cannot be had.
     """
-    if is_locked(folder):
-        raise ConfigError(f"{folder}: a run is writing there: verify when it has ended")
-    output = read_output(folder)
+    if not is_far(place) and is_locked(Path(place)):
+        raise ConfigError(f"{place}: a run is writing there: verify when it has ended")
+    output = read_output(place)
     problems = [*output.problems, *check_files(output), *_check_shards(output, workers or os.cpu_count() or 1)]
-    whole = {name: sidecar for name, sidecar in output.sidecars.items() if is_whole(sidecar)}
-    outcomes, damaged_lines = read_outcomes(folder, output.remedies)
+    whole = {name: sidecar for name, sidecar in output.sidecars.items() if name in output.whole}
+    outcomes, damaged_lines = parse_ledger(ledger_bytes(output.folder), output.remedies)
     problems += damaged_lines
     if output.plan is not None and all(problem.remedy != output.remedies.update() for problem in damaged_lines):
         problems += check_ledger(output.plan, outcomes, whole, output.remedies)
         if not problems:
-            problems += _check_summary(output.plan, output)
+            problems += _check_summary(output.plan, outcomes, output)
     problems += _check_strays(output)
     assets = len(output.plan.assets()) + len(output.plan.left_out) if output.plan else len(outcomes)
-    samples = sum(len(sidecar["samples"]) for sidecar in whole.values())
+    samples = sum(len(sidecar.keys) for sidecar in whole.values())
     return Report(tuple(problems), len(output.shards), samples, assets)
 
 
 def _check_shards(output: Output, workers: int) -> Iterator[Problem]:
     checks = {
-        name: ShardCheck(output.folder / f"{name}.tar", name.split("/")[0], output.settings)
+        name: ShardCheck(output.place, name, output.settings)
         for name in output.shards
-        if all((output.folder / f"{name}{suffix}").exists() for suffix in (TAR, SIDECAR))
+        if all(f"{name}{suffix}" in output.names for suffix in (TAR, SIDECAR))
     }
     with Steps("shards", len(checks)) as steps:
         for name, findings in zip(checks, _run(list(checks.values()), workers), strict=True):
@@ -97,14 +101,16 @@ def _run(checks: list[ShardCheck], workers: int) -> Iterator[list[Finding]]:
 
 
 def _check_one(check: ShardCheck) -> list[Finding]:
-    return list(check_shard(check))
-
-
-def _check_summary(plan: Plan, output: Output) -> Iterator[Problem]:
-    """The summary's totals against those of ledger and shards, which are known to be right."""
-    path = output.folder / SUMMARY_FILE
     try:
-        found = json.loads(path.read_bytes())
+        return list(check_shard(check))
+    except FileNotFoundError as error:
+        raise FormatError(f"{check.output}: {check.name}.tar went away while it was read: is a run writing?") from error
+
+
+def _check_summary(plan: Plan, outcomes: Mapping[str, Outcome], output: Output) -> Iterator[Problem]:
+    """The summary's totals against those of ledger and shards, which are known to be right."""
+    try:
+        found = json.loads(output.folder.read(SUMMARY_FILE))
     except FileNotFoundError:
         yield Problem(SUMMARY_FILE, "", "missing: the last run did not come to its end", output.remedies.resume())
         return
@@ -112,7 +118,8 @@ def _check_summary(plan: Plan, output: Output) -> Iterator[Problem]:
         yield Problem(SUMMARY_FILE, "", f"not a summary ({error})", output.remedies.resume())
         return
     try:
-        expected = summarize(plan, Ledger(output.folder / LEDGER_FILE), output.folder, RunFigures()).to_json()
+        committed = [output.sidecars[shard.name] for shard in plan.shards if shard.name in output.sidecars]
+        expected = add_up(plan, outcomes, committed, RunFigures(), str(output.place)).to_json()
     except Helix4DError as error:
         yield Problem(SUMMARY_FILE, "", str(error), output.remedies.resume())
         return
@@ -125,10 +132,10 @@ def _check_summary(plan: Plan, output: Output) -> Iterator[Problem]:
 
 def _check_strays(output: Output) -> Iterator[Problem]:
     """What a killed run leaves: temporary files, and finished parts of an output that no longer needs them."""
-    work = output.folder / WORK_FOLDER
-    if work.exists() and output.plan and output.sidecars.keys() >= set(output.shards):
+    left = any(name.startswith(f"{WORK_FOLDER}/") for name in output.names)
+    if left and output.plan and output.sidecars.keys() >= set(output.shards):
         yield Problem(WORK_FOLDER, "", "left over: every shard is committed", output.remedies.resume())
-    for folder in (output.folder, *(output.folder / split for split in SPLITS)):
-        for path in sorted(folder.glob(".*.tmp")):
-            name = path.relative_to(output.folder).as_posix()
+    for name in sorted(output.names):
+        path = PurePosixPath(name)
+        if str(path.parent) in _WRITTEN and path.name.startswith(".") and path.suffix == ".tmp":
             yield Problem(name, "", "a temporary file that a killed run left", output.remedies.remove(name))

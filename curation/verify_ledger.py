@@ -7,23 +7,21 @@ Repeated lines are normal, the last one for an asset counts; lines that a crash 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from core import AssetState, FormatError, NewerError
 from curation.ledger import LEDGER_FILE, Outcome, parse_line
 from curation.plan import Plan, PlannedAsset, PlannedShard
 from curation.problems import Problem, Remedies
+from curation.shard import Committed
 
 
-def read_outcomes(output: Path, remedies: Remedies) -> tuple[dict[str, Outcome], list[Problem]]:
+def parse_ledger(content: bytes, remedies: Remedies) -> tuple[dict[str, Outcome], list[Problem]]:
     """The last outcome of every asset, and what is wrong with the lines."""
-    path = output / LEDGER_FILE
     outcomes: dict[str, Outcome] = {}
     damaged: dict[int, str] = {}
     newer = ""
-    lines = path.read_bytes().split(b"\n") if path.exists() else []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(content.split(b"\n"), 1):
         try:
             outcome = parse_line(line, f"line {number}") if line else None
         except NewerError as error:
@@ -44,14 +42,14 @@ def read_outcomes(output: Path, remedies: Remedies) -> tuple[dict[str, Outcome],
 
 
 def check_ledger(
-    plan: Plan, outcomes: Mapping[str, Outcome], sidecars: Mapping[str, Mapping[str, Any]], remedies: Remedies
+    plan: Plan, outcomes: Mapping[str, Outcome], committed: Mapping[str, Committed], remedies: Remedies
 ) -> Iterator[Problem]:
     """Every final state against the plan and the committed shards.
 
     Args:
         plan: of the output.
         outcomes: asset -> its last outcome.
-        sidecars: name of a shard -> its sidecar, where it is committed and readable.
+        committed: name of a shard -> what its sidecar says, where that can be read.
         remedies: the commands of the output.
     """
     for name, why in plan.left_out.items():
@@ -62,9 +60,9 @@ def check_ledger(
             what = f"{_told(found)}, but the plan leaves it out: {why.message} [{why.reason}]"
             yield Problem(LEDGER_FILE, name, what, remedies.forget(name))
     for shard in plan.shards:
-        sidecar = sidecars.get(shard.name)
-        if sidecar is not None:
-            yield from _check_shard(shard, outcomes, sidecar, remedies)
+        found_shard = committed.get(shard.name)
+        if found_shard is not None:
+            yield from _check_shard(shard, outcomes, found_shard, remedies)
     known = {asset.source.name for _, asset in plan.assets()} | plan.left_out.keys()
     for name in sorted(outcomes.keys() - known):
         forget = remedies.forget(name)[:1]
@@ -72,10 +70,10 @@ def check_ledger(
 
 
 def _check_shard(
-    shard: PlannedShard, outcomes: Mapping[str, Outcome], sidecar: Mapping[str, Any], remedies: Remedies
+    shard: PlannedShard, outcomes: Mapping[str, Outcome], committed: Committed, remedies: Remedies
 ) -> Iterator[Problem]:
-    keys = {str(sample["key"]) for sample in sidecar["samples"]}
-    gaps = {str(gap["asset"]): (gap.get("state"), gap.get("reason")) for gap in sidecar["gaps"]}
+    keys = set(committed.keys)
+    gaps = {str(gap["asset"]): (gap.get("state"), gap.get("reason")) for gap in committed.gaps}
     for asset in shard.assets:
         name = asset.source.name
         found = outcomes.get(name)

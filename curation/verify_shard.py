@@ -6,22 +6,21 @@ member that no longer decodes. Where tar and index differ, the tar's hash tells 
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from core import FormatError, NewerError, sha256_file, sha256_json
-from curation.shard import member_header, parse_clip, read_sidecar, sidecar_path
+from core import FormatError, NewerError, sha256_json
+from curation.folder import Place, below, folder_at
+from curation.shard import member_header, parse_clip, read_sidecar
 from curation.verify_sample import check_sample
+from curation.verify_tar import BLOCK, Member, TarWindow, Walk
 
 TAR, SIDECAR = ".tar", ".json"
 COPIED = ("asset", "content_sha256", "clip", "voxels", "tokens")
 """What the index repeats of `clip.json`."""
-_BLOCK = tarfile.BLOCKSIZE
 _FIXED = ("mtime", "uid", "gid", "mode", "uname", "gname", "type", "linkname")
 
 
@@ -30,13 +29,13 @@ class ShardCheck:
     """A shard to be looked at.
 
     Attributes:
-        tar: its path; the sidecar lies beside it.
-        split: the folder that it belongs to.
+        output: the folder or URL that it is in.
+        name: `train/helix4d-000000`.
         settings: of the output's samples; None where they are not known, then samples are not looked into.
     """
 
-    tar: Path
-    split: str
+    output: Place
+    name: str
     settings: Mapping[str, Any] | None
 
 
@@ -52,41 +51,47 @@ class Finding(NamedTuple):
     newer: bool = False
 
 
-@dataclass(frozen=True)
-class Member:
-    """A member as the tar's headers tell: data of `size` bytes at `offset`."""
-
-    name: str
-    offset: int
-    size: int
-
-
 def check_shard(check: ShardCheck) -> Iterator[Finding]:
-    """Everything that is wrong with a committed shard."""
+    """Everything that is wrong with a committed shard; its tar is read once.
+
+    Raises:
+        StoreError: if a far one cannot be had.
+    """
+    folder = folder_at(check.output)
     try:
-        sidecar = read_sidecar(check.tar)
+        sidecar = read_sidecar(below(check.output, f"{check.name}.tar"))
         if sidecar is None:
-            raise FormatError(f"{sidecar_path(check.tar)}: not there")
+            raise FormatError(f"{folder.address(check.name)}.json: not there")
         entries = _entries(sidecar)
     except NewerError as error:
         yield Finding(SIDECAR, "", str(error), newer=True)
         return
-    except (FormatError, UnicodeDecodeError) as error:
+    except FormatError as error:
         yield Finding(SIDECAR, "", f"cannot be read: {error}")
         return
     yield from (Finding(SIDECAR, "", what) for what in _check_facts(check, sidecar))
-    changed = list(_check_bytes(check.tar, sidecar))
-    yield from (Finding(TAR, "", what) for what in changed)
-    starts = sorted(extent[0] - _BLOCK for entry in entries.values() for extent in entry["members"].values())
-    members, breaks = _walk(check.tar, starts)
-    yield from (Finding(TAR, "", what) for what in breaks)
-    yield from (Finding(TAR, *found) for found in _check_layout(check.tar, members))
+    tar = TarWindow(folder, f"{check.name}.tar")
+    walk = Walk(tar, sorted(extent[0] - BLOCK for entry in entries.values() for extent in entry["members"].values()))
+    members: list[Member] = []
     in_tar: dict[str, dict[str, Member]] = {}
-    for member in members:
-        key, suffix = _split(member.name)
-        in_tar.setdefault(key, {})[suffix] = member
-    yield from (Finding(TAR if changed else SIDECAR, *found) for found in _check_index(entries, in_tar))
-    yield from _check_samples(check, entries, in_tar)
+    found: dict[str, list[Finding]] = {}
+    look_into = _SampleChecks(check.settings, tar)
+    for key, group in itertools.groupby(walk, lambda member: _split(member.name)[0]):
+        there = in_tar.setdefault(key, {})
+        for member in group:
+            members.append(member)
+            there[_split(member.name)[1]] = member
+        if key in entries:  # now, while it is held
+            found[key] = list(look_into(key, entries[key], there))
+        tar.forget(members[-1].end)
+    for key in entries.keys() - found.keys():
+        found[key] = list(look_into(key, entries[key], {}))
+    breaks = [*walk.breaks, *walk.check_end()]
+    changed = list(_check_bytes(tar, sidecar))
+    yield from (Finding(TAR, "", what) for what in [*changed, *breaks])
+    yield from (Finding(TAR, *one) for one in _check_layout(members))
+    yield from (Finding(TAR if changed else SIDECAR, *one) for one in _check_index(entries, in_tar))
+    yield from itertools.chain.from_iterable(found[key] for key in entries)
 
 
 def is_whole(sidecar: Mapping[str, Any]) -> bool:
@@ -124,7 +129,8 @@ def _entries(sidecar: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _check_facts(check: ShardCheck, sidecar: Mapping[str, Any]) -> Iterator[str]:
-    for name, expected in (("shard", check.tar.name), ("split", check.split)):
+    split, _, file = check.name.rpartition("/")
+    for name, expected in (("shard", f"{file}.tar"), ("split", split)):
         if sidecar.get(name) != expected:
             yield f"its {name} is {sidecar.get(name)!r}, expected {expected!r}"
     if not isinstance(sidecar.get("tools"), Mapping) or not sidecar["tools"]:
@@ -141,75 +147,29 @@ def _check_facts(check: ShardCheck, sidecar: Mapping[str, Any]) -> Iterator[str]
         yield f"its config_sha256 is {digest}, the output's settings have {expected}"
 
 
-def _check_bytes(tar: Path, sidecar: Mapping[str, Any]) -> Iterator[str]:
-    size = tar.stat().st_size
-    if size != sidecar.get("bytes"):
-        how = "truncated?" if size < (sidecar.get("bytes") or 0) else "something was appended?"
-        yield f"the tar holds {size} bytes, its sidecar says {sidecar.get('bytes')}: {how}"
-    elif (found := sha256_file(tar)) != sidecar.get("sha256"):
+def _check_bytes(tar: TarWindow, sidecar: Mapping[str, Any]) -> Iterator[str]:
+    if tar.size != sidecar.get("bytes"):
+        how = "truncated?" if tar.size < (sidecar.get("bytes") or 0) else "something was appended?"
+        yield f"the tar holds {tar.size} bytes, its sidecar says {sidecar.get('bytes')}: {how}"
+    elif (found := tar.sha256()) != sidecar.get("sha256"):
         yield f"the tar's sha256 is {found}, its sidecar says {sidecar.get('sha256')}"
 
 
-def _walk(tar: Path, starts: list[int]) -> tuple[list[Member], list[str]]:
-    """The members by the tar's own headers, and where these cannot be followed.
-
-    Args:
-        tar: the shard.
-        starts: where the index has members begin, ascending: behind a damaged header, the walk goes on at the next.
-    """
-    members: list[Member] = []
-    breaks: list[str] = []
-    size = tar.stat().st_size
-    with open(tar, "rb") as stream:
-        while True:
-            start = stream.tell()
-            block = stream.read(_BLOCK)
-            after = f"after {members[-1].name}" if members else "at its start"
-            if len(block) < _BLOCK:
-                return members, [*breaks, f"the tar ends at byte {size}, {after}, without an end mark"]
-            if not any(block):
-                return members, breaks + _check_end(tar, start)
-            try:
-                header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-            except tarfile.HeaderError as error:
-                breaks.append(f"no member's header at byte {start}, {after} ({error})")
-                following = bisect.bisect_right(starts, start)
-                if following == len(starts):
-                    return members, breaks
-                stream.seek(starts[following])
-                continue
-            members.append(Member(header.name, start + _BLOCK, header.size))
-            if start + _BLOCK + header.size > size:
-                return members, [*breaks, f"the tar ends at byte {size}, inside {header.name}"]
-            stream.seek(header.size + (-header.size % _BLOCK), 1)
-
-
-def _check_end(tar: Path, end: int) -> list[str]:
-    with open(tar, "rb") as stream:
-        stream.seek(end)
-        rest = stream.read()
-    expected = 2 * _BLOCK + (-(end + 2 * _BLOCK) % tarfile.RECORDSIZE)
-    if any(rest):
-        return [f"the tar's end mark at byte {end} is followed by data"]
-    return [] if len(rest) == expected else [f"the tar's end mark has {len(rest)} bytes, expected {expected}"]
-
-
-def _check_layout(tar: Path, members: list[Member]) -> Iterator[tuple[str, str]]:
+def _check_layout(members: list[Member]) -> Iterator[tuple[str, str]]:
     """Headers hold name and size and nothing of the machine; members are in order."""
-    with open(tar, "rb") as stream:
-        for member in members:
-            stream.seek(member.offset - _BLOCK)
-            block = stream.read(_BLOCK)
-            expected = member_header(member.name, member.size)
-            if block != expected:
-                found, wanted = (tarfile.TarInfo.frombuf(b, "utf-8", "surrogateescape") for b in (block, expected))
-                told = [
-                    f"{name} is {getattr(found, name)!r}, not {getattr(wanted, name)!r}"
-                    for name in _FIXED
-                    if getattr(found, name) != getattr(wanted, name)
-                ]
-                key, suffix = _split(member.name)
-                yield key, f"{suffix}: in the tar's header {', '.join(told) or 'are bytes that we do not write'}"
+    for member in members:
+        expected = member_header(member.name, member.size)
+        if member.header != expected:
+            found, wanted = (
+                tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape") for block in (member.header, expected)
+            )
+            told = [
+                f"{name} is {getattr(found, name)!r}, not {getattr(wanted, name)!r}"
+                for name in _FIXED
+                if getattr(found, name) != getattr(wanted, name)
+            ]
+            key, suffix = _split(member.name)
+            yield key, f"{suffix}: in the tar's header {', '.join(told) or 'are bytes that we do not write'}"
     order = [_split(member.name) for member in members]
     for before, after in itertools.pairwise(order):
         if not before < after:
@@ -239,42 +199,43 @@ def _check_index(
                     f"{suffix}: the index says {indexed[suffix][1]} bytes at {indexed[suffix][0]}, it has {found}",
                 )
         if indexed and not absent:
-            first = min(member.offset for member in there.values()) - _BLOCK
-            last = max(member.offset + member.size + (-member.size % _BLOCK) for member in there.values())
+            first = min(member.offset for member in there.values()) - BLOCK
+            last = max(member.end for member in there.values())
             if [entry.get("offset"), entry.get("bytes")] != [first, last - first]:
                 found = f"{entry.get('bytes')} bytes at {entry.get('offset')}"
                 yield key, f"the index says {found}, the sample has {last - first} bytes at {first}"
 
 
-def _check_samples(
-    check: ShardCheck, entries: Mapping[str, Mapping[str, Any]], in_tar: Mapping[str, Mapping[str, Member]]
-) -> Iterator[Finding]:
-    if check.settings is None:
-        return
-    size = check.tar.stat().st_size
-    digest = sha256_json(check.settings)
-    with open(check.tar, "rb") as stream:
-        for key, entry in entries.items():
-            # Where the tar's own headers say, so that a wrong number in the index is told once, as that.
-            extents = {
-                **entry["members"],
-                **{suffix: [member.offset, member.size] for suffix, member in in_tar.get(key, {}).items()},
-            }
-            members = list(entry["members"])
-            extents = {suffix: extents[suffix] for suffix in members if sum(extents[suffix]) <= size}
+class _SampleChecks:
+    """Looks into the samples of a shard, one by one."""
 
-            def read(suffix: str, extents: Mapping[str, list[int]] = extents) -> bytes:
-                stream.seek(extents[suffix][0])
-                return stream.read(extents[suffix][1])
+    def __init__(self, settings: Mapping[str, Any] | None, tar: TarWindow) -> None:
+        self._settings, self._tar = settings, tar
+        self._digest = sha256_json(settings)
 
-            lost = entry["members"].keys() - extents.keys()
-            try:
-                for suffix, what in check_sample(key, members, read, lost, check.settings, digest):
-                    yield Finding(TAR, key, f"{suffix}: {what}")
-                if "clip.json" in extents:
-                    yield from _check_copies(key, entry, read("clip.json"))
-            except NewerError as error:
-                yield Finding(TAR, key, str(error), newer=True)
+    def __call__(self, key: str, entry: Mapping[str, Any], there: Mapping[str, Member]) -> Iterator[Finding]:
+        """What is wrong with a sample, given its index entry and its members by the tar's headers."""
+        if self._settings is None:
+            return
+        # Where the tar's own headers say, so that a wrong number in the index is told once, as that.
+        extents = {
+            **entry["members"],
+            **{suffix: [member.offset, member.size] for suffix, member in there.items()},
+        }
+        members = list(entry["members"])
+        extents = {suffix: extents[suffix] for suffix in members if sum(extents[suffix]) <= self._tar.size}
+
+        def read(suffix: str) -> bytes:
+            return self._tar.peek(*extents[suffix])
+
+        lost = entry["members"].keys() - extents.keys()
+        try:
+            for suffix, what in check_sample(key, members, read, lost, self._settings, self._digest):
+                yield Finding(TAR, key, f"{suffix}: {what}")
+            if "clip.json" in extents:
+                yield from _check_copies(key, entry, read("clip.json"))
+        except NewerError as error:
+            yield Finding(TAR, key, str(error), newer=True)
 
 
 def _check_copies(key: str, entry: Mapping[str, Any], data: bytes) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from curation.stored_plan import SourceRecord, write_plan
 from curation.summary import SUMMARY_FILE, RunFigures, summarize
 from curation.tokens import count_tokens
 from render import picture_ovoxel, sample_cameras
+from render.lighting import sample_view_lights
 from render.passes import encode_normal
 from tests.curation.clips import NOTHING, clip_of, moved, sphere
 from voxelize import OVoxel, encode_vxz, prepare_surface, voxelize_frame
@@ -69,10 +71,15 @@ def output_of(
                 "config": sample.to_json(),
                 "config_sha256": sample.sha256(),
                 "tools": {"helix4d": "0"},
-                "gaps": [],
+                "gaps": [
+                    {"asset": outcome.asset, "state": outcome.state, "reason": outcome.reason}
+                    for asset in shard.assets
+                    if (outcome := ledger.outcomes[asset.source.name]).state is not AssetState.DONE
+                ],
             }
             write_shard(folder / f"{shard.name}.tar", parts, facts)
     if not pending:
+        shutil.rmtree(folder / "work", ignore_errors=True)
         write_json(
             folder / SUMMARY_FILE, summarize(plan, ledger, folder, RunFigures(ended=len(names), wall_s=20.0)).to_json()
         )
@@ -117,6 +124,11 @@ def _sample(asset: PlannedAsset, config: SampleConfig, number: int, extras: dict
         "views": config.views,
         "resolution": config.resolution,
         "image_size": config.image_size,
+        "seed": config.seed,
+        "config_sha256": config.sha256(),
+        "normalization": {"scale": 1.0, "center": [0.0, 0.0, 0.0]},
+        "triangles": [1] * config.frames,
+        "vanished_area": [0.0] * config.frames,
         "motion": measures["motion"],
         "voxels": [len(ovoxel) for ovoxel in ovoxels],
         "tokens": [count_tokens(ovoxel) for ovoxel in ovoxels],
@@ -127,7 +139,9 @@ def _sample(asset: PlannedAsset, config: SampleConfig, number: int, extras: dict
     for frame, ovoxel in enumerate(ovoxels):
         members[f"frame_{frame:02d}.vxz"] = encode_vxz(ovoxel)
     for view, camera in enumerate(sample_cameras(config.seed, key, config.views, config.image_size)):
-        members[f"view_{view:02d}.json"] = canonical_json({"camera": camera.to_json(), "lights": {}})
+        members[f"view_{view:02d}.json"] = canonical_json(
+            {"camera": camera.to_json(), "lights": sample_view_lights(config.seed, key, view, camera).to_json()}
+        )
         for frame, ovoxel in enumerate(ovoxels):
             picture = picture_ovoxel(ovoxel, camera)
             members[f"view_{view:02d}_frame_{frame:02d}.webp"] = encode_webp(picture.rgba)

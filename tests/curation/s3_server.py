@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -22,15 +23,24 @@ class S3Server:
         refusals: how many of the next writes are refused with 503.
         log: (method, path) of every write that was taken, in order.
         refused: how many were not.
+        reads: (path, bytes) of every object that was asked for, whole or in part, in order.
     """
 
     objects: dict[str, bytes] = field(default_factory=dict)
     refusals: int = 0
     log: list[tuple[str, str]] = field(default_factory=list)
     refused: int = 0
+    reads: list[tuple[str, int]] = field(default_factory=list)
     url: str = ""
     parts: dict[str, dict[int, bytes]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def put_folder(self, folder: Path, path: str) -> None:
+        """Files of a folder become the only objects below `/bucket/path`."""
+        self.objects = {name: data for name, data in self.objects.items() if not name.startswith(f"{path}/")}
+        for file in folder.rglob("*"):
+            if file.is_file():
+                self.objects[f"{path}/{file.relative_to(folder).as_posix()}"] = file.read_bytes()
 
     def refuses(self) -> bool:
         with self.lock:
@@ -75,13 +85,20 @@ class _Handler(BaseHTTPRequestHandler):
         etag = {"ETag": f'"{hashlib.md5(data).hexdigest()}"', "Last-Modified": "Wed, 25 Nov 2026 10:00:00 GMT"}
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if self.command == "HEAD" or not wanted:
+            self._count(len(data))
             return self._give(200, data if self.command != "HEAD" else b"", {**etag, "Content-Length": str(len(data))})
         start, end = int(wanted[1]), min(int(wanted[2] or len(data)), len(data) - 1)
         if start >= len(data):
             return self._error(416, "InvalidRange")
+        self._count(end + 1 - start)
         return self._give(206, data[start : end + 1], {**etag, "Content-Range": f"bytes {start}-{end}/{len(data)}"})
 
     do_HEAD = do_GET  # noqa: N815
+
+    def _count(self, size: int) -> None:
+        if self.command == "GET":
+            with self.store.lock:
+                self.store.reads.append((self.key, size))
 
     def _list(self) -> None:
         bucket, prefix = self.key.strip("/"), self.query.get("prefix", "")

@@ -40,9 +40,19 @@ def test_a_killed_run_is_taken_over_and_ends_with_the_same_bytes(
         assert s3.refused == 10
         assert "ledger: s3://bucket/out/ledger.jsonl" in printed
         published = {path.removeprefix("/bucket/out/"): sha256(data) for path, data in s3.objects.items()}
-        shards = {name: digest for name, digest in published.items() if "/" in name}
+        report = {name: digest for name, digest in published.items() if name.startswith("report/")}
+        shards = {name: digest for name, digest in published.items() if "/" in name and name not in report}
         assert shards == hashes(reference_output)
-        assert published.keys() - shards.keys() == {"plan.json", "ledger.jsonl", "summary.json", "contact_sheet.webp"}
+        others = {"plan.json", "ledger.jsonl", "summary.json", "contact_sheet.webp"}
+        assert published.keys() - shards.keys() - report.keys() == others
+        pictures = {
+            path.relative_to(reference_output).as_posix(): sha256(path.read_bytes())
+            for path in (reference_output / "report" / "pictures").rglob("*.*")
+        }
+        assert len(pictures) == 15
+        assert {name: digest for name, digest in report.items() if "/pictures/" in name} == pictures
+        assert report.keys() - pictures.keys() == {"report/index.html", "report/datacard.md"}
+        assert "report: s3://bucket/out/report/index.html" in printed
         for number, (method, path) in enumerate(s3.log):
             if path.endswith(".json") and "/train/" in path:
                 assert (method, path.replace(".json", ".tar")) in s3.log[:number]

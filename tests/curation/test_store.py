@@ -180,6 +180,29 @@ def test_nothing_is_published_before_its_ledger_and_no_sidecar_before_its_tar(s3
     assert names == ["ledger/000000.jsonl", "train/helix4d-000000.tar", "train/helix4d-000000.json"]
 
 
+def test_a_report_replaces_an_earlier_one_and_no_picture_goes_up_twice(s3: S3Server, tmp_path: Path) -> None:
+    pictures = tmp_path / "report" / "pictures" / "aa"
+    pictures.mkdir(parents=True)
+    (tmp_path / "report" / "index.html").write_text("one")
+    (pictures / "a.1.webp").write_bytes(b"a")
+    mirror = Mirror(tmp_path, "s3://bucket/out", PATIENCE)
+    mirror.push_report()
+    (pictures / "a.1.webp").unlink()
+    (pictures / "a.2.webp").write_bytes(b"a")
+    (pictures / "b.1.webp").write_bytes(b"b")
+    mirror.push_report()
+    s3.log.clear()
+    (tmp_path / "report" / "index.html").write_text("two")
+    mirror.push_report()
+    assert s3.log == [("PUT", "/bucket/out/report/index.html")]
+    assert s3.objects == {
+        "/bucket/out/report/index.html": b"two",
+        "/bucket/out/report/pictures/aa/a.2.webp": b"a",
+        "/bucket/out/report/pictures/aa/b.1.webp": b"b",
+    }
+    Mirror(tmp_path, None, PATIENCE).push_report()
+
+
 def test_half_a_put_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(f"file://{tmp_path}/store", PATIENCE)
     store.write("a", b"old")
