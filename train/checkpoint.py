@@ -38,6 +38,7 @@ class TrainState:
         broken: clips that could not be read so far, over all ranks.
         clip_history: norms of the latest gradients.
         config: of the run.
+        clips: hash of the keys that the row is made of; nothing in checkpoints that are older than this field.
     """
 
     step: int
@@ -45,6 +46,7 @@ class TrainState:
     broken: int
     clip_history: tuple[float, ...]
     config: dict[str, Any]
+    clips: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core import ConfigError, Helix4DError, write_json
+from core import ConfigError, Helix4DError, sha256_json, write_json
 from core.locks import locked
 from model.flow import FlowTransformer
 from train.checkpoint import (
@@ -73,6 +73,7 @@ def train(config: TrainConfig) -> TrainState:
         check_data(reader, network, config)
         if config.batch < here.ranks:
             raise ConfigError(f"a batch of {config.batch} clips for {here.ranks} ranks: each needs one at least")
+        clips = sha256_json([entry.key for entry in reader.entries])
         schedule = Schedule(reader.costs(network.config.resolution), config.seed)
         encoder = load_image_encoder(config.network, here.device)
         if encoder.channels != network.config.cond_channels:
@@ -92,6 +93,11 @@ def train(config: TrainConfig) -> TrainState:
         if saved := list_checkpoints(config.folder):
             checkpoint = load_checkpoint(saved[-1])
             check_same_run(checkpoint.state.config, config)
+            if checkpoint.state.clips not in ("", clips):
+                raise ConfigError(
+                    f"{config.folder}: begun on other clips than the {len(reader)} of {config.data.latents}, whose "
+                    "order would repeat some and skip others: use the same latents, or another name"
+                )
             restore(checkpoint.model, trained, str(saved[-1]))
             restore(checkpoint.ema, average.tensors, str(saved[-1]))
             restore_optimizer(optimizer, trained, checkpoint.optimizer)
@@ -109,7 +115,7 @@ def train(config: TrainConfig) -> TrainState:
             write_json(config.folder / "config.json", config.to_json())
 
         def state() -> TrainState:
-            return TrainState(step, position, broken, tuple(clip.history), config.to_json())
+            return TrainState(step, position, broken, tuple(clip.history), config.to_json(), clips)
 
         saved_step = step
 
@@ -131,7 +137,7 @@ def train(config: TrainConfig) -> TrainState:
         with Loader(reader, schedule, config, here.rank, here.ranks) as loader:
             for share in loader.steps(step, position, config.steps):
                 # One sum over the ranks settles what the loss is a mean over, and whether all go on.
-                own = sum(elements(clips, config.network.first_frame) for clips in share.microbatches)
+                own = sum(elements(m, config.network.first_frame) for m in share.microbatches)
                 count, newly_broken, stop = here.sum([own, len(share.broken), asked_to_stop()])
                 if stop:
                     # This step is read again when the run goes on, and its broken clips are counted then.
@@ -146,10 +152,10 @@ def train(config: TrainConfig) -> TrainState:
                     )
 
                 # Gradients of the step's mean, microbatch by microbatch.
-                shares = [clips for clips in share.microbatches if clips]
+                shares = [microbatch for microbatch in share.microbatches if microbatch]
                 most = here.most(len(shares)) if sharded else len(shares)
-                for clips, weight in padded(shares, most, spare):
-                    batch = collate(clips, here.device)
+                for microbatch, weight in padded(shares, most, spare):
+                    batch = collate(microbatch, here.device)
                     cond = encoder(batch.images)
                     errors = squared_errors(network, batch, cond, config.network.first_frame)
                     if not bool(torch.isfinite(errors).all()):
@@ -157,15 +163,15 @@ def train(config: TrainConfig) -> TrainState:
                         raise NonFiniteLossError(f"step {step}: the loss of {', '.join(bad)} is not finite")
                     (weight * errors.sum() / max(count, 1)).backward()
                     if weight:
-                        figures.add(clips, batch.t, errors.detach(), cond.shape[1], network, config)
-                        spare = clips
+                        figures.add(microbatch, batch.t, errors.detach(), cond.shape[1], network, config)
+                        spare = microbatch
                 if not sharded:
                     here.sum_gradients(trained.values())
 
                 # The step.
                 norm = plain(torch.nn.utils.get_total_norm(p.grad for p in trained.values() if p.grad is not None))
                 if not bool(torch.isfinite(norm)):
-                    keys = sorted({c.key for clips in share.microbatches for c in clips})
+                    keys = sorted({c.key for microbatch in share.microbatches for c in microbatch})
                     raise NonFiniteLossError(f"step {step}: the gradient is not finite; clips here: {', '.join(keys)}")
                 threshold = clip.apply(trained.values(), norm)
                 for group in optimizer.param_groups:

@@ -118,9 +118,8 @@ def test_sigterm_saves_and_ends(folders: tuple[Path, Path, Path], tmp_path: Path
     values = {**world.train_values("geometry", *folders, tmp_path), "steps": 100_000}
     values["run"]["save_every"] = 100_000
     process = start(write_yaml(tmp_path, values))
-    while process.poll() is None and not (tmp_path / "geometry/metrics.jsonl").exists():
+    while process.poll() is None and not read_metrics(tmp_path / "geometry"):
         time.sleep(0.02)
-    time.sleep(0.5)
     process.terminate()
     finish(process)
     saved = list_checkpoints(tmp_path / "geometry")
@@ -355,6 +354,25 @@ def test_other_settings_are_refused(folders: tuple[Path, Path, Path], tmp_path: 
     values["network"]["scratch"]["in_channels"] = 4
     with pytest.raises(ConfigError, match="takes 4"):
         train(world.build(world.TrainConfig, {**values, "name": "other"}, "test"))
+
+
+def test_other_clips_are_refused(
+    folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clips that were added later would change the order, so that an epoch repeats some and skips others."""
+    config = world.train_config("geometry", *folders, tmp_path, steps=1)
+    begin = ClipReader.__init__
+
+    def without_the_last(self: ClipReader, *args: Any) -> None:
+        begin(self, *args)
+        self.entries.pop()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ClipReader, "__init__", without_the_last)
+        train(config)
+        assert train(replace(config, steps=2)).step == 2
+    with pytest.raises(ConfigError, match="begun on other clips than the 5 of"):
+        train(replace(config, steps=3))
 
 
 def test_frozen_tensors_stay_and_only_trained_ones_are_saved(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
