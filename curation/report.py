@@ -51,8 +51,10 @@ def write_report(output: Path, pictured: int = PICTURED, workers: int | None = N
         ConfigError: if the folder is no such output, or a number is impossible.
         FormatError: if something in it is damaged.
     """
-    if pictured < 0 or (workers is not None and workers < 1):
-        raise ConfigError(f"{pictured} assets pictured by {workers} workers: numbers of 0 and 1 or more are needed")
+    if pictured < 0:
+        raise ConfigError(f"--assets {pictured}: 0 or more is needed")
+    if workers is not None and workers < 1:
+        raise ConfigError(f"--workers {workers}: at least 1 is needed")
     collected = collect(output)
     folder = output / REPORT_FOLDER
     chosen = collected.samples[:pictured]  # keys are hashes, so the first ones are as good as drawn

@@ -150,10 +150,17 @@ class ShardReader:
             self._store = Store(root)
             sidecar = _far_sidecar(self._store, self._name)
         else:
+            if not Path(tar_path).is_file():
+                folder = Path(tar_path).is_dir()
+                what = "a folder; give one shard in it, such as train/helix4d-000000.tar" if folder else "no such file"
+                raise FormatError(f"{where}: {what}")
             sidecar = read_sidecar(Path(tar_path))
         self.path = Path(tar_path)
         if sidecar is None:
-            raise FormatError(f"{where}: no {sidecar_path(self.path).name} beside it: the shard is not committed")
+            raise FormatError(
+                f"{where}: no {sidecar_path(self.path).name} beside it: the shard is not committed (its run "
+                "goes on or was interrupted), or this is no shard"
+            )
         self._where = where
         self.sidecar = sidecar
         self._samples = {sample["key"]: sample for sample in sidecar["samples"]}

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from core import ConfigError, FormatError, write_bytes, write_json
+from core import ConfigError, FormatError, first_line, write_bytes, write_json
 from model.config import (
     BASE,
     DenseDecoderConfig,
@@ -87,7 +87,12 @@ class CheckpointSource:
             raise FormatError(f"{root} is neither a folder nor a hub repository (owner/name)")
         from huggingface_hub import hf_hub_download
 
-        return Path(hf_hub_download(root, relative, revision=revision, local_files_only=self.offline))
+        try:
+            return Path(hf_hub_download(root, relative, revision=revision, local_files_only=self.offline))
+        except (OSError, ValueError) as error:  # the hub's errors are one or the other
+            raise ConfigError(
+                f"{root}: no such folder here, and {relative} cannot be had from the hub ({first_line(error)})"
+            ) from error
 
 
 @dataclass

@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from core import ConfigError, write_bytes
+from core import ConfigError, first_line, write_bytes
 
 DEFAULT_ENCODER = "facebook/dinov3-vitl16-pretrain-lvd1689m"
 TRAINING_ALPHA = 0  # rendered frames: whatever is not empty
@@ -89,7 +89,13 @@ class ImageEncoder(nn.Module):
         """From a hub repository or a local folder; `hub` goes to transformers (`revision`, `local_files_only`)."""
         from transformers import DINOv3ViTModel
 
-        return cls(DINOv3ViTModel.from_pretrained(name, **hub), name)
+        try:
+            return cls(DINOv3ViTModel.from_pretrained(name, **hub), name)
+        except (OSError, ValueError) as error:  # transformers has no errors of its own
+            raise ConfigError(
+                f"image encoder {name}: cannot be loaded ({first_line(error)}); give a folder, or a hub repository "
+                "that you may read: DINOv3's own asks to accept its license, and for `hf auth login`"
+            ) from error
 
     @property
     def _config(self) -> Any:

@@ -17,11 +17,14 @@ from torch import Tensor
 
 from core import ConfigError, FormatError, generator
 from curation.shard import ShardReader
+from curation.store import StoreError
 from model.conditioning import prepare_frames
 from model.latents import LATENT_STRIDE, SHAPE_STATISTICS, TEXTURE_STATISTICS, LatentStatistics
 from train.config import DataConfig, Stage
 from train.latents import SHAPE, STRUCTURE, TEXTURE, read_member, statistics_from_json
 from train.storage import list_shards, open_shard, read_file
+
+_LOOKED_AT = 8  # shards, before the folder of images is called a wrong one
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,11 @@ class ClipReader:
     def __init__(self, config: DataConfig, stage: Stage) -> None:
         self.config = config
         self.stage = stage
+        names = list_shards(config.latents, config.split)  # first: it says what a folder without an index is
         self.statistics = _statistics(config)
         self.entries: list[ClipEntry] = []
         resolutions = set()
-        for name in list_shards(config.latents, config.split):
+        for name in names:
             sidecar = open_shard(config.latents, name).sidecar
             source = sidecar["source"]["config"]
             resolutions.add(source["resolution"])
@@ -104,6 +108,24 @@ class ClipReader:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def check_images(self) -> None:
+        """Whether any of the first shards has its images at `data.images`: if none has, the folder is a wrong one.
+
+        Raises:
+            ConfigError: if none has.
+        """
+        told: list[str] = []
+        for name in dict.fromkeys(entry.shard for entry in self.entries):
+            try:
+                self._image_shard(name)
+            except (FormatError, OSError, StoreError) as error:
+                told.append(str(error))
+            else:
+                return
+            if len(told) == _LOOKED_AT:
+                break
+        raise ConfigError(f"data.images {self.config.images}: not what the latents were made from ({told[0]})")
 
     def costs(self, structure_grid: int) -> tuple[int, ...]:
         """Tokens of each clip in this stage."""
@@ -141,10 +163,7 @@ class ClipReader:
     def images(self, number: int, view: int) -> Tensor:
         """One view's frames, prepared for the image encoder: float32 [T, 3, S, S]."""
         entry = self.entries[number]
-        shard = self._shard(self.config.images, entry.shard)
-        wanted = self._shard(self.config.latents, entry.shard).sidecar["source"]["sha256"]
-        if shard.sidecar["sha256"] != wanted:
-            raise FormatError(f"{entry.shard}: the images' shard is not the one that the latents were made from")
+        shard = self._image_shard(entry.shard)
         frames = []
         for frame in range(len(entry.tokens)):
             suffix = f"view_{view:02d}_frame_{frame:02d}.webp"
@@ -172,6 +191,13 @@ class ClipReader:
         latent = self.latent(number)
         noise = generator(*names, entry.key, "noise").standard_normal(latent.clean.shape, dtype=np.float32)
         return TrainingClip(entry.key, view, latent, self.images(number, view), torch.from_numpy(noise), t, dropped)
+
+    def _image_shard(self, name: str) -> ShardReader:
+        shard = self._shard(self.config.images, name)
+        wanted = self._shard(self.config.latents, name).sidecar["source"]["sha256"]
+        if shard.sidecar["sha256"] != wanted:
+            raise FormatError(f"{name}: the images' shard is not the one that the latents were made from")
+        return shard
 
     @lru_cache(maxsize=512)  # noqa: B019 (a reader lives as long as its run)
     def _shard(self, root: str, name: str) -> ShardReader:

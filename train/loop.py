@@ -182,11 +182,12 @@ def train(config: TrainConfig) -> TrainState:
 
 
 def check_data(reader: ClipReader, network: FlowTransformer, config: TrainConfig) -> None:
-    """Whether the latents are of the network's grid and channels; reads one clip.
+    """Whether the images are there, and the latents of the network's grid and channels; reads one clip.
 
     Raises:
         ConfigError: if they are not.
     """
+    reader.check_images()
     latent = reader.latent(0)
     grid = latent.clean.shape[-1] if config.stage is Stage.STRUCTURE else reader.token_grid
     channels = latent.clean.shape[1]

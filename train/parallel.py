@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from core import ConfigError
+
 _BUCKET_BYTES = 1 << 28
 
 
@@ -74,6 +76,8 @@ def world(device: str) -> Iterator[World]:
     Args:
         device: cuda, cpu, or auto.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("run.device cuda: torch finds no GPU here; cpu and auto are the others")
     ranks, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if on_gpu else torch.device("cpu")

@@ -46,6 +46,8 @@ def test_inheritance_merges_key_by_key(folder: Path) -> None:
         ("steps", "write key=value"),
         ("network.checkpoint=here", "either checkpoint"),
         ("network.video.kept=2", "between 0 and 1"),
+        ("run.device=tpu", "auto, cpu or cuda"),
+        ("steps=[1", "the value is not YAML"),
     ],
 )
 def test_impossible_settings_are_refused(folder: Path, change: str, message: str) -> None:
