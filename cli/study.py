@@ -13,6 +13,12 @@ import tyro
 from core import ConfigError, Helix4DError, setup_logging, write_json
 
 
+_USAGE = """usage: helix4d study {rope,ablations} [--help] ...
+
+  rope       how many low rotary bands a checkpoint can spare: truncates them, generates, prints how far outputs move
+  ablations  trains every variant of attention, rotary and first frame with every seed, prints the paper's tables"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StudyRope:
     """Truncate the low rotary bands of a TRELLIS.2 checkpoint and print how far its outputs move."""
@@ -63,8 +69,7 @@ def run(arguments: list[str]) -> int:
     """Run the command; returns the exit status."""
     if not arguments or arguments[0] not in ("rope", "ablations"):
         wants_help = bool(arguments) and arguments[0] in ("-h", "--help")
-        usage = "usage: helix4d study {rope,ablations} [--help] ..."
-        print(usage, file=sys.stdout if wants_help else sys.stderr)
+        print(_USAGE, file=sys.stdout if wants_help else sys.stderr)
         return 0 if wants_help else 2
     name = arguments[0]
     try:

@@ -52,6 +52,7 @@ class SampleRun:
     matting: str | None = "isnet-general-use"
     """Model of rembg for videos without alpha; None refuses them."""
     seed: int = 0
+    """Names the noise: the same seed gives the same meshes."""
     guidance: float | None = None
     """Of all stages; by default the base's own."""
     steps: int | None = None

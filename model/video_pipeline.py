@@ -156,7 +156,7 @@ class Helix4DPipeline:
         base = base or settings.get("base")
         if base is None:
             raise ConfigError(
-                f"{path}: does not say what it was fine-tuned from: name the base, a TRELLIS.2 checkpoint"
+                f"{path}: does not say what it was fine-tuned from (trained from scratch?): name the TRELLIS.2 checkpoint, --base"
             )
         frozen = Pipeline.from_pretrained(CheckpointSource(base, offline=offline), [*FLOWS, *DECODERS], dtype, compute)
         encoder = tuned.args.get("image_cond_model", frozen.args.get("image_cond_model"))

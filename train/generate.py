@@ -45,11 +45,15 @@ class GenerateConfig:
     key: str | None = None
     """The clip; by default the first one of the split."""
     split: str = "train"
+    """Of which the clip is: train, val or test."""
     view: int = 0
+    """The view whose images are the video."""
     guidance: float = 1.0
     """Of all stages; the small world is too small for TRELLIS.2's 7.5."""
     steps: int = 12
+    """Euler steps of each stage."""
     seed: int = 0
+    """Names the noise: the same seed gives the same meshes."""
 
 
 @dataclass(frozen=True)
