@@ -11,7 +11,6 @@ import tyro
 
 from core import Helix4DError, setup_logging
 
-
 _USAGE = """usage: helix4d bench {build,verify} [--help] ...
 
   build   animates the stills of Helix4DBench with Wan2.2 and removes their backgrounds; goes on where it stopped

@@ -12,7 +12,6 @@ import tyro
 
 from core import ConfigError, Helix4DError, setup_logging, write_json
 
-
 _USAGE = """usage: helix4d study {rope,ablations} [--help] ...
 
   rope       how many low rotary bands a checkpoint can spare: truncates them, generates, prints how far outputs move
@@ -40,7 +39,7 @@ class StudyRope:
     seed: int = 0
     """Names the noise."""
     device: str = "cpu"
-    """Where to run."""
+    """cpu, cuda, or auto: cuda where there is one."""
     output: Path | None = None
     """A JSON file for the table."""
 
@@ -98,22 +97,25 @@ def _study_rope(args: StudyRope) -> None:
 
     from model.checkpoint import Pipeline
     from model.conditioning import DEFAULT_ENCODER, SAMPLING_ALPHA, ImageEncoder, prepare_frames
+    from model.device import choose_device
     from model.rope_study import StudyNetworks, format_table, study_rope
 
+    place = choose_device(args.device)
+    if not args.images.is_dir():
+        raise ConfigError(f"{args.images}: no such folder")
     files = sorted(p for p in args.images.iterdir() if p.suffix.lower() in {".png", ".webp"})[: args.objects]
     if not files:
         raise ConfigError(f"{args.images}: no .png or .webp in it")
     names = ["sparse_structure_flow_model", "sparse_structure_decoder"]
     names += [] if args.structure_only else ["shape_slat_flow_model_512", "shape_slat_decoder"]
-    half = torch.device(args.device).type == "cuda"
-    compute_dtype = torch.bfloat16 if half else torch.float32
+    compute_dtype = torch.bfloat16 if place.type == "cuda" else torch.float32
     pipeline = Pipeline.from_pretrained(args.checkpoint, names, compute_dtype=compute_dtype)
     for network in pipeline.networks.values():
-        network.to(args.device)
+        network.to(place)
     named = pipeline.args.get("image_cond_model", {}).get("args", {}).get("model_name", DEFAULT_ENCODER)
-    encoder = ImageEncoder.from_pretrained(args.encoder or named).to(args.device)
+    encoder = ImageEncoder.from_pretrained(args.encoder or named).to(place)
     pictures = [prepare_frames([Image.open(f)], args.image_size, SAMPLING_ALPHA) for f in files]
-    cond = encoder(torch.cat(pictures).to(args.device))
+    cond = encoder(torch.cat(pictures).to(place))
     networks = StudyNetworks.from_pipeline(pipeline)
     rows = study_rope(networks, cond, args.shares, args.seed, lambda line: print(line, file=sys.stderr))
     print(format_table(rows, networks.structure_flow.config.head_channels))

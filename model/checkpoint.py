@@ -232,9 +232,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_bytes())
     except ValueError as error:
-        raise FormatError(f"{path.name}: not JSON: {error}") from error
+        raise FormatError(f"{path}: not JSON: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("args"), dict):
-        raise FormatError(f'{path.name}: no object with "args" in it: not a configuration of TRELLIS.2\'s layout')
+        raise FormatError(f'{path}: no object with "args" in it: not a configuration of TRELLIS.2\'s layout')
     return document
 
 
@@ -244,7 +244,7 @@ def _read_tensors(path: Path, dtype: torch.dtype | None) -> dict[str, Tensor]:
         with safe_open(path, "pt") as stored:
             tensors = {name: stored.get_tensor(name) for name in stored.keys() if not name.endswith("rope_phases")}  # noqa: SIM118
     except SafetensorError as error:
-        raise FormatError(f"{path.name}: not a safetensors file, or a truncated one: {error}") from error
+        raise FormatError(f"{path}: not a safetensors file, or a truncated one: {error}") from error
     return tensors if dtype is None else {name: tensor.to(dtype) for name, tensor in tensors.items()}
 
 

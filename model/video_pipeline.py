@@ -25,6 +25,7 @@ from model.checkpoint import CheckpointSource, Pipeline
 from model.conditioning import SAMPLING_ALPHA, ImageEncoder, prepare_frames
 from model.decode import GeneratedFrame, decode_frame
 from model.dense_vae import DenseDecoder
+from model.device import choose_device
 from model.encode import Encoders, encode_clip
 from model.flow import DenseFlow, SparseFlow
 from model.latents import SHAPE_STATISTICS, TEXTURE_STATISTICS, LatentStatistics
@@ -147,8 +148,8 @@ class Helix4DPipeline:
             ConfigError: if networks or settings are missing, or the two do not belong together.
             FormatError: if a file is missing or damaged.
         """
-        on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-        place = torch.device("cuda" if on_gpu else "cpu")
+        place = choose_device(device)
+        on_gpu = place.type == "cuda"
         compute = torch.bfloat16 if on_gpu else torch.float32
         dtype = None if on_gpu else torch.float32
         tuned = Pipeline.from_pretrained(CheckpointSource(path, offline=offline), FLOWS, dtype, compute)
@@ -156,7 +157,8 @@ class Helix4DPipeline:
         base = base or settings.get("base")
         if base is None:
             raise ConfigError(
-                f"{path}: does not say what it was fine-tuned from (trained from scratch?): name the TRELLIS.2 checkpoint, --base"
+                f"{path}: does not say what it was fine-tuned from (trained from scratch?): name the "
+                "TRELLIS.2 checkpoint, --base"
             )
         frozen = Pipeline.from_pretrained(CheckpointSource(base, offline=offline), [*FLOWS, *DECODERS], dtype, compute)
         encoder = tuned.args.get("image_cond_model", frozen.args.get("image_cond_model"))
