@@ -112,7 +112,7 @@ def plan_shards(folder: Path) -> list[_PlannedShard]:
             keys = tuple(sample["key"] for sample in sidecar["samples"])
             planned.append(_PlannedShard(f"{split}/{tar.stem}", tar, sidecar["sha256"], keys))
     if not planned:
-        raise ConfigError(f"{folder}: no shards in {', '.join(_SPLITS)}")
+        raise ConfigError(f"{folder}: no shards in its {', '.join(_SPLITS)}: not what `helix4d curate` writes")
     return planned
 
 
