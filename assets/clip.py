@@ -1,6 +1,6 @@
 """`Clip`: an animation as plain arrays, T baked frames with one set of materials.
 
-Right-handed, Z up, metres until `assets.normalize` maps the clip into the unit cube. Frames whose topology is the same
+Right-handed, Z up, meters until `assets.normalize` maps the clip into the unit cube. Frames whose topology is the same
 object share it, so a clip of constant topology stores its triangles, UVs and material ids once. A clip is saved as
 one safetensors file whose header carries everything that is not an array.
 """
@@ -67,7 +67,7 @@ class Texture:
 class Material:
     """glTF metallic-roughness with the extensions that change what a surface looks like.
 
-    Colour factors are linear; colour textures hold sRGB bytes, the others linear bytes. Every texture multiplies its
+    Color factors are linear; color textures hold sRGB bytes, the others linear bytes. Every texture multiplies its
     factor. Metallic is the texture's blue, roughness its green, transmission its red, thickness its green channel.
     The defaults are glTF's for a primitive without a material.
     """
@@ -76,7 +76,7 @@ class Material:
     base_color: tuple[float, float, float] = (1.0, 1.0, 1.0)
     alpha: float = 1.0
     base_color_texture: Texture | None = None
-    """RGB is base colour, A is alpha."""
+    """RGB is base color, A is alpha."""
     metallic: float = 1.0
     roughness: float = 1.0
     metallic_roughness_texture: Texture | None = None
@@ -108,7 +108,7 @@ class Topology:
         faces: (F, 3) int32 vertex indices, counter-clockwise seen from outside.
         uvs: (S, F, 3, 2) float32 UV sets per triangle corner; S may be 0.
         material_ids: (F,) int32 index into the clip's materials.
-        colors: (F, 3, 4) float32 linear RGBA per corner that multiplies base colour and alpha, or None.
+        colors: (F, 3, 4) float32 linear RGBA per corner that multiplies base color and alpha, or None.
     """
 
     faces: np.ndarray

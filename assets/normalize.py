@@ -1,4 +1,4 @@
-"""A clip in metres becomes a clip in the unit cube, with one scale and offset for all its frames."""
+"""A clip in meters becomes a clip in the unit cube, with one scale and offset for all its frames."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from bench_builder.matting import load_matting, matting_identity
 from bench_builder.report import write_contact_sheet
 from bench_builder.stills import gather_stills
 from bench_builder.wan import Checkpoint, DType, check_settings, find_checkpoint, read_checkpoint
-from core import AssetState, ConfigError, FormatError, NewerError, Schema, write_bytes, write_json
+from core import AssetState, ConfigError, FormatError, NewerError, Schema, differences, write_bytes, write_json
 from core.locks import locked
 from curation.config import RunConfig
 from curation.engine import Tick
@@ -176,12 +176,7 @@ def _agree(config: BuildConfig, settings: BuildSettings) -> None:
         return
     stored = json.loads(path.read_bytes())
     PLAN.check(stored, path)
-    different = [
-        f"{name} was {stored['settings'].get(name)!r}, is {now.get(name)!r}"
-        for name in sorted(now.keys() | stored["settings"].keys())
-        if stored["settings"].get(name) != json.loads(json.dumps(now.get(name)))
-    ]
-    if different:
+    if different := differences(stored["settings"], now):
         raise ConfigError(f"{config.output}: begun with other settings ({'; '.join(different)}): use a new --output")
     if not copy.exists() or copy.read_bytes() != manifest:
         raise ConfigError(f"{config.output}: begun with another manifest than {config.manifest}: use a new --output")

@@ -11,6 +11,11 @@ import tyro
 
 from core import Helix4DError, setup_logging
 
+_USAGE = """usage: helix4d bench {build,verify} [--help] ...
+
+  build   animates the stills of Helix4DBench with Wan2.2 and removes their backgrounds; goes on where it stopped
+  verify  checks what was built, and names videos that a person should look at"""
+
 
 @dataclass(frozen=True)
 class Verify:
@@ -37,8 +42,7 @@ def run(arguments: list[str]) -> int:
     """Run the command; returns the exit status."""
     if not arguments or arguments[0] not in ("build", "verify"):
         wants_help = bool(arguments) and arguments[0] in ("-h", "--help")
-        usage = "usage: helix4d bench {build,verify} [--help] ..."
-        print(usage, file=sys.stdout if wants_help else sys.stderr)
+        print(_USAGE, file=sys.stdout if wants_help else sys.stderr)
         return 0 if wants_help else 2
     setup_logging()
     name, *rest = arguments

@@ -16,6 +16,7 @@ from curation.exclusions import write_exclusions
 from curation.filter_report import FilterReport, decide, report_lines
 from curation.filters import FilterConfig
 from curation.ledger import LEDGER_FILE, Ledger
+from curation.near_duplicates import check_similarity
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ def run(arguments: list[str]) -> int:
     try:
         if config.dry_run == (config.write is not None):
             raise ConfigError("give --dry-run to look, or --write FILE for the list of excluded assets")
+        if config.near_duplicates is not None:
+            check_similarity(config.near_duplicates)  # better refused here than after everything is measured
         report = _decide(config)
         print("\n".join(report_lines(report, config.show)))
         if config.write is not None:

@@ -1,32 +1,48 @@
-"""`helix4d COMMAND ...`: finds the command's file and hands it the arguments."""
+"""`helix4d COMMAND ...`: finds the command's file and hands it the arguments.
+
+What goes wrong outside our own code and is the user's to mend (a package that is not installed, a folder that cannot
+be written) becomes one sentence here; every other unexpected exception keeps its traceback.
+"""
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import os
 import sys
 
 from core.version import VERSION
 
-COMMANDS = {
-    "bench": "stills to the videos of Helix4DBench: bench build, bench verify",
-    "curate": "assets in, WebDataset shards out",
-    "discard": "take what is broken out of an output at a URL",
-    "encode": "shards in, latent shards out",
-    "evaluate": "predictions in, a table of metrics out",
-    "export": "a run's network in TRELLIS.2's layout",
-    "filter": "what quality thresholds would keep",
-    "generate": "meshes of a clip from three trained stages",
-    "inspect": "what a shard or a sample holds, with a contact sheet",
-    "preview": "an asset's animation as a turntable",
-    "report": "an output as a page that plays, and its data card",
-    "sample": "a video in, a textured mesh a frame out",
-    "samples": "write the sample assets",
-    "study": "experiments of the paper: study rope, study ablations",
-    "train": "latent shards in, a fine-tuned stage out",
-    "vae": "train the small world's VAEs",
-    "verify": "check every file of an output, and say what rewrites the broken ones",
-    "view": "a sample as a page that plays it",
+GROUPS = {
+    "Data: animated 3D assets to shards": {
+        "samples": "write thirteen small animated GLBs to try everything with",
+        "curate": "assets in, WebDataset shards out",
+        "filter": "what quality thresholds would keep",
+        "inspect": "what a shard or a sample holds, with a contact sheet",
+        "view": "a sample in 3D, as a page for the browser",
+        "preview": "an asset's animation as a turntable",
+        "report": "an output as a page that plays, and its data card",
+        "verify": "check every file of an output, and say what rewrites the broken ones",
+        "discard": "take what is broken out of an output at a URL",
+    },
+    "Model: shards to a video-to-4D generator (needs the extra model)": {
+        "encode": "shards in, latent shards out",
+        "train": "latent shards in, a fine-tuned stage out",
+        "export": "a run's network in TRELLIS.2's layout",
+        "sample": "a video in, a textured mesh a frame out",
+        "generate": "meshes of a training clip from three trained stages",
+        "vae": "train the small world's VAEs, for a first look without a GPU",
+        "study": "experiments of the paper: study rope, study ablations",
+    },
+    "Benchmark (needs the extras bench, or model and evaluation)": {
+        "bench": "stills to the videos of Helix4DBench: bench build, bench verify",
+        "evaluate": "predictions in, a table of metrics out",
+    },
 }
+COMMANDS = {name: sentence for group in GROUPS.values() for name, sentence in group.items()}
+# `view` needs torch's package for generated meshes alone.
+EXTRAS = dict.fromkeys(("encode", "train", "export", "sample", "generate", "vae", "study", "view"), "model")
+EXTRAS |= {"bench": "bench", "evaluate": "model,evaluation"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,13 +56,46 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     command, *rest = arguments
     if command not in COMMANDS:
-        print(f"helix4d: no command {command!r}\n\n{_help()}", file=sys.stderr)
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        print(f"helix4d: no command {command!r}; {hint}`helix4d --help` lists them", file=sys.stderr)
         return 2
-    # Only the chosen command's imports are paid for.
-    status: int = importlib.import_module(f"cli.{command}").run(rest)
+    try:
+        # Only the chosen command's imports are paid for.
+        status: int = importlib.import_module(f"cli.{command}").run(rest)
+    except ModuleNotFoundError as error:
+        if command not in EXTRAS or error.name is None or _is_ours(error.name):
+            raise
+        extra = EXTRAS[command]
+        print(
+            f"helix4d {command}: the package {error.name.partition('.')[0]!r} is not installed; this command needs "
+            f"more than the data half. In the checkout: {sys.executable} -m pip install -c constraints.txt "
+            f"-e '.[{extra}]'",
+            file=sys.stderr,
+        )
+        return 2
+    except OSError as error:
+        if error.filename is None or error.strerror is None:  # not about a file: nothing that an option names
+            raise
+        print(f"helix4d {command}: {os.fspath(error.filename)}: {error.strerror}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"helix4d {command}: interrupted", file=sys.stderr)
+        return 130
     return status
 
 
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in {
+        *("core", "assets", "voxelize", "render", "curation"),
+        *("model", "train", "evaluation", "bench_builder", "cli"),
+    }
+
+
 def _help() -> str:
-    lines = [f"  {name:10} {sentence}" for name, sentence in COMMANDS.items()]
-    return "\n".join(["usage: helix4d COMMAND [--help] ...", "", *lines])
+    lines = ["usage: helix4d COMMAND [--help] ...", ""]
+    for title, commands in GROUPS.items():
+        lines += [title, *(f"  {name:10} {sentence}" for name, sentence in commands.items()), ""]
+    lines += ["A first run, a few minutes:", "  helix4d samples --output samples"]
+    lines += ["  helix4d curate --source samples --output shards --resolution 128 --views 2 --image-size 128 --limit 4"]
+    return "\n".join([*lines, "", "`helix4d COMMAND --help` explains a command, README.md and docs/ the rest."])

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from core import Helix4DError, setup_logging
+from core import ConfigError, Helix4DError, setup_logging
 from render import EngineName, PresetName
 
 
@@ -59,6 +59,12 @@ def _preview(args: Preview) -> Path:
     from render.environment import find_maps, sample_map_lights
     from render.turntable import animation, turntable
 
+    if args.frames < 1 or not args.fps > 0:
+        raise ConfigError(f"--frames {args.frames}, --fps {args.fps:g}: at least 1 frame and more than 0 are needed")
+    if args.clip == "all":
+        raise ConfigError("--clip all: a preview shows one clip; name it, or leave it to most-moving")
+    if not args.asset.exists():
+        raise ConfigError(f"{args.asset}: no such file")
     settings = preset(args.preset, image_size=args.image_size)
     clip, _ = normalize(bake(args.asset, frames=args.frames, clip=args.clip))
     output = args.output or Path(f"{args.asset.stem}.webp")

@@ -12,6 +12,11 @@ import tyro
 
 from core import ConfigError, Helix4DError, setup_logging, write_json
 
+_USAGE = """usage: helix4d study {rope,ablations} [--help] ...
+
+  rope       how many low rotary bands a checkpoint can spare: truncates them, generates, prints how far outputs move
+  ablations  trains every variant of attention, rotary and first frame with every seed, prints the paper's tables"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRope:
@@ -34,7 +39,7 @@ class StudyRope:
     seed: int = 0
     """Names the noise."""
     device: str = "cpu"
-    """Where to run."""
+    """cpu, cuda, or auto: cuda where there is one."""
     output: Path | None = None
     """A JSON file for the table."""
 
@@ -63,8 +68,7 @@ def run(arguments: list[str]) -> int:
     """Run the command; returns the exit status."""
     if not arguments or arguments[0] not in ("rope", "ablations"):
         wants_help = bool(arguments) and arguments[0] in ("-h", "--help")
-        usage = "usage: helix4d study {rope,ablations} [--help] ..."
-        print(usage, file=sys.stdout if wants_help else sys.stderr)
+        print(_USAGE, file=sys.stdout if wants_help else sys.stderr)
         return 0 if wants_help else 2
     name = arguments[0]
     try:
@@ -93,22 +97,25 @@ def _study_rope(args: StudyRope) -> None:
 
     from model.checkpoint import Pipeline, image_encoder_name
     from model.conditioning import DEFAULT_ENCODER, SAMPLING_ALPHA, ImageEncoder, prepare_frames
-    from model.device import torso_types
+    from model.device import choose_device, torso_types
     from model.rope_study import StudyNetworks, format_table, study_rope
 
+    place = choose_device(args.device)
+    if not args.images.is_dir():
+        raise ConfigError(f"{args.images}: no such folder")
     files = sorted(p for p in args.images.iterdir() if p.suffix.lower() in {".png", ".webp"})[: args.objects]
     if not files:
         raise ConfigError(f"{args.images}: no .png or .webp in it")
     names = ["sparse_structure_flow_model", "sparse_structure_decoder"]
     names += [] if args.structure_only else ["shape_slat_flow_model_512", "shape_slat_decoder"]
-    compute, vae = torso_types(torch.device(args.device))
+    compute, vae = torso_types(place)
     pipeline = Pipeline.from_pretrained(args.checkpoint, names, compute_dtype=compute, vae_dtype=vae)
     for network in pipeline.networks.values():
-        network.to(args.device)
+        network.to(place)
     name = args.encoder or image_encoder_name(pipeline.args, args.checkpoint) or DEFAULT_ENCODER
-    encoder = ImageEncoder.from_pretrained(name).to(args.device)
+    encoder = ImageEncoder.from_pretrained(name).to(place)
     pictures = [prepare_frames([Image.open(f)], args.image_size, SAMPLING_ALPHA) for f in files]
-    cond = encoder(torch.cat(pictures).to(args.device))
+    cond = encoder(torch.cat(pictures).to(place))
     networks = StudyNetworks.from_pipeline(pipeline)
     rows = study_rope(networks, cond, args.shares, args.seed, lambda line: print(line, file=sys.stderr))
     print(format_table(rows, networks.structure_flow.config.head_channels))

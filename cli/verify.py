@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from core import Helix4DError, setup_logging
+from core import ConfigError, Helix4DError, setup_logging
 from curation.folder import Place, place_of
 from curation.problems import UNKNOWN_SETTINGS, UNKNOWN_SOURCE, repair
 from curation.verify import Report, verify
@@ -41,6 +41,8 @@ def run(arguments: list[str]) -> int:
     config = tyro.cli(Verify, prog="helix4d verify", args=arguments)
     setup_logging()
     try:
+        if config.workers is not None and config.workers < 1:
+            raise ConfigError(f"--workers {config.workers}: at least 1 is needed")
         output = place_of(config.output)
         report = verify(output, config.workers)
     except Helix4DError as error:

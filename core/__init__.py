@@ -1,6 +1,7 @@
 """What every package needs: errors and reason codes, named random generators, atomic files, logging."""
 
-from core.errors import AssetError, AssetState, ConfigError, FormatError, Helix4DError, ReasonCode
+from core.differences import differences
+from core.errors import AssetError, AssetState, ConfigError, FormatError, Helix4DError, ReasonCode, first_line
 from core.files import (
     atomic_writer,
     canonical_json,
@@ -27,6 +28,8 @@ __all__ = [
     "StorageError",
     "atomic_writer",
     "canonical_json",
+    "differences",
+    "first_line",
     "fsync_folder",
     "generator",
     "insist",

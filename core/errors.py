@@ -22,6 +22,11 @@ class FormatError(Helix4DError):
     """A file of ours (shard, `.vxz`, clip, ledger) is not what its format says."""
 
 
+def first_line(error: BaseException) -> str:
+    """What another package's error says, without its advice of many lines; its type's name where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 class AssetState(StrEnum):
     """The three ends of an asset. Counts over them always add up to the inputs."""
 

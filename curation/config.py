@@ -56,7 +56,7 @@ class SampleConfig:
         for name, low, high in [("frames", 1, 100), ("views", 0, 100), ("image_size", 16, 4096)]:
             value = getattr(self, name)
             if not low <= value <= high:
-                raise ConfigError(f"{name} {value}: from {low} to {high} is possible")
+                raise ConfigError(f"--{name.replace('_', '-')} {value}: from {low} to {high} is possible")
         if self.engine == "raster" and self.preset != "train":
             raise ConfigError(f"preset {self.preset}: the engine raster has one quality, leave it out")
         if self.assets_per_shard < 1:
@@ -183,6 +183,16 @@ class RunConfig:
     """Print the plan and stop; writes nothing."""
     verbose: bool = False
     """Log every asset."""
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "cpus_per_worker", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"--{name.replace('_', '-')} {value}: at least 1 is needed")
+        if self.gpus_per_worker is not None and self.gpus_per_worker < 0:
+            raise ConfigError(f"--gpus-per-worker {self.gpus_per_worker:g}: 0 or more is needed")
+        if not self.memory_gb_per_worker > 0:
+            raise ConfigError(f"--memory-gb-per-worker {self.memory_gb_per_worker:g}: more than 0 is needed")
 
 
 @dataclass(frozen=True)

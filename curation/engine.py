@@ -78,7 +78,7 @@ class Engine:
         if address:
             _check_answer(address)
             try:
-                ray.init(address=address, **common)
+                ray.init(address=address, runtime_env=_checkout_env(), **common)
             except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
                 raise ConfigError(
                     f"no connection to the Ray cluster at {address}: {_innermost(error)}. Is it running, and do both "
@@ -216,8 +216,8 @@ class Engine:
         }
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(all(node.get(name, 0.0) >= amount for name, amount in needed.items()) for node in nodes):
-            has = [{name: node.get(name, 0.0) for name in needed} for node in nodes]
-            what = f"no node has what a worker needs, {needed}; there are {has}"
+            has = "; ".join(_told({name: node.get(name, 0.0) for name in needed}) for node in nodes)
+            what = f"a worker needs {_told(needed)}, and no node has that (there: {has or 'no node'})"
             if not elastic:
                 raise ConfigError(f"{what}: lower --cpus-per-worker, --gpus-per-worker or --memory-gb-per-worker")
             log.warning("%s: waiting for one that does", what)
@@ -340,11 +340,17 @@ def _check_answer(address: str) -> None:
         raise ConfigError(f"no Ray cluster answers at {address} ({error})") from error
 
 
+def _told(resources: Mapping[str, float]) -> str:
+    return f"{resources['CPU']:g} CPUs, {resources['GPU']:g} GPUs, {resources['memory'] / 1e9:.1f} GB"
+
+
 def _innermost(error: BaseException) -> str:
     """What went wrong first, without the advice that Ray appends."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).splitlines() or [type(error).__name__])[0].split(". Note:")[0].rstrip(".")
+    return (
+        (str(error).splitlines() or [type(error).__name__])[0].split(". Note:")[0].split(". Last conn")[0].rstrip(".")
+    )
 
 
 @ray.remote(num_cpus=0, max_calls=1)
@@ -368,6 +374,19 @@ def _write_shard(job: ShardJob) -> None:
 def _sandbox(limits: Limits, threads: int) -> Sandbox:
     # One per Ray worker process: that is the point, Blender's start is paid once per process.
     return Sandbox(limits, threads)
+
+
+def _checkout_env() -> dict[str, Any]:
+    """What lets the workers of a cluster find this checkout.
+
+    Ray puts the driver's working directory on their path, where a folder `assets` (a usual name for a source) would
+    hide ours: an editable install is looked for last. Not for a job, which brings its own copy, and not for an
+    installed package, which is found before such a folder.
+    """
+    packages = Path(__file__).resolve().parent.parent
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ or not (packages / "pyproject.toml").exists():
+        return {}
+    return {"env_vars": {"PYTHONPATH": _search_path()}}
 
 
 def _search_path() -> str:

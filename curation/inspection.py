@@ -77,7 +77,7 @@ def inspect_sample(tar_path: Path | str, key: str) -> Inspection:
     lines += ["", f"{'member':28} {'bytes':>9}"]
     lines += [f"{suffix:28} {reader.sample(key)['members'][suffix][1]:>9}" for suffix in reader.members(key)]
     first = decode_vxz(reader.read(key, "frame_00.vxz"))
-    lines += ["", f"frame 0: {len(first.coords)} voxels of {first.resolution}³, base colour {_mean(first.base_color)}"]
+    lines += ["", f"frame 0: {len(first.coords)} voxels of {first.resolution}³, base color {_mean(first.base_color)}"]
     return Inspection("\n".join(lines), _views_by_frames(reader, key, clip["views"], clip["frames"]))
 
 

@@ -67,7 +67,11 @@ def read_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
 def _listing(source: str, rows: Iterable[tuple[str, dict[str, Any]]], limit: int | None) -> Listing:
     by_name: dict[str, tuple[str, dict[str, Any]]] = {}
     for where, row in rows:
-        name = str(row.get("uid", ""))
+        if "uid" not in row:
+            raise ConfigError(
+                f"{where}: no uid; filled are {', '.join(row) or 'no columns'} (docs/sources.md names them)"
+            )
+        name = str(row["uid"])
         if not _NAME.fullmatch(name):
             raise ConfigError(f"{where}: uid {name!r}: a name in one line of at most 255 characters is needed")
         if name in by_name:

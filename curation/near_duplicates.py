@@ -36,8 +36,7 @@ def near_duplicates(hashes: Sequence[str], least: float) -> dict[int, Repetition
     Raises:
         ConfigError: for a similarity that the search cannot promise to find.
     """
-    if not LEAST_SIMILARITY <= least <= 1:
-        raise ConfigError(f"near_duplicates {least}: a similarity from {LEAST_SIMILARITY:.3f} to 1 is needed")
+    check_similarity(least)
     table = hash_table(list(hashes))
     buckets: dict[tuple[int, bytes], list[int]] = {}
     found: dict[int, Repetition] = {}
@@ -53,3 +52,9 @@ def near_duplicates(hashes: Sequence[str], least: float) -> dict[int, Repetition
         for band in bands:
             buckets.setdefault(band, []).append(number)
     return found
+
+
+def check_similarity(least: float) -> None:
+    """Raise ConfigError for a similarity that the search cannot promise to find."""
+    if not LEAST_SIMILARITY <= least <= 1:
+        raise ConfigError(f"--near-duplicates {least:g}: a similarity from {LEAST_SIMILARITY:.3f} to 1 is needed")

@@ -41,7 +41,7 @@ from curation.planning import exclusions_of, plan_run
 from curation.progress import Display
 from curation.report import PICTURED_BY_CURATE, REPORT_FOLDER, write_report
 from curation.shard import read_sidecar, split_shard
-from curation.sources import is_absolute
+from curation.sources import is_absolute, is_url
 from curation.stored_plan import PLAN_FILE, write_plan
 from curation.summary import (
     SUMMARY_FILE,
@@ -142,6 +142,8 @@ def _check_folders(config: CurateConfig) -> None:
     for name, folder in folders.items():
         if in_a_job and folder is not None and not is_absolute(str(folder)):
             raise ConfigError(f"--{name} {folder}: a Ray job needs an absolute path that every node sees")
+    if config.remote is None and not is_url(config.source) and config.output.resolve() == Path(config.source).resolve():
+        raise ConfigError(f"--output {config.output}: the source itself; give a folder of its own for the shards")
 
 
 def _reopen_failed(plan: Plan, ledger: Ledger, output: Path, mirror: Mirror) -> None:

@@ -63,8 +63,10 @@ def write_report(
     far = is_far(output)
     if pictured is None:
         pictured = PICTURED_BY_CURATE if far else PICTURED
-    if pictured < 0 or (workers is not None and workers < 1):
-        raise ConfigError(f"{pictured} assets pictured by {workers} workers: numbers of 0 and 1 or more are needed")
+    if pictured < 0:
+        raise ConfigError(f"--assets {pictured}: 0 or more is needed")
+    if workers is not None and workers < 1:
+        raise ConfigError(f"--workers {workers}: at least 1 is needed")
     if folder is None:
         if far:
             raise ConfigError(f"{output}: the report of a URL goes into a folder here: name it with --folder")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from core import FormatError, Schema, atomic_writer, sha256_file, write_json
-from curation.folder import Place, folder_and_name
+from curation.folder import Place, folder_and_name, is_far
 
 SIDECAR = Schema(
     "shard sidecar",
@@ -177,9 +177,15 @@ class ShardReader:
         self._where = str(tar_path)
         self._folder, self._name = folder_and_name(tar_path)
         self.path = Path(tar_path)
+        if not is_far(tar_path) and not self.path.is_file():
+            example = "a folder; give one shard in it, such as train/helix4d-000000.tar"
+            raise FormatError(f"{self._where}: {example if self.path.is_dir() else 'no such file'}")
         sidecar = sidecar or read_sidecar(tar_path)
         if sidecar is None:
-            raise FormatError(f"{self._where}: no {sidecar_path(self.path).name} beside it: the shard is not committed")
+            raise FormatError(
+                f"{self._where}: no {sidecar_path(self.path).name} beside it: the shard is not committed (its run "
+                "goes on or was interrupted), or this is no shard"
+            )
         self.sidecar = sidecar
         self._samples = {sample["key"]: sample for sample in sidecar["samples"]}
 

@@ -137,6 +137,11 @@ def list_folder(source: Path, limit: int | None = None) -> list[SourceAsset]:
     """
     from assets.sequence import folder_status, is_sequence
 
+    if source.is_file():
+        raise ConfigError(
+            f"{source}: a file; --source takes the folder that it is in, or a manifest "
+            f"({', '.join(sorted(MANIFEST_SUFFIXES))}) that names it"
+        )
     if not source.is_dir():
         raise ConfigError(f"{source}: no such folder")
     root = source.resolve()

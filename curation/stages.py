@@ -212,7 +212,7 @@ def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> dict[str, byte
 
 
 def encode_webp(rgba: np.ndarray) -> bytes:
-    """Lossless WebP of (H, W, 4) uint8, colours under zero alpha included."""
+    """Lossless WebP of (H, W, 4) uint8, colors under zero alpha included."""
     stream = io.BytesIO()
     Image.fromarray(rgba, "RGBA").save(stream, "WEBP", lossless=True, exact=True, quality=50, method=2)
     return stream.getvalue()

@@ -140,6 +140,8 @@ class Store:
         def attempt() -> dict[str, dict[str, Any]]:
             self._files.invalidate_cache()
             try:
+                if self.url.startswith("http"):
+                    self._files.ls(path)  # `find` takes a server that does not answer for an empty folder
                 return dict(self._files.find(path, detail=True))
             except FileNotFoundError:
                 return {}

@@ -185,7 +185,7 @@ def print_summary(summary: Summary, config: CurateConfig) -> None:
     table.add_section()
     table.add_row("sum", str(sum(summary.counts.values())))
     console.print(table)
-    shards = ", ".join(f"{number} {split}" for split, number in summary.shards.items())
+    shards = ", ".join(f"{number} {split}" for split, number in summary.shards.items()) or "no"
     console.print(f"{summary.samples} samples in {shards} shards, {summary.bytes / 1e6:.1f} MB, in {summary.wall_s} s")
     if summary.ended:
         console.print(

@@ -20,7 +20,7 @@ import torch
 import tyro
 
 from assets import Clip
-from core import ConfigError, FormatError, Schema, write_json
+from core import ConfigError, FormatError, Schema, differences, write_json
 from core.locks import locked
 from evaluation.alignment import EXACT, PRUNED
 from evaluation.benches import Bench, BenchItem, BenchName, open_bench
@@ -220,10 +220,8 @@ def _agree(output: Path, plan: dict[str, Any], asked: Sequence[Measure]) -> None
         PLAN.check(stored, path)
         now = json.loads(json.dumps({**plan, **columns}))
         then = {**stored["settings"], **stored["metrics"]}
-        wrong = [
-            f"{name} was {then[name]!r}, is {now[name]!r}" for name in now if name in then and then[name] != now[name]
-        ]
-        if wrong:
+        both = now.keys() & then.keys()
+        if wrong := differences({name: then[name] for name in both}, {name: now[name] for name in both}):
             raise ConfigError(f"{output}: begun with other settings ({'; '.join(wrong)}): use a new --output")
         columns = {**stored["metrics"], **columns}
     write_json(path, {"version": PLAN.version, "settings": plan, "metrics": columns})

@@ -257,7 +257,7 @@ def _grouped(told: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _weights(entry: Mapping[str, Any]) -> str:
-    return f" Weights: {entry['checkpoint']}" if entry["checkpoint"] else ""
+    return f". Weights: {entry['checkpoint']}" if entry["checkpoint"] else ""
 
 
 def _reasons(rows: Sequence[Row], name: str) -> list[str]:

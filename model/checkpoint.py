@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from core import ConfigError, FormatError, write_bytes, write_json
+from core import ConfigError, FormatError, first_line, write_bytes, write_json
 from model.config import (
     BASE,
     DenseDecoderConfig,
@@ -203,10 +203,9 @@ def image_encoder_name(args: Mapping[str, Any], origin: str) -> str | None:
 
 def hub_failure(what: str, error: Exception) -> str:
     """A message for what a hub did not give."""
-    said = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return (
-        f"{what} to be had ({said}): is it a folder, or a hub repository that exists? A gated one needs its terms "
-        "accepted and `hf auth login`; without a network only what was fetched before is there"
+        f"{what} to be had ({first_line(error)}): is it a folder, or a hub repository that exists? A gated one needs its "
+        "terms accepted and `hf auth login`; without a network only what was fetched before is there"
     )
 
 
@@ -290,9 +289,9 @@ def read_settings(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_bytes())
     except ValueError as error:
-        raise FormatError(f"{path.name}: not JSON: {error}") from error
+        raise FormatError(f"{path}: not JSON: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("args"), dict):
-        raise FormatError(f'{path.name}: no object with "args" in it: not a configuration of TRELLIS.2\'s layout')
+        raise FormatError(f'{path}: no object with "args" in it: not a configuration of TRELLIS.2\'s layout')
     return document
 
 
@@ -302,7 +301,7 @@ def _read_tensors(path: Path, dtype: torch.dtype | None) -> dict[str, Tensor]:
         with safe_open(path, "pt") as stored:
             tensors = {name: stored.get_tensor(name) for name in stored.keys() if not name.endswith("rope_phases")}  # noqa: SIM118
     except SafetensorError as error:
-        raise FormatError(f"{path.name}: not a safetensors file, or a truncated one: {error}") from error
+        raise FormatError(f"{path}: not a safetensors file, or a truncated one: {error}") from error
     return tensors if dtype is None else {name: tensor.to(dtype) for name, tensor in tensors.items()}
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 from core import ConfigError, sha256_file, write_bytes, write_json
 from core.version import VERSION
 from model.decode import GeneratedFrame
+from model.device import choose_device
 from model.video_input import Video, read_video, rembg_matting
 from model.video_pipeline import Helix4DPipeline, Progress
 from render import preset
@@ -52,6 +53,7 @@ class SampleRun:
     matting: str | None = "isnet-general-use"
     """Model of rembg for videos without alpha; None refuses them."""
     seed: int = 0
+    """Names the noise: the same seed gives the same meshes."""
     guidance: float | None = None
     """Of all stages; by default the base's own."""
     steps: int | None = None
@@ -92,6 +94,7 @@ def run_sample(config: SampleRun, progress: Progress) -> dict[str, Any]:
         FormatError: if a file is damaged.
     """
     start = time.perf_counter()
+    choose_device(config.device)  # better refused here than after the video is matted
     matting = None if config.matting is None else _late_matting(config.matting)
     video = read_video(config.video, config.frames, matting)
     log.info("%s: frames %s of %d", config.video, list(video.indices), video.source_frames)

@@ -157,7 +157,8 @@ class Helix4DPipeline:
         base = base or settings.get("base")
         if base is None:
             raise ConfigError(
-                f"{path}: does not say what it was fine-tuned from: name the base, a TRELLIS.2 checkpoint"
+                f"{path}: does not say what it was fine-tuned from (trained from scratch?): name the "
+                "TRELLIS.2 checkpoint, --base"
             )
         source = CheckpointSource(base, offline=offline)
         frozen = Pipeline.from_pretrained(source, [*FLOWS, *DECODERS], dtype, compute, vae)

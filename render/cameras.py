@@ -1,7 +1,7 @@
 """Cameras on a sphere around the unit cube: sampled from names, stored as OpenCV matrices.
 
 World: right-handed, Z up, the object inside [-0.5, 0.5]³. Camera: x right, y down, z forward (OpenCV). Pixels: x right,
-y down, the upper left corner of the image is (0, 0), so the centre of the first pixel is (0.5, 0.5) and the centre of
+y down, the upper left corner of the image is (0, 0), so the center of the first pixel is (0.5, 0.5) and the center of
 the image (image_size / 2, image_size / 2). Ranges are TRELLIS.2's: docs/rendering.md.
 """
 

@@ -171,6 +171,8 @@ class TrainConfig:
             raise ConfigError(f"condition_dropout is {self.condition_dropout}: it is a share, between 0 and 1")
         if self.network.precision not in ("bfloat16", "float32"):
             raise ConfigError(f"precision is {self.network.precision!r}: bfloat16 or float32")
+        if self.run.device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f"run.device is {self.run.device!r}: auto, cpu or cuda")
         if self.data.statistics not in ("trellis2", "computed"):
             raise ConfigError(f"statistics is {self.data.statistics!r}: trellis2 or computed")
         if (self.network.scratch is None) == (self.network.checkpoint is None):
@@ -209,7 +211,10 @@ def read_settings(kind: Any, path: Path, changes: Sequence[str] = ()) -> Any:
         if not equals:
             raise ConfigError(f"{change!r}: write key=value, such as optimizer.lr=1e-4")
         *parents, last = name.split(".")
-        inner: dict[str, Any] = {last: yaml.safe_load(text)}
+        try:
+            inner: dict[str, Any] = {last: yaml.safe_load(text)}
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{change!r}: the value is not YAML ({' '.join(str(error).split())})") from error
         for parent in reversed(parents):
             inner = {parent: inner}
         values = _merge(values, inner)
@@ -224,7 +229,7 @@ def read_values(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from error
+        raise ConfigError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: no mapping of settings")
     parent = values.pop("inherits", None)

@@ -26,6 +26,8 @@ from train.storage import list_shards, open_shard, read_file
 
 UNREADABLE = (FormatError, KeyError, OSError, StoreError)
 """What reading a clip raises that is missing, broken, or not to be had from its store."""
+_LOOKED_AT = 8
+"""Shards, before the folder of images is called a wrong one."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,11 @@ class ClipReader:
     def __init__(self, config: DataConfig, stage: Stage) -> None:
         self.config = config
         self.stage = stage
+        names = list_shards(config.latents, config.split)  # first: it says what a folder without an index is
         self.statistics = latent_statistics(config)
         self.entries: list[ClipEntry] = []
         resolutions = set()
-        for name in list_shards(config.latents, config.split):
+        for name in names:
             sidecar = open_shard(config.latents, name).sidecar
             source = sidecar["source"]["config"]
             resolutions.add(source["resolution"])
@@ -108,6 +111,24 @@ class ClipReader:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def check_images(self) -> None:
+        """Whether any of the first shards has its images at `data.images`: if none has, the folder is a wrong one.
+
+        Raises:
+            ConfigError: if none has.
+        """
+        told: list[str] = []
+        for name in dict.fromkeys(entry.shard for entry in self.entries):
+            try:
+                self._image_shard(name)
+            except (FormatError, OSError, StoreError) as error:
+                told.append(str(error))
+            else:
+                return
+            if len(told) == _LOOKED_AT:
+                break
+        raise ConfigError(f"data.images {self.config.images}: not what the latents were made from ({told[0]})")
 
     def costs(self, structure_grid: int) -> tuple[int, ...]:
         """Tokens of each clip in this stage."""
@@ -147,10 +168,7 @@ class ClipReader:
     def images(self, number: int, view: int) -> Tensor:
         """One view's frames, prepared for the image encoder: float32 [T, 3, S, S]."""
         entry = self.entries[number]
-        shard = self._shard(self.config.images, entry.shard)
-        wanted = self._shard(self.config.latents, entry.shard).sidecar["source"]["sha256"]
-        if shard.sidecar["sha256"] != wanted:
-            raise FormatError(f"{entry.shard}: the images' shard is not the one that the latents were made from")
+        shard = self._image_shard(entry.shard)
         frames = []
         suffixes = [f"view_{view:02d}_frame_{frame:02d}.webp" for frame in range(len(entry.tokens))]
         for suffix, data in shard.read_members(entry.key, suffixes).items():
@@ -180,6 +198,13 @@ class ClipReader:
         latent = self.latent(number)
         noise = generator(*names, entry.key, "noise").standard_normal(latent.clean.shape, dtype=np.float32)
         return TrainingClip(entry.key, view, latent, self.images(number, view), torch.from_numpy(noise), t, dropped)
+
+    def _image_shard(self, name: str) -> ShardReader:
+        shard = self._shard(self.config.images, name)
+        wanted = self._shard(self.config.latents, name).sidecar["source"]["sha256"]
+        if shard.sidecar["sha256"] != wanted:
+            raise FormatError(f"{name}: the images' shard is not the one that the latents were made from")
+        return shard
 
     @lru_cache(maxsize=512)  # noqa: B019 (a reader lives as long as its run)
     def _shard(self, root: str, name: str) -> ShardReader:

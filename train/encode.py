@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from core import AssetState, ConfigError, Schema, canonical_json, write_bytes, write_json
+from core import AssetState, ConfigError, Schema, canonical_json, differences, write_bytes, write_json
 from core.locks import locked
 from core.version import VERSION
 from curation.config import RunConfig
@@ -112,7 +112,7 @@ def plan_shards(folder: Path) -> list[_PlannedShard]:
             keys = tuple(sample["key"] for sample in sidecar["samples"])
             planned.append(_PlannedShard(f"{split}/{tar.stem}", tar, sidecar["sha256"], keys))
     if not planned:
-        raise ConfigError(f"{folder}: no shards in {', '.join(_SPLITS)}")
+        raise ConfigError(f"{folder}: no shards in its {', '.join(_SPLITS)}: not what `helix4d curate` writes")
     return planned
 
 
@@ -128,6 +128,8 @@ def _agree(config: EncodeConfig, plan: list[_PlannedShard], fingerprint: str) ->
         return
     stored = json.loads(path.read_bytes())
     PLAN.check(stored, path)
+    if wrong := differences(stored.get("latents", {}), config.latents.to_json()):
+        raise ConfigError(f"{config.output}: begun with other settings ({'; '.join(wrong)}): use a new --output")
     for what, value in now.items():
         if stored.get(what) != value:
             raise ConfigError(f"{config.output}: begun with other {what}: use a new --output")

@@ -47,9 +47,8 @@ def load_trained(
     """A run's network with the trained tensors of a checkpoint (by default the last), averaged or as they are."""
     saved = {int(path.name.removeprefix("step_")): path for path in list_checkpoints(config.folder)}
     if not saved or (step is not None and step not in saved):
-        raise ConfigError(
-            f"{config.folder}: no checkpoint{'' if step is None else f' of step {step}'}: {sorted(saved)}"
-        )
+        which = "" if step is None else f" of step {step}"
+        raise ConfigError(f"{config.folder}: no checkpoint{which} (there: {sorted(saved) or 'none'})")
     path = saved[max(saved) if step is None else step]
     checkpoint = load_checkpoint(path)
     network = build_network(config, device)

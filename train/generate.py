@@ -45,11 +45,15 @@ class GenerateConfig:
     key: str | None = None
     """The clip; by default the first one of the split."""
     split: str = "train"
+    """Of which the clip is: train, val or test."""
     view: int = 0
+    """The view whose images are the video."""
     guidance: float = 1.0
     """Of all stages; the small world is too small for TRELLIS.2's 7.5."""
     steps: int = 12
+    """Euler steps of each stage."""
     seed: int = 0
+    """Names the noise: the same seed gives the same meshes."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,9 @@ def sample_meshes(config: GenerateConfig) -> list[ColoredMesh]:
     if config.key is not None and config.key not in keys:
         raise ConfigError(f"no clip {config.key} in the split {config.split}: there are {', '.join(keys[:8])}")
     number = 0 if config.key is None else keys.index(config.key)
+    views = readers[Stage.STRUCTURE].entries[number].views
+    if not 0 <= config.view < views:
+        raise ConfigError(f"--view {config.view}: clip {keys[number]} has views 0 to {views - 1}")
     encoder = load_image_encoder(runs[Stage.STRUCTURE].network, device)
     cond = encoder(readers[Stage.STRUCTURE].images(number, config.view).to(device))
 

@@ -197,12 +197,13 @@ def train(config: TrainConfig) -> TrainState:
 
 
 def check_data(reader: ClipReader, network: FlowTransformer, config: TrainConfig) -> None:
-    """Whether the latents are of the network's grid and channels; reads the first clip that can be read.
+    """Whether the images are there, and the latents of the network's grid and channels; reads the first whole clip.
 
     Raises:
         ConfigError: if they are not.
         BrokenDataError: if more clips are broken than the budget allows.
     """
+    reader.check_images()
     latent = _first_latent(reader, config.data.max_broken)
     grid = latent.clean.shape[-1] if config.stage is Stage.STRUCTURE else reader.token_grid
     channels = latent.clean.shape[1]

@@ -30,7 +30,9 @@ def list_shards(root: str, split: str) -> list[str]:
     try:
         index = json.loads(read_file(root, INDEX_FILE))
     except FileNotFoundError as error:
-        raise ConfigError(f"{root}: no {INDEX_FILE} in it: let `helix4d encode` finish first") from error
+        raise ConfigError(
+            f"{root}: no {INDEX_FILE} in it: not what `helix4d encode` writes, or let it finish first"
+        ) from error
     INDEX.check(index, f"{root.rstrip('/')}/{INDEX_FILE}")
     shards: list[str] = index["shards"]
     return [name for name in shards if name.startswith(f"{split}/")]

@@ -95,7 +95,9 @@ class _Frames:
             if voxels
         )
         if not places:
-            raise ConfigError(f"{folder}: no frame with voxels in its train split")
+            raise ConfigError(
+                f"{folder}: no shard with voxels in its train split: give what `helix4d curate` wrote, --set shards=DIR"
+            )
         return cls(readers, places, {})
 
     def draw(self, count: int, *names: str | int) -> list[OVoxel]:

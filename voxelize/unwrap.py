@@ -119,7 +119,7 @@ def _pack(sizes: np.ndarray, texture_size: int) -> tuple[np.ndarray, float]:
     best = _rows(sizes * 0.0, order, texture_size)
     if best is None:
         raise ConfigError(
-            f"{len(sizes)} charts do not fit on a texture of {texture_size} pixels: give it more (texture_size)"
+            f"{len(sizes)} charts do not fit on a texture of {texture_size} pixels: give it more (--texture-size)"
         )
     for _ in range(_SEARCH):
         scale = (low + high) / 2

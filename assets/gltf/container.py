@@ -112,7 +112,7 @@ def _parse_json(path: Path, data: bytes, limits: Limits) -> dict[str, Any]:
 
 
 def _check_depth(path: Path, values: dict[str, Any], limit: int) -> None:
-    # Level by level, without recursion: what passes can be serialised again by code that does recurse.
+    # Level by level, without recursion: what passes can be serialized again by code that does recurse.
     level: list[Any] = [values]
     for _ in range(limit):
         following: list[Any] = []

@@ -21,7 +21,7 @@ class WorldFrame:
         positions, normals: (V, 3) float64, Z up; normals are zero where they were not asked for.
         faces: (F, 3) int32 of the visible triangles.
         topology: what will go into the clip.
-        rounding: metres that the file's own float32 numbers may be off by, carried into the world.
+        rounding: meters that the file's own float32 numbers may be off by, carried into the world.
     """
 
     positions: np.ndarray

@@ -1,7 +1,7 @@
 """KHR_materials_pbrSpecularGlossiness in terms of metallic-roughness.
 
-A surface of diffuse colour d and specular colour s is read as a mixture of a dielectric (reflectance 0.04) and a metal:
-the metallic share is the one whose perceived brightness matches both. Colours here are linear.
+A surface of diffuse color d and specular color s is read as a mixture of a dielectric (reflectance 0.04) and a metal:
+the metallic share is the one whose perceived brightness matches both. Colors here are linear.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def convert_factors(diffuse: np.ndarray, specular: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(..., 3) linear diffuse and specular colours to (..., 3) base colour and (...) metallic."""
+    """(..., 3) linear diffuse and specular colors to (..., 3) base color and (...) metallic."""
     strongest = specular.max(axis=-1)
     diffuse_light = np.sqrt((diffuse**2) @ _LUMA)
     specular_light = np.sqrt((specular**2) @ _LUMA)
-    # metallic solves a m² + b m + c = 0: base colours derived from d and from s must be equally bright.
+    # metallic solves a m² + b m + c = 0: base colors derived from d and from s must be equally bright.
     a = _DIELECTRIC
     b = diffuse_light * (1 - strongest) / (1 - _DIELECTRIC) + specular_light - 2 * _DIELECTRIC
     c = _DIELECTRIC - specular_light
@@ -39,7 +39,7 @@ def convert_textures(
     specular: np.ndarray,
     glossiness: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Base colour (sRGB, alpha kept) and metallic-roughness images with the factors multiplied in.
+    """Base color (sRGB, alpha kept) and metallic-roughness images with the factors multiplied in.
 
     Args:
         diffuse_image: (H, W, 4) uint8, RGB in sRGB; at least one of the two images is there.

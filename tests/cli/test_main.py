@@ -3,11 +3,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from cli.main import COMMANDS, main
+from cli.main import COMMANDS, EXTRAS, main
 from core.version import VERSION
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -59,3 +62,79 @@ def test_python_dash_m_cli_is_the_same_command() -> None:
         [sys.executable, "-m", "cli", "--version"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     assert re.fullmatch(r"helix4d [\d.]+\n", result.stdout)
+
+
+def test_a_mistyped_command_brings_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["curat"]) == 2
+    assert "did you mean curate?" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("no folder")
+    assert main(["samples", "--output", str(tmp_path / "file")]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("helix4d samples: ")
+    assert "File exists" in printed
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", EXTRAS)
+def test_a_missing_package_names_the_extra(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lacks(name: str) -> Callable[[list[str]], int]:
+        def run(_: list[str]) -> int:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+        return run
+
+    monkeypatch.setitem(sys.modules, f"cli.{command}", SimpleNamespace(run=lacks("torch.nn")))
+    assert main([command]) == 2
+    printed = capsys.readouterr().err
+    assert f"helix4d {command}: the package 'torch' is not installed" in printed
+    assert f"'.[{EXTRAS[command]}]'" in printed
+    monkeypatch.setitem(sys.modules, f"cli.{command}", SimpleNamespace(run=lacks("model.nothing")))
+    with pytest.raises(ModuleNotFoundError):  # a mistake of ours, not a package that the user lacks
+        main([command])
+
+
+def test_extras_are_those_of_the_package() -> None:
+    declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {extra for extras in EXTRAS.values() for extra in extras.split(",")} <= declared.keys()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--workers", "0"), ("--limit", "-1"), ("--gpus-per-worker", "-1")])
+def test_curate_refuses_impossible_numbers(
+    option: str, value: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(tmp_path)
+    assert main(["curate", "--source", folder, "--output", f"{folder}/out", option, value]) == 2
+    assert f"{option} {value}: " in capfd.readouterr().err
+
+
+def test_curate_takes_folders_not_files_and_another_folder_for_its_output(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asset = tmp_path / "a.glb"
+    asset.write_bytes(b"glTF")
+    assert main(["curate", "--source", str(asset), "--output", str(tmp_path / "out")]) == 2
+    assert "a.glb: a file; --source takes the folder that it is in" in capfd.readouterr().err
+    assert main(["curate", "--source", str(tmp_path), "--output", str(tmp_path)]) == 2
+    assert "the source itself" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("options", [["--frames", "0"], ["--fps", "0"], ["--clip", "all"]])
+def test_preview_refuses_impossible_settings(
+    options: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asset = tmp_path / "a.glb"
+    asset.write_bytes(b"glTF")
+    assert main(["preview", str(asset), *options]) == 2
+    assert f"{options[0]} {options[1]}" in capfd.readouterr().err
+    assert main(["preview", str(tmp_path / "none.glb")]) == 2
+    assert "none.glb: no such file" in capfd.readouterr().err
+
+
+def test_filter_refuses_a_similarity_before_it_measures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["filter", str(tmp_path / "none"), "--dry-run", "--near-duplicates", "5"]) == 2
+    assert "--near-duplicates 5: a similarity from 0.766 to 1" in capfd.readouterr().err

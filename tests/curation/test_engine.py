@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,3 +115,14 @@ try:
 except ConfigError as error:
     print(error)
 """
+
+
+def test_workers_of_a_cluster_find_the_checkout_before_a_folder_called_like_a_package(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An editable install comes last on their path, the driver's folder, which may hold `assets/`, before it."""
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    path = engine._checkout_env()["env_vars"]["PYTHONPATH"].split(os.pathsep)
+    assert (Path(path[0]) / "assets" / "__init__.py").exists()
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert engine._checkout_env() == {}, "a job brings its own copy of the code"

@@ -49,4 +49,4 @@ def test_errors_name_what_is_missing(reference_output: Path, capsys: pytest.Capt
     assert main(["inspect", str(tar), "nokey_0"]) == 2
     assert "no sample nokey_0; it holds" in capsys.readouterr().err
     assert main(["inspect", str(tar.with_name("none.tar"))]) == 2
-    assert "not committed" in capsys.readouterr().err
+    assert "no such file" in capsys.readouterr().err

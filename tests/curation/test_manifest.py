@@ -84,7 +84,7 @@ def test_a_local_file_must_have_the_hash_that_is_said(tmp_path: Path, cache: Cac
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        ({"path": "a.glb"}, "line 2: uid ''"),
+        ({"path": "a.glb"}, "line 2: no uid"),
         ({"uid": "a\nb", "path": "a.glb"}, "one line"),
         ({"uid": "x", "path": "a.glb"}, "was in m.jsonl, line 1 already"),
         ({"uid": "y"}, "neither path nor url"),

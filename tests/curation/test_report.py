@@ -167,7 +167,7 @@ def test_what_is_no_output_or_damaged_is_refused(tmp_path: Path, capfd: pytest.C
     with pytest.raises(ConfigError, match="no such folder"):
         write_report(tmp_path / "none")
     folder = output_of(tmp_path / "out", ["a.glb"])
-    with pytest.raises(ConfigError, match="numbers of 0 and 1"):
+    with pytest.raises(ConfigError, match="--assets -1: 0 or more"):
         write_report(folder, -1)
     (tar,) = folder.glob("*/*.tar")
     tar.write_bytes(tar.read_bytes()[:3000])

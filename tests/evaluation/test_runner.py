@@ -336,9 +336,9 @@ def test_other_settings_need_another_output(fake: Fake, tmp_path: Path) -> None:
     predictions = write_predictions(tmp_path / "out", fake.surfaces)
     known = quick_metrics()
     quick(fake, predictions, tmp_path / "a", known)
-    with pytest.raises(ConfigError, match="method was"):
+    with pytest.raises(ConfigError, match=r"method\.axes was 'x,-z,y', is 'x,y,z'"):
         quick(fake, predictions, tmp_path / "a", known, changes={"axes": "x,y,z"})
-    with pytest.raises(ConfigError, match="height was"):
+    with pytest.raises(ConfigError, match=r"height\.definition was"):
         quick(fake, predictions, tmp_path / "a", [replace(known[0], definition="a median")])
     with pytest.raises(ConfigError, match="no metric weight"):
         run_evaluation(config(fake, predictions, tmp_path / "b", metrics=("weight",)))

@@ -39,3 +39,5 @@ def test_three_stages_make_a_mesh_a_frame(latents: Path, shards: Path, models: P
     assert Image.open(tmp_path / "out/preview.webp").size == (192, 192)
     with pytest.raises(ConfigError, match="no clip nothing"):
         generate(GenerateConfig(**runs, models=str(models), output=tmp_path / "other", key="nothing"))
+    with pytest.raises(ConfigError, match=r"--view 77: clip 0000000000000000_0 has views 0 to"):
+        generate(GenerateConfig(**runs, models=str(models), output=tmp_path / "other", view=77))

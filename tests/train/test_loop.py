@@ -339,6 +339,23 @@ def test_ranks_that_find_different_checkpoints_stop(folders: tuple[Path, Path, P
         assert b"one folder" in told
 
 
+def test_a_wrong_folder_of_images_is_refused_before_the_first_step(
+    folders: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    """Every clip would be left out, and few clips stay below `max_broken`."""
+    values = world.train_values("geometry", *folders, tmp_path)
+    values["data"]["images"] = str(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=r"nowhere: not what the latents were made from"):
+        train(world.build(world.TrainConfig, values, "test"))
+
+
+def test_a_folder_that_is_no_image_encoder_is_refused(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    values = world.train_values("geometry", *folders, tmp_path)
+    values["network"]["image_encoder"] = str(tmp_path)
+    with pytest.raises(ConfigError, match=r"image encoder .*: cannot be loaded"):
+        train(world.build(world.TrainConfig, values, "test"))
+
+
 def test_a_loss_that_is_not_finite_names_its_clip(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     values = world.train_values("geometry", *folders, tmp_path)
     values["optimizer"] |= {"lr": 1e30, "max_norm": 1e30}
