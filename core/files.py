@@ -59,10 +59,13 @@ def write_json(path: Path, value: Any) -> None:
 def canonical_json(value: Any) -> bytes:
     """UTF-8 JSON whose bytes depend on the value alone: sorted keys, one space of indent, no NaN.
 
+    Half a surrogate pair (in names of files that are no UTF-8, or in strangers' JSON) stays escaped: UTF-8 lacks it.
+
     Raises:
         ValueError: for NaN and infinities, which JSON cannot hold.
     """
-    return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode(errors="backslashreplace")  # Python's escape is JSON's
 
 
 def sha256_file(path: Path) -> str:

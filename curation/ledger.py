@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,7 @@ from curation.filters import MeasuredClip
 
 LEDGER = Schema("ledger entry", version=2, oldest=0, rewrite="use a new --output")
 LEDGER_FILE = "ledger.jsonl"
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ class Ledger:
         lines = []
         for outcome in outcomes:
             content = {"version": LEDGER.version, **outcome.to_json()}
-            lines.append(json.dumps(content, ensure_ascii=False, sort_keys=True).encode() + b"\n")
+            text = json.dumps(content, ensure_ascii=False, sort_keys=True)
+            lines.append(text.encode(errors="backslashreplace") + b"\n")  # as `canonical_json`
         insist(lambda: self._write(b"".join(lines)), self.path, self._patience_s)
         self.outcomes.update((outcome.asset, outcome) for outcome in outcomes)
 
@@ -126,24 +129,21 @@ def _ends_with_newline(path: Path) -> bool:
 def _read(path: Path) -> list[Outcome]:
     if not path.exists():
         return []
-    outcomes = []
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, 1):
-        if not line:
-            continue
-        outcome = parse_line(line, f"{path}, line {number}")
-        if outcome is not None:
-            outcomes.append(outcome)
-    return outcomes
+    with open(path, "rb") as stream:
+        found = (parse_line(line, f"{path}, line {number}") for number, line in enumerate(stream, 1))
+        return [outcome for outcome in found if outcome is not None]
 
 
 def parse_line(line: bytes, where: str) -> Outcome | None:
-    """The outcome in a line of the ledger, or None if a crash cut the line short.
+    """The outcome in a line of the ledger, or None if it is empty or a crash cut it short.
 
     Raises:
         NewerError: if it is newer than this program.
         FormatError: if it is damaged otherwise.
     """
+    line = line.rstrip(b"\n\0")  # a file system that crashed may have kept a file's new length without its bytes
+    if not line:
+        return None
     try:
         content = json.loads(line)
         LEDGER.check(content, where)
@@ -157,4 +157,6 @@ def parse_line(line: bytes, where: str) -> Outcome | None:
 
 
 def _was_cut_short(line: bytes) -> bool:
-    return line.startswith(b"{") and not line.endswith(b"}")
+    """Whether its object is left open. It may end in a brace for all that, which closed an object within."""
+    outside = _STRING.sub(b"", line)
+    return line.startswith(b"{") and outside.count(b"{") > outside.count(b"}")

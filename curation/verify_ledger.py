@@ -25,7 +25,7 @@ def read_outcomes(output: Path, remedies: Remedies) -> tuple[dict[str, Outcome],
     lines = path.read_bytes().split(b"\n") if path.exists() else []
     for number, line in enumerate(lines, 1):
         try:
-            outcome = parse_line(line, f"line {number}") if line else None
+            outcome = parse_line(line, f"line {number}")
         except NewerError as error:
             newer = newer or str(error)
             continue

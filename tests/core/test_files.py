@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,9 @@ def test_canonical_json_depends_on_the_value_alone() -> None:
     assert sha256_json({"b": 1, "a": 2}) == sha256_json({"a": 2, "b": 1})
     with pytest.raises(ValueError, match="Out of range"):
         canonical_json(float("nan"))
+
+
+def test_json_holds_half_a_surrogate_pair_as_an_escape() -> None:
+    value = {"\udce9": "é\ud800"}
+    assert canonical_json(value) == '{\n "\\udce9": "é\\ud800"\n}\n'.encode()
+    assert json.loads(canonical_json(value)) == value

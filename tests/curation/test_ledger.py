@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from core import AssetState, FormatError, NewerError, ReasonCode, StorageError
+from curation.filters import MeasuredClip
 from curation.ledger import LEDGER, Ledger, Outcome, count
 
 DONE = Outcome("a.glb", AssetState.DONE, keys=("k_0",), timings_s={"bake": 0.5}, warnings=("é",))
@@ -94,3 +95,32 @@ def test_a_disk_that_stays_full_is_told_and_changes_nothing(tmp_path: Path, monk
     with pytest.raises(StorageError, match="No space left on device"):
         ledger.append(Outcome("a.glb", AssetState.DONE))
     assert ledger.outcomes == {}
+
+
+def test_a_crash_may_cut_a_line_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    clip = MeasuredClip('k_{"0', "wälk \\", {"size": 1.0})
+    Ledger(path).append(DONE)
+    first = path.read_bytes()
+    Ledger(path).append(Outcome("b {}.glb", AssetState.DONE, timings_s={"bake": 0.5}, clips=(clip,), log='"}]\\"'))
+    second = path.read_bytes()[len(first) :]
+    for kept in range(len(second) - 1):
+        path.write_bytes(first + second[:kept])
+        assert list(Ledger(path).outcomes) == ["a.glb"], second[:kept]
+
+
+def test_zeros_for_bytes_that_a_crash_lost_are_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    Ledger(path).append(DONE)
+    path.write_bytes(path.read_bytes() + bytes(100))
+    ledger = Ledger(path)
+    ledger.append(FAILED)
+    assert list(Ledger(path).outcomes) == ["a.glb", "b.glb"]
+
+
+def test_names_that_are_no_text_come_back(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.glb")
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.append(Outcome(name, AssetState.DONE))
+    ledger.path.read_bytes().decode()
+    assert list(Ledger(ledger.path).outcomes) == [name]
