@@ -195,7 +195,7 @@ def _evict(folder: Path) -> bool:
 @contextmanager
 def _locked(path: Path, exclusive: bool, wait: bool = True) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as stream:
+    with open(path, "ab+") as stream:  # NFS gives a shared lock only to those who may read
         kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
         fcntl.flock(stream, kind if wait else kind | fcntl.LOCK_NB)
         yield
