@@ -102,20 +102,32 @@ def process_asset(job: AssetJob, clock: Clock) -> Outcome:
 
 @contextmanager
 def _local_file(job: AssetJob, clock: Clock) -> Iterator[Path]:
-    """Where the asset can be read while the block runs: a remote one is fetched, and must be what was planned."""
+    """Where the asset can be read while the block runs: a remote one is fetched. It must be what was planned."""
     if job.remote is None:
-        yield job.path
+        try:
+            yield job.path
+        finally:
+            # Afterwards, since it may change while it is read; and after an error, which may be of the change.
+            _check_content(job, job.path, str(job.path))
         return
     with ExitStack() as held:
         with clock.measure("download"):
             clock.progress(0, 1)
             cache = Cache(job.downloads)
             path = held.enter_context(cache.lease(pinned(job.remote, job.content_sha256), clock.progress))
-            found = content_hash(path)
-            if found != job.content_sha256:
-                what = f"{job.remote.url}: content {found}, planned as {job.content_sha256}"
-                raise AssetError(ReasonCode.CHECKSUM_MISMATCH, what, path)
+            _check_content(job, path, job.remote.url)
         yield path
+
+
+def _check_content(job: AssetJob, path: Path, where: str) -> None:
+    try:
+        found = content_hash(path)
+    except FileNotFoundError as error:
+        what = f"{where}: not there any more, or not on every node"
+        raise AssetError(ReasonCode.DOWNLOAD_FAILED, what, path) from error
+    if found != job.content_sha256:
+        what = f"{where}: content {found}, planned as {job.content_sha256}"
+        raise AssetError(ReasonCode.CHECKSUM_MISMATCH, what, path)
 
 
 def _judge(job: AssetJob, clip: Clip, clock: Clock) -> tuple[MeasuredClip, Refusal | None]:

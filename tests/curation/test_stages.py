@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import curation.stages
+import curation.worker
 from assets import content_hash
 from assets.samples import SAMPLES
-from core import AssetState, ConfigError
+from core import AssetState, ConfigError, ReasonCode
 from curation.config import SampleConfig
 from curation.jobs import AssetJob
 from curation.shard import ShardReader, write_shard
@@ -44,3 +47,36 @@ def test_the_preset_decides_the_images_and_nothing_else(tmp_path: Path) -> None:
 def test_the_rasterizer_has_no_presets() -> None:
     with pytest.raises(ConfigError, match="one quality"):
         SampleConfig(engine="raster", preset="draft")
+
+
+def job_of(folder: Path) -> AssetJob:
+    asset = folder / "ladybug.glb"
+    asset.write_bytes(SAMPLES["ladybug"]())
+    config = SampleConfig(resolution=32, frames=4, views=0)
+    return AssetJob(asset.name, asset, content_hash(asset), folder / "part", config, device="cpu")
+
+
+def test_a_file_that_changed_since_it_was_planned_becomes_no_sample(tmp_path: Path) -> None:
+    job = job_of(tmp_path)
+    for content in (SAMPLES["smoke_puff"](), b"half of a fi"):
+        job.path.write_bytes(content)
+        outcome = curation.worker._work(job, Clock(lambda event: None))
+        assert (outcome.reason, outcome.stage) == (ReasonCode.CHECKSUM_MISMATCH, "bake")
+        assert f"planned as {job.content_sha256}" in outcome.message
+    job.path.unlink()
+    outcome = curation.worker._work(job, Clock(lambda event: None))
+    assert outcome.reason is ReasonCode.DOWNLOAD_FAILED
+    assert "not there any more" in outcome.message
+    assert not job.part.exists()
+
+
+def test_a_file_server_that_is_away_is_no_fault_of_an_asset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = job_of(tmp_path)
+
+    def away(path: Path) -> str:
+        raise OSError(errno.ESTALE, "stale")
+
+    monkeypatch.setattr(curation.stages, "content_hash", away)
+    with pytest.raises(curation.worker._Refused) as refused:
+        curation.worker._work(job, Clock(lambda event: None))
+    assert refused.value.errno == errno.ESTALE
