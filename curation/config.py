@@ -184,6 +184,14 @@ class RunConfig:
     verbose: bool = False
     """Log every asset."""
 
+    def __post_init__(self) -> None:
+        for name in ("workers", "cpus_per_worker", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} {value}: at least 1 is needed")
+        if not self.memory_gb_per_worker >= 0:
+            raise ConfigError(f"memory_gb_per_worker {self.memory_gb_per_worker}: 0 or more is needed")
+
 
 @dataclass(frozen=True)
 class CurateConfig:

@@ -140,7 +140,7 @@ def print_plan(plan: Plan, sample: SampleConfig) -> None:
     for split in dict.fromkeys(shard.split for shard in plan.shards):
         shards = [shard for shard in plan.shards if shard.split == split]
         table.add_row(split, str(len(shards)), str(sum(len(shard.assets) for shard in shards)))
-    console = Console()
+    console = Console(markup=False)
     console.print(table)
     reasons = Counter(why.reason for why in plan.left_out.values())
     duplicates = reasons.pop(ReasonCode.DUPLICATE, 0)
@@ -158,7 +158,7 @@ def _shown(sample: SampleConfig) -> list[tuple[str, Any]]:
 
 def print_summary(summary: Summary, config: CurateConfig) -> None:
     """Show what came of a run, and where it is."""
-    console = Console()
+    console = Console(markup=False)
     table = Table("end", "assets", title=f"{summary.assets} assets")
     for name, number in summary.counts.items():
         table.add_row(name, str(number))
