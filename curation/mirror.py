@@ -13,7 +13,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from core import atomic_writer, write_bytes, write_json
+from core import ConfigError, atomic_writer, write_bytes, write_json
+from core.locks import LOCK_FILE
 from curation.config import DownloadConfig
 from curation.ledger import LEDGER_FILE
 from curation.plan import SPLITS
@@ -24,7 +25,6 @@ log = logging.getLogger("curation")
 
 _PIECES = "ledger"
 _STATE = ".published.json"
-_LOCK = ".lock"
 _COPY_BYTES = 8 << 20
 
 
@@ -46,6 +46,7 @@ class Mirror:
 
         Raises:
             StoreError: if the store does not answer.
+            ConfigError: if other files than a run's lie in the working folder, which would have to go.
         """
         store = self._store
         if store is None:
@@ -158,10 +159,16 @@ class Mirror:
         write_json(self._folder / _STATE, {"bytes": size, "pieces": pieces, "whole": whole})
 
     def _clear(self) -> None:
-        for path in self._folder.glob("*"):
-            if path.name == _LOCK:
-                continue
-            if path.is_dir():
+        found = [path for path in sorted(self._folder.glob("*")) if path.name not in (LOCK_FILE, _STATE)]
+        if found and not (self._folder / _STATE).exists():
+            raise ConfigError(
+                f"--work {self._folder}: holds files that no run with an output at a URL put there ({found[0].name}, "
+                "...): name an empty folder"
+            )
+        # Before anything goes: what a crash leaves must still be known as a run's, and agree with no store.
+        self._remember(0, -1, whole=False)
+        for path in found:
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()

@@ -21,6 +21,7 @@ import functools
 import logging
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -68,11 +69,7 @@ def main(arguments: list[str] | None = None, program: str = "python curation/pip
         if config.run.verbose:
             log.setLevel(logging.DEBUG)
         if config.run.dry_run:
-            config = config.with_environment_maps()
-            if config.remote is not None:
-                with locked(config.output):
-                    mirror_of(config).pull()
-            print_plan(plan_run(config)[0], config.sample)
+            _show_plan(config.with_environment_maps())
         else:
             print_summary(curate(config), config)
     except Helix4DError as error:
@@ -127,6 +124,17 @@ def curate(config: CurateConfig) -> Summary:
         insist(write_summary, config.output, patience_s)
         mirror.finish(SUMMARY_FILE, CONTACT_SHEET_FILE)
     return summary
+
+
+def _show_plan(config: CurateConfig) -> None:
+    if config.remote is None:
+        print_plan(plan_run(config)[0], config.sample)
+        return
+    # In a folder of its own: to agree with what is published, the working folder might have to publish or lose shards.
+    with tempfile.TemporaryDirectory(prefix="helix4d-") as folder:
+        copied = replace(config, output=Path(folder))
+        mirror_of(copied).pull()
+        print_plan(plan_run(copied)[0], config.sample)
 
 
 def mirror_of(config: CurateConfig) -> Mirror:

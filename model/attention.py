@@ -46,18 +46,6 @@ class AttentionPlan:
     @torch.compiler.disable  # ranges are plain integers: compiled in, every new batch would compile again
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q [L, H, d] on k and v [S, H, d]: [L, H, d]."""
-        self._kept["running"] = True
-        try:
-            return self._attend(q, k, v)
-        finally:
-            self._kept["running"] = False
-
-    @property
-    def running(self) -> bool:
-        """Whether `attend` is being computed: how checkpointing tells this attention's kernels from another's."""
-        return bool(self._kept.get("running", False))
-
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         backend = self._choose(q)
         if backend is AttentionBackend.FLEX:
             return flex_attend(q, k, v, self._block_mask(q.device))
@@ -72,20 +60,20 @@ class AttentionPlan:
         return AttentionBackend.VARLEN if half else AttentionBackend.PER_FRAME
 
     @cached_property
-    def _kept(self) -> dict[Any, Any]:
+    def _masks(self) -> dict[Any, Any]:
         return {}
 
     def _block_mask(self, device: torch.device) -> Any:
         if self.video is None:
             raise ConfigError("flex attention needs the frame mask of self-attention: use per_frame or varlen here")
-        if ("flex", device) not in self._kept:
-            self._kept["flex", device] = block_mask(self.queries, self.keys, self.video, device)
-        return self._kept["flex", device]
+        if ("flex", device) not in self._masks:
+            self._masks["flex", device] = block_mask(self.queries, self.keys, self.video, device)
+        return self._masks["flex", device]
 
     def _varlen_lengths(self, device: torch.device) -> VarlenLengths:
-        if ("varlen", device) not in self._kept:
-            self._kept["varlen", device] = VarlenLengths.from_segments(self.segments, device)
-        lengths: VarlenLengths = self._kept["varlen", device]
+        if ("varlen", device) not in self._masks:
+            self._masks["varlen", device] = VarlenLengths.from_segments(self.segments, device)
+        lengths: VarlenLengths = self._masks["varlen", device]
         return lengths
 
 

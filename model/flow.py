@@ -16,10 +16,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from core import ConfigError
-from model.attention import AttentionBackend, AttentionPlan, plan_cross_attention, plan_self_attention
+from model.attention import AttentionBackend, plan_cross_attention, plan_self_attention
 from model.blocks import Block, KeyValue, TokenContext
 from model.config import BASE, FlowConfig, VideoConfig
 from model.frames import FrameLayout
@@ -36,7 +36,7 @@ class Checkpointing(StrEnum):
     BLOCKS = "blocks"
     """Keep each block's input alone."""
     KEEP_ATTENTION = "keep_attention"
-    """Keep also what self-attention returned: at 8192 tokens a frame it is four fifths of a block's arithmetic."""
+    """Keep also what attention returned: at 8192 tokens a frame attention is four fifths of a block's arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -105,20 +105,19 @@ class FlowTransformer(nn.Module):
         h = self.input_layer(tokens).to(self.compute_dtype)
         for i, block in enumerate(self.blocks):
             kept = None if anchor is None else anchor.layers[i]
-            h, own = self._run(block, context, h, shared, cond, context, kept)
+            h, own = self._run(block, h, shared, cond, context, kept)
             if collect is not None:
-                # The values are a view of queries, keys and values together: kept as they are, they keep all three.
-                collect.append(KeyValue(own.key, own.value.contiguous()))
+                collect.append(own)
         h = F.layer_norm(h.to(tokens.dtype), h.shape[-1:], eps=1e-5)
         velocity: Tensor = self.out_layer(h)
         return velocity
 
-    def _run(self, block: nn.Module, context: TokenContext, *inputs: Any) -> tuple[Tensor, KeyValue]:
+    def _run(self, block: nn.Module, *inputs: Any) -> tuple[Tensor, KeyValue]:
         if self.checkpointing is Checkpointing.NONE or not torch.is_grad_enabled():
             return block(*inputs)
         if self.checkpointing is Checkpointing.BLOCKS:
             return checkpoint(block, *inputs, use_reentrant=False)
-        contexts = partial(create_selective_checkpoint_contexts, partial(_keep_attention, context.self_plan))
+        contexts = partial(create_selective_checkpoint_contexts, _attention_calls())
         return checkpoint(block, *inputs, use_reentrant=False, context_fn=contexts)
 
     def _context(
@@ -251,19 +250,13 @@ class SparseFlow(FlowTransformer):
         return AnchorCache(tuple(layers), clean.layout.lengths)
 
 
-def _keep_attention(plan: AttentionPlan, _context: Any, call: Any, *_inputs: Any, **_settings: Any) -> CheckpointPolicy:
-    """Keep what self-attention returns. Cross-attention returns as much and is computed again in a fortieth of it."""
-    kept = plan.running and call in _attention_calls()
-    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
-
-
 @cache
-def _attention_calls() -> frozenset[Any]:
+def _attention_calls() -> list[Any]:
     """The kernels behind scaled-dot-product and variable-length attention, and FlexAttention."""
     importlib.import_module("torch.nn.attention.varlen")  # registers its kernel
     names = ("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention")
     calls = [getattr(torch.ops.aten, f"_scaled_dot_product_{name}").default for name in names]
-    return frozenset([*calls, torch.ops.torch_attn._varlen_attn.default, torch.ops.higher_order.flex_attention])
+    return [*calls, torch.ops.torch_attn._varlen_attn.default, torch.ops.higher_order.flex_attention]
 
 
 def _add_rope_phases(module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
