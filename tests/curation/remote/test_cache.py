@@ -190,3 +190,25 @@ def test_a_full_disk_is_not_the_servers_fault(
         pass
     with pytest.raises(StorageError, match="full"):
         hash_sources([SourceAsset("a", Path("a.glb"), -1, 0, file)], cache)
+
+
+def test_entries_are_counted_only_when_something_must_go(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counting takes a look at every entry, and every download asks for room."""
+    plain, counts = Cache._entries, []
+
+    def entries(cache: Cache) -> Iterator[tuple[float, int, Path]]:
+        counts.append(1)
+        return plain(cache)
+
+    monkeypatch.setattr(Cache, "_entries", entries)
+    for n in range(9):
+        with cache_of(tmp_path, 20).lease(RemoteFile(f"{server.url}/{n}.glb")):
+            pass
+    assert len(counts) <= 2  # the folder was new
+    (tmp_path / "files" / "total").write_text("1000000")  # what a crash may leave: too much
+    server.files["/10.glb"] = b"a"
+    with cache_of(tmp_path, 20).lease(RemoteFile(f"{server.url}/10.glb")):
+        assert len(held(tmp_path)) == 10
+    assert int((tmp_path / "files" / "total").read_text()) < 20_000
