@@ -13,12 +13,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from core import ConfigError, atomic_writer, write_bytes, write_json
+from core import ConfigError, atomic_writer, sha256_file, write_bytes, write_json
 from core.locks import LOCK_FILE
 from curation.config import DownloadConfig
 from curation.ledger import LEDGER_FILE
 from curation.plan import SPLITS
-from curation.store import Store
+from curation.store import Store, StoreError
 from curation.stored_plan import PLAN_FILE
 
 log = logging.getLogger("curation")
@@ -124,7 +124,7 @@ class Mirror:
         """Fetch a published shard into the working folder and unpublish it: it will be written anew.
 
         Raises:
-            StoreError: if the store does not give it or refuses.
+            StoreError: if the store does not give it whole, or refuses.
         """
         if self._store is None:
             return
@@ -135,6 +135,9 @@ class Mirror:
                 for start in range(0, sidecar["bytes"], _COPY_BYTES):
                     size = min(_COPY_BYTES, sidecar["bytes"] - start)
                     stream.write(self._store.read_ranges(name, [(start, size)])[0])
+            if sha256_file(tar) != sidecar["sha256"]:
+                tar.unlink()
+                raise StoreError(f"{self._store.url}: {name} is not what its sidecar says: see `helix4d verify`")
         self._store.remove(name.removesuffix(".tar") + ".json")
 
     def _is_ours(self, plan: bytes, names: set[str]) -> bool:

@@ -81,7 +81,12 @@ def split_shard(tar_path: Path, sidecar: Mapping[str, Any], part_of: Mapping[str
 
     Args:
         part_of: key prefix (before the `_`) -> where that asset's part goes.
+
+    Raises:
+        FormatError: if the tar is not what was committed: its damage would get a hash of its own.
     """
+    if not tar_path.exists() or sha256_file(tar_path) != sidecar["sha256"]:
+        raise FormatError(f"{tar_path}: not what its sidecar says, so nothing can be added: see `helix4d verify`")
     by_part: dict[Path, list[Mapping[str, Any]]] = {}
     for sample in sidecar["samples"]:
         by_part.setdefault(part_of[sample["key"].split("_")[0]], []).append(sample)

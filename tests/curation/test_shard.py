@@ -164,3 +164,17 @@ def test_a_far_shard_that_is_not_as_it_should_be(far: tuple[FileServer, Path]) -
     del server.files["/set/x.json"]
     with pytest.raises(FormatError, match="not committed"):
         ShardReader(f"{server.url}/set/x.tar")
+
+
+def test_a_damaged_shard_is_not_split(tmp_path: Path) -> None:
+    path = shard(tmp_path, ["aa"])
+    sidecar = read_sidecar(path)
+    assert sidecar is not None
+    data = bytearray(path.read_bytes())
+    data[600] ^= 1
+    path.write_bytes(data)
+    for _ in ("damaged", "lost"):
+        with pytest.raises(FormatError, match="not what its sidecar says"):
+            split_shard(path, sidecar, {"aa": tmp_path / "again.part"})
+        path.unlink(missing_ok=True)
+    assert not (tmp_path / "again.part").exists()

@@ -166,6 +166,12 @@ def test_a_run_goes_on_from_what_is_published(store: Store, tmp_path: Path) -> N
     assert not (here / "work").exists()
     # A shard is fetched back to be written anew.
     tar = there / "train" / "helix4d-000000.tar"
+    whole = store.read("train/helix4d-000000.tar")
+    store.write("train/helix4d-000000.tar", whole[:600] + b"?" + whole[601:])
+    with pytest.raises(StoreError, match="not what its sidecar says"):
+        other.take_back(tar)
+    assert "train/helix4d-000000.json" in store.names()
+    store.write("train/helix4d-000000.tar", whole)
     other.take_back(tar)
     assert ShardReader(tar).keys()
     assert "train/helix4d-000000.json" not in store.names()
