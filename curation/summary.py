@@ -102,8 +102,12 @@ def summarize(plan: Plan, ledger: Ledger, output: Path, run: RunFigures) -> Summ
     """
     names = [asset.source.name for _, asset in plan.assets()] + list(plan.left_out)
     outcomes = [ledger.outcomes[name] for name in names if name in ledger.outcomes]
-    sidecars = [sidecar for shard in plan.shards if (sidecar := read_sidecar(output / f"{shard.name}.tar"))]
-    keys = [sample["key"] for sidecar in sidecars for sample in sidecar["samples"]]
+    keys: list[str] = []
+    size = 0
+    for shard in plan.shards:  # one after the other: those of a hundred thousand assets do not fit in memory
+        if sidecar := read_sidecar(output / f"{shard.name}.tar"):
+            keys += (sample["key"] for sample in sidecar["samples"])
+            size += sidecar["bytes"]
     expected = sorted(key for outcome in outcomes for key in outcome.keys)
     if len(outcomes) != len(names) or sorted(keys) != expected:
         raise Helix4DError(
@@ -121,7 +125,7 @@ def summarize(plan: Plan, ledger: Ledger, output: Path, run: RunFigures) -> Summ
         counts=dict(sorted(count(outcomes).items())),
         samples=len(keys),
         shards=dict(Counter(shard.split for shard in plan.shards)),
-        bytes=sum(sidecar["bytes"] for sidecar in sidecars),
+        bytes=size,
         timings_s={stage: round(seconds, 1) for stage, seconds in timings.items()},
         slowest_s={stage: round(seconds, 1) for stage, seconds in slowest.items()},
         peak_bytes=max((outcome.peak_bytes for outcome in outcomes), default=0),
