@@ -18,7 +18,7 @@ from core.locks import LOCK_FILE
 from curation.config import DownloadConfig
 from curation.ledger import LEDGER_FILE
 from curation.plan import SPLITS
-from curation.store import Store, StoreError
+from curation.store import Store, StoreError, is_half
 from curation.stored_plan import PLAN_FILE
 
 log = logging.getLogger("curation")
@@ -52,6 +52,9 @@ class Mirror:
         if store is None:
             return
         names = set(store.names())
+        for name in sorted(filter(is_half, names)):  # of a killed run; a half ledger piece must not be read
+            store.remove(name)
+            names.discard(name)
         plan = store.read(PLAN_FILE) if PLAN_FILE in names else b""
         if not self._is_ours(plan, names):
             # Another machine went on there, or nothing was begun: what lies here belongs to something else.

@@ -18,6 +18,7 @@ if __package__ in (None, ""):
         sys.path.insert(0, str(here.parent))
 
 import functools
+import json
 import logging
 import os
 import shutil
@@ -59,6 +60,7 @@ from render.environment import load_map
 log = logging.getLogger("curation")
 
 CONTACT_SHEET_FILE = "contact_sheet.webp"
+_TOOLS_FILE = "tools.json"
 
 
 def main(arguments: list[str] | None = None, program: str = "python curation/pipeline.py") -> int:
@@ -109,8 +111,10 @@ def curate(config: CurateConfig) -> Summary:
                 if name not in ledger.outcomes
             )
         )
+        tools = tool_versions(config.sample.engine)
+        insist(lambda: _keep_parts_of(tools, config.output / WORK_FOLDER), config.output, patience_s)
         if config.run.retry_failed:
-            _reopen_failed(plan, ledger, config.output, mirror)
+            _reopen_failed(plan, ledger, config.output, mirror, tools)
         work = _fill_shards(config, plan, ledger, mirror)
         shutil.rmtree(config.output / WORK_FOLDER, ignore_errors=True)
         summary = summarize(plan, ledger, config.output, replace(work, wall_s=time.monotonic() - start))
@@ -151,8 +155,17 @@ def _check_folders(config: CurateConfig) -> None:
             raise ConfigError(f"--{name} {folder}: a Ray job needs an absolute path that every node sees")
 
 
-def _reopen_failed(plan: Plan, ledger: Ledger, output: Path, mirror: Mirror) -> None:
-    """Forget failures; shards that were already written without them become parts again."""
+def _keep_parts_of(tools: Mapping[str, str], work: Path) -> None:
+    """Remove the parts that other versions made: a shard names one version of each tool for all that it holds."""
+    path = work / _TOOLS_FILE
+    if work.exists() and not (path.exists() and json.loads(path.read_bytes()) == tools):
+        log.warning("%s: of other package versions: what it holds is made again", work)
+        shutil.rmtree(work)
+    write_json(path, tools)
+
+
+def _reopen_failed(plan: Plan, ledger: Ledger, output: Path, mirror: Mirror, tools: Mapping[str, str]) -> None:
+    """Forget failures; shards that were already written without them become parts again, if the versions are ours."""
     for shard in plan.shards:
         failed = [a for a in shard.assets if _state(ledger, a) is AssetState.FAILED]
         if not failed:
@@ -161,7 +174,8 @@ def _reopen_failed(plan: Plan, ledger: Ledger, output: Path, mirror: Mirror) -> 
         sidecar = read_sidecar(tar)
         if sidecar is not None:
             mirror.take_back(tar)
-            split_shard(tar, sidecar, {asset.key_prefix: _part(output, shard, asset) for asset in shard.assets})
+            if sidecar["tools"] == tools:
+                split_shard(tar, sidecar, {asset.key_prefix: _part(output, shard, asset) for asset in shard.assets})
             tar.with_suffix(".json").unlink()
         for asset in failed:
             del ledger.outcomes[asset.source.name]

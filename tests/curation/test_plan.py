@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from core import ConfigError, ReasonCode
 from curation.config import CurateConfig, DownloadConfig, RunConfig, SampleConfig
 from curation.hashing import hash_sources
+from curation.ledger import LEDGER_FILE, Ledger
+from curation.mirror import Mirror
+from curation.pipeline import _keep_parts_of, _reopen_failed
 from curation.plan import (
     KEY_DIGITS,
     SPLITS,
@@ -25,6 +28,7 @@ from curation.remote.cache import Cache
 from curation.sources import Exclusion, SourceAsset, list_folder
 from curation.stored_plan import read_plan, write_plan
 from curation.summary import print_plan
+from tests.curation.outputs import failure, output_of
 
 
 def source(name: str, mtime_ns: int = 1) -> SourceAsset:
@@ -137,3 +141,23 @@ def test_numbers_of_a_run_without_sense_are_refused(settings: dict[str, int]) ->
 def test_a_clip_may_be_named_like_markup(capsys: pytest.CaptureFixture[str]) -> None:
     print_plan(make_plan({}, 1), SampleConfig(clip="[/idle]"))
     assert "clip [/idle]" in capsys.readouterr().out
+
+
+def test_a_shard_holds_nothing_of_other_versions_than_it_names(tmp_path: Path) -> None:
+    output = output_of(tmp_path / "out", ["a.glb"], [failure("b.glb")])
+    stored = read_plan(output)
+    assert stored is not None
+    plan, work = stored.plan(), output / "work"
+    shard = next(shard for shard, asset in plan.assets() if asset.source.name == "a.glb")
+    sidecar = (output / f"{shard.name}.json").read_bytes()
+    for tools, kept in (({"helix4d": "1"}, False), ({"helix4d": "0"}, True)):  # the second is the shard's
+        (output / f"{shard.name}.json").write_bytes(sidecar)
+        ledger = Ledger(output / LEDGER_FILE)
+        _keep_parts_of(tools, work)
+        _reopen_failed(plan, ledger, output, Mirror(output, None, DownloadConfig()), tools)
+        assert "b.glb" not in ledger.outcomes
+        assert bool(list(work.rglob("*.part"))) is kept
+    _keep_parts_of({"helix4d": "0"}, work)
+    assert list(work.rglob("*.part"))
+    _keep_parts_of({"helix4d": "1"}, work)
+    assert not list(work.rglob("*.part"))

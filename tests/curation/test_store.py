@@ -187,6 +187,19 @@ def test_files_of_others_stay_in_a_working_folder(tmp_path: Path) -> None:
     assert [path.name for path in here.iterdir()] == ["thesis"]
 
 
+def test_half_files_of_a_killed_run_are_removed_and_not_read(tmp_path: Path) -> None:
+    here, store = tmp_path / "here", Store(f"file://{tmp_path}/store", PATIENCE)
+    store.write("plan.json", b"{}")
+    Ledger(tmp_path / "whole").append(outcome("one"))
+    line = (tmp_path / "whole").read_bytes()
+    store.write("ledger/000000.jsonl", line)
+    for name in ("ledger/.0a.tmp", "train/.0b.tmp"):
+        store.write(name, line[:50])
+    Mirror(here, store.url, PATIENCE).pull()
+    assert list(Ledger(here / LEDGER_FILE).outcomes) == ["one"]
+    assert store.names() == ["ledger/000000.jsonl", "plan.json"]
+
+
 def test_what_a_crash_leaves_of_a_working_folder_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = tmp_path / "here"
     store = Store(f"file://{tmp_path}/store", PATIENCE)
