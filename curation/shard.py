@@ -184,7 +184,7 @@ class ShardReader:
 
         Raises:
             KeyError: if there is no such sample or member.
-            FormatError: if the tar ends before the member does.
+            FormatError: if the tar is not there, or ends before the member does.
         """
         return self.read_members(key, [suffix])[suffix]
 
@@ -214,6 +214,8 @@ class ShardReader:
             found = self._store.read_ranges(self._name, [(offset, size) for offset, size in ranges.values()])
         else:
             found = []
+            if not self.path.exists():
+                raise FormatError(f"{self._where}: not there, though its sidecar is")
             with open(self.path, "rb") as stream:
                 for offset, size in ranges.values():
                     stream.seek(offset)

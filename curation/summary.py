@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from core import AssetState, Helix4DError, ReasonCode, write_bytes
+from core import AssetState, FormatError, Helix4DError, ReasonCode, write_bytes
 from curation.config import CurateConfig, SampleConfig, flat_settings
 from curation.ledger import Ledger, count
 from curation.plan import Plan
@@ -214,8 +214,16 @@ def first_view_rows(readers: Iterable[ShardReader]) -> tuple[list[list[np.ndarra
 
 
 def thumbnail(webp: bytes, size: int) -> np.ndarray:
-    """(size, size, 4) uint8 of an encoded image."""
-    return np.asarray(Image.open(io.BytesIO(webp)).convert("RGBA").resize((size, size), Image.Resampling.LANCZOS))
+    """(size, size, 4) uint8 of an encoded image.
+
+    Raises:
+        FormatError: if it does not decode.
+    """
+    try:
+        image = Image.open(io.BytesIO(webp)).convert("RGBA")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise FormatError(f"a damaged image ({error}): see `helix4d verify`") from error
+    return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
 
 
 def sheet_bytes(sheet: np.ndarray) -> bytes:
