@@ -11,13 +11,14 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from core import AssetState, FormatError, NewerError, ReasonCode, Schema, insist
 from curation.filters import MeasuredClip
+from curation.sources import Exclusion
 
 LEDGER = Schema("ledger entry", version=2, oldest=0, rewrite="use a new --output")
 LEDGER_FILE = "ledger.jsonl"
@@ -103,6 +104,20 @@ class Ledger:
             lines.append(text.encode(errors="backslashreplace") + b"\n")  # as `canonical_json`
         insist(lambda: self._write(b"".join(lines)), self.path, self._patience_s)
         self.outcomes.update((outcome.asset, outcome) for outcome in outcomes)
+
+    def append_left_out(self, left_out: Mapping[str, Exclusion]) -> None:
+        """Record what a plan leaves out (name -> why), where that is not what the ledger says.
+
+        Raises:
+            StorageError: if the disk refuses it.
+        """
+        self.append(
+            *(
+                Outcome(name, why.reason.state, why.reason, stage="plan", message=why.message)
+                for name, why in left_out.items()
+                if name not in self.outcomes or self.outcomes[name].reason is not why.reason
+            )
+        )
 
     def _write(self, lines: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ from curation.config import CurateConfig, parse_config
 from curation.engine import Engine, Tick
 from curation.gpus import render_device
 from curation.jobs import WORK_FOLDER, AssetJob, ShardJob, asset_job
-from curation.ledger import LEDGER_FILE, Ledger, Outcome
+from curation.ledger import LEDGER_FILE, Ledger
 from curation.mirror import Mirror
 from curation.plan import Plan, PlannedAsset, PlannedShard
 from curation.planning import exclusions_of, plan_run
@@ -104,13 +104,7 @@ def curate(config: CurateConfig) -> Summary:
         insist(lambda: write_plan(config, record, exclusions), config.output, patience_s)
         mirror.push(PLAN_FILE)
         ledger = Ledger(config.output / LEDGER_FILE, patience_s)
-        ledger.append(
-            *(
-                Outcome(name, why.reason.state, why.reason, stage="plan", message=why.message)
-                for name, why in plan.left_out.items()
-                if name not in ledger.outcomes
-            )
-        )
+        ledger.append_left_out(plan.left_out)
         tools = tool_versions(config.sample.engine)
         insist(lambda: _keep_parts_of(tools, config.output / WORK_FOLDER), config.output, patience_s)
         if config.run.retry_failed:

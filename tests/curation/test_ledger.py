@@ -10,6 +10,7 @@ import pytest
 from core import AssetState, FormatError, NewerError, ReasonCode, StorageError
 from curation.filters import MeasuredClip
 from curation.ledger import LEDGER, Ledger, Outcome, count
+from curation.sources import Exclusion
 
 DONE = Outcome("a.glb", AssetState.DONE, keys=("k_0",), timings_s={"bake": 0.5}, warnings=("é",))
 FAILED = Outcome("b.glb", AssetState.FAILED, ReasonCode.TIMEOUT, "render", "too long", 2, log="tail\n")
@@ -124,3 +125,12 @@ def test_names_that_are_no_text_come_back(tmp_path: Path) -> None:
     ledger.append(Outcome(name, AssetState.DONE))
     ledger.path.read_bytes().decode()
     assert list(Ledger(ledger.path).outcomes) == [name]
+
+
+def test_what_a_plan_leaves_out_is_recorded_once_for_each_reason(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    gone, other = (Exclusion(code, code) for code in (ReasonCode.DOWNLOAD_FAILED, ReasonCode.CHECKSUM_MISMATCH))
+    for why, lines in ((gone, 1), (gone, 1), (other, 2), (other, 2)):  # asked for again, it came with other bytes
+        ledger.append_left_out({"a.glb": why})
+        assert ledger.path.read_bytes().count(b"\n") == lines
+    assert Ledger(ledger.path).outcomes["a.glb"].reason is ReasonCode.CHECKSUM_MISMATCH
