@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -161,3 +163,24 @@ def test_a_shard_holds_nothing_of_other_versions_than_it_names(tmp_path: Path) -
     assert list(work.rglob("*.part"))
     _keep_parts_of({"helix4d": "1"}, work)
     assert not list(work.rglob("*.part"))
+
+
+def test_folders_that_cannot_be_listed_are_told_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a/x.glb", "b/y.glb"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"x")
+    plain, number = os.scandir, errno.EACCES
+
+    def scandir(path: str) -> Any:
+        if Path(path).name == "b":
+            raise OSError(number, os.strerror(number), path)
+        return plain(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert [asset.name for asset in list_folder(tmp_path)] == ["a/x.glb"]
+    assert "b: not searched for assets (Permission denied)" in caplog.text
+    number = errno.EIO
+    with pytest.raises(ConfigError, match=r"b: cannot be listed \(Input/output error\)"):
+        list_folder(tmp_path)
