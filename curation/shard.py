@@ -37,11 +37,24 @@ class Sample:
 
 
 def write_part(path: Path, samples: Iterable[Sample]) -> int:
-    """Atomically write samples as a piece of a tar file, sorted by key and member. Returns its bytes."""
+    """Atomically write samples as a piece of a tar file, their members sorted. Returns its bytes.
+
+    Args:
+        path: of the piece.
+        samples: sorted by key; each is written, and let go, before the next is asked for.
+
+    Raises:
+        ValueError: if they are not sorted.
+    """
     with atomic_writer(path) as stream:
-        for sample in sorted(samples, key=lambda sample: sample.key):
+        last = ""
+        for sample in samples:
+            if sample.key <= last:
+                raise ValueError(f"sample {sample.key} after {last}: expected in order of the keys")
+            last = sample.key
             for suffix in sorted(sample.members):
                 _write_member(stream, f"{sample.key}.{suffix}", sample.members[suffix])
+            del sample
         return stream.tell()
 
 

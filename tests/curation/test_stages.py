@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,12 @@ import pytest
 
 import curation.stages
 import curation.worker
-from assets import content_hash
+from assets import bake_clips, content_hash
 from assets.samples import SAMPLES
 from core import AssetState, ConfigError, ReasonCode
 from curation.config import SampleConfig
 from curation.jobs import AssetJob
-from curation.shard import ShardReader, write_shard
+from curation.shard import Sample, ShardReader, part_members, write_shard
 from curation.stages import Clock, process_asset
 
 
@@ -80,3 +82,37 @@ def test_a_file_server_that_is_away_is_no_fault_of_an_asset(tmp_path: Path, monk
     with pytest.raises(curation.worker._Refused) as refused:
         curation.worker._work(job, Clock(lambda event: None))
     assert refused.value.errno == errno.ESTALE
+
+
+def test_clips_of_a_file_are_in_memory_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = job_of(tmp_path)
+    job = replace(job, config=replace(job.config, clip="all"))
+    (bird,) = bake_clips(job.path, frames=4)
+    monkeypatch.setattr(
+        curation.stages, "bake_clips", lambda *_, **__: [replace(bird, index=index) for index in range(11)]
+    )
+    plain, made = curation.stages._make_sample, list[weakref.ref[Sample]]()
+
+    def make(*arguments: Any) -> Sample:
+        assert not any(reference() for reference in made)
+        sample = plain(*arguments)
+        made.append(weakref.ref(sample))
+        return sample
+
+    monkeypatch.setattr(curation.stages, "_make_sample", make)
+    (tmp_path / ".part.abc.tmp").write_bytes(b"of an attempt that was killed")
+    outcome = process_asset(job, Clock(lambda event: None))
+    prefix = job.content_sha256[:16]
+    assert list(outcome.keys) == sorted(f"{prefix}_{index}" for index in range(11))
+    assert part_members(job.part) == [
+        f"{key}.{name}" for key in outcome.keys for name in ["clip.json", *(f"frame_{n:02d}.vxz" for n in range(4))]
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ladybug.glb", "part"]
+
+
+def test_a_part_that_storage_refuses_is_no_fault_of_an_asset(tmp_path: Path) -> None:
+    job = job_of(tmp_path)
+    job = replace(job, part=Path("/proc/part"))  # takes no files
+    with pytest.raises(OSError, match="proc"):
+        process_asset(job, clock := Clock(lambda event: None))
+    assert clock.stage == "pack"
