@@ -39,6 +39,11 @@ def run(arguments: list[str]) -> int:
     path = Path(config.shard)
     folder = Path() if "://" in config.shard else path.parent
     sheet = config.sheet or folder / f"{config.key or path.stem}.sheet.webp"
-    if found.write_sheet(sheet):
+    try:
+        written = found.write_sheet(sheet)
+    except OSError as error:
+        print(f"helix4d inspect: {sheet}: cannot be written ({error.strerror}): give --sheet FILE", file=sys.stderr)
+        return 2
+    if written:
         print(f"contact sheet: {sheet}")
     return 0

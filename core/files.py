@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 _BLOCK_BYTES = 1 << 20
+_SYNCS_NO_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
+"""What CIFS and some FUSE file systems answer; their renames are as durable as they are."""
 
 
 @contextmanager
@@ -37,10 +40,13 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make renames and removals inside `folder` durable."""
+    """Make renames and removals inside `folder` durable, where its file system can."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _SYNCS_NO_FOLDERS:
+            raise
     finally:
         os.close(descriptor)
 
@@ -59,10 +65,13 @@ def write_json(path: Path, value: Any) -> None:
 def canonical_json(value: Any) -> bytes:
     """UTF-8 JSON whose bytes depend on the value alone: sorted keys, one space of indent, no NaN.
 
+    Half a surrogate pair (in names of files that are no UTF-8, or in strangers' JSON) stays escaped: UTF-8 lacks it.
+
     Raises:
         ValueError: for NaN and infinities, which JSON cannot hold.
     """
-    return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode(errors="backslashreplace")  # Python's escape is JSON's
 
 
 def sha256_file(path: Path) -> str:

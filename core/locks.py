@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -20,11 +21,16 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold `folder/.lock` while the block runs; the file says who holds it.
 
     Raises:
-        ConfigError: if another process holds it; the message names its host and process id.
+        ConfigError: if another process holds it; the message names its host and process id. If the folder cannot be
+            written to, or its file system has no locks.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    # Not "w": that would wipe out the holder's name before we know that there is one.
-    with open(folder / LOCK_FILE, "a+", encoding="utf-8") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Not "w": that would wipe out the holder's name before we know that there is one.
+        lock = open(folder / LOCK_FILE, "a+", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written to ({error.strerror})") from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -33,10 +39,14 @@ def locked(folder: Path) -> Iterator[None]:
             raise ConfigError(
                 f"{folder}: another run is writing there ({holder}): wait for it, stop it, or use another folder"
             ) from error
-        lock.truncate(0)
+        except OSError as error:
+            raise ConfigError(
+                f"{folder}: its file system gives no locks ({error.strerror}): use a folder on another one"
+            ) from error
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        lock.write(f"host {socket.gethostname()}, process {os.getpid()}, since {since}\n")
-        lock.flush()
+        with contextlib.suppress(OSError):  # a full disk: this is for people alone, what is written next waits for room
+            os.ftruncate(lock.fileno(), 0)
+            os.write(lock.fileno(), f"host {socket.gethostname()}, process {os.getpid()}, since {since}\n".encode())
         yield
 
 

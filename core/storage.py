@@ -17,18 +17,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-REFUSING = FULL | {
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EIO,
-    errno.ESTALE,
-    errno.ETIMEDOUT,
-    errno.ENODEV,
-    errno.ENOTCONN,
-    errno.EHOSTDOWN,
-    errno.EREMOTEIO,
-}
+AWAY = frozenset({errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO})
+"""What a network file system answers while its server is gone, whatever is read or written."""
+REFUSING = FULL | AWAY | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 """What a disk, a network file system or a mount answers while something is wrong with it, not with what is written."""
 
 _FIRST_PAUSE_S = 0.5

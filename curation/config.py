@@ -191,8 +191,8 @@ class RunConfig:
                 raise ConfigError(f"--{name.replace('_', '-')} {value}: at least 1 is needed")
         if self.gpus_per_worker is not None and self.gpus_per_worker < 0:
             raise ConfigError(f"--gpus-per-worker {self.gpus_per_worker:g}: 0 or more is needed")
-        if not self.memory_gb_per_worker > 0:
-            raise ConfigError(f"--memory-gb-per-worker {self.memory_gb_per_worker:g}: more than 0 is needed")
+        if not self.memory_gb_per_worker >= 0:
+            raise ConfigError(f"--memory-gb-per-worker {self.memory_gb_per_worker:g}: 0 or more is needed")
 
 
 @dataclass(frozen=True)

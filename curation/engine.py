@@ -7,6 +7,7 @@ asset whose Ray workers die every time has failed, and the run goes on.
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import os
@@ -360,14 +361,23 @@ def _usable_gpus() -> list[str]:
 
 @ray.remote(num_cpus=0, max_retries=_NODE_LOSSES)
 def _write_shard(job: ShardJob) -> None:
-    # A lost node may have written it without living to say so.
-    if read_sidecar(job.tar) is None:
-        insist(lambda: write_shard(job.tar, list(job.parts), job.facts), job.tar, job.patience_s)
+    insist(lambda: _write_if_missing(job), job.tar, job.patience_s)
     if job.remote is not None:
         publish_shard(Store(job.remote, job.downloads), job.folder, job.tar)
     # Nobody needs them any more; an output would take twice its room until the end.
     for part in job.parts:
         part.unlink(missing_ok=True)
+
+
+def _write_if_missing(job: ShardJob) -> None:
+    # A lost node may have written it without living to say so.
+    if read_sidecar(job.tar) is not None:
+        return
+    try:
+        write_shard(job.tar, list(job.parts), job.facts)
+    except FileNotFoundError as error:
+        # A network file system may show what another node wrote a minute later.
+        raise OSError(errno.ESTALE, f"{error.filename}: not there, or not yet") from error
 
 
 @functools.cache

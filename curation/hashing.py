@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from assets import content_hash
-from core import AssetError, ReasonCode, sha256_file
+from core import AssetError, ReasonCode, StorageError, sha256_file
 from curation.remote.cache import Cache
 from curation.sources import Exclusion, SourceAsset
 
@@ -22,6 +22,9 @@ def hash_sources(sources: list[SourceAsset], cache: Cache) -> tuple[dict[SourceA
     """Content hashes of assets, and why there is none of the others (name -> why).
 
     Remote assets whose hash nobody publishes are fetched for it, through the cache.
+
+    Raises:
+        StorageError: if a disk is full, or a file system away: that says nothing of an asset.
     """
     hashes: dict[SourceAsset, str] = {}
     failed: dict[str, Exclusion] = {}
@@ -48,3 +51,7 @@ def _hash(source: SourceAsset, cache: Cache) -> str | Exclusion:
         return content_hash(source.path)
     except AssetError as error:
         return Exclusion(error.code, error.message)
+    except (FileNotFoundError, PermissionError) as error:
+        return Exclusion(ReasonCode.DOWNLOAD_FAILED, f"cannot be read: {error}")
+    except OSError as error:
+        raise StorageError(f"{source.name}: cannot be hashed ({error}): run it again when that is cured") from error

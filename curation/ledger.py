@@ -7,10 +7,12 @@ by a crash is ignored, its asset is worked on again.
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,13 @@ from typing import Any
 from core import AssetState, FormatError, NewerError, ReasonCode, Schema, insist
 from curation.filters import MeasuredClip
 from curation.folder import Folder
+from curation.sources import Exclusion
 
 LEDGER = Schema("ledger entry", version=2, oldest=0, rewrite="use a new --output")
 LEDGER_FILE = "ledger.jsonl"
 LEDGER_PIECES = "ledger"
 """Folder of the numbered pieces that a ledger behind a URL gains, until the run ends and it becomes one file."""
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -100,9 +104,24 @@ class Ledger:
         lines = []
         for outcome in outcomes:
             content = {"version": LEDGER.version, **outcome.to_json()}
-            lines.append(json.dumps(content, ensure_ascii=False, sort_keys=True).encode() + b"\n")
+            text = json.dumps(content, ensure_ascii=False, sort_keys=True)
+            lines.append(text.encode(errors="backslashreplace") + b"\n")  # as `canonical_json`
         insist(lambda: self._write(b"".join(lines)), self.path, self._patience_s)
         self.outcomes.update((outcome.asset, outcome) for outcome in outcomes)
+
+    def append_left_out(self, left_out: Mapping[str, Exclusion]) -> None:
+        """Record what a plan leaves out (name -> why), where that is not what the ledger says.
+
+        Raises:
+            StorageError: if the disk refuses it.
+        """
+        self.append(
+            *(
+                Outcome(name, why.reason.state, why.reason, stage="plan", message=why.message)
+                for name, why in left_out.items()
+                if name not in self.outcomes or self.outcomes[name].reason is not why.reason
+            )
+        )
 
     def _write(self, lines: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +146,10 @@ def _ends_with_newline(path: Path) -> bool:
 
 
 def _read(path: Path) -> list[Outcome]:
-    return _parse(path.read_bytes(), str(path)) if path.exists() else []
+    if not path.exists():
+        return []
+    with open(path, "rb") as stream:
+        return _parse(stream, str(path))
 
 
 def read_outcomes(output: Folder) -> dict[str, Outcome]:
@@ -138,7 +160,7 @@ def read_outcomes(output: Folder) -> dict[str, Outcome]:
         NewerError: if it is newer than this program.
         StoreError: if a far one cannot be had.
     """
-    return {outcome.asset: outcome for outcome in _parse(ledger_bytes(output), output.address(LEDGER_FILE))}
+    return {outcome.asset: outcome for outcome in _parse(io.BytesIO(ledger_bytes(output)), output.address(LEDGER_FILE))}
 
 
 def ledger_bytes(output: Folder) -> bytes:
@@ -166,19 +188,21 @@ def _read_if_there(output: Folder, name: str) -> bytes:
         return b""
 
 
-def _parse(data: bytes, where: str) -> list[Outcome]:
-    lines = enumerate(data.split(b"\n"), 1)
-    parsed = (parse_line(line, f"{where}, line {number}") for number, line in lines if line)
+def _parse(lines: Iterable[bytes], where: str) -> list[Outcome]:
+    parsed = (parse_line(line, f"{where}, line {number}") for number, line in enumerate(lines, 1))
     return [outcome for outcome in parsed if outcome is not None]
 
 
 def parse_line(line: bytes, where: str) -> Outcome | None:
-    """The outcome in a line of the ledger, or None if a crash cut the line short.
+    """The outcome in a line of the ledger, or None if it is empty or a crash cut it short.
 
     Raises:
         NewerError: if it is newer than this program.
         FormatError: if it is damaged otherwise.
     """
+    line = line.rstrip(b"\n\0")  # a file system that crashed may have kept a file's new length without its bytes
+    if not line:
+        return None
     try:
         content = json.loads(line)
         LEDGER.check(content, where)
@@ -192,4 +216,6 @@ def parse_line(line: bytes, where: str) -> Outcome | None:
 
 
 def _was_cut_short(line: bytes) -> bool:
-    return line.startswith(b"{") and not line.endswith(b"}")
+    """Whether its object is left open. It may end in a brace for all that, which closed an object within."""
+    outside = _STRING.sub(b"", line)
+    return line.startswith(b"{") and outside.count(b"{") > outside.count(b"}")

@@ -11,7 +11,7 @@ from core.locks import locked
 from curation.config import CurateConfig, RunConfig, SampleConfig
 from curation.engine import Engine, Tick
 from curation.jobs import WORK_FOLDER, asset_job
-from curation.ledger import LEDGER_FILE, Ledger, Outcome
+from curation.ledger import LEDGER_FILE, Ledger
 from curation.planning import plan_run
 from curation.progress import Display
 from curation.stored_plan import write_plan
@@ -34,9 +34,7 @@ def measure_source(source: str, folder: Path, sample: SampleConfig, run: RunConf
         plan, record = plan_run(config)
         write_plan(config, record, {})
         ledger = Ledger(folder / LEDGER_FILE, run.limits.patience_s)
-        for name, why in plan.left_out.items():
-            if name not in ledger.outcomes:
-                ledger.append(Outcome(name, why.reason.state, why.reason, stage="plan", message=why.message))
+        ledger.append_left_out(plan.left_out)
         jobs = [
             asset_job(config, asset, (folder / WORK_FOLDER / f"{asset.key_prefix}.part").resolve(), measure_only=True)
             for _, asset in plan.assets()

@@ -14,19 +14,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core import atomic_writer, write_bytes, write_json
+from core import ConfigError, atomic_writer, sha256_file, write_bytes, write_json
+from core.locks import LOCK_FILE
 from curation.config import DownloadConfig
 from curation.ledger import LEDGER_FILE, LEDGER_PIECES, ledger_files
 from curation.plan import SPLITS
 from curation.report import REPORT_FOLDER
 from curation.report_pictures import PICTURES_FOLDER
-from curation.store import Store
+from curation.store import Store, StoreError, is_half
 from curation.stored_plan import PLAN_FILE
 
 log = logging.getLogger("curation")
 
 _STATE = ".published.json"
-_LOCK = ".lock"
 _COPY_BYTES = 8 << 20
 
 
@@ -48,11 +48,15 @@ class Mirror:
 
         Raises:
             StoreError: if the store does not answer.
+            ConfigError: if other files than a run's lie in the working folder, which would have to go.
         """
         store = self._store
         if store is None:
             return
         names = store.entries()
+        for name in sorted(filter(is_half, names)):  # of a killed run; a half ledger piece must not be read
+            store.remove(name)
+            del names[name]
         plan = store.read(PLAN_FILE) if PLAN_FILE in names else b""
         if not self._is_ours(plan, names):
             # Another machine went on there, or nothing was begun: what lies here belongs to something else.
@@ -146,7 +150,7 @@ class Mirror:
         """Fetch a published shard into the working folder and unpublish it: it will be written anew.
 
         Raises:
-            StoreError: if the store does not give it or refuses.
+            StoreError: if the store does not give it whole, or refuses.
         """
         if self._store is None:
             return
@@ -157,6 +161,9 @@ class Mirror:
                 for start in range(0, sidecar["bytes"], _COPY_BYTES):
                     size = min(_COPY_BYTES, sidecar["bytes"] - start)
                     stream.write(self._store.read_ranges(name, [(start, size)])[0])
+            if sha256_file(tar) != sidecar["sha256"]:
+                tar.unlink()
+                raise StoreError(f"{self._store.url}: {name} is not what its sidecar says: see `helix4d verify`")
         self._store.remove(name.removesuffix(".tar") + ".json")
 
     def _is_ours(self, plan: bytes, names: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -192,10 +199,16 @@ class Mirror:
         write_json(self._folder / _STATE, {"bytes": size, "pieces": pieces, "whole": whole})
 
     def _clear(self) -> None:
-        for path in self._folder.glob("*"):
-            if path.name == _LOCK:
-                continue
-            if path.is_dir():
+        found = [path for path in sorted(self._folder.glob("*")) if path.name not in (LOCK_FILE, _STATE)]
+        if found and not (self._folder / _STATE).exists():
+            raise ConfigError(
+                f"--work {self._folder}: holds files that no run with an output at a URL put there ({found[0].name}, "
+                "...): name an empty folder"
+            )
+        # Before anything goes: what a crash leaves must still be known as a run's, and agree with no store.
+        self._remember(0, -1, whole=False)
+        for path in found:
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()

@@ -18,9 +18,11 @@ if __package__ in (None, ""):
         sys.path.insert(0, str(here.parent))
 
 import functools
+import json
 import logging
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -34,7 +36,7 @@ from curation.config import CurateConfig, parse_config
 from curation.engine import Engine, Tick
 from curation.gpus import render_device
 from curation.jobs import WORK_FOLDER, AssetJob, ShardJob, asset_job
-from curation.ledger import LEDGER_FILE, Ledger, Outcome
+from curation.ledger import LEDGER_FILE, Ledger
 from curation.mirror import Mirror
 from curation.plan import Plan, PlannedAsset, PlannedShard
 from curation.planning import exclusions_of, plan_run
@@ -58,6 +60,7 @@ from render.environment import load_map
 log = logging.getLogger("curation")
 
 CONTACT_SHEET_FILE = "contact_sheet.webp"
+_TOOLS_FILE = "tools.json"
 
 
 def main(arguments: list[str] | None = None, program: str = "python curation/pipeline.py") -> int:
@@ -68,11 +71,7 @@ def main(arguments: list[str] | None = None, program: str = "python curation/pip
         if config.run.verbose:
             log.setLevel(logging.DEBUG)
         if config.run.dry_run:
-            config = config.with_environment_maps()
-            if config.remote is not None:
-                with locked(config.output):
-                    mirror_of(config).pull()
-            print_plan(plan_run(config)[0], config.sample)
+            _show_plan(config.with_environment_maps())
         else:
             print_summary(curate(config), config)
     except Helix4DError as error:
@@ -105,15 +104,11 @@ def curate(config: CurateConfig) -> Summary:
         insist(lambda: write_plan(config, record, exclusions), config.output, patience_s)
         mirror.push(PLAN_FILE)
         ledger = Ledger(config.output / LEDGER_FILE, patience_s)
-        ledger.append(
-            *(
-                Outcome(name, why.reason.state, why.reason, stage="plan", message=why.message)
-                for name, why in plan.left_out.items()
-                if name not in ledger.outcomes
-            )
-        )
+        ledger.append_left_out(plan.left_out)
+        tools = tool_versions(config.sample.engine)
+        insist(lambda: _keep_parts_of(tools, config.output / WORK_FOLDER), config.output, patience_s)
         if config.run.retry_failed:
-            _reopen_failed(plan, ledger, config.output, mirror)
+            _reopen_failed(plan, ledger, config.output, mirror, tools)
         work = _fill_shards(config, plan, ledger, mirror)
         shutil.rmtree(config.output / WORK_FOLDER, ignore_errors=True)
         summary = summarize(plan, ledger, config.output, replace(work, wall_s=time.monotonic() - start))
@@ -128,6 +123,17 @@ def curate(config: CurateConfig) -> Summary:
         insist(lambda: write_report(place, PICTURED_BY_CURATE, config.run.workers, report), config.output, patience_s)
         mirror.push_report()
     return summary
+
+
+def _show_plan(config: CurateConfig) -> None:
+    if config.remote is None:
+        print_plan(plan_run(config)[0], config.sample)
+        return
+    # In a folder of its own: to agree with what is published, the working folder might have to publish or lose shards.
+    with tempfile.TemporaryDirectory(prefix="helix4d-") as folder:
+        copied = replace(config, output=Path(folder))
+        mirror_of(copied).pull()
+        print_plan(plan_run(copied)[0], config.sample)
 
 
 def mirror_of(config: CurateConfig) -> Mirror:
@@ -146,8 +152,17 @@ def _check_folders(config: CurateConfig) -> None:
         raise ConfigError(f"--output {config.output}: the source itself; give a folder of its own for the shards")
 
 
-def _reopen_failed(plan: Plan, ledger: Ledger, output: Path, mirror: Mirror) -> None:
-    """Forget failures; shards that were already written without them become parts again."""
+def _keep_parts_of(tools: Mapping[str, str], work: Path) -> None:
+    """Remove the parts that other versions made: a shard names one version of each tool for all that it holds."""
+    path = work / _TOOLS_FILE
+    if work.exists() and not (path.exists() and json.loads(path.read_bytes()) == tools):
+        log.warning("%s: of other package versions: what it holds is made again", work)
+        shutil.rmtree(work)
+    write_json(path, tools)
+
+
+def _reopen_failed(plan: Plan, ledger: Ledger, output: Path, mirror: Mirror, tools: Mapping[str, str]) -> None:
+    """Forget failures; shards that were already written without them become parts again, if the versions are ours."""
     for shard in plan.shards:
         failed = [a for a in shard.assets if _state(ledger, a) is AssetState.FAILED]
         if not failed:
@@ -156,7 +171,8 @@ def _reopen_failed(plan: Plan, ledger: Ledger, output: Path, mirror: Mirror) -> 
         sidecar = read_sidecar(tar)
         if sidecar is not None:
             mirror.take_back(tar)
-            split_shard(tar, sidecar, {asset.key_prefix: _part(output, shard, asset) for asset in shard.assets})
+            if sidecar["tools"] == tools:
+                split_shard(tar, sidecar, {asset.key_prefix: _part(output, shard, asset) for asset in shard.assets})
             tar.with_suffix(".json").unlink()
         for asset in failed:
             del ledger.outcomes[asset.source.name]

@@ -30,6 +30,8 @@ EVENTS_FD_VARIABLE = "HELIX4D_EVENTS_FD"
 Event = dict[str, Any]
 
 _POLL_S = 0.2
+_FAREWELL_S = 10.0
+"""Seconds that a child may take to end once it has closed its pipe."""
 _LOG_TAIL_BYTES = 4000
 _DEVICE_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ONEAPI_DEVICE_SELECTOR")
 _PACKAGES = Path(__file__).resolve().parent.parent
@@ -173,7 +175,10 @@ class Sandbox:
     def _crashed(self, peak: int) -> JobDied:
         child = self._child
         assert child is not None
-        status = child.wait(timeout=10)
+        try:
+            status = child.wait(_FAREWELL_S)
+        except subprocess.TimeoutExpired:
+            return self._died(ReasonCode.CRASHED, "the process that worked on it answers no more", peak)
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         # The kernel's own killer leaves no other trace than this signal, which nothing else here sends.
         code = ReasonCode.OUT_OF_MEMORY if status == -signal.SIGKILL else ReasonCode.CRASHED

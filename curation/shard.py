@@ -37,11 +37,24 @@ class Sample:
 
 
 def write_part(path: Path, samples: Iterable[Sample]) -> int:
-    """Atomically write samples as a piece of a tar file, sorted by key and member. Returns its bytes."""
+    """Atomically write samples as a piece of a tar file, their members sorted. Returns its bytes.
+
+    Args:
+        path: of the piece.
+        samples: sorted by key; each is written, and let go, before the next is asked for.
+
+    Raises:
+        ValueError: if they are not sorted.
+    """
     with atomic_writer(path) as stream:
-        for sample in sorted(samples, key=lambda sample: sample.key):
+        last = ""
+        for sample in samples:
+            if sample.key <= last:
+                raise ValueError(f"sample {sample.key} after {last}: expected in order of the keys")
+            last = sample.key
             for suffix in sorted(sample.members):
                 _write_member(stream, f"{sample.key}.{suffix}", sample.members[suffix])
+            del sample
         return stream.tell()
 
 
@@ -81,7 +94,12 @@ def split_shard(tar_path: Path, sidecar: Mapping[str, Any], part_of: Mapping[str
 
     Args:
         part_of: key prefix (before the `_`) -> where that asset's part goes.
+
+    Raises:
+        FormatError: if the tar is not what was committed: its damage would get a hash of its own.
     """
+    if not tar_path.exists() or sha256_file(tar_path) != sidecar["sha256"]:
+        raise FormatError(f"{tar_path}: not what its sidecar says, so nothing can be added: see `helix4d verify`")
     by_part: dict[Path, list[Mapping[str, Any]]] = {}
     for sample in sidecar["samples"]:
         by_part.setdefault(part_of[sample["key"].split("_")[0]], []).append(sample)
@@ -210,7 +228,7 @@ class ShardReader:
 
         Raises:
             KeyError: if there is no such sample or member.
-            FormatError: if the tar ends before the member does.
+            FormatError: if the tar is not there, or ends before the member does.
         """
         return self.read_members(key, [suffix])[suffix]
 
@@ -236,7 +254,10 @@ class ShardReader:
         """
         members = self._samples[key]["members"]
         ranges = {suffix: members[suffix] for suffix in suffixes}
-        found = self._folder.read_ranges(self._name, [(offset, size) for offset, size in ranges.values()])
+        try:
+            found = self._folder.read_ranges(self._name, [(offset, size) for offset, size in ranges.values()])
+        except FileNotFoundError as error:
+            raise FormatError(f"{self._where}: not there, though its sidecar is") from error
         for (suffix, (_, size)), data in zip(ranges.items(), found, strict=True):
             if len(data) > size:
                 raise FormatError(f"{self._where}: {len(data)} bytes for a range of {size}: the server ignores ranges")

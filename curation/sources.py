@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +14,8 @@ from curation.remote.files import RemoteFile
 
 if TYPE_CHECKING:
     from curation.remote.cache import Cache
+
+log = logging.getLogger("curation")
 
 SUFFIXES = frozenset({".glb", ".gltf", ".fbx", ".dae", ".abc", ".usd", ".usda", ".usdc", ".usdz", ".blend", ".zip"})
 """Of asset files; in a folder of this machine, a folder of numbered .obj files is an asset too."""
@@ -130,10 +134,10 @@ def is_manifest(source: str) -> bool:
 
 
 def list_folder(source: Path, limit: int | None = None) -> list[SourceAsset]:
-    """Every asset below `source`, sorted by name; hidden files and folders are not searched.
+    """Every asset below `source`, sorted by name; hidden files and folders are not searched, nor links to folders.
 
     Raises:
-        ConfigError: if there is no such folder, or no asset in it.
+        ConfigError: if there is no such folder, no asset in it, or a part of it cannot be listed.
     """
     from assets.sequence import folder_status, is_sequence
 
@@ -147,15 +151,15 @@ def list_folder(source: Path, limit: int | None = None) -> list[SourceAsset]:
     root = source.resolve()
     found = []
     frames: dict[Path, list[str]] = {}
-    for path in root.rglob("*"):
-        relative = path.relative_to(root)
-        if path.suffix.lower() == ".obj" and not any(part.startswith(".") for part in relative.parts):
-            frames.setdefault(path.parent, []).append(path.name)
-        if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in relative.parts):
-            continue
-        if path.is_file():
-            status = path.stat()
-            found.append(SourceAsset(relative.as_posix(), path, status.st_size, status.st_mtime_ns))
+    for parent, below, names in os.walk(root, onerror=_tell_or_refuse):
+        below[:] = [name for name in below if not name.startswith(".")]
+        for path in (Path(parent, name) for name in names if not name.startswith(".")):
+            if path.suffix.lower() == ".obj":
+                frames.setdefault(path.parent, []).append(path.name)
+            elif path.suffix.lower() in SUFFIXES and path.is_file():
+                status = path.stat()
+                name = path.relative_to(root).as_posix()
+                found.append(SourceAsset(name, path, status.st_size, status.st_mtime_ns))
     for folder, names in frames.items():
         if is_sequence(names):
             whole = folder_status(folder)
@@ -164,3 +168,10 @@ def list_folder(source: Path, limit: int | None = None) -> list[SourceAsset]:
     if not found:
         raise ConfigError(f"{source}: no asset found (looked for {', '.join(sorted(SUFFIXES))})")
     return sorted(found)[:limit]
+
+
+def _tell_or_refuse(error: OSError) -> None:
+    """A folder that is not for us may be left out (lost+found); one that a server fails to list may hold anything."""
+    if not isinstance(error, PermissionError):
+        raise ConfigError(f"{error.filename}: cannot be listed ({error.strerror})") from error
+    log.warning("%s: not searched for assets (%s)", error.filename, error.strerror)

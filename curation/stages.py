@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -85,15 +85,16 @@ def process_asset(job: AssetJob, clock: Clock) -> Outcome:
             timings_s=clock.timings_s(),
             clips=measured,
         )
-    samples = [_make_sample(job, clip, of, clock) for clip, of in kept]
-    with clock.measure("pack"):
-        clock.progress(0, 1)
-        write_part(job.part, samples)
+    kept.sort(key=lambda pair: pair[1].key)
+    for half in job.part.parent.glob(f".{job.part.name}.*.tmp"):  # of an attempt that was killed
+        half.unlink(missing_ok=True)
+    clock.stage = "pack"  # which begins with opening the part
+    write_part(job.part, _samples(job, kept, clock))
     left_out = [f"clip left out: {refusal.message} [{refusal.code}]" for refusal in refusals]
     return Outcome(
         job.asset,
         AssetState.DONE,
-        keys=tuple(sample.key for sample in samples),
+        keys=tuple(of.key for _, of in kept),
         timings_s=clock.timings_s(),
         warnings=(*left_out, *dict.fromkeys(warning for clip, _ in kept for warning in clip.warnings)),
         clips=measured,
@@ -102,20 +103,32 @@ def process_asset(job: AssetJob, clock: Clock) -> Outcome:
 
 @contextmanager
 def _local_file(job: AssetJob, clock: Clock) -> Iterator[Path]:
-    """Where the asset can be read while the block runs: a remote one is fetched, and must be what was planned."""
+    """Where the asset can be read while the block runs: a remote one is fetched. It must be what was planned."""
     if job.remote is None:
-        yield job.path
+        try:
+            yield job.path
+        finally:
+            # Afterwards, since it may change while it is read; and after an error, which may be of the change.
+            _check_content(job, job.path, str(job.path))
         return
     with ExitStack() as held:
         with clock.measure("download"):
             clock.progress(0, 1)
             cache = Cache(job.downloads)
             path = held.enter_context(cache.lease(pinned(job.remote, job.content_sha256), clock.progress))
-            found = content_hash(path)
-            if found != job.content_sha256:
-                what = f"{job.remote.url}: content {found}, planned as {job.content_sha256}"
-                raise AssetError(ReasonCode.CHECKSUM_MISMATCH, what, path)
+            _check_content(job, path, job.remote.url)
         yield path
+
+
+def _check_content(job: AssetJob, path: Path, where: str) -> None:
+    try:
+        found = content_hash(path)
+    except FileNotFoundError as error:
+        what = f"{where}: not there any more, or not on every node"
+        raise AssetError(ReasonCode.DOWNLOAD_FAILED, what, path) from error
+    if found != job.content_sha256:
+        what = f"{where}: content {found}, planned as {job.content_sha256}"
+        raise AssetError(ReasonCode.CHECKSUM_MISMATCH, what, path)
 
 
 def _judge(job: AssetJob, clip: Clip, clock: Clock) -> tuple[MeasuredClip, Refusal | None]:
@@ -123,6 +136,16 @@ def _judge(job: AssetJob, clip: Clip, clock: Clock) -> tuple[MeasuredClip, Refus
         clock.progress(0, 1)
         measured = measure(clip, f"{job.content_sha256[:KEY_DIGITS]}_{clip.index}", job.metadata)
         return measured, judge(measured, job.config.filters)
+
+
+def _samples(job: AssetJob, kept: Iterable[tuple[Clip, MeasuredClip]], clock: Clock) -> Iterator[Sample]:
+    """One after the other: all clips of a file together, with all their images, may not fit in memory."""
+    for clip, measured in kept:
+        sample = _make_sample(job, clip, measured, clock)
+        with clock.measure("pack"):  # what is done with it while this waits
+            clock.progress(0, 1)
+            yield sample
+        del sample
 
 
 def _make_sample(job: AssetJob, clip: Clip, measured: MeasuredClip, clock: Clock) -> Sample:

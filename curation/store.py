@@ -23,6 +23,12 @@ _Result = TypeVar("_Result")
 _ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "obs", "memory"})
 
 
+def is_half(name: str) -> bool:
+    """Whether a file has the name of one that is being put there; what a crash left of it is of no use."""
+    last = name.rpartition("/")[2]
+    return last.startswith(".") and last.endswith(".tmp")
+
+
 class StoreError(Helix4DError):
     """A store refused to give or to take a file, after several attempts."""
 

@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from core import AssetState, Helix4DError, ReasonCode, write_bytes
+from core import AssetState, FormatError, Helix4DError, ReasonCode, write_bytes
 from curation.config import CurateConfig, SampleConfig, flat_settings
 from curation.folder import Place, below
 from curation.ledger import Ledger, Outcome, count
@@ -160,7 +160,7 @@ def print_plan(plan: Plan, sample: SampleConfig) -> None:
     for split in dict.fromkeys(shard.split for shard in plan.shards):
         shards = [shard for shard in plan.shards if shard.split == split]
         table.add_row(split, str(len(shards)), str(sum(len(shard.assets) for shard in shards)))
-    console = Console()
+    console = Console(markup=False)
     console.print(table)
     reasons = Counter(why.reason for why in plan.left_out.values())
     duplicates = reasons.pop(ReasonCode.DUPLICATE, 0)
@@ -178,7 +178,7 @@ def _shown(sample: SampleConfig) -> list[tuple[str, Any]]:
 
 def print_summary(summary: Summary, config: CurateConfig) -> None:
     """Show what came of a run, and where it is."""
-    console = Console()
+    console = Console(markup=False)
     table = Table("end", "assets", title=f"{summary.assets} assets")
     for name, number in summary.counts.items():
         table.add_row(name, str(number))
@@ -231,8 +231,16 @@ def first_view_rows(readers: Iterable[ShardReader]) -> tuple[list[list[np.ndarra
 
 
 def thumbnail(webp: bytes, size: int) -> np.ndarray:
-    """(size, size, 4) uint8 of an encoded image."""
-    return np.asarray(Image.open(io.BytesIO(webp)).convert("RGBA").resize((size, size), Image.Resampling.LANCZOS))
+    """(size, size, 4) uint8 of an encoded image.
+
+    Raises:
+        FormatError: if it does not decode.
+    """
+    try:
+        image = Image.open(io.BytesIO(webp)).convert("RGBA")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise FormatError(f"a damaged image ({error}): see `helix4d verify`") from error
+    return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
 
 
 def sheet_bytes(sheet: np.ndarray) -> bytes:

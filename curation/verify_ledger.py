@@ -23,7 +23,7 @@ def parse_ledger(content: bytes, remedies: Remedies) -> tuple[dict[str, Outcome]
     newer = ""
     for number, line in enumerate(content.split(b"\n"), 1):
         try:
-            outcome = parse_line(line, f"line {number}") if line else None
+            outcome = parse_line(line, f"line {number}")
         except NewerError as error:
             newer = newer or str(error)
             continue

@@ -11,7 +11,7 @@ import sys
 import traceback
 
 from core import AssetError, ReasonCode, setup_logging
-from core.storage import FULL, REFUSING
+from core.storage import AWAY, FULL, REFUSING
 from curation.jobs import AssetJob
 from curation.ledger import Outcome
 from curation.sandbox import EVENTS_FD_VARIABLE, Event
@@ -58,8 +58,9 @@ def _work(job: AssetJob, clock: Clock) -> Outcome:
         traceback.print_exc()
         code, message = ReasonCode.OUT_OF_MEMORY, "an allocation failed"
     except OSError as error:
-        # Reading an asset may fail for its own sake, but only packing writes to the output; and no asset fills a disk.
-        if error.errno in (REFUSING if clock.stage == "pack" else FULL):
+        # Reading an asset may fail for its own sake, but only packing writes to the output; and no asset fills a disk
+        # or takes a file server away.
+        if error.errno in (REFUSING if clock.stage == "pack" else FULL | AWAY):
             raise _Refused(error.errno) from error
         traceback.print_exc()
         code, message = ReasonCode.CRASHED, f"{type(error).__name__}: {error}"

@@ -204,8 +204,8 @@ def image_encoder_name(args: Mapping[str, Any], origin: str) -> str | None:
 def hub_failure(what: str, error: Exception) -> str:
     """A message for what a hub did not give."""
     return (
-        f"{what} to be had ({first_line(error)}): is it a folder, or a hub repository that exists? A gated one needs its "
-        "terms accepted and `hf auth login`; without a network only what was fetched before is there"
+        f"{what} to be had ({first_line(error)}): is it a folder, or a hub repository that exists? A gated one needs "
+        "its terms accepted and `hf auth login`; without a network only what was fetched before is there"
     )
 
 

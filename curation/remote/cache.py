@@ -28,9 +28,12 @@ from curation.remote.web import UnreachableError
 
 _COMPLETE = "complete.json"
 _RESERVED = "reserved"
+_TOTAL = "total"
 _FILES = "files"
 _ID_DIGITS = 40
 _POLL_S = 0.2
+_EMPTIED_TO = 0.95
+"""Of the bound, when something must go: counting tens of thousands of entries takes seconds, so it is done rarely."""
 _FRESH_S = 7 * 86400.0
 """How long the content of a URL counts whose changes nothing tells."""
 
@@ -104,7 +107,7 @@ class Cache:
 
     def _fill(self, entry: _Entry, file: RemoteFile, progress: Progress) -> None:
         entry.complete.unlink(missing_ok=True)
-        if sum(size for _, size, _ in self._entries()) > self._most_bytes:
+        if self._total() > self._most_bytes:
             # The bound was larger once. Two that wait for each other's half files would wait for ever.
             shutil.rmtree(entry.folder, ignore_errors=True)
         path = entry.folder / _FILES / file.name
@@ -147,24 +150,43 @@ class Cache:
 
     def _reserve(self, entry: _Entry, needed: int) -> bool:
         with _locked(self._folder / "room.lock", exclusive=True):
-            others = [(used, size, folder) for used, size, folder in self._entries() if folder != entry.folder]
-            total = sum(size for _, size, _ in others)
-            for _, size, folder in sorted(others):
-                if total + needed <= self._most_bytes:
-                    break
-                if _evict(folder):
-                    total -= size
-            if total + needed > self._most_bytes:
-                return False
-            entry.folder.mkdir(parents=True, exist_ok=True)
-            write_bytes(entry.folder / _RESERVED, str(needed).encode())
-            return True
+            own = _size(entry.folder)
+            others = self._total() - own
+            if others + needed > self._most_bytes:
+                others = self._empty(entry, needed)
+            fits = others + needed <= self._most_bytes
+            # Before the entry grows: after a crash the total may be too large, which the next count finds out.
+            write_bytes(self._folder / _TOTAL, str(others + (needed if fits else own)).encode())
+            if fits:
+                entry.folder.mkdir(parents=True, exist_ok=True)
+                write_bytes(entry.folder / _RESERVED, str(needed).encode())
+            return fits
+
+    def _empty(self, entry: _Entry, needed: int) -> int:
+        """Evict others, what was used longest ago first; what they hold afterwards, counted."""
+        others = [(used, size, folder) for used, size, folder in self._entries() if folder != entry.folder]
+        total = sum(size for _, size, _ in others)
+        if total + needed <= self._most_bytes:
+            return total
+        for _, size, folder in sorted(others):
+            if total + needed <= _EMPTIED_TO * self._most_bytes:
+                break
+            if _evict(folder):
+                total -= size
+        return total
+
+    def _total(self) -> int:
+        """Bytes of all entries, as remembered, but for a few of their own notes; counted if they are not."""
+        try:
+            return int((self._folder / _TOTAL).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return sum(size for _, size, _ in self._entries())
 
     def _entries(self) -> Iterator[tuple[float, int, Path]]:
         """(last use, bytes, folder) of every entry; bytes that are only reserved count."""
         for folder in self._folder.glob("??/*"):
             if folder.is_dir():
-                yield _last_use(folder), max(_bytes(folder), _reserved(folder)), folder
+                yield _last_use(folder), _size(folder), folder
 
 
 def _whole(entry: _Entry, file: RemoteFile) -> Path | None:
@@ -195,7 +217,7 @@ def _evict(folder: Path) -> bool:
 @contextmanager
 def _locked(path: Path, exclusive: bool, wait: bool = True) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as stream:
+    with open(path, "ab+") as stream:  # NFS gives a shared lock only to those who may read
         kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
         fcntl.flock(stream, kind if wait else kind | fcntl.LOCK_NB)
         yield
@@ -209,6 +231,11 @@ def _bytes(folder: Path) -> int:
         except FileNotFoundError:
             continue
     return total
+
+
+def _size(folder: Path) -> int:
+    """Bytes that an entry takes or will take."""
+    return max(_bytes(folder), _reserved(folder))
 
 
 def _reserved(folder: Path) -> int:

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-_NAME_CHARACTERS = 100
+_NAME_BYTES = 100
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class RemoteFile:
     def name(self) -> str:
         """The last part of the URL's path, safe as a file's name."""
         last = PurePosixPath(unquote(urlsplit(self.url).path)).name
-        return re.sub(r"[^\w.\-]", "_", last)[-_NAME_CHARACTERS:].lstrip(".") or "file"
+        safe = re.sub(r"[^\w.\-]", "_", last).encode()[-_NAME_BYTES:].decode(errors="ignore")
+        return safe.lstrip(".") or "file"
 
     @property
     def suffix(self) -> str:

@@ -21,6 +21,7 @@ import requests
 import urllib3
 
 from core import AssetError, ReasonCode, fsync_folder, sha256_file, write_json
+from core.storage import FULL
 from curation.config import DownloadConfig
 from curation.remote.files import RemoteFile
 from curation.remote.hub import hub_headers, web_address
@@ -93,6 +94,8 @@ class Transfer:
                     return source.sha256
                 problem = f"{file.url}: ended after {_size(partial)} of {max(file.size, source.total)} bytes"
             except _BROKEN as error:
+                if isinstance(error, OSError) and error.errno in FULL:
+                    raise  # this machine's disk, no fault of the file's
                 problem = f"{file.url}: {type(error).__name__}: {error}"[:300]
             fruitless = 1 if _size(partial) > before else fruitless + 1
             if fruitless >= self._config.download_attempts:

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import contextlib
+import errno
+import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
-from core import atomic_writer, canonical_json, sha256_file, sha256_json
+from core import atomic_writer, canonical_json, sha256_file, sha256_json, write_bytes
 
 
 def test_atomic_writer_leaves_nothing_behind_when_the_block_fails(tmp_path: Path) -> None:
@@ -30,3 +35,23 @@ def test_canonical_json_depends_on_the_value_alone() -> None:
     assert sha256_json({"b": 1, "a": 2}) == sha256_json({"a": 2, "b": 1})
     with pytest.raises(ValueError, match="Out of range"):
         canonical_json(float("nan"))
+
+
+def test_json_holds_half_a_surrogate_pair_as_an_escape() -> None:
+    value = {"\udce9": "é\ud800"}
+    assert canonical_json(value) == '{\n "\\udce9": "é\\ud800"\n}\n'.encode()
+    assert json.loads(canonical_json(value)) == value
+
+
+@pytest.mark.parametrize(("number", "passes"), [(errno.EINVAL, True), (errno.ENOTSUP, True), (errno.EIO, False)])
+def test_a_file_system_that_syncs_no_folders_is_written_to(
+    number: int, passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with contextlib.nullcontext() if passes else pytest.raises(OSError, match="Input/output"):
+        write_bytes(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"

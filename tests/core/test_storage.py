@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import subprocess
@@ -94,3 +95,26 @@ def test_a_second_writer_is_told_who_the_first_is_and_death_lets_go(tmp_path: Pa
     holder.communicate()
     with locked(tmp_path):
         assert f"process {os.getpid()}," in (tmp_path / ".lock").read_text()
+
+
+def test_a_folder_that_cannot_be_locked_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ConfigError, match=r"file.*cannot be written to"), locked(folder):
+            pass
+
+    def no_locks(file: object, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(ConfigError, match="No locks available"), locked(tmp_path):
+        pass
+
+
+def test_a_full_disk_does_not_keep_from_locking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "write", full)
+    with locked(tmp_path), pytest.raises(ConfigError, match="another run is writing there"), locked(tmp_path):
+        pass

@@ -6,7 +6,6 @@ without a readable part, and a file left behind.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from assets import content_hash
 from core import AssetState, FormatError, Helix4DError, ReasonCode
 from curation.config import Limits, SampleConfig
 from curation.filters import FilterConfig
@@ -85,7 +85,7 @@ def _compile(source: Path, folder: Path) -> None:
     part = folder / "intact.part"
     sandbox = Sandbox(replace(LIMITS, timeout_s=600), threads=1)
     try:
-        job = AssetJob(source.name, source, hashlib.sha256(source.read_bytes()).hexdigest(), part, CONFIG)
+        job = AssetJob(source.name, source, content_hash(source), part, CONFIG)
         end, _ = sandbox.run(job.to_json(), lambda event: None)
     finally:
         sandbox.close()
@@ -97,7 +97,7 @@ def _compile(source: Path, folder: Path) -> None:
 def _try(sandbox: Sandbox, made: Mutant, folder: Path) -> Verdict:
     path, part = folder / "mutant.glb", folder / "mutant.part"
     path.write_bytes(made.data)
-    job = AssetJob(path.name, path, hashlib.sha256(made.data).hexdigest(), part, CONFIG)
+    job = AssetJob(path.name, path, content_hash(path), part, CONFIG)
     child = psutil.Process(sandbox._living_child().pid)
     before = _cpu_s(child)
     cpu_s = 0.0

@@ -4,19 +4,23 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 
-from core import AssetState, ConfigError, ReasonCode
+from core import AssetState, ConfigError, ReasonCode, StorageError
 from curation import engine
 from curation.config import Limits, RunConfig, SampleConfig
-from curation.engine import Ended, Engine, Tick
-from curation.jobs import AssetJob
+from curation.engine import Ended, Engine, Tick, _write_shard
+from curation.jobs import AssetJob, ShardJob
 from curation.ledger import Outcome
+from curation.shard import ShardReader, write_part
+from tests.curation.test_shard import sample
 
 pytestmark = pytest.mark.slow
 
@@ -64,6 +68,19 @@ def test_every_job_ends_once_and_few_are_begun_ahead(work: Callable[..., list[Ou
     assert (bug.asset, bug.reason) == ("bug", ReasonCode.CRASHED)
     assert "a bug of ours" in bug.message
     assert "KeyError" in bug.log
+
+
+def test_a_part_of_another_node_may_show_late(tmp_path: Path) -> None:
+    part, late = tmp_path / "a.part", tmp_path / "late.part"
+    write_part(late, [sample("aa_0")])
+    job = ShardJob(tmp_path / "x.tar", (part,), {"gaps": []}, patience_s=0.2)
+    with pytest.raises(StorageError, match="Stale file handle"):
+        _write_shard._function(job)
+    threading.Timer(0.7, lambda: late.rename(part)).start()
+    _write_shard._function(replace(job, patience_s=30))
+    assert ShardReader(job.tar).keys() == ["aa_0"]
+    assert not part.exists()
+    _write_shard._function(job)  # Ray begins it again if its node is lost at the end
 
 
 def test_a_machine_without_room_for_a_worker_is_told_so() -> None:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from cli.main import main
 from curation.shard import ShardReader
+from tests.curation.outputs import output_of
 
 pytestmark = pytest.mark.slow
 
@@ -49,4 +50,21 @@ def test_errors_name_what_is_missing(reference_output: Path, capsys: pytest.Capt
     assert main(["inspect", str(tar), "nokey_0"]) == 2
     assert "no sample nokey_0; it holds" in capsys.readouterr().err
     assert main(["inspect", str(tar.with_name("none.tar"))]) == 2
+    assert "no such file" in capsys.readouterr().err
+
+
+def test_a_damaged_or_lost_shard_is_an_error_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tar = first_shard(output_of(tmp_path / "out", ["a.glb"]))
+    (key,) = ShardReader(tar).keys()
+    assert main(["inspect", str(tar), "--sheet", str(tar / "below" / "a.webp")]) == 2
+    assert "cannot be written (Not a directory)" in capsys.readouterr().err
+    data = bytearray(tar.read_bytes())
+    offset, size = ShardReader(tar).sample(key)["members"]["view_00_frame_00.webp"]
+    data[offset : offset + size] = bytes(size)
+    tar.write_bytes(data)
+    for arguments in ([str(tar)], [str(tar), key]):
+        assert main(["inspect", *arguments]) == 2
+        assert "a damaged image" in capsys.readouterr().err
+    tar.unlink()
+    assert main(["inspect", str(tar), key]) == 2
     assert "no such file" in capsys.readouterr().err

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from core import AssetState, FormatError, NewerError, ReasonCode, StorageError
+from curation.filters import MeasuredClip
 from curation.ledger import LEDGER, Ledger, Outcome, count
+from curation.sources import Exclusion
 
 DONE = Outcome("a.glb", AssetState.DONE, keys=("k_0",), timings_s={"bake": 0.5}, warnings=("é",))
 FAILED = Outcome("b.glb", AssetState.FAILED, ReasonCode.TIMEOUT, "render", "too long", 2, log="tail\n")
@@ -94,3 +96,41 @@ def test_a_disk_that_stays_full_is_told_and_changes_nothing(tmp_path: Path, monk
     with pytest.raises(StorageError, match="No space left on device"):
         ledger.append(Outcome("a.glb", AssetState.DONE))
     assert ledger.outcomes == {}
+
+
+def test_a_crash_may_cut_a_line_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    clip = MeasuredClip('k_{"0', "wälk \\", {"size": 1.0})
+    Ledger(path).append(DONE)
+    first = path.read_bytes()
+    Ledger(path).append(Outcome("b {}.glb", AssetState.DONE, timings_s={"bake": 0.5}, clips=(clip,), log='"}]\\"'))
+    second = path.read_bytes()[len(first) :]
+    for kept in range(len(second) - 1):
+        path.write_bytes(first + second[:kept])
+        assert list(Ledger(path).outcomes) == ["a.glb"], second[:kept]
+
+
+def test_zeros_for_bytes_that_a_crash_lost_are_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    Ledger(path).append(DONE)
+    path.write_bytes(path.read_bytes() + bytes(100))
+    ledger = Ledger(path)
+    ledger.append(FAILED)
+    assert list(Ledger(path).outcomes) == ["a.glb", "b.glb"]
+
+
+def test_names_that_are_no_text_come_back(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.glb")
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.append(Outcome(name, AssetState.DONE))
+    ledger.path.read_bytes().decode()
+    assert list(Ledger(ledger.path).outcomes) == [name]
+
+
+def test_what_a_plan_leaves_out_is_recorded_once_for_each_reason(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    gone, other = (Exclusion(code, code) for code in (ReasonCode.DOWNLOAD_FAILED, ReasonCode.CHECKSUM_MISMATCH))
+    for why, lines in ((gone, 1), (gone, 1), (other, 2), (other, 2)):  # asked for again, it came with other bytes
+        ledger.append_left_out({"a.glb": why})
+        assert ledger.path.read_bytes().count(b"\n") == lines
+    assert Ledger(ledger.path).outcomes["a.glb"].reason is ReasonCode.CHECKSUM_MISMATCH

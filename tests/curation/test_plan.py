@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core import ConfigError, ReasonCode
+from curation.config import CurateConfig, DownloadConfig, RunConfig, SampleConfig
+from curation.hashing import hash_sources
+from curation.ledger import LEDGER_FILE, Ledger
+from curation.mirror import Mirror
+from curation.pipeline import _keep_parts_of, _reopen_failed
 from curation.plan import (
     KEY_DIGITS,
     SPLITS,
@@ -17,7 +25,12 @@ from curation.plan import (
     sources_to_json,
     split_of,
 )
+from curation.planning import plan_run
+from curation.remote.cache import Cache
 from curation.sources import Exclusion, SourceAsset, list_folder
+from curation.stored_plan import read_plan, write_plan
+from curation.summary import print_plan
+from tests.curation.outputs import failure, output_of
 
 
 def source(name: str, mtime_ns: int = 1) -> SourceAsset:
@@ -98,3 +111,76 @@ def test_folders_are_listed_by_name_without_hidden_files(tmp_path: Path) -> None
     assert [asset.name for asset in list_folder(tmp_path, limit=2)] == ["a/deep.GLTF", "b.glb"]
     with pytest.raises(ConfigError, match="no such folder"):
         list_folder(tmp_path / "none")
+
+
+def test_a_file_that_went_since_it_was_listed_is_an_asset_that_failed(tmp_path: Path) -> None:
+    for name in ("a.glb", "b.glb"):
+        (tmp_path / name).write_bytes(name.encode())
+    listed = list_folder(tmp_path)
+    (tmp_path / "a.glb").unlink()
+    hashes, failed = hash_sources(listed, Cache(DownloadConfig(tmp_path / "cache")))
+    assert [source.name for source in hashes] == ["b.glb"]
+    assert failed["a.glb"].reason is ReasonCode.DOWNLOAD_FAILED
+
+
+def test_names_that_are_no_utf8_are_planned_and_recognized(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    Path(os.fsdecode(bytes(source) + b"/caf\xe9.glb")).write_bytes(b"a")
+    config = CurateConfig(str(source), tmp_path / "out", run=RunConfig(downloads=DownloadConfig(tmp_path / "cache")))
+    plan, record = plan_run(config)
+    write_plan(config, record, {})
+    assert plan_run(config)[0] == plan
+    assert read_plan(config.output).plan().assets()[0][1].source.name == os.fsdecode(b"caf\xe9.glb")
+
+
+@pytest.mark.parametrize("settings", [{"workers": -1}, {"cpus_per_worker": 0}, {"limit": 0}, {"limit": -1}])
+def test_numbers_of_a_run_without_sense_are_refused(settings: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="at least 1 is needed"):
+        RunConfig(**settings)
+
+
+def test_a_clip_may_be_named_like_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    print_plan(make_plan({}, 1), SampleConfig(clip="[/idle]"))
+    assert "clip [/idle]" in capsys.readouterr().out
+
+
+def test_a_shard_holds_nothing_of_other_versions_than_it_names(tmp_path: Path) -> None:
+    output = output_of(tmp_path / "out", ["a.glb"], [failure("b.glb")])
+    stored = read_plan(output)
+    assert stored is not None
+    plan, work = stored.plan(), output / "work"
+    shard = next(shard for shard, asset in plan.assets() if asset.source.name == "a.glb")
+    sidecar = (output / f"{shard.name}.json").read_bytes()
+    for tools, kept in (({"helix4d": "1"}, False), ({"helix4d": "0"}, True)):  # the second is the shard's
+        (output / f"{shard.name}.json").write_bytes(sidecar)
+        ledger = Ledger(output / LEDGER_FILE)
+        _keep_parts_of(tools, work)
+        _reopen_failed(plan, ledger, output, Mirror(output, None, DownloadConfig()), tools)
+        assert "b.glb" not in ledger.outcomes
+        assert bool(list(work.rglob("*.part"))) is kept
+    _keep_parts_of({"helix4d": "0"}, work)
+    assert list(work.rglob("*.part"))
+    _keep_parts_of({"helix4d": "1"}, work)
+    assert not list(work.rglob("*.part"))
+
+
+def test_folders_that_cannot_be_listed_are_told_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a/x.glb", "b/y.glb"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"x")
+    plain, number = os.scandir, errno.EACCES
+
+    def scandir(path: str) -> Any:
+        if Path(path).name == "b":
+            raise OSError(number, os.strerror(number), path)
+        return plain(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert [asset.name for asset in list_folder(tmp_path)] == ["a/x.glb"]
+    assert "b: not searched for assets (Permission denied)" in caplog.text
+    number = errno.EIO
+    with pytest.raises(ConfigError, match=r"b: cannot be listed \(Input/output error\)"):
+        list_folder(tmp_path)

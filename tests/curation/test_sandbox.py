@@ -41,10 +41,14 @@ def test_the_child_is_kept_from_job_to_job(sandbox: Sandbox) -> None:
         ("hang", ReasonCode.TIMEOUT, "not done after 2 s"),
         ("segfault", ReasonCode.CRASHED, "SIGSEGV"),
         ("exit", ReasonCode.CRASHED, "exit status 3"),
+        ("fall silent", ReasonCode.CRASHED, "answers no more"),
         ("eat", ReasonCode.OUT_OF_MEMORY, "more than 0.4 GB"),
     ],
 )
-def test_a_death_costs_one_job_and_leaves_its_log(sandbox: Sandbox, deed: str, code: ReasonCode, message: str) -> None:
+def test_a_death_costs_one_job_and_leaves_its_log(
+    sandbox: Sandbox, deed: str, code: ReasonCode, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curation.sandbox._FAREWELL_S", 0.5)
     with pytest.raises(JobDied, match=message) as died:
         sandbox.run({"do": deed}, lambda event: None)
     assert died.value.code is code

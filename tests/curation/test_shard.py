@@ -107,7 +107,7 @@ payloads = st.dictionaries(st.sampled_from(["a_0", "a_1", "b_0"]), st.binary(max
 @given(payloads)
 def test_parts_hold_what_was_put_in(tmp_path_factory: pytest.TempPathFactory, contents: dict[str, bytes]) -> None:
     folder = tmp_path_factory.mktemp("parts")
-    write_part(folder / "x.part", [sample(key, contents[key]) for key in sorted(contents, reverse=True)])
+    write_part(folder / "x.part", [sample(key, contents[key]) for key in sorted(contents)])
     write_shard(folder / "x.tar", [folder / "x.part"], FACTS)
     reader = ShardReader(folder / "x.tar")
     assert {key: reader.read(key, "frame_00.vxz") for key in reader.keys()} == contents  # noqa: SIM118
@@ -164,3 +164,24 @@ def test_a_far_shard_that_is_not_as_it_should_be(far: tuple[FileServer, Path]) -
     del server.files["/set/x.json"]
     with pytest.raises(FormatError, match="not committed"):
         ShardReader(f"{server.url}/set/x.tar")
+
+
+def test_a_damaged_shard_is_not_split(tmp_path: Path) -> None:
+    path = shard(tmp_path, ["aa"])
+    sidecar = read_sidecar(path)
+    assert sidecar is not None
+    data = bytearray(path.read_bytes())
+    data[600] ^= 1
+    path.write_bytes(data)
+    for _ in ("damaged", "lost"):
+        with pytest.raises(FormatError, match="not what its sidecar says"):
+            split_shard(path, sidecar, {"aa": tmp_path / "again.part"})
+        path.unlink(missing_ok=True)
+    assert not (tmp_path / "again.part").exists()
+
+
+def test_samples_of_a_part_come_sorted(tmp_path: Path) -> None:
+    for keys in (["b_0", "a_0"], ["a_0", "a_0"]):
+        with pytest.raises(ValueError, match="in order of the keys"):
+            write_part(tmp_path / "x.part", map(sample, keys))
+    assert not list(tmp_path.iterdir())

@@ -7,10 +7,12 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from core import AssetState, write_json
+from assets.samples import SAMPLES
+from core import AssetState, ConfigError, write_json
 from curation.config import DownloadConfig, parse_config
 from curation.ledger import LEDGER_FILE, Ledger, Outcome
 from curation.mirror import Mirror, publish_shard
+from curation.pipeline import main
 from curation.shard import ShardReader
 from curation.sources import list_source
 from curation.store import Store, StoreError
@@ -164,9 +166,74 @@ def test_a_run_goes_on_from_what_is_published(store: Store, tmp_path: Path) -> N
     assert not (here / "work").exists()
     # A shard is fetched back to be written anew.
     tar = there / "train" / "helix4d-000000.tar"
+    whole = store.read("train/helix4d-000000.tar")
+    store.write("train/helix4d-000000.tar", whole[:600] + b"?" + whole[601:])
+    with pytest.raises(StoreError, match="not what its sidecar says"):
+        other.take_back(tar)
+    assert "train/helix4d-000000.json" in store.names()
+    store.write("train/helix4d-000000.tar", whole)
     other.take_back(tar)
     assert ShardReader(tar).keys()
     assert "train/helix4d-000000.json" not in store.names()
+
+
+def test_files_of_others_stay_in_a_working_folder(tmp_path: Path) -> None:
+    here = tmp_path / "scratch"
+    (here / "thesis").mkdir(parents=True)
+    (here / "thesis" / "draft.tex").write_text("years of work")
+    with pytest.raises(ConfigError, match="thesis"):
+        Mirror(here, f"file://{tmp_path}/store", PATIENCE).pull()
+    assert (here / "thesis" / "draft.tex").read_text() == "years of work"
+    assert [path.name for path in here.iterdir()] == ["thesis"]
+
+
+def test_half_files_of_a_killed_run_are_removed_and_not_read(tmp_path: Path) -> None:
+    here, store = tmp_path / "here", Store(f"file://{tmp_path}/store", PATIENCE)
+    store.write("plan.json", b"{}")
+    Ledger(tmp_path / "whole").append(outcome("one"))
+    line = (tmp_path / "whole").read_bytes()
+    store.write("ledger/000000.jsonl", line)
+    for name in ("ledger/.0a.tmp", "train/.0b.tmp"):
+        store.write(name, line[:50])
+    Mirror(here, store.url, PATIENCE).pull()
+    assert list(Ledger(here / LEDGER_FILE).outcomes) == ["one"]
+    assert store.names() == ["ledger/000000.jsonl", "plan.json"]
+
+
+def test_what_a_crash_leaves_of_a_working_folder_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    store = Store(f"file://{tmp_path}/store", PATIENCE)
+    store.write("plan.json", b"{}")
+    store.write("ledger/000000.jsonl", b"")
+    Mirror(here, store.url, PATIENCE).pull()
+    Ledger(here / LEDGER_FILE).append(outcome("one"))
+    store.write("ledger/000001.jsonl", b"")  # another machine went on
+    remember = Mirror._remember
+    with monkeypatch.context() as patch:
+
+        def crash(mirror: Mirror, size: int, pieces: int, whole: bool) -> None:
+            remember(mirror, size, pieces, whole)
+            raise RuntimeError("killed")
+
+        patch.setattr(Mirror, "_remember", crash)
+        with pytest.raises(RuntimeError, match="killed"):
+            Mirror(here, store.url, PATIENCE).pull()
+    Mirror(here, store.url, PATIENCE).pull()
+    assert not Ledger(here / LEDGER_FILE).outcomes
+
+
+def test_a_dry_run_publishes_nothing_and_leaves_the_working_folder_alone(tmp_path: Path) -> None:
+    source, here, store = tmp_path / "source", tmp_path / "here", Store(f"file://{tmp_path}/store", PATIENCE)
+    source.mkdir()
+    name = sorted(SAMPLES)[0]
+    (source / f"{name}.glb").write_bytes(SAMPLES[name]())
+    Mirror(here, store.url, PATIENCE).pull()
+    committed(here, "helix4d-000000")  # a run was killed before it published this
+    before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    options = ["--output", store.url, "--work", str(here), "--cache", str(tmp_path / "cache"), "--dry-run"]
+    assert main(["--source", str(source), *options]) == 0
+    assert store.names() == []
+    assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before
 
 
 def test_nothing_is_published_before_its_ledger_and_no_sidecar_before_its_tar(s3: S3Server, tmp_path: Path) -> None:

@@ -22,6 +22,9 @@ with os.fdopen(int(os.environ["HELIX4D_EVENTS_FD"]), "w") as events:
             time.sleep(60)
         elif job["do"] == "segfault":
             os.kill(os.getpid(), signal.SIGSEGV)
+        elif job["do"] == "fall silent":
+            os.close(events.fileno())
+            time.sleep(60)
         elif job["do"] == "exit":
             os._exit(3)
         elif job["do"] == "keep":

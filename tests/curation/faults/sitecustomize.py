@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,13 @@ def _install(table: Path) -> None:
 
         return render_and_do
 
-    def write_part(*arguments: Any) -> int:
-        _do(table, current)
-        return plain_pack(*arguments)
+    def write_part(path: Path, samples: Iterable[Any]) -> int:
+        def samples_and_do() -> Iterator[Any]:
+            for sample in samples:
+                _do(table, current)
+                yield sample
+
+        return plain_pack(path, samples_and_do())
 
     stages.process_asset, stages.load_engine, stages.write_part = process_asset, load_engine, write_part
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import threading
@@ -7,14 +9,19 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from assets import content_hash
-from core import AssetError, ReasonCode
+from core import AssetError, ReasonCode, StorageError
 from curation.config import DownloadConfig
+from curation.hashing import hash_sources
 from curation.remote.cache import Cache
 from curation.remote.files import RemoteFile
+from curation.remote.transfer import Transfer
+from curation.sources import SourceAsset
 from tests.curation.servers import FileServer, serving, sha256
 
 
@@ -142,3 +149,66 @@ def test_what_a_gltf_names_must_come_if_it_is_there(server: FileServer, tmp_path
     assert caught.value.code is ReasonCode.DOWNLOAD_FAILED
     with cache_of(tmp_path).lease(RemoteFile(f"{server.url}/x.gltf")) as path:
         assert (path.parent / "1.glb").exists()
+
+
+def test_files_are_open_for_what_nfs_locks_them_for(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS refuses a shared lock on a file that is open for writing only, an exclusive one on one for reading only."""
+    real = fcntl.flock
+
+    def flock(file: Any, operation: int) -> None:
+        mode = fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE
+        if mode == (os.O_WRONLY if operation & fcntl.LOCK_SH else os.O_RDONLY):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        real(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    server.files["/a.glb"] = b"a"
+    with Cache(DownloadConfig(tmp_path / "cache")).lease(RemoteFile(f"{server.url}/a.glb")) as path:
+        assert path.read_bytes() == b"a"
+
+
+def test_names_that_are_long_in_utf8(server: FileServer, tmp_path: Path) -> None:
+    server.files["/" + "字" * 120 + ".glb"] = b"a"
+    file = RemoteFile(f"{server.url}/{quote('字' * 120)}.glb")
+    assert file.suffix == ".glb"
+    with Cache(DownloadConfig(tmp_path / "cache", download_attempts=1)).lease(file) as path:
+        assert path.read_bytes() == b"a"
+
+
+def test_a_full_disk_is_not_the_servers_fault(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def append(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Transfer, "_append", append)
+    server.files["/a.glb"] = b"a"
+    cache, file = Cache(DownloadConfig(tmp_path / "cache", backoff_s=0.01)), RemoteFile(f"{server.url}/a.glb")
+    with pytest.raises(OSError, match="full"), cache.lease(file):
+        pass
+    with pytest.raises(StorageError, match="full"):
+        hash_sources([SourceAsset("a", Path("a.glb"), -1, 0, file)], cache)
+
+
+def test_entries_are_counted_only_when_something_must_go(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counting takes a look at every entry, and every download asks for room."""
+    plain, counts = Cache._entries, []
+
+    def entries(cache: Cache) -> Iterator[tuple[float, int, Path]]:
+        counts.append(1)
+        return plain(cache)
+
+    monkeypatch.setattr(Cache, "_entries", entries)
+    for n in range(9):
+        with cache_of(tmp_path, 20).lease(RemoteFile(f"{server.url}/{n}.glb")):
+            pass
+    assert len(counts) <= 2  # the folder was new
+    (tmp_path / "files" / "total").write_text("1000000")  # what a crash may leave: too much
+    server.files["/10.glb"] = b"a"
+    with cache_of(tmp_path, 20).lease(RemoteFile(f"{server.url}/10.glb")):
+        assert len(held(tmp_path)) == 10
+    assert int((tmp_path / "files" / "total").read_text()) < 20_000
