@@ -33,6 +33,7 @@ from evaluation.registry import Measure, Need, View, choose, metrics
 from evaluation.results import ItemResult
 from evaluation.tables import Table, build_row, column, measured_rows, published, write_table
 from evaluation.workers import work
+from model.device import choose_device
 
 log = logging.getLogger("evaluation")
 
@@ -135,7 +136,7 @@ def run_evaluation(
     unavailable = {metric.name: reason for metric in asked if (reason := metric.available()) is not None}
     for name, reason in unavailable.items():
         log.warning("%s: n/a: %s", name, reason)
-    device = _device(config.device)
+    device = choose_device(config.device)
     items = bench.items[: config.limit]
     judge = Judge(bench, method, config.predictions, config.output, asked, unavailable, device, draw_clip)
     title = f"{bench.label}, {method.label}"
@@ -182,18 +183,6 @@ def _metrics(names: Sequence[str], bench: Bench, known: Sequence[Measure]) -> tu
             f"{bench.label}: no metric for what it offers ({', '.join(sorted(bench.offers))}): say --metrics"
         )
     return chosen
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"device {name!r}: cuda, cpu or auto ({error})") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device cuda: there is none, say --device cpu")
-    return device
 
 
 def _plan(bench: Bench, method: Method, protocol: Protocol, device: torch.device) -> dict[str, Any]:

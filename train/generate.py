@@ -14,6 +14,7 @@ from torch import Tensor
 from core import ConfigError, write_bytes
 from model import decode as model_decode
 from model.checkpoint import Pipeline
+from model.device import choose_device
 from model.latents import tokens_from_occupancy
 from model.sampler import SamplerConfig
 from model.sc_vae import SparseDecoder
@@ -81,7 +82,7 @@ def generate(config: GenerateConfig) -> list[ColoredMesh]:
 @torch.no_grad()
 def sample_meshes(config: GenerateConfig) -> list[ColoredMesh]:
     """One mesh a frame; frame 0 is the clip's own, decoded."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device("auto")
     runs = {stage: read_run(getattr(config, stage.value)) for stage in Stage}
     readers = {stage: _reader(stage, run, config.split) for stage, run in runs.items()}
     keys = [entry.key for entry in readers[Stage.STRUCTURE].entries]

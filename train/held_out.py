@@ -16,6 +16,7 @@ from torch import Tensor
 
 from core import ConfigError, write_json
 from model.checkpoint import CheckpointSource, Pipeline
+from model.device import choose_device
 from model.sampler import SHAPE_SAMPLER, STRUCTURE_SAMPLER
 from train.checkpoint import list_checkpoints
 from train.config import Stage, TrainConfig
@@ -77,7 +78,7 @@ class HeldOut:
             raise ConfigError(f"{error}; held-out clips are those of --split, {split} now: name another") from error
         self._settings = {"split": split, "clips": clips, "models": models, "guidance": config.run.preview_guidance}
         self._numbers = range(min(clips, len(self._reader)))
-        self._device = torch.device("cuda" if torch.cuda.is_available() and config.run.device != "cpu" else "cpu")
+        self._device = choose_device(config.run.device)
         name = _DECODERS[config.stage]
         source = CheckpointSource(models, offline=config.network.offline)
         decoder = Pipeline.from_pretrained(source, [name]).networks[name]

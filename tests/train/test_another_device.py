@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from curation.shard import ShardReader
+from model import video_pipeline
 from model.checkpoint import CheckpointSource
+from model.device import torso_types
 from model.encode import ClipLatents, Encoders, encode_clip
 from model.video_input import read_video
 from model.video_pipeline import Helix4DPipeline
@@ -95,21 +97,31 @@ def exported(shards: Path, models: Path, latents: Path, tmp_path_factory: pytest
     return base, tuned, video
 
 
+def meshes(exported: tuple[Path, ...], thrifty: bool, **settings: Any) -> list[np.ndarray]:
+    """Vertices of each frame; guidance in one batch, or networks brought one by one and the anchor shrunk."""
+    base, tuned, video = exported
+    pipeline = Helix4DPipeline.from_pretrained(str(tuned), str(base), device="cpu", anchor_fit=thrifty)
+    pipeline.batched_guidance = not thrifty
+    for name, value in settings.items():
+        setattr(pipeline, name, value)
+    samplers = pipeline.samplers.changed(steps=2)
+    return [frame.vertices for frame in pipeline(read_video(video), samplers=samplers)]
+
+
 @pytest.mark.parametrize("thrifty", [False, True])
 def test_meshes_of_a_video(thrifty: bool, exported: tuple[Path, ...]) -> None:
-    """Guidance in one batch; or networks brought one by one, and the anchor shrunk."""
-    base, tuned, video = exported
-
-    def meshes(**settings: Any) -> list[np.ndarray]:
-        pipeline = Helix4DPipeline.from_pretrained(str(tuned), str(base), device="cpu", anchor_fit=thrifty)
-        pipeline.batched_guidance = not thrifty
-        for name, value in settings.items():
-            setattr(pipeline, name, value)
-        samplers = pipeline.samplers.changed(steps=2)
-        return [frame.vertices for frame in pipeline(read_video(video), samplers=samplers)]
-
-    expected = meshes()
+    expected = meshes(exported, thrifty)
     with another_device() as device:
-        found = meshes(device=device, low_vram=thrifty)
+        found = meshes(exported, thrifty, device=device, low_vram=thrifty)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_meshes_in_the_types_of_a_gpu(exported: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    types = torso_types(torch.device("cuda"))
+    monkeypatch.setattr(video_pipeline, "torso_types", lambda device: types)
+    expected = meshes(exported, thrifty=True)
+    with another_device() as device:
+        found = meshes(exported, thrifty=True, device=device)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert len(ours) == pytest.approx(len(theirs), rel=0.01)
