@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, NoReturn
 from unittest import mock
 
@@ -25,14 +24,17 @@ _BETWEEN_DEVICES = {_aten.copy_.default, _aten._to_copy.default}
 _INDEXING = {_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.default, _aten._index_put_impl_.default}
 _MATH_ATTENTION = 0
 
+# On import, because autograd counts the devices of a process when it is first used.
+_setup_privateuseone_for_python_backend(_NAME)
+_DEVICE = torch.device(_NAME, 0)
+
 
 @contextmanager
 def another_device() -> Iterator[torch.device]:
     """The device, which tensors may be on while the block runs."""
-    device = _register()
     # Wrapped tensors have no inference mode; to grow no graph is all that it means here.
     with mock.patch.object(torch, "inference_mode", torch.no_grad), _Functions(), _Operations():
-        yield device
+        yield _DEVICE
 
 
 class _Elsewhere(torch.Tensor):
@@ -48,7 +50,7 @@ class _Elsewhere(torch.Tensor):
             strides=raw.stride(),
             storage_offset=raw.storage_offset(),
             dtype=raw.dtype,
-            device=_register(),
+            device=_DEVICE,
         )
         made.raw = raw
         return made
@@ -140,9 +142,3 @@ def _check(operation: Any, args: Any, tensors: list[torch.Tensor], any_ours: boo
 
 def _is_ours(device: Any) -> bool:
     return device is not None and torch.device(device).type == _NAME
-
-
-@cache
-def _register() -> torch.device:
-    _setup_privateuseone_for_python_backend(_NAME)
-    return torch.device(_NAME, 0)
