@@ -247,7 +247,6 @@ def test_a_shard_that_goes_away_meanwhile_is_no_problem_either(
 def test_lines_of_an_asset_are_forgotten_also_by_the_folder_that_wrote_them(s3: S3Server, tmp_path: Path) -> None:
     here = tmp_path / "here"
     here.mkdir()
-    (here / "plan.json").write_text("{}")
     mirror = Mirror(here, URL, PATIENCE)
     mirror.pull()
     (here / "plan.json").write_text("{}")

@@ -114,7 +114,7 @@ def test_the_command_writes_the_page_and_tells_what_is_missing(
     assert "go with a shard's .tar" in capfd.readouterr().err
     with pytest.raises(ConfigError, match="at least 1"):
         write_sample_viewer(tar, key, page, 0)
-    with pytest.raises(FormatError, match="not committed"):
+    with pytest.raises(FormatError, match="no such file"):
         write_sample_viewer(tmp_path / "none.tar", key)
 
 

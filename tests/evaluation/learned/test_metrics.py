@@ -17,7 +17,6 @@ from evaluation.learned import learned_metrics
 from evaluation.learned import metrics as learned
 from evaluation.learned.metrics import SWAPPED, Y_UP, Network, colored_clouds
 from evaluation.registry import Item, Measure, Metric, Need, NotAvailable, SetMetric, View, missing
-from tests.another_device import another_device
 from tests.evaluation.shapes import tripod
 
 NAMES = ["clip", "clip_n", "ulip_2", "uni3d", "dreamsim", "fvd", "lpips"]
@@ -115,14 +114,6 @@ def test_cosines_of_views_and_of_points(tiny: Path) -> None:
     assert len(set(scores.values())) == 4
     again = item_of(2)
     assert scores == {name: value(metric, again) for name, metric in by_name(tiny).items() if name in scores}
-
-
-def test_scores_are_the_cpus_on_another_device(tiny: Path) -> None:
-    names = ("clip", "ulip_2", "uni3d")
-    expected = [value(by_name(tiny)[name], item_of(2)) for name in names]
-    with another_device() as device:
-        found = [value(by_name(tiny)[name], item_of(2, device=device)) for name in names]
-    assert found == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_prediction_that_looks_like_the_video_from_all_sides_scores_one(tiny: Path) -> None:

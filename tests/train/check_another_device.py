@@ -28,7 +28,6 @@ from train.metrics import read_metrics
 from train.parallel import World
 from voxelize import decode_vxz
 
-pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
 STAGES = ("structure", "geometry", "material")
 
