@@ -23,9 +23,12 @@ from model.attention_blocks import block_mask
 from model.config import VideoConfig
 from model.frames import FrameLayout, Segment, plan_conditioning, plan_segments
 
+_AMPERE = (8, 0)
+_FLASH_WIDTH = 256
+
 
 class AttentionBackend(StrEnum):
-    """How the same attention is computed. `AUTO`: varlen for half types on CUDA, else per frame."""
+    """How the same attention is computed. `AUTO`: varlen where flash attention has kernels for it, else per frame."""
 
     AUTO = "auto"
     PER_FRAME = "per_frame"
@@ -68,8 +71,7 @@ class AttentionPlan:
     def _choose(self, q: Tensor) -> AttentionBackend:
         if self.backend is not AttentionBackend.AUTO:
             return self.backend
-        half = q.is_cuda and q.dtype in (torch.float16, torch.bfloat16)
-        return AttentionBackend.VARLEN if half else AttentionBackend.PER_FRAME
+        return AttentionBackend.VARLEN if _has_flash(q) else AttentionBackend.PER_FRAME
 
     @cached_property
     def _kept(self) -> dict[Any, Any]:
@@ -206,6 +208,17 @@ def _as_batch(segments: tuple[Segment, ...], queries: int, keys: int) -> int | N
         if segment.query != (i * length, (i + 1) * length) or segment.keys != ((i * width, (i + 1) * width),):
             return None
     return count
+
+
+def _has_flash(q: Tensor) -> bool:
+    """Whether flash attention has kernels for queries [L, H, d]: half types on Ampere or later, d of 8n up to 256."""
+    return (
+        q.is_cuda
+        and q.dtype in (torch.float16, torch.bfloat16)
+        and q.shape[-1] % 8 == 0
+        and q.shape[-1] <= _FLASH_WIDTH
+        and torch.cuda.get_device_capability(q.device) >= _AMPERE
+    )
 
 
 def _cumulative(lengths: list[int], device: torch.device) -> Tensor:

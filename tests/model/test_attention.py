@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -202,6 +203,24 @@ def test_frame_zero_has_timestep_zero():
 def test_clips_must_add_up():
     with pytest.raises(ConfigError, match="make 5, but there are 4"):
         FrameLayout.from_frames([1, 2, 3, 4], (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, AttentionBackend.VARLEN),
+        ({"is_cuda": False}, AttentionBackend.PER_FRAME),
+        ({"dtype": torch.float32}, AttentionBackend.PER_FRAME),
+        ({"shape": (5, 2, 12)}, AttentionBackend.PER_FRAME),
+        ({"shape": (5, 2, 512)}, AttentionBackend.PER_FRAME),
+        ({"device": "an older card"}, AttentionBackend.PER_FRAME),
+    ],
+)
+def test_flash_attention_is_chosen_where_it_has_kernels(changes, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda card: (7, 5) if "older" in card else (9, 0))
+    q = {"is_cuda": True, "dtype": torch.bfloat16, "shape": (5, 2, 128), "device": "a card", **changes}
+    layout = FrameLayout(((5,),))
+    assert plan_self_attention(layout, layout, VideoConfig())._choose(SimpleNamespace(**q)) is expected
 
 
 @CUDA
