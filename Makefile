@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUTPUT ?= demo_output
 
-.PHONY: demo tiny test acceptance lint clean
+.PHONY: demo tiny test acceptance gpu lint clean
 
 # The data half needs no torch, so the demo does not wait for it.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -44,6 +44,13 @@ test: lint  ## The whole suite: unit, property, parity, integration.
 
 acceptance: $(VENV)/.developing  ## The full lists of the issues; its tables go into docs/performance.md.
 	$(BIN)/python -m pytest -m acceptance -s --timeout 7200
+
+gpu: $(VENV)/.developing  ## On a machine with a CUDA GPU: the tests that need one, and the figures that the docs lack.
+	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python benchmarks/attention.py --device cuda
+	$(BIN)/python benchmarks/sparse_conv.py --device cuda --radius 0.45
+	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/metrics.py --device cuda
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .

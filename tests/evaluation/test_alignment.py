@@ -113,3 +113,14 @@ def test_adam_is_that_of_torch() -> None:
 def test_impossible_settings_are_refused(values: dict[str, int]) -> None:
     with pytest.raises(ConfigError):
         AlignmentSettings(**values)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("settings", [EXACT, PRUNED], ids=["exact", "pruned"])
+def test_a_gpu_aligns_as_the_cpu_does(settings: AlignmentSettings) -> None:
+    other = (sample_surface(tripod(), 300, 8) * 1.1 + 0.05) @ axis_rotations()[13]
+    expected, found = align(other, POINTS, settings), align(other.cuda(), POINTS.cuda(), settings)
+    assert found.start == expected.start
+    assert found.loss == pytest.approx(expected.loss, rel=0.01)
+    again = align(other.cuda(), POINTS.cuda(), settings)
+    assert torch.equal(again.rotation, found.rotation)

@@ -22,8 +22,6 @@ from model.attention_blocks import _token_rows, block_mask, classify_blocks
 from model.config import AnchorQueries, AttentionPattern, VideoConfig
 from model.frames import FrameLayout, dense_mask, frame_timesteps, plan_segments, sees
 
-CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-
 lengths = st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=7), min_size=1, max_size=2)
 videos = st.builds(
     VideoConfig,
@@ -223,7 +221,7 @@ def test_flash_attention_is_chosen_where_it_has_kernels(changes, expected, monke
     assert plan_self_attention(layout, layout, VideoConfig())._choose(SimpleNamespace(**q)) is expected
 
 
-@CUDA
+@pytest.mark.gpu
 @pytest.mark.parametrize("backend", [AttentionBackend.FLEX, AttentionBackend.VARLEN, AttentionBackend.PER_FRAME])
 @pytest.mark.parametrize("pattern", list(AttentionPattern))
 def test_gpu_backends_equal_the_dense_masked_reference(backend, pattern):

@@ -409,7 +409,7 @@ def test_official_initialization():
         assert not network(_rand(1, 4, 3, 3, 3), torch.zeros(1), _rand(1, 5, 12)).any()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.gpu
 def test_gpu_forward_and_backward_agree_with_the_cpu():
     z, cond, times = _voxels([60, 70, 0, 80]), _rand(4, 5, 12), torch.tensor([0.0, 600.0, 600.0, 600.0])
     network = _sparse(VideoConfig())

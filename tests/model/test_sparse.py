@@ -190,7 +190,7 @@ def test_kernels_agree_in_tritons_interpreter():
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_kernels_agree_on_a_gpu(dtype):
     layout = _layout(8, side=24, samples=1, share=0.1)

@@ -49,6 +49,7 @@ def test_the_simulated_gpu_agrees_with_the_cpu() -> None:
     assert done.stdout.split("\n")[:-1] == ["soup: ", "mesh:  True", "mesh:  True", "empty: 0", "outside: face 0"]
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not cuda.is_available(), reason="no CUDA device and toolkit on this machine")
 @pytest.mark.parametrize("resolution", [64, 512])
 def test_a_gpu_agrees_with_the_cpu(resolution: int) -> None:
