@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from core import Helix4DError
+from curation.folder import is_far
 from curation.inspection import Inspection, inspect_sample, inspect_shard
 
 
@@ -37,7 +38,7 @@ def run(arguments: list[str]) -> int:
         return 2
     print(found.text)
     path = Path(config.shard)
-    folder = Path() if "://" in config.shard else path.parent
+    folder = Path() if is_far(config.shard) else path.parent
     sheet = config.sheet or folder / f"{config.key or path.stem}.sheet.webp"
     try:
         written = found.write_sheet(sheet)

@@ -11,6 +11,7 @@ import errno
 import functools
 import logging
 import os
+import re
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +21,7 @@ from typing import Any, Self
 
 import ray
 
-from core import AssetState, ConfigError, Helix4DError, ReasonCode, insist
+from core import AssetState, ConfigError, Helix4DError, ReasonCode, first_line, insist
 from curation.config import Limits, RunConfig
 from curation.gpus import choose_gpus, find_usable_gpus
 from curation.jobs import AssetJob, ShardJob
@@ -349,9 +350,7 @@ def _innermost(error: BaseException) -> str:
     """What went wrong first, without the advice that Ray appends."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (
-        (str(error).splitlines() or [type(error).__name__])[0].split(". Note:")[0].split(". Last conn")[0].rstrip(".")
-    )
+    return re.split(r"\. (?:Note:|Last conn)", first_line(error))[0].rstrip(".")
 
 
 @ray.remote(num_cpus=0, max_calls=1)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from core import ConfigError, Schema
+from curation.folder import below, folder_at, place_of
 from curation.shard import ShardReader
-from curation.store import Store
 
 INDEX_FILE = "index.json"
 INDEX = Schema("list of latent shards", version=1, oldest=1, rewrite="run `helix4d encode` again")
@@ -15,14 +14,12 @@ INDEX = Schema("list of latent shards", version=1, oldest=1, rewrite="run `helix
 
 def open_shard(root: str, name: str) -> ShardReader:
     """The shard `name` (`train/helix4d-000000.tar`) under a folder or URL."""
-    return ShardReader(f"{root.rstrip('/')}/{name}" if is_remote(root) else Path(root) / name)
+    return ShardReader(below(place_of(root), name))
 
 
 def read_file(root: str, name: str) -> bytes:
     """A whole small file under a folder or URL."""
-    if not is_remote(root):
-        return (Path(root) / name).read_bytes()
-    return Store(root).read(name)
+    return folder_at(place_of(root)).read(name)
 
 
 def list_shards(root: str, split: str) -> list[str]:
@@ -36,8 +33,3 @@ def list_shards(root: str, split: str) -> list[str]:
     INDEX.check(index, f"{root.rstrip('/')}/{INDEX_FILE}")
     shards: list[str] = index["shards"]
     return [name for name in shards if name.startswith(f"{split}/")]
-
-
-def is_remote(root: str) -> bool:
-    """Whether it is a URL."""
-    return "://" in root

@@ -21,7 +21,7 @@ from numpy._core.multiarray import scalar as _scalar
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from core import FormatError
+from core import FormatError, first_line
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -136,10 +136,9 @@ def read_tensors(path: Path, inside: Sequence[str] = ()) -> dict[str, Tensor]:
         AttributeError,
         TypeError,
     ) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise FormatError(
-            f"{path.name}: not a checkpoint of plain tensors, or a truncated one; nothing in it was run ({reason}); if "
-            "you trust it, save its tensors alone by torch.save under the same name"
+            f"{path.name}: not a checkpoint of plain tensors, or a truncated one; nothing in it was run "
+            f"({first_line(error)}); if you trust it, save its tensors alone by torch.save under the same name"
         ) from error
     found = next((document[key] for key in inside if isinstance(document, Mapping) and key in document), document)
     if not isinstance(found, Mapping):

@@ -1,13 +1,15 @@
-"""A source folder of small sample assets, and what one undisturbed run makes of it."""
+"""A source folder of small sample assets, what one undisturbed run makes of it, and an object store."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from assets.samples import SAMPLES
 from tests.curation.runs import curate
+from tests.curation.s3_server import S3Server, serving_s3, use
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +30,12 @@ def reference_output(sample_source: Path, tmp_path_factory: pytest.TempPathFacto
     output = tmp_path_factory.mktemp("reference")
     curate(sample_source, output, workers=1)
     return output
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """An empty store, which `s3://` means while the test runs."""
+    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
+    with serving_s3(S3Server()) as running:
+        use(running, monkeypatch)
+        yield running

@@ -13,9 +13,8 @@ from core import AssetState
 from curation.ledger import Ledger, parse_line
 from curation.shard import ShardReader
 from tests.curation.runs import curate, hashes, start
-from tests.curation.s3_server import S3Server, serving_s3
+from tests.curation.s3_server import S3Server, serving_s3, use
 from tests.curation.servers import sha256
-from tests.curation.test_store import use
 
 pytestmark = pytest.mark.slow
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,19 +12,10 @@ from core import FormatError
 from curation.report import write_report
 from curation.shard import ShardReader
 from tests.curation.outputs import FRAMES, failure, output_of
-from tests.curation.s3_server import S3Server, serving_s3
+from tests.curation.s3_server import S3Server
 from tests.curation.test_report import page_data
-from tests.curation.test_store import use
 
 URL = "s3://bucket/sets/out"
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
-    with serving_s3(S3Server()) as running:
-        use(running, monkeypatch)
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import json
 import shlex
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,19 +23,11 @@ from curation.store import Store, StoreError
 from curation.verify import verify
 from tests.curation.broken import edit_bytes, edit_json, first_shard, ledger_lines, rewrite, run_commands, write_ledger
 from tests.curation.outputs import failure, output_of
-from tests.curation.s3_server import S3Server, serving_s3
+from tests.curation.s3_server import S3Server
 from tests.curation.servers import sha256
-from tests.curation.test_store import PATIENCE, use
+from tests.curation.test_store import PATIENCE
 
 URL = "s3://bucket/out"
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
-    with serving_s3(S3Server()) as running:
-        use(running, monkeypatch)
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -16,32 +15,17 @@ from curation.pipeline import main
 from curation.shard import ShardReader
 from curation.sources import list_source
 from curation.store import Store, StoreError
-from tests.curation.s3_server import S3Server, serving_s3
+from tests.curation.s3_server import S3Server
 from tests.curation.test_shard import shard
 
 PATIENCE = DownloadConfig(download_attempts=4, backoff_s=0.01)
 
 
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    s3fs = pytest.importorskip("s3fs", reason="the extra s3 is not installed")
-    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)  # ours are what is tested
-    with serving_s3(S3Server()) as running:
-        use(running, monkeypatch)
-        yield running
-
-
-def use(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {
-        "AWS_ENDPOINT_URL": server.url,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_MAX_ATTEMPTS": "1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    fsspec.filesystem("s3").clear_instance_cache()
+def s3(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """Without the retries of s3fs: ours are what is tested."""
+    monkeypatch.setattr("s3fs.S3FileSystem.retries", 1)
+    return s3
 
 
 @pytest.fixture(params=["memory", "file", "s3"])
