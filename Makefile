@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUTPUT ?= demo_output
+LINKS := .cache/package
 
 .PHONY: demo tiny test acceptance gpu lint clean
 
@@ -55,7 +56,9 @@ gpu: $(VENV)/.developing  ## On a machine with a CUDA GPU: the tests that need o
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/python -m tests.package_tree $(LINKS)
+	cd $(LINKS) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml
+	cd $(LINKS) && $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
 
 clean:
 	rm -rf $(VENV) $(DEMO_OUTPUT)

@@ -1,13 +1,13 @@
 """A file of any 3D format becomes a `Clip`, or an `AssetError` with a reason code."""
 
-from assets.bake import SUFFIXES, bake, bake_clips, bake_still, list_clips, validate
-from assets.checks import check_clip
-from assets.choice import ClipInfo
-from assets.clip import AlphaMode, Clip, Frame, Material, Texture, Topology, Wrap
-from assets.gltf import content_hash, external_uris
-from assets.limits import Limits
-from assets.normalize import Normalization, normalize
-from assets.surface import motion
+from helix4d.assets.bake import SUFFIXES, bake, bake_clips, bake_still, list_clips, validate
+from helix4d.assets.checks import check_clip
+from helix4d.assets.choice import ClipInfo
+from helix4d.assets.clip import AlphaMode, Clip, Frame, Material, Texture, Topology, Wrap
+from helix4d.assets.gltf import content_hash, external_uris
+from helix4d.assets.limits import Limits
+from helix4d.assets.normalize import Normalization, normalize
+from helix4d.assets.surface import motion
 
 __all__ = [
     "SUFFIXES",

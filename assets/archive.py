@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from assets.limits import Limits
-from assets.sequence import is_sequence
-from core import AssetError, ReasonCode
-from core.scratch import scratch_folder
+from helix4d.assets.limits import Limits
+from helix4d.assets.sequence import is_sequence
+from helix4d.core import AssetError, ReasonCode
+from helix4d.core.scratch import scratch_folder
 
 ARCHIVES = frozenset({".zip", ".usdz"})
 ASSETS = frozenset({".glb", ".gltf", ".fbx", ".dae", ".abc", ".usd", ".usda", ".usdc", ".usdz", ".blend"})

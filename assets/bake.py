@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from assets.archive import single_asset
-from assets.choice import ALL, MOST_MOVING, ClipInfo, choose
-from assets.clip import Clip
-from assets.gltf import GltfAsset, gltf_clips
-from assets.limits import DEFAULT_LIMITS, Limits
-from assets.sequence import sequence_files
-from core import AssetError, ReasonCode
+from helix4d.assets.archive import single_asset
+from helix4d.assets.choice import ALL, MOST_MOVING, ClipInfo, choose
+from helix4d.assets.clip import Clip
+from helix4d.assets.gltf import GltfAsset, gltf_clips
+from helix4d.assets.limits import DEFAULT_LIMITS, Limits
+from helix4d.assets.sequence import sequence_files
+from helix4d.core import AssetError, ReasonCode
 
 _GLTF = (".glb", ".gltf")
 _BLENDER = (".fbx", ".dae", ".abc", ".usd", ".usda", ".usdc", ".blend")
@@ -126,13 +126,13 @@ def _unpacked(path: Path, limits: Limits) -> Iterator[tuple[Path, Path]]:
 def _open(path: Path, limits: Limits, root: Path) -> _Asset:
     # Blender is started only when it is needed.
     if _is_sequence(path):
-        from assets.blender_import import ObjSequence
+        from helix4d.assets.blender.importer import ObjSequence
 
         return ObjSequence(path, limits, root)
     if _suffix(path) in _GLTF:
         return GltfAsset(path, limits)
     _check_file(path, limits)
-    from assets.blender_import import BlenderAsset
+    from helix4d.assets.blender.importer import BlenderAsset
 
     return BlenderAsset(path, limits, root)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from assets.clip import Clip
-from assets.surface import motion, size, solid
-from core import AssetError, ReasonCode
+from helix4d.assets.clip import Clip
+from helix4d.assets.surface import motion, size, solid
+from helix4d.core import AssetError, ReasonCode
 
 MIN_MOTION = 0.01
 MIN_SIZE = 0.05

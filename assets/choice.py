@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from core import AssetError, ReasonCode
+from helix4d.core import AssetError, ReasonCode
 
 MOST_MOVING = "most-moving"
 LONGEST = "longest"

@@ -1,6 +1,6 @@
 """`Clip`: an animation as plain arrays, T baked frames with one set of materials.
 
-Right-handed, Z up, meters until `assets.normalize` maps the clip into the unit cube. Frames whose topology is the same
+Right-handed, Z up, meters until `normalize` maps the clip into the unit cube. Frames whose topology is the same
 object share it, so a clip of constant topology stores its triangles, UVs and material ids once. A clip is saved as
 one safetensors file whose header carries everything that is not an array.
 """
@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from helix4d.assets.triangles import areas
+from helix4d.core import FormatError, Schema, write_bytes
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
-
-from assets.triangles import areas
-from core import FormatError, Schema, write_bytes
 
 SCHEMA = Schema("clip", version=1, oldest=1, rewrite="bake its asset again")
 

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-
-from assets.triangles import areas
-from core import AssetError, ReasonCode
+from helix4d.assets.triangles import areas
+from helix4d.core import AssetError, ReasonCode
 
 _PRECISION = 1 / 1024
 """Float32 steps must be finer than this share of the clip's diagonal: they stay below a voxel at 512³."""

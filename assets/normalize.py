@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-
-from assets.clip import Clip, Frame, Topology
-from assets.surface import solid
-from core import AssetError, ReasonCode
+from helix4d.assets.clip import Clip, Frame, Topology
+from helix4d.assets.surface import solid
+from helix4d.core import AssetError, ReasonCode
 
 LONGEST_SIDE = 0.99999
 

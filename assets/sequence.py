@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import AssetError, ReasonCode
+from helix4d.core import AssetError, ReasonCode
 
 FRAMES_PER_S = 24.0
 """Numbered files say nothing of time; Blender's own default."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-
-from assets.clip import Clip, Frame
-from assets.triangles import areas
+from helix4d.assets.clip import Clip, Frame
+from helix4d.assets.triangles import areas
 
 
 def solid(frame: Frame) -> np.ndarray:

@@ -3,13 +3,8 @@
 Exported is what needs neither a GPU nor Ray: the manifest, and what is done to stills and frames.
 """
 
-from bench_builder.frames import (
-    choose_frames,
-    crop_frames,
-    pad_still,
-    shared_square,
-)
-from bench_builder.manifest import (
+from helix4d.bench_builder.frames import choose_frames, crop_frames, pad_still, shared_square
+from helix4d.bench_builder.manifest import (
     HELIX4DBENCH,
     Category,
     Entry,

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench_builder.engine import BuildEngine
-from bench_builder.entry import read_entry, wrong_files
-from bench_builder.jobs import BuildSettings, EntryJob
-from bench_builder.manifest import (
+from helix4d.bench_builder.engine import BuildEngine
+from helix4d.bench_builder.entry import read_entry, wrong_files
+from helix4d.bench_builder.jobs import BuildSettings, EntryJob
+from helix4d.bench_builder.manifest import (
     HELIX4DBENCH,
     Entry,
     Generator,
@@ -26,18 +26,18 @@ from bench_builder.manifest import (
     full_prompt,
     read_manifest,
 )
-from bench_builder.matting import load_matting, matting_identity
-from bench_builder.report import write_contact_sheet
-from bench_builder.stills import gather_stills
-from bench_builder.wan import Checkpoint, DType, check_settings, find_checkpoint, read_checkpoint
-from core import AssetState, ConfigError, FormatError, NewerError, Schema, differences, write_bytes, write_json
-from core.locks import locked
-from curation.config import RunConfig
-from curation.engine import Tick
-from curation.ledger import LEDGER_FILE, Ledger, Outcome, count
-from curation.progress import Display
+from helix4d.bench_builder.matting import load_matting, matting_identity
+from helix4d.bench_builder.report import write_contact_sheet
+from helix4d.bench_builder.stills import gather_stills
+from helix4d.bench_builder.wan import Checkpoint, DType, check_settings, find_checkpoint, read_checkpoint
+from helix4d.core import AssetState, ConfigError, FormatError, NewerError, Schema, differences, write_bytes, write_json
+from helix4d.core.locks import locked
+from helix4d.curation.config import RunConfig
+from helix4d.curation.shards.ledger import LEDGER_FILE, Ledger, Outcome, count
+from helix4d.curation.work.engine import Tick
+from helix4d.curation.work.progress import Display
 
-log = logging.getLogger("bench")
+log = logging.getLogger("helix4d.bench")
 
 PLAN = Schema("plan of a benchmark", version=1, oldest=1, rewrite="use a new --output")
 PLAN_FILE, MANIFEST_FILE, SHEET_FILE = "plan.json", "manifest.yaml", "contact_sheet.webp"

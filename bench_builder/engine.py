@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-
-from bench_builder.jobs import EntryJob, finish_entry, generate_video
-from core import AssetState, ConfigError, Helix4DError, ReasonCode
-from curation.config import RunConfig
-from curation.engine import Engine, Tick
-from curation.ledger import Outcome
+from helix4d.bench_builder.jobs import EntryJob, finish_entry, generate_video
+from helix4d.core import AssetState, ConfigError, Helix4DError, ReasonCode
+from helix4d.curation.config import RunConfig
+from helix4d.curation.shards.ledger import Outcome
+from helix4d.curation.work.engine import Engine, Tick
 
 _TICK_S = 0.5
 _LOSSES = 3

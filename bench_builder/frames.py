@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from helix4d.core import ConfigError, FormatError
 from numpy.typing import NDArray
 from PIL import Image
-
-from core import ConfigError, FormatError
 
 Pixels = NDArray[np.uint8]
 

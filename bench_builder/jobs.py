@@ -20,20 +20,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from helix4d.bench_builder.entry import write_entry
+from helix4d.bench_builder.frames import Pixels, choose_frames, crop_frames, pad_still, shared_square
+from helix4d.bench_builder.manifest import Entry, Framing, Generator
+from helix4d.bench_builder.matting import load_matting, make_masks
+from helix4d.bench_builder.measures import measure
+from helix4d.bench_builder.wan import Checkpoint, DType, Progress, VideoModel
+from helix4d.core import AssetState, ConfigError, FormatError, ReasonCode, atomic_writer, sha256_json
+from helix4d.curation.shards.ledger import Outcome
+from helix4d.model.conditioning.video_input import Matting
 from PIL import Image
 
-from bench_builder.entry import write_entry
-from bench_builder.frames import Pixels, choose_frames, crop_frames, pad_still, shared_square
-from bench_builder.manifest import Entry, Framing, Generator
-from bench_builder.matting import load_matting, make_masks
-from bench_builder.measures import measure
-from bench_builder.wan import Checkpoint, DType, Progress, VideoModel
-from core import AssetState, ConfigError, FormatError, ReasonCode, atomic_writer, sha256_json
-from core.version import VERSION
-from curation.ledger import Outcome
-from model.video_input import Matting
+from helix4d import __version__
 
-log = logging.getLogger("bench")
+log = logging.getLogger("helix4d.bench")
 
 _PACKAGES = ("av", "diffusers", "numpy", "onnxruntime", "pillow", "rembg", "torch", "transformers")
 
@@ -178,7 +178,7 @@ def padded_still(job: EntryJob) -> Image.Image:
 
 def tool_versions() -> dict[str, str]:
     """Versions of everything that can change a byte of an entry."""
-    found = {"helix4d": VERSION, "python": ".".join(map(str, sys.version_info[:3]))}
+    found = {"helix4d": __version__, "python": ".".join(map(str, sys.version_info[:3]))}
     for name in _PACKAGES:
         try:
             found[name] = metadata.version(name)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from core import ConfigError, sha256_file
-from train.config import build, read_values
+from helix4d.core import ConfigError, sha256_file
+from helix4d.train.config import build, read_values
 
 HELIX4DBENCH = Path(__file__).with_name("helix4dbench.yaml")
 """The benchmark's own manifest."""

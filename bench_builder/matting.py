@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from helix4d.bench_builder.frames import HAZE, Pixels
+from helix4d.core import ConfigError, sha256_file
+from helix4d.model.conditioning.video_input import Matting, rembg_matting, smooth_masks
 from PIL import Image
-
-from bench_builder.frames import HAZE, Pixels
-from core import ConfigError, sha256_file
-from model.video_input import Matting, rembg_matting, smooth_masks
 
 COLOR = "color"
 """The name of the matting that needs no model."""

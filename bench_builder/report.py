@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from helix4d.bench_builder.entry import frame_file, read_entry
+from helix4d.bench_builder.manifest import Manifest
+from helix4d.core import FormatError, NewerError, write_bytes
+from helix4d.curation.report.summary import sheet_bytes
+from helix4d.render import contact_sheet
 from PIL import Image
 
-from bench_builder.entry import frame_file, read_entry
-from bench_builder.manifest import Manifest
-from core import FormatError, NewerError, write_bytes
-from curation.summary import sheet_bytes
-from render import contact_sheet
-
-log = logging.getLogger("bench")
+log = logging.getLogger("helix4d.bench")
 
 _SHOWN = 8
 _PIXELS = 128

@@ -13,10 +13,10 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench_builder.manifest import Entry, Manifest, still_url, verify_stills
-from core import ConfigError, fsync_folder, sha256_file
+from helix4d.bench_builder.manifest import Entry, Manifest, still_url, verify_stills
+from helix4d.core import ConfigError, fsync_folder, sha256_file
 
-log = logging.getLogger("bench")
+log = logging.getLogger("helix4d.bench")
 
 MAX_BYTES = 1 << 26
 """Of one still; the largest of the benchmark's has 2 MB."""

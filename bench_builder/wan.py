@@ -16,11 +16,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from helix4d.bench_builder.frames import Pixels
+from helix4d.bench_builder.manifest import Generator
+from helix4d.core import ConfigError, FormatError, sha256_file, sha256_json
 from PIL import Image
-
-from bench_builder.frames import Pixels
-from bench_builder.manifest import Generator
-from core import ConfigError, FormatError, sha256_file, sha256_json
 
 DType = Literal["bfloat16", "float32"]
 Progress = Callable[[int, int], None]

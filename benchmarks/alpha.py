@@ -17,10 +17,10 @@ import numpy as np
 # This folder holds a render.py, which is not the package.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from assets import AlphaMode, Clip, bake, normalize
-from core import AssetError
-from render import Camera, Lights, RenderSettings, sample_cameras, sample_lights
-from render.coverage import Coverage
+from helix4d.assets import AlphaMode, Clip, bake, normalize
+from helix4d.core import AssetError
+from helix4d.render import Camera, Lights, RenderSettings, sample_cameras, sample_lights
+from helix4d.render.alpha.coverage import Coverage
 
 PATHS = RenderSettings(exact_alpha=False, denoise=False, diffuse_bounces=0, glossy_bounces=0, device="cpu")
 
@@ -46,7 +46,7 @@ def main() -> None:
 
         def alpha(settings: RenderSettings, clip: Clip = clip, camera: Camera = cameras[0], light: Lights = lights[0],
                   frame: int = frame) -> np.ndarray:  # fmt: skip
-            from render.blender import render_views
+            from helix4d.render.cycles.engine import render_views
 
             settings = replace(settings, image_size=arguments.image_size)
             (image,) = render_views(clip, [camera], [light], settings, [frame])

@@ -11,11 +11,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-
-from assets import bake, normalize
-from assets.samples import write_samples
-from core import AssetError
-from render import orbit_camera, project
+from helix4d.assets import bake, normalize
+from helix4d.assets.samples import write_samples
+from helix4d.core import AssetError
+from helix4d.render import orbit_camera, project
 
 SIZE = 512
 

@@ -17,10 +17,9 @@ import time
 from typing import Any
 
 import torch
-
-from model.attention import AttentionBackend, plan_self_attention
-from model.config import AnchorQueries, AttentionPattern, VideoConfig
-from model.frames import FrameLayout
+from helix4d.model.networks.attention import AttentionBackend, plan_self_attention
+from helix4d.model.networks.config import AnchorQueries, AttentionPattern, VideoConfig
+from helix4d.model.networks.frames import FrameLayout
 
 HEADS, CHANNELS, FRAMES = 12, 128, 16
 CASES = {

@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def _assets(arguments: argparse.Namespace) -> list[Path]:
-    from curation.sources import list_folder
+    from helix4d.curation.sources.source import list_folder
 
     return [asset.path for asset in list_folder(arguments.source.resolve(), arguments.limit)]
 
@@ -93,11 +93,11 @@ def _run_loop(arguments: argparse.Namespace, source: Path, output: Path) -> dict
 
 def _loop(arguments: argparse.Namespace) -> None:
     """Every asset through `process_asset`, in this process, one after the other."""
-    from assets import content_hash
-    from core import AssetError
-    from curation.config import SampleConfig
-    from curation.jobs import AssetJob
-    from curation.stages import Clock, process_asset
+    from helix4d.assets import content_hash
+    from helix4d.core import AssetError
+    from helix4d.curation.config import SampleConfig
+    from helix4d.curation.work.jobs import AssetJob
+    from helix4d.curation.work.stages import Clock, process_asset
 
     config = SampleConfig(
         resolution=arguments.resolution,

@@ -22,12 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import psutil
 import ray
-
-from core import ReasonCode
-from curation import engine, pipeline
-from curation.config import CurateConfig, Limits, RunConfig, SampleConfig
-from curation.jobs import AssetJob
-from curation.ledger import Ledger, Outcome
+from helix4d.core import ReasonCode
+from helix4d.curation import pipeline
+from helix4d.curation.config import CurateConfig, Limits, RunConfig, SampleConfig
+from helix4d.curation.shards.ledger import Ledger, Outcome
+from helix4d.curation.work import engine
+from helix4d.curation.work.jobs import AssetJob
 
 _PER_FOLDER = 1000
 

@@ -23,16 +23,16 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, which has a voxelize.py
 
-from core import generator
-from curation.shard import Sample, write_part, write_shard
-from model.config import FlowConfig, VideoConfig
-from model.encode import ClipLatents
-from train.config import DataConfig, NetworkConfig, Stage, TrainConfig
-from train.dataset import ClipReader
-from train.flops import BF16_PEAK, step_flops
-from train.latents import to_members
-from train.loader import Loader
-from train.schedule import Schedule
+from helix4d.core import generator
+from helix4d.curation.shards.shard import Sample, write_part, write_shard
+from helix4d.model.latents.encode import ClipLatents
+from helix4d.model.networks.config import FlowConfig, VideoConfig
+from helix4d.train.config import DataConfig, NetworkConfig, Stage, TrainConfig
+from helix4d.train.data.dataset import ClipReader
+from helix4d.train.data.loader import Loader
+from helix4d.train.data.schedule import Schedule
+from helix4d.train.flops import BF16_PEAK, step_flops
+from helix4d.train.latents.latents import to_members
 
 GRID, CHANNELS, VIEWS = 32, 32, 2
 

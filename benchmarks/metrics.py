@@ -22,11 +22,9 @@ from statistics import fmean
 
 import numpy as np
 import torch
-from torch import Tensor
-
-from assets import Clip, bake, normalize
-from assets.samples import write_samples
-from evaluation import (
+from helix4d.assets import Clip, bake, normalize
+from helix4d.assets.samples import write_samples
+from helix4d.evaluation import (
     EXACT,
     PRUNED,
     Protocol,
@@ -38,7 +36,8 @@ from evaluation import (
     sample_tracked,
     subsample,
 )
-from evaluation.alignment import axis_rotations
+from helix4d.evaluation.geometry.alignment import axis_rotations
+from torch import Tensor
 
 ITEMS, FRAMES = 128, 16
 SAMPLES = ("ladybug", "treasure_chest")

@@ -21,9 +21,18 @@ import numpy as np
 # This folder holds a render.py, which is not the package.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from assets import Clip, bake, normalize
-from core import AssetError
-from render import PRESETS, Camera, EngineName, Lights, RenderSettings, load_engine, sample_cameras, sample_lights
+from helix4d.assets import Clip, bake, normalize
+from helix4d.core import AssetError
+from helix4d.render import (
+    PRESETS,
+    Camera,
+    EngineName,
+    Lights,
+    RenderSettings,
+    load_engine,
+    sample_cameras,
+    sample_lights,
+)
 
 CANDIDATES = {
     "4, none": RenderSettings(samples=4, denoise=False),
@@ -40,11 +49,11 @@ _RASTER_VIEWS = 4
 _ALONE = """
 import pickle, sys
 from pathlib import Path
-from assets import Clip
-from render import TRELLIS2
-from render.cameras import sample_cameras
-from render.lighting import sample_lights
-from render.blender import render_views
+from helix4d.assets import Clip
+from helix4d.render import TRELLIS2
+from helix4d.render.scene.cameras import sample_cameras
+from helix4d.render.scene.lighting import sample_lights
+from helix4d.render.cycles.engine import render_views
 from dataclasses import replace
 path, key, frame, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 cameras = sample_cameras(0, key, 1, size)

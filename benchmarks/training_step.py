@@ -14,14 +14,13 @@ import time
 
 import torch
 import torch.nn.functional as F
-
-from model.attention import AttentionBackend, plan_self_attention
-from model.config import FlowConfig, VideoConfig
-from model.flow import Checkpointing, SparseFlow
-from model.flow_matching import noisy, velocity
-from model.frames import FrameLayout, frame_timesteps
-from model.initialize import initialize_flow
-from model.sparse import SparseLayout, SparseTensor
+from helix4d.model.networks.attention import AttentionBackend, plan_self_attention
+from helix4d.model.networks.config import FlowConfig, VideoConfig
+from helix4d.model.networks.flow import Checkpointing, SparseFlow
+from helix4d.model.networks.flow_matching import noisy, velocity
+from helix4d.model.networks.frames import FrameLayout, frame_timesteps
+from helix4d.model.networks.initialize import initialize_flow
+from helix4d.model.networks.sparse import SparseLayout, SparseTensor
 
 BF16_PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense, from the makers' data sheets
 FULL = FlowConfig(resolution=32, in_channels=32, out_channels=32)

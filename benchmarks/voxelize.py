@@ -22,11 +22,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from assets import Clip, Frame, Material, Texture, Topology
+from helix4d.assets import Clip, Frame, Material, Texture, Topology
+from helix4d.voxelize import dual_grid, prepare_surface, voxelize_clip, voxelize_frame
+from helix4d.voxelize.convert.conversion import QuadricWeights, convert
+
 from benchmarks.reference_converter import reference_dual_grid
 from tests.voxelize.meshes import icosphere
-from voxelize import dual_grid, prepare_surface, voxelize_clip, voxelize_frame
-from voxelize.conversion import QuadricWeights, convert
 
 REPEATS = 4
 OFFICIAL_S = {
@@ -125,7 +126,7 @@ def _sphere_clip(subdivisions: int) -> Clip:
 def _load(path: Path) -> Clip:
     if path.suffix == ".safetensors":
         return Clip.load(path)
-    from assets import bake, normalize
+    from helix4d.assets import bake, normalize
 
     return normalize(bake(path))[0]
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-
-from core import Helix4DError, setup_logging
+from helix4d.core import Helix4DError, setup_logging
 
 _USAGE = """usage: helix4d bench {build,verify} [--help] ...
 
@@ -54,7 +53,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _build(arguments: list[str]) -> int:
-    from bench_builder.build import SHEET_FILE, VIDEOS, BuildConfig, build
+    from helix4d.bench_builder.build import SHEET_FILE, VIDEOS, BuildConfig, build
 
     config = tyro.cli(BuildConfig, prog="helix4d bench build", args=arguments)
     counts = build(config)
@@ -66,7 +65,7 @@ def _build(arguments: list[str]) -> int:
 
 
 def _verify(arguments: list[str]) -> int:
-    from bench_builder.verify import verify
+    from helix4d.bench_builder.verify import verify
 
     config = tyro.cli(Verify, prog="helix4d bench verify", args=arguments)
     report = verify(config.output, config.stills)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from curation.pipeline import main
+from helix4d.curation.pipeline import main
 
 
 def run(arguments: list[str]) -> int:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
-
-from core import Helix4DError
-from curation.discard import discard
+from helix4d.core import Helix4DError
+from helix4d.curation.shards.discard import discard
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 
 import tyro
-
-from core import Helix4DError, setup_logging
-from train.encode import EncodeConfig, encode
+from helix4d.core import Helix4DError, setup_logging
+from helix4d.train.latents.encode import EncodeConfig, encode
 
 
 def run(arguments: list[str]) -> int:
@@ -17,6 +16,6 @@ def run(arguments: list[str]) -> int:
     try:
         encode(config)
     except Helix4DError as error:
-        logging.getLogger("train").error("%s", error)
+        logging.getLogger("helix4d.train").error("%s", error)
         return 2
     return 0

@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 
 import tyro
+from helix4d.core import Helix4DError, setup_logging
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-from core import Helix4DError, setup_logging
 
 
 def run(arguments: list[str]) -> int:
     """Run the command; returns the exit status: 0 whatever the numbers, failed predictions are counted in the table."""
-    from evaluation.runner import EvaluateRun, run_evaluation
-    from evaluation.tables import markdown
+    from helix4d.evaluation.runner import EvaluateRun, run_evaluation
+    from helix4d.evaluation.tables.table import markdown
 
     setup_logging()
     try:
@@ -27,7 +26,7 @@ def run(arguments: list[str]) -> int:
 
             table = run_evaluation(config, tell)
     except Helix4DError as error:
-        logging.getLogger("evaluation").error("%s", error)
+        logging.getLogger("helix4d.evaluation").error("%s", error)
         return 2
     print(markdown(table))
     print(config.output / "table.md")

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-
-from core import Helix4DError, setup_logging
+from helix4d.core import Helix4DError, setup_logging
 
 
 @dataclass(frozen=True)
@@ -27,14 +26,14 @@ class Export:
 
 def run(arguments: list[str]) -> int:
     """Run the command; returns the exit status."""
-    from train.export import export_run
+    from helix4d.train.export import export_run
 
     setup_logging()
     args = tyro.cli(Export, prog="helix4d export", args=arguments)
     try:
         name = export_run(args.run, args.output, ema=not args.raw, step=args.step)
     except Helix4DError as error:
-        logging.getLogger("train").error("%s", error)
+        logging.getLogger("helix4d.train").error("%s", error)
         return 2
     print(f"{args.output}: ckpts/{name}")
     return 0

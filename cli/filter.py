@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-
-from core import ConfigError, Helix4DError, setup_logging
-from curation.config import RunConfig, SampleConfig
-from curation.exclusions import write_exclusions
-from curation.filter_report import FilterReport, decide, report_lines
-from curation.filters import FilterConfig
-from curation.ledger import LEDGER_FILE, Ledger
-from curation.near_duplicates import check_similarity
+from helix4d.core import ConfigError, Helix4DError, setup_logging
+from helix4d.curation.config import RunConfig, SampleConfig
+from helix4d.curation.filters.near_duplicates import check_similarity
+from helix4d.curation.filters.thresholds import FilterConfig
+from helix4d.curation.plan.exclusions import write_exclusions
+from helix4d.curation.report.filter_report import FilterReport, decide, report_lines
+from helix4d.curation.shards.ledger import LEDGER_FILE, Ledger
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def run(arguments: list[str]) -> int:
         if config.write is not None:
             _write(config.write, report)
     except Helix4DError as error:
-        logging.getLogger("curation").error("%s", error)
+        logging.getLogger("helix4d.curation").error("%s", error)
         return 2
     return 0
 
@@ -83,7 +82,7 @@ def _decide(config: Filter) -> FilterReport:
 
 
 def _measure(config: Filter, folder: Path) -> FilterReport:
-    from curation.measuring import measure_source  # starts Ray, so only when it is needed
+    from helix4d.curation.work.measuring import measure_source  # starts Ray, so only when it is needed
 
     sample = SampleConfig(frames=config.frames, clip=config.clip)
     measure_source(config.path, folder, sample, RunConfig(workers=config.workers, limit=config.limit))

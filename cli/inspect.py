@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-
-from core import Helix4DError
-from curation.folder import is_far
-from curation.inspection import Inspection, inspect_sample, inspect_shard
+from helix4d.core import Helix4DError
+from helix4d.curation.places.folder import is_far
+from helix4d.curation.report.inspection import Inspection, inspect_sample, inspect_shard
 
 
 @dataclass(frozen=True)

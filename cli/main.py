@@ -12,7 +12,7 @@ import io
 import os
 import sys
 
-from core.version import VERSION
+from helix4d import __version__
 
 GROUPS = {
     "Data: animated 3D assets to shards": {
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(_help())
         return 0
     if arguments[0] == "--version":
-        print(f"helix4d {VERSION}")
+        print(f"helix4d {__version__}")
         return 0
     command, *rest = arguments
     if command not in COMMANDS:
@@ -65,9 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         # Only the chosen command's imports are paid for.
-        status: int = importlib.import_module(f"cli.{command}").run(rest)
+        status: int = importlib.import_module(f"helix4d.cli.{command}").run(rest)
     except ModuleNotFoundError as error:
-        if command not in EXTRAS or error.name is None or _is_ours(error.name):
+        if command not in EXTRAS or error.name is None or error.name.startswith("helix4d"):
             raise
         extra = EXTRAS[command]
         print(
@@ -86,13 +86,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"helix4d {command}: interrupted", file=sys.stderr)
         return 130
     return status
-
-
-def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] in {
-        *("core", "assets", "voxelize", "render", "curation"),
-        *("model", "train", "evaluation", "bench_builder", "cli"),
-    }
 
 
 def _help() -> str:

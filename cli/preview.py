@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-
-from core import ConfigError, Helix4DError, setup_logging
-from render import EngineName, PresetName
+from helix4d.core import ConfigError, Helix4DError, setup_logging
+from helix4d.render import EngineName, PresetName
 
 
 @dataclass(frozen=True)
@@ -46,18 +45,18 @@ def run(arguments: list[str]) -> int:
     try:
         output = _preview(args)
     except Helix4DError as error:
-        logging.getLogger("render").error("%s", error)
+        logging.getLogger("helix4d.render").error("%s", error)
         return 2
     print(output)
     return 0
 
 
 def _preview(args: Preview) -> Path:
-    from assets import bake, normalize
-    from core import write_bytes
-    from render import orbit_camera, preset
-    from render.environment import find_maps, sample_map_lights
-    from render.turntable import animation, turntable
+    from helix4d.assets import bake, normalize
+    from helix4d.core import write_bytes
+    from helix4d.render import orbit_camera, preset
+    from helix4d.render.pages.turntable import animation, turntable
+    from helix4d.render.scene.environment import find_maps, sample_map_lights
 
     if args.frames < 1 or not args.fps > 0:
         raise ConfigError(f"--frames {args.frames}, --fps {args.fps:g}: at least 1 frame and more than 0 are needed")

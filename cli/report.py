@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-
-from core import Helix4DError, setup_logging
-from curation.folder import place_of
-from curation.report import write_report
+from helix4d.core import Helix4DError, setup_logging
+from helix4d.curation.places.folder import place_of
+from helix4d.curation.report.page import write_report
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,6 @@ def run(arguments: list[str]) -> int:
     try:
         print(write_report(place_of(config.output), config.assets, config.workers, config.folder))
     except Helix4DError as error:
-        logging.getLogger("curation").error("%s", error)
+        logging.getLogger("helix4d.curation").error("%s", error)
         return 2
     return 0

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 
 import tyro
+from helix4d.core import Helix4DError, setup_logging
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-from core import Helix4DError, setup_logging
 
 
 def run(arguments: list[str]) -> int:
     """Run the command; returns the exit status."""
-    from model.sample_run import SampleRun, run_sample
+    from helix4d.model.sampling.sample_run import SampleRun, run_sample
 
     setup_logging()
     try:
@@ -29,7 +28,7 @@ def run(arguments: list[str]) -> int:
 
             facts = run_sample(config, tell)
     except Helix4DError as error:
-        logging.getLogger("model").error("%s", error)
+        logging.getLogger("helix4d.model").error("%s", error)
         return 2
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in facts["seconds"].items())
     faces = sum(frame["faces"] for frame in facts["frames"])

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-
-from assets.samples import write_samples
+from helix4d.assets.samples import write_samples
 
 
 @dataclass(frozen=True)

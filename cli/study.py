@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-
-from core import ConfigError, Helix4DError, setup_logging, write_json
+from helix4d.core import ConfigError, Helix4DError, setup_logging, write_json
 
 _USAGE = """usage: helix4d study {rope,ablations} [--help] ...
 
@@ -83,8 +82,8 @@ def run(arguments: list[str]) -> int:
 
 
 def _study_ablations(args: StudyAblations) -> None:
-    from train.ablations import study_ablations
-    from train.config import read_config
+    from helix4d.train.config import read_config
+    from helix4d.train.study.ablations import study_ablations
 
     setup_logging()
     config = read_config(args.config, args.set)
@@ -93,12 +92,11 @@ def _study_ablations(args: StudyAblations) -> None:
 
 def _study_rope(args: StudyRope) -> None:
     import torch
+    from helix4d.model.checkpoint.checkpoint import Pipeline, image_encoder_name
+    from helix4d.model.conditioning.images import DEFAULT_ENCODER, SAMPLING_ALPHA, ImageEncoder, prepare_frames
+    from helix4d.model.device import choose_device, torso_types
+    from helix4d.model.studies.rope_study import StudyNetworks, format_table, study_rope
     from PIL import Image
-
-    from model.checkpoint import Pipeline, image_encoder_name
-    from model.conditioning import DEFAULT_ENCODER, SAMPLING_ALPHA, ImageEncoder, prepare_frames
-    from model.device import choose_device, torso_types
-    from model.rope_study import StudyNetworks, format_table, study_rope
 
     place = choose_device(args.device)
     if not args.images.is_dir():

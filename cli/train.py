@@ -1,8 +1,8 @@
-"""`helix4d train`: the same as `python -m train`."""
+"""`helix4d train`: the same as `python -m helix4d.train`."""
 
 from __future__ import annotations
 
-from train.command import main
+from helix4d.train.command import main
 
 
 def run(arguments: list[str]) -> int:

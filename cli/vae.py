@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-
-from core import Helix4DError, setup_logging
+from helix4d.core import Helix4DError, setup_logging
 
 
 @dataclass(frozen=True)
@@ -24,14 +23,14 @@ class Vae:
 
 def run(arguments: list[str]) -> int:
     """Run the command; returns the exit status."""
-    from train.config import read_settings
-    from train.vae import VaeConfig, train_vaes
+    from helix4d.train.config import read_settings
+    from helix4d.train.small_world.vae import VaeConfig, train_vaes
 
     setup_logging()
     args = tyro.cli(Vae, prog="helix4d vae", args=arguments)
     try:
         train_vaes(read_settings(VaeConfig, args.config, args.set))
     except Helix4DError as error:
-        logging.getLogger("train").error("%s", error)
+        logging.getLogger("helix4d.train").error("%s", error)
         return 2
     return 0

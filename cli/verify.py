@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
-
-from core import ConfigError, Helix4DError, setup_logging
-from curation.folder import Place, place_of
-from curation.problems import UNKNOWN_SETTINGS, UNKNOWN_SOURCE, repair
-from curation.verify import Report, verify
+from helix4d.core import ConfigError, Helix4DError, setup_logging
+from helix4d.curation.places.folder import Place, place_of
+from helix4d.curation.shards.problems import UNKNOWN_SETTINGS, UNKNOWN_SOURCE, repair
+from helix4d.curation.verify.output import Report, verify
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-
-from core import ConfigError, Helix4DError, setup_logging
-from curation.sample_viewer import MOST_VOXELS, write_sample_viewer
+from helix4d.core import ConfigError, Helix4DError, setup_logging
+from helix4d.curation.report.sample_viewer import MOST_VOXELS, write_sample_viewer
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def run(arguments: list[str]) -> int:
     try:
         path = _write(args)
     except Helix4DError as error:
-        logging.getLogger("model").error("%s", error)
+        logging.getLogger("helix4d.model").error("%s", error)
         return 2
     print(path)
     if args.open:
@@ -55,6 +54,6 @@ def _write(args: View) -> Path:
         return write_sample_viewer(args.path, args.key or "", args.page, args.voxels)
     if args.key is not None or args.page is not None:
         raise ConfigError(f"{args.path}: a key and --page go with a shard's .tar")
-    from model.viewer import write_viewer  # imports torch, which the data half does without
+    from helix4d.model.sampling.viewer import write_viewer  # imports torch, which the data half does without
 
     return write_viewer(Path(args.path))

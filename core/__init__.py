@@ -1,8 +1,8 @@
 """What every package needs: errors and reason codes, named random generators, atomic files, logging."""
 
-from core.differences import differences
-from core.errors import AssetError, AssetState, ConfigError, FormatError, Helix4DError, ReasonCode, first_line
-from core.files import (
+from helix4d.core.differences import differences
+from helix4d.core.errors import AssetError, AssetState, ConfigError, FormatError, Helix4DError, ReasonCode, first_line
+from helix4d.core.files import (
     atomic_writer,
     canonical_json,
     fsync_folder,
@@ -11,10 +11,10 @@ from core.files import (
     write_bytes,
     write_json,
 )
-from core.logs import setup_logging
-from core.rng import generator
-from core.schema import NewerError, Schema
-from core.storage import StorageError, insist
+from helix4d.core.logs import setup_logging
+from helix4d.core.rng import generator
+from helix4d.core.schema import NewerError, Schema
+from helix4d.core.storage import StorageError, insist
 
 __all__ = [
     "AssetError",

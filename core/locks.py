@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from core.errors import ConfigError
+from helix4d.core.errors import ConfigError
 
 LOCK_FILE = ".lock"
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core.errors import FormatError
-from core.version import VERSION
+from helix4d.core.errors import FormatError
+
+from helix4d import __version__
 
 
 class NewerError(FormatError):
@@ -53,7 +54,7 @@ class Schema:
         if self.oldest <= found <= self.version:
             return found
         reads = f"{self.version}" if self.oldest == self.version else f"{self.oldest} to {self.version}"
-        told = f"{where}: {self.name} version {found}, this program (helix4d {VERSION}) reads {reads}"
+        told = f"{where}: {self.name} version {found}, this program (helix4d {__version__}) reads {reads}"
         if found > self.version:
             raise NewerError(f"{told}: it was written by a newer helix4d; to read it, update this one")
         raise FormatError(f"{told}: it was written by an older helix4d; to read it, {self.rewrite}")

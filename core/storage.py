@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from core.errors import Helix4DError
+from helix4d.core.errors import Helix4DError
 
 log = logging.getLogger(__name__)
 

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-
-from core import ConfigError, sha256_json
-from curation.filters import FilterConfig
-from curation.sources import is_url
-from render import EngineName, PresetName
-from render.environment import find_maps
+from helix4d.core import ConfigError, sha256_json
+from helix4d.curation.filters.thresholds import FilterConfig
+from helix4d.curation.sources.source import is_url
+from helix4d.render import EngineName, PresetName
+from helix4d.render.scene.environment import find_maps
 
 Compression = Literal["zstd", "lzma", "deflate", "none"]
 

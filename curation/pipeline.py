@@ -9,13 +9,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __package__ in (None, ""):
-    # Run as a script (`ray submit` does): Python has put this folder on the path, where its parent belongs. Away from
-    # a checkout, the installed packages are used.
-    here = Path(__file__).resolve().parent
-    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != here]
-    if (here / "__init__.py").exists():
-        sys.path.insert(0, str(here.parent))
+if not __package__:
+    # Run as a script (`ray job submit` does): Python has put this folder on the path, where the checkout belongs.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import functools
 import json
@@ -29,23 +25,14 @@ from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
-from core import AssetState, ConfigError, Helix4DError, insist, setup_logging, write_json
-from core.locks import locked
-from core.version import VERSION
-from curation.config import CurateConfig, parse_config
-from curation.engine import Engine, Tick
-from curation.gpus import render_device
-from curation.jobs import WORK_FOLDER, AssetJob, ShardJob, asset_job
-from curation.ledger import LEDGER_FILE, Ledger
-from curation.mirror import Mirror
-from curation.plan import Plan, PlannedAsset, PlannedShard
-from curation.planning import exclusions_of, plan_run
-from curation.progress import Display
-from curation.report import PICTURED_BY_CURATE, REPORT_FOLDER, write_report
-from curation.shard import read_sidecar, split_shard
-from curation.sources import is_absolute, is_url
-from curation.stored_plan import PLAN_FILE, write_plan
-from curation.summary import (
+from helix4d.core import AssetState, ConfigError, Helix4DError, insist, setup_logging, write_json
+from helix4d.core.locks import locked
+from helix4d.curation.config import CurateConfig, parse_config
+from helix4d.curation.plan.plan import Plan, PlannedAsset, PlannedShard
+from helix4d.curation.plan.planning import exclusions_of, plan_run
+from helix4d.curation.plan.stored_plan import PLAN_FILE, write_plan
+from helix4d.curation.report.page import PICTURED_BY_CURATE, REPORT_FOLDER, write_report
+from helix4d.curation.report.summary import (
     SUMMARY_FILE,
     RunFigures,
     Summary,
@@ -54,10 +41,20 @@ from curation.summary import (
     summarize,
     write_contact_sheet,
 )
-from render import EngineName, check_engine, load_engine
-from render.environment import load_map
+from helix4d.curation.shards.ledger import LEDGER_FILE, Ledger
+from helix4d.curation.shards.mirror import Mirror
+from helix4d.curation.shards.shard import read_sidecar, split_shard
+from helix4d.curation.sources.source import is_absolute, is_url
+from helix4d.curation.work.engine import Engine, Tick
+from helix4d.curation.work.gpus import render_device
+from helix4d.curation.work.jobs import WORK_FOLDER, AssetJob, ShardJob, asset_job
+from helix4d.curation.work.progress import Display
+from helix4d.render import EngineName, check_engine, load_engine
+from helix4d.render.scene.environment import load_map
 
-log = logging.getLogger("curation")
+from helix4d import __version__
+
+log = logging.getLogger("helix4d.curation")
 
 CONTACT_SHEET_FILE = "contact_sheet.webp"
 _TOOLS_FILE = "tools.json"
@@ -258,7 +255,7 @@ def tool_versions(engine: EngineName = "cycles") -> Mapping[str, str]:
     packages = ["bpy", "DracoPy", "meshoptimizer", "numba", "numpy", "OpenEXR", "pillow", "zstandard"]
     packages += {"cycles": [], "raster": ["moderngl"], "blenderproc": ["blenderproc"]}[engine]
     python = ".".join(map(str, sys.version_info[:3]))
-    return {"helix4d": VERSION, "python": python, **{name: metadata.version(name) for name in packages}}
+    return {"helix4d": __version__, "python": python, **{name: metadata.version(name) for name in packages}}
 
 
 def _state(ledger: Ledger, asset: PlannedAsset) -> AssetState | None:

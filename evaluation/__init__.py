@@ -3,10 +3,10 @@
 Definitions, sources and directions: docs/evaluation.md.
 """
 
-from evaluation.alignment import EXACT, PRUNED, AlignmentSettings, Pose, align
-from evaluation.chamfer import chamfer_distance, motion_chamfer_distance
-from evaluation.geometry import Clouds, GeometryScores, Protocol, measure_geometry, score_clouds
-from evaluation.sampling import Surface, sample_surface, sample_tracked, subsample
+from helix4d.evaluation.geometry.alignment import EXACT, PRUNED, AlignmentSettings, Pose, align
+from helix4d.evaluation.geometry.chamfer import chamfer_distance, motion_chamfer_distance
+from helix4d.evaluation.geometry.protocol import Clouds, GeometryScores, Protocol, measure_geometry, score_clouds
+from helix4d.evaluation.geometry.sampling import Surface, sample_surface, sample_tracked, subsample
 
 __all__ = [
     "EXACT",

@@ -15,11 +15,10 @@ from typing import Literal, TypeVar, cast
 
 import numpy as np
 import torch
+from helix4d.assets import Clip, normalize
+from helix4d.core import ConfigError, Helix4DError
+from helix4d.evaluation.geometry.protocol import Protocol
 from torch import Tensor
-
-from assets import Clip, normalize
-from core import ConfigError, Helix4DError
-from evaluation.geometry import Protocol
 
 _T = TypeVar("_T")
 
@@ -174,8 +173,8 @@ def metrics(protocol: Protocol | None = None, weights: Path | None = None) -> tu
 
     Names that the paper's tables have: cd_3d, cd_4d, cd_m, clip, clip_n, ulip_2, uni3d, dreamsim, fvd. Ours: lpips.
     """
-    from evaluation.geometry_metrics import geometry_metrics
-    from evaluation.learned import learned_metrics
+    from helix4d.evaluation.geometry.metrics import geometry_metrics
+    from helix4d.evaluation.learned import learned_metrics
 
     return (*geometry_metrics(protocol), *learned_metrics(weights))
 

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from helix4d.core import FormatError, Schema, sha256_file, write_bytes, write_json
 
-from core import FormatError, Schema, sha256_file, write_bytes, write_json
-
-log = logging.getLogger("evaluation")
+log = logging.getLogger("helix4d.evaluation")
 
 RESULT = Schema("result of an item", version=1, oldest=1, rewrite="evaluate it again into a new --output")
 ITEMS = "items"

@@ -18,24 +18,23 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
+from helix4d.assets import Clip
+from helix4d.core import ConfigError, FormatError, Schema, differences, write_json
+from helix4d.core.locks import locked
+from helix4d.evaluation.geometry.alignment import EXACT, PRUNED
+from helix4d.evaluation.geometry.protocol import Protocol
+from helix4d.evaluation.judge import Judge
+from helix4d.evaluation.methods.benches import Bench, BenchItem, BenchName, open_bench
+from helix4d.evaluation.methods.methods import Method, find_method
+from helix4d.evaluation.registry import Measure, Need, View, choose, metrics
+from helix4d.evaluation.results import ItemResult
+from helix4d.evaluation.tables.pages import write_index, write_page
+from helix4d.evaluation.tables.pictures import draw
+from helix4d.evaluation.tables.table import Table, build_row, column, measured_rows, published, write_table
+from helix4d.evaluation.workers import work
+from helix4d.model.device import choose_device
 
-from assets import Clip
-from core import ConfigError, FormatError, Schema, differences, write_json
-from core.locks import locked
-from evaluation.alignment import EXACT, PRUNED
-from evaluation.benches import Bench, BenchItem, BenchName, open_bench
-from evaluation.geometry import Protocol
-from evaluation.judge import Judge
-from evaluation.methods import Method, find_method
-from evaluation.pages import write_index, write_page
-from evaluation.pictures import draw
-from evaluation.registry import Measure, Need, View, choose, metrics
-from evaluation.results import ItemResult
-from evaluation.tables import Table, build_row, column, measured_rows, published, write_table
-from evaluation.workers import work
-from model.device import choose_device
-
-log = logging.getLogger("evaluation")
+log = logging.getLogger("helix4d.evaluation")
 
 PLAN = Schema("plan of an evaluation", version=1, oldest=1, rewrite="use a new --output")
 PLAN_FILE = "plan.json"

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-
-from core import Helix4DError, setup_logging
-from core.scratch import scratch_folder
+from helix4d.core import Helix4DError, setup_logging
+from helix4d.core.scratch import scratch_folder
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")

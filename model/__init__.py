@@ -1,9 +1,9 @@
 """TRELLIS.2's networks under our own code, and what Helix4D adds to make them 4D."""
 
-from model.attention import AttentionBackend
-from model.checkpoint import CheckpointSource, Pipeline, load_network, save_network
-from model.conditioning import FeatureCache, ImageEncoder, prepare_frames
-from model.config import (
+from helix4d.model.checkpoint.checkpoint import CheckpointSource, Pipeline, load_network, save_network
+from helix4d.model.conditioning.images import FeatureCache, ImageEncoder, prepare_frames
+from helix4d.model.networks.attention import AttentionBackend
+from helix4d.model.networks.config import (
     BASE,
     AnchorQueries,
     AttentionPattern,
@@ -15,13 +15,13 @@ from model.config import (
     TemporalRotary,
     VideoConfig,
 )
-from model.dense_vae import DenseDecoder, DenseEncoder
-from model.flow import AnchorCache, Checkpointing, DenseFlow, FlowTransformer, SparseFlow
-from model.frames import FrameLayout, frame_timesteps
-from model.initialize import initialize_flow, initialize_vae
-from model.sampler import SHAPE_SAMPLER, STRUCTURE_SAMPLER, TEXTURE_SAMPLER, SamplerConfig, sample
-from model.sc_vae import SparseDecoder, SparseEncoder
-from model.sparse import SparseLayout, SparseTensor, concatenate
+from helix4d.model.networks.flow import AnchorCache, Checkpointing, DenseFlow, FlowTransformer, SparseFlow
+from helix4d.model.networks.frames import FrameLayout, frame_timesteps
+from helix4d.model.networks.initialize import initialize_flow, initialize_vae
+from helix4d.model.networks.sparse import SparseLayout, SparseTensor, concatenate
+from helix4d.model.sampling.sampler import SHAPE_SAMPLER, STRUCTURE_SAMPLER, TEXTURE_SAMPLER, SamplerConfig, sample
+from helix4d.model.vae.dense_vae import DenseDecoder, DenseEncoder
+from helix4d.model.vae.sc_vae import SparseDecoder, SparseEncoder
 
 __all__ = [
     "BASE",

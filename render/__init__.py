@@ -1,16 +1,16 @@
 """A Clip becomes images.
 
 No engine is imported here: importing `render` does not start Blender. Use `load_engine("cycles")` or
-`from render.blender import render_views`.
+`from helix4d.render.cycles.engine import render_views`.
 """
 
-from render.cameras import Camera, orbit_camera, project, sample_camera, sample_cameras
-from render.contact_sheet import contact_sheet
-from render.engines import EngineName, check_engine, load_engine
-from render.images import RenderedImage
-from render.lighting import Lights, PointLight, sample_lights, sample_view_lights
-from render.ovoxel_picture import OVoxelPicture, picture_ovoxel, resized
-from render.settings import PRESETS, TRELLIS2, PresetName, RenderSettings, preset
+from helix4d.render.engines import EngineName, check_engine, load_engine
+from helix4d.render.pages.contact_sheet import contact_sheet
+from helix4d.render.pages.ovoxel_picture import OVoxelPicture, picture_ovoxel, resized
+from helix4d.render.scene.cameras import Camera, orbit_camera, project, sample_camera, sample_cameras
+from helix4d.render.scene.images import RenderedImage
+from helix4d.render.scene.lighting import Lights, PointLight, sample_lights, sample_view_lights
+from helix4d.render.scene.settings import PRESETS, TRELLIS2, PresetName, RenderSettings, preset
 
 __all__ = [
     "PRESETS",

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
-from assets import Clip
-from core import ConfigError
-from render.cameras import Camera
-from render.environment import NO_MAPS, EnvironmentMap
-from render.images import RenderedImage
-from render.lighting import Lights
-from render.settings import RenderSettings
+from helix4d.assets import Clip
+from helix4d.core import ConfigError
+from helix4d.render.scene.cameras import Camera
+from helix4d.render.scene.environment import NO_MAPS, EnvironmentMap
+from helix4d.render.scene.images import RenderedImage
+from helix4d.render.scene.lighting import Lights
+from helix4d.render.scene.settings import RenderSettings
 
 EngineName = Literal["cycles", "raster", "blenderproc"]
 
@@ -26,7 +26,7 @@ _LIBRARIES = {
 
 
 class RenderViews(Protocol):
-    """`render.blender.render_views`."""
+    """`helix4d.render.cycles.engine.render_views`."""
 
     def __call__(
         self,
@@ -51,14 +51,14 @@ def load_engine(name: EngineName, hdf5: Path | None = None) -> RenderViews:
     """
     check_engine(name, hdf5)
     if name == "cycles":
-        from render.blender import render_views as cycles
+        from helix4d.render.cycles.engine import render_views as cycles
 
         return cycles
     if name == "raster":
-        from render.raster import render_views as raster
+        from helix4d.render.raster.engine import render_views as raster
 
         return raster
-    from render.blenderproc_engine import render_views as blenderproc
+    from helix4d.render.blenderproc.engine import render_views as blenderproc
 
     return functools.partial(blenderproc, hdf5=hdf5)
 

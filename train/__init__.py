@@ -1,5 +1,4 @@
 """Shards become weights: latent encoding, batching, the training loop, checkpoints.
 
-Names are imported from their modules (`train.encode`, `train.loop`, ...), so that a Ray worker does not pay for the
-trainer.
+Names are imported from their modules (`helix4d.train.loop`, ...), so that a Ray worker does not pay for the trainer.
 """

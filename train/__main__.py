@@ -1,7 +1,7 @@
-"""`python -m train --config FILE`: one run; under torchrun, one of its processes."""
+"""`python -m helix4d.train --config FILE`: one run; under torchrun, one of its processes."""
 
 import sys
 
-from train.command import main
+from helix4d.train.command import main
 
 sys.exit(main())

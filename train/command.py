@@ -1,4 +1,4 @@
-"""The command line of a training run, shared by `python -m train` (torchrun's way in) and `helix4d train`."""
+"""The command line of a training run, shared by `python -m helix4d.train` (torchrun's way in) and `helix4d train`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from helix4d.core import Helix4DError, setup_logging
+from helix4d.train.config import read_config
+from helix4d.train.loop import train
+from helix4d.train.plan import plan_run
 
-from core import Helix4DError, setup_logging
-from train.config import read_config
-from train.loop import train
-from train.plan import plan_run
-
-log = logging.getLogger("train")
+log = logging.getLogger("helix4d.train")
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Train:
     """Print shapes, parameter counts, a memory estimate and the steps of an epoch, and stop."""
 
 
-def main(arguments: list[str] | None = None, program: str = "python -m train") -> int:
+def main(arguments: list[str] | None = None, program: str = "python -m helix4d.train") -> int:
     """Run the command; returns the exit status."""
     setup_logging()
     args = tyro.cli(Train, prog=program, args=arguments)

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-from core import ConfigError
-from model.config import VideoConfig
-from model.device import DEVICES
-from model.flow import Checkpointing
+from helix4d.core import ConfigError
+from helix4d.model.device import DEVICES
+from helix4d.model.networks.config import VideoConfig
+from helix4d.model.networks.flow import Checkpointing
 
 
 class Stage(StrEnum):

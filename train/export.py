@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-from core import ConfigError, FormatError, write_json
-from model.checkpoint import save_network
-from model.config import AttentionPattern
-from model.flow import FlowTransformer
-from model.video_pipeline import SETTINGS_KEY
-from train.checkpoint import list_checkpoints, load_checkpoint, restore
-from train.config import Stage, TrainConfig, build
-from train.dataset import latent_statistics
-from train.latents import SHAPE, TEXTURE
-from train.network import build_network
+from helix4d.core import ConfigError, FormatError, write_json
+from helix4d.model.checkpoint.checkpoint import save_network
+from helix4d.model.networks.config import AttentionPattern
+from helix4d.model.networks.flow import FlowTransformer
+from helix4d.model.sampling.video_pipeline import SETTINGS_KEY
+from helix4d.train.checkpoint import list_checkpoints, load_checkpoint, restore
+from helix4d.train.config import Stage, TrainConfig, build
+from helix4d.train.data.dataset import latent_statistics
+from helix4d.train.latents.latents import SHAPE, TEXTURE
+from helix4d.train.network import build_network
 
 NAMES = {
     Stage.STRUCTURE: "sparse_structure_flow_model",

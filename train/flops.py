@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-
-from model.attention import plan_self_attention
-from model.config import FlowConfig, VideoConfig
-from model.frames import FrameLayout
+from helix4d.model.networks.attention import plan_self_attention
+from helix4d.model.networks.config import FlowConfig, VideoConfig
+from helix4d.model.networks.frames import FrameLayout
 
 BF16_PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense operations per second, from the makers' data sheets, by a part of the device's name."""

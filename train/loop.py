@@ -15,27 +15,19 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
-
-from core import ConfigError, Helix4DError, sha256_json, write_json
-from core.locks import locked
-from model.flow import FlowTransformer
-from train.checkpoint import (
-    Checkpoint,
-    TrainState,
-    list_checkpoints,
-    load_checkpoint,
-    restore,
-    save_checkpoint,
-)
-from train.config import Stage, TrainConfig
-from train.dataset import UNREADABLE, ClipReader, Latent, TrainingClip
-from train.flops import peak_flops, step_flops
-from train.loader import BrokenDataError, Loader, padded
-from train.metrics import Metrics
-from train.network import build_network, load_image_encoder
-from train.objective import TIME_BINS, collate, elements, squared_errors, time_bins
-from train.optimizer import (
+from helix4d.core import ConfigError, Helix4DError, sha256_json, write_json
+from helix4d.core.locks import locked
+from helix4d.model.networks.flow import FlowTransformer
+from helix4d.train.checkpoint import Checkpoint, TrainState, list_checkpoints, load_checkpoint, restore, save_checkpoint
+from helix4d.train.config import Stage, TrainConfig
+from helix4d.train.data.dataset import UNREADABLE, ClipReader, Latent, TrainingClip
+from helix4d.train.data.loader import BrokenDataError, Loader, padded
+from helix4d.train.data.schedule import Schedule
+from helix4d.train.flops import peak_flops, step_flops
+from helix4d.train.metrics import Metrics
+from helix4d.train.network import build_network, load_image_encoder
+from helix4d.train.objective import TIME_BINS, collate, elements, squared_errors, time_bins
+from helix4d.train.optimizer import (
     AdaptiveClip,
     MovingAverage,
     learning_rate,
@@ -43,12 +35,12 @@ from train.optimizer import (
     optimizer_tensors,
     restore_optimizer,
 )
-from train.parallel import World, world
-from train.preview import Previews
-from train.schedule import Schedule
-from train.sharding import check_shardable, plain, shard, whole
+from helix4d.train.parallel import World, world
+from helix4d.train.samples.preview import Previews
+from helix4d.train.sharding import check_shardable, plain, shard, whole
+from torch import Tensor
 
-log = logging.getLogger("train")
+log = logging.getLogger("helix4d.train")
 
 
 class NonFiniteLossError(Helix4DError):

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core import ConfigError, write_bytes
+from helix4d.core import ConfigError, write_bytes
 
-log = logging.getLogger("train")
+log = logging.getLogger("helix4d.train")
 
 METRICS_FILE = "metrics.jsonl"
 

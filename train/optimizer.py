@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
+from helix4d.core import FormatError
+from helix4d.train.config import OptimizerConfig
+from helix4d.train.sharding import like, local
 from torch import Tensor, nn
-
-from core import FormatError
-from train.config import OptimizerConfig
-from train.sharding import like, local
 
 
 def make_optimizer(trained: Mapping[str, nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from math import ceil
 
-from model.flow import Checkpointing
-from train.config import Stage, TrainConfig
-from train.dataset import ClipReader
-from train.network import build_empty, trained_names
+from helix4d.model.networks.flow import Checkpointing
+from helix4d.train.config import Stage, TrainConfig
+from helix4d.train.data.dataset import ClipReader
+from helix4d.train.network import build_empty, trained_names
 
 _BYTES_PER_ACTIVATION = 72
 """Per token and channel, what a block keeps for its backward pass in bfloat16 (counted in the tests of model/)."""

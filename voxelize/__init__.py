@@ -1,13 +1,13 @@
 """A mesh frame becomes an O-Voxel and back."""
 
-from voxelize.compilation import warm_up
-from voxelize.conversion import DualGrid, dual_grid
-from voxelize.coverage import vanished_area_share
-from voxelize.errors import GeometryError
-from voxelize.frames import Surface, prepare_surface, voxelize_clip, voxelize_frame
-from voxelize.mesh import extract_mesh, extract_mesh_arrays
-from voxelize.ovoxel import OVoxel, morton_codes
-from voxelize.vxz import VxzInfo, decode_vxz, encode_vxz, read_vxz, read_vxz_info, write_vxz
+from helix4d.voxelize.convert.conversion import DualGrid, dual_grid
+from helix4d.voxelize.convert.coverage import vanished_area_share
+from helix4d.voxelize.convert.frames import Surface, prepare_surface, voxelize_clip, voxelize_frame
+from helix4d.voxelize.errors import GeometryError
+from helix4d.voxelize.files.vxz import VxzInfo, decode_vxz, encode_vxz, read_vxz, read_vxz_info, write_vxz
+from helix4d.voxelize.kernels.compilation import warm_up
+from helix4d.voxelize.mesh.extract import extract_mesh, extract_mesh_arrays
+from helix4d.voxelize.ovoxel import OVoxel, morton_codes
 
 __all__ = [
     "DualGrid",

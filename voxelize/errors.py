@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-
-from core import Helix4DError
+from helix4d.core import Helix4DError
 
 
 class GeometryError(Helix4DError):

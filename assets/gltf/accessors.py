@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-
-from assets.gltf.compression import decode_meshopt
-from assets.gltf.document import Document
-from assets.gltf.model import Accessor
-from core import AssetError, ReasonCode
+from helix4d.assets.gltf.compression import decode_meshopt
+from helix4d.assets.gltf.parse.document import Document
+from helix4d.assets.gltf.parse.model import Accessor
+from helix4d.core import AssetError, ReasonCode
 
 _SCALES: Mapping[np.dtype, float] = {
     np.dtype("<i1"): 127.0,

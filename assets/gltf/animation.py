@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-
-from assets.gltf.accessors import Accessors
-from assets.gltf.model import Animation, Channel, Interpolation, Property
-from core import AssetError, ReasonCode
+from helix4d.assets.gltf.accessors import Accessors
+from helix4d.assets.gltf.parse.model import Animation, Channel, Interpolation, Property
+from helix4d.core import AssetError, ReasonCode
 
 _COMPONENTS = {Property.TRANSLATION: 3, Property.ROTATION: 4, Property.SCALE: 3, Property.VISIBLE: 1}
 _STEP_TOLERANCE = 1e-6

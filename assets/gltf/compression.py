@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import DracoPy
 import meshoptimizer
 import numpy as np
-
-from assets.gltf.model import Meshopt
+from helix4d.assets.gltf.parse.model import Meshopt
 
 
 @dataclass(frozen=True)

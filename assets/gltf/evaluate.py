@@ -5,21 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-
-from assets.choice import ClipInfo
-from assets.clip import Clip, Material, Texture
-from assets.geometry_check import GeometryCheck
-from assets.gltf.accessors import Accessors
-from assets.gltf.animation import Motion, read_motions
-from assets.gltf.document import Document, open_document
-from assets.gltf.frames import Topologies, pose_frames, thinned
-from assets.gltf.images import Images
-from assets.gltf.materials import Materials
-from assets.gltf.model import Property
-from assets.gltf.scene import Scene
-from assets.limits import Limits
-from assets.surface import motion
-from core import ReasonCode
+from helix4d.assets.choice import ClipInfo
+from helix4d.assets.clip import Clip, Material, Texture
+from helix4d.assets.geometry_check import GeometryCheck
+from helix4d.assets.gltf.accessors import Accessors
+from helix4d.assets.gltf.animation import Motion, read_motions
+from helix4d.assets.gltf.frames import Topologies, pose_frames, thinned
+from helix4d.assets.gltf.images import Images
+from helix4d.assets.gltf.materials import Materials
+from helix4d.assets.gltf.parse.document import Document, open_document
+from helix4d.assets.gltf.parse.model import Property
+from helix4d.assets.gltf.scene import Scene
+from helix4d.assets.limits import Limits
+from helix4d.assets.surface import motion
+from helix4d.core import ReasonCode
 
 _PROBE_TRIANGLES = 50_000
 _PROBE_FRAMES = 16

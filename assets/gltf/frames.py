@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-
-from assets.clip import Frame, Topology
-from assets.gltf.animation import Motion
-from assets.gltf.geometry import Geometry
-from assets.gltf.scene import Part, PosedPart, Scene, State
+from helix4d.assets.clip import Frame, Topology
+from helix4d.assets.gltf.animation import Motion
+from helix4d.assets.gltf.geometry import Geometry
+from helix4d.assets.gltf.scene import Part, PosedPart, Scene, State
 
 
 @dataclass(frozen=True, eq=False)

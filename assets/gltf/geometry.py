@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-
-from assets.gltf.accessors import Accessors, to_floats
-from assets.gltf.compression import DracoMesh, decode_draco
-from assets.gltf.model import Primitive
-from core import AssetError, ReasonCode
+from helix4d.assets.gltf.accessors import Accessors, to_floats
+from helix4d.assets.gltf.compression import DracoMesh, decode_draco
+from helix4d.assets.gltf.parse.model import Primitive
+from helix4d.core import AssetError, ReasonCode
 
 UV_SETS = 8
 

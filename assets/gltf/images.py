@@ -7,12 +7,11 @@ import struct
 import zlib
 
 import numpy as np
+from helix4d.assets.gltf.accessors import Accessors
+from helix4d.assets.gltf.parse.values import JsonObject
+from helix4d.assets.limits import Limits
+from helix4d.core import ReasonCode
 from PIL import Image, UnidentifiedImageError
-
-from assets.gltf.accessors import Accessors
-from assets.gltf.values import JsonObject
-from assets.limits import Limits
-from core import ReasonCode
 
 GLTF_FORMATS = ("PNG", "JPEG", "WEBP")
 _DECODE_ERRORS = (

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-
-from assets.clip import AlphaMode, Material, Texture, Wrap
-from assets.gltf.document import Document
-from assets.gltf.geometry import UV_SETS
-from assets.gltf.images import Images
-from assets.gltf.specular_glossiness import convert_factors, convert_textures
-from assets.gltf.values import JsonObject
+from helix4d.assets.clip import AlphaMode, Material, Texture, Wrap
+from helix4d.assets.gltf.geometry import UV_SETS
+from helix4d.assets.gltf.images import Images
+from helix4d.assets.gltf.parse.document import Document
+from helix4d.assets.gltf.parse.values import JsonObject
+from helix4d.assets.gltf.specular_glossiness import convert_factors, convert_textures
 
 _WRAPS = {33071: Wrap.CLAMP, 33648: Wrap.MIRROR, 10497: Wrap.REPEAT}
 

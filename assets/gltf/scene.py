@@ -8,12 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-
-from assets.gltf.accessors import Accessors
-from assets.gltf.animation import Motion, Property, Track, nearly_unit
-from assets.gltf.geometry import Geometry, read_geometry
-from assets.gltf.model import Node
-from core import AssetError, ReasonCode
+from helix4d.assets.gltf.accessors import Accessors
+from helix4d.assets.gltf.animation import Motion, Property, Track, nearly_unit
+from helix4d.assets.gltf.geometry import Geometry, read_geometry
+from helix4d.assets.gltf.parse.model import Node
+from helix4d.core import AssetError, ReasonCode
 
 _IDENTITY = np.eye(4)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from assets.samples.chest import treasure_chest
-from assets.samples.clock import clock
-from assets.samples.creatures import blob_star, caterpillar, ladybug
-from assets.samples.effects import campfire, smoke_puff
-from assets.samples.fracture import shattering_vase
-from assets.samples.thin import butterfly, flag, sprout
-from assets.samples.vessels import firefly_jar, fishbowl
-from core import write_bytes
+from helix4d.assets.samples.chest import treasure_chest
+from helix4d.assets.samples.clock import clock
+from helix4d.assets.samples.creatures import blob_star, caterpillar, ladybug
+from helix4d.assets.samples.effects import campfire, smoke_puff
+from helix4d.assets.samples.fracture import shattering_vase
+from helix4d.assets.samples.thin import butterfly, flag, sprout
+from helix4d.assets.samples.vessels import firefly_jar, fishbowl
+from helix4d.core import write_bytes
 
 SAMPLES: Mapping[str, Callable[[], bytes]] = {
     "blob_star": blob_star,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-
-from assets.samples import textures as tx
-from assets.samples.glb import GlbBuilder, Part, Track
-from assets.samples.motion import axis_angle, turn
-from assets.samples.shapes import Shape, join, lathe, rounded_box, sheet
-from core import generator
+from helix4d.assets.samples import textures as tx
+from helix4d.assets.samples.glb import GlbBuilder, Part, Track
+from helix4d.assets.samples.motion import axis_angle, turn
+from helix4d.assets.samples.shapes import Shape, join, lathe, rounded_box, sheet
+from helix4d.core import generator
 
 _WIDTH_M, _HEIGHT_M, _DEPTH_M, _WALL_M = 1.0, 0.5, 0.68, 0.05
 _LID_M = 0.28

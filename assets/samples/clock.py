@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-
-from assets.samples import textures as tx
-from assets.samples.glb import GlbBuilder, Part, Track
-from assets.samples.motion import axis_angle, continuous, sampled, turn
-from assets.samples.shapes import Shape, join, lathe, rounded_box, sheet, sphere
+from helix4d.assets.samples import textures as tx
+from helix4d.assets.samples.glb import GlbBuilder, Part, Track
+from helix4d.assets.samples.motion import axis_angle, continuous, sampled, turn
+from helix4d.assets.samples.shapes import Shape, join, lathe, rounded_box, sheet, sphere
 
 _FACE_Y_M = 0.78
 

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-
-from assets.samples import textures as tx
-from assets.samples.glb import GlbBuilder, Part, Target, Track
-from assets.samples.motion import axis_angle, multiply, sampled, smoothstep, turn
-from assets.samples.shapes import Shape, capsule, displaced, join, smooth_normals, sphere, welded
+from helix4d.assets.samples import textures as tx
+from helix4d.assets.samples.glb import GlbBuilder, Part, Target, Track
+from helix4d.assets.samples.motion import axis_angle, multiply, sampled, smoothstep, turn
+from helix4d.assets.samples.shapes import Shape, capsule, displaced, join, smooth_normals, sphere, welded
 
 _STEPS_S = 0.8
 _BODY, _HEAD, _FIRST_LEG = 0, 1, 2

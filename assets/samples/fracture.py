@@ -10,12 +10,11 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
-
-from assets.samples import textures as tx
-from assets.samples.glb import GlbBuilder, Part, Track
-from assets.samples.motion import axis_angle, continuous, flight, matrix
-from assets.samples.shapes import Shape, join, sheet
-from core import generator
+from helix4d.assets.samples import textures as tx
+from helix4d.assets.samples.glb import GlbBuilder, Part, Track
+from helix4d.assets.samples.motion import axis_angle, continuous, flight, matrix
+from helix4d.assets.samples.shapes import Shape, join, sheet
+from helix4d.core import generator
 
 _CELLS = 26
 _IMPACT_S, _DURATION_S = 0.3, 2.0

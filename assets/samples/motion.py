@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-
-from assets.samples.glb import Track
-from assets.samples.shapes import Vector
+from helix4d.assets.samples.glb import Track
+from helix4d.assets.samples.shapes import Vector
 
 _GRAVITY_M_S2 = 9.81
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-
-from core import generator
+from helix4d.core import generator
 
 
 def linear(hex_color: str) -> tuple[float, float, float]:

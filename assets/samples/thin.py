@@ -6,11 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-
-from assets.samples import textures as tx
-from assets.samples.glb import GlbBuilder, Part, Target, Track
-from assets.samples.motion import axis_angle, multiply, sampled, smoothstep
-from assets.samples.shapes import Shape, capsule, displaced, join, lathe, sheet, smooth_normals, sphere, welded
+from helix4d.assets.samples import textures as tx
+from helix4d.assets.samples.glb import GlbBuilder, Part, Target, Track
+from helix4d.assets.samples.motion import axis_angle, multiply, sampled, smoothstep
+from helix4d.assets.samples.shapes import Shape, capsule, displaced, join, lathe, sheet, smooth_normals, sphere, welded
 
 _FLAG_WIDTH_M, _FLAG_HEIGHT_M = 1.5, 0.95
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-
-from assets.samples import textures as tx
-from assets.samples.glb import GlbBuilder, Part, Track
-from assets.samples.motion import axis_angle, multiply, sampled, smoothstep, turn
-from assets.samples.shapes import Shape, capsule, displaced, join, lathe, sheet, sphere
-from core import generator
+from helix4d.assets.samples import textures as tx
+from helix4d.assets.samples.glb import GlbBuilder, Part, Track
+from helix4d.assets.samples.motion import axis_angle, multiply, sampled, smoothstep, turn
+from helix4d.assets.samples.shapes import Shape, capsule, displaced, join, lathe, sheet, sphere
+from helix4d.core import generator
 
 
 def fishbowl() -> bytes:

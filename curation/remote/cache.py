@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
-from assets import Limits, content_hash, external_uris
-from core import AssetError, ReasonCode, write_bytes, write_json
-from curation.config import DownloadConfig
-from curation.remote.files import RemoteFile
-from curation.remote.transfer import Progress, Transfer, hash_text
-from curation.remote.web import UnreachableError
+from helix4d.assets import Limits, content_hash, external_uris
+from helix4d.core import AssetError, ReasonCode, write_bytes, write_json
+from helix4d.curation.config import DownloadConfig
+from helix4d.curation.remote.files import RemoteFile
+from helix4d.curation.remote.transfer import Progress, Transfer, hash_text
+from helix4d.curation.remote.web import UnreachableError
 
 _COMPLETE = "complete.json"
 _RESERVED = "reserved"

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
-from core import ConfigError
-from curation.remote.files import RemoteFile
-from curation.remote.web import UnreachableError, Web
+from helix4d.core import ConfigError
+from helix4d.curation.remote.files import RemoteFile
+from helix4d.curation.remote.web import UnreachableError, Web
 
 _PAGE_BYTES = 64 << 20
 _KINDS = ("datasets", "spaces")

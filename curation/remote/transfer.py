@@ -19,15 +19,14 @@ from typing import Any, BinaryIO
 
 import requests
 import urllib3
+from helix4d.core import AssetError, ReasonCode, fsync_folder, sha256_file, write_json
+from helix4d.core.storage import FULL
+from helix4d.curation.config import DownloadConfig
+from helix4d.curation.remote.files import RemoteFile
+from helix4d.curation.remote.hub import hub_headers, web_address
+from helix4d.curation.remote.web import UnreachableError, Web, pause_s
 
-from core import AssetError, ReasonCode, fsync_folder, sha256_file, write_json
-from core.storage import FULL
-from curation.config import DownloadConfig
-from curation.remote.files import RemoteFile
-from curation.remote.hub import hub_headers, web_address
-from curation.remote.web import UnreachableError, Web, pause_s
-
-log = logging.getLogger("curation")
+log = logging.getLogger("helix4d.curation")
 
 _BLOCK_BYTES = 1 << 16
 _RANGE_BYTES = 8 << 20

@@ -20,12 +20,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+from helix4d.core import Helix4DError
+from helix4d.curation.config import DownloadConfig
 
-from core import Helix4DError
-from core.version import VERSION
-from curation.config import DownloadConfig
+from helix4d import __version__
 
-log = logging.getLogger("curation")
+log = logging.getLogger("helix4d.curation")
 
 _LONGEST_PAUSE_S = 60.0
 _LONGEST_HOLD_S = 600.0
@@ -99,7 +99,7 @@ class Web:
         self._config = config
         self.pace = Pace(config.cache.expanduser() / "pace", config.requests_per_s)
         self._session = requests.Session()
-        self._session.headers["User-Agent"] = f"helix4d/{VERSION}"
+        self._session.headers["User-Agent"] = f"helix4d/{__version__}"
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=32))
 

@@ -3,8 +3,8 @@
 Table of metrics, weights and choices: docs/evaluation.md.
 """
 
-from evaluation.learned.frechet import frechet_distance
-from evaluation.learned.metrics import learned_metrics
-from evaluation.learned.weights import Networks, WeightFile
+from helix4d.evaluation.learned.frechet import frechet_distance
+from helix4d.evaluation.learned.metrics import learned_metrics
+from helix4d.evaluation.learned.weights import Networks, WeightFile
 
 __all__ = ["Networks", "WeightFile", "frechet_distance", "learned_metrics"]

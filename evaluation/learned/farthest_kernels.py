@@ -1,4 +1,4 @@
-"""Compiled loop of `evaluation.learned.points`."""
+"""Compiled loop of `helix4d.evaluation.learned.points`."""
 
 from __future__ import annotations
 

@@ -8,8 +8,7 @@ taken, so that few items in many dimensions lose no digits.
 from __future__ import annotations
 
 import numpy as np
-
-from core import ConfigError
+from helix4d.core import ConfigError
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:

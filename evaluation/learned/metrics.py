@@ -12,19 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from torch import Tensor, nn
-
-from core import AssetError, ConfigError
-from evaluation.learned import published as files
-from evaluation.learned.clip import load_clip
-from evaluation.learned.dreamsim import load_dreamsim
-from evaluation.learned.eva import load_eva
-from evaluation.learned.frechet import frechet_distance
-from evaluation.learned.i3d import FRAMES, hold_frames, load_i3d
-from evaluation.learned.lpips import load_lpips
-from evaluation.learned.pictures import CLIP_PIXELS, PixelStatistics
-from evaluation.learned.points import colored_cloud
-from evaluation.learned.scores import (
+from helix4d.core import AssetError, ConfigError
+from helix4d.evaluation.learned import published as files
+from helix4d.evaluation.learned.frechet import frechet_distance
+from helix4d.evaluation.learned.pictures import CLIP_PIXELS, PixelStatistics
+from helix4d.evaluation.learned.points import colored_cloud
+from helix4d.evaluation.learned.scores import (
     SIGNED_PIXELS,
     UNIT_PIXELS,
     encode_clouds,
@@ -33,10 +26,16 @@ from evaluation.learned.scores import (
     mean_cosine,
     mean_distance,
 )
-from evaluation.learned.ulip import load_ulip
-from evaluation.learned.uni3d import load_uni3d
-from evaluation.learned.weights import Networks, WeightFile
-from evaluation.registry import Item, Measure, Metric, Need, NotAvailable, SetMetric, View
+from helix4d.evaluation.learned.towers.clip import load_clip
+from helix4d.evaluation.learned.towers.dreamsim import load_dreamsim
+from helix4d.evaluation.learned.towers.eva import load_eva
+from helix4d.evaluation.learned.towers.i3d import FRAMES, hold_frames, load_i3d
+from helix4d.evaluation.learned.towers.lpips import load_lpips
+from helix4d.evaluation.learned.towers.ulip import load_ulip
+from helix4d.evaluation.learned.towers.uni3d import load_uni3d
+from helix4d.evaluation.learned.weights import Networks, WeightFile
+from helix4d.evaluation.registry import Item, Measure, Metric, Need, NotAvailable, SetMetric, View
+from torch import Tensor, nn
 
 _PIXELS = 224
 _DRAWN = 448

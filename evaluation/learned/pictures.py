@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from helix4d.core import ConfigError
 from PIL import Image
 from torch import Tensor
-
-from core import ConfigError
 
 MARGIN = 1.1
 """Side of the square, of the union box's longer side."""

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from helix4d.assets import Clip, Frame, Texture, Wrap
+from helix4d.core import ConfigError
+from helix4d.evaluation.geometry.sampling import Surface, sample_on_surface
+from helix4d.evaluation.learned.farthest_kernels import farthest
 from torch import Tensor
-
-from assets import Clip, Frame, Texture, Wrap
-from core import ConfigError
-from evaluation.learned.farthest_kernels import farthest
-from evaluation.sampling import Surface, sample_on_surface
 
 POINTS = 10_000
 """Of a cloud, as in both networks' training."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evaluation.learned.weights import WeightFile, hub_file, linked_file
+from helix4d.evaluation.learned.weights import WeightFile, hub_file, linked_file
 
 _DREAMSIM_ZIP = (
     "https://github.com/ssundaram21/dreamsim/releases/download/v0.2.0-checkpoints/dreamsim_ensemble_checkpoint.zip"

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from helix4d.core import ConfigError
+from helix4d.evaluation.learned.pictures import PixelStatistics, cut_square, network_pixels
+from helix4d.evaluation.learned.towers.i3d import video_pixels
 from torch import Tensor
-
-from core import ConfigError
-from evaluation.learned.i3d import video_pixels
-from evaluation.learned.pictures import PixelStatistics, cut_square, network_pixels
 
 _BATCH = 8
 

@@ -6,12 +6,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
-from assets import SUFFIXES, Limits, bake, content_hash, list_clips, validate
-from assets.archive import single_asset
-from assets.samples import SAMPLES
-from core import AssetError, ReasonCode
-from curation import sources
+from helix4d.assets import SUFFIXES, Limits, bake, content_hash, list_clips, validate
+from helix4d.assets.archive import single_asset
+from helix4d.assets.samples import SAMPLES
+from helix4d.core import AssetError, ReasonCode
+from helix4d.curation.sources import source as sources
 
 GLB = SAMPLES[sorted(SAMPLES)[0]]()
 

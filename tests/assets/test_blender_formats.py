@@ -9,10 +9,9 @@ from pathlib import Path
 import bpy
 import numpy as np
 import pytest
-
-from assets import bake, bake_clips, check_clip, content_hash, list_clips, validate
-from assets.triangles import areas
-from core import AssetError, ReasonCode
+from helix4d.assets import bake, bake_clips, check_clip, content_hash, list_clips, validate
+from helix4d.assets.triangles import areas
+from helix4d.core import AssetError, ReasonCode
 
 FORMATS = ("cube.dae", "cube.abc", "cube.usda", "cube.usdc", "cube.usdz", "cube.blend")
 

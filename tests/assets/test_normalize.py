@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helix4d.assets import Clip, Frame, Material, Topology, check_clip, motion, normalize
+from helix4d.assets.surface import solid
+from helix4d.assets.triangles import areas
+from helix4d.core import AssetError, ReasonCode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-
-from assets import Clip, Frame, Material, Topology, check_clip, motion, normalize
-from assets.surface import solid
-from assets.triangles import areas
-from core import AssetError, ReasonCode
 
 
 def _clip(frames: list[np.ndarray], faces: list[list[int]], materials: tuple[Material, ...] = (Material(),)) -> Clip:

@@ -12,14 +12,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from helix4d.bench_builder.build import build
+from helix4d.bench_builder.entry import read_entry, read_frames
+from helix4d.bench_builder.verify import verify
+from helix4d.cli.main import main
+from helix4d.core import ConfigError, ReasonCode
+from helix4d.curation.shards.ledger import Ledger
 from PIL import Image
 
-from bench_builder.build import build
-from bench_builder.entry import read_entry, read_frames
-from bench_builder.verify import verify
-from cli.main import main
-from core import ConfigError, ReasonCode
-from curation.ledger import Ledger
 from tests.bench_builder.world import World, build_here, hashes, write_manifest, write_stills
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ def test_the_command_twice_gives_the_same_bytes(
 @pytest.mark.slow
 def test_killed_and_resumed_gives_the_same_bytes(world: World, built: Path, tmp_path: Path) -> None:
     output = tmp_path / "bench"
-    command = [sys.executable, "-m", "cli", *world.arguments(output), "--workers", "1"]
+    command = [sys.executable, "-m", "helix4d", *world.arguments(output), "--workers", "1"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True, cwd=REPOSITORY)
     while not list(output.glob("work/*.npz")) and process.poll() is None:
         time.sleep(0.005)
@@ -167,7 +167,7 @@ def test_an_entry_that_shows_nothing_fails_with_a_reason_and_can_be_tried_again(
 ) -> None:
     output = tmp_path / "bench"
     with monkeypatch.context() as patch:
-        patch.setattr("bench_builder.jobs.make_masks", lambda frames, _: np.zeros(frames.shape[:3], np.uint8))
+        patch.setattr("helix4d.bench_builder.jobs.make_masks", lambda frames, _: np.zeros(frames.shape[:3], np.uint8))
         counts, _ = build_here(world.config(output, limit=1), monkeypatch)
     assert counts == {"failed: unusable_video": 1}
     outcome = Ledger(output / "ledger.jsonl").outcomes["round"]

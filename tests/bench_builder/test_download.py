@@ -10,10 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-
-from bench_builder import stills
-from bench_builder.stills import download
-from core import ConfigError
+from helix4d.bench_builder import stills
+from helix4d.bench_builder.stills import download
+from helix4d.core import ConfigError
 
 DATA = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(DATA).hexdigest()

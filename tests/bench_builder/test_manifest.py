@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-
-from bench_builder import (
+from helix4d.bench_builder import (
     HELIX4DBENCH,
     Category,
     Manifest,
@@ -17,7 +16,7 @@ from bench_builder import (
     read_manifest,
     still_url,
 )
-from core import ConfigError
+from helix4d.core import ConfigError
 
 _FUNCTION_WORDS = """
     a about above after against all an and another around as at away be before behind below beside between by down each

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helix4d.bench_builder.matting import load_matting, make_masks, matting_identity
+from helix4d.core import ConfigError
 from PIL import Image
-
-from bench_builder.matting import load_matting, make_masks, matting_identity
-from core import ConfigError
 
 GRAY = (128, 128, 128)
 

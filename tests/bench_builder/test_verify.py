@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helix4d.bench_builder.entry import write_entry
+from helix4d.bench_builder.measures import Measures
+from helix4d.bench_builder.verify import _doubts, verify
+from helix4d.cli.main import main
+from helix4d.core import ConfigError, sha256_json
 from PIL import Image
 
-from bench_builder.entry import write_entry
-from bench_builder.measures import Measures
-from bench_builder.verify import _doubts, verify
-from cli.main import main
-from core import ConfigError, sha256_json
 from tests.bench_builder.world import World, build_here
 
 
@@ -132,7 +132,7 @@ def test_failures_are_told_and_are_no_problems_of_the_files(
 ) -> None:
     output = tmp_path / "bench"
     with monkeypatch.context() as patch:
-        patch.setattr("bench_builder.jobs.make_masks", lambda frames, _: np.zeros(frames.shape[:3], np.uint8))
+        patch.setattr("helix4d.bench_builder.jobs.make_masks", lambda frames, _: np.zeros(frames.shape[:3], np.uint8))
         build_here(world.config(output, limit=1), monkeypatch)
     report = verify(output)
     assert (report.problems, report.built, len(report.missing)) == ((), 0, 3)

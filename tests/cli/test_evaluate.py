@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helix4d.cli.main import main
 from PIL import Image
 
-from cli.main import main
 from tests.evaluation.predictions import write_actionbench_item, write_run_file, write_stills
 from tests.evaluation.shapes import moved, tripod
 
@@ -56,7 +56,7 @@ def test_a_run_killed_with_its_workers_goes_on_to_the_same_bytes(tmp_path: Path)
     command += ["--points", "2000", "--alignment-points", "60"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     run = subprocess.Popen(
-        [sys.executable, "-m", "cli", *command, "--output", str(killed), "--workers", "2"], cwd=REPOSITORY
+        [sys.executable, "-m", "helix4d", *command, "--output", str(killed), "--workers", "2"], cwd=REPOSITORY
     )
     _wait(lambda: any((killed / "items").glob("*.json")))
     children = psutil.Process(run.pid).children(recursive=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helix4d.cli.main import COMMANDS, EXTRAS, main
 
-from cli.main import COMMANDS, EXTRAS, main
-from core.version import VERSION
+from helix4d import __version__
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -24,7 +24,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"helix4d {VERSION}\n"
+    assert capsys.readouterr().out == f"helix4d {__version__}\n"
 
 
 def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,7 +59,7 @@ def test_samples_writes_the_sample_assets(tmp_path: Path, capsys: pytest.Capture
 
 def test_python_dash_m_cli_is_the_same_command() -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "cli", "--version"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "helix4d", "--version"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     assert re.fullmatch(r"helix4d [\d.]+\n", result.stdout)
 
@@ -88,12 +88,12 @@ def test_a_missing_package_names_the_extra(
 
         return run
 
-    monkeypatch.setitem(sys.modules, f"cli.{command}", SimpleNamespace(run=lacks("torch.nn")))
+    monkeypatch.setitem(sys.modules, f"helix4d.cli.{command}", SimpleNamespace(run=lacks("torch.nn")))
     assert main([command]) == 2
     printed = capsys.readouterr().err
     assert f"helix4d {command}: the package 'torch' is not installed" in printed
     assert f"'.[{EXTRAS[command]}]'" in printed
-    monkeypatch.setitem(sys.modules, f"cli.{command}", SimpleNamespace(run=lacks("model.nothing")))
+    monkeypatch.setitem(sys.modules, f"helix4d.cli.{command}", SimpleNamespace(run=lacks("model.nothing")))
     with pytest.raises(ModuleNotFoundError):  # a mistake of ours, not a package that the user lacks
         main([command])
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from core import differences
+from helix4d.core import differences
 
 
 def test_equal_settings_have_none() -> None:

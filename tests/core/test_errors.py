@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 
-from core import AssetError, AssetState, ReasonCode
+from helix4d.core import AssetError, AssetState, ReasonCode
 
 
 def test_every_reason_code_ends_in_filtered_or_failed() -> None:

@@ -8,8 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
-
-from core import atomic_writer, canonical_json, sha256_file, sha256_json, write_bytes
+from helix4d.core import atomic_writer, canonical_json, sha256_file, sha256_json, write_bytes
 
 
 def test_atomic_writer_leaves_nothing_behind_when_the_block_fails(tmp_path: Path) -> None:

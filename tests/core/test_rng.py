@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from core import generator
+from helix4d.core import generator
 
 
 def test_the_same_names_give_the_same_draws_and_others_do_not() -> None:

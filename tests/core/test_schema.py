@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from helix4d.core import FormatError, NewerError, Schema
 
-from core import FormatError, NewerError, Schema
-from core.version import VERSION
+from helix4d import __version__
 
 SCHEMA = Schema("shard sidecar", version=3, oldest=2, rewrite="curate again")
 
@@ -19,7 +19,7 @@ def test_newer_is_refused_with_what_was_found_understood_and_to_do() -> None:
     with pytest.raises(NewerError) as refused:
         SCHEMA.check({"version": 4}, "x.json")
     assert str(refused.value) == (
-        f"x.json: shard sidecar version 4, this program (helix4d {VERSION}) reads 2 to 3: "
+        f"x.json: shard sidecar version 4, this program (helix4d {__version__}) reads 2 to 3: "
         "it was written by a newer helix4d; to read it, update this one"
     )
 

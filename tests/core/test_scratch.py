@@ -8,13 +8,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
-
-from core.scratch import scratch_folder
+from helix4d.core.scratch import scratch_folder
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _KILLED = f"""
 import os, signal
-from core.scratch import scratch_folder
+from helix4d.core.scratch import scratch_folder
 with scratch_folder("helix4d-test-") as folder:
     (folder / "kept.bin").write_bytes(b"x")
     os.kill(os.getpid(), {int(signal.SIGKILL)})

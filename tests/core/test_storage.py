@@ -11,9 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-
-from core import ConfigError, StorageError, insist, write_bytes
-from core.locks import locked
+from helix4d.core import ConfigError, StorageError, insist, write_bytes
+from helix4d.core.locks import locked
 
 
 def test_a_write_that_is_refused_twice_succeeds() -> None:
@@ -67,7 +66,7 @@ HOLD = textwrap.dedent(
     """
     import sys
     from pathlib import Path
-    from core.locks import locked
+    from helix4d.core.locks import locked
     with locked(Path(sys.argv[1])):
         print("held", flush=True)
         sys.stdin.read()

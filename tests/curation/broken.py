@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core import write_json
-from curation.problems import Problem
-from curation.shard import Sample, ShardReader, write_part, write_shard
-from curation.verify import verify
+from helix4d.core import write_json
+from helix4d.curation.shards.problems import Problem
+from helix4d.curation.shards.shard import Sample, ShardReader, write_part, write_shard
+from helix4d.curation.verify.output import verify
+
 from tests.curation.runs import REPOSITORY
 
 
@@ -80,7 +81,7 @@ def run_commands(commands: list[str], cwd: Path) -> None:
     for command in commands:
         words = shlex.split(command)
         if words[0] == "helix4d":
-            command = shlex.join([sys.executable, "-m", "cli", *words[1:]])
+            command = shlex.join([sys.executable, "-m", "helix4d", *words[1:]])
         done = subprocess.run(
             command, shell=True, cwd=cwd, env=environment, capture_output=True, text=True, check=False
         )

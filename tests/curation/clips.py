@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
-from assets import Clip, Frame, Material, Topology
+from helix4d.assets import Clip, Frame, Material, Topology
 
 Mesh = tuple[np.ndarray, np.ndarray]
 """Vertices (V, 3) and faces (F, 3)."""

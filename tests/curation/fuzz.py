@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
+from helix4d.assets import content_hash
+from helix4d.core import AssetState, FormatError, Helix4DError, ReasonCode
+from helix4d.curation.config import Limits, SampleConfig
+from helix4d.curation.filters.thresholds import FilterConfig
+from helix4d.curation.shards.ledger import Outcome
+from helix4d.curation.shards.shard import part_members
+from helix4d.curation.work.jobs import AssetJob
+from helix4d.curation.work.sandbox import JobDied, Sandbox
 
-from assets import content_hash
-from core import AssetState, FormatError, Helix4DError, ReasonCode
-from curation.config import Limits, SampleConfig
-from curation.filters import FilterConfig
-from curation.jobs import AssetJob
-from curation.ledger import Outcome
-from curation.sandbox import JobDied, Sandbox
-from curation.shard import part_members
 from tests.curation.glb_mutations import Mutant, mutant
 
 SEED = 9

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from core.rng import generator
+from helix4d.core.rng import generator
 
 SMALL_BYTES = 700_000
 """Most mutants come of assets below this size: they cost a tenth of a second each."""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from core import sha256_file
+from helix4d.core import sha256_file
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = {

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helix4d.core import sha256_file
+from helix4d.curation.config import Limits, SampleConfig
+from helix4d.curation.filters.thresholds import FilterConfig
+from helix4d.curation.shards.ledger import Outcome
+from helix4d.curation.shards.shard import parse_clip
+from helix4d.curation.work.jobs import AssetJob
+from helix4d.curation.work.sandbox import Sandbox
 from PIL import Image
-
-from core import sha256_file
-from curation.config import Limits, SampleConfig
-from curation.filters import FilterConfig
-from curation.jobs import AssetJob
-from curation.ledger import Outcome
-from curation.sandbox import Sandbox
-from curation.shard import parse_clip
 
 ASSETS, SETTLED = 200, 30
 GROWTH = 0.10

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 import webdataset as wds
+from helix4d.core import AssetState, ReasonCode
+from helix4d.core.locks import locked
+from helix4d.curation.shards.ledger import Ledger
+from helix4d.curation.shards.shard import ShardReader, read_sidecar
+from helix4d.voxelize import decode_vxz
 
-from core import AssetState, ReasonCode
-from core.locks import locked
-from curation.ledger import Ledger
-from curation.shard import ShardReader, read_sidecar
 from tests.curation.runs import REPOSITORY, SMALL, arguments, curate, hashes, start
-from voxelize import decode_vxz
 
 pytestmark = pytest.mark.slow
 

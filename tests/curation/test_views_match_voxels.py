@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from assets import bake, normalize
-from assets.samples import SAMPLES
-from render import Camera, RenderSettings, project, sample_cameras, sample_lights
-from render.blender import render_views
-from voxelize import OVoxel, prepare_surface, voxelize_frame
+from helix4d.assets import bake, normalize
+from helix4d.assets.samples import SAMPLES
+from helix4d.render import Camera, RenderSettings, project, sample_cameras, sample_lights
+from helix4d.render.cycles.engine import render_views
+from helix4d.voxelize import OVoxel, prepare_surface, voxelize_frame
 
 RESOLUTION, IMAGE_SIZE, SUPERSAMPLING, LATE_FRAME = 512, 256, 4, 13
 

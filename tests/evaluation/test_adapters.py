@@ -8,14 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from helix4d.assets import AlphaMode, Clip, Frame, Material, Texture, Topology, bake, normalize
+from helix4d.assets.samples import SAMPLES
+from helix4d.core import AssetError, ConfigError
+from helix4d.evaluation import Surface, sample_surface
+from helix4d.evaluation.methods.adapters import (
+    PredictionError,
+    fingerprint,
+    join_stills,
+    lost_textures,
+    read_prediction,
+)
+from helix4d.evaluation.methods.methods import METHODS, axes_matrix, find_method, judged_frames
 from PIL import Image
 
-from assets import AlphaMode, Clip, Frame, Material, Texture, Topology, bake, normalize
-from assets.samples import SAMPLES
-from core import AssetError, ConfigError
-from evaluation import Surface, sample_surface
-from evaluation.adapters import PredictionError, fingerprint, join_stills, lost_textures, read_prediction
-from evaluation.methods import METHODS, axes_matrix, find_method, judged_frames
 from tests.evaluation.predictions import write_glb, write_run_file, write_stills
 from tests.evaluation.shapes import moved, tripod
 

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from core import ConfigError
-from evaluation import chamfer_distance, motion_chamfer_distance
-from evaluation.nearest import Neighbors, nearest_in_chunks
+from helix4d.core import ConfigError
+from helix4d.evaluation import chamfer_distance, motion_chamfer_distance
+from helix4d.evaluation.geometry.nearest import Neighbors, nearest_in_chunks
 
 GRID = torch.cartesian_prod(*[torch.arange(6.0)] * 3)
 
@@ -64,7 +63,7 @@ def test_motion_of_other_lengths_is_refused() -> None:
 
 
 def test_all_pairs_in_chunks_answer_as_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluation.nearest._PAIRS", 4096)
+    monkeypatch.setattr("helix4d.evaluation.geometry.nearest._PAIRS", 4096)
     points, queries = _cloud(300, 3), _cloud(240, 4).reshape(2, 120, 3)
     distances, indices = Neighbors(points).query(queries)
     chunked, chosen = nearest_in_chunks(queries, points)

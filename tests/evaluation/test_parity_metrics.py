@@ -7,10 +7,7 @@ from statistics import fmean
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
-
-from evaluation import (
+from helix4d.evaluation import (
     PRUNED,
     AlignmentSettings,
     Clouds,
@@ -21,7 +18,10 @@ from evaluation import (
     motion_chamfer_distance,
     score_clouds,
 )
-from evaluation.alignment import axis_rotations
+from helix4d.evaluation.geometry.alignment import axis_rotations
+from safetensors.torch import load_file
+from torch import Tensor
+
 from tests.conftest import PARITY, files
 
 FIXTURES = files(PARITY / "metrics", "*.safetensors")

@@ -10,15 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from core import ConfigError
-from evaluation.benches import Bench, BenchItem
-from evaluation.geometry_metrics import geometry_metrics
-from evaluation.methods import METHODS
-from evaluation.paper_tables import TRANSCRIBED, published_rows
-from evaluation.registry import Item, Need, NotAvailable, SetMetric
-from evaluation.results import ItemResult, Outcome, write_features
-from evaluation.tables import (
+from helix4d.core import ConfigError
+from helix4d.evaluation.geometry.metrics import geometry_metrics
+from helix4d.evaluation.methods.benches import Bench, BenchItem
+from helix4d.evaluation.methods.methods import METHODS
+from helix4d.evaluation.registry import Item, Need, NotAvailable, SetMetric
+from helix4d.evaluation.results import ItemResult, Outcome, write_features
+from helix4d.evaluation.tables.paper_tables import TRANSCRIBED, published_rows
+from helix4d.evaluation.tables.table import (
     Table,
     bootstrap_interval,
     build_row,

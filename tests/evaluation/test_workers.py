@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from core import ConfigError
-from evaluation.workers import WorkerError, work
+from helix4d.core import ConfigError
+from helix4d.evaluation.workers import WorkerError, work
 
 
 def square(number: int) -> tuple[int, int, int]:

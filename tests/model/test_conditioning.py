@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helix4d.core import ConfigError
+from helix4d.model.conditioning.images import SAMPLING_ALPHA, FeatureCache, ImageEncoder, prepare_frames, union_box
 from PIL import Image
-
-from core import ConfigError
-from model.conditioning import SAMPLING_ALPHA, FeatureCache, ImageEncoder, prepare_frames, union_box
 
 transformers = pytest.importorskip("transformers", reason="the image encoder needs transformers")
 

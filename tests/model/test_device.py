@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from core import ConfigError
-from model.device import choose_device
-from model.video_pipeline import Helix4DPipeline
-from train import parallel
+from helix4d.core import ConfigError
+from helix4d.model.device import choose_device
+from helix4d.model.sampling.video_pipeline import Helix4DPipeline
+from helix4d.train import parallel
 
 
 def test_auto_takes_a_gpu_where_there_is_one(monkeypatch):

@@ -7,24 +7,23 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch._dynamo.utils import counters
-from torch.utils._python_dispatch import TorchDispatchMode
-
-from core import ConfigError
-from model.attention import AttentionBackend
-from model.config import BASE, AnchorQueries, AttentionPattern, FlowConfig, TemporalRotary, VideoConfig
-from model.flow import Checkpointing, DenseFlow, SparseFlow
-from model.frames import FrameLayout, frame_timesteps
-from model.initialize import initialize_flow
-from model.sampler import SamplerConfig, packed_spread, sample
-from model.sparse import SparseLayout, SparseTensor
-from model.velocities import (
+from helix4d.core import ConfigError
+from helix4d.model.networks.attention import AttentionBackend
+from helix4d.model.networks.config import BASE, AnchorQueries, AttentionPattern, FlowConfig, TemporalRotary, VideoConfig
+from helix4d.model.networks.flow import Checkpointing, DenseFlow, SparseFlow
+from helix4d.model.networks.frames import FrameLayout, frame_timesteps
+from helix4d.model.networks.initialize import initialize_flow
+from helix4d.model.networks.sparse import SparseLayout, SparseTensor
+from helix4d.model.sampling.sampler import SamplerConfig, packed_spread, sample
+from helix4d.model.sampling.velocities import (
     SparseAnchor,
     anchored_dense_velocity,
     anchored_sparse_velocity,
     dense_velocity,
     sparse_velocity,
 )
+from torch._dynamo.utils import counters
+from torch.utils._python_dispatch import TorchDispatchMode
 
 DENSE = FlowConfig(
     resolution=3, in_channels=4, out_channels=4, model_channels=48, cond_channels=12, num_blocks=2, num_heads=2

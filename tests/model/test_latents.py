@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from core import ConfigError
-from model.latents import SHAPE_STATISTICS, LatentStatistics, occupancy, token_layout, tokens_from_occupancy
+from helix4d.core import ConfigError
+from helix4d.model.latents.latents import (
+    SHAPE_STATISTICS,
+    LatentStatistics,
+    occupancy,
+    token_layout,
+    tokens_from_occupancy,
+)
 
 
 def _coords(count: int = 400) -> torch.Tensor:

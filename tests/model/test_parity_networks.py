@@ -7,23 +7,23 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-
-from model.blocks import Block
-from model.checkpoint import load_weights
-from model.config import (
+from helix4d.model.checkpoint.checkpoint import load_weights
+from helix4d.model.latents.latents import SHAPE_STATISTICS, TEXTURE_STATISTICS, LatentStatistics
+from helix4d.model.networks.blocks import Block
+from helix4d.model.networks.config import (
     DenseDecoderConfig,
     DenseEncoderConfig,
     FlowConfig,
     SparseDecoderConfig,
     SparseEncoderConfig,
 )
-from model.dense_vae import DenseDecoder, DenseEncoder
-from model.flow import DenseFlow, SparseFlow
-from model.latents import SHAPE_STATISTICS, TEXTURE_STATISTICS, LatentStatistics
-from model.sampler import SamplerConfig, dense_spread, sample, sample_steps
-from model.sc_vae import SparseDecoder, SparseEncoder, decode_shape_fields, encode_shape_fields
-from model.sparse import SparseTensor
+from helix4d.model.networks.flow import DenseFlow, SparseFlow
+from helix4d.model.networks.sparse import SparseTensor
+from helix4d.model.sampling.sampler import SamplerConfig, dense_spread, sample, sample_steps
+from helix4d.model.vae.dense_vae import DenseDecoder, DenseEncoder
+from helix4d.model.vae.sc_vae import SparseDecoder, SparseEncoder, decode_shape_fields, encode_shape_fields
+from torch import Tensor, nn
+
 from tests.conftest import PARITY, files
 
 FOLDER = PARITY / "model"

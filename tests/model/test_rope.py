@@ -6,12 +6,9 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from core import ConfigError
-from model.config import BASE, TemporalRotary, VideoConfig
-from model.rope import (
+from helix4d.core import ConfigError
+from helix4d.model.networks.config import BASE, TemporalRotary, VideoConfig
+from helix4d.model.networks.rope import (
     apply_rotary,
     axis_pairs,
     dense_coordinates,
@@ -20,6 +17,8 @@ from model.rope import (
     require_pairs_for_time,
     rotary_angles,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 HEAD = 128
 

@@ -7,19 +7,18 @@ import math
 import numpy as np
 import pytest
 import torch
+from helix4d.cli.study import run
+from helix4d.core import ConfigError
+from helix4d.model.checkpoint.checkpoint import Pipeline
+from helix4d.model.networks.config import BASE, DenseDecoderConfig, FlowConfig, SparseDecoderConfig
+from helix4d.model.networks.flow import DenseFlow, SparseFlow
+from helix4d.model.networks.initialize import initialize_vae
+from helix4d.model.networks.sparse import SparseLayout, SparseTensor
+from helix4d.model.sampling.stages import named_noise, sample_texture, sampler_from_json
+from helix4d.model.studies.rope_study import PAPER, SHARES, StudyNetworks, chamfer_distance, format_table, study_rope
+from helix4d.model.vae.dense_vae import DenseDecoder
+from helix4d.model.vae.sc_vae import SparseDecoder
 from PIL import Image
-
-from cli.study import run
-from core import ConfigError
-from model.checkpoint import Pipeline
-from model.config import BASE, DenseDecoderConfig, FlowConfig, SparseDecoderConfig
-from model.dense_vae import DenseDecoder
-from model.flow import DenseFlow, SparseFlow
-from model.initialize import initialize_vae
-from model.rope_study import PAPER, SHARES, StudyNetworks, chamfer_distance, format_table, study_rope
-from model.sc_vae import SparseDecoder
-from model.sparse import SparseLayout, SparseTensor
-from model.stages import named_noise, sample_texture, sampler_from_json
 
 
 def _flow(build, config, seed):

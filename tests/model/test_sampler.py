@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from core import ConfigError
-from model.flow_matching import clean_from_velocity, noisy, velocity, velocity_from_clean
-from model.sampler import (
+from helix4d.core import ConfigError
+from helix4d.model.networks.flow_matching import clean_from_velocity, noisy, velocity, velocity_from_clean
+from helix4d.model.sampling.sampler import (
     SHAPE_SAMPLER,
     STRUCTURE_SAMPLER,
     TEXTURE_SAMPLER,

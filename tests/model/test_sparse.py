@@ -11,15 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from helix4d.core import ConfigError
+from helix4d.model.networks.config import SparseDecoderConfig, SparseEncoderConfig
+from helix4d.model.networks.initialize import initialize_vae
+from helix4d.model.networks.sparse import SparseLayout, SparseTensor, concatenate
+from helix4d.model.networks.sparse_conv import gather_conv, submanifold_conv
+from helix4d.model.vae.sc_vae import SparseDecoder, SparseEncoder, channel_to_space, space_to_channel
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from core import ConfigError
-from model.config import SparseDecoderConfig, SparseEncoderConfig
-from model.initialize import initialize_vae
-from model.sc_vae import SparseDecoder, SparseEncoder, channel_to_space, space_to_channel
-from model.sparse import SparseLayout, SparseTensor, concatenate
-from model.sparse_conv import gather_conv, submanifold_conv
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -159,9 +158,9 @@ def test_impossible_widths_are_refused():
 
 _KERNEL_CHECK = """
 import torch
-from model.sparse import SparseLayout
-from model.sparse_conv import gather_conv
-from model.sparse_conv_kernels import implicit_gemm_conv
+from helix4d.model.networks.sparse import SparseLayout
+from helix4d.model.networks.sparse_conv import gather_conv
+from helix4d.model.networks.sparse_conv_kernels import implicit_gemm_conv
 generator = torch.Generator().manual_seed(0)
 for inner, outer, share in ((40, 24, 0.3), (64, 72, 0.05), (16, 16, 0.004)):
     occupied = torch.rand(2, 6, 6, 6, generator=generator) < share

@@ -7,14 +7,14 @@ import shutil
 
 import pytest
 import torch
+from helix4d.core import ConfigError, Helix4DError
+from helix4d.model.checkpoint.checkpoint import save_network
+from helix4d.model.conditioning.video_input import Video
+from helix4d.model.networks.config import FlowConfig
+from helix4d.model.networks.flow import DenseFlow, SparseFlow
+from helix4d.model.sampling.video_pipeline import FLOWS, Helix4DPipeline
 from PIL import Image
 
-from core import ConfigError, Helix4DError
-from model.checkpoint import save_network
-from model.config import FlowConfig
-from model.flow import DenseFlow, SparseFlow
-from model.video_input import Video
-from model.video_pipeline import FLOWS, Helix4DPipeline
 from tests.train import world
 
 

@@ -12,14 +12,15 @@ from PIL import Image
 
 pytest.importorskip("xatlas")
 
-from core import ConfigError, FormatError
-from model.viewer import write_viewer
-from render import Lights, RenderSettings, orbit_camera
+from helix4d.core import ConfigError, FormatError
+from helix4d.model.sampling.viewer import write_viewer
+from helix4d.render import Lights, RenderSettings, orbit_camera
+from helix4d.voxelize.mesh.baked_clip import baked_clip
+from helix4d.voxelize.mesh.baking import BakedMesh, bake_mesh
+from helix4d.voxelize.mesh.glb import frame_glb
+
 from tests.browser import browse
 from tests.voxelize.test_glb import painted_sphere, surface
-from voxelize.baked_clip import baked_clip
-from voxelize.baking import BakedMesh, bake_mesh
-from voxelize.glb import frame_glb
 
 SIZE = 256
 READY = "document.title === 'Helix4D: ready'"
@@ -52,7 +53,7 @@ def shot(page: Path, settings: str, folder: Path) -> np.ndarray:
 def test_the_page_shows_what_blender_renders(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from render.blender import render_views
+    from helix4d.render.cycles.engine import render_views
 
     meshes = write_sample(tmp_path)
     page = write_viewer(tmp_path)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from helix4d.assets import AlphaMode, Clip, Material, Texture
+from helix4d.assets.gltf.specular_glossiness import convert_factors
+from helix4d.render import Lights, PointLight, RenderSettings, orbit_camera
 from PIL import Image, ImageDraw
 
-from assets import AlphaMode, Clip, Material, Texture
-from assets.gltf.specular_glossiness import convert_factors
-from render import Lights, PointLight, RenderSettings, orbit_camera
 from tests.render.clips import clip, quad, sphere
 
 SIZE = 160
@@ -82,7 +82,7 @@ def patches() -> dict[str, Patch]:
 
 def render_patch(patch: Patch) -> np.ndarray:
     """(S, S, 4) uint8."""
-    from render.blender import render_views
+    from helix4d.render.cycles.engine import render_views
 
     settings = replace(SETTINGS, cull_back_faces=patch.inside_out)
     camera = orbit_camera(-90.0, 10.0, SIZE, 40.0, 1.5)

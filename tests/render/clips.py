@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-
-from assets import Clip, Frame, Material, Topology
+from helix4d.assets import Clip, Frame, Material, Topology
 
 Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Vertices (V, 3), normals (V, 3), faces (F, 3), corner UVs (F, 3, 2)."""

@@ -12,8 +12,8 @@ import pytest
 def _lacking() -> str | None:
     if importlib.util.find_spec("moderngl") is None:
         return "moderngl is not installed"
-    from core import ConfigError
-    from render.raster import open_device
+    from helix4d.core import ConfigError
+    from helix4d.render.raster.engine import open_device
 
     try:
         open_device(software=True)

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from assets import AlphaMode, Clip, Material, Texture, Wrap
-from core import ConfigError
-from render import (
+from helix4d.assets import AlphaMode, Clip, Material, Texture, Wrap
+from helix4d.core import ConfigError
+from helix4d.render import (
     Camera,
     Lights,
     PointLight,
@@ -23,8 +22,9 @@ from render import (
     sample_cameras,
     sample_lights,
 )
-from render.blender import render_views
-from render.images import linear_to_srgb
+from helix4d.render.cycles.engine import render_views
+from helix4d.render.scene.images import linear_to_srgb
+
 from tests.render.clips import box, clip, empty_frame, quad, sphere
 
 SIZE = 64
@@ -348,8 +348,9 @@ def test_a_second_clip_in_a_process_looks_as_in_a_fresh_one(tmp_path: Path) -> N
     here = [image.rgba for image in render_views(shown, [FRONT], [LAMP], QUICK)]
     shown.save(tmp_path / "clip.safetensors")
     script = (
-        "import sys, numpy as np\nfrom pathlib import Path\nfrom assets import Clip\n"
-        "from tests.render.test_blender import FRONT, LAMP, QUICK\nfrom render.blender import render_views\n"
+        "import sys, numpy as np\nfrom pathlib import Path\nfrom helix4d.assets import Clip\n"
+        "from tests.render.test_blender import FRONT, LAMP, QUICK\n"
+        "from helix4d.render.cycles.engine import render_views\n"
         "clip = Clip.load(Path(sys.argv[1]) / 'clip.safetensors')\n"
         "images = [image.rgba for image in render_views(clip, [FRONT], [LAMP], QUICK)]\n"
         "np.save(Path(sys.argv[1]) / 'images.npy', images)\n"

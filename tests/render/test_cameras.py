@@ -4,12 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from helix4d.core import ConfigError
+from helix4d.render import Camera, orbit_camera, project, sample_camera, sample_cameras
+from helix4d.render.scene.cameras import BOUNDING_RADIUS, FOV_RANGE_DEG, RADIUS_JITTER, fitting_radius
 from hypothesis import given
 from hypothesis import strategies as st
-
-from core import ConfigError
-from render import Camera, orbit_camera, project, sample_camera, sample_cameras
-from render.cameras import BOUNDING_RADIUS, FOV_RANGE_DEG, RADIUS_JITTER, fitting_radius
 
 SEEDS = st.integers(0, 2**31)
 KEYS = st.text(max_size=12)

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from helix4d.assets import Material
+from helix4d.render import RenderSettings, orbit_camera, sample_lights
+from helix4d.render.cycles.coplanar import STEP, find_levels, moved_corners
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assets import Material
-from render import RenderSettings, orbit_camera, sample_lights
-from render.coplanar import STEP, find_levels, moved_corners
 from tests.render.clips import Part, box, clip, quad, sphere
 
 
@@ -80,7 +80,7 @@ def _area(triangle: np.ndarray) -> float:
 
 @pytest.mark.parametrize("twin", [lambda part: part, flipped])
 def test_a_doubled_surface_looks_like_one(twin: Callable[[Part], Part]) -> None:
-    from render.blender import render_views
+    from helix4d.render.cycles.engine import render_views
 
     cameras = [orbit_camera(-60.0, 20.0, 48)]
     lights = sample_lights(0, "doubled", cameras)
@@ -95,7 +95,7 @@ def test_a_doubled_surface_looks_like_one(twin: Callable[[Part], Part]) -> None:
 
 
 def test_a_face_modeled_for_each_side_shows_each_its_own() -> None:
-    from render.blender import render_views
+    from helix4d.render.cycles.engine import render_views
 
     cameras = [orbit_camera(azimuth, 0.0, 32) for azimuth in (-90.0, 90.0)]
     lights = sample_lights(0, "sides", cameras)

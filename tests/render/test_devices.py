@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-
-from core import ConfigError
-from render.devices import find_gpus, select_device
+from helix4d.core import ConfigError
+from helix4d.render.cycles.devices import find_gpus, select_device
 
 
 @dataclass
@@ -86,6 +85,11 @@ def test_the_cpu_asks_for_nothing() -> None:
 def test_the_module_prints_what_blender_finds() -> None:
     root = Path(__file__).resolve().parents[2]
     printed = subprocess.run(
-        [sys.executable, "-m", "render.devices"], cwd=root, check=True, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "helix4d.render.cycles.devices"],
+        cwd=root,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
     ).stdout
     assert isinstance(json.loads(printed.splitlines()[-1]), list)

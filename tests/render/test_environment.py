@@ -8,13 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from assets import Material
-from core import ConfigError
-from render import Lights, load_engine, orbit_camera, sample_cameras
-from render.environment import (
+from helix4d.assets import Material
+from helix4d.core import ConfigError
+from helix4d.render import Lights, load_engine, orbit_camera, sample_cameras
+from helix4d.render.scene.environment import (
     EnvironmentMap,
     draw_map,
     find_maps,
@@ -25,7 +22,10 @@ from render.environment import (
     texel_directions,
     turned,
 )
-from render.lighting import TOTAL_IRRADIANCE
+from helix4d.render.scene.lighting import TOTAL_IRRADIANCE
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from tests.render import chart
 from tests.render.clips import clip, sphere
 from tests.render.egl import needs_egl

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from render import contact_sheet
-from render.contact_sheet import _CHECKS
-from render.images import linear_to_srgb, to_rgba
+from helix4d.render import contact_sheet
+from helix4d.render.pages.contact_sheet import _CHECKS
+from helix4d.render.scene.images import linear_to_srgb, to_rgba
 
 
 def test_the_transfer_function_meets_the_standards_points() -> None:

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from assets import AlphaMode, Clip, Material, Texture, Wrap
-from assets.samples import SAMPLES
-from cli.main import main
-from core import ConfigError
-from render import (
+from helix4d.assets import AlphaMode, Clip, Material, Texture, Wrap
+from helix4d.assets.samples import SAMPLES
+from helix4d.cli.main import main
+from helix4d.core import ConfigError
+from helix4d.render import (
     Camera,
     Lights,
     PointLight,
@@ -27,8 +26,9 @@ from render import (
     sample_cameras,
     sample_lights,
 )
-from render.blender import render_views as trace
-from render.images import linear_to_srgb
+from helix4d.render.cycles.engine import render_views as trace
+from helix4d.render.scene.images import linear_to_srgb
+
 from tests.render import chart
 from tests.render.clips import box, clip, empty_frame, quad, sphere
 from tests.render.egl import needs_egl
@@ -391,8 +391,8 @@ def test_another_process_on_one_thread_without_blender_gives_the_same_bytes(tmp_
     here = [image.rgba for image in load_engine("raster")(shown, [FRONT], [LAMP], QUICK)]
     shown.save(tmp_path / "clip.safetensors")
     script = (
-        "import sys, numpy as np\nfrom pathlib import Path\nfrom assets import Clip\n"
-        "from render import Lights, PointLight, RenderSettings, load_engine, orbit_camera\n"
+        "import sys, numpy as np\nfrom pathlib import Path\nfrom helix4d.assets import Clip\n"
+        "from helix4d.render import Lights, PointLight, RenderSettings, load_engine, orbit_camera\n"
         "clip = Clip.load(Path(sys.argv[1]) / 'clip.safetensors')\n"
         "camera = orbit_camera(-90.0, 0.0, 64, fov_deg=40.0, radius=2.0)\n"
         "lamp = Lights((PointLight((0.0, -30.0, 0.0), 1.0),), 0.5)\n"

@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helix4d.curation.shards.shard import ShardReader
+from helix4d.model.checkpoint.checkpoint import CheckpointSource
+from helix4d.model.conditioning.video_input import read_video
+from helix4d.model.device import torso_types
+from helix4d.model.latents.encode import ClipLatents, Encoders, encode_clip
+from helix4d.model.sampling import video_pipeline
+from helix4d.model.sampling.video_pipeline import Helix4DPipeline
+from helix4d.train import loop
+from helix4d.train.export import export_run
+from helix4d.train.loop import train
+from helix4d.train.metrics import read_metrics
+from helix4d.train.parallel import World
+from helix4d.voxelize import decode_vxz
 
-from curation.shard import ShardReader
-from model import video_pipeline
-from model.checkpoint import CheckpointSource
-from model.device import torso_types
-from model.encode import ClipLatents, Encoders, encode_clip
-from model.video_input import read_video
-from model.video_pipeline import Helix4DPipeline
 from tests.another_device import another_device
 from tests.train import world
-from train import loop
-from train.export import export_run
-from train.loop import train
-from train.metrics import read_metrics
-from train.parallel import World
-from voxelize import decode_vxz
 
 CPU = torch.device("cpu")
 STAGES = ("structure", "geometry", "material")

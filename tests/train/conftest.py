@@ -14,9 +14,10 @@ else:
 
     torch.set_num_threads(1)
 
+    from helix4d.train.latents.encode import EncodeConfig, encode
+    from helix4d.train.latents.jobs import LatentConfig
+
     from tests.train import world
-    from train.encode import EncodeConfig, encode
-    from train.encode_jobs import LatentConfig
 
 NAMES = ["flag", "butterfly", "ladybug", "caterpillar", "sprout"]
 

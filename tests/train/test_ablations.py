@@ -9,26 +9,18 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from helix4d.cli.main import main
+from helix4d.core import ConfigError, Helix4DError
+from helix4d.train.config import TrainConfig, read_config
+from helix4d.train.export import read_run
+from helix4d.train.latents.encode import EncodeConfig, encode
+from helix4d.train.latents.jobs import LatentConfig
+from helix4d.train.loop import train
+from helix4d.train.study.ablations import GROUPS, OURS, StudyRun, Variant, format_study, launch_process, study_ablations
+from helix4d.train.study.distances import aligned_chamfer, chamfer
+from helix4d.train.study.held_out import RunFigures
 
-from cli.main import main
-from core import ConfigError, Helix4DError
 from tests.train import world
-from train.ablations import (
-    GROUPS,
-    OURS,
-    StudyRun,
-    Variant,
-    format_study,
-    launch_process,
-    study_ablations,
-)
-from train.config import TrainConfig, read_config
-from train.distances import aligned_chamfer, chamfer
-from train.encode import EncodeConfig, encode
-from train.encode_jobs import LatentConfig
-from train.export import read_run
-from train.held_out import RunFigures
-from train.loop import train
 
 ABLATIONS = Path(__file__).parents[2] / "configs/ablations"
 # Of three frames every one is in the window, so "full" would differ by the anchor alone.

@@ -3,11 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from core import ConfigError
-from model.config import AttentionPattern
-from train.config import read_config, read_settings
-from train.vae import VaeConfig
+from helix4d.core import ConfigError
+from helix4d.model.networks.config import AttentionPattern
+from helix4d.train.config import read_config, read_settings
+from helix4d.train.small_world.vae import VaeConfig
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from helix4d.core import ConfigError, sha256_file
+from helix4d.curation.shards.ledger import Ledger
+from helix4d.curation.shards.shard import ShardReader
+from helix4d.model.checkpoint.checkpoint import CheckpointSource
+from helix4d.model.latents.encode import Encoders, encode_clip
+from helix4d.train.latents.encode import EncodeConfig, encode
+from helix4d.train.latents.jobs import LatentConfig
+from helix4d.train.latents.latents import read_member
+from helix4d.voxelize import decode_vxz
 
-from core import ConfigError, sha256_file
-from curation.ledger import Ledger
-from curation.shard import ShardReader
-from model.checkpoint import CheckpointSource
-from model.encode import Encoders, encode_clip
 from tests.train import world
-from train.encode import EncodeConfig, encode
-from train.encode_jobs import LatentConfig
-from train.latents import read_member
-from voxelize import decode_vxz
 
 SMALL = LatentConfig(occupancy_resolution=8)
 
@@ -57,7 +57,7 @@ def test_latents_are_those_of_the_encoders(shards: Path, models: Path, latents: 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(shards: Path, models: Path, latents: Path, tmp_path: Path) -> None:
     output = tmp_path / "latents"
-    command = [sys.executable, "-m", "cli", "encode", "--shards", shards, "--output", output, "--models", models]
+    command = [sys.executable, "-m", "helix4d", "encode", "--shards", shards, "--output", output, "--models", models]
     command += ["--occupancy-resolution", "8", "--workers", "2"]
     process = subprocess.Popen(
         list(map(str, command)), stderr=subprocess.DEVNULL, start_new_session=True, cwd=Path(__file__).parents[2]

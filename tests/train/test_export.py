@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from helix4d.core import ConfigError
+from helix4d.model.checkpoint.checkpoint import Pipeline
+from helix4d.model.networks.config import AttentionPattern
+from helix4d.model.networks.flow import SparseFlow
+from helix4d.train.checkpoint import list_checkpoints, load_checkpoint
+from helix4d.train.export import export_run
+from helix4d.train.loop import train
 
-from core import ConfigError
-from model.checkpoint import Pipeline
-from model.config import AttentionPattern
-from model.flow import SparseFlow
 from tests.train import world
-from train.checkpoint import list_checkpoints, load_checkpoint
-from train.export import export_run
-from train.loop import train
 
 
 def test_an_exported_stage_is_a_checkpoint_of_trellis2_with_our_settings(

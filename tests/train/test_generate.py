@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from helix4d.core import ConfigError
+from helix4d.train.config import Stage
+from helix4d.train.loop import train
+from helix4d.train.samples.generate import ColoredMesh, GenerateConfig, generate, ply
 from PIL import Image
 
-from core import ConfigError
 from tests.train import world
-from train.config import Stage
-from train.generate import ColoredMesh, GenerateConfig, generate, ply
-from train.loop import train
 
 
 def test_a_mesh_file_is_read_back_by_others() -> None:

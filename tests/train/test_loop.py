@@ -15,23 +15,23 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from helix4d.core import ConfigError, FormatError
+from helix4d.curation.places.store import StoreError
+from helix4d.curation.shards.shard import ShardReader
+from helix4d.train import loop as train_loop
+from helix4d.train.checkpoint import list_checkpoints, load_checkpoint
+from helix4d.train.config import Stage
+from helix4d.train.data.dataset import ClipReader
+from helix4d.train.data.loader import BrokenDataError, Loader
+from helix4d.train.data.schedule import Schedule
+from helix4d.train.loop import NonFiniteLossError, train
+from helix4d.train.metrics import read_metrics
+from helix4d.train.network import build_network
 from PIL import Image
 from safetensors.torch import load, load_file, save
 from torch._dynamo.utils import counters
 
-from core import ConfigError, FormatError
-from curation.shard import ShardReader
-from curation.store import StoreError
 from tests.train import world
-from train import loop as train_loop
-from train.checkpoint import list_checkpoints, load_checkpoint
-from train.config import Stage
-from train.dataset import ClipReader
-from train.loader import BrokenDataError, Loader
-from train.loop import NonFiniteLossError, train
-from train.metrics import read_metrics
-from train.network import build_network
-from train.schedule import Schedule
 
 REPOSITORY = Path(__file__).parents[2]
 STAGES = ("structure", "geometry", "material")
@@ -53,7 +53,7 @@ def start(
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         launch += ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}"]
-    command = [*launch, "-m", "train", "--config", str(config), *more]
+    command = [*launch, "-m", "helix4d.train", "--config", str(config), *more]
     variables = {**_ENVIRONMENT, **(environment or {})}
     return subprocess.Popen(command, cwd=REPOSITORY, env=variables, stderr=subprocess.PIPE, start_new_session=True)
 
@@ -425,7 +425,7 @@ def test_half_a_checkpoint_is_never_found(
     values["run"] |= {"save_every": 1, "keep_last": 1, "keep_every": 0}
     config = world.build(world.TrainConfig, values, "test")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("train.checkpoint.shutil.rmtree", die)
+        patch.setattr("helix4d.train.checkpoint.shutil.rmtree", die)
         train(config)
     for path in list_checkpoints(config.folder):
         load_checkpoint(path)

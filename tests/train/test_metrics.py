@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from train.metrics import METRICS_FILE, Metrics, read_metrics
+from helix4d.train.metrics import METRICS_FILE, Metrics, read_metrics
 
 LINE: dict[str, Any] = {"loss": 1.0, "grad_norm": 1.0, "tokens_per_s": 10.0, "data_wait": 0.0, "mfu": None}
 
@@ -33,7 +32,7 @@ def test_numbers_and_lists_of_numbers_become_events(tmp_path: Path, monkeypatch:
             pass
 
     writer = Writer()
-    monkeypatch.setattr("train.metrics._event_writer", lambda _run, _step: writer)
+    monkeypatch.setattr("helix4d.train.metrics._event_writer", lambda _run, _step: writer)
     Metrics(tmp_path, 0, tensorboard=True).write({"step": 7, **LINE, "loss_by_time": [0.5, None, 2.0]})
     expected = {"loss": 1.0, "grad_norm": 1.0, "tokens_per_s": 10.0, "data_wait": 0.0}
     expected |= {"loss_by_time/0": 0.5, "loss_by_time/2": 2.0}

@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helix4d.model.networks.flow import FlowTransformer
+from helix4d.model.networks.flow_matching import velocity
+from helix4d.train.config import OptimizerConfig, Stage
+from helix4d.train.data.dataset import ClipReader, TrainingClip, draw_time
+from helix4d.train.loop import train
+from helix4d.train.metrics import read_metrics
+from helix4d.train.network import build_network
+from helix4d.train.objective import collate, elements, squared_errors
+from helix4d.train.optimizer import AdaptiveClip, MovingAverage, learning_rate
 
-from model.flow import FlowTransformer
-from model.flow_matching import velocity
 from tests.train import world
-from train.config import OptimizerConfig, Stage
-from train.dataset import ClipReader, TrainingClip, draw_time
-from train.loop import train
-from train.metrics import read_metrics
-from train.network import build_network
-from train.objective import collate, elements, squared_errors
-from train.optimizer import AdaptiveClip, MovingAverage, learning_rate
 
 CPU = torch.device("cpu")
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from helix4d.train.checkpoint import list_checkpoints, load_checkpoint
+from helix4d.train.config import Stage
+from helix4d.train.loop import train
 from PIL import Image
 
 from tests.train import world
-from train.checkpoint import list_checkpoints, load_checkpoint
-from train.config import Stage
-from train.loop import train
 
 
 @pytest.mark.parametrize("stage", list(Stage))

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from helix4d.core import ConfigError
+from helix4d.train.data.loader import BrokenDataError, padded
+from helix4d.train.loop import train
+from helix4d.train.sharding import check_shardable
 
-from core import ConfigError
 from tests.train import world
 from tests.train.test_loop import finish, losses, start, tensors, write_yaml
-from train.loader import BrokenDataError, padded
-from train.loop import train
-from train.sharding import check_shardable
 
 
 def test_sharded_processes_train_like_one_and_one_goes_on_from_them(

@@ -12,27 +12,27 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from helix4d.cli.main import main
+from helix4d.core import ConfigError
+from helix4d.curation.shards.shard import ShardReader
+from helix4d.model.checkpoint.checkpoint import load_network
+from helix4d.model.conditioning.video_input import read_video
+from helix4d.model.sampling.anchor_fit import fit_ratio
+from helix4d.model.sampling.sampler import SamplerConfig
+from helix4d.model.sampling.video_pipeline import Helix4DPipeline
+from helix4d.train.data.dataset import ClipReader
+from helix4d.train.export import export_run, load_trained
+from helix4d.train.latents.encode import EncodeConfig, encode
+from helix4d.train.latents.jobs import LatentConfig
+from helix4d.train.loop import train
+from helix4d.train.metrics import read_metrics
+from helix4d.train.network import load_image_encoder
+from helix4d.train.samples.sampling import decode_meshes, decode_occupancy, sample_video
+from helix4d.train.small_world.vae import VaeConfig, train_vaes
+from helix4d.voxelize import decode_vxz, extract_mesh, read_vxz
 from PIL import Image
 
-from cli.main import main
-from core import ConfigError
-from curation.shard import ShardReader
-from model.anchor_fit import fit_ratio
-from model.checkpoint import load_network
-from model.sampler import SamplerConfig
-from model.video_input import read_video
-from model.video_pipeline import Helix4DPipeline
 from tests.train import world
-from train.dataset import ClipReader
-from train.encode import EncodeConfig, encode
-from train.encode_jobs import LatentConfig
-from train.export import export_run, load_trained
-from train.loop import train
-from train.metrics import read_metrics
-from train.network import load_image_encoder
-from train.sampling import decode_meshes, decode_occupancy, sample_video
-from train.vae import VaeConfig, train_vaes
-from voxelize import decode_vxz, extract_mesh, read_vxz
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")

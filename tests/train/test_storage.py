@@ -4,11 +4,11 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from helix4d.core import FormatError, NewerError
+from helix4d.train.data.dataset import ClipReader
+from helix4d.train.data.storage import list_shards, open_shard
 
-from core import FormatError, NewerError
 from tests.train import world
-from train.dataset import ClipReader
-from train.storage import list_shards, open_shard
 
 
 def test_remote_shards_read_like_local_ones(latents: Path, shards: Path, models: Path, tmp_path: Path) -> None:

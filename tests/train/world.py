@@ -8,22 +8,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from helix4d.assets import Clip, bake_clips, normalize
+from helix4d.assets.samples import SAMPLES
+from helix4d.core import canonical_json
+from helix4d.curation.config import SampleConfig
+from helix4d.curation.shards.shard import SAMPLE, Sample, write_part, write_shard
+from helix4d.model.checkpoint.checkpoint import Pipeline
+from helix4d.model.networks.config import (
+    DenseDecoderConfig,
+    DenseEncoderConfig,
+    SparseDecoderConfig,
+    SparseEncoderConfig,
+)
+from helix4d.model.networks.initialize import initialize_vae
+from helix4d.model.vae.dense_vae import DenseDecoder, DenseEncoder
+from helix4d.model.vae.sc_vae import SparseDecoder, SparseEncoder
+from helix4d.render import Lights, RenderSettings, orbit_camera
+from helix4d.train.config import TrainConfig, build
+from helix4d.train.small_world.random_encoder import write_random_image_encoder
+from helix4d.voxelize import OVoxel, encode_vxz, voxelize_clip
 from PIL import Image
-
-from assets import Clip, bake_clips, normalize
-from assets.samples import SAMPLES
-from core import canonical_json
-from curation.config import SampleConfig
-from curation.shard import SAMPLE, Sample, write_part, write_shard
-from model.checkpoint import Pipeline
-from model.config import DenseDecoderConfig, DenseEncoderConfig, SparseDecoderConfig, SparseEncoderConfig
-from model.dense_vae import DenseDecoder, DenseEncoder
-from model.initialize import initialize_vae
-from model.sc_vae import SparseDecoder, SparseEncoder
-from render import Lights, RenderSettings, orbit_camera
-from train.config import TrainConfig, build
-from train.random_encoder import write_random_image_encoder
-from voxelize import OVoxel, encode_vxz, voxelize_clip
 
 RESOLUTION = 64
 FRAMES = 3
@@ -108,7 +112,7 @@ def splat(ovoxel: OVoxel, view: int) -> bytes:
 
 def render(clip: Clip, view: int, frame: int) -> bytes:
     """A Blender rendering from one of two sides, lossless WebP."""
-    from render.blender import render_views
+    from helix4d.render.cycles.engine import render_views
 
     camera = orbit_camera(-60.0 + 90 * view, 20.0, IMAGE_SIZE, fov_deg=40.0, radius=2.6)
     settings = RenderSettings(image_size=IMAGE_SIZE, samples=4, denoise=False, device="cpu")

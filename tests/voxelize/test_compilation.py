@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from voxelize import compilation, warm_up
+from helix4d.voxelize import warm_up
+from helix4d.voxelize.kernels import compilation
 
 _SCRIPT = "import voxelize; print(voxelize.warm_up())"
 _REPOSITORY = Path(__file__).resolve().parents[2]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helix4d.assets import Clip, Frame, Material, Topology
+from helix4d.voxelize import OVoxel, prepare_surface, vanished_area_share, voxelize_clip, voxelize_frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assets import Clip, Frame, Material, Topology
 from tests.voxelize.meshes import icosphere, quad
-from voxelize import OVoxel, prepare_surface, vanished_area_share, voxelize_clip, voxelize_frame
 
 
 def clip_of(vertices: np.ndarray, faces: np.ndarray) -> Clip:

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helix4d.assets import AlphaMode, Clip, Frame, Material, Texture, Topology, Wrap
+from helix4d.voxelize import GeometryError, OVoxel, prepare_surface, voxelize_clip, voxelize_frame
+from helix4d.voxelize.convert.surface import square_image
 
-from assets import AlphaMode, Clip, Frame, Material, Texture, Topology, Wrap
 from tests.voxelize.meshes import icosphere, quad
-from voxelize import GeometryError, OVoxel, prepare_surface, voxelize_clip, voxelize_frame
-from voxelize.surface import square_image
 
 FIELDS = ("coords", "dual_vertices", "intersected", "base_color", "metallic", "roughness", "alpha")
 

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helix4d.voxelize import dual_grid
+from helix4d.voxelize.convert import gpu
 from numba import cuda
 
 from tests.voxelize.meshes import icosphere
-from voxelize import dual_grid, gpu
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _SIMULATED = """
 import numpy as np
-from voxelize import GeometryError, conversion, dual_grid, gpu
+from helix4d.voxelize import GeometryError, conversion, dual_grid, gpu
 from tests.voxelize.meshes import icosphere, quad
 
 gpu._FULL = 1

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helix4d.voxelize import dual_grid
+from helix4d.voxelize.convert import conversion
+from helix4d.voxelize.ovoxel import morton_codes
 from safetensors import safe_open
 
 from tests.conftest import PARITY, files
-from voxelize import conversion, dual_grid
-from voxelize.ovoxel import morton_codes
 
 FIXTURES = files(PARITY / "ovoxel", "dual_grid_*.safetensors")
 _ERRORS: dict[str, np.ndarray] = {}

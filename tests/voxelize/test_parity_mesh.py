@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helix4d.voxelize import extract_mesh_arrays
 from safetensors.numpy import load_file
 
 from tests.conftest import PARITY, files
-from voxelize import extract_mesh_arrays
 
 FIXTURES = files(PARITY / "ovoxel", "mesh_*.safetensors")
 

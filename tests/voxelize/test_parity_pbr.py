@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helix4d.assets import AlphaMode, Clip, Frame, Material, Texture, Topology
+from helix4d.voxelize import OVoxel, voxelize_clip
 from safetensors import safe_open
 
-from assets import AlphaMode, Clip, Frame, Material, Texture, Topology
 from tests.conftest import PARITY, files
-from voxelize import OVoxel, voxelize_clip
 
 FIXTURES = files(PARITY / "ovoxel", "pbr_*.safetensors")
 NAMES = ("base_color", "metallic", "roughness", "alpha")

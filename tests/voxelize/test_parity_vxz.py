@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helix4d.voxelize import decode_vxz, encode_vxz, read_vxz, read_vxz_info
+from helix4d.voxelize.files.vxz import decode_vxz_arrays
+from helix4d.voxelize.ovoxel import morton_codes
 from safetensors.numpy import load_file
 
 from tests.conftest import PARITY, files
-from voxelize import decode_vxz, encode_vxz, read_vxz, read_vxz_info
-from voxelize.ovoxel import morton_codes
-from voxelize.vxz import decode_vxz_arrays
 
 FIXTURES = files(PARITY / "vxz", "*.vxz")
 

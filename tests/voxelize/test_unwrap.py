@@ -4,14 +4,14 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from helix4d.core import ConfigError
+from helix4d.voxelize.mesh.baking import bake_mesh
+from helix4d.voxelize.mesh.unwrap import Unwrapped, unwrap_blocks, unwrap_xatlas
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core import ConfigError
 from tests.voxelize.meshes import icosphere
 from tests.voxelize.test_glb import painted_sphere, surface
-from voxelize.baking import bake_mesh
-from voxelize.unwrap import Unwrapped, unwrap_blocks, unwrap_xatlas
 
 METHODS = {"xatlas": lambda v, f, s: unwrap_xatlas(v, f, s), "blocks": lambda v, f, s: unwrap_blocks(v, f, 64, s)}
 
@@ -82,7 +82,7 @@ def test_every_texture_size_is_used_and_kept(subdivisions: int, size: int, radiu
 def test_both_methods_bake_the_same_colors() -> None:
     ovoxel = painted_sphere(64)
     vertices, faces = surface(ovoxel)
-    with mock.patch("voxelize.unwrap.XATLAS_FACES", 0):
+    with mock.patch("helix4d.voxelize.mesh.unwrap.XATLAS_FACES", 0):
         mesh = bake_mesh(vertices, faces, ovoxel, 512)
     column, row = np.clip(mesh.uvs * 512, 0, 511).astype(int).T
     error = np.abs(mesh.base_color[row, column, :3] / 255 - (mesh.vertices + 0.5)).max(axis=1)

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zstandard
+from helix4d.core import ConfigError, FormatError
+from helix4d.voxelize import OVoxel, decode_vxz, encode_vxz, read_vxz, read_vxz_info, write_vxz
+from helix4d.voxelize.files.vxz import MAX_VOXELS
+from helix4d.voxelize.ovoxel import morton_codes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from core import ConfigError, FormatError
-from voxelize import OVoxel, decode_vxz, encode_vxz, read_vxz, read_vxz_info, write_vxz
-from voxelize.ovoxel import morton_codes
-from voxelize.vxz import MAX_VOXELS
 
 FIELDS = ("coords", "dual_vertices", "intersected", "base_color", "metallic", "roughness", "alpha")
 

@@ -58,7 +58,7 @@ def marker(folder: Path, asset: str) -> Path:
 
 
 def _install(table: Path) -> None:
-    import curation.stages as stages
+    from helix4d.curation.work import stages
 
     plain_process, plain_load, plain_pack = stages.process_asset, stages.load_engine, stages.write_part
     current = ""
@@ -104,5 +104,5 @@ def _do(table: Path, asset: str) -> None:
     DEEDS[name]()
 
 
-if "curation.worker" in sys.orig_argv and "HELIX4D_TEST_FAULTS" in os.environ:
+if "helix4d.curation.work.worker" in sys.orig_argv and "HELIX4D_TEST_FAULTS" in os.environ:
     _install(Path(os.environ["HELIX4D_TEST_FAULTS"]))

@@ -3,9 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.linalg
-
-from core import ConfigError
-from evaluation.learned.frechet import frechet_distance
+from helix4d.core import ConfigError
+from helix4d.evaluation.learned.frechet import frechet_distance
 
 RANDOM = np.random.default_rng(0)
 

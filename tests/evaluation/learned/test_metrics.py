@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helix4d.assets import Clip, Frame, Material, Topology
+from helix4d.evaluation.learned import learned_metrics
+from helix4d.evaluation.learned import metrics as learned
+from helix4d.evaluation.learned.metrics import SWAPPED, Y_UP, Network, colored_clouds
+from helix4d.evaluation.registry import Item, Measure, Metric, Need, NotAvailable, SetMetric, View, missing
 from torch import nn
 
-from assets import Clip, Frame, Material, Topology
-from evaluation.learned import learned_metrics
-from evaluation.learned import metrics as learned
-from evaluation.learned.metrics import SWAPPED, Y_UP, Network, colored_clouds
-from evaluation.registry import Item, Measure, Metric, Need, NotAvailable, SetMetric, View, missing
 from tests.evaluation.shapes import tripod
 
 NAMES = ["clip", "clip_n", "ulip_2", "uni3d", "dreamsim", "fvd", "lpips"]

@@ -3,10 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
-from assets import Clip, Frame, Material, Texture, Topology, Wrap
-from core import AssetError, ConfigError
-from evaluation.learned.points import COLORLESS, base_colors, colored_cloud, farthest_points, group, unit_ball
+from helix4d.assets import Clip, Frame, Material, Texture, Topology, Wrap
+from helix4d.core import AssetError, ConfigError
+from helix4d.evaluation.learned.points import COLORLESS, base_colors, colored_cloud, farthest_points, group, unit_ball
 
 RANDOM = np.random.default_rng(0)
 

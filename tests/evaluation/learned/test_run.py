@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from helix4d.assets import Clip
+from helix4d.evaluation.registry import View, metrics
+from helix4d.evaluation.runner import EvaluateRun, run_evaluation
 
-from assets import Clip
-from evaluation.registry import View, metrics
-from evaluation.runner import EvaluateRun, run_evaluation
 from tests.evaluation.predictions import write_actionbench_item, write_stills
 from tests.evaluation.shapes import moved, tripod
 

@@ -3,10 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
-from core import ConfigError
-from evaluation.learned.pictures import CLIP_PIXELS
-from evaluation.learned.scores import (
+from helix4d.core import ConfigError
+from helix4d.evaluation.learned.pictures import CLIP_PIXELS
+from helix4d.evaluation.learned.scores import (
     UNIT_PIXELS,
     encode_clouds,
     encode_pictures,

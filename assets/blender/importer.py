@@ -1,0 +1,320 @@
+"""What is not glTF becomes `Clip`s through Blender's importer: the one file here that imports bpy.
+
+Blender is one global state per process: opening a file empties it, and only the last opened asset can be baked.
+Scripts in files are never run. A frame is what Blender's dependency graph evaluates, triangulated, with its corners
+apart, so that per-corner normals have a place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from helix4d.assets.blender.formats import FORMATS, check_end, head, rate, refuse_outside
+from helix4d.assets.blender.materials import BlenderMaterials
+from helix4d.assets.choice import ClipInfo
+from helix4d.assets.clip import Clip, Frame, Topology
+from helix4d.assets.geometry_check import GeometryCheck
+from helix4d.assets.limits import Limits
+from helix4d.assets.sequence import FRAMES_PER_S, sequence_files
+from helix4d.assets.surface import motion
+from helix4d.core import AssetError, ReasonCode
+
+_LOG = logging.getLogger(__name__)
+_PROBE_FRAMES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class _Moment:
+    """A frame in float64: (3F, 3) positions and normals, corners apart."""
+
+    positions: np.ndarray
+    normals: np.ndarray
+    uvs: np.ndarray
+    material_ids: np.ndarray
+    unposed: list[np.ndarray]
+    rounding: float
+
+
+class BlenderAsset:
+    """A file imported into an emptied Blender. The clips of an FBX file have names; other formats have one timeline.
+
+    Args:
+        path: the file.
+        limits: what it may cost.
+        root: the folder that it must not leave; None: its own.
+
+    Raises:
+        AssetError: not_gltf for a file of another format, corrupt_file if the importer gives up, uri_outside_asset.
+    """
+
+    def __init__(self, path: Path, limits: Limits, root: Path | None = None) -> None:
+        import bpy
+
+        self._bpy = bpy
+        self._path = path
+        self._limits = limits
+        self._root = root or path.parent
+        self._warnings: list[str] = []
+        self._actions: dict[str, list[tuple[Any, Any]]] = {}
+        self._empty()
+        self._load()
+
+    def _empty(self) -> None:
+        self._bpy.ops.wm.read_factory_settings(use_empty=True)
+        self._bpy.context.preferences.filepaths.use_scripts_auto_execute = False
+
+    def _load(self) -> None:
+        bpy, path = self._bpy, self._path
+        suffix = path.suffix.lower()
+        form = FORMATS[suffix]
+        first_bytes = head(path)
+        if not form.looks_right(first_bytes):
+            raise AssetError(ReasonCode.NOT_GLTF, f"is not a {form.name} file", path)
+        check_end(path)
+        self._reader = form.name.removeprefix("binary ")
+        self._import(form.read, path)
+        refuse_outside(bpy, path, self._root)
+        self._rate, warning = rate(bpy, path, first_bytes)
+        self._warnings += [warning] if warning else []
+        if suffix == ".fbx":
+            self._actions = _grouped_actions(bpy)
+            spans = {
+                name: (
+                    float(min(action.frame_range[0] for _, action in members)),
+                    float(max(action.frame_range[1] for _, action in members)),
+                )
+                for name, members in self._actions.items()
+            }
+        else:
+            span = form.timeline(bpy)
+            spans = {"": span} if span else {}
+        self.clips = [
+            ClipInfo(number, name, start / self._rate, end / self._rate)
+            for number, (name, (start, end)) in enumerate(spans.items())
+        ]
+
+    def _import(self, read: Callable[[Any, str], set[str]], path: Path) -> None:
+        talk = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(talk):
+                result = read(self._bpy, str(path.resolve()))
+        except RuntimeError as error:  # bpy turns whatever the importer raises into this
+            reason = (str(error).strip().splitlines() or ["no reason given"])[-1][:200]
+            raise AssetError(ReasonCode.CORRUPT_FILE, f"Blender cannot import it: {reason}", path) from error
+        finally:
+            _LOG.debug("%s", talk.getvalue())
+        if "FINISHED" not in result:
+            raise AssetError(ReasonCode.CORRUPT_FILE, "Blender cannot import it", path)
+
+    def require_visible_animation(self) -> None:
+        """Raise no_mesh or no_animation where there is nothing to bake."""
+        if not any(item.type == "MESH" and len(item.data.polygons) for item in self._bpy.context.scene.objects):
+            raise AssetError(ReasonCode.NO_MESH, "Blender found no mesh with faces in it", self._path)
+        if not self.clips:
+            raise AssetError(ReasonCode.NO_ANIMATION, "has no animation", self._path)
+
+    def probe_motion(self, index: int) -> float:
+        """`assets.motion` of a clip at 16 moments; −1 if it is not finite."""
+        times = np.linspace(self.clips[index].start, self.clips[index].end, _PROBE_FRAMES)
+        with np.errstate(over="ignore", invalid="ignore"):
+            frames, _ = self._frames(index, times, None, None)
+            value = motion(Clip("", index, times, frames, ()))
+        return value if np.isfinite(value) else -1.0
+
+    def bake(self, index: int, frames: int) -> Clip:
+        """One animation at `frames` times.
+
+        Raises:
+            AssetError: out_of_memory, empty_geometry, degenerate_geometry, non_finite_geometry, precision_loss,
+                texture_too_large.
+        """
+        info = self.clips[index]
+        times = np.linspace(info.start, info.end, frames)
+        materials = BlenderMaterials(self._path, self._limits, self._root)
+        check = GeometryCheck(self._path)
+        with np.errstate(over="ignore", invalid="ignore"):
+            baked, unposed = self._frames(index, times, materials, check)
+        check.finish(unposed)
+        return Clip(
+            name=info.name,
+            index=index,
+            times=times,
+            frames=baked,
+            materials=tuple(materials.materials),
+            images=tuple(materials.images),
+            extras={"generator": f"Blender {self._bpy.app.version_string} {self._reader} importer"},
+            warnings=(*self._warnings, *materials.warnings),
+        )
+
+    def _frames(
+        self, index: int, times: np.ndarray, materials: BlenderMaterials | None, check: GeometryCheck | None
+    ) -> tuple[tuple[Frame, ...], list[np.ndarray]]:
+        self._play(index)
+        frames: list[Frame] = []
+        unposed: list[np.ndarray] = []
+        for time in times:
+            moment = self._moment(float(time), materials)
+            if len(moment.positions) * len(times) > self._limits.frame_vertices:
+                raise AssetError(
+                    ReasonCode.OUT_OF_MEMORY,
+                    f"{len(times)} frames of {len(moment.positions)} vertices, limit {self._limits.frame_vertices}",
+                    self._path,
+                )
+            faces = np.arange(len(moment.positions), dtype=np.int32).reshape(-1, 3)
+            topology = Topology(faces, moment.uvs, moment.material_ids)
+            if frames and _same(frames[-1].topology, topology):
+                topology = frames[-1].topology
+            if check is not None:
+                check.add(moment.positions, faces, moment.rounding)
+            frames.append(Frame(moment.positions.astype(np.float32), moment.normals.astype(np.float32), topology))
+            unposed = unposed or moment.unposed
+        return tuple(frames), unposed
+
+    def _play(self, index: int) -> None:
+        """Leave only the chosen clip's actions on the objects and shape keys, where clips have names."""
+        if not self._actions:
+            return
+        bpy = self._bpy
+        members = list(self._actions.values())[index]
+        for block in (*bpy.data.objects, *bpy.data.shape_keys):
+            if block.animation_data is not None:
+                block.animation_data.action = None
+        for block, action in members:
+            (block.animation_data or block.animation_data_create()).action = action
+
+    def _moment(self, time: float, materials: BlenderMaterials | None) -> _Moment:
+        self._show(time)
+        graph = self._bpy.context.evaluated_depsgraph_get()
+        rows = [_read_object(instance, materials) for instance in _shown(graph)]
+        if not rows:
+            empty = np.zeros((0, 3))
+            return _Moment(empty, empty, np.zeros((1, 0, 3, 2), np.float32), np.zeros(0, np.int32), [], 0.0)
+        return _Moment(
+            positions=np.concatenate([row.positions for row in rows]),
+            normals=np.concatenate([row.normals for row in rows]),
+            uvs=np.concatenate([row.uvs for row in rows], axis=1),
+            material_ids=np.concatenate([row.material_ids for row in rows]),
+            unposed=[triangles for row in rows for triangles in row.unposed],
+            rounding=max(row.rounding for row in rows),
+        )
+
+    def _show(self, time: float) -> None:
+        frame = time * self._rate
+        whole = int(np.floor(frame + 1e-6))
+        self._bpy.context.scene.frame_set(whole, subframe=min(max(frame - whole, 0.0), 0.999999))
+
+
+class ObjSequence(BlenderAsset):
+    """A folder of numbered .obj files: each is a frame, of which the nearest in time is shown; topologies may differ.
+
+    Raises:
+        AssetError: not_gltf where there is no sequence; out_of_memory for one over the limit.
+    """
+
+    def _load(self) -> None:
+        self._frames_on_disk = sequence_files(self._path)
+        total = sum(path.stat().st_size for path in self._frames_on_disk)
+        if total > self._limits.file_bytes:
+            what = f"has {total} bytes, limit {self._limits.file_bytes}"
+            raise AssetError(ReasonCode.OUT_OF_MEMORY, what, self._path)
+        self._reader, self._rate, self._shown_frame = "OBJ", FRAMES_PER_S, -1
+        self.clips = [ClipInfo(0, "", 0.0, (len(self._frames_on_disk) - 1) / FRAMES_PER_S)]
+
+    def require_visible_animation(self) -> None:
+        """Raise no_mesh where the first frame has no face."""
+        self._show(0.0)
+        super().require_visible_animation()
+
+    def _show(self, time: float) -> None:
+        number = min(max(round(time * self._rate), 0), len(self._frames_on_disk) - 1)
+        if number != self._shown_frame:
+            self._empty()
+            self._import(_read_obj, self._frames_on_disk[number])
+            self._shown_frame = number
+
+
+def _read_obj(bpy: Any, file: str) -> set[str]:
+    result: set[str] = bpy.ops.wm.obj_import(filepath=file)
+    return result
+
+
+def _grouped_actions(bpy: Any) -> dict[str, list[tuple[Any, Any]]]:
+    """Clips by name: the actions of one FBX stack, each with the object or shape key that it drives.
+
+    The importer names an action `block|stack|layer`; block names may hold bars themselves.
+    """
+    blocks = sorted((*bpy.data.objects, *bpy.data.shape_keys), key=lambda block: -len(block.name))
+    clips: dict[str, list[tuple[Any, Any]]] = {}
+    for action in bpy.data.actions:
+        owner = next((block for block in blocks if action.name.startswith(f"{block.name}|")), None)
+        if owner is None:  # a long name was cut; whoever wears it now is its owner
+            owner = next((b for b in blocks if b.animation_data and b.animation_data.action == action), None)
+        if owner is not None:
+            clips.setdefault(action.name.removeprefix(f"{owner.name}|"), []).append((owner, action))
+    return clips
+
+
+def _shown(graph: Any) -> Iterator[Any]:
+    for instance in graph.object_instances:
+        if instance.object.type == "MESH" and instance.show_self and not instance.object.hide_render:
+            yield instance
+
+
+def _read_object(instance: Any, materials: BlenderMaterials | None) -> _Moment:
+    item = instance.object
+    world = np.array(instance.matrix_world, np.float64)
+    mesh = item.to_mesh()
+    try:
+        mesh.calc_loop_triangles()
+        count = len(mesh.loop_triangles)
+        loops = _column(mesh.loop_triangles, "loops", 3 * count, np.int32)
+        polygons = _column(mesh.loop_triangles, "polygon_index", count, np.int32)
+        vertices = _column(mesh.vertices, "co", 3 * len(mesh.vertices), np.float32).reshape(-1, 3)
+        corner_vertices = _column(mesh.loops, "vertex_index", len(mesh.loops), np.int32)
+        corner_normals = _column(mesh.corner_normals, "vector", 3 * len(mesh.loops), np.float32).reshape(-1, 3)
+        slots = _column(mesh.polygons, "material_index", len(mesh.polygons), np.int32)[polygons]
+        uvs = np.zeros((1, count, 3, 2), np.float32)
+        if mesh.uv_layers.active is not None:
+            layer = _column(mesh.uv_layers.active.data, "uv", 2 * len(mesh.loops), np.float32).reshape(-1, 2)
+            uvs[0] = layer[loops].reshape(-1, 3, 2)
+            uvs[0, ..., 1] = 1.0 - uvs[0, ..., 1]  # Blender's v runs up
+        local = vertices[corner_vertices[loops]].astype(np.float64)
+        normals = corner_normals[loops].astype(np.float64)
+        ids = np.zeros(count, np.int32)
+        if materials is not None:
+            table = [materials.slot(slot.material) for slot in item.material_slots] or [materials.slot(None)]
+            ids = np.array(table, np.int32)[np.minimum(slots, len(table) - 1)]
+    finally:
+        item.to_mesh_clear()
+    linear = world[:3, :3]
+    turn = np.stack([np.cross(linear[:, (n + 1) % 3], linear[:, (n + 2) % 3]) for n in range(3)], axis=1)
+    positions = local @ linear.T + world[:3, 3]
+    normals = normals @ turn.T
+    if np.linalg.det(linear) < 0:  # mirrored: turn the triangles over, and the cofactor matrix's sign with them
+        order = np.arange(3 * count).reshape(-1, 3)[:, [0, 2, 1]].reshape(-1)
+        positions, normals, uvs = positions[order], -normals[order], uvs[:, :, [0, 2, 1]]
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    normals = np.where(length > 0, normals / np.where(length > 0, length, 1.0), [0.0, 0.0, 1.0])
+    step = float(np.spacing(np.abs(vertices).max(initial=np.float32(0)))) * float(np.linalg.norm(linear))
+    return _Moment(positions, normals, np.ascontiguousarray(uvs), ids, [local.reshape(-1, 3, 3)], step)
+
+
+def _column(collection: Any, name: str, size: int, dtype: type) -> np.ndarray:
+    values: np.ndarray = np.empty(size, dtype)
+    collection.foreach_get(name, values)
+    return values
+
+
+def _same(one: Topology, two: Topology) -> bool:
+    return (
+        len(one.faces) == len(two.faces)
+        and np.array_equal(one.material_ids, two.material_ids)
+        and np.array_equal(one.uvs, two.uvs)
+    )

@@ -1,0 +1,124 @@
+"""The outermost layer: a .glb or .gltf file becomes parsed JSON and the GLB's binary chunk.
+
+glTF 2.0 section 4 (GLB). What the file is, is read from its first bytes, never from its name.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from helix4d.assets.limits import Limits
+from helix4d.core import AssetError, ReasonCode
+
+_MAGIC = b"glTF"
+_JSON_CHUNK = 0x4E4F534A
+_BIN_CHUNK = 0x004E4942
+
+
+@dataclass(frozen=True)
+class Container:
+    """Parsed JSON and the first binary chunk, if any."""
+
+    values: dict[str, Any]
+    binary: bytes | None
+    warnings: tuple[str, ...] = ()
+
+
+def read_container(path: Path, limits: Limits) -> Container:
+    """Read the file and parse its JSON.
+
+    Raises:
+        AssetError: empty_file, not_gltf, corrupt_file, unsupported_gltf_version, invalid_gltf or out_of_memory.
+    """
+    data = _read(path, limits)
+    if data[:4] == _MAGIC:
+        return _read_glb(path, data, limits)
+    if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
+        raise AssetError(
+            ReasonCode.NOT_GLTF,
+            f"starts with {data[:16]!r}, which is neither a GLB nor JSON: is it a web page or a Git LFS pointer?",
+            path,
+        )
+    return Container(_parse_json(path, data, limits), None)
+
+
+def _read(path: Path, limits: Limits) -> bytes:
+    try:
+        if not path.is_file():
+            raise AssetError(ReasonCode.CORRUPT_FILE, "is not a readable file", path)
+        size = path.stat().st_size
+        if size > limits.file_bytes:
+            raise AssetError(
+                ReasonCode.OUT_OF_MEMORY, f"has {size} bytes, more than the limit of {limits.file_bytes}", path
+            )
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise AssetError(ReasonCode.CORRUPT_FILE, f"cannot be read: {error}", path) from error
+    if not data:
+        raise AssetError(ReasonCode.EMPTY_FILE, "has no bytes", path)
+    return data
+
+
+def _read_glb(path: Path, data: bytes, limits: Limits) -> Container:
+    def corrupt(message: str) -> NoReturn:
+        raise AssetError(ReasonCode.CORRUPT_FILE, f"{message}: the file is truncated or corrupt", path)
+
+    if len(data) < 12:
+        corrupt(f"a GLB header takes 12 bytes, the file has {len(data)}")
+    version, length = struct.unpack_from("<II", data, 4)
+    if version != 2:
+        raise AssetError(ReasonCode.UNSUPPORTED_GLTF_VERSION, f"GLB version {version}, only 2 is supported", path)
+    if length > len(data):
+        corrupt(f"the header announces {length} bytes, the file has {len(data)}")
+    warnings = [f"{len(data) - length} bytes after the end of the GLB are ignored"] if length < len(data) else []
+    chunks: list[tuple[int, bytes]] = []
+    position = 12
+    while position < length:
+        if position + 8 > length:
+            corrupt(f"a chunk header at byte {position} is cut off")
+        size, kind = struct.unpack_from("<II", data, position)
+        position += 8
+        if position + size > length:
+            corrupt(f"a chunk at byte {position} needs {size} bytes, {length - position} are left")
+        chunks.append((kind, data[position : position + size]))
+        position += size + (-size % 4 if position + size + (-size % 4) <= length else 0)
+    if not chunks or chunks[0][0] != _JSON_CHUNK:
+        corrupt("the first chunk is not JSON")
+    binary = next((chunk for kind, chunk in chunks[1:] if kind == _BIN_CHUNK), None)
+    return Container(_parse_json(path, chunks[0][1], limits), binary, tuple(warnings))
+
+
+def _parse_json(path: Path, data: bytes, limits: Limits) -> dict[str, Any]:
+    if len(data) > limits.json_bytes:
+        raise AssetError(ReasonCode.OUT_OF_MEMORY, f"{len(data)} bytes of JSON, limit {limits.json_bytes}", path)
+
+    def refuse(constant: str) -> NoReturn:
+        raise AssetError(ReasonCode.INVALID_GLTF, f"the JSON holds {constant}, which is not a JSON number", path)
+
+    try:
+        values = json.loads(data.rstrip(b"\x00").decode("utf-8-sig"), parse_constant=refuse)
+    except RecursionError as error:
+        raise AssetError(ReasonCode.INVALID_GLTF, "the JSON is nested too deeply", path) from error
+    except ValueError as error:  # bad UTF-8, bad JSON, a number of thousands of digits
+        raise AssetError(ReasonCode.CORRUPT_FILE, f"the JSON cannot be parsed ({error})", path) from error
+    if not isinstance(values, dict):
+        raise AssetError(ReasonCode.INVALID_GLTF, "the JSON is not an object", path)
+    _check_depth(path, values, limits.json_depth)
+    return values
+
+
+def _check_depth(path: Path, values: dict[str, Any], limit: int) -> None:
+    # Level by level, without recursion: what passes can be serialized again by code that does recurse.
+    level: list[Any] = [values]
+    for _ in range(limit):
+        following: list[Any] = []
+        for value in level:
+            following.extend(value.values() if isinstance(value, dict) else value)
+        level = [value for value in following if isinstance(value, dict | list)]
+        if not level:
+            return
+    raise AssetError(ReasonCode.INVALID_GLTF, f"the JSON is nested deeper than {limit} levels", path)

@@ -1,0 +1,135 @@
+"""What a glTF file refers to by URI, and the hash of it all.
+
+A URI may name a file inside the asset's own folder or carry its data; everything else is refused before any file is
+opened: schemes, absolute paths, drive letters, backslashes, `..` or a link that leaves the folder, in any encoding.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, unquote_to_bytes
+
+from helix4d.assets.gltf.parse.container import read_container
+from helix4d.assets.limits import DEFAULT_LIMITS
+from helix4d.assets.sequence import folder_files
+from helix4d.core import AssetError, ReasonCode, sha256_file, sha256_json
+
+_SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.\-]*:")
+_BLOCK_BYTES = 1 << 20
+
+
+def is_data_uri(uri: str) -> bool:
+    """Whether the URI carries its data itself."""
+    return uri[:5].lower() == "data:"
+
+
+def decode_data_uri(uri: str, path: Path) -> bytes:
+    """The bytes of a `data:` URI (RFC 2397).
+
+    Raises:
+        AssetError: corrupt_file.
+    """
+    head, comma, body = uri[5:].partition(",")
+    if not comma:
+        raise AssetError(ReasonCode.CORRUPT_FILE, "a data URI has no comma", path)
+    if not head.lower().rstrip().endswith(";base64"):
+        return unquote_to_bytes(body)
+    try:
+        compact = re.sub(rb"\s+", b"", unquote_to_bytes(body))
+        return base64.b64decode(compact + b"=" * (-len(compact) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise AssetError(ReasonCode.CORRUPT_FILE, f"a data URI is not base64 ({error})", path) from error
+
+
+def resource_path(uri: str, path: Path) -> Path:
+    """The file that a URI of the asset at `path` names; it need not exist.
+
+    Raises:
+        AssetError: uri_outside_asset.
+    """
+    decoded = unquote(uri)
+    shown = uri[:80]
+    outside = (
+        bool(_SCHEME.match(uri) or _SCHEME.match(decoded))
+        or any(character in decoded for character in ("\\", "\x00"))
+        or decoded.startswith("/")
+    )
+    if outside:
+        raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, f"the URI {shown!r} leaves the asset's folder", path)
+    try:
+        folder = path.parent.resolve()
+        target = (folder / decoded).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, not encodable, a loop of links
+        raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, f"the URI {shown!r} names no file ({error})", path) from error
+    if not target.is_relative_to(folder):
+        raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, f"the URI {shown!r} leads out of the asset's folder", path)
+    return target
+
+
+def content_hash(path: Path) -> str:
+    """Hex SHA-256 of the file's bytes followed by those of its external resources, in order of first mention.
+
+    For a file that stands alone this is the file's own SHA-256. Resources that are missing or lie outside the asset's
+    folder add nothing, and a broken file is hashed as it is. Of a folder (numbered .obj files) it is the hash of the
+    names and contents of all files in it.
+
+    Raises:
+        OSError: if the file itself cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        named = [(file.relative_to(path).as_posix(), sha256_file(file)) for file in folder_files(path)]
+        return sha256_json(named)
+    resources = list(_resources(path))
+    if not resources:
+        return sha256_file(path)
+    digest = hashlib.sha256()
+    for member in (path, *resources):
+        with open(member, "rb") as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def external_uris(path: Path) -> Iterator[tuple[str, Path]]:
+    """URIs of a glTF file that name other files of its folder, with those files' paths, each once, in order.
+
+    What is not glTF, or broken, names nothing; so do URIs that leave the folder. The files need not exist.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".glb", ".gltf"):
+        return
+    try:
+        values = read_container(path, DEFAULT_LIMITS).values
+    except AssetError:
+        return
+    seen: set[Path] = set()
+    for key, entries in values.items():
+        if key not in ("buffers", "images") or not isinstance(entries, list):
+            continue
+        for entry in entries:
+            uri = entry.get("uri") if isinstance(entry, dict) else None
+            if not isinstance(uri, str) or is_data_uri(uri):
+                continue
+            try:
+                target = resource_path(uri, path)
+            except AssetError:
+                continue
+            if target not in seen:
+                seen.add(target)
+                yield uri, target
+
+
+def _resources(path: Path) -> Iterator[Path]:
+    for _, target in external_uris(path):
+        try:
+            usable = target.is_file()
+        except OSError:
+            continue
+        if usable:
+            yield target

@@ -1,0 +1,1 @@
+"""A clip becomes measures, and thresholds decide whether it is wanted."""

@@ -1,0 +1,107 @@
+"""What the filters judge: a clip becomes a handful of numbers, its license and the hash of its shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from helix4d.assets import Clip, motion, normalize
+from helix4d.assets.surface import size, solid
+from helix4d.assets.triangles import areas
+from helix4d.curation.filters.flicker import flicker
+from helix4d.curation.filters.geometry_hash import geometry_hash
+from helix4d.curation.filters.licenses import asset_license, license_text
+from helix4d.curation.filters.thresholds import MeasuredClip
+from helix4d.curation.filters.visibility import frame_visibility
+
+_BULK = 0.98
+"""The share of the surface that the box of `scale_excursion` holds along each axis."""
+_DIGITS = 6
+_LICENSE_CHARACTERS = 200
+
+
+def measure(clip: Clip, key: str, metadata: Mapping[str, Any] = MappingProxyType({})) -> MeasuredClip:
+    """Measure a baked clip, not normalized yet, under the key of its sample; nothing is decided here.
+
+    `metadata` is what the asset's source says of it: a license there counts beside the file's own.
+    """
+    license = asset_license(clip.extras, metadata)  # noqa: A001 (there is no better word)
+    unit = normalize(clip)[0] if any(solid(frame).any() for frame in clip.frames) else None
+    values = {"first_frame": 0.0} if unit is None else _measures(clip, unit)
+    if len(clip.times) > 1:
+        values["duration_s"] = float(clip.times[-1] - clip.times[0])
+    return MeasuredClip(
+        key=key,
+        name=clip.name,
+        measures={name: _rounded(value) for name, value in values.items()},
+        license=license.name if license else "",
+        license_text=license_text(clip.extras, metadata)[:_LICENSE_CHARACTERS],
+        geometry_hash="" if unit is None else geometry_hash(unit),
+    )
+
+
+def _measures(clip: Clip, unit: Clip) -> dict[str, float]:
+    area = [areas(frame.triangles()) for frame in unit.frames]
+    total = np.array([float(one.sum()) for one in area])
+    looks = [frame_visibility(unit, frame) for frame in _looked_at(unit) if total[frame] > 0]
+    return {
+        "first_frame": float(total[0] / total.max()),
+        "size": size(clip),
+        "motion": motion(clip),
+        "centroid_excursion": _centroid_excursion(unit, area),
+        "scale_excursion": _scale_excursion(unit, area),
+        "foreground": float(np.mean([look.foreground for look in looks])) if looks else 0.0,
+        "visible": max((look.visible for look in looks), default=0.0),
+        "flicker": flicker(unit),
+        "faces": float(max(int((one > 0).sum()) for one in area)),
+        "texture_pixels": float(sum(image.shape[0] * image.shape[1] for image in clip.images)),
+    }
+
+
+def _looked_at(clip: Clip) -> list[int]:
+    """First, middle and last frame, each once."""
+    return sorted({0, len(clip.frames) // 2, len(clip.frames) - 1})
+
+
+def _rounded(value: float) -> float:
+    return value if value.is_integer() else float(f"{value:.{_DIGITS}g}")
+
+
+def _centroid_excursion(clip: Clip, area: list[np.ndarray]) -> float:
+    """Farthest that the surface's centroid gets from where it began, in edges of a frame's own box.
+
+    The edge is the longest one of the box around a frame, median over the frames.
+    """
+    centroids, edges = [], []
+    for frame, weights in zip(clip.frames, area, strict=True):
+        if weights.sum() > 0:
+            shown = frame.triangles()[weights > 0].astype(np.float64)
+            centroids.append(np.average(shown.mean(axis=1), axis=0, weights=weights[weights > 0]))
+            edges.append((shown.max(axis=(0, 1)) - shown.min(axis=(0, 1))).max())
+    away = np.linalg.norm(np.array(centroids) - centroids[0], axis=1)
+    return float(away.max() / np.median(edges))
+
+
+def _scale_excursion(clip: Clip, area: list[np.ndarray]) -> float:
+    """How much larger the box around everything is than the box around 98 % of the surface, all frames together.
+
+    1: nothing sticks out. 10: a part that flies off made the rest ten times smaller than it could be. A corner stands
+    for a third of its triangle's area.
+    """
+    corners = np.concatenate([frame.triangles().reshape(-1, 3) for frame in clip.frames]).astype(np.float64)
+    weights = np.repeat(np.concatenate(area), 3)
+    corners, weights = corners[weights > 0], weights[weights > 0]
+    sides = [_quantile_width(corners[:, axis], weights) for axis in range(3)]
+    whole = float((corners.max(axis=0) - corners.min(axis=0)).max())
+    return whole / max(max(sides), 1e-6 * whole)
+
+
+def _quantile_width(values: np.ndarray, weights: np.ndarray) -> float:
+    order = np.argsort(values, kind="stable")
+    share = np.cumsum(weights[order]) / weights.sum()
+    margin = (1 - _BULK) / 2
+    low = values[order][np.searchsorted(share, margin)]
+    high = values[order][min(int(np.searchsorted(share, 1 - margin)), len(values) - 1)]
+    return float(high - low)

@@ -1,0 +1,146 @@
+"""Compiled loops of `visibility` and `flicker`: depth buffers, sample points, coarse cells.
+
+Shapes: faces (F, 3) int32; pixels (V, 3) float64 = x right, y down in pixels, depth away from the eye; samples are the
+centers of congruent parts of triangles, (S, 3) float64, with the face and the area of each.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+_FLAT = 1e-12
+"""Doubled area in pixels below which a triangle is seen edge-on: it hides nothing."""
+
+
+@numba.njit(cache=True, nogil=True)
+def rasterize(  # type: ignore[no-untyped-def]
+    pixels,
+    faces,
+    opaque,  # (F,) bool: hides what is behind
+    depth,  # (H, W) float64, in and out: of the nearest opaque surface, infinity where there is none
+    winner,  # (H, W) int32, in and out: its face, -1 where there is none
+    covered,  # (H, W) bool, in and out: any surface, opaque or not
+):
+    """Draw triangles at pixel centers; of equal depths the first face stays."""
+    height, width = depth.shape
+    for face in range(len(faces)):
+        i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
+        ax, ay, bx, by, cx, cy = pixels[i, 0], pixels[i, 1], pixels[j, 0], pixels[j, 1], pixels[k, 0], pixels[k, 1]
+        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+        if abs(area) < _FLAT:
+            continue
+        x0, x1 = max(math.ceil(min(ax, bx, cx) - 0.5), 0), min(math.floor(max(ax, bx, cx) - 0.5), width - 1)
+        y0, y1 = max(math.ceil(min(ay, by, cy) - 0.5), 0), min(math.floor(max(ay, by, cy) - 0.5), height - 1)
+        for y in range(y0, y1 + 1):
+            for x in range(x0, x1 + 1):
+                px, py = x + 0.5, y + 0.5
+                u = ((bx - px) * (cy - py) - (by - py) * (cx - px)) / area
+                v = ((cx - px) * (ay - py) - (cy - py) * (ax - px)) / area
+                w = 1.0 - u - v
+                if u < 0.0 or v < 0.0 or w < 0.0:
+                    continue
+                covered[y, x] = True
+                z = u * pixels[i, 2] + v * pixels[j, 2] + w * pixels[k, 2]
+                if opaque[face] and z < depth[y, x]:
+                    depth[y, x] = z
+                    winner[y, x] = face
+
+
+@numba.njit(cache=True, nogil=True)
+def see(  # type: ignore[no-untyped-def]
+    pixels,
+    faces,
+    points,  # (S, 3) float64: samples as x, y, depth
+    owners,  # (S,) int32: their faces
+    winner,  # (H, W) int32 from `rasterize`
+    tolerance,  # depth by which a sample may lie behind what is in front of it
+):
+    """(S,) bool: which samples nothing hides from the eye.
+
+    The nearest face of the sample's pixel hides it if its plane, at the sample's own place, is nearer: so walls closer
+    to each other than a pixel are still told apart. A sample just outside an outline, where its pixel is empty though
+    a neighbor is not, stays undecided for this direction.
+    """
+    height, width = winner.shape
+    seen = np.empty(len(points), np.bool_)
+    for s in range(len(points)):
+        px, py, z = points[s, 0], points[s, 1], points[s, 2]
+        x = min(max(math.floor(px), 0), width - 1)
+        y = min(max(math.floor(py), 0), height - 1)
+        face = winner[y, x]
+        if face < 0:
+            seen[s] = _is_alone(winner, x, y, owners[s])
+        elif face == owners[s]:
+            seen[s] = True
+        else:
+            seen[s] = z <= _plane_depth(pixels, faces, face, px, py) + tolerance
+    return seen
+
+
+@numba.njit(cache=True, nogil=True)
+def _is_alone(winner, x, y, owner):  # type: ignore[no-untyped-def]
+    for dy in range(-1, 2):
+        for dx in range(-1, 2):
+            if 0 <= y + dy < winner.shape[0] and 0 <= x + dx < winner.shape[1]:
+                other = winner[y + dy, x + dx]
+                if other >= 0 and other != owner:
+                    return False
+    return True
+
+
+@numba.njit(cache=True, nogil=True)
+def _plane_depth(pixels, faces, face, px, py):  # type: ignore[no-untyped-def]
+    i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
+    ax, ay, bx, by, cx, cy = pixels[i, 0], pixels[i, 1], pixels[j, 0], pixels[j, 1], pixels[k, 0], pixels[k, 1]
+    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+    u = ((bx - px) * (cy - py) - (by - py) * (cx - px)) / area
+    v = ((cx - px) * (ay - py) - (cy - py) * (ax - px)) / area
+    za, zb, zc = pixels[i, 2], pixels[j, 2], pixels[k, 2]
+    # Beyond the face's own depths the plane is no surface.
+    return min(max(u * za + v * zb + (1.0 - u - v) * zc, min(za, zb, zc)), max(za, zb, zc))
+
+
+@numba.njit(cache=True, nogil=True)
+def count_samples(triangles, spacing, most):  # type: ignore[no-untyped-def]
+    """How many parts along its side each triangle (F, 3, 3) is cut into, so that none is longer than `spacing`."""
+    parts = np.zeros(len(triangles), np.int64)
+    for face in range(len(triangles)):
+        longest = 0.0
+        for corner in range(3):
+            length = 0.0
+            for axis in range(3):
+                length += (triangles[face, corner, axis] - triangles[face, (corner + 1) % 3, axis]) ** 2
+            longest = max(longest, length)
+        parts[face] = min(max(math.ceil(math.sqrt(longest) / spacing), 1), most)
+    return parts
+
+
+@numba.njit(cache=True, nogil=True)
+def sample_points(triangles, parts):  # type: ignore[no-untyped-def]
+    """Centers of the parts² congruent parts of each triangle, (S, 3) float64, and their faces, (S,) int32."""
+    total = 0
+    for face in range(len(parts)):
+        total += parts[face] * parts[face]
+    points = np.empty((total, 3), np.float64)
+    owners = np.empty(total, np.int32)
+    s = 0
+    for face in range(len(triangles)):
+        n = parts[face]
+        for row in range(n):
+            for column in range(2 * (n - row) - 1):
+                # Even columns are parts that stand as the triangle does, odd ones are turned over.
+                third = 1.0 / 3.0 if column % 2 == 0 else 2.0 / 3.0
+                u = (row + third) / n
+                v = (column // 2 + third) / n
+                for axis in range(3):
+                    points[s, axis] = (
+                        triangles[face, 0, axis] * (1.0 - u - v)
+                        + triangles[face, 1, axis] * u
+                        + triangles[face, 2, axis] * v
+                    )
+                owners[s] = face
+                s += 1
+    return points, owners

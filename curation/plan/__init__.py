@@ -1,0 +1,1 @@
+"""Content hashes become shards, before any work starts."""

@@ -1,0 +1,162 @@
+"""Which asset goes into which shard, decided from content hashes before any work starts.
+
+The plan does not depend on what becomes of the assets: filtered and failed ones leave gaps. So the shards come out
+the same however often a run is interrupted, and in whatever order the assets finish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from helix4d.core import ConfigError, ReasonCode
+from helix4d.curation.remote.files import RemoteFile
+from helix4d.curation.sources.source import Exclusion, SourceAsset
+
+SHARD_NAME = "helix4d"
+SPLITS = ("train", "val", "test")
+KEY_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class PlannedAsset:
+    """An asset with its content hash (64 hex digits)."""
+
+    source: SourceAsset
+    content_sha256: str
+
+    @property
+    def key_prefix(self) -> str:
+        """First half of the keys of its samples; `_` and the clip's index follow."""
+        return self.content_sha256[:KEY_DIGITS]
+
+
+@dataclass(frozen=True)
+class PlannedShard:
+    """A shard and its assets, sorted by key."""
+
+    split: str
+    number: int
+    assets: tuple[PlannedAsset, ...]
+
+    @property
+    def name(self) -> str:
+        """`train/helix4d-000000`: relative to the output, without a suffix."""
+        return f"{self.split}/{SHARD_NAME}-{self.number:06d}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every asset of the source, in exactly one shard or among those left out.
+
+    Attributes:
+        shards: in the order of SPLITS, then of their numbers.
+        left_out: name of an asset that goes into no shard -> why: the same content as another, excluded, or not to be
+            had.
+    """
+
+    shards: tuple[PlannedShard, ...]
+    left_out: Mapping[str, Exclusion]
+
+    def assets(self) -> list[tuple[PlannedShard, PlannedAsset]]:
+        """Every planned asset with its shard, shard by shard."""
+        return [(shard, asset) for shard in self.shards for asset in shard.assets]
+
+
+def make_plan(
+    hashes: Mapping[SourceAsset, str],
+    assets_per_shard: int,
+    exclusions: Mapping[str, Exclusion] = MappingProxyType({}),
+    unreachable: Mapping[str, Exclusion] = MappingProxyType({}),
+) -> Plan:
+    """Group assets by split, sort by hash, cut into shards. Of equal contents the first name is kept.
+
+    Args:
+        hashes: of every asset that could be had.
+        assets_per_shard: at most.
+        exclusions: first half of a key -> why no asset with this content goes into a shard.
+        unreachable: name of an asset that could not be had -> why.
+    """
+    kept: dict[str, SourceAsset] = {}
+    left_out: dict[str, Exclusion] = dict(unreachable)
+    for source in sorted(hashes):
+        first = kept.setdefault(hashes[source][:KEY_DIGITS], source)
+        if first is not source:
+            left_out[source.name] = Exclusion(ReasonCode.DUPLICATE, f"same content as {first.name}")
+    for prefix in sorted(kept.keys() & exclusions.keys()):
+        left_out[kept.pop(prefix).name] = exclusions[prefix]
+    by_split: dict[str, list[PlannedAsset]] = {split: [] for split in SPLITS}
+    for prefix in sorted(kept):
+        asset = PlannedAsset(kept[prefix], hashes[kept[prefix]])
+        by_split[split_of(asset.content_sha256)].append(asset)
+    shards = [
+        PlannedShard(split, number, tuple(assets[start : start + assets_per_shard]))
+        for split, assets in by_split.items()
+        for number, start in enumerate(range(0, len(assets), assets_per_shard))
+    ]
+    return Plan(tuple(shards), left_out)
+
+
+def split_of(content_sha256: str) -> str:
+    """98 % train, 1 % val, 1 % test by the hash's value; all clips of an asset stay on one side."""
+    percent = int(content_sha256[:KEY_DIGITS], 16) % 100
+    return "test" if percent == 99 else "val" if percent == 98 else "train"
+
+
+def sources_to_json(hashes: Mapping[SourceAsset, str]) -> dict[str, Any]:
+    """What a later run needs in order to recognize the source without hashing it again."""
+    return {source.name: _to_json(source, hashes[source]) for source in sorted(hashes)}
+
+
+def source_from_json(name: str, entry: Mapping[str, Any], folder: Path) -> SourceAsset:
+    """An asset as `sources_to_json` recorded it; a local one lies in `folder`."""
+    remote = RemoteFile.from_json(entry["remote"]) if "remote" in entry else None
+    path = Path(remote.name) if remote else folder / name
+    return SourceAsset(
+        name, path, entry["size"], entry["mtime_ns"], remote=remote, metadata=dict(entry.get("metadata", {}))
+    )
+
+
+def _to_json(source: SourceAsset, digest: str) -> dict[str, Any]:
+    entry: dict[str, Any] = {"sha256": digest, "size": source.size, "mtime_ns": source.mtime_ns}
+    if source.remote is not None:
+        entry["remote"] = source.remote.to_json()
+    if source.metadata:
+        entry["metadata"] = dict(source.metadata)
+    return entry
+
+
+def known_hashes(sources: list[SourceAsset], stored: Mapping[str, Any]) -> dict[SourceAsset, str]:
+    """Hashes that `stored` (from `sources_to_json`) still vouches for: same place, size and modification time."""
+    known = {}
+    for source in sources:
+        entry = stored.get(source.name)
+        remote = source.remote.to_json() if source.remote else None
+        if entry and (entry["size"], entry["mtime_ns"], entry.get("remote")) == (source.size, source.mtime_ns, remote):
+            known[source] = entry["sha256"]
+    return known
+
+
+def check_same_sources(hashes: Mapping[SourceAsset, str], stored: Mapping[str, Any], output: Path) -> None:
+    """Refuse to go on with an output whose plan was made for other assets, or for others' licenses and metadata.
+
+    Raises:
+        ConfigError: naming what was added, removed or changed.
+    """
+    now = {source.name: (digest, dict(source.metadata)) for source, digest in hashes.items()}
+    before = {name: (entry["sha256"], entry.get("metadata", {})) for name, entry in stored.items()}
+    if now == before:
+        return
+    changes = {
+        "added": sorted(now.keys() - before.keys()),
+        "removed": sorted(before.keys() - now.keys()),
+        "changed": sorted(name for name in now.keys() & before.keys() if now[name] != before[name]),
+    }
+    told = "; ".join(f"{len(names)} {what} ({names[0]}, ...)" for what, names in changes.items() if names)
+    raise ConfigError(
+        f"{output}: its shards were planned for another set of assets: {told}. Shards are planned over the whole "
+        "set: give the source as it was (and the same --limit), or a new --output."
+    )

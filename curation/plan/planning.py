@@ -1,0 +1,94 @@
+"""What a run has to do: its source listed and hashed, and held against the plan that the output was begun with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from helix4d.core import ConfigError
+from helix4d.curation.config import CurateConfig, flat_settings
+from helix4d.curation.plan.exclusions import read_exclusions
+from helix4d.curation.plan.plan import (
+    Plan,
+    check_same_sources,
+    known_hashes,
+    make_plan,
+    source_from_json,
+    sources_to_json,
+)
+from helix4d.curation.plan.stored_plan import SourceRecord, StoredPlan, read_plan
+from helix4d.curation.remote.cache import Cache
+from helix4d.curation.shards.shard import read_sidecar
+from helix4d.curation.sources.hashing import hash_sources
+from helix4d.curation.sources.source import Exclusion, Listing, absolute, is_listed_once, list_source
+
+
+def plan_run(config: CurateConfig) -> tuple[Plan, SourceRecord]:
+    """The plan, and the record of the sources that it was made from.
+
+    Raises:
+        ConfigError: if the output was begun with other settings or other assets.
+    """
+    cache = Cache(config.run.downloads)
+    stored = _stored_plan(config)
+    again = config.run.retry_failed and stored is not None and not _has_shards(config.output, stored)
+    given_up = {} if stored is None or again else stored.unreachable
+    listing = _stored_listing(config, None if again else stored) or list_source(config.source, config.run.limit, cache)
+    sources = [source for source in listing.assets if source.name not in given_up]
+    hashes = known_hashes(sources, stored.sources) if stored else {}
+    new, failed = hash_sources([source for source in sources if source not in hashes], cache)
+    hashes.update(new)
+    unreachable = {**listing.unreachable, **failed, **given_up}
+    if stored:
+        same = {source: digest for source, digest in hashes.items() if source.name not in stored.unreachable}
+        check_same_sources(same, stored.sources, config.output)
+    plan = make_plan(hashes, config.sample.assets_per_shard, exclusions_of(config), unreachable)
+    return plan, SourceRecord(sources_to_json(hashes), unreachable, listing.revisions)
+
+
+def _stored_listing(config: CurateConfig, stored: StoredPlan | None) -> Listing | None:
+    """What the output's plan lists, where listing again costs too much and asks for the same."""
+    if stored is None or not is_listed_once(config.source):
+        return None
+    if (stored.source, stored.limit) != (absolute(config.source), config.run.limit):
+        return None
+    assets = [source_from_json(name, entry, Path()) for name, entry in stored.sources.items()]
+    return Listing(sorted(assets), stored.unreachable, stored.revisions)
+
+
+def _has_shards(output: Path, stored: StoredPlan) -> bool:
+    """Whether one is committed: then what could not be had when they were planned has no place any more."""
+    return any(read_sidecar(output / f"{shard.name}.tar") is not None for shard in stored.plan().shards)
+
+
+def exclusions_of(config: CurateConfig) -> Mapping[str, Exclusion]:
+    """What `--exclude` names; without it, what the output was begun with.
+
+    Raises:
+        ConfigError: if the output was begun with another list.
+    """
+    stored = read_plan(config.output)
+    if config.run.exclude is None:
+        return stored.exclusions if stored else {}
+    given = read_exclusions(config.run.exclude)
+    if stored and stored.exclusions != given:
+        raise ConfigError(
+            f"{config.output}: begun with {len(stored.exclusions)} excluded assets, {config.run.exclude} has other "
+            f"ones ({len(given)}): leave --exclude out to go on, or use a new --output"
+        )
+    return given
+
+
+def _stored_plan(config: CurateConfig) -> StoredPlan | None:
+    stored = read_plan(config.output)
+    if stored is None:
+        return None
+    now, before = flat_settings(config.sample.to_json()), flat_settings(stored.sample)
+    different = [
+        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
+        for name in sorted(now.keys() | before.keys())
+        if name not in before or name not in now or before[name] != now[name]
+    ]
+    if different:
+        raise ConfigError(f"{config.output}: begun with other settings ({'; '.join(different)}): use a new --output")
+    return stored

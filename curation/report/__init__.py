@@ -1,0 +1,1 @@
+"""An output becomes something to read: summaries, a page that plays, a data card."""

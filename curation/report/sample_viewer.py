@@ -1,0 +1,105 @@
+"""One sample of a shard as a page that plays its O-Voxels and their meshes in 3D, beside what was rendered of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from helix4d.core import ConfigError, FormatError, write_bytes
+from helix4d.curation.places.folder import Place, is_far
+from helix4d.curation.shards.shard import ShardReader
+from helix4d.render import Camera
+from helix4d.render.pages.viewer import packed_ovoxel, viewer_page
+from helix4d.voxelize import decode_vxz
+from PIL import Image
+
+MOST_VOXELS = 2_000_000
+"""Of all frames together: a page of some 25 MB, which browsers and their GPUs take easily."""
+
+_PICTURE = 192
+_QUALITY = 80
+_FPS = 8.0
+
+
+def write_sample_viewer(shard: Place, key: str, page: Path | None = None, most_voxels: int = MOST_VOXELS) -> Path:
+    """Write the page of a sample.
+
+    Args:
+        shard: a committed `.tar`, near or far; of a far one only what is shown is moved.
+        key: of the sample.
+        page: where it goes. None: beside the shard (here for a URL), named after the key.
+        most_voxels: of all frames together; where there are more, blocks of 2³, 4³, ... voxels become one.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        ConfigError: if the shard has no such sample, or no voxel may be shown.
+        FormatError: if the shard is not committed or damaged.
+        StoreError: if a far one cannot be had.
+    """
+    if most_voxels < 1:
+        raise ConfigError(f"{most_voxels} voxels: at least 1 is needed")
+    reader = ShardReader(shard)
+    if key not in reader.keys():  # noqa: SIM118 (not a dict)
+        told = f"no sample {key}" if key else "name a sample by its key"
+        raise ConfigError(f"{shard}: {told}; it holds {', '.join(reader.keys()) or 'none'}")
+    clip = reader.clip(key)
+    factor = _factor(sum(clip["voxels"]), clip["resolution"], most_voxels)
+    try:
+        stored = reader.read_members(key, [f"frame_{frame:02d}.vxz" for frame in range(clip["frames"])])
+        frames = [packed_ovoxel(decode_vxz(data), factor) for data in stored.values()]
+        views = [_view(reader, key, view, clip["frames"]) for view in range(clip["views"])]
+    except (KeyError, OSError, ValueError) as error:
+        raise FormatError(f"{shard}: {key} cannot be shown ({error}): see `helix4d verify`") from error
+    data = {
+        "about": _about(clip, factor),
+        "fps": _FPS,
+        "frames": frames,
+        "input": [],
+        "resolution": clip["resolution"] // factor,
+        "views": views,
+    }
+    path = page or (Path() if is_far(shard) else Path(shard).parent) / f"{key}.html"
+    write_bytes(path, viewer_page(data))
+    return path
+
+
+def _factor(voxels: int, resolution: int, most: int) -> int:
+    """Voxels of a surface become a quarter when their sides double."""
+    factor = 1
+    while voxels / factor**2 > most and resolution // factor > 8:
+        factor *= 2
+    return factor
+
+
+def _about(clip: dict[str, Any], factor: int) -> str:
+    lines = [
+        clip["asset"],
+        f"clip {clip['clip']['name'] or clip['clip']['index']}, {clip['key']}",
+        f"{min(clip['voxels']):,} to {max(clip['voxels']):,} voxels of {clip['resolution']}³",
+    ]
+    if factor > 1:
+        lines.append(f"shown: blocks of {factor}³ voxels")
+    return "\n".join(lines)
+
+
+def _view(reader: ShardReader, key: str, view: int, frames: int) -> dict[str, Any]:
+    about, *images = (f"view_{view:02d}.json", *(f"view_{view:02d}_frame_{frame:02d}.webp" for frame in range(frames)))
+    found = reader.read_members(key, [about, *images])
+    camera = Camera.from_json(json.loads(found[about])["camera"])
+    return {"camera": camera.to_json(), "images": [_picture(found[image]) for image in images]}
+
+
+def _picture(webp: bytes) -> str:
+    """A small copy as a data address."""
+    stream = io.BytesIO()
+    with Image.open(io.BytesIO(webp)) as image:
+        small = image.convert("RGBA")
+        small.thumbnail((_PICTURE, _PICTURE), Image.Resampling.BOX)
+        Image.fromarray(np.asarray(small)).save(stream, "WEBP", quality=_QUALITY)
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()

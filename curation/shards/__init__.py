@@ -1,0 +1,1 @@
+"""What an output consists of: shards, the ledger, and their published copies."""

@@ -1,0 +1,1 @@
+"""What `--source` names becomes a sorted list of assets."""

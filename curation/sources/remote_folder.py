@@ -1,0 +1,39 @@
+"""A folder behind a URL that fsspec can list becomes a list of assets."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote, unquote
+
+from helix4d.core import ConfigError
+from helix4d.curation.config import DownloadConfig
+from helix4d.curation.places.store import Store, StoreError
+from helix4d.curation.remote.files import RemoteFile
+from helix4d.curation.sources.source import SUFFIXES, Listing, SourceAsset
+
+
+def list_remote_folder(source: str, limit: int | None, patience: DownloadConfig) -> Listing:
+    """Every asset file below a URL, sorted by name; hidden ones are left out.
+
+    Raises:
+        ConfigError: if it cannot be listed, or holds no asset.
+    """
+    try:
+        entries = Store(source, patience).entries()
+    except StoreError as error:
+        raise ConfigError(f"--source {error}") from error
+    web = source.startswith("http")
+    assets = []
+    for listed, info in entries.items():
+        name = unquote(listed) if web else listed
+        parts = PurePosixPath(name).parts
+        if PurePosixPath(name).suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in parts):
+            continue
+        size = info.get("size")
+        version = str(info.get("ETag") or info.get("etag") or info.get("md5") or info.get("LastModified") or "")
+        url = f"{source.rstrip('/')}/{quote(name) if web else name}"
+        file = RemoteFile(url, -1 if size is None else int(size), "", version)
+        assets.append(SourceAsset(name, Path(file.name), file.size, 0, file))
+    if not assets:
+        raise ConfigError(f"{source}: no asset found (looked for {', '.join(sorted(SUFFIXES))})")
+    return Listing(sorted(assets)[:limit])

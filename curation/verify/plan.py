@@ -1,0 +1,173 @@
+"""What an output folder says that it is: its plan, its settings, and whether the planned files are there.
+
+The settings are the plan's, unless all shards agree on others: then the plan is what was changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from helix4d.core import ConfigError, FormatError, NewerError, sha256_json
+from helix4d.curation.config import SampleConfig
+from helix4d.curation.places.folder import Folder, Place, folder_at, is_far, read_each
+from helix4d.curation.plan.plan import SPLITS, Plan
+from helix4d.curation.plan.stored_plan import PLAN_FILE, StoredPlan, read_plan
+from helix4d.curation.shards.ledger import ledger_files
+from helix4d.curation.shards.problems import Problem, Remedies
+from helix4d.curation.shards.shard import Committed, committed_of, parse_sidecar
+from helix4d.curation.verify.shard import SIDECAR, TAR, is_whole
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output as far as it could be read.
+
+    Attributes:
+        place: where it is, as the user named it.
+        folder: the files there.
+        names: of all of them.
+        plan: None where plan.json cannot be read.
+        settings: of its samples; None where neither the plan nor a shard tells them.
+        shards: names of the planned shards; without a plan, of those that are there.
+        sidecars: name of a shard -> what is kept of its sidecar, where that can be read.
+        whole: those of them whose index and gaps can be read too.
+        remedies: its commands.
+        problems: what was found on the way.
+    """
+
+    place: Place
+    folder: Folder
+    names: frozenset[str]
+    plan: Plan | None
+    settings: Mapping[str, Any] | None
+    shards: tuple[str, ...]
+    sidecars: Mapping[str, Committed]
+    whole: frozenset[str]
+    remedies: Remedies
+    problems: tuple[Problem, ...]
+
+
+def read_output(place: Place) -> Output:
+    """Read plan and sidecars of an output, near or far.
+
+    Raises:
+        ConfigError: if there is no output of `helix4d curate`.
+        StoreError: if a far one cannot be had.
+    """
+    if not is_far(place) and not Path(place).is_dir():
+        raise ConfigError(f"{place}: no such folder")
+    folder = folder_at(place)
+    names = frozenset(folder.names())
+    there = _shards_there(names)
+    if not there and PLAN_FILE not in names and not ledger_files(names):
+        raise ConfigError(f"{place}: neither plan nor shards in it: give the --output of `helix4d curate`")
+    stored, newer, damaged = None, "", ""
+    try:
+        stored = read_plan(place)
+        damaged = "" if stored else "missing"
+    except NewerError as error:
+        newer = str(error)
+    except (FormatError, UnicodeDecodeError) as error:
+        damaged = str(error)
+    sidecars, whole = _readable_sidecars(folder, [name for name in there if f"{name}{SIDECAR}" in names])
+    settings = _settings(stored, sidecars)
+    remedies = Remedies(place, settings or {})
+    if stored:
+        remedies = replace(remedies, source=stored.source, limit=stored.limit, exclude=stored.exclude, hdri=stored.hdri)
+    problems = []
+    if newer:
+        problems.append(Problem(PLAN_FILE, "", newer, remedies.update()))
+    if damaged:
+        problems.append(Problem(PLAN_FILE, "", damaged, remedies.replan()))
+    if stored and settings is not None and (wrong := _differences(stored, settings)):
+        problems.append(Problem(PLAN_FILE, "", wrong, remedies.replan()))
+    if settings is not None and (wrong := _impossible(settings)):
+        problems.append(Problem(PLAN_FILE, "", wrong, remedies.replan()))
+        settings = None
+    plan = stored.plan() if stored else None
+    shards = tuple(shard.name for shard in plan.shards) if plan else tuple(there)
+    return Output(place, folder, names, plan, settings, shards, sidecars, whole, remedies, tuple(problems))
+
+
+def check_files(output: Output) -> Iterator[Problem]:
+    """Every planned shard has both of its files, and there are no others."""
+    for name in output.shards:
+        tar, sidecar = (f"{name}{suffix}" in output.names for suffix in (TAR, SIDECAR))
+        if not tar and not sidecar:
+            yield Problem(f"{name}.tar", "", "missing, and its sidecar with it", output.remedies.resume())
+        elif not tar:
+            yield Problem(f"{name}.tar", "", "missing, though its sidecar is there", output.remedies.rebuild(name))
+        elif not sidecar:
+            what = "missing: without it the shard does not exist"
+            yield Problem(f"{name}.json", "", what, output.remedies.resume())
+    planned = frozenset(output.shards)
+    for name in _shards_there(output.names):
+        if name not in planned:
+            for suffix in (TAR, SIDECAR):
+                if f"{name}{suffix}" in output.names:
+                    yield Problem(f"{name}{suffix}", "", "not in the plan", output.remedies.remove(f"{name}{suffix}"))
+
+
+def _shards_there(names: Iterable[str]) -> list[str]:
+    return sorted(
+        {
+            str(path.with_suffix(""))
+            for path in map(PurePosixPath, names)
+            if str(path.parent) in SPLITS and path.suffix in (TAR, SIDECAR) and not path.name.startswith(".")
+        }
+    )
+
+
+def _readable_sidecars(folder: Folder, names: list[str]) -> tuple[dict[str, Committed], frozenset[str]]:
+    """Those that can be read, and which of them have an index; what is wrong with others is told with their shards."""
+    found: dict[str, Committed] = {}
+    whole = set()
+    config: Any = None
+    for file, data in read_each(folder, [f"{name}{SIDECAR}" for name in names]):
+        name = file.removesuffix(SIDECAR)
+        try:
+            sidecar = parse_sidecar(data or b"", folder.address(file))
+        except FormatError:
+            continue
+        # All have the same, as a rule; a hundred thousand copies would be a lot.
+        config = config if sidecar.get("config") == config else sidecar.get("config")
+        if is_whole(sidecar):
+            whole.add(name)
+        else:
+            sidecar = {**sidecar, "samples": [], "gaps": []}
+        found[name] = committed_of({**sidecar, "config": config})
+    return found, frozenset(whole)
+
+
+def _settings(stored: StoredPlan | None, sidecars: Mapping[str, Committed]) -> Mapping[str, Any] | None:
+    consistent = {}
+    for sidecar in sidecars.values():
+        config, digest = sidecar.config, sidecar.config_sha256
+        if isinstance(config, Mapping) and sha256_json(config) == digest:
+            consistent[digest] = config
+    if len(consistent) == 1 and all(sidecar.config_sha256 in consistent for sidecar in sidecars.values()):
+        return next(iter(consistent.values()))
+    if stored is not None:
+        return stored.sample
+    return next(iter(consistent.values()), None)
+
+
+def _differences(stored: StoredPlan, settings: Mapping[str, Any]) -> str:
+    names = sorted(stored.sample.keys() | settings.keys())
+    different = [
+        f"{name} is {stored.sample.get(name)!r}, all shards have {settings.get(name)!r}"
+        for name in names
+        if stored.sample.get(name) != settings.get(name)
+    ]
+    return f"other settings than the shards': {'; '.join(different)}" if different else ""
+
+
+def _impossible(settings: Mapping[str, Any]) -> str:
+    try:
+        SampleConfig.from_json(settings)
+    except ConfigError as error:
+        return f"settings that this program cannot have: {error}"
+    return ""

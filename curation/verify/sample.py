@@ -1,0 +1,206 @@
+"""One sample against its own rules: every member there, decodable, and in agreement with `clip.json` and the settings.
+
+A check yields (member's suffix, what is wrong).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from helix4d.core import FormatError, Helix4DError, NewerError
+from helix4d.curation.shards.shard import parse_clip
+from helix4d.curation.shards.tokens import count_tokens
+from helix4d.render import Camera, Lights
+from helix4d.render.scene.passes import decode_depth, decode_normal
+from helix4d.voxelize import decode_vxz, morton_codes
+from PIL import Image
+
+Finding = tuple[str, str]
+Read = Callable[[str], bytes]
+SETTINGS = ("frames", "views", "resolution", "image_size", "seed")
+PER_FRAME = ("times_s", "triangles", "voxels", "tokens", "vanished_area")
+_CENTERED = 1e-6
+
+
+def check_sample(
+    key: str,
+    members: Collection[str],
+    read: Read,
+    lost: Collection[str],
+    settings: Mapping[str, Any],
+    config_sha256: str,
+) -> Iterator[Finding]:
+    """Everything that is wrong with a sample.
+
+    Args:
+        key: its key.
+        members: suffixes that the shard's index has for it.
+        read: the bytes of a member.
+        lost: those of `members` that cannot be read; their absence is known already.
+        settings: those of the output.
+        config_sha256: their hash.
+
+    Raises:
+        NewerError: if the sample is newer than this program.
+    """
+    frames, views = settings["frames"], settings["views"]
+    passes = bool(settings.get("passes"))
+    yield from _check_members(members, frames, views, passes)
+    present = frozenset(members) - frozenset(lost)
+    clip: Mapping[str, Any] = {}
+    if "clip.json" in present:
+        try:
+            clip = parse_clip(read("clip.json"), "clip.json")
+        except NewerError:
+            raise
+        except FormatError as error:
+            yield "clip.json", str(error).removeprefix("clip.json: ")
+        else:
+            yield from (("clip.json", what) for what in _check_clip(key, clip, settings, config_sha256))
+    for frame in range(frames):
+        if (suffix := f"frame_{frame:02d}.vxz") in present:
+            counts = [_entry(clip.get(name), frame) for name in ("voxels", "tokens")]
+            yield from ((suffix, what) for what in _check_ovoxel(read, suffix, settings["resolution"], *counts))
+    for view in range(views):
+        if (suffix := f"view_{view:02d}.json") in present:
+            yield from ((suffix, what) for what in _check_view(read, suffix, settings["image_size"]))
+        for frame in range(frames):
+            if (suffix := f"view_{view:02d}_frame_{frame:02d}.webp") in present:
+                yield from ((suffix, what) for what in _check_image(read, suffix, settings["image_size"]))
+            for suffix, decode in (
+                (f"{_view(view, frame)}.depth.png", decode_depth),
+                (f"{_view(view, frame)}.normal.exr", decode_normal),
+            ):
+                if suffix in present:
+                    yield from ((suffix, what) for what in _check_pass(read, suffix, decode, settings["image_size"]))
+
+
+def _view(view: int, frame: int) -> str:
+    return f"view_{view:02d}_frame_{frame:02d}"
+
+
+def member_suffixes(frames: int, views: int, passes: bool = False) -> list[str]:
+    """Suffixes of a whole sample, sorted."""
+    names = ["clip.json", *(f"frame_{frame:02d}.vxz" for frame in range(frames))]
+    for view in range(views):
+        kinds = ("webp", "depth.png", "normal.exr") if passes else ("webp",)
+        names.append(f"view_{view:02d}.json")
+        names += [f"{_view(view, frame)}.{kind}" for frame in range(frames) for kind in kinds]
+    return sorted(names)
+
+
+def _check_members(members: Collection[str], frames: int, views: int, passes: bool) -> Iterator[Finding]:
+    expected, found = set(member_suffixes(frames, views, passes)), set(members)
+    for what, names in (("is missing", expected - found), ("does not belong to a sample", found - expected)):
+        yield from ((name, what) for name in sorted(names))
+
+
+def _check_clip(key: str, clip: Mapping[str, Any], settings: Mapping[str, Any], config_sha256: str) -> Iterator[str]:
+    prefix, _, number = key.rpartition("_")
+    named = {"key": key, "config_sha256": config_sha256, **{name: settings[name] for name in SETTINGS}}
+    for name, expected in named.items():
+        if clip.get(name) != expected:
+            yield f"{name} is {clip.get(name)!r}, expected {expected!r}"
+    if not str(clip.get("content_sha256")).startswith(prefix):
+        yield f"content_sha256 {clip.get('content_sha256')!r} does not begin as the key does"
+    index = clip["clip"].get("index") if isinstance(clip.get("clip"), Mapping) else None
+    if str(index) != number:
+        yield f"the clip's index is {index!r}, the key ends in {number}"
+    for name in PER_FRAME:
+        values = clip.get(name)
+        if not isinstance(values, list) or len(values) != settings["frames"]:
+            yield f"{name}: expected {settings['frames']} numbers, one a frame"
+        elif not all(_is_number(value) for value in values):
+            yield f"{name} holds something that is not a finite number"
+        elif name == "times_s" and values != sorted(values):
+            yield "times_s do not ascend"
+        elif name in ("voxels", "tokens") and not values[0]:
+            yield f"{name}: the first frame is empty"
+    normalization = clip.get("normalization")
+    if not isinstance(normalization, Mapping) or not (
+        _is_number(normalization.get("scale"))
+        and normalization["scale"] > 0
+        and isinstance(center := normalization.get("center"), list)
+        and len(center) == 3
+        and all(map(_is_number, center))
+    ):
+        yield f"normalization {normalization!r}: expected a positive scale and three numbers"
+    measures = clip.get("measures", {})  # samples of before the filters have none
+    if not isinstance(measures, Mapping) or not all(map(_is_number, measures.values())):
+        yield f"measures {measures!r}: expected a number each"
+    if not _is_number(clip.get("motion")):
+        yield f"motion is {clip.get('motion')!r}, expected a number"
+
+
+def _check_ovoxel(read: Read, suffix: str, resolution: int, voxels: object, tokens: object) -> Iterator[str]:
+    try:
+        ovoxel = decode_vxz(read(suffix))
+    except FormatError as error:
+        yield f"does not decode: {error}"
+        return
+    coords = ovoxel.coords
+    if ovoxel.resolution != resolution:
+        yield f"has {ovoxel.resolution} voxels per side, expected {resolution}"
+    if len(coords) and not (coords.min() >= 0 and coords.max() < resolution):
+        yield f"coords reach from {coords.min()} to {coords.max()}, the grid from 0 to {resolution - 1}"
+    elif not (np.diff(morton_codes(coords)) > 0).all():
+        yield "coords are not unique and in Morton order"
+    elif ovoxel.resolution == resolution:
+        for name, found, recorded in (("voxels", len(coords), voxels), ("tokens", count_tokens(ovoxel), tokens)):
+            if recorded is not None and found != recorded:
+                yield f"holds {found} {name}, clip.json says {recorded}"
+
+
+def _check_view(read: Read, suffix: str, image_size: int) -> Iterator[str]:
+    try:
+        view = json.loads(read(suffix))
+        camera = Camera.from_json(view["camera"])
+        Lights.from_json(view["lights"])
+    except (ValueError, KeyError, TypeError, IndexError, Helix4DError) as error:
+        yield f"not a camera and its lights ({type(error).__name__}: {error})"
+        return
+    if camera.image_size != image_size:
+        yield f"its image_size is {camera.image_size}, expected {image_size}"
+    x, y, z = camera.extrinsics[:3, 3]
+    if not (abs(x) <= _CENTERED * z and abs(y) <= _CENTERED * z):
+        yield f"the camera does not look at the origin, which lies at {[x, y, z]} before it"
+
+
+def _check_pass(read: Read, suffix: str, decode: Callable[[bytes], np.ndarray], image_size: int) -> Iterator[str]:
+    try:
+        values = decode(read(suffix))
+    except FormatError as error:
+        yield str(error)
+        return
+    if values.shape[:2] != (image_size, image_size):
+        yield f"is of {values.shape[1]}×{values.shape[0]} pixels, expected {image_size}×{image_size}"
+    elif not bool(np.isfinite(values).all()):
+        yield "holds a number that is not finite"
+
+
+def _check_image(read: Read, suffix: str, image_size: int) -> Iterator[str]:
+    try:
+        with Image.open(io.BytesIO(read(suffix)), formats=["WEBP"]) as image:
+            if image.mode != "RGBA" or image.size != (image_size, image_size):
+                width, height = image.size
+                yield f"is {image.mode} of {width}×{height} pixels, expected RGBA of {image_size}×{image_size}"
+                return
+            rgba = np.asarray(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        yield f"does not decode: {error}"
+        return
+    if rgba[rgba[..., 3] == 0].any():
+        yield "has color where alpha is 0"
+
+
+def _entry(values: object, frame: int) -> object:
+    return values[frame] if isinstance(values, list) and frame < len(values) else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

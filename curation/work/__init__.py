@@ -1,0 +1,1 @@
+"""Jobs become outcomes: Ray workers, sandboxes, and the stages of one asset."""

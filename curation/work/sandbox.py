@@ -1,0 +1,203 @@
+"""A child process that may crash, hang or eat memory without costing more than the job it was given.
+
+The child (`worker.py`) takes jobs as lines of JSON on its standard input and answers with events, lines
+of JSON on a pipe of its own, the last one of a job being `{"event": "end", ...}`. It is kept for the next job, so
+Blender starts once; it is killed when a job outlasts its time or memory, and replaced when it has grown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import IO, Any
+
+import psutil
+from helix4d.core import Helix4DError, ReasonCode
+from helix4d.core.processes import child_environment
+from helix4d.core.scratch import scratch_folder
+from helix4d.curation.config import Limits
+
+EVENTS_FD_VARIABLE = "HELIX4D_EVENTS_FD"
+Event = dict[str, Any]
+
+_POLL_S = 0.2
+_FAREWELL_S = 10.0
+"""Seconds that a child may take to end once it has closed its pipe."""
+_LOG_TAIL_BYTES = 4000
+_DEVICE_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ONEAPI_DEVICE_SELECTOR")
+
+
+class JobDied(Helix4DError):  # noqa: N818 (it reads as what happened)
+    """The child did not live to the end of its job.
+
+    Attributes:
+        code: timeout, out_of_memory or crashed.
+        log: end of what the child printed.
+        peak_bytes: its largest resident size seen.
+    """
+
+    def __init__(self, code: ReasonCode, message: str, log: str, peak_bytes: int) -> None:
+        super().__init__(message)
+        self.code, self.log, self.peak_bytes = code, log, peak_bytes
+
+
+class Sandbox:
+    """Runs jobs one after the other in a child process.
+
+    Args:
+        limits: what a job may cost.
+        threads: for the numerical libraries of the child.
+        module: what the child runs; it must speak the protocol above.
+    """
+
+    def __init__(self, limits: Limits, threads: int, module: str = "helix4d.curation.work.worker") -> None:
+        self._limits = limits
+        self._threads = threads
+        self._module = module
+        self._child: subprocess.Popen[bytes] | None = None
+        self._scratch = ExitStack()
+        self._events = -1
+        self._buffer = b""
+        self._log: IO[bytes] = tempfile.TemporaryFile("a+b", prefix="helix4d-log-")  # noqa: SIM115
+        self._jobs_done = 0
+        self._devices: list[str | None] = []
+
+    def run(self, job: Mapping[str, Any], on_event: Callable[[Event], None]) -> tuple[Event, int]:
+        """Run one job.
+
+        Args:
+            on_event: called with every event but the last.
+
+        Returns:
+            The `end` event, and the largest resident size seen, in bytes.
+
+        Raises:
+            JobDied: when the child crashed, or was killed for its time or memory.
+        """
+        child = self._living_child()
+        self._log.seek(0)
+        self._log.truncate()
+        assert child.stdin is not None
+        peak = 0
+        deadline = time.monotonic() + self._limits.timeout_s
+        try:
+            child.stdin.write(json.dumps(job).encode() + b"\n")
+            child.stdin.flush()
+            while True:
+                for event in self._read_events():
+                    if event["event"] == "end":
+                        self._jobs_done += 1
+                        return event, max(peak, _resident_bytes(child.pid))
+                    on_event(event)
+                resident = _resident_bytes(child.pid)
+                peak = max(peak, resident)
+                if resident > self._limits.memory_gb * 1e9:
+                    message = f"needed more than {self._limits.memory_gb:g} GB of memory"
+                    raise self._died(ReasonCode.OUT_OF_MEMORY, message, peak)
+                if time.monotonic() > deadline:
+                    message = f"was not done after {self._limits.timeout_s:g} s"
+                    raise self._died(ReasonCode.TIMEOUT, message, peak)
+        except (BrokenPipeError, EOFError) as error:
+            raise self._crashed(peak) from error
+
+    def close(self) -> None:
+        """End the child."""
+        self._kill()
+        self._log.close()
+
+    def log_tail(self) -> str:
+        """End of what the child printed during its last job."""
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - _LOG_TAIL_BYTES))
+        return self._log.read().decode(errors="replace")
+
+    def resident_bytes(self) -> int:
+        """Resident size of the child now, 0 if there is none."""
+        return 0 if self._child is None else _resident_bytes(self._child.pid)
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, None if there is no child."""
+        return None if self._child is None else self._child.pid
+
+    def _living_child(self) -> subprocess.Popen[bytes]:
+        child = self._child
+        if child is not None and child.poll() is None and not self._is_worn(child):
+            return child
+        self._kill()
+        reader, writer = os.pipe()
+        variables = {name: str(self._threads) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
+        # Blender and an image half written leave files behind when they are killed, and a child only ever ends so.
+        variables["TMPDIR"] = str(self._scratch.enter_context(scratch_folder("helix4d-worker-")))
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", self._module],
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            pass_fds=[writer],
+            env=child_environment(**variables, **{EVENTS_FD_VARIABLE: str(writer)}),
+        )
+        os.close(writer)
+        self._devices = _visible_devices()
+        self._events, self._buffer, self._jobs_done = reader, b"", 0
+        return self._child
+
+    def _is_worn(self, child: subprocess.Popen[bytes]) -> bool:
+        limits = self._limits
+        grown = _resident_bytes(child.pid) > min(limits.resting_gb, limits.memory_gb / 2) * 1e9
+        # Ray may reserve another GPU for the next task of the same process.
+        return grown or self._jobs_done >= limits.assets_per_process or self._devices != _visible_devices()
+
+    def _read_events(self) -> list[Event]:
+        if not select.select([self._events], [], [], _POLL_S)[0]:
+            return []
+        data = os.read(self._events, 1 << 16)
+        if not data:
+            raise EOFError
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def _died(self, code: ReasonCode, message: str, peak: int) -> JobDied:
+        self._kill()
+        return JobDied(code, message, self.log_tail(), peak)
+
+    def _crashed(self, peak: int) -> JobDied:
+        child = self._child
+        assert child is not None
+        try:
+            status = child.wait(_FAREWELL_S)
+        except subprocess.TimeoutExpired:
+            return self._died(ReasonCode.CRASHED, "the process that worked on it answers no more", peak)
+        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        # The kernel's own killer leaves no other trace than this signal, which nothing else here sends.
+        code = ReasonCode.OUT_OF_MEMORY if status == -signal.SIGKILL else ReasonCode.CRASHED
+        return self._died(code, f"the process that worked on it died ({how})", peak)
+
+    def _kill(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            if self._child.stdin is not None:
+                self._child.stdin.close()
+            os.close(self._events)
+            self._child = None
+        self._scratch.close()
+
+
+def _visible_devices() -> list[str | None]:
+    return [os.environ.get(name) for name in _DEVICE_VARIABLES]
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0

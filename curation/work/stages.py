@@ -1,0 +1,240 @@
+"""One asset, from its file to its part of a shard: bake, voxelize, render, pack. Knows nothing of Ray or processes."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from helix4d.assets import Clip, Normalization, bake_clips, content_hash, normalize
+from helix4d.core import AssetError, AssetState, ReasonCode, canonical_json
+from helix4d.curation.filters.measures import measure
+from helix4d.curation.filters.thresholds import MeasuredClip, Refusal, judge
+from helix4d.curation.plan.plan import KEY_DIGITS
+from helix4d.curation.remote.cache import Cache, pinned
+from helix4d.curation.shards.ledger import Outcome
+from helix4d.curation.shards.shard import SAMPLE, Sample, write_part
+from helix4d.curation.shards.tokens import count_tokens
+from helix4d.curation.work.jobs import AssetJob
+from helix4d.render import load_engine, preset, sample_cameras, sample_lights
+from helix4d.render.scene.environment import EnvironmentMap, sample_map_lights
+from helix4d.render.scene.passes import encode_depth, encode_normal
+from helix4d.voxelize import OVoxel, encode_vxz, vanished_area_share, voxelize_clip
+from PIL import Image
+
+
+class Clock:
+    """Times the stages and tells `report` where the work is."""
+
+    def __init__(self, report: Callable[[dict[str, Any]], None]) -> None:
+        self.stage = ""
+        self._report = report
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Everything inside counts for `stage`. After an error, `stage` still names where it happened."""
+        start = time.perf_counter()
+        self.stage = stage
+        try:
+            yield
+        finally:
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - start
+
+    def progress(self, step: int, steps: int) -> None:
+        """Tell how far the current stage is."""
+        self._report({"event": "progress", "stage": self.stage, "step": step, "steps": steps})
+
+    def timings_s(self) -> dict[str, float]:
+        """Seconds per stage."""
+        return {stage: round(seconds, 3) for stage, seconds in self._seconds.items()}
+
+
+def process_asset(job: AssetJob, clock: Clock) -> Outcome:
+    """Make an asset's samples and write its part; or measure its clips only, if the job says so.
+
+    With `--clip all` an asset is done when at least one of its clips became a sample; what the others lacked is among
+    the outcome's warnings. Where the filters leave no clip, the outcome says why they dropped the first.
+
+    Raises:
+        AssetError: when it is broken, or beyond our limits, with the reason.
+    """
+    with _local_file(job, clock) as path, clock.measure("bake"):
+        clock.progress(0, 1)
+        baked = bake_clips(path, frames=job.config.frames, clip=job.config.clip)
+    judged = [_judge(job, clip, clock) for clip in baked]
+    measured = tuple(replace(clip, reason=refusal.code if refusal else None) for clip, refusal in judged)
+    if job.measure_only:
+        unjudged = tuple(clip for clip, _ in judged)
+        return Outcome(job.asset, AssetState.DONE, timings_s=clock.timings_s(), clips=unjudged)
+    refusals = [refusal for _, refusal in judged if refusal]
+    kept = [(clip, of) for clip, of in zip(baked, measured, strict=True) if of.reason is None]
+    if not kept:
+        return Outcome(
+            job.asset,
+            refusals[0].code.state,
+            refusals[0].code,
+            stage=clock.stage,
+            message=refusals[0].message,
+            timings_s=clock.timings_s(),
+            clips=measured,
+        )
+    kept.sort(key=lambda pair: pair[1].key)
+    for half in job.part.parent.glob(f".{job.part.name}.*.tmp"):  # of an attempt that was killed
+        half.unlink(missing_ok=True)
+    clock.stage = "pack"  # which begins with opening the part
+    write_part(job.part, _samples(job, kept, clock))
+    left_out = [f"clip left out: {refusal.message} [{refusal.code}]" for refusal in refusals]
+    return Outcome(
+        job.asset,
+        AssetState.DONE,
+        keys=tuple(of.key for _, of in kept),
+        timings_s=clock.timings_s(),
+        warnings=(*left_out, *dict.fromkeys(warning for clip, _ in kept for warning in clip.warnings)),
+        clips=measured,
+    )
+
+
+@contextmanager
+def _local_file(job: AssetJob, clock: Clock) -> Iterator[Path]:
+    """Where the asset can be read while the block runs: a remote one is fetched. It must be what was planned."""
+    if job.remote is None:
+        try:
+            yield job.path
+        finally:
+            # Afterwards, since it may change while it is read; and after an error, which may be of the change.
+            _check_content(job, job.path, str(job.path))
+        return
+    with ExitStack() as held:
+        with clock.measure("download"):
+            clock.progress(0, 1)
+            cache = Cache(job.downloads)
+            path = held.enter_context(cache.lease(pinned(job.remote, job.content_sha256), clock.progress))
+            _check_content(job, path, job.remote.url)
+        yield path
+
+
+def _check_content(job: AssetJob, path: Path, where: str) -> None:
+    try:
+        found = content_hash(path)
+    except FileNotFoundError as error:
+        what = f"{where}: not there any more, or not on every node"
+        raise AssetError(ReasonCode.DOWNLOAD_FAILED, what, path) from error
+    if found != job.content_sha256:
+        what = f"{where}: content {found}, planned as {job.content_sha256}"
+        raise AssetError(ReasonCode.CHECKSUM_MISMATCH, what, path)
+
+
+def _judge(job: AssetJob, clip: Clip, clock: Clock) -> tuple[MeasuredClip, Refusal | None]:
+    with clock.measure("filter"):
+        clock.progress(0, 1)
+        measured = measure(clip, f"{job.content_sha256[:KEY_DIGITS]}_{clip.index}", job.metadata)
+        return measured, judge(measured, job.config.filters)
+
+
+def _samples(job: AssetJob, kept: Iterable[tuple[Clip, MeasuredClip]], clock: Clock) -> Iterator[Sample]:
+    """One after the other: all clips of a file together, with all their images, may not fit in memory."""
+    for clip, measured in kept:
+        sample = _make_sample(job, clip, measured, clock)
+        with clock.measure("pack"):  # what is done with it while this waits
+            clock.progress(0, 1)
+            yield sample
+        del sample
+
+
+def _make_sample(job: AssetJob, clip: Clip, measured: MeasuredClip, clock: Clock) -> Sample:
+    config, key = job.config, measured.key
+    members: dict[str, bytes] = {}
+    with clock.measure("normalize"):
+        clip, normalization = normalize(clip)
+    with clock.measure("voxelize"):
+        clock.progress(0, config.frames)
+        device: Literal["cpu", "auto"] = "cpu" if job.device == "cpu" else "auto"
+        ovoxels = voxelize_clip(clip, config.resolution, threads=job.threads, device=device)
+        for frame, ovoxel in enumerate(ovoxels):
+            members[f"frame_{frame:02d}.vxz"] = encode_vxz(ovoxel, compression=config.vxz_compression)
+    members["clip.json"] = canonical_json(_describe(job, clip, measured, normalization, ovoxels))
+    members.update(_render(job, key, clip, clock))
+    return Sample(key, members)
+
+
+def _describe(
+    job: AssetJob, clip: Clip, measured: MeasuredClip, normalization: Normalization, ovoxels: list[OVoxel]
+) -> dict[str, Any]:
+    config = job.config
+    said = {"metadata": dict(job.metadata)} if job.metadata else {}
+    return {
+        **said,
+        "version": SAMPLE.version,
+        "key": measured.key,
+        "asset": job.asset,
+        "content_sha256": job.content_sha256,
+        "clip": {"name": clip.name, "index": clip.index},
+        "times_s": clip.times.tolist(),
+        "frames": config.frames,
+        "views": config.views,
+        "resolution": config.resolution,
+        "image_size": config.image_size,
+        "seed": config.seed,
+        "normalization": normalization.to_json(),
+        "motion": measured.measures["motion"],
+        "measures": dict(measured.measures),
+        "license": measured.license,
+        "geometry_hash": measured.geometry_hash,
+        "triangles": [len(frame.faces) for frame in clip.frames],
+        "voxels": [len(ovoxel.coords) for ovoxel in ovoxels],
+        "tokens": [count_tokens(ovoxel) for ovoxel in ovoxels],
+        "vanished_area": [
+            round(vanished_area_share(frame, ovoxel), 6) for frame, ovoxel in zip(clip.frames, ovoxels, strict=True)
+        ],
+        "extras": dict(clip.extras),
+        "warnings": list(clip.warnings),
+        "config_sha256": config.sha256(),
+    }
+
+
+def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> dict[str, bytes]:
+    config = job.config
+    cameras = sample_cameras(config.seed, key, config.views, config.image_size)
+    maps: dict[str, EnvironmentMap] = {}
+    if job.hdri is None or not config.environment_maps:
+        lights = sample_lights(config.seed, key, cameras)
+    else:
+        lights, maps = sample_map_lights(config.seed, key, cameras, job.hdri, config.environment_maps)
+    members = {
+        f"view_{view:02d}.json": canonical_json({"camera": camera.to_json(), "lights": light.to_json()})
+        for view, (camera, light) in enumerate(zip(cameras, lights, strict=True))
+    }
+    images = config.views * config.frames
+    if not images:
+        return members
+    settings = preset(
+        config.preset, image_size=config.image_size, threads=job.threads, passes=config.passes, device=job.device
+    )
+    hdf5 = None if job.hdf5 is None else job.hdf5 / key
+    rendered = load_engine(config.engine, hdf5)(clip, cameras, lights, settings, maps=maps)
+    for number in range(images):
+        with clock.measure("render"):
+            clock.progress(number, images)
+            image = next(rendered)
+        with clock.measure("encode"):
+            name = f"view_{image.view:02d}_frame_{image.frame:02d}"
+            members[f"{name}.webp"] = encode_webp(image.rgba)
+            if image.depth is not None and image.normal is not None:
+                members[f"{name}.depth.png"] = encode_depth(image.depth)
+                members[f"{name}.normal.exr"] = encode_normal(image.normal)
+    with clock.measure("render"):
+        next(rendered, None)  # an engine that writes files gives them their names at its end
+    return members
+
+
+def encode_webp(rgba: np.ndarray) -> bytes:
+    """Lossless WebP of (H, W, 4) uint8, colors under zero alpha included."""
+    stream = io.BytesIO()
+    Image.fromarray(rgba, "RGBA").save(stream, "WEBP", lossless=True, exact=True, quality=50, method=2)
+    return stream.getvalue()

@@ -1,0 +1,1 @@
+"""ActionBench's geometry metrics: surfaces become points, points become distances."""

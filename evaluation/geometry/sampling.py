@@ -1,0 +1,141 @@
+"""Surfaces become points, by the random numbers of ActionBench: the same seed gives the official evaluation its points.
+
+The official one samples single frames by trimesh and tracked points by PyTorch3D; their draws are repeated here without
+either. Seeds are the protocol's numbers, not names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from helix4d.core import AssetError, ConfigError, ReasonCode
+from torch import Tensor
+
+_CATEGORIES = 2**24
+"""torch.multinomial draws from no more."""
+_FARTHEST = 1e9
+"""Squares of larger coordinates leave float32 when they are summed."""
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A mesh without its looks.
+
+    Args:
+        vertices: (V, 3) float.
+        faces: (F, 3) int, triangles.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name, array in (("vertices", self.vertices), ("faces", self.faces)):
+            if array.ndim != 2 or array.shape[1] != 3:
+                raise ConfigError(f"{name} of a surface have shape {array.shape}, (N, 3) is wanted")
+
+
+@dataclass(frozen=True)
+class SurfaceSamples:
+    """Points on a surface, and where on it they are.
+
+    Args:
+        points: (N, 3) float64.
+        triangles: (N,) int, the triangle of each.
+        weights: (N, 3) float64 barycentrics in it.
+    """
+
+    points: np.ndarray
+    triangles: np.ndarray
+    weights: np.ndarray
+
+
+def sample_surface(surface: Surface, count: int, seed: int) -> Tensor:
+    """(count, 3) float32 points, uniform over the area.
+
+    Raises:
+        AssetError: if there is no area to sample from, or a vertex is not finite.
+    """
+    return torch.from_numpy(sample_on_surface(surface, count, seed).points.astype(np.float32))
+
+
+def sample_on_surface(surface: Surface, count: int, seed: int) -> SurfaceSamples:
+    """The points of `sample_surface` before rounding, with their triangles.
+
+    Raises:
+        AssetError: as `sample_surface`.
+    """
+    corners, areas = _triangles(surface)
+    random = np.random.default_rng(seed).random
+    until = np.cumsum(areas)
+    chosen = np.searchsorted(until, random(count) * until[-1])
+    along = random((count, 2, 1))
+    along = np.where(along.sum(axis=1, keepdims=True) > 1, 1 - along, along)
+    origins = corners[chosen, 0]
+    points = origins + (along * (corners[chosen, 1:] - origins[:, None])).sum(axis=1)
+    weights = np.concatenate([1 - along.sum(axis=1), along[..., 0]], axis=1)
+    return SurfaceSamples(points, chosen, weights)
+
+
+def sample_tracked(surfaces: Sequence[Surface], count: int, seed: int) -> Tensor:
+    """(T, count, 3) float32: points uniform over the area of frame 0, followed through all frames.
+
+    Raises:
+        ConfigError: if the topology changes, or has too many triangles to draw from.
+        AssetError: as `sample_surface`.
+    """
+    if not same_topology(surfaces):
+        raise ConfigError("the topology of the mesh changes: its points cannot be tracked")
+    triangles = [_triangles(surface)[0].astype(np.float32) for surface in surfaces]
+    if len(triangles[0]) > _CATEGORIES:
+        raise ConfigError(f"a mesh of {len(triangles[0])} triangles cannot be tracked: {_CATEGORIES} at most")
+    corners = torch.from_numpy(triangles[0])
+    areas = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1) / 2
+    if not float(areas.sum()) > 0:
+        raise AssetError(ReasonCode.DEGENERATE_GEOMETRY, "the triangles of frame 0 have no area in float32")
+    random = torch.Generator().manual_seed(seed)
+    chosen = areas.multinomial(count, replacement=True, generator=random)
+    u, v = torch.rand(2, 1, count, generator=random)[:, 0]
+    root = u.sqrt()
+    weights = torch.stack([1 - root, root * (1 - v), root * v], dim=-1)[..., None]
+    return torch.stack([(weights * torch.from_numpy(frame)[chosen]).sum(dim=1) for frame in triangles])
+
+
+def same_topology(surfaces: Sequence[Surface]) -> bool:
+    """Whether all frames have the same triangles over the same number of vertices."""
+    first = surfaces[0]
+    return all(len(s.vertices) == len(first.vertices) and np.array_equal(s.faces, first.faces) for s in surfaces)
+
+
+def subsample(points: Tensor, count: int, seed: int) -> Tensor:
+    """(..., N, 3) → (..., at most count, 3): the same points in all frames, in random order if any are left out."""
+    number = points.shape[-2]
+    if number <= count:
+        return points
+    # The protocol's own numbers come from this generator; it is an object of ours, not numpy's global state.
+    chosen = np.random.RandomState(seed).permutation(number)[:count]
+    return points[..., torch.from_numpy(chosen).to(points.device), :]
+
+
+def _triangles(surface: Surface) -> tuple[np.ndarray, np.ndarray]:
+    """(F, 3, 3) float64 corners and (F,) areas."""
+    vertices, faces = surface.vertices.astype(np.float64), surface.faces
+    if not len(faces):
+        raise AssetError(ReasonCode.EMPTY_GEOMETRY, "the mesh has no triangles")
+    if faces.min() < 0 or faces.max() >= len(vertices):
+        raise AssetError(
+            ReasonCode.INVALID_ACCESSOR,
+            f"triangles refer to vertices {faces.min()} to {faces.max()}, there are {len(vertices)}",
+        )
+    corners = vertices[faces]
+    if not (np.abs(corners) < _FARTHEST).all():
+        raise AssetError(
+            ReasonCode.NON_FINITE_GEOMETRY, f"the mesh has vertices that are not finite or farther than {_FARTHEST:.0e}"
+        )
+    areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+    if not areas.sum() > 0:
+        raise AssetError(ReasonCode.DEGENERATE_GEOMETRY, "the triangles of the mesh have no area")
+    return corners, areas

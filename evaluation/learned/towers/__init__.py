@@ -1,0 +1,1 @@
+"""The networks behind the learned metrics, loaded from published weights."""

@@ -1,0 +1,267 @@
+"""Results become a table: CSV, JSON and Markdown, with counts, intervals, definitions and what was published beside.
+
+Every cell says for how many of how many items there is a number; nothing is averaged over fewer in silence.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from helix4d.core import ConfigError, FormatError, Schema, generator, write_bytes, write_json
+from helix4d.evaluation.methods.benches import Bench
+from helix4d.evaluation.methods.methods import Method
+from helix4d.evaluation.registry import Measure, Need, NotAvailable, SetMetric
+from helix4d.evaluation.results import ItemResult, read_features
+from helix4d.evaluation.tables.paper_tables import published_rows
+
+TABLE = Schema("evaluation table", version=2, oldest=2, rewrite="run the evaluation again")
+MEASURED = "measured"
+RESAMPLES = 10_000
+_LEVEL = 0.95
+_SHOWN_REASONS = 12
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A metric of a method.
+
+    Args:
+        value: mean over the items that have one, or the number of the set; None where there is none.
+        low, high: bootstrap interval of the mean over items; None for sets and for fewer than two items.
+        count: items that have a number; None for published ones.
+        reason: why there is no value.
+        defined: False where the metric makes no sense for the method.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    count: int | None = None
+    reason: str | None = None
+    defined: bool = True
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method: what it is called, who measured, its cells by metric, and how many items it failed."""
+
+    method: str
+    origin: str
+    cells: Mapping[str, Cell]
+    failed: int | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """All that is written.
+
+    Args:
+        bench: its name.
+        label: what is printed.
+        items: N, on which the rows that were measured agree.
+        items_sha256: hash of the items' keys and of what they are judged by.
+        columns: name, label, direction, definition, checkpoint and choices of each metric.
+        rows: measured ones, then published ones.
+        notes: settings and what is ours, one sentence each.
+        failures: what failed and why, of the first row.
+        protocol: of the distances; None where none was asked.
+    """
+
+    bench: str
+    label: str
+    items: int
+    items_sha256: str
+    columns: Sequence[Mapping[str, Any]]
+    rows: Sequence[Row]
+    notes: Sequence[str]
+    failures: Mapping[str, str] = field(default_factory=dict)
+    protocol: Mapping[str, Any] | None = None
+
+
+def build_row(
+    bench: Bench, method: Method, metrics: Sequence[Measure], results: Sequence[ItemResult], output: Path
+) -> Row:
+    """The row of one method."""
+    cells = {metric.name: _cell(bench, method, metric, results, output) for metric in metrics}
+    failed = sum(result.state == "failed" for result in results)
+    return Row(method.label, MEASURED, cells, failed)
+
+
+def bootstrap_interval(values: Sequence[float], *names: str) -> tuple[float, float] | None:
+    """The middle 95 % of the means of 10 000 resamples; None for fewer than two values.
+
+    Args:
+        values: one an item.
+        names: seed of the draw.
+    """
+    if len(values) < 2:
+        return None
+    numbers = np.asarray(values, np.float64)
+    drawn = generator("evaluation", "bootstrap", *names).integers(len(numbers), size=(RESAMPLES, len(numbers)))
+    low, high = np.quantile(numbers[drawn].mean(axis=1), [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    return float(low), float(high)
+
+
+def column(metric: Measure) -> dict[str, Any]:
+    """What tables say of a metric."""
+    return {
+        "name": metric.name,
+        "label": metric.label,
+        "higher_is_better": metric.higher_is_better,
+        "definition": metric.definition,
+        "checkpoint": metric.checkpoint,
+        "choices": list(metric.choices),
+    }
+
+
+def published(bench: Bench, metrics: Sequence[Measure]) -> list[Row]:
+    """Published rows that have a number in one of the columns."""
+    names = {metric.name for metric in metrics}
+    rows = [
+        Row(row.method, row.origin, {name: Cell(value) for name, value in row.values.items() if name in names})
+        for row in published_rows(bench.name)
+    ]
+    return [row for row in rows if row.cells]
+
+
+def write_table(output: Path, table: Table) -> None:
+    """Write `table.csv`, `table.md` and, last, `table.json`."""
+    write_bytes(output / "table.csv", _csv(table).encode())
+    write_bytes(output / "table.md", markdown(table).encode())
+    write_json(output / "table.json", {"version": TABLE.version, **asdict(table)})
+
+
+def measured_rows(output: Path, like: Table) -> list[Row]:
+    """The rows that another run measured on the same items.
+
+    Raises:
+        ConfigError: if it was another bench, other items or another protocol.
+        FormatError: if its table is damaged.
+    """
+    path = output / "table.json"
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{output}: no table.json: let its evaluation finish first") from error
+    except ValueError as error:
+        raise FormatError(f"{path}: damaged ({error})") from error
+    TABLE.check(content, path)
+    if (content["bench"], content["items_sha256"]) != (like.bench, like.items_sha256):
+        raise ConfigError(f"{path}: {content['items']} items of {content['bench']}, not the {like.items} of this run")
+    if content["protocol"] and like.protocol and content["protocol"] != like.protocol:
+        raise ConfigError(f"{path}: distances by {content['protocol']}, this run's are by {dict(like.protocol)}")
+    ours = {entry["name"]: dict(entry) for entry in like.columns}
+    for entry in content["columns"]:
+        if entry["name"] in ours and entry != ours[entry["name"]]:
+            raise ConfigError(f"{path}: its {entry['name']} is defined otherwise than this run's")
+    return [
+        Row(row["method"], row["origin"], {k: Cell(**v) for k, v in row["cells"].items() if k in ours}, row["failed"])
+        for row in content["rows"]
+        if row["origin"] == MEASURED
+    ]
+
+
+def markdown(table: Table) -> str:
+    """The table for people."""
+    heads = [f"{c['label']} {'↑' if c['higher_is_better'] else '↓'}" for c in table.columns]
+    lines = [
+        f"# {table.label}, {table.items} items",
+        "",
+        f"| method | {' | '.join(heads)} | failed | origin |",
+        f"|---|{'---:|' * len(heads)}---:|---|",
+    ]
+    for row in table.rows:
+        cells = [_shown(row.cells.get(c["name"]), table.items) for c in table.columns]
+        failed = "" if row.failed is None else f"{row.failed} of {table.items}"
+        lines.append(f"| {row.method} | {' | '.join(cells)} | {failed} | {row.origin} |")
+    lines += [
+        "",
+        f"In brackets: 95 % of the means of {RESAMPLES:,} resamples of the items. In parentheses: items with a number.",
+        "Only rows of the same origin can be compared with one another." if len(table.rows) > 1 else "",
+        "",
+        *(f"- {c['label']}: {c['definition']}{_weights(c)}." for c in table.columns),
+    ]
+    ours = _grouped([(c["label"], choice) for c in table.columns for choice in c["choices"]])
+    lines += ["", "Choices left open by the paper (ours):", "", *ours] if ours else []
+    lines += ["", "Settings:", "", *(f"- {note}." for note in table.notes)]
+    missing = _grouped([(c["label"], reason) for c in table.columns for reason in _reasons(table.rows, c["name"])])
+    lines += ["", "Not available:", "", *missing] if missing else []
+    if table.failures:
+        lines += ["", f"Failed, {len(table.failures)} of {table.items}:", ""]
+        shown = sorted(table.failures.items())
+        lines += [f"- {key}: {reason}" for key, reason in shown[:_SHOWN_REASONS]]
+        lines += [f"- and {len(shown) - _SHOWN_REASONS} more, in table.json"] if len(shown) > _SHOWN_REASONS else []
+    return "\n".join(lines) + "\n"
+
+
+def _cell(bench: Bench, method: Method, metric: Measure, results: Sequence[ItemResult], output: Path) -> Cell:
+    if Need.TEXTURE in metric.needs and not method.textured:
+        return Cell(None, count=0, reason="the method makes no textures", defined=False)
+    outcomes = [(result.key, result.outcomes[metric.name]) for result in results if metric.name in result.outcomes]
+    reasons = Counter(outcome.reason for _, outcome in outcomes if outcome.reason is not None)
+    told = "; ".join(f"{reason} ({count} of {len(results)})" for reason, count in reasons.most_common(3)) or None
+    if isinstance(metric, SetMetric):
+        with_features = [key for key, outcome in outcomes if outcome.features is not None]
+        if not with_features:
+            return Cell(None, count=0, reason=told)
+        answer = metric.reduce([read_features(output, key, metric.name) for key in with_features])
+        if isinstance(answer, NotAvailable):
+            return Cell(None, count=len(with_features), reason=answer.reason)
+        return Cell(float(answer), count=len(with_features), reason=told)
+    values = [outcome.value for _, outcome in outcomes if outcome.value is not None]
+    if not values:
+        return Cell(None, count=0, reason=told)
+    low, high = bootstrap_interval(values, bench.name, method.name, metric.name) or (None, None)
+    return Cell(float(np.mean(values)), low, high, len(values), told)
+
+
+def _csv(table: Table) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    kinds = ("", "_low", "_high", "_n")
+    names = [entry["name"] for entry in table.columns]
+    writer.writerow(["method", "origin", "items", "failed", *(name + kind for name in names for kind in kinds)])
+    for row in table.rows:
+        found = [row.cells.get(name, Cell(None)) for name in names]
+        numbers = [n for cell in found for n in (cell.value, cell.low, cell.high, cell.count)]
+        items = table.items if row.origin == MEASURED else None
+        writer.writerow(["" if n is None else n for n in (row.method, row.origin, items, row.failed, *numbers)])
+    return stream.getvalue()
+
+
+def _shown(cell: Cell | None, items: int) -> str:
+    if cell is None or not cell.defined:
+        return "–"
+    count = "" if cell.count is None else f" ({cell.count} of {items})"
+    if cell.value is None:
+        return f"n/a{count}"
+    interval = "" if cell.low is None or cell.high is None else f" [{cell.low:.4g}, {cell.high:.4g}]"
+    return f"{cell.value:.4g}{interval}{count}"
+
+
+def _grouped(told: Sequence[tuple[str, str]]) -> list[str]:
+    """A line for each sentence, with the labels that it is told of."""
+    labels: dict[str, list[str]] = {}
+    for label, sentence in told:
+        labels.setdefault(sentence, []).append(label)
+    return [f"- {', '.join(found)}: {sentence}." for sentence, found in labels.items()]
+
+
+def _weights(entry: Mapping[str, Any]) -> str:
+    return f". Weights: {entry['checkpoint']}" if entry["checkpoint"] else ""
+
+
+def _reasons(rows: Sequence[Row], name: str) -> list[str]:
+    return [
+        f"{row.method}: {cell.reason}"
+        for row in rows
+        if (cell := row.cells.get(name)) is not None and cell.reason is not None and cell.defined
+    ]

@@ -1,0 +1,1 @@
+"""Images and videos become the tokens that condition the networks."""

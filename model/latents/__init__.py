@@ -1,0 +1,1 @@
+"""O-Voxels become latents, and latents O-Voxels."""

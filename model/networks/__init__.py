@@ -1,0 +1,1 @@
+"""The flow transformers, and the sparse tensors that all networks share."""

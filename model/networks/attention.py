@@ -1,0 +1,231 @@
+"""Exact attention under a frame mask that is never written out, by one of three back-ends.
+
+`per_frame`: one scaled-dot-product call per group of frames with the same keys; any device, what the CPU uses.
+`varlen`: variable-length flash attention over gathered keys, what CUDA uses. `flex`: FlexAttention on a block-sparse
+mask made from frame boundaries; copies no keys, but is compiled again when the shapes change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache, cached_property
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from helix4d.core import ConfigError
+from helix4d.model.networks.attention_blocks import block_mask
+from helix4d.model.networks.config import VideoConfig
+from helix4d.model.networks.frames import FrameLayout, Segment, plan_conditioning, plan_segments
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_AMPERE = (8, 0)
+_FLASH_WIDTH = 256
+
+
+class AttentionBackend(StrEnum):
+    """How the same attention is computed. `AUTO`: varlen where flash attention has kernels for it, else per frame."""
+
+    AUTO = "auto"
+    PER_FRAME = "per_frame"
+    FLEX = "flex"
+    VARLEN = "varlen"
+
+
+@dataclass(frozen=True)
+class AttentionPlan:
+    """Which queries attend to which keys, and how it will be computed; made once a batch, used by every block."""
+
+    segments: tuple[Segment, ...]
+    queries: FrameLayout
+    keys: FrameLayout
+    video: VideoConfig | None = None
+    backend: AttentionBackend = AttentionBackend.AUTO
+
+    @torch.compiler.disable  # ranges are plain integers: compiled in, every new batch would compile again
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q [L, H, d] on k and v [S, H, d]: [L, H, d]."""
+        self._kept["running"] = True
+        try:
+            return self._attend(q, k, v)
+        finally:
+            self._kept["running"] = False
+
+    @property
+    def running(self) -> bool:
+        """Whether `attend` is being computed: how checkpointing tells this attention's kernels from another's."""
+        return bool(self._kept.get("running", False))
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        backend = self._choose(q)
+        if backend is AttentionBackend.FLEX:
+            return flex_attend(q, k, v, self._block_mask(q.device))
+        if backend is AttentionBackend.VARLEN:
+            return varlen_attend(q, k, v, self.segments, self._varlen_lengths(q.device))
+        return per_frame_attend(q, k, v, self.segments)
+
+    def _choose(self, q: Tensor) -> AttentionBackend:
+        if self.backend is not AttentionBackend.AUTO:
+            return self.backend
+        return AttentionBackend.VARLEN if _has_flash(q) else AttentionBackend.PER_FRAME
+
+    @cached_property
+    def _kept(self) -> dict[Any, Any]:
+        return {}
+
+    def _block_mask(self, device: torch.device) -> Any:
+        if self.video is None:
+            raise ConfigError("flex attention needs the frame mask of self-attention: use per_frame or varlen here")
+        if ("flex", device) not in self._kept:
+            self._kept["flex", device] = block_mask(self.queries, self.keys, self.video, device)
+        return self._kept["flex", device]
+
+    def _varlen_lengths(self, device: torch.device) -> VarlenLengths:
+        if ("varlen", device) not in self._kept:
+            self._kept["varlen", device] = VarlenLengths.from_segments(self.segments, device)
+        lengths: VarlenLengths = self._kept["varlen", device]
+        return lengths
+
+
+def plan_self_attention(
+    queries: FrameLayout,
+    keys: FrameLayout,
+    video: VideoConfig,
+    backend: AttentionBackend = AttentionBackend.AUTO,
+) -> AttentionPlan:
+    """Cross-frame attention within each clip, in the pattern of `video`."""
+    return AttentionPlan(plan_segments(queries, keys, video), queries, keys, video, backend)
+
+
+def plan_cross_attention(
+    layout: FrameLayout, cond_tokens: int, backend: AttentionBackend = AttentionBackend.AUTO
+) -> AttentionPlan:
+    """Each frame to the tokens of its own image."""
+    backend = AttentionBackend.PER_FRAME if backend is AttentionBackend.FLEX else backend
+    keys = FrameLayout(((cond_tokens,) * layout.frames,))
+    return AttentionPlan(plan_conditioning(layout, cond_tokens), layout, keys, None, backend)
+
+
+def per_frame_attend(q: Tensor, k: Tensor, v: Tensor, segments: tuple[Segment, ...]) -> Tensor:
+    """Segment by segment: q [L, H, d], k and v [S, H, d] to [L, H, d]. Segments cover the queries in order."""
+    if not segments:
+        return q * 0  # no token at all: keep the shape and the graph
+    if (batch := _as_batch(segments, len(q), len(k))) is not None:
+        return _sdpa(*(x.unflatten(0, (batch, -1)) for x in (q, k, v))).flatten(0, 1)
+    parts = zip(
+        q.split([s.query[1] - s.query[0] for s in segments]),
+        _Ranges.apply(k, segments),
+        _Ranges.apply(v, segments),
+        strict=True,
+    )
+    return torch.cat([_sdpa(*(x[None] for x in part))[0] for part in parts])
+
+
+def flex_attend(q: Tensor, k: Tensor, v: Tensor, mask: Any) -> Tensor:
+    """FlexAttention over a block mask; compiled on CUDA, the eager reference elsewhere (small sizes only)."""
+    attention = _flex(compiled=q.is_cuda)
+    out: Tensor = attention(*(x.transpose(0, 1)[None] for x in (q, k, v)), block_mask=mask)
+    return out[0].transpose(0, 1)
+
+
+def varlen_attend(q: Tensor, k: Tensor, v: Tensor, segments: tuple[Segment, ...], lengths: VarlenLengths) -> Tensor:
+    """Variable-length flash attention over gathered keys: one kernel for all segments, keys copied."""
+    from torch.nn.attention import varlen
+
+    if not segments:
+        return q * 0
+    keys, values = torch.cat(_Ranges.apply(k, segments)), torch.cat(_Ranges.apply(v, segments))
+    out = varlen.varlen_attn(
+        q, keys, values, lengths.cu_queries, lengths.cu_keys, lengths.max_queries, lengths.max_keys
+    )
+    if not isinstance(out, Tensor):
+        raise TypeError("varlen_attn returned more than the output that was asked for")
+    return out
+
+
+@dataclass(frozen=True)
+class VarlenLengths:
+    """Lengths of the segments' queries and keys, cumulative from zero: int32 [segments + 1], and their maxima."""
+
+    cu_queries: Tensor
+    cu_keys: Tensor
+    max_queries: int
+    max_keys: int
+
+    @classmethod
+    def from_segments(cls, segments: tuple[Segment, ...], device: torch.device) -> VarlenLengths:
+        """As tensors on `device`."""
+        queries = [s.query[1] - s.query[0] for s in segments]
+        keys = [s.key_tokens for s in segments]
+        return cls(
+            _cumulative(queries, device), _cumulative(keys, device), max(queries, default=0), max(keys, default=0)
+        )
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """q [B, L, H, d], k and v [B, S, H, d] to [B, L, H, d]."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+
+class _Ranges(torch.autograd.Function):
+    """The keys of each segment [K, H, d]: a view where they are one range, a copy where they are several.
+
+    Plain slices would each give the backward pass a gradient as large as all keys; here the segments' gradients are
+    added into one.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, segments: tuple[Segment, ...]) -> tuple[Tensor, ...]:
+        ctx.segments, ctx.shape = segments, x.shape
+        parts = ([x[start:end] for start, end in segment.keys] for segment in segments)
+        return tuple(part[0] if len(part) == 1 else torch.cat(part) for part in parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        dtype = torch.float64 if grads[0].dtype == torch.float64 else torch.float32
+        total = torch.zeros(ctx.shape, dtype=dtype, device=grads[0].device)
+        for segment, grad in zip(ctx.segments, grads, strict=True):
+            done = 0
+            for start, end in segment.keys:
+                total[start:end] += grad[done : done + end - start]
+                done += end - start
+        return total.to(grads[0].dtype), None
+
+
+def _as_batch(segments: tuple[Segment, ...], queries: int, keys: int) -> int | None:
+    """The batch size, where the segments are equal consecutive pieces of queries and keys and so a plain batch."""
+    count = len(segments)
+    if queries % count or keys % count:
+        return None
+    length, width = queries // count, keys // count
+    for i, segment in enumerate(segments):
+        if segment.query != (i * length, (i + 1) * length) or segment.keys != ((i * width, (i + 1) * width),):
+            return None
+    return count
+
+
+def _has_flash(q: Tensor) -> bool:
+    """Whether flash attention has kernels for queries [L, H, d]: half types on Ampere or later, d of 8n up to 256."""
+    return (
+        q.is_cuda
+        and q.dtype in (torch.float16, torch.bfloat16)
+        and q.shape[-1] % 8 == 0
+        and q.shape[-1] <= _FLASH_WIDTH
+        and torch.cuda.get_device_capability(q.device) >= _AMPERE
+    )
+
+
+def _cumulative(lengths: list[int], device: torch.device) -> Tensor:
+    return F.pad(torch.tensor(lengths, dtype=torch.int32, device=device).cumsum(0, dtype=torch.int32), (1, 0))
+
+
+@cache
+def _flex(compiled: bool) -> Callable[..., Any]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return cast("Callable[..., Any]", torch.compile(flex_attention) if compiled else flex_attention)

@@ -1,0 +1,93 @@
+"""The frame mask as FlexAttention's block-sparse mask, computed from frame boundaries in blocks² steps, not tokens².
+
+A block of tokens spans a run of frames; how many of its frame pairs are visible follows from a summed-area table over
+the small frame-by-frame mask, so each block is known to be empty, full or partial without looking at a token.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from helix4d.model.networks.config import VideoConfig
+from helix4d.model.networks.frames import FrameLayout, sees
+from torch import Tensor
+
+BLOCK = 128
+
+
+def block_mask(
+    queries: FrameLayout, keys: FrameLayout, video: VideoConfig, device: torch.device, block: int = BLOCK
+) -> Any:
+    """A `torch.nn.attention.flex_attention.BlockMask` for queries [L] on keys [S]."""
+    from torch.nn.attention.flex_attention import BlockMask
+
+    visible, query_rows, key_rows = _token_rows(queries, keys, video, device)
+    partial, full = classify_blocks(visible, query_rows, key_rows, block)
+
+    def mask_mod(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return visible[query_rows[query], key_rows[key]]
+
+    partial_counts, partial_indices = _as_lists(partial)
+    full_counts, full_indices = _as_lists(full)
+    return BlockMask.from_kv_blocks(
+        partial_counts,
+        partial_indices,
+        full_counts,
+        full_indices,
+        BLOCK_SIZE=block,
+        mask_mod=mask_mod,
+        seq_lengths=(queries.tokens, keys.tokens),
+    )
+
+
+def classify_blocks(visible: Tensor, query_rows: Tensor, key_rows: Tensor, block: int) -> tuple[Tensor, Tensor]:
+    """Which blocks hold visible pairs among others, and which hold nothing else: two bool [L/block, S/block].
+
+    Args:
+        visible: bool [R, R'], the mask between rows (non-empty frames).
+        query_rows: int64 [L], ascending, the row of each query; key_rows [S] likewise.
+        block: tokens per block. The last block of a sequence may be shorter and is never called full.
+    """
+    table = torch.zeros(visible.shape[0] + 1, visible.shape[1] + 1, dtype=torch.int64, device=visible.device)
+    table[1:, 1:] = visible.long().cumsum(0).cumsum(1)
+    first_q, last_q, whole_q = _spans(query_rows, block)
+    first_k, last_k, whole_k = _spans(key_rows, block)
+    low_q, high_q = first_q[:, None], last_q[:, None] + 1
+    low_k, high_k = first_k[None], last_k[None] + 1
+    count = table[high_q, high_k] - table[low_q, high_k] - table[high_q, low_k] + table[low_q, low_k]
+    area = (high_q - low_q) * (high_k - low_k)
+    full = (count == area) & whole_q[:, None] & whole_k[None]
+    return (count > 0) & ~full, full
+
+
+def _token_rows(
+    queries: FrameLayout, keys: FrameLayout, video: VideoConfig, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The frame mask without empty frames, bool [R, R'], and the row in it of each query [L] and key [S]."""
+    query_frames = [frame for frame in queries.numbered() if frame[3] > frame[2]]
+    key_frames = [frame for frame in keys.numbered() if frame[3] > frame[2]]
+    visible = torch.tensor(
+        [[q[0] == k[0] and sees(q[1], k[1], video) for k in key_frames] for q in query_frames],
+        dtype=torch.bool,
+        device=device,
+    ).reshape(len(query_frames), len(key_frames))
+    return visible, _rows(query_frames, queries.tokens, device), _rows(key_frames, keys.tokens, device)
+
+
+def _rows(frames: list[tuple[int, int, int, int]], tokens: int, device: torch.device) -> Tensor:
+    counts = torch.tensor([end - start for _, _, start, end in frames], dtype=torch.int64, device=device)
+    return torch.repeat_interleave(torch.arange(len(frames), device=device), counts, output_size=tokens)
+
+
+def _spans(rows: Tensor, block: int) -> tuple[Tensor, Tensor, Tensor]:
+    """First and last row of each block of tokens, int64 [blocks], and whether the block is whole."""
+    starts = torch.arange(0, len(rows), block, device=rows.device)
+    ends = (starts + block).clamp(max=len(rows))
+    return rows[starts], rows[ends - 1], ends - starts == block
+
+
+def _as_lists(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """bool [Q, K] to counts int32 [1, 1, Q] and, per row, the indices of its true columns first, int32 [1, 1, Q, K]."""
+    order = torch.argsort(blocks.int(), dim=1, descending=True, stable=True)
+    return blocks.sum(1, dtype=torch.int32)[None, None], order.to(torch.int32)[None, None].contiguous()

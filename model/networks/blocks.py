@@ -1,0 +1,122 @@
+"""One transformer block of a flow network: self-attention, cross-attention and a perceptron under shared modulation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from helix4d.model.networks.attention import AttentionPlan
+from helix4d.model.networks.config import FlowConfig
+from helix4d.model.networks.layers import FeedForward, HeadRMSNorm, LayerNorm, Linear
+from helix4d.model.networks.rope import apply_rotary
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class KeyValue:
+    """Keys (normalized and rotated) and values of one layer, both [S, H, d]."""
+
+    key: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True)
+class TokenContext:
+    """What every block needs to know about the tokens of a batch; made once per forward pass.
+
+    Attributes:
+        token_frames: int64 [L], the row of each token's frame.
+        cos, sin: float32 [L, d/2], the rotary.
+        self_plan, cross_plan: who attends to whom.
+        anchor_splits: where an anchor cache is in use, the tokens of each clip here and in the cache.
+    """
+
+    token_frames: Tensor
+    cos: Tensor
+    sin: Tensor
+    self_plan: AttentionPlan
+    cross_plan: AttentionPlan
+    anchor_splits: tuple[list[int], list[int]] | None = None
+
+    def with_anchor(self, own: KeyValue, anchor: KeyValue) -> KeyValue:
+        """Each clip's anchor before its own keys, as `self_plan` counts them: [S₀ + L, H, d]."""
+        if self.anchor_splits is None:
+            raise ValueError("keys and values of an anchor were given, but the plan was made without one")
+        here, cached = self.anchor_splits
+
+        def weave(mine: Tensor, kept: Tensor) -> Tensor:
+            clips = zip(kept.to(mine.dtype).split(cached), mine.split(here), strict=True)
+            return torch.cat([part for clip in clips for part in clip])
+
+        return KeyValue(weave(own.key, anchor.key), weave(own.value, anchor.value))
+
+
+class Block(nn.Module):
+    """Adaptive-norm block: the modulation of a frame is `modulation` plus what all blocks share."""
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__()
+        width = config.model_channels
+        self.norm1 = LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.norm2 = LayerNorm(width, eps=1e-6)
+        self.norm3 = LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.self_attn = SelfAttention(config)
+        self.cross_attn = CrossAttention(config)
+        self.mlp = FeedForward(width, config.mlp_channels)
+        self.modulation = nn.Parameter(torch.zeros(6 * width))
+
+    def forward(
+        self, x: Tensor, shared: Tensor, cond: Tensor, context: TokenContext, anchor: KeyValue | None = None
+    ) -> tuple[Tensor, KeyValue]:
+        """Tokens [L, C], shared modulation [F, 6 C], image tokens [F M, C'] to tokens [L, C] and this layer's keys."""
+        chunks = (self.modulation + shared).to(x.dtype).chunk(6, dim=1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = (chunk[context.token_frames] for chunk in chunks)
+        h, own = self.self_attn(self.norm1(x) * (1 + scale1) + shift1, context, anchor)
+        x = x + h * gate1
+        x = x + self.cross_attn(self.norm2(x), cond, context)
+        h = self.mlp(self.norm3(x) * (1 + scale2) + shift2)
+        return x + h * gate2, own
+
+
+class SelfAttention(nn.Module):
+    """Attention among the frames of a clip. The only part that Helix4D trains."""
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__()
+        width, self.heads = config.model_channels, config.num_heads
+        self.to_qkv = Linear(width, 3 * width)
+        self.q_rms_norm = HeadRMSNorm(self.heads, config.head_channels)
+        self.k_rms_norm = HeadRMSNorm(self.heads, config.head_channels)
+        self.to_out = Linear(width, width)
+
+    def forward(self, x: Tensor, context: TokenContext, anchor: KeyValue | None) -> tuple[Tensor, KeyValue]:
+        """[L, C] to [L, C], and the keys and values [L, H, d] that other frames may see."""
+        q, k, v = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(1)
+        q = apply_rotary(self.q_rms_norm(q), context.cos, context.sin).to(v.dtype)
+        k = apply_rotary(self.k_rms_norm(k), context.cos, context.sin).to(v.dtype)
+        own = KeyValue(k, v)
+        seen = own if anchor is None else context.with_anchor(own, anchor)
+        h = context.self_plan.attend(q, seen.key, seen.value)
+        return self.to_out(h.flatten(1)), own
+
+
+class CrossAttention(nn.Module):
+    """Attention from each frame to the tokens of its own image, without rotary."""
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__()
+        width, self.heads = config.model_channels, config.num_heads
+        self.to_q = Linear(width, width)
+        self.to_kv = Linear(config.cond_channels, 2 * width)
+        self.q_rms_norm = HeadRMSNorm(self.heads, config.head_channels)
+        self.k_rms_norm = HeadRMSNorm(self.heads, config.head_channels)
+        self.to_out = Linear(width, width)
+
+    def forward(self, x: Tensor, cond: Tensor, context: TokenContext) -> Tensor:
+        """Tokens [L, C] and image tokens [F M, C'] to [L, C]."""
+        q = self.to_q(x).unflatten(-1, (self.heads, -1))
+        k, v = self.to_kv(cond).unflatten(-1, (2, self.heads, -1)).unbind(1)
+        q = self.q_rms_norm(q).to(v.dtype)
+        k = self.k_rms_norm(k).to(v.dtype)
+        h: Tensor = self.to_out(context.cross_plan.attend(q, k, v).flatten(1))
+        return h

@@ -1,0 +1,287 @@
+"""The three flow transformers, as TRELLIS.2 trained them on single frames and as Helix4D runs them on videos.
+
+One trunk works on packed tokens with per-frame timesteps and per-frame image tokens; the dense stage feeds it grids,
+the sparse stages voxel lists. With `BASE` and one frame a clip it is TRELLIS.2.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache, partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from helix4d.core import ConfigError
+from helix4d.model.networks.attention import AttentionBackend, AttentionPlan, plan_cross_attention, plan_self_attention
+from helix4d.model.networks.blocks import Block, KeyValue, TokenContext
+from helix4d.model.networks.config import BASE, FlowConfig, VideoConfig
+from helix4d.model.networks.frames import FrameLayout
+from helix4d.model.networks.layers import Linear, TimestepEmbedder, upcast
+from helix4d.model.networks.rope import dense_coordinates, require_pairs_for_time, rotary_angles
+from helix4d.model.networks.sparse import SparseTensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+
+class Checkpointing(StrEnum):
+    """What the backward pass finds and what it computes again."""
+
+    NONE = "none"
+    """Keep all activations."""
+    BLOCKS = "blocks"
+    """Keep each block's input alone."""
+    KEEP_ATTENTION = "keep_attention"
+    """Keep also what self-attention returned: at 8192 tokens a frame it is four fifths of a block's arithmetic."""
+
+
+@dataclass(frozen=True)
+class AnchorCache:
+    """Frame 0 of each clip as the other frames see it: one `KeyValue` a block, and its tokens per clip."""
+
+    layers: tuple[KeyValue, ...]
+    lengths: tuple[int, ...]
+
+
+class FlowTransformer(nn.Module):
+    """The trunk shared by the three stages.
+
+    Attributes:
+        compute_dtype: type of the activations inside the blocks; parameters keep theirs.
+        checkpointing: what is recomputed in the backward pass instead of being kept.
+        attention_backend: how attention is computed.
+    """
+
+    def __init__(self, config: FlowConfig, video: VideoConfig = BASE) -> None:
+        super().__init__()
+        self.config = config
+        self.video = video
+        self.compute_dtype = torch.float32
+        self.checkpointing = Checkpointing.NONE
+        self.attention_backend = AttentionBackend.AUTO
+        width = config.model_channels
+        self.t_embedder = TimestepEmbedder(width)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), Linear(width, 6 * width))
+        self.input_layer = Linear(config.in_channels, width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
+        self.out_layer = Linear(width, config.out_channels)
+
+    def self_attention_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """What Helix4D trains, by name: `blocks.*.self_attn.*`, 283 M parameters at full size."""
+        return [(name, p) for name, p in self.named_parameters() if ".self_attn." in name]
+
+    def compile_blocks(self, **options: Any) -> None:
+        """`torch.compile` each block, for any number of tokens and frames from the start; `options` go to it.
+
+        Left to find out by itself what changes from batch to batch, torch compiles eight times and then gives up.
+        """
+        for block in self.blocks:
+            block.compile(dynamic=True, **options)
+
+    def forward_tokens(
+        self,
+        tokens: Tensor,
+        coords: Tensor,
+        layout: FrameLayout,
+        timesteps: Tensor,
+        cond: Tensor,
+        anchor: AnchorCache | None = None,
+        collect: list[KeyValue] | None = None,
+    ) -> Tensor:
+        """The network on packed tokens.
+
+        Args:
+            tokens: [L, in].
+            coords: int [L, 3], voxels of the stage's grid.
+            layout: which tokens are which frame of which clip.
+            timesteps: [F], 1000 t of each frame.
+            cond: [F, M, cond], image tokens of each frame.
+            anchor: frame 0 from a cache; the layout then starts at frame 1.
+            collect: a list that receives each block's keys and values.
+
+        Returns:
+            The velocity [L, out] in the type of `tokens`.
+        """
+        self._check(tokens, layout, timesteps, cond, anchor)
+        context = self._context(coords, layout, cond.shape[1], anchor)
+        shared = self.adaLN_modulation(self.t_embedder(upcast(timesteps)))  # bfloat16 cannot hold 871
+        cond = cond.flatten(0, 1).to(self.compute_dtype)
+        h = self.input_layer(tokens).to(self.compute_dtype)
+        for i, block in enumerate(self.blocks):
+            kept = None if anchor is None else anchor.layers[i]
+            h, own = self._run(block, context, h, shared, cond, context, kept)
+            if collect is not None:
+                # The values are a view of queries, keys and values together: kept as they are, they keep all three.
+                collect.append(KeyValue(own.key, own.value.contiguous()))
+        h = F.layer_norm(h.to(tokens.dtype), h.shape[-1:], eps=1e-5)
+        velocity: Tensor = self.out_layer(h)
+        return velocity
+
+    def _run(self, block: nn.Module, context: TokenContext, *inputs: Any) -> tuple[Tensor, KeyValue]:
+        if self.checkpointing is Checkpointing.NONE or not torch.is_grad_enabled():
+            return block(*inputs)
+        if self.checkpointing is Checkpointing.BLOCKS:
+            return checkpoint(block, *inputs, use_reentrant=False)
+        contexts = partial(create_selective_checkpoint_contexts, partial(_keep_attention, context.self_plan))
+        return checkpoint(block, *inputs, use_reentrant=False, context_fn=contexts)
+
+    def _context(
+        self, coords: Tensor, layout: FrameLayout, cond_tokens: int, anchor: AnchorCache | None
+    ) -> TokenContext:
+        if any(len(clip) > 1 for clip in layout.lengths):
+            require_pairs_for_time(self.config.head_channels, self.video)
+        token_frames = layout.token_frames(coords.device)
+        frames = layout.frame_numbers(coords.device)[token_frames]
+        angles = rotary_angles(coords, frames, self.config.head_channels, self.config.resolution, self.video)
+        keys, splits = layout, None
+        if anchor is not None:
+            pairs = zip(anchor.lengths, layout.lengths, strict=True)
+            keys = FrameLayout(tuple((length, *clip) for length, clip in pairs))
+            splits = ([sum(clip) for clip in layout.lengths], list(anchor.lengths))
+        return TokenContext(
+            token_frames=token_frames,
+            cos=angles.cos(),
+            sin=angles.sin(),
+            self_plan=plan_self_attention(layout, keys, self.video, self.attention_backend),
+            cross_plan=plan_cross_attention(layout, cond_tokens, self.attention_backend),
+            anchor_splits=splits,
+        )
+
+    def _check(
+        self, tokens: Tensor, layout: FrameLayout, timesteps: Tensor, cond: Tensor, anchor: AnchorCache | None
+    ) -> None:
+        if tokens.shape != (layout.tokens, self.config.in_channels):
+            raise ConfigError(
+                f"tokens of shape {tuple(tokens.shape)}: the layout has {layout.tokens} and the network "
+                f"{self.config.in_channels} input channels"
+            )
+        if timesteps.shape != (layout.frames,):
+            raise ConfigError(f"timesteps of shape {tuple(timesteps.shape)} for {layout.frames} frames: one a frame")
+        if cond.ndim != 3 or cond.shape[0] != layout.frames or cond.shape[2] != self.config.cond_channels:
+            raise ConfigError(
+                f"condition of shape {tuple(cond.shape)}: expected [{layout.frames}, M, {self.config.cond_channels}]"
+            )
+        if (anchor is None) != (layout.first_frame == 0):
+            raise ConfigError(
+                f"the layout starts at frame {layout.first_frame} and an anchor cache is "
+                f"{'absent' if anchor is None else 'given'}: frame 0 must come from exactly one of them"
+            )
+        if anchor is not None and not self.video.anchor_sees_only_itself:
+            raise ConfigError(f"{self.video.pattern} lets the anchor see noisy frames: it cannot be cached")
+
+
+class DenseFlow(FlowTransformer):
+    """`SparseStructureFlowModel` of TRELLIS.2: the velocity of an 8 x 16^3 latent grid."""
+
+    def __init__(self, config: FlowConfig, video: VideoConfig = BASE) -> None:
+        super().__init__(config, video)
+        # TRELLIS.2's checkpoints carry this derived table: it is written so that names match, and never read.
+        self.register_state_dict_post_hook(_add_rope_phases)
+        self.register_load_state_dict_pre_hook(_drop_rope_phases)
+
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        cond: Tensor,
+        clips: Sequence[int] | None = None,
+        anchor: AnchorCache | None = None,
+        collect: list[KeyValue] | None = None,
+    ) -> Tensor:
+        """Grids [F, in, R, R, R] to velocities [F, out, R, R, R].
+
+        Args:
+            x: one grid a frame, clip by clip.
+            timesteps: [F].
+            cond: [F, M, cond].
+            clips: frames of each clip; by default every frame is a clip of its own.
+            anchor: frame 0 of each clip from a cache; x then starts at frame 1.
+            collect: receives each block's keys and values.
+        """
+        side = self.config.resolution
+        if x.shape[1:] != (self.config.in_channels, side, side, side):
+            raise ConfigError(
+                f"a grid of shape {tuple(x.shape)}: expected [F, {self.config.in_channels}, {side}, {side}, {side}]"
+            )
+        frames = len(x)
+        layout = FrameLayout.from_frames([side**3] * frames, clips or (1,) * frames, 0 if anchor is None else 1)
+        tokens = x.flatten(2).transpose(1, 2).flatten(0, 1)
+        coords = dense_coordinates(side, x.device).repeat(frames, 1)
+        v = self.forward_tokens(tokens, coords, layout, timesteps, cond, anchor, collect)
+        return v.unflatten(0, (frames, -1)).transpose(1, 2).unflatten(2, (side, side, side))
+
+    @torch.no_grad()
+    def anchor_cache(self, clean: Tensor, cond: Tensor) -> AnchorCache:
+        """Run the clean frame 0 of each clip, [clips, in, R, R, R] with its image tokens, once for a sampling run."""
+        layers: list[KeyValue] = []
+        self(clean, clean.new_zeros(len(clean)), cond, collect=layers)
+        return AnchorCache(tuple(layers), (self.config.resolution**3,) * len(clean))
+
+
+class SparseFlow(FlowTransformer):
+    """`SLatFlowModel` of TRELLIS.2: the velocity of a sparse latent, of the geometry or the material."""
+
+    def forward(
+        self,
+        x: SparseTensor,
+        timesteps: Tensor,
+        cond: Tensor,
+        clips: Sequence[int] | None = None,
+        side: Tensor | None = None,
+        anchor: AnchorCache | None = None,
+        collect: list[KeyValue] | None = None,
+    ) -> SparseTensor:
+        """Latents [L, C] of F frames to velocities [L, out].
+
+        Args:
+            x: one sample of the batch a frame, clip by clip.
+            timesteps: [F].
+            cond: [F, M, cond].
+            clips: frames of each clip; by default every frame is a clip of its own.
+            side: [L, C'], joined to the channels: the material stage's normalized shape latent.
+            anchor: frame 0 of each clip from a cache; x then starts at frame 1.
+            collect: receives each block's keys and values.
+        """
+        lengths = x.layout.lengths
+        layout = FrameLayout.from_frames(lengths, clips or (1,) * len(lengths), 0 if anchor is None else 1)
+        tokens = x.feats if side is None else torch.cat([x.feats, side], dim=1)
+        return x.replace(self.forward_tokens(tokens, x.coords[:, 1:], layout, timesteps, cond, anchor, collect))
+
+    @torch.no_grad()
+    def anchor_cache(self, clean: SparseTensor, cond: Tensor, side: Tensor | None = None) -> AnchorCache:
+        """Run the clean frame 0 of each clip (one sample a clip) once for a sampling run."""
+        layers: list[KeyValue] = []
+        self(clean, clean.feats.new_zeros(clean.layout.batch_size), cond, side=side, collect=layers)
+        return AnchorCache(tuple(layers), clean.layout.lengths)
+
+
+def _keep_attention(plan: AttentionPlan, _context: Any, call: Any, *_inputs: Any, **_settings: Any) -> CheckpointPolicy:
+    """Keep what self-attention returns. Cross-attention returns as much and is computed again in a fortieth of it."""
+    kept = plan.running and call in _attention_calls()
+    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+@cache
+def _attention_calls() -> frozenset[Any]:
+    """The kernels behind scaled-dot-product and variable-length attention, and FlexAttention."""
+    importlib.import_module("torch.nn.attention.varlen")  # registers its kernel
+    names = ("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention")
+    calls = [getattr(torch.ops.aten, f"_scaled_dot_product_{name}").default for name in names]
+    return frozenset([*calls, torch.ops.torch_attn._varlen_attn.default, torch.ops.higher_order.flex_attention])
+
+
+def _add_rope_phases(module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
+    if not isinstance(module, DenseFlow):
+        raise TypeError(f"rope_phases belong to a DenseFlow, not to a {type(module).__name__}")
+    config, device = module.config, module.out_layer.weight.device
+    coords = dense_coordinates(config.resolution, device)
+    still = torch.zeros(len(coords), device=device)
+    angles = rotary_angles(coords, still, config.head_channels, config.resolution, BASE)
+    state[prefix + "rope_phases"] = torch.polar(torch.ones_like(angles), angles)
+
+
+def _drop_rope_phases(_module: nn.Module, state: dict[str, Any], prefix: str, *_rest: Any) -> None:
+    state.pop(prefix + "rope_phases", None)

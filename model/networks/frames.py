@@ -1,0 +1,159 @@
+"""How a batch of videos lies in one sequence of tokens, and which frames see which.
+
+Tokens are packed clip by clip, frame by frame, without padding; frames may have any number of tokens, zero included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from helix4d.core import ConfigError
+from helix4d.model.networks.config import AnchorQueries, AttentionPattern, VideoConfig
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class FrameLayout:
+    """Tokens per frame per clip.
+
+    Attributes:
+        lengths: `lengths[clip][frame]` tokens.
+        first_frame: the number of the first frame that is here: 1 where the anchor is kept in a cache instead.
+    """
+
+    lengths: tuple[tuple[int, ...], ...]
+    first_frame: int = 0
+
+    @classmethod
+    def from_frames(cls, lengths: Sequence[int], clips: Sequence[int], first_frame: int = 0) -> FrameLayout:
+        """From the lengths of all frames in a row and the number of frames of each clip."""
+        if sum(clips) != len(lengths):
+            raise ConfigError(f"clips of {list(clips)} frames make {sum(clips)}, but there are {len(lengths)} frames")
+        rest = iter(lengths)
+        return cls(tuple(tuple(next(rest) for _ in range(count)) for count in clips), first_frame)
+
+    @cached_property
+    def frames(self) -> int:
+        """Frames of all clips together, F."""
+        return sum(len(clip) for clip in self.lengths)
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Frame f of the packed sequence has the tokens `offsets[f]:offsets[f + 1]`; F + 1 of them."""
+        offsets = [0]
+        for clip in self.lengths:
+            for count in clip:
+                offsets.append(offsets[-1] + count)
+        return tuple(offsets)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all frames together, L."""
+        return self.offsets[-1]
+
+    def numbered(self) -> Iterator[tuple[int, int, int, int]]:
+        """(clip, frame number, first token, end) of every frame in packed order."""
+        row = 0
+        for clip, lengths in enumerate(self.lengths):
+            for number in range(self.first_frame, self.first_frame + len(lengths)):
+                yield clip, number, self.offsets[row], self.offsets[row + 1]
+                row += 1
+
+    def frame_numbers(self, device: torch.device | None = None) -> Tensor:
+        """int64 [F]."""
+        return torch.tensor([number for _, number, _, _ in self.numbered()], dtype=torch.int64, device=device)
+
+    def token_frames(self, device: torch.device | None = None) -> Tensor:
+        """int64 [L]: the row in 0 … F − 1 of each token's frame."""
+        counts = torch.tensor([n for clip in self.lengths for n in clip], dtype=torch.int64, device=device)
+        rows = torch.arange(self.frames, device=device)
+        return torch.repeat_interleave(rows, counts, output_size=self.tokens)
+
+
+def frame_timesteps(timesteps: Tensor, layout: FrameLayout) -> Tensor:
+    """One timestep a clip [clips] to one a frame [F]: frame 0 is the clean anchor and has timestep 0."""
+    if len(timesteps) != len(layout.lengths):
+        raise ConfigError(f"{len(timesteps)} timesteps for {len(layout.lengths)} clips: one a clip is needed")
+    counts = torch.tensor([len(clip) for clip in layout.lengths], device=timesteps.device)
+    spread = torch.repeat_interleave(timesteps, counts, output_size=layout.frames)
+    return torch.where(layout.frame_numbers(timesteps.device) == 0, torch.zeros_like(spread), spread)
+
+
+def sees(query: int, key: int, video: VideoConfig) -> bool:
+    """Whether tokens of frame `query` attend to those of frame `key` of the same clip: the mask, frame by frame."""
+    match video.pattern:
+        case AttentionPattern.FULL:
+            return True
+        case AttentionPattern.SPATIAL:
+            return query == key
+        case AttentionPattern.CAUSAL:
+            return key <= query
+        case AttentionPattern.WINDOW:
+            return abs(query - key) <= video.window
+        case AttentionPattern.WINDOW_ANCHOR:
+            if query == 0 and video.anchor_queries is AnchorQueries.ITSELF:
+                return key == 0
+            return key == 0 or abs(query - key) <= video.window
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Queries `query[0]:query[1]` attend to the keys of every range in `keys`, and to no other."""
+
+    query: tuple[int, int]
+    keys: tuple[tuple[int, int], ...]
+
+    @property
+    def key_tokens(self) -> int:
+        """Keys seen by each query of the segment."""
+        return sum(end - start for start, end in self.keys)
+
+
+def plan_segments(queries: FrameLayout, keys: FrameLayout, video: VideoConfig) -> tuple[Segment, ...]:
+    """The mask as ranges: neighboring frames become one range, and frames that see the same keys one segment.
+
+    The two layouts differ where the anchor's keys come from a cache: it is in `keys` and not in `queries`.
+    """
+    segments: list[Segment] = []
+    key_frames: dict[int, list[tuple[int, int, int]]] = {}
+    for clip, number, start, end in keys.numbered():
+        if end > start:
+            key_frames.setdefault(clip, []).append((number, start, end))
+    for clip, number, start, end in queries.numbered():
+        if start == end:
+            continue
+        ranges: list[tuple[int, int]] = []
+        for key_number, key_start, key_end in key_frames.get(clip, ()):
+            if not sees(number, key_number, video):
+                continue
+            if ranges and ranges[-1][1] == key_start:
+                ranges[-1] = (ranges[-1][0], key_end)
+            else:
+                ranges.append((key_start, key_end))
+        seen = tuple(ranges)
+        if segments and segments[-1].keys == seen and segments[-1].query[1] == start:
+            segments[-1] = Segment((segments[-1].query[0], end), seen)
+        else:
+            segments.append(Segment((start, end), seen))
+    return tuple(segments)
+
+
+def plan_conditioning(layout: FrameLayout, tokens: int) -> tuple[Segment, ...]:
+    """Cross-attention: each frame to the `tokens` of its own image, the images packed in the order of the frames."""
+    rows = enumerate(layout.numbered())
+    return tuple(
+        Segment((start, end), ((row * tokens, (row + 1) * tokens),)) for row, (_, _, start, end) in rows if end > start
+    )
+
+
+def dense_mask(queries: FrameLayout, keys: FrameLayout, video: VideoConfig) -> Tensor:
+    """The mask written out, bool [L, S]: the reference for tests and small examples, never used by a network."""
+    mask = torch.zeros(queries.tokens, keys.tokens, dtype=torch.bool)
+    for clip, number, start, end in queries.numbered():
+        for key_clip, key_number, key_start, key_end in keys.numbered():
+            if clip == key_clip:
+                mask[start:end, key_start:key_end] = sees(number, key_number, video)
+    return mask

@@ -1,0 +1,108 @@
+"""The small layers that every network here shares, with explicit precision and no hidden randomness.
+
+Parameters keep their own type (float32 for what is trained, any for what is frozen) and are cast to the type of the
+activations at use; normalizations run in float32. Parameters start at zero: weights come from a checkpoint or from
+`helix4d.model.networks.initialize`, never from a global generator.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Linear(nn.Linear):
+    """`y = x Wᵀ + b` in the type of x, whatever the type of the parameters."""
+
+    def reset_parameters(self) -> None:
+        _zero(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] to [..., out]."""
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+
+class Conv3d(nn.Conv3d):
+    """A dense 3D convolution in the type of x."""
+
+    def reset_parameters(self) -> None:
+        _zero(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in, X, Y, Z] to [B, out, X', Y', Z']."""
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return self._conv_forward(x, self.weight.to(x.dtype), bias)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalization over the last axis in float32, back in the type of x."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C] to [..., C]."""
+        wide = upcast(x)
+        weight = None if self.weight is None else self.weight.to(wide.dtype)
+        bias = None if self.bias is None else self.bias.to(wide.dtype)
+        return F.layer_norm(wide, self.normalized_shape, weight, bias, self.eps).to(x.dtype)
+
+
+class HeadRMSNorm(nn.Module):
+    """Query-key normalization: x / |x| · γ · √d per head, in float32 (TRELLIS.2; before the rotary)."""
+
+    def __init__(self, heads: int, head_channels: int) -> None:
+        super().__init__()
+        self.scale = math.sqrt(head_channels)
+        self.gamma = nn.Parameter(torch.ones(heads, head_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[L, H, d] of any type to [L, H, d] in float32 (float64 stays)."""
+        wide = upcast(x)
+        return F.normalize(wide, dim=-1) * self.gamma.to(wide.dtype) * self.scale
+
+
+class TimestepEmbedder(nn.Module):
+    """[F] timesteps (1000 · t) to [F, C]: 256 sinusoids, then a two-layer perceptron with SiLU."""
+
+    frequencies = 128
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(Linear(2 * self.frequencies, channels), nn.SiLU(), Linear(channels, channels))
+
+    def forward(self, timesteps: Tensor) -> Tensor:
+        """[F] to [F, C]."""
+        embedding: Tensor = self.mlp(timestep_sinusoids(timesteps, self.frequencies))
+        return embedding
+
+
+def timestep_sinusoids(timesteps: Tensor, frequencies: int) -> Tensor:
+    """[cos, sin] of t · 10000^(−i/frequencies), i < frequencies: [F] to [F, 2 · frequencies]."""
+    exponent = torch.arange(frequencies, device=timesteps.device, dtype=torch.float32) / frequencies
+    angles = timesteps[:, None] * torch.exp(-math.log(10000.0) * exponent).to(timesteps.dtype)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with a tanh GELU between them."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(Linear(channels, hidden), nn.GELU(approximate="tanh"), Linear(hidden, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[L, C] to [L, C]."""
+        y: Tensor = self.mlp(x)
+        return y
+
+
+def upcast(x: Tensor) -> Tensor:
+    """Half types to float32; float32 and float64 as they are."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def _zero(layer: nn.Linear | nn.Conv3d) -> None:
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

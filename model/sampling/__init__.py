@@ -1,0 +1,1 @@
+"""A video becomes meshes: samplers, guidance, and the pipeline of three stages."""

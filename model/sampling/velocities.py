@@ -1,0 +1,204 @@
+"""Networks as the velocities that the sampler follows: alone on single frames, or on a video with its clean anchor.
+
+Under guidance both passes see the same anchor latent; the condition of frame 0 is kept or zeroed with its pass, so
+there are two key/value caches. The tensor that the sampler moves has no frame 0: the anchor is never updated, and no
+statistic counts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from helix4d.core import ConfigError
+from helix4d.model.networks.flow import AnchorCache, DenseFlow, SparseFlow
+from helix4d.model.networks.sparse import SparseLayout, SparseTensor, concatenate
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PassVelocity:
+    """A `Velocity` whose two guidance passes may run as one batch.
+
+    Attributes:
+        run: x, 1000 t and the passes wanted (with the condition or without) to one velocity for each.
+        batched: whether `both` is one call of the network: twice the activations, one reading of the weights.
+    """
+
+    run: Callable[[Tensor, float, tuple[bool, ...]], list[Tensor]]
+    batched: bool = False
+
+    def __call__(self, x: Tensor, timestep: float, conditional: bool) -> Tensor:
+        """One pass."""
+        return self.run(x, timestep, (conditional,))[0]
+
+    def both(self, x: Tensor, timestep: float) -> tuple[Tensor, Tensor]:
+        """With the condition, and without."""
+        if not self.batched:
+            return self(x, timestep, True), self(x, timestep, False)
+        positive, negative = self.run(x, timestep, (True, False))
+        return positive, negative
+
+
+def dense_velocity(network: DenseFlow, cond: Tensor, batched: bool = False) -> PassVelocity:
+    """Single frames [F, C, R, R, R], each under its own image tokens [F, M, C']."""
+
+    def run(x: Tensor, timestep: float, passes: tuple[bool, ...]) -> list[Tensor]:
+        whole = x.repeat(len(passes), 1, 1, 1, 1)
+        out = network(whole, _times(x, len(whole), timestep), _conditions(cond, passes))
+        return list(out.chunk(len(passes)))
+
+    return PassVelocity(run, batched)
+
+
+def sparse_velocity(
+    network: SparseFlow, layout: SparseLayout, cond: Tensor, side: Tensor | None = None, batched: bool = False
+) -> PassVelocity:
+    """Single frames, packed as features [L, C] on `layout`."""
+    layouts = _Layouts(layout)
+
+    def run(x: Tensor, timestep: float, passes: tuple[bool, ...]) -> list[Tensor]:
+        count = len(passes)
+        times = _times(x, count * layout.batch_size, timestep)
+        beside = None if side is None else side.repeat(count, 1)
+        whole = SparseTensor(x.repeat(count, 1), layouts.times(count))
+        return list(network(whole, times, _conditions(cond, passes), side=beside).feats.chunk(count))
+
+    return PassVelocity(run, batched)
+
+
+def anchored_dense_velocity(
+    network: DenseFlow, anchor: Tensor, cond: Tensor, use_cache: bool | None = None, batched: bool = False
+) -> PassVelocity:
+    """Frames 1 … T − 1 of one clip, [T − 1, C, R, R, R].
+
+    Args:
+        network: with its `VideoConfig`.
+        anchor: frame 0's clean latent [C, R, R, R].
+        cond: image tokens of all frames, [T, M, C'].
+        use_cache: compute the anchor's keys once for all steps. By default wherever the pattern allows it.
+        batched: run both guidance passes as one batch.
+    """
+    cached = _use_cache(network, use_cache)
+
+    @cache
+    def kept(passes: tuple[bool, ...]) -> AnchorCache:
+        return network.anchor_cache(torch.stack([anchor] * len(passes)), _conditions(cond[:1], passes))
+
+    def run(x: Tensor, timestep: float, passes: tuple[bool, ...]) -> list[Tensor]:
+        count = len(passes)
+        if cached:
+            given, times = _conditions(cond[1:], passes), _times(x, count * len(x), timestep)
+            whole = x.repeat(count, 1, 1, 1, 1)
+            return list(network(whole, times, given, clips=(len(x),) * count, anchor=kept(passes)).chunk(count))
+        clip = torch.cat([anchor[None].to(x.dtype), x])
+        times = _with_zero(_times(x, len(x), timestep)).repeat(count)
+        out = network(clip.repeat(count, 1, 1, 1, 1), times, _conditions(cond, passes), clips=(len(clip),) * count)
+        return [part[1:] for part in out.chunk(count)]
+
+    return PassVelocity(run, batched)
+
+
+@dataclass(frozen=True)
+class SparseAnchor:
+    """Frame 0's clean normalized latent on its own voxels (one sample), and what goes beside it in the last stage."""
+
+    latent: SparseTensor
+    side: Tensor | None = None
+
+
+def anchored_sparse_velocity(
+    network: SparseFlow,
+    anchor: SparseAnchor,
+    layout: SparseLayout,
+    cond: Tensor,
+    side: Tensor | None = None,
+    use_cache: bool | None = None,
+    batched: bool = False,
+) -> PassVelocity:
+    """Frames 1 … T − 1 of one clip, packed as features [L, C] on `layout` (one sample a frame).
+
+    Args:
+        network: with its `VideoConfig`.
+        anchor: frame 0.
+        layout: voxels of the other frames; frames may be empty.
+        cond: image tokens of all frames, [T, M, C'].
+        side: [L, C'] for the material stage, whose anchor then has a side too.
+        use_cache: compute the anchor's keys once for all steps. By default wherever the pattern allows it.
+        batched: run both guidance passes as one batch.
+    """
+    if (side is None) != (anchor.side is None):
+        raise ConfigError("either the anchor and the other frames both have a side input, or neither")
+    cached = _use_cache(network, use_cache)
+    frames, anchor_tokens = layout.batch_size, len(anchor.latent.layout)
+    still = anchor.latent
+    moving = _Layouts(layout)
+    clip = _Layouts(concatenate([_bare(still.layout), _bare(layout)]).layout)
+    clip_side = None if side is None or anchor.side is None else torch.cat([anchor.side, side])
+
+    @cache
+    def kept(passes: tuple[bool, ...]) -> AnchorCache:
+        beside = None if anchor.side is None else anchor.side.repeat(len(passes), 1)
+        return network.anchor_cache(concatenate([still] * len(passes)), _conditions(cond[:1], passes), beside)
+
+    def run(x: Tensor, timestep: float, passes: tuple[bool, ...]) -> list[Tensor]:
+        count = len(passes)
+        times = _times(x, frames, timestep)
+        if cached:
+            whole = SparseTensor(x.repeat(count, 1), moving.times(count))
+            out = network(
+                whole,
+                times.repeat(count),
+                _conditions(cond[1:], passes),
+                clips=(frames,) * count,
+                side=None if side is None else side.repeat(count, 1),
+                anchor=kept(passes),
+            )
+            return list(out.feats.chunk(count))
+        feats = torch.cat([still.feats.to(x.dtype), x])
+        out = network(
+            SparseTensor(feats.repeat(count, 1), clip.times(count)),
+            _with_zero(times).repeat(count),
+            _conditions(cond, passes),
+            clips=(frames + 1,) * count,
+            side=None if clip_side is None else clip_side.repeat(count, 1),
+        )
+        return [part[anchor_tokens:] for part in out.feats.chunk(count)]
+
+    return PassVelocity(run, batched)
+
+
+class _Layouts:
+    """A layout, and itself several times over, each made once."""
+
+    def __init__(self, layout: SparseLayout) -> None:
+        self._made = {1: layout}
+
+    def times(self, count: int) -> SparseLayout:
+        if count not in self._made:
+            self._made[count] = concatenate([_bare(self._made[1])] * count).layout
+        return self._made[count]
+
+
+def _use_cache(network: DenseFlow | SparseFlow, wanted: bool | None) -> bool:
+    if wanted and not network.video.anchor_sees_only_itself:
+        raise ConfigError(f"{network.video.pattern} lets the anchor see noisy frames: it cannot be cached")
+    return network.video.anchor_sees_only_itself if wanted is None else wanted
+
+
+def _bare(layout: SparseLayout) -> SparseTensor:
+    return SparseTensor(layout.coords.new_zeros(len(layout), 0, dtype=torch.float32), layout)
+
+
+def _conditions(cond: Tensor, passes: tuple[bool, ...]) -> Tensor:
+    return torch.cat([cond if conditional else torch.zeros_like(cond) for conditional in passes])
+
+
+def _times(x: Tensor, frames: int, timestep: float) -> Tensor:
+    return torch.full((frames,), timestep, dtype=torch.float32, device=x.device)
+
+
+def _with_zero(times: Tensor) -> Tensor:
+    return torch.cat([times.new_zeros(1), times])

@@ -1,0 +1,210 @@
+"""Figure 4 and Table A1 of the paper for any checkpoint: how many low rotary bands of each axis can be spared.
+
+The slow pairs of every spatial axis are replaced by the identity, everything else (weights, noise, image) stays, and
+what is generated is compared with what the untruncated network generates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from helix4d.core import ConfigError
+from helix4d.model.checkpoint.checkpoint import Pipeline
+from helix4d.model.latents.latents import SHAPE_STATISTICS, LatentStatistics
+from helix4d.model.networks.config import BASE, VideoConfig
+from helix4d.model.networks.flow import DenseFlow, FlowTransformer, SparseFlow
+from helix4d.model.networks.rope import axis_pairs, kept_pairs
+from helix4d.model.networks.sparse import SparseLayout
+from helix4d.model.sampling.sampler import SHAPE_SAMPLER, STRUCTURE_SAMPLER, SamplerConfig
+from helix4d.model.sampling.stages import (
+    decode_structure,
+    named_noise,
+    sample_shape,
+    sample_structure,
+    sampler_from_json,
+)
+from helix4d.model.vae.dense_vae import DenseDecoder
+from helix4d.model.vae.sc_vae import SparseDecoder, decode_shape_fields
+from torch import Tensor
+
+SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+"""The α of Table A1."""
+
+PAPER = {0.0: 0.0181, 0.2: 0.0098, 0.4: 0.0079, 0.6: 0.0079, 0.8: 0.0079, 1.0: 0.0}
+"""Table A1's CD-3D against full rotary, as a third party transcribed it: to be set beside, not verified."""
+
+_CHUNK = 1 << 26  # distances at the same time: 256 MB
+
+
+@dataclass(frozen=True)
+class StudyNetworks:
+    """What the study generates with. Without the two networks of stage 2 the points are the centers of tokens."""
+
+    structure_flow: DenseFlow
+    structure_decoder: DenseDecoder
+    shape_flow: SparseFlow | None = None
+    shape_decoder: SparseDecoder | None = None
+    structure_sampler: SamplerConfig = STRUCTURE_SAMPLER
+    shape_sampler: SamplerConfig = SHAPE_SAMPLER
+    shape_statistics: LatentStatistics = SHAPE_STATISTICS
+
+    def __post_init__(self) -> None:
+        if (self.shape_flow is None) != (self.shape_decoder is None):
+            raise ConfigError("the shape flow and the shape decoder go together: give both or neither")
+
+    @property
+    def token_grid(self) -> int:
+        """Tokens per side: the geometry stage's grid, or without it half the occupancy's."""
+        if self.shape_flow is not None:
+            return self.shape_flow.config.resolution
+        return self.structure_flow.config.resolution * 2 ** (len(self.structure_decoder.config.channels) - 1) // 2
+
+    @classmethod
+    def from_pipeline(cls, pipeline: Pipeline) -> StudyNetworks:
+        """The networks, samplers and statistics of a checkpoint; stage 2 if it was loaded."""
+        networks: dict[str, Any] = dict(pipeline.networks)
+        settings = pipeline.args
+
+        def sampler(name: str, default: SamplerConfig) -> SamplerConfig:
+            return sampler_from_json(settings[name]) if name in settings else default
+
+        normalization = settings.get("shape_slat_normalization")
+        return cls(
+            structure_flow=networks["sparse_structure_flow_model"],
+            structure_decoder=networks["sparse_structure_decoder"],
+            shape_flow=networks.get("shape_slat_flow_model_512"),
+            shape_decoder=networks.get("shape_slat_decoder"),
+            structure_sampler=sampler("sparse_structure_sampler", STRUCTURE_SAMPLER),
+            shape_sampler=sampler("shape_slat_sampler", SHAPE_SAMPLER),
+            shape_statistics=SHAPE_STATISTICS if normalization is None else LatentStatistics.from_json(normalization),
+        )
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """One line of the table: means over the objects.
+
+    Attributes:
+        share: α, the share of each axis's pairs that is kept.
+        pairs: how many that is.
+        chamfer: CD-3D, the mean of both directions' mean distances in units of the cube.
+        overlap: intersection over union of the generated tokens.
+        objects: how many objects the means are over; those of which either side came out empty are left out.
+    """
+
+    share: float
+    pairs: int
+    chamfer: float
+    overlap: float
+    objects: int
+
+
+def study_rope(
+    networks: StudyNetworks,
+    cond: Tensor,
+    shares: Sequence[float] = SHARES,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> list[StudyRow]:
+    """Generate every object at every share and compare with share 1.
+
+    Args:
+        networks: of any checkpoint.
+        cond: [B, M, C], the image tokens of B objects.
+        shares: the α to try.
+        seed: names the noise, together with the object's index.
+        progress: called with a line of text before each share.
+    """
+    wholes = [_generate(networks, cond[i : i + 1], 1.0, seed, i) for i in range(len(cond))]
+    rows = []
+    for share in shares:
+        if progress is not None:
+            progress(f"share {share:g}: generating {len(cond)} objects")
+        distances, overlaps = [], []
+        for i, (tokens, points) in enumerate(wholes):
+            other_tokens, other_points = _generate(networks, cond[i : i + 1], share, seed, i)
+            if len(points) and len(other_points):
+                distances.append(chamfer_distance(other_points, points))
+                overlaps.append(_overlap(other_tokens, tokens))
+        head = networks.structure_flow.config.head_channels
+        rows.append(StudyRow(share, kept_pairs(head, share), _mean(distances), _mean(overlaps), len(distances)))
+    return rows
+
+
+def chamfer_distance(a: Tensor, b: Tensor) -> float:
+    """Half the sum of the two mean nearest-neighbor distances between points [P, 3] and [Q, 3]."""
+    return (float(_nearest(a, b).mean()) + float(_nearest(b, a).mean())) / 2
+
+
+def format_table(rows: Sequence[StudyRow], head_channels: int) -> str:
+    """The rows as text, with the paper's column where it has one."""
+    lines = [f"alpha  pairs of {axis_pairs(head_channels):2d}  CD-3D    IoU     objects  paper (transcribed)"]
+    for row in rows:
+        paper = f"{PAPER[row.share]:.4f}" if row.share in PAPER else "-"
+        lines.append(
+            f"{row.share:5.2f}  {row.pairs:11d}  {row.chamfer:.4f}  {row.overlap:.4f}  {row.objects:7d}  {paper}"
+        )
+    return "\n".join(lines)
+
+
+@torch.no_grad()
+def _generate(
+    networks: StudyNetworks, cond: Tensor, share: float, seed: int, index: int
+) -> tuple[SparseLayout, Tensor]:
+    """One object's tokens and points [P, 3] in the unit cube."""
+    video = replace(BASE, kept=share)
+    flow = networks.structure_flow
+    shape = (1, flow.config.in_channels, *(flow.config.resolution,) * 3)
+    noise = named_noise(shape, "rope study", seed, index, "structure", device=cond.device)
+    with _Rotary(flow, video):
+        latent = sample_structure(flow, cond, noise, networks.structure_sampler)
+    layout = decode_structure(networks.structure_decoder, latent, networks.token_grid)
+    if networks.shape_flow is None or networks.shape_decoder is None or len(layout) == 0:
+        return layout, (layout.coords[:, 1:].float() + 0.5) / networks.token_grid
+    noise = _token_noise(layout, networks.token_grid, networks.shape_flow.config.in_channels, seed, index)
+    with _Rotary(networks.shape_flow, video):
+        z = sample_shape(networks.shape_flow, layout, cond, noise, networks.shape_sampler, networks.shape_statistics)
+    fields = networks.shape_decoder(z).fields
+    scale = 2 ** (len(networks.shape_decoder.config.model_channels) - 1) * networks.token_grid
+    vertices = fields.coords[:, 1:] + decode_shape_fields(fields.feats).dual_vertices
+    return layout, vertices / scale
+
+
+class _Rotary:
+    """A network under another rotary for the length of a `with` block."""
+
+    def __init__(self, network: FlowTransformer, video: VideoConfig) -> None:
+        self.network, self.video, self.kept = network, video, network.video
+
+    def __enter__(self) -> None:
+        self.network.video = self.video
+
+    def __exit__(self, *_: object) -> None:
+        self.network.video = self.kept
+
+
+def _token_noise(layout: SparseLayout, grid: int, channels: int, seed: int, index: int) -> Tensor:
+    """[L, C]: drawn for the whole grid and picked, so that a voxel's noise does not depend on which others exist."""
+    whole = named_noise((grid, grid, grid, channels), "rope study", seed, index, "shape")
+    x, y, z = layout.coords[:, 1:].long().cpu().unbind(1)
+    return whole[x, y, z].to(layout.coords.device)
+
+
+def _nearest(a: Tensor, b: Tensor) -> Tensor:
+    """[P]: from each point of a to the nearest of b."""
+    # Not by matrix products: they round equal points apart by more than the study's smallest figures.
+    exact = "donot_use_mm_for_euclid_dist"
+    rows = max(_CHUNK // max(len(b), 1), 1)
+    return torch.cat([torch.cdist(part, b, compute_mode=exact).amin(dim=1) for part in a.split(rows)])
+
+
+def _overlap(a: SparseLayout, b: SparseLayout) -> float:
+    together = torch.unique(torch.cat([a.coords, b.coords]), dim=0)
+    return (len(a) + len(b) - len(together)) / len(together)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")

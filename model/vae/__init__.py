@@ -1,0 +1,1 @@
+"""TRELLIS.2's autoencoders: sparse and dense."""

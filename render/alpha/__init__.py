@@ -1,0 +1,1 @@
+"""Exact coverage: the alpha of an image, from geometry and materials alone."""

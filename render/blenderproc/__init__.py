@@ -1,0 +1,1 @@
+"""Renders with Cycles through BlenderProc, for its HDF5 files."""

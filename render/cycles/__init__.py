@@ -1,0 +1,1 @@
+"""Renders with Cycles, inside this process."""

@@ -1,0 +1,1 @@
+"""Images and O-Voxels as things for people: contact sheets, turntables, 3D pages."""

@@ -1,0 +1,1 @@
+"""Renders with OpenGL, without Blender."""

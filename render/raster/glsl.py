@@ -1,0 +1,273 @@
+"""GLSL of the rasterizer's fragments: what a point looks like, and what of it the passes show.
+
+Formulas: GGX with height-correlated Smith shadowing. The environment's mirror image, of a map filtered beforehand for
+each roughness, is multiplied by the directional albedo of the lobe, for which Karis' polynomial stands (Physically
+Based Shading on Mobile, 2014). The lobe is scaled up for what bounces among the microfacets, and the diffuse light gets
+what it leaves, as in Cycles.
+"""
+
+from __future__ import annotations
+
+SURFACE = """
+vec3 linear(vec3 srgb) {
+    return mix(srgb / 12.92, pow((srgb + 0.055) / 1.055, vec3(2.4)), greaterThan(srgb, vec3(0.04045)));
+}
+float mirrored(float x) { return 1.0 - abs(mod(x, 2.0) - 1.0); }
+
+#ifdef MASK
+// Which of a pixel's samples the surface covers; 0 for none. Texels as `render.alpha` reads them: without mipmaps.
+int masked_samples() {
+    int covered = 0;
+    for (int s = 0; s < SAMPLES; ++s) {
+        float alpha = base.a;
+#ifdef COLORS
+        alpha *= interpolateAtSample(vertex_color, s).a;
+#endif
+#ifdef BASE
+        alpha *= textureLod(base_texture, BASE_WRAP(interpolateAtSample(BASE, s)), 0.0).a;
+#endif
+        if (alpha >= surface.w) covered |= 1 << s;
+    }
+    return covered;
+}
+#endif
+
+vec4 base_color() {
+    vec4 color = base;
+#ifdef COLORS
+    color *= vertex_color;
+#endif
+#ifdef BASE
+    vec4 texel = BASE_FETCH(base_texture, BASE);
+    color *= vec4(linear(texel.rgb), texel.a);
+#endif
+    return color;
+}
+
+// Unit vertex normal on the viewer's side of the triangle.
+vec3 smooth_normal() {
+    float size = dot(shading_normal, shading_normal);
+    vec3 n = size > 0.0 ? shading_normal * inversesqrt(size) : vec3(0.0, 0.0, 1.0);
+    return gl_FrontFacing ? n : -n;
+}
+
+// The same with the normal map (tangents from the UVs' derivatives).
+vec3 surface_normal() {
+    vec3 n = smooth_normal();
+#ifdef NORMAL
+    n = gl_FrontFacing ? n : -n;
+    vec3 along_x = dFdx(world), along_y = dFdy(world);
+    vec2 uv_x = dFdx(NORMAL), uv_y = dFdy(NORMAL);
+    float turn = uv_x.x * uv_y.y - uv_y.x * uv_x.y;
+    vec3 along_u = sign(turn) * (along_x * uv_y.y - along_y * uv_x.y);
+    vec3 along_v = sign(turn) * (along_y * uv_x.x - along_x * uv_y.x);
+    vec3 tangent = along_u - n * dot(n, along_u);
+    float length_squared = dot(tangent, tangent);
+    if (length_squared > 0.0) {
+        tangent *= inversesqrt(length_squared);
+        vec3 bitangent = cross(n, tangent);
+        bitangent *= dot(bitangent, along_v) > 0.0 ? -1.0 : 1.0;  // green is up, v runs down
+        vec3 texel = 2.0 * NORMAL_FETCH(normal_texture, NORMAL).xyz - 1.0;
+        texel.xy *= emissive.w;
+        n = normalize(texel.x * tangent + texel.y * bitangent + texel.z * n);
+    }
+    n = gl_FrontFacing ? n : -n;
+#endif
+    return n;
+}
+"""
+
+COLOR = """
+layout(std140) uniform Sky {
+    vec4 sky_rows[3 * SKY_DIRECTIONS];   // world to shadow map
+    vec4 sky_directions[SKY_DIRECTIONS];
+    vec4 sky_offset;                     // along the normal
+};
+uniform sampler2DShadow sky_shadows;
+uniform sampler2DShadow lamp_shadows;
+
+layout(location = 0, index = 0) out vec4 added;
+#ifdef SORTED
+layout(location = 0, index = 1) out vec4 passed;  // what of the light behind it comes through
+#endif
+
+// Directional albedo of a GGX lobe is F0 * x + y.
+vec2 lobe(float roughness, float facing) {
+    vec4 r = roughness * vec4(-1.0, -0.0275, -0.572, 0.022) + vec4(1.0, 0.0425, 1.04, -0.04);
+    float a = min(r.x * r.x, exp2(-9.28 * facing)) * r.x + r.y;
+    return clamp(vec2(-1.04, 1.04) * a + r.zw, 0.0, 1.0);
+}
+
+// What a bumped surface hides of a light, as Cycles has it: bumps shade, though they have no shape.
+float bumped(vec3 smooth_n, vec3 n, vec3 l) {
+    float g = dot(smooth_n, l) / max(dot(n, l) * dot(smooth_n, n), 1e-6);
+    return g >= 1.0 ? 1.0 : g <= 0.0 ? 0.0 : ((1.0 - g) * g + 1.0) * g;
+}
+
+// The same for the light of all directions; fitted to its mean over the hemisphere around n, weighted by the cosine.
+float bumped_everywhere(vec3 smooth_n, vec3 n) {
+    float tilt = 1.0 - clamp(dot(smooth_n, n), 0.0, 1.0);
+    return 1.0 - 0.385 * sqrt(tilt) - 0.142 * tilt;
+}
+
+#ifdef MAPPED
+// Layers: radiance as mirrors of growing roughness see it, then what a matte surface sees; of 1 for a uniform sky.
+uniform sampler3D sky_map;
+
+vec3 sky_at(vec3 d, float layer) {
+    d.xy = vec2(dot(sky_turn.xy, d.xy), dot(sky_turn.xy, vec2(d.y, -d.x)));
+    vec2 uv = vec2(0.5 - atan(d.y, d.x) / 6.28318531, acos(clamp(d.z, -1.0, 1.0)) / 3.14159265);
+    return environment.rgb * textureLod(sky_map, vec3(uv, (layer + 0.5) / float(SKY_LAYERS + 1)), 0.0).rgb;
+}
+vec3 sky_mirrored(vec3 d, float roughness) { return sky_at(d, roughness * float(SKY_LAYERS - 1)); }
+vec3 sky_matte(vec3 n) { return sky_at(n, float(SKY_LAYERS)); }
+#else
+vec3 sky_mirrored(vec3 d, float roughness) { return environment.rgb; }
+vec3 sky_matte(vec3 n) { return environment.rgb; }
+#endif
+
+// Share of the environment's light that reaches a surface.
+vec3 open_sky(vec3 smooth_n, vec3 n) {
+    vec4 place = vec4(world + sky_offset.x * smooth_n, 1.0);
+    vec3 seen = vec3(0.0), all = vec3(1e-9);
+    for (int k = 0; k < SKY_DIRECTIONS; ++k) {
+        vec3 given = max(dot(n, sky_directions[k].xyz), 0.0) * sky_light[k].rgb;
+        vec3 spot = vec3(dot(sky_rows[3 * k], place), dot(sky_rows[3 * k + 1], place), dot(sky_rows[3 * k + 2], place));
+        seen += given * texture(sky_shadows, spot);
+        all += given;
+    }
+    return seen / all;
+}
+
+float lamp_seen(int i, vec3 smooth_n) {
+    vec4 spot = lamp_maps[i] * vec4(world + lamp_offsets[i].x * smooth_n, 1.0);
+    return texture(lamp_shadows, spot.xyz / spot.w);
+}
+
+float power5(float x) { float x2 = x * x; return x2 * x2 * x; }
+
+void main() {
+#ifdef MASK
+    int covered = masked_samples();
+    if (covered == 0) discard;
+    gl_SampleMask[0] = covered;
+#endif
+    vec4 color = base_color();
+    vec3 shown;
+#ifdef UNLIT
+    shown = color.rgb;
+#else
+    vec3 n = surface_normal();
+    vec3 v = normalize(eye.xyz - world);
+    float metallic = surface.x, roughness = surface.y;
+#ifdef PACKED
+    vec4 packed_texel = PACKED_FETCH(packed_texture, PACKED);
+    metallic *= packed_texel.b;
+    roughness *= packed_texel.g;
+#endif
+    metallic = clamp(metallic, 0.0, 1.0);
+    roughness = clamp(roughness, 0.0, 1.0);
+    float facing = clamp(dot(n, v), 1e-4, 1.0);
+    vec2 split = lobe(roughness, facing);
+    float whole = max(split.x + split.y, 1e-3);
+    vec3 f0 = mix(vec3(surface.z), color.rgb, metallic);
+    vec3 again = 1.0 + f0 * (1.0 / whole - 1.0);  // light that bounces among the microfacets
+    vec3 mirror = (f0 * split.x + split.y) * again;
+    float dielectric = (surface.z * split.x + split.y) * (1.0 + surface.z * (1.0 / whole - 1.0));
+    vec3 diffuse = color.rgb * ((1.0 - metallic) * (1.0 - dielectric));
+    vec3 smooth_n = smooth_normal();
+    vec3 sky = open_sky(smooth_n, n), mirrored_sky = sky_mirrored(reflect(-v, n), roughness);
+    // What the sky does not light, the object's own light does: once, as if all of it looked like this point.
+    vec3 around = sky + (1.0 - sky) * sky * color.rgb;
+    shown = around * (sky_matte(n) * diffuse + mirrored_sky * mirror);
+#ifdef NORMAL
+    shown *= bumped_everywhere(smooth_n, n);
+#endif
+
+    float alpha2 = max(roughness * roughness, 1e-3);
+    alpha2 *= alpha2;
+    vec3 highlight = vec3(0.0), lit = vec3(0.0), white = vec3(0.0);
+    for (int i = 0; i < LAMPS; ++i) {
+        vec3 to_lamp = lamp_places[i].xyz - world;
+        float distance2 = dot(to_lamp, to_lamp);
+        vec3 l = to_lamp * inversesqrt(distance2);
+        float cosine = max(dot(n, l), 0.0);
+        vec3 received = lamp_colors[i].rgb * (cosine * lamp_places[i].w / distance2);
+        received *= lamp_seen(i, smooth_n);
+#ifdef NORMAL
+        received *= bumped(smooth_n, n, l);
+#endif
+        lit += received;
+        vec3 h = normalize(l + v);
+        float nh = clamp(dot(n, h), 0.0, 1.0);
+        float d = nh * nh * (alpha2 - 1.0) + 1.0;
+        float smith = facing * sqrt(cosine * cosine * (1.0 - alpha2) + alpha2)
+            + cosine * sqrt(facing * facing * (1.0 - alpha2) + alpha2);
+        float peak = alpha2 / (3.14159265 * d * d) * 0.5 / max(smith, 1e-6);
+        float grazing = power5(1.0 - clamp(dot(l, h), 0.0, 1.0));
+        highlight += received * peak * (f0 + (1.0 - f0) * grazing);
+        white += received * peak;
+    }
+    if (roughness < 1e-3) highlight = white = vec3(0.0);  // a perfect mirror never meets a lamp without extent
+    shown += diffuse * lit / 3.14159265 + again * highlight;
+    vec3 glow = emissive.rgb;
+#ifdef EMISSIVE
+    glow *= linear(EMISSIVE_FETCH(emissive_texture, EMISSIVE).rgb);
+#endif
+    shown += glow;
+#endif
+#ifdef SORTED
+    vec3 through = vec3(0.0);
+#if defined(GLASS) && !defined(UNLIT)
+    float clear = glass.x * (1.0 - metallic);
+#ifdef TRANSMISSION
+    clear *= TRANSMISSION_FETCH(transmission_texture, TRANSMISSION).r;
+#endif
+    float fresnel = surface.z + (1.0 - surface.z) * power5(1.0 - facing);
+    float thickness = glass.y;
+#ifdef THICKNESS
+    thickness *= THICKNESS_FETCH(thickness_texture, THICKNESS).g;
+#endif
+    vec3 tint = color.rgb * exp(-absorption.rgb * thickness);
+    shown = mix(shown, fresnel * (mirrored_sky + white) + glow, clear);
+    through = clear * (1.0 - fresnel) * tint;
+#endif
+    float alpha = 1.0;
+#ifdef BLEND
+    alpha = clamp(color.a, 0.0, 1.0);
+#endif
+    added = vec4(alpha * shown, alpha);
+    passed = vec4(mix(vec3(1.0), through, alpha), 1.0 - alpha);
+#else
+    added = vec4(shown, 1.0);
+#endif
+}
+"""
+
+# Depth alone, for shadows. Glass lets light through, and so does what is less than half there.
+DEPTH = """
+void main() {
+#ifdef MASK
+    if (base_color().a < surface.w) discard;
+#endif
+#ifdef BLEND
+    if (base_color().a < 0.5) discard;
+#endif
+}
+"""
+
+PASSES = """
+layout(location = 0) out vec4 normal_and_depth;
+
+void main() {
+#ifdef MASK
+    int covered = masked_samples();
+    if (covered == 0) discard;
+    gl_SampleMask[0] = covered;
+#endif
+#ifdef BLEND
+    if (base_color().a < 0.5) discard;
+#endif
+    normal_and_depth = vec4(surface_normal(), dot(axis.xyz, world) + axis.w);
+}
+"""

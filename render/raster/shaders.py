@@ -1,0 +1,162 @@
+"""GLSL of the rasterizer: a program per combination of features, since a software GL runs both sides of a branch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from helix4d.render.raster.glsl import COLOR, DEPTH, PASSES, SURFACE
+
+SAMPLES = 4
+"""Of the multisampled image; every GL 4 has as many."""
+
+ATTRIBUTES = "position", "normal", "color", *(f"uv{slot}" for slot in range(6))
+
+VIEW_BLOCK, MATERIAL_BLOCK, SKY_BLOCK = 0, 1, 2
+"""Bindings of the uniform blocks."""
+
+SKY_DIRECTIONS = 16
+"""From which the environment's light is asked whether it arrives."""
+
+SKY_LAYERS = 9
+"""Roughnesses from 0 to 1 that an environment map is filtered for; one more layer is for matte surfaces."""
+
+_LEVEL_BIAS = -0.7
+"""Of mipmaps: a pixel is the mean over its own square, which is sharper than GL's choice."""
+
+_UNIFORMS = """
+layout(std140) uniform View {
+    mat4 world_to_clip;
+    vec4 eye;           // xyz
+    vec4 axis;          // dot(axis.xyz, point) + axis.w is the depth
+    vec4 environment;   // rgb radiance
+    vec4 sky_turn;      // cosine and sine of the map's turn
+    vec4 sky_light[SKY_DIRECTIONS];  // rgb shares of the directions of the shadow maps
+    vec4 lamp_places[LAMPS];  // xyz, squared distance from the origin
+    vec4 lamp_colors[LAMPS];  // rgb irradiance at the origin
+    mat4 lamp_maps[LAMPS];    // world to shadow map
+    vec4 lamp_offsets[LAMPS]; // along the normal
+};
+layout(std140) uniform Material {
+    vec4 base;          // linear rgb, alpha
+    vec4 surface;       // metallic, roughness, F0, alpha cutoff
+    vec4 emissive;      // rgb, normal scale
+    vec4 glass;         // transmission, thickness
+    vec4 absorption;    // rgb per unit of length
+};
+"""
+
+VERTEX = (
+    """
+in vec3 position;
+in vec3 normal;
+out vec3 world;
+invariant gl_Position;
+out vec3 shading_normal;
+#ifdef COLORS
+in vec4 color;
+out vec4 vertex_color;
+#endif
+"""
+    + "".join(
+        f"""
+#ifdef UV{slot}
+in vec2 uv{slot};
+out vec2 place{slot};
+#endif
+"""
+        for slot in range(6)
+    )
+    + """
+void main() {
+    gl_Position = world_to_clip * vec4(position, 1.0);
+    world = position;
+    shading_normal = normal;
+#ifdef COLORS
+    vertex_color = color;
+#endif
+"""
+    + "".join(
+        f"""
+#ifdef UV{slot}
+    place{slot} = uv{slot};
+#endif
+"""
+        for slot in range(6)
+    )
+    + "}\n"
+)
+
+_INPUTS = """
+in vec3 world;
+in vec3 shading_normal;
+#ifdef COLORS
+in vec4 vertex_color;
+#endif
+""" + "".join(
+    f"""
+#ifdef UV{slot}
+in vec2 place{slot};
+#endif
+"""
+    for slot in range(6)
+)
+
+# Normals are a pixel's mean, depth is of one of its points.
+RESOLVE_VERTEX = """
+#version 400 core
+void main() {
+    gl_Position = vec4(gl_VertexID == 1 ? 3.0 : -1.0, gl_VertexID == 2 ? 3.0 : -1.0, 0.0, 1.0);
+}
+"""
+RESOLVE_FRAGMENT = f"""
+#version 400 core
+uniform sampler2DMS samples;
+out vec4 normal_and_depth;
+void main() {{
+    ivec2 pixel = ivec2(gl_FragCoord.xy);
+    vec3 sum = vec3(0.0);
+    for (int s = 0; s < {SAMPLES}; ++s) sum += texelFetch(samples, pixel, s).xyz;
+    float size = length(sum);
+    normal_and_depth = vec4(size > 0.0 ? sum / size : vec3(0.0), texelFetch(samples, pixel, 0).w);
+}}
+"""
+
+
+def view_rows(lamps: int) -> int:
+    """Rows of four floats in the view block."""
+    return 8 + SKY_DIRECTIONS + 7 * max(lamps, 1)
+
+
+def shaders(
+    features: Iterable[str], slots: Mapping[str, tuple[int, bool, bool]], lamps: int, kind: str
+) -> tuple[str, str]:
+    """Vertex and fragment shader of a kind of material.
+
+    Args:
+        features: of COLORS, MASK, BLEND, GLASS, SORTED, UNLIT, MAPPED.
+        slots: per texture (BASE, PACKED, NORMAL, EMISSIVE, TRANSMISSION, THICKNESS) the number of its UV map, and
+            whether u and v are mirrored.
+        lamps: how many there are.
+        kind: color, passes (normals and depth) or depth.
+    """
+    lines = ["#version 400 core", f"#define LAMPS {max(lamps, 1)}", f"#define SAMPLES {SAMPLES}"]
+    lines += [f"#define SKY_DIRECTIONS {SKY_DIRECTIONS}", f"#define SKY_LAYERS {SKY_LAYERS}"]
+    lines += [f"#define {feature}" for feature in features]
+    lines += [f"#define UV{number}" for number in sorted({slot[0] for slot in slots.values()})]
+    samplers, slope = [], 2.0**_LEVEL_BIAS
+    for name, (number, mirror_u, mirror_v) in slots.items():
+        lines.append(f"#define {name} place{number}")
+        samplers.append(f"uniform sampler2D {name.lower()}_texture;")
+        if mirror_u or mirror_v:
+            u = "mirrored((uv).x)" if mirror_u else "(uv).x"
+            v = "mirrored((uv).y)" if mirror_v else "(uv).y"
+            lines.append(f"#define {name}_WRAP(uv) vec2({u}, {v})")
+            # Derivatives of the unfolded place: none jumps where the texture turns around.
+            slopes = f"{slope} * dFdx(uv), {slope} * dFdy(uv)"
+            lines.append(f"#define {name}_FETCH(map, uv) textureGrad(map, {name}_WRAP(uv), {slopes})")
+        else:
+            lines.append(f"#define {name}_WRAP(uv) (uv)")
+            lines.append(f"#define {name}_FETCH(map, uv) texture(map, uv, {_LEVEL_BIAS})")
+    head = "\n".join(lines) + _UNIFORMS
+    body = {"color": COLOR, "passes": PASSES, "depth": DEPTH}[kind]
+    return head + VERTEX, "\n".join([head, *samplers]) + _INPUTS + SURFACE + body

@@ -1,0 +1,160 @@
+"""What stands in the light's way: depth maps from many directions for the environment, and from each lamp.
+
+The environment's maps belong to a frame and serve all of its views; a lamp's belong to a view. Both lie side by side in
+one texture each.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import moderngl
+import numpy as np
+from helix4d.render.raster.shaders import SKY_BLOCK, SKY_DIRECTIONS, VIEW_BLOCK, view_rows
+from helix4d.render.scene.environment import sphere_points
+from helix4d.render.scene.lighting import Lights
+
+LAMP_UNIT, SKY_UNIT = 6, 7
+"""Texture units; the ones before are the materials'."""
+
+_SKY_COLUMNS = 8
+_SKY_SIDE, _LAMP_SIDE = 128, 512
+_BORDER = 2.0  # texels around a map that stay empty
+_OFFSET_TEXELS = 1.5  # by which a point moves along its normal, so that a surface does not shade itself
+_SLOPE_BIAS, _UNIT_BIAS = 1.5, 2.0
+
+
+class Casters(Protocol):
+    """Whatever can be drawn into a depth map."""
+
+    def cast(self) -> None:
+        """Draw everything that stops light, under the current view block."""
+
+
+class Shadows:
+    """Depth maps of one frame at a time.
+
+    Args:
+        context: the current one.
+        lamps: the largest number of point lights of any view to come.
+    """
+
+    def __init__(self, context: Any, lamps: int) -> None:
+        self._context = context
+        self._lamps = max(lamps, 1)
+        rows = -(-SKY_DIRECTIONS // _SKY_COLUMNS)
+        self._sky = self._map(_SKY_COLUMNS * _SKY_SIDE, rows * _SKY_SIDE)
+        self._lamp = self._map(self._lamps * _LAMP_SIDE, _LAMP_SIDE)
+        self._sky_values = context.buffer(reserve=16 * (4 * SKY_DIRECTIONS + 1), dynamic=True)
+        # The view block's first member is all that these draws read; the rest makes up its size.
+        self._view = context.buffer(reserve=16 * view_rows(lamps), dynamic=True)
+        self._directions = sphere_points(SKY_DIRECTIONS)
+
+    def set_frame(self, casters: Casters, bounds: np.ndarray) -> None:
+        """Look at a frame from all around.
+
+        Args:
+            casters: the frame.
+            bounds: (2, 3) its box.
+        """
+        self._center, self._radius = bounds.mean(axis=0), 0.5 * float(np.linalg.norm(np.ptp(bounds, axis=0))) + 1e-6
+        rows = np.empty((SKY_DIRECTIONS, 3, 4), np.float32)
+        self._begin(self._sky)
+        scale = 1.0 / (self._radius * (1.0 + 2.0 * _BORDER / (_SKY_SIDE - 2.0 * _BORDER)))
+        for number, direction in enumerate(self._directions):
+            to_clip = np.eye(4)
+            to_clip[:3, :3] = scale * _facing(direction)
+            to_clip[:3, 3] = -to_clip[:3, :3] @ self._center
+            tile = (number % _SKY_COLUMNS, number // _SKY_COLUMNS)
+            self._cast(self._sky, casters, to_clip, tile, _SKY_SIDE)
+            rows[number] = (_to_texture(tile, _SKY_SIDE, self._sky.size) @ to_clip)[:3]
+        self._end()
+        offset = _OFFSET_TEXELS * 2.0 / (scale * _SKY_SIDE)
+        directions = np.hstack([self._directions, np.zeros((SKY_DIRECTIONS, 1))])
+        self._sky_values.write(
+            np.vstack([rows.reshape(-1, 4), directions, [[offset, 0.0, 0.0, 0.0]]]).astype(np.float32).tobytes()
+        )
+
+    def set_view(self, casters: Casters, lights: Lights) -> np.ndarray:
+        """Look at the frame from every lamp.
+
+        Returns:
+            (5 · lamps, 4) rows for the view block: per lamp, the matrix from the world to its map, column by column;
+            then, per lamp, how far a point moves along its normal.
+        """
+        matrices, offsets = np.zeros((self._lamps, 4, 4)), np.zeros((self._lamps, 4))
+        if lights.points:
+            self._begin(self._lamp)
+        for number, lamp in enumerate(lights.points):
+            to_clip, texel = _from_lamp(np.array(lamp.position), self._center, self._radius)
+            self._cast(self._lamp, casters, to_clip, (number, 0), _LAMP_SIDE)
+            matrices[number] = (_to_texture((number, 0), _LAMP_SIDE, self._lamp.size) @ to_clip).T
+            offsets[number, 0] = _OFFSET_TEXELS * texel
+        if lights.points:
+            self._end()
+        return np.vstack([matrices.reshape(-1, 4), offsets])
+
+    def use(self) -> None:
+        """Make the maps readable."""
+        self._sky_values.bind_to_uniform_block(SKY_BLOCK)
+        for unit, target in ((LAMP_UNIT, self._lamp), (SKY_UNIT, self._sky)):
+            self._context.clear_samplers(unit, unit + 1)
+            target.depth_attachment.use(unit)
+
+    def _map(self, width: int, height: int) -> Any:
+        texture = self._context.depth_texture((width, height))
+        texture.compare_func = "<="
+        texture.repeat_x = texture.repeat_y = False
+        texture.filter = moderngl.LINEAR, moderngl.LINEAR
+        return self._context.framebuffer(depth_attachment=texture)
+
+    def _begin(self, target: Any) -> None:
+        context = self._context
+        target.use()
+        target.viewport = 0, 0, *target.size
+        target.clear(depth=1.0)
+        context.enable_only(moderngl.DEPTH_TEST)
+        context.polygon_offset = _SLOPE_BIAS, _UNIT_BIAS
+        self._view.bind_to_uniform_block(VIEW_BLOCK)
+
+    def _cast(self, target: Any, casters: Casters, to_clip: np.ndarray, tile: tuple[int, int], side: int) -> None:
+        target.viewport = tile[0] * side, tile[1] * side, side, side
+        self._view.write(np.ascontiguousarray(to_clip.T, np.float32))
+        casters.cast()
+
+    def _end(self) -> None:
+        self._context.polygon_offset = 0.0, 0.0
+
+
+def _facing(direction: np.ndarray) -> np.ndarray:
+    """(3, 3) rotation whose third row points away from `direction`: depth grows away from the light."""
+    helper = np.eye(3)[int(np.argmin(np.abs(direction)))]
+    right = np.cross(helper, direction)
+    right /= np.linalg.norm(right)
+    return np.stack([right, np.cross(direction, right), -direction])
+
+
+def _from_lamp(position: np.ndarray, center: np.ndarray, radius: float) -> tuple[np.ndarray, float]:
+    """(4, 4) projection of the ball around the object as a lamp sees it, and the world's size of a texel there."""
+    distance = max(float(np.linalg.norm(position - center)), 1.01 * radius)
+    view = np.eye(4)
+    view[:3, :3] = _facing((position - center) / distance)
+    view[:3, 3] = -view[:3, :3] @ position
+    near, far = distance - radius, distance + radius
+    near = max(near, 1e-3 * far)
+    side = radius / np.sqrt(distance**2 - radius**2) / (1.0 - 2.0 * _BORDER / _LAMP_SIDE)  # tangent of half the view
+    projection = np.zeros((4, 4))
+    projection[0, 0] = projection[1, 1] = 1.0 / side
+    projection[2, 2:] = (far + near) / (far - near), -2.0 * far * near / (far - near)
+    projection[3, 2] = 1.0
+    return projection @ view, 2.0 * side * distance / _LAMP_SIDE
+
+
+def _to_texture(tile: tuple[int, int], side: int, size: tuple[int, int]) -> np.ndarray:
+    """(4, 4) from clip space to a tile of a texture, all in [0, 1]."""
+    matrix = np.eye(4)
+    for axis in (0, 1):
+        matrix[axis, axis] = 0.5 * side / size[axis]
+        matrix[axis, 3] = (tile[axis] + 0.5) * side / size[axis]
+    matrix[2, 2] = matrix[2, 3] = 0.5
+    return matrix

@@ -1,0 +1,1 @@
+"""What every render engine shares: cameras, lights, settings, passes and images."""

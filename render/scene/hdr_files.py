@@ -1,0 +1,69 @@
+"""`.hdr` (Radiance RGBE) and `.exr` pictures of light as linear floats.
+
+Files come from users: sizes are bounded before anything is decoded.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import OpenEXR
+from helix4d.core import ConfigError
+from helix4d.render.scene.hdr_kernels import decode_rows
+
+SUFFIXES = (".exr", ".hdr")
+MAX_PIXELS = 16384 * 8192
+
+_BRIGHTEST = 65504.0  # of half floats: what stands for infinity
+_MAX_HEADER = 1 << 16
+
+
+def read_hdr_file(path: Path) -> np.ndarray:
+    """(H, W, 3) float32 linear light, finite and not negative, first row on top.
+
+    Raises:
+        ConfigError: if the file is damaged, of another kind, or too large.
+    """
+    light = _read_exr(path) if path.suffix.lower() == ".exr" else _read_radiance(path)
+    if np.isnan(light).any():
+        raise ConfigError(f"{path}: holds pixels that are no numbers: the file is damaged")
+    return np.ascontiguousarray(np.clip(light, 0.0, _BRIGHTEST), np.float32)
+
+
+def _read_radiance(path: Path) -> np.ndarray:
+    data = path.read_bytes()
+    found = re.search(rb"\n\n-Y (\d{1,7}) \+X (\d{1,7})\n", data[:_MAX_HEADER])
+    if not data.startswith((b"#?RADIANCE", b"#?RGBE")) or found is None:
+        raise ConfigError(f"{path}: not a Radiance picture with rows from the top (-Y height +X width)")
+    if b"FORMAT=32-bit_rle_xyze" in data[: found.start()]:
+        raise ConfigError(f"{path}: holds XYZ colors, RGB is needed: convert it with ra_xyze -r")
+    height, width = int(found[1]), int(found[2])
+    _check_size(path, height, width)
+    pixels = np.zeros((height, width, 4), np.uint8)
+    if not decode_rows(np.frombuffer(data, np.uint8, offset=found.end()), pixels):
+        raise ConfigError(f"{path}: ends too early or is damaged, expected {width} x {height} pixels")
+    exponents = pixels[..., 3:].astype(np.int32)
+    return np.where(exponents > 0, np.ldexp(pixels[..., :3].astype(np.float32), exponents - 136), np.float32(0.0))
+
+
+def _read_exr(path: Path) -> np.ndarray:
+    try:
+        with OpenEXR.File(str(path), header_only=True) as file:
+            low, high = file.header()["dataWindow"]
+            _check_size(path, int(high[1]) - int(low[1]) + 1, int(high[0]) - int(low[0]) + 1)
+        with OpenEXR.File(str(path), separate_channels=True) as file:
+            channels = {name: channel.pixels for name, channel in file.channels().items()}
+    except (RuntimeError, KeyError) as error:
+        raise ConfigError(f"{path}: not an OpenEXR picture ({error})") from error
+    if not set("RGB") <= set(channels):
+        raise ConfigError(f"{path}: has channels {', '.join(sorted(channels))}; R, G and B are needed")
+    return np.stack([channels[name].astype(np.float32) for name in "RGB"], axis=-1)
+
+
+def _check_size(path: Path, height: int, width: int) -> None:
+    if not 0 < height * width <= MAX_PIXELS:
+        raise ConfigError(f"{path}: {width} x {height} pixels, at most {MAX_PIXELS} are read")
+    if width != 2 * height:
+        raise ConfigError(f"{path}: {width} x {height} pixels: an equirectangular map is twice as wide as high")

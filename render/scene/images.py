@@ -1,0 +1,67 @@
+"""From Cycles' linear premultiplied floats to what is stored: sRGB bytes with straight alpha."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedImage:
+    """One view of one frame.
+
+    Attributes:
+        view: index of the camera.
+        frame: index of the clip's frame.
+        rgba: (H, W, 4) uint8, sRGB under Blender's Standard view transform, straight alpha, first row on top. Color is
+            0 where alpha is 0.
+        depth, normal: (H, W) and (H, W, 3) float32 where passes were asked for; see `helix4d.render.scene.passes`.
+    """
+
+    view: int
+    frame: int
+    rgba: np.ndarray
+    depth: np.ndarray | None = None
+    normal: np.ndarray | None = None
+
+
+def to_rgba(channels: Mapping[str, np.ndarray], coverage: np.ndarray | None = None) -> np.ndarray:
+    """Straight sRGB bytes from a render, with a better alpha where there is one.
+
+    The color of a pixel is what its paths saw, over the share of them that saw anything; that share is the noisy
+    alpha, which `coverage` then replaces. Where no path met a surface that covers a little of the pixel, the color
+    comes from the eight pixels around it.
+
+    Args:
+        channels: (H, W) linear premultiplied R, G, B and the renderer's own alpha A.
+        coverage: (H, W) exact alpha, or None to keep the renderer's.
+
+    Returns:
+        (H, W, 4) uint8, color 0 where alpha rounds to 0.
+    """
+    light = np.stack([channels[name] for name in "RGBA"], axis=-1)
+    light[..., 3] = np.clip(light[..., 3], 0.0, 1.0)
+    alpha = np.rint(255.0 * (light[..., 3] if coverage is None else coverage)).astype(np.uint8)
+    shown = alpha > 0  # most of an image is empty, and the transfer function is the dear part
+    missed = shown & (light[..., 3] <= 0.0)
+    light[missed] = _sum_around(light, *np.nonzero(missed))
+    seen = light[shown]
+    color = seen[:, :3] / np.where(seen[:, 3:] > 0.0, seen[:, 3:], 1.0)
+    rgba = np.zeros((*alpha.shape, 4), np.uint8)
+    rgba[shown, :3] = np.rint(255.0 * linear_to_srgb(color))
+    rgba[..., 3] = alpha
+    return rgba
+
+
+def linear_to_srgb(linear: np.ndarray) -> np.ndarray:
+    """sRGB's transfer function (IEC 61966-2-1) on values clipped to [0, 1]."""
+    clipped = np.clip(linear, 0.0, 1.0)
+    return np.where(clipped <= 0.0031308, 12.92 * clipped, 1.055 * np.power(clipped, 1.0 / 2.4) - 0.055)
+
+
+def _sum_around(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(N, C) sums over the 3×3 neighborhoods of N pixels of an (H, W, C) image, nothing beyond its border."""
+    padded = np.pad(image, [(1, 1), (1, 1), (0, 0)])
+    return np.asarray(sum(padded[rows + i, columns + j] for i in range(3) for j in range(3)))

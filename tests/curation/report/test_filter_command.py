@@ -1,0 +1,316 @@
+"""`helix4d filter` on ledgers and folders, and what `helix4d curate` makes of the list that it writes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helix4d.assets import bake, content_hash
+from helix4d.assets.samples import SAMPLES
+from helix4d.cli.main import main
+from helix4d.core import AssetState, ConfigError, FormatError, ReasonCode, write_json
+from helix4d.curation.config import CurateConfig, RunConfig
+from helix4d.curation.filters.geometry_hash import NUMBERS, similarity
+from helix4d.curation.filters.measures import measure
+from helix4d.curation.filters.near_duplicates import LEAST_SIMILARITY, near_duplicates
+from helix4d.curation.filters.thresholds import FilterConfig, MeasuredClip
+from helix4d.curation.plan.exclusions import ExcludedAsset, read_exclusions, write_exclusions
+from helix4d.curation.plan.plan import KEY_DIGITS, Exclusion
+from helix4d.curation.plan.planning import exclusions_of, plan_run
+from helix4d.curation.plan.stored_plan import read_plan, write_plan
+from helix4d.curation.report.filter_report import decide
+from helix4d.curation.shards.ledger import Ledger, Outcome
+from helix4d.curation.verify.output import verify
+from helix4d.curation.verify.plan import read_output
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import ASSETS
+from tests.curation.runs import curate, hashes
+
+
+def hash_of(numbers: list[int]) -> str:
+    return "".join(f"{number:04x}" for number in numbers)
+
+
+def digits(number: int) -> str:
+    return f"{number:016x}"
+
+
+def clip(asset: int, index: int = 0, license: str = "", shape: int | None = None, **measures: float) -> MeasuredClip:  # noqa: A002
+    numbers = np.random.default_rng(1000 + asset if shape is None else shape).integers(0, 1 << 16, NUMBERS).tolist()
+    good = {"duration_s": 1.0, "first_frame": 1.0, "size": 0.5, "motion": 0.5, "visible": 1.0, "faces": 100.0 + asset}
+    return MeasuredClip(f"{digits(asset)}_{index}", "walk", {**good, **measures}, license, "", hash_of(numbers))
+
+
+def write_ledger(folder: Path, clips: dict[str, list[MeasuredClip]]) -> None:
+    ledger = Ledger(folder / "ledger.jsonl")
+    for asset, own in clips.items():
+        ledger.append(Outcome(asset, AssetState.DONE, clips=tuple(own)))
+    ledger.append(Outcome("broken.glb", AssetState.FAILED, ReasonCode.CORRUPT_FILE))
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """Six assets: b has little to see, c stands still, d has one clip of each kind, f looks as a does."""
+    folder = tmp_path / "out"
+    write_ledger(
+        folder,
+        {
+            "a.glb": [clip(1, license="by", shape=7)],
+            "b.glb": [clip(2, license="by-nc", visible=0.25)],
+            "c.glb": [clip(3, license="by", motion=0.001)],
+            "d.glb": [clip(4, 0, motion=0.0), clip(4, 1)],
+            "e.glb": [clip(5)],
+            "f.glb": [clip(6, license="cc0", shape=7)],
+        },
+    )
+    return folder
+
+
+def rows(printed: str) -> dict[str, list[str]]:
+    """First word of a line -> the others."""
+    return {words[0]: words[1:] for line in printed.splitlines() if (words := line.split())}
+
+
+def test_a_dry_run_shows_what_each_filter_would_keep(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(output.rglob("*"))
+    assert main(["filter", str(output), "--dry-run", "--min-visible", "0.5", "--near-duplicates", "0.95"]) == 0
+    printed = capsys.readouterr().out
+    assert "7 clips of 6 assets measured; 1 assets without measures (failed: corrupt_file 1)" in printed
+    table = rows(printed)
+    assert table["visible"][:5] == ["≥", "0.5", "6", "1", "1"]
+    assert table["motion"][:5] == ["≥", "0.01", "5", "2", "2"]
+    assert table["faces"][:4] == ["-", "7", "0", "0"]
+    assert table["faces"][4:11] == ["101", "101", "102", "104", "104", "106", "106"]
+    assert table["near_duplicate"] == ["<", "0.95", "6", "1", "1"]
+    assert table["kept:"][0] == "3"
+    assert "3 of 7 clips, 3 of 6 assets" in printed
+    assert "f.glb: shape and motion of a.glb (0000000000000001_0), similarity 1.00 [near_duplicate]" in printed
+    assert "licenses: by 2, by-nc 1, cc0 1, unknown 3" in printed
+    assert sorted(output.rglob("*")) == before
+
+
+def test_licenses_are_counted_apart_from_unknown_ones(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["filter", str(output), "--dry-run", "--licenses", "CC0,CC Attribution", "--show", "0"]) == 0
+    printed = capsys.readouterr().out
+    table = rows(printed)
+    assert table["license"] == ["by,cc0", "6", "1", "1"]
+    assert table["license_unknown"] == ["by,cc0", "4", "3", "2"]  # one of them stands still as well
+    assert "dropped:" not in printed
+
+
+def test_what_filters_drop_first_adds_up(output: Path) -> None:
+    report = decide(Ledger(output / "ledger.jsonl").outcomes.values(), FilterConfig(licenses="by"), 0.9)
+    assert len(report.decisions) == 7
+    assert [decision.clip.key for decision in report.decisions] == sorted(d.clip.key for d in report.decisions)
+    excluded = {one.asset: one.why.reason for one in report.excluded()}
+    assert excluded == {
+        "b.glb": ReasonCode.LICENSE,
+        "c.glb": ReasonCode.NO_MOTION,
+        "d.glb": ReasonCode.NO_MOTION,  # both clips are dropped, the first of them for that
+        "e.glb": ReasonCode.LICENSE_UNKNOWN,
+        "f.glb": ReasonCode.LICENSE,
+    }
+
+
+def test_an_asset_is_kept_while_one_of_its_clips_is(output: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "exclude.json"
+    arguments = ["filter", str(output), "--write", str(listed), "--min-visible", "0.5", "--near-duplicates", "0.95"]
+    assert main(arguments) == 0
+    assert {prefix: why.reason for prefix, why in read_exclusions(listed).items()} == {
+        digits(2): ReasonCode.HIDDEN_SURFACE,
+        digits(3): ReasonCode.NO_MOTION,
+        digits(6): ReasonCode.NEAR_DUPLICATE,
+    }
+    content = json.loads(listed.read_text())
+    assert content["excluded"][digits(6)]["asset"] == "f.glb"
+    assert content["settings"]["near_duplicates"] == 0.95
+    first = listed.read_bytes()
+    assert main(arguments) == 0
+    assert listed.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "give --dry-run to look, or --write"),
+        (["--dry-run", "--write", "x.json"], "give --dry-run to look, or --write"),
+        (["--dry-run", "--near-duplicates", "0.5"], "a similarity from 0.766 to 1 is needed"),
+        (["--dry-run", "--min-visible", "7"], "a share from 0 to 1"),
+        (["--dry-run", "--licenses", "gpl"], "'gpl' is no Creative Commons license"),
+    ],
+)
+def test_mistakes_are_told(output: Path, arguments: list[str], told: str, capfd: pytest.CaptureFixture[str]) -> None:
+    try:
+        status = main(["filter", str(output), *arguments])
+    except (ConfigError, SystemExit) as error:  # the parser may find it first
+        status, message = 2, str(error)
+    else:
+        message = ""
+    everything = "".join(capfd.readouterr()) + message
+    assert status == 2
+    assert told in re.sub(r"[│\s]+", " ", everything)
+
+
+def test_ledgers_of_before_the_filters_are_explained(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Ledger(tmp_path / "ledger.jsonl").append(Outcome("a.glb", AssetState.DONE))
+    assert main(["filter", str(tmp_path), "--dry-run"]) == 2
+    assert "no measures of any clip among 1 assets" in capfd.readouterr().err
+
+
+# Near-duplicates.
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_near_duplicates_are_found_as_comparing_all_pairs_finds_them(data: st.DataObject) -> None:
+    least = data.draw(st.sampled_from([LEAST_SIMILARITY, 0.9, 1.0]))
+    bases = [np.random.default_rng(n).integers(0, 1 << 16, NUMBERS) for n in range(3)]
+    texts = []
+    for _ in range(data.draw(st.integers(0, 12))):
+        numbers = bases[data.draw(st.integers(0, 2))].copy()
+        changed = data.draw(st.lists(st.integers(0, NUMBERS - 1), max_size=20, unique=True))
+        numbers[changed] ^= 1
+        texts.append(hash_of(numbers.tolist()))
+    found = near_duplicates(texts, least)
+    kept: list[int] = []
+    for number, text in enumerate(texts):
+        best = max(kept, key=lambda earlier: similarity(texts[earlier], text), default=None)
+        if best is not None and similarity(texts[best], text) >= least:
+            assert found[number].similarity == similarity(texts[best], text)
+            assert similarity(texts[found[number].of], text) == found[number].similarity
+        else:
+            assert number not in found
+            kept.append(number)
+
+
+def test_the_order_of_the_ledger_does_not_matter(output: Path) -> None:
+    outcomes = list(Ledger(output / "ledger.jsonl").outcomes.values())
+    forwards, backwards = (decide(some, FilterConfig(), 0.95) for some in (outcomes, outcomes[::-1]))
+    assert forwards.decisions == backwards.decisions
+    assert forwards.excluded() == backwards.excluded()
+
+
+# The list.
+
+
+def test_damaged_lists_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "exclude.json"
+    why = Exclusion(ReasonCode.NEAR_DUPLICATE, "as another")
+    write_exclusions(path, [ExcludedAsset("a.glb", digits(1), why)], {})
+    assert read_exclusions(path) == {digits(1): why}
+    good = json.loads(path.read_bytes())
+
+    def broken(**changes: Any) -> None:
+        write_json(path, {**good, **changes})
+
+    for change, told in (
+        ({"version": 99}, "written by a newer helix4d"),
+        ({"excluded": {"a.glb": good["excluded"][digits(1)]}}, "expected the first 16 digits"),
+        ({"excluded": {digits(1): {"reason": "crashed", "message": ""}}}, "no reason to filter"),
+        ({"excluded": {digits(1): {"reason": "ugly", "message": ""}}}, "not a list of exclusions"),
+        ({"excluded": [1]}, "not a list of exclusions"),
+    ):
+        broken(**change)
+        with pytest.raises(FormatError, match=told):
+            read_exclusions(path)
+    path.write_text("no JSON")
+    with pytest.raises(FormatError, match="not an exclusion list"):
+        read_exclusions(path)
+    with pytest.raises(FormatError, match="cannot be read"):
+        read_exclusions(tmp_path / "none.json")
+
+
+# The real thing.
+
+
+@pytest.mark.slow
+def test_curate_does_what_the_filter_command_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source, measures, listed = tmp_path / "source", tmp_path / "measures", tmp_path / "exclude.json"
+    source.mkdir()
+    for name in ("blob_star", "flag", "treasure_chest", "butterfly"):
+        (source / f"{name}.glb").write_bytes(SAMPLES[name]())
+    (source / "again.glb").write_bytes(_by_another_program((source / "butterfly.glb").read_bytes()))
+    # A third of the chest is inside; the star and the flag have too many triangles.
+    chosen = {"min_visible": 0.9, "max_faces": 6000, "licenses": "cc0"}
+    thresholds = [f"--{name.replace('_', '-')}={value}" for name, value in chosen.items()]
+    looking = ["filter", str(source), "--measures", str(measures), "--frames", "4", "--near-duplicates", "0.95"]
+    assert main([*looking, "--dry-run", *thresholds]) == 0
+    table = rows(capfd.readouterr().out)
+    assert {name: table[name][-10] for name in ("visible", "faces")} == {"visible": "1", "faces": "2"}
+    assert table["near_duplicate"] == ["<", "0.95", "4", "1", "1"]
+    before = (measures / "ledger.jsonl").read_bytes()
+    assert main([*looking, "--write", str(listed)]) == 0
+    assert (measures / "ledger.jsonl").read_bytes() == before  # nothing is measured twice
+
+    quick = {"views": 0, "resolution": 32, **chosen}
+    curate(source, tmp_path / "one", workers=1, exclude=listed, **quick)
+    outcomes = Ledger(tmp_path / "one" / "ledger.jsonl").outcomes
+    twins = {name: outcomes.pop(name).reason for name in ("again.glb", "butterfly.glb")}
+    assert set(twins.values()) == {None, ReasonCode.NEAR_DUPLICATE}
+    assert {name: outcome.reason for name, outcome in outcomes.items()} == {
+        "blob_star.glb": ReasonCode.FACE_LIMIT,
+        "flag.glb": ReasonCode.FACE_LIMIT,
+        "treasure_chest.glb": ReasonCode.HIDDEN_SURFACE,
+    }
+    for outcome in outcomes.values():
+        assert [clip.reason for clip in outcome.clips] == [outcome.reason]
+        assert outcome.clips[0].measures == Ledger(measures / "ledger.jsonl").outcomes[outcome.asset].clips[0].measures
+    counts = json.loads((tmp_path / "one" / "summary.json").read_text())["counts"]
+    expected = {"done": 1, "filtered: face_limit": 2, "filtered: hidden_surface": 1, "filtered: near_duplicate": 1}
+    assert counts == expected
+    assert main(["verify", str(tmp_path / "one"), "--workers", "1"]) == 0
+
+    # The same shards as of a source without the excluded one, whatever the number of workers.
+    next(source / name for name, reason in twins.items() if reason).unlink()
+    curate(source, tmp_path / "two", workers=2, **quick)
+    assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
+
+
+def test_an_output_keeps_the_list_that_it_was_begun_with(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source, output, listed, other = (tmp_path / name for name in ("source", "out", "exclude.json", "other.json"))
+    source.mkdir()
+    for name in ("flag", "butterfly"):
+        (source / f"{name}.glb").write_bytes(SAMPLES[name]())
+    prefix = content_hash(source / "flag.glb")[:KEY_DIGITS]
+    write_exclusions(listed, [ExcludedAsset("flag.glb", prefix, Exclusion(ReasonCode.FLICKER, "blinks"))], {})
+    write_exclusions(other, [], {})
+    config = CurateConfig(str(source), output, run=RunConfig(exclude=listed))
+    plan, sources = plan_run(config)
+    assert list(plan.left_out) == ["flag.glb"]
+    write_plan(config, sources, exclusions_of(config))
+    arguments = ["curate", "--source", str(source), "--output", str(output), "--dry-run"]
+    for same in ([], ["--exclude", str(listed)]):
+        assert main([*arguments, *same]) == 0
+        assert "1 excluded as flicker would be filtered" in capfd.readouterr().out
+    assert main([*arguments, "--exclude", str(other)]) == 2
+    assert "begun with 1 excluded assets" in capfd.readouterr().err
+    without = read_plan(output)
+    assert without is not None
+    assert without.exclude == str(listed)
+    assert without.plan() == plan_run(config)[0]
+    # `verify` tells that the ledger lacks it, and a new plan needs the list again.
+    told = [problem for problem in verify(output, workers=1).problems if problem.key == "flag.glb"]
+    assert [problem.what for problem in told] == ["no line, though the plan leaves it out: blinks [flicker]"]
+    assert f"--exclude {listed}" in read_output(output).remedies.replan()[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (ASSETS / "animated").is_dir(), reason=f"no assets at {ASSETS}: set HELIX4D_ASSETS_DIR")
+def test_a_real_asset_and_its_compressed_copy_are_near_duplicates(animated_assets: Path, hostile_assets: Path) -> None:
+    pair = [animated_assets / "rigged_figure.glb", hostile_assets / "h03_draco_required.glb"]
+    if not all(path.exists() for path in pair):
+        pytest.skip("the pair is not among the assets")
+    hashes_of = [measure(bake(path), f"{number}_0").geometry_hash for number, path in enumerate(pair)]
+    assert near_duplicates(hashes_of, 0.95).keys() == {1}
+
+
+def _by_another_program(glb: bytes) -> bytes:
+    name = b"Helix4D assets.samples"
+    assert name in glb
+    return glb.replace(name, b"Helix4D assets.SAMPLES")

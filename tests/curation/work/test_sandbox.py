@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from helix4d.core import ConfigError, ReasonCode
+from helix4d.curation.config import Limits
+from helix4d.curation.work.sandbox import JobDied, Sandbox
+
+CHILD = "tests.curation.children.misbehaving"
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    box = Sandbox(Limits(timeout_s=2.0, memory_gb=0.4), threads=1, module=CHILD)
+    yield box
+    box.close()
+
+
+def test_the_child_is_kept_from_job_to_job(sandbox: Sandbox) -> None:
+    events: list[object] = []
+    first, peak_bytes = sandbox.run({"do": "answer"}, events.append)
+    second, _ = sandbox.run({"do": "answer"}, events.append)
+    assert first["pid"] == second["pid"]
+    assert events == [{"event": "progress", "stage": "bake", "step": 0, "steps": 1}] * 2
+    assert peak_bytes > 1e6
+
+
+@pytest.mark.parametrize(
+    ("deed", "code", "message"),
+    [
+        ("hang", ReasonCode.TIMEOUT, "not done after 2 s"),
+        ("segfault", ReasonCode.CRASHED, "SIGSEGV"),
+        ("exit", ReasonCode.CRASHED, "exit status 3"),
+        ("fall silent", ReasonCode.CRASHED, "answers no more"),
+        ("eat", ReasonCode.OUT_OF_MEMORY, "more than 0.4 GB"),
+    ],
+)
+def test_a_death_costs_one_job_and_leaves_its_log(
+    sandbox: Sandbox, deed: str, code: ReasonCode, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("helix4d.curation.work.sandbox._FAREWELL_S", 0.5)
+    with pytest.raises(JobDied, match=message) as died:
+        sandbox.run({"do": deed}, lambda event: None)
+    assert died.value.code is code
+    assert died.value.log == f"doing {deed}\n"
+    end, _ = sandbox.run({"do": "answer"}, lambda event: None)
+    assert end["event"] == "end"
+
+
+def test_a_child_leaves_no_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    box = Sandbox(Limits(), threads=1, module=CHILD)
+    first = Path(box.run({"do": "answer"}, lambda event: None)[0]["temporary"])
+    assert first.is_relative_to(tmp_path)
+    assert list(first.iterdir())
+    with pytest.raises(JobDied):
+        box.run({"do": "segfault"}, lambda event: None)
+    assert not first.exists()
+    box.run({"do": "answer"}, lambda event: None)
+    box.close()
+    assert not list(tmp_path.iterdir())
+
+
+def _serve(box: Sandbox, *deeds: str) -> list[int]:
+    """The child's process id for every job."""
+    return [box.run({"do": deed}, lambda event: None)[0]["pid"] for deed in deeds]
+
+
+def test_a_child_is_replaced_after_so_many_jobs() -> None:
+    box = Sandbox(Limits(assets_per_process=2), threads=1, module=CHILD)
+    first, second, third, fourth, fifth = _serve(box, *["answer"] * 5)
+    box.close()
+    assert first == second != third == fourth != fifth
+    assert not psutil.pid_exists(first)
+
+
+@pytest.mark.parametrize("bound", [{"resting_gb": 0.1}, {"memory_gb": 0.2}])
+def test_a_child_that_kept_memory_is_replaced_before_the_next_job(bound: dict[str, float]) -> None:
+    box = Sandbox(Limits(**bound), threads=1, module=CHILD)
+    small, kept, fresh = _serve(box, "answer", "keep", "answer")
+    assert small == kept != fresh
+    assert 1e6 < box.resident_bytes() < 0.1e9
+    box.close()
+    assert box.resident_bytes() == 0
+
+
+def test_a_child_is_replaced_when_other_gpus_are_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    box = Sandbox(Limits(), threads=1, module=CHILD)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    first, again = _serve(box, "answer", "answer")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    (other,) = _serve(box, "answer")
+    box.close()
+    assert first == again != other
+
+
+def test_limits_without_sense_are_refused() -> None:
+    with pytest.raises(ConfigError, match="assets_per_process 0"):
+        Limits(assets_per_process=0)
+    with pytest.raises(ConfigError, match="resting_gb 0"):
+        Limits(resting_gb=0)
+
+
+def test_the_real_worker_dies_with_its_parent() -> None:
+    program = textwrap.dedent(
+        """
+        import sys
+        from helix4d.curation.config import Limits
+        from helix4d.curation.work.sandbox import Sandbox
+        sandbox = Sandbox(Limits(), 1)
+        print(sandbox._living_child().pid, flush=True)
+        sys.stdin.read()
+        """
+    )
+    repository = Path(__file__).resolve().parents[3]
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )
+    assert parent.stdin is not None
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
+    parent.communicate()
+    deadline = time.monotonic() + 20
+    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "the worker outlived its parent"
+        time.sleep(0.1)

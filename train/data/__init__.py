@@ -1,0 +1,1 @@
+"""Latent shards become the clips of each step."""

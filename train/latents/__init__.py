@@ -1,0 +1,1 @@
+"""Curation shards become latent shards."""

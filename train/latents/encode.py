@@ -1,0 +1,247 @@
+"""`helix4d encode`: shards in, latent shards out, under the rules of curation's shards.
+
+A latent shard has the name, the keys and the order of the curation shard that it was made from, and names its hash.
+It holds latents only: images stay where they are and are read from the curation shard by index, because they are
+forty times the latents' bytes and training reads one view in sixteen.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sys
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from helix4d.core import AssetState, ConfigError, Schema, canonical_json, differences, write_bytes, write_json
+from helix4d.core.locks import locked
+from helix4d.curation.config import RunConfig
+from helix4d.curation.shards.ledger import Ledger, count
+from helix4d.curation.shards.shard import ShardReader, read_sidecar
+from helix4d.curation.work.jobs import ShardJob
+from helix4d.model.checkpoint.checkpoint import CheckpointSource
+from helix4d.model.latents.encode import encoders_fingerprint
+from helix4d.train.data.storage import INDEX, INDEX_FILE
+from helix4d.train.latents.engine import EncodeEngine
+from helix4d.train.latents.jobs import LATENTS, EncodeJob, LatentConfig
+from helix4d.train.latents.latents import statistics_from_moments
+
+from helix4d import __version__
+
+log = logging.getLogger("helix4d.train")
+
+PLAN = Schema("plan of latent shards", version=1, oldest=0, rewrite="use a new --output")
+PLAN_FILE = "plan.json"
+LEDGER_FILE = "ledger.jsonl"
+STATISTICS_FILE = "statistics.json"
+_WORK_FOLDER = "work"
+_SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class EncodeConfig:
+    """Encode the O-Voxels of curation shards to latent shards.
+
+    Run it again to go on where it stopped: finished clips are kept, and the shards come out byte for byte the same.
+    """
+
+    shards: Path
+    """Folder that `helix4d curate` wrote."""
+    output: Path
+    """Folder for the latent shards; on a cluster, one that every node sees."""
+    models: str
+    """Folder or hub repository with the encoders, in TRELLIS.2's layout."""
+    offline: bool = False
+    """Read models from the hub's local cache only."""
+    latents: Annotated[LatentConfig, tyro.conf.arg(name="")] = field(default_factory=LatentConfig)
+    workers: int | None = None
+    """Clips encoded at the same time. Default: as many as the CPUs allow."""
+    cpus_per_worker: int = 1
+    """CPUs that Ray reserves for a worker."""
+    gpus_per_worker: float = 0.0
+    """GPUs that Ray reserves for a worker; with 0, encoders run on the CPU."""
+    address: str | None = None
+    """Ray cluster to join. Default: $RAY_ADDRESS, else a local Ray is started."""
+    retry_failed: bool = False
+    """Try the failed clips of an earlier run again."""
+
+
+@dataclass(frozen=True)
+class _PlannedShard:
+    """A curation shard, and the latent shard that comes of it."""
+
+    name: str
+    source: Path
+    sha256: str
+    keys: tuple[str, ...]
+
+
+def encode(config: EncodeConfig) -> dict[str, int]:
+    """Run to the end; returns how many clips ended in each state.
+
+    Raises:
+        ConfigError: if the output was begun from other shards or with other encoders.
+    """
+    fingerprint = encoders_fingerprint(CheckpointSource(config.models, offline=config.offline))
+    plan = plan_shards(config.shards)
+    with locked(config.output):
+        _agree(config, plan, fingerprint)
+        ledger = Ledger(config.output / LEDGER_FILE)
+        if config.retry_failed:
+            _reopen_failed(config, plan, ledger)
+        _fill_shards(config, plan, ledger, fingerprint)
+        shutil.rmtree(config.output / _WORK_FOLDER, ignore_errors=True)
+        _write_summary_files(config.output, plan)
+    counts = dict(count(ledger.outcomes[key] for shard in plan for key in shard.keys))
+    log.info("%s: %s", config.output, ", ".join(f"{n} {state}" for state, n in sorted(counts.items())))
+    return counts
+
+
+def plan_shards(folder: Path) -> list[_PlannedShard]:
+    """The committed shards of a curation folder, in order of name."""
+    planned = []
+    for split in _SPLITS:
+        for tar in sorted((folder / split).glob("*.tar")):
+            sidecar = read_sidecar(tar)
+            if sidecar is None:
+                raise ConfigError(f"{tar}: not committed: let `helix4d curate` finish first")
+            keys = tuple(sample["key"] for sample in sidecar["samples"])
+            planned.append(_PlannedShard(f"{split}/{tar.stem}", tar, sidecar["sha256"], keys))
+    if not planned:
+        raise ConfigError(f"{folder}: no shards in its {', '.join(_SPLITS)}: not what `helix4d curate` writes")
+    return planned
+
+
+def _agree(config: EncodeConfig, plan: list[_PlannedShard], fingerprint: str) -> None:
+    now = {
+        "latents": config.latents.to_json(),
+        "encoders": fingerprint,
+        "shards": {shard.name: shard.sha256 for shard in plan},
+    }
+    path = config.output / PLAN_FILE
+    if not path.exists():
+        write_json(path, {"version": PLAN.version, **now})
+        return
+    stored = json.loads(path.read_bytes())
+    PLAN.check(stored, path)
+    if wrong := differences(stored.get("latents", {}), config.latents.to_json()):
+        raise ConfigError(f"{config.output}: begun with other settings ({'; '.join(wrong)}): use a new --output")
+    for what, value in now.items():
+        if stored.get(what) != value:
+            raise ConfigError(f"{config.output}: begun with other {what}: use a new --output")
+
+
+def _reopen_failed(config: EncodeConfig, plan: list[_PlannedShard], ledger: Ledger) -> None:
+    for shard in plan:
+        failed = [k for k in shard.keys if k in ledger.outcomes and ledger.outcomes[k].state is AssetState.FAILED]
+        tar = _tar(config.output, shard)
+        if failed and tar.with_suffix(".json").exists():
+            _unpack(config, shard, tar)
+        for key in failed:
+            del ledger.outcomes[key]
+
+
+def _unpack(config: EncodeConfig, shard: _PlannedShard, tar: Path) -> None:
+    """A committed shard back into parts, so that it can be made again with more of them."""
+    reader = ShardReader(tar)
+    with open(tar, "rb") as stream:
+        for key in reader.keys():  # noqa: SIM118 (not a dict)
+            entry = reader.sample(key)
+            stream.seek(entry["offset"])
+            write_bytes(_part(config.output, shard, key), stream.read(entry["bytes"]))
+    tar.with_suffix(".json").unlink()
+
+
+def _fill_shards(config: EncodeConfig, plan: list[_PlannedShard], ledger: Ledger, fingerprint: str) -> None:
+    open_shards = [shard for shard in plan if read_sidecar(_tar(config.output, shard)) is None]
+    if not open_shards:
+        return
+    shard_of = {key: shard for shard in open_shards for key in shard.keys}
+    todo = {shard.name: {key for key in shard.keys if _unfinished(config, shard, key, ledger)} for shard in open_shards}
+    jobs = [_job(config, shard, key) for shard in open_shards for key in shard.keys if key in todo[shard.name]]
+    log.info("%d of %d clips to encode", len(jobs), sum(len(shard.keys) for shard in plan))
+    run = RunConfig(config.address, config.workers, config.cpus_per_worker, config.gpus_per_worker)
+    with EncodeEngine(run) as engine:
+        writing = [
+            engine.start_shard(_shard_job(config, shard, ledger, fingerprint))
+            for shard in open_shards
+            if not todo[shard.name]
+        ]
+        for outcome in engine.encode(jobs):
+            ledger.append(outcome)
+            if outcome.reason is not None:
+                log.warning("%s %s: %s [%s]", outcome.asset, outcome.state, outcome.message, outcome.reason)
+            shard = shard_of[outcome.asset]
+            todo[shard.name].discard(outcome.asset)
+            if not todo[shard.name]:
+                writing.append(engine.start_shard(_shard_job(config, shard, ledger, fingerprint)))
+        engine.finish_shards(writing)
+
+
+def _unfinished(config: EncodeConfig, shard: _PlannedShard, key: str, ledger: Ledger) -> bool:
+    outcome = ledger.outcomes.get(key)
+    done = outcome is not None and outcome.state is AssetState.DONE
+    return outcome is None or (done and not _part(config.output, shard, key).exists())
+
+
+def _job(config: EncodeConfig, shard: _PlannedShard, key: str) -> EncodeJob:
+    return EncodeJob(
+        key,
+        shard.source.resolve(),
+        _part(config.output, shard, key).resolve(),
+        str(Path(config.models).resolve()) if Path(config.models).is_dir() else config.models,
+        config.offline,
+        config.latents,
+        "cuda" if config.gpus_per_worker else "cpu",
+    )
+
+
+def _shard_job(config: EncodeConfig, shard: _PlannedShard, ledger: Ledger, fingerprint: str) -> ShardJob:
+    outcomes = [ledger.outcomes[key] for key in shard.keys]
+    parts = tuple(_part(config.output, shard, o.asset).resolve() for o in outcomes if o.state is AssetState.DONE)
+    source = read_sidecar(shard.source)
+    if source is None:
+        raise ConfigError(f"{shard.source}: no longer committed")
+    packages = ("numpy", "safetensors", "torch", "zstandard")
+    facts = {
+        "split": shard.name.split("/")[0],
+        "config": config.latents.to_json(),
+        "config_sha256": config.latents.sha256(fingerprint),
+        "encoders": fingerprint,
+        "source": {"shard": f"{shard.name}.tar", "sha256": shard.sha256, "config": source["config"]},
+        "tools": {
+            "helix4d": __version__,
+            "python": ".".join(map(str, sys.version_info[:3])),
+            **{name: metadata.version(name) for name in packages},
+        },
+        "gaps": [
+            {"key": o.asset, "state": o.state, "reason": o.reason} for o in outcomes if o.state is not AssetState.DONE
+        ],
+    }
+    return ShardJob(_tar(config.output, shard).resolve(), parts, facts)
+
+
+def _write_summary_files(output: Path, plan: list[_PlannedShard]) -> None:
+    """The list of shards, which remote readers start from, and the statistics of the train split."""
+    found: list[dict[str, Any]] = []
+    for shard in plan:
+        reader = ShardReader(_tar(output, shard))
+        if shard.name.startswith("train/"):
+            for key in reader.keys():  # noqa: SIM118 (not a dict)
+                latents = reader.clip(key)["latents"]
+                LATENTS.check(latents, f"{reader.path}: {key}")
+                found.append(latents["moments"])
+    write_bytes(output / STATISTICS_FILE, canonical_json(statistics_from_moments(found)))
+    write_json(output / INDEX_FILE, {"version": INDEX.version, "shards": [f"{shard.name}.tar" for shard in plan]})
+
+
+def _tar(output: Path, shard: _PlannedShard) -> Path:
+    return output / f"{shard.name}.tar"
+
+
+def _part(output: Path, shard: _PlannedShard, key: str) -> Path:
+    return output / _WORK_FOLDER / shard.name / f"{key}.part"

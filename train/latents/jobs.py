@@ -1,0 +1,136 @@
+"""What encoding workers are told, and the one function that they run. Knows nothing of Ray."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from helix4d.core import (
+    AssetError,
+    AssetState,
+    ConfigError,
+    FormatError,
+    ReasonCode,
+    Schema,
+    canonical_json,
+    sha256_json,
+)
+from helix4d.curation.shards.ledger import Outcome
+from helix4d.curation.shards.shard import Sample, ShardReader, write_part
+from helix4d.model.checkpoint.checkpoint import CheckpointSource
+from helix4d.model.latents.encode import Encoders, encode_clip
+from helix4d.model.latents.latents import OCCUPANCY_RESOLUTION
+from helix4d.train.latents.latents import DTYPES, moments, to_members
+from helix4d.voxelize import decode_vxz
+
+log = logging.getLogger("helix4d.train")
+
+LATENTS = Schema("latents", version=1, oldest=1, rewrite="encode its clip again into a new output")
+
+
+@dataclass(frozen=True)
+class LatentConfig:
+    """What a latent is, besides the encoders. Hashed into every latent shard."""
+
+    occupancy_resolution: int = OCCUPANCY_RESOLUTION
+    """Voxels per side of the occupancy that the sparse-structure encoder sees."""
+    dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    """Type of the stored latents; training reads them as float32."""
+    compute_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Type of the activations inside the encoders."""
+
+    def __post_init__(self) -> None:
+        if self.occupancy_resolution < 1:
+            raise ConfigError(f"occupancy_resolution is {self.occupancy_resolution}: at least 1 voxel is needed")
+
+    def to_json(self) -> dict[str, Any]:
+        """The values as JSON."""
+        return asdict(self)
+
+    def sha256(self, fingerprint: str) -> str:
+        """Hash of every value and of the encoders."""
+        return sha256_json({**self.to_json(), "encoders": fingerprint})
+
+
+@dataclass(frozen=True)
+class EncodeJob:
+    """One clip.
+
+    Attributes:
+        key: of the sample.
+        shard: the curation shard that holds it.
+        part: where its latents go.
+        models: the encoders, a folder or repository.
+        offline: read the hub's cache only.
+        config: what a latent is.
+        device: "cpu" or "cuda".
+    """
+
+    key: str
+    shard: Path
+    part: Path
+    models: str
+    offline: bool
+    config: LatentConfig
+    device: str = "cpu"
+
+
+def encode_sample(job: EncodeJob) -> Outcome:
+    """Write the part of one clip; whatever is wrong with the clip becomes its outcome."""
+    start = time.perf_counter()
+    try:
+        sample = _encode(job)
+    except (FormatError, KeyError, ValueError) as error:
+        return _failed(job, ReasonCode.CORRUPT_FILE, error, start)
+    except AssetError as error:
+        return _failed(job, error.code, error, start)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        return _failed(job, ReasonCode.OUT_OF_MEMORY, error, start)
+    write_part(job.part, [sample])
+    seconds = {"encode": round(time.perf_counter() - start, 3)}
+    return Outcome(job.key, AssetState.DONE, keys=(job.key,), timings_s=seconds)
+
+
+def _encode(job: EncodeJob) -> Sample:
+    reader = ShardReader(job.shard)
+    clip = reader.clip(job.key)
+    encoders = _encoders(job.models, job.offline, job.device, job.config.compute_dtype)
+    ovoxels = [decode_vxz(reader.read(job.key, f"frame_{frame:02d}.vxz")) for frame in range(clip["frames"])]
+    latents = encode_clip(ovoxels, encoders, job.config.occupancy_resolution)
+    if list(latents.lengths) != list(clip["tokens"]):
+        raise FormatError(f"{job.key}: {list(latents.lengths)} tokens a frame, its clip.json says {clip['tokens']}")
+    described = {
+        **clip,
+        "latents": {
+            "version": LATENTS.version,
+            "config_sha256": job.config.sha256(encoders.fingerprint),
+            "moments": moments(latents),
+            "structure": list(latents.structure.shape[1:]),
+        },
+    }
+    members = to_members(latents, DTYPES[job.config.dtype])
+    return Sample(job.key, {"clip.json": canonical_json(described), **members})
+
+
+def _failed(job: EncodeJob, reason: ReasonCode, error: BaseException, start: float) -> Outcome:
+    return Outcome(
+        job.key,
+        AssetState.FAILED,
+        reason,
+        stage="encode",
+        message=f"{type(error).__name__}: {error}",
+        timings_s={"encode": round(time.perf_counter() - start, 3)},
+    )
+
+
+@functools.cache
+def _encoders(models: str, offline: bool, device: str, compute_dtype: str) -> Encoders:
+    # One thread: sums over several depend on their number, and clips run in parallel anyway.
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return Encoders.load(CheckpointSource(models, offline=offline), torch.device(device), DTYPES[compute_dtype])

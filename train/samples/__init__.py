@@ -1,0 +1,1 @@
+"""A trained stage becomes samples: previews and generated meshes."""

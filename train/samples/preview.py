@@ -1,0 +1,123 @@
+"""Previews while a run goes on: fixed clips sampled with the averaged weights, beside the truth, as animations.
+
+Every other stage's part is the truth, so a preview shows what this stage has learned and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from helix4d.core import ConfigError, write_bytes
+from helix4d.model.checkpoint.checkpoint import CheckpointSource, Pipeline
+from helix4d.model.conditioning.images import ImageEncoder
+from helix4d.model.networks.flow import FlowTransformer
+from helix4d.model.sampling.sampler import SHAPE_SAMPLER, STRUCTURE_SAMPLER, TEXTURE_SAMPLER
+from helix4d.train.config import Stage, TrainConfig
+from helix4d.train.data.dataset import ClipReader, Latent
+from helix4d.train.latents.latents import SHAPE, TEXTURE
+from helix4d.train.samples.generate import ColoredMesh, animate, decode_frame, picture
+from helix4d.train.samples.sampling import SampledMesh, decode_meshes, decode_occupancy, sample_video
+from torch import Tensor, nn
+
+_DECODERS = {
+    Stage.STRUCTURE: ("sparse_structure_decoder",),
+    Stage.GEOMETRY: ("shape_slat_decoder",),
+    Stage.MATERIAL: ("shape_slat_decoder", "tex_slat_decoder"),
+}
+_SAMPLERS = {Stage.STRUCTURE: STRUCTURE_SAMPLER, Stage.GEOMETRY: SHAPE_SAMPLER, Stage.MATERIAL: TEXTURE_SAMPLER}
+_PIXELS = 192
+
+
+class Previews:
+    """The fixed clips of a run and what shows them.
+
+    Raises:
+        ConfigError: if there are no decoders or no clips.
+    """
+
+    def __init__(self, config: TrainConfig, encoder: ImageEncoder, device: torch.device) -> None:
+        models = config.run.preview_models or config.network.checkpoint
+        if models is None:
+            raise ConfigError("run.preview_every needs decoders: name a folder in run.preview_models")
+        source = CheckpointSource(models, offline=config.network.offline)
+        self._config, self._encoder, self._device = config, encoder, device
+        self._reader = ClipReader(replace(config.data, split=config.run.preview_split), config.stage)
+        self._decoders = [
+            network.float().to(device).requires_grad_(False)
+            for network in Pipeline.from_pretrained(source, _DECODERS[config.stage]).networks.values()
+        ]
+
+    def write(
+        self, step: int, network: FlowTransformer, trained: Mapping[str, nn.Parameter], average: Mapping[str, Tensor]
+    ) -> None:
+        """Sample the clips and write `previews/step_00000500/KEY.webp`: the truth left, the sample right."""
+        run = self._config.run
+        with _averaged(trained, average):
+            for number in range(min(run.preview_clips, len(self._reader))):
+                latent = self._reader.latent(number)
+                cond = self._encoder(self._reader.images(number, 0).to(self._device))
+                sampler = replace(_SAMPLERS[self._config.stage], guidance=run.preview_guidance)
+                first = self._config.network.first_frame
+                sampled = sample_video(network, latent, cond, sampler, self._config.seed, first)
+                pairs = zip(self._show(latent, latent.clean), self._show(latent, sampled), strict=True)
+                key = self._reader.entries[number].key
+                path = self._config.folder / "previews" / f"step_{step:08d}" / f"{key}.webp"
+                write_bytes(path, animate([np.concatenate(pair, axis=1) for pair in pairs]))
+        network.train()
+
+    @torch.no_grad()
+    def _show(self, latent: Latent, clean: Tensor) -> list[np.ndarray]:
+        """One picture uint8 (P, P, 3) a frame."""
+        clean = clean.to(self._device)
+        if self._config.stage is Stage.STRUCTURE:
+            return [silhouette(grid) for grid in decode_occupancy(self._decoders[0], clean)]  # type: ignore[arg-type]
+        if latent.coords is None:
+            raise ConfigError("a latent without voxels in a sparse stage")
+        statistics, grid = self._reader.statistics, self._reader.token_grid
+        if self._config.stage is Stage.GEOMETRY:
+            shape = statistics[SHAPE].denormalize(clean)
+            decoder: nn.Module = self._decoders[0]
+            resolution = grid * 16
+            meshes = decode_meshes(decoder, shape, latent.coords, latent.lengths, resolution)  # type: ignore[arg-type]
+            return [picture(shaded(mesh), _PIXELS) for mesh in meshes]
+        if latent.side is None:
+            raise ConfigError("a material latent without its shape")
+        shape = statistics[SHAPE].denormalize(latent.side.to(self._device))
+        texture = statistics[TEXTURE].denormalize(clean)
+        lengths = list(latent.lengths)
+        pieces = zip(shape.split(lengths), texture.split(lengths), latent.coords.split(lengths), strict=True)
+        shape_decoder, texture_decoder = self._decoders
+        return [picture(decode_frame(shape_decoder, texture_decoder, *p, grid), _PIXELS) for p in pieces]  # type: ignore[arg-type]
+
+
+def shaded(mesh: SampledMesh) -> ColoredMesh:
+    """Gray by depth along y, so that form is seen."""
+    gray = (220 - 180 * (mesh.vertices[:, 1:2] + 0.5).clip(0, 1)).astype(np.uint8)
+    return ColoredMesh(mesh.vertices, np.repeat(gray, 3, axis=1), mesh.faces)
+
+
+def silhouette(occupied: Tensor) -> np.ndarray:
+    """bool [R, R, R] seen along y, darker where nearer: uint8 (P, P, 3)."""
+    grid = occupied.cpu().numpy()
+    side = grid.shape[0]
+    depth = np.where(grid.any(axis=1), grid.argmax(axis=1), -1)
+    gray = np.where(depth < 0, 255, 40 + 180 * depth // side).astype(np.uint8).T[::-1]
+    rows = np.arange(_PIXELS) * side // _PIXELS
+    return np.repeat(gray[rows][:, rows, None], 3, axis=2)
+
+
+@contextmanager
+def _averaged(trained: Mapping[str, nn.Parameter], average: Mapping[str, Tensor]) -> Iterator[None]:
+    """The averaged weights in the place of the trained ones."""
+    kept = {name: parameter.data for name, parameter in trained.items()}
+    try:
+        for name, parameter in trained.items():
+            parameter.data = average[name]
+        yield
+    finally:
+        for name, parameter in trained.items():
+            parameter.data = kept[name]

@@ -1,0 +1,1 @@
+"""Networks small enough to train on a CPU."""

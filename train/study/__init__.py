@@ -1,0 +1,1 @@
+"""The paper's ablations: runs, and figures of held-out clips."""

@@ -1,0 +1,1 @@
+"""Meshes become O-Voxels."""

@@ -1,0 +1,184 @@
+"""The GPU path: the same dual grid and attributes as `conversion.convert`, from three passes of CUDA kernels.
+
+Crossings mark bricks, then voxels, which numbers the voxels in Morton order by counting bits; then everything is added
+up in fixed point, so that results do not depend on the order of threads. The counting of a few megabytes is done by
+numpy. docs/voxelize.md says why it is numba and not torch.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from helix4d.assets import Material, Texture
+from helix4d.voxelize.convert.surface import NO_MATERIALS, MaterialTable, material_table
+from helix4d.voxelize.errors import outside_error
+from helix4d.voxelize.ovoxel import grid_side, spread_table
+
+if TYPE_CHECKING:
+    from helix4d.voxelize.convert.conversion import DualGrid, QuadricWeights
+
+_LOG = logging.getLogger(__name__)
+_THREADS = 128
+_FULL = 1 << 20
+"""Threads that keep a large GPU busy; a mesh of few triangles gets more of them for each."""
+
+
+@lru_cache(maxsize=1)
+def gpu_works() -> bool:
+    """Whether there is a CUDA device on which a small mesh becomes what it becomes on the CPU."""
+    try:
+        from numba import cuda
+
+        if not cuda.is_available():
+            return False
+        difference = _difference()
+    except Exception as error:  # noqa: BLE001 (drivers and toolkits fail in many ways; the CPU can always do it)
+        _LOG.warning("voxelizing on the CPU, for the GPU fails: %s", error)
+        return False
+    if difference:
+        _LOG.warning("voxelizing on the CPU, for the GPU gives another result: %s", difference)
+    return not difference
+
+
+def _difference() -> str:
+    """What differs between GPU and CPU for a soup of triangles with a texture; nothing if all is well."""
+    from helix4d.voxelize.convert.conversion import QuadricWeights, convert
+
+    rng = np.random.default_rng(0)
+    count, resolution = 40, 12
+    corners = rng.uniform(-0.5, 0.5, (count, 1, 3)) + rng.uniform(-0.2, 0.2, (count, 3, 3))
+    vertices = np.clip(corners, -0.5, 0.5).astype(np.float32).reshape(-1, 3)
+    faces = np.arange(3 * count, dtype=np.int32).reshape(-1, 3)
+    edges = np.concatenate([faces[:, :2], faces[:, 1:]])
+    image = rng.integers(0, 256, (8, 8, 4), np.uint8)
+    materials = material_table([Material(base_color_texture=Texture(0), roughness=0.5)], [image])
+    uvs = rng.uniform(-1.0, 2.0, (1, count, 3, 2)).astype(np.float32)
+    ids = np.zeros(count, np.int32)
+    cpu, gpu = (
+        convert(vertices, faces, edges, resolution, QuadricWeights(), materials, uvs, ids, device=device)
+        for device in ("cpu", "gpu")
+    )
+    return difference_of((*_arrays(cpu[0]), cpu[1]), (*_arrays(gpu[0]), gpu[1]))
+
+
+def difference_of(expected: tuple[np.ndarray, ...], found: tuple[np.ndarray, ...]) -> str:
+    """What differs between coords, dual vertices, flags and attributes beyond rounding."""
+    if not np.array_equal(expected[0], found[0]) or not np.array_equal(expected[2], found[2]):
+        return "other voxels or crossed edges"
+    moved = np.abs(expected[1] - found[1]).max(initial=0.0)
+    if moved > 1e-3:
+        return f"a dual vertex {moved:.4f} of a voxel away"
+    colors = np.abs(expected[3].astype(int) - found[3].astype(int)).max(initial=0)
+    return f"an attribute {colors}/255 away" if colors > 1 else ""
+
+
+def _arrays(grid: DualGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return grid.coords, grid.dual_vertices, grid.intersected
+
+
+def convert_on_gpu(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    edges: np.ndarray,
+    resolution: int,
+    weights: QuadricWeights,
+    materials: MaterialTable | None,
+    uvs: np.ndarray,
+    material_ids: np.ndarray,
+    corner_colors: np.ndarray,
+    names: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """coords, dual vertices, flags and attributes as `conversion.convert` returns them.
+
+    Raises:
+        GeometryError: for a face that is outside or not finite.
+    """
+    from helix4d.voxelize.kernels import gpu_kernels as kernels
+    from numba import cuda
+
+    if len(faces) == 0:
+        return _host_arrays(0, 0)
+    side = grid_side(resolution)
+    spread = cuda.to_device(spread_table(side))
+    points, triangles = cuda.to_device(vertices), cuda.to_device(faces)
+    bricks = cuda.to_device(np.zeros((side // 8) ** 3, np.int32))
+    bad = cuda.to_device(np.array([np.iinfo(np.int64).max]))
+    lanes = int(min(max(_FULL // len(faces), 1), 1024))
+    shading = (
+        *(cuda.to_device(_present(array)) for array in (uvs, corner_colors, material_ids)),
+        *_resident(NO_MATERIALS if materials is None else materials),
+    )
+
+    def scatter(phase: int, masks: Any, starts: Any, sums: Any, flags: Any, colors: Any) -> None:
+        kernels.scatter[_blocks(len(faces) * lanes), _THREADS](
+            phase, lanes, points, triangles, resolution, weights.face, weights.regularization, spread, bricks, masks,
+            starts, sums, flags, colors, bad, *shading,
+        )  # fmt: skip
+
+    no_starts, no_sums = cuda.device_array((1, 16), np.int32), cuda.device_array((0, 10), np.int64)
+    no_flags, no_colors = cuda.device_array(0, np.int32), cuda.device_array((0, 7), np.int64)
+    masks = cuda.to_device(np.zeros((1, 16), np.uint32))
+    scatter(kernels.MARK_BRICKS, masks, no_starts, no_sums, no_flags, no_colors)
+    face = int(bad.copy_to_host()[0])
+    if face < len(faces):
+        raise outside_error(face, vertices, faces, names)
+    places = np.flatnonzero(bricks.copy_to_host())
+    numbers = np.zeros(bricks.shape, np.int32)
+    numbers[places] = np.arange(1, len(places) + 1)
+    bricks.copy_to_device(numbers)
+    masks = cuda.to_device(np.zeros((len(places) + 1, 16), np.uint32))
+    scatter(kernels.MARK_VOXELS, masks, no_starts, no_sums, no_flags, no_colors)
+    counts = np.bitwise_count(masks.copy_to_host()).astype(np.int32)
+    starts = np.cumsum(counts, dtype=np.int32).reshape(counts.shape) - counts
+    count = int(counts.sum())
+    starts = cuda.to_device(starts)
+    sums = cuda.to_device(np.zeros((count, 10), np.int64))
+    flags = cuda.to_device(np.zeros(count, np.int32))
+    colors = no_colors if materials is None else cuda.to_device(np.zeros((count, 7), np.int64))
+    if count:
+        scatter(kernels.ACCUMULATE, masks, starts, sums, flags, colors)
+    if count and weights.boundary > 0.0 and len(edges):
+        kernels.add_boundary[_blocks(len(edges)), _THREADS](
+            points, cuda.to_device(edges), resolution, weights.boundary, spread, bricks, masks, starts, sums
+        )
+    found = _host_arrays(count, 0 if materials is None else count)
+    if count:
+        out = [cuda.device_array(array.shape, array.dtype) for array in found]
+        where = cuda.to_device(np.concatenate([[0], places]).astype(np.int32))
+        kernels.emit[_blocks(16 * (len(places) + 1)), _THREADS](
+            weights.regularization, where, masks, starts, sums, flags, colors, *out
+        )
+        for device, host in zip(out, found, strict=True):
+            if host.size:
+                device.copy_to_host(host)
+    return found
+
+
+@lru_cache(maxsize=2)
+def _resident(materials: MaterialTable) -> tuple[Any, ...]:
+    """The material tables on the device: those of the last clips stay there from frame to frame."""
+    from numba import cuda
+
+    tables = (materials.layout, materials.transforms, materials.factors, materials.texels)
+    return tuple(cuda.to_device(_present(table)) for table in tables)
+
+
+def _present(array: np.ndarray) -> np.ndarray:
+    """The array in C order."""
+    return np.ascontiguousarray(array)
+
+
+def _host_arrays(count: int, attributes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    return (
+        np.empty((count, 3), np.int32),
+        np.empty((count, 3), np.float32),
+        np.empty((count, 3), np.bool_),
+        np.empty((attributes, 6), np.uint8),
+    )
+
+
+def _blocks(threads: int) -> int:
+    return (threads + _THREADS - 1) // _THREADS

@@ -1,0 +1,113 @@
+"""What the frames of a clip share, prepared once: mip pyramids, material tables, boundary edges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from helix4d.assets import AlphaMode, Material, Texture, Wrap
+from helix4d.voxelize.kernels.compilation import warm_up
+from helix4d.voxelize.kernels.texture_kernels import (
+    BLEND,
+    CLAMP,
+    COLOR,
+    MASK,
+    MIRROR,
+    MODE,
+    OPAQUE,
+    REPEAT,
+    SHARED,
+    SURFACE,
+    build_pyramid,
+)
+from PIL import Image
+
+MAX_TEXTURE_SIZE = 2048
+_MODES = {AlphaMode.OPAQUE: OPAQUE, AlphaMode.MASK: MASK, AlphaMode.BLEND: BLEND}
+_WRAPS = {Wrap.REPEAT: REPEAT, Wrap.CLAMP: CLAMP, Wrap.MIRROR: MIRROR}
+
+
+@dataclass(frozen=True, eq=False)
+class MaterialTable:
+    """Materials as the kernels read them; voxelize/kernels/texture_kernels.py gives the columns.
+
+    Attributes:
+        layout: (M, 16) int64.
+        transforms: (M, 12) float64.
+        factors: (M, 8) float64.
+        texels: (X,) uint32, the pyramids of all images in use.
+    """
+
+    layout: np.ndarray
+    transforms: np.ndarray
+    factors: np.ndarray
+    texels: np.ndarray
+
+
+NO_MATERIALS = MaterialTable(np.zeros((0, 16), np.int64), np.zeros((0, 12)), np.zeros((0, 8)), np.zeros(0, np.uint32))
+
+
+def material_table(materials: Sequence[Material], images: Sequence[np.ndarray]) -> MaterialTable:
+    """Pyramids and tables of materials and of those of the (H, W, 4) uint8 images that they show."""
+    warm_up()
+    used = {texture.image for m in materials for texture in _textures(m) if texture is not None}
+    squares = {image: square_image(images[image]) for image in sorted(used)}
+    offsets: dict[int, int] = {}
+    total = 0
+    for image, square in squares.items():
+        offsets[image] = total
+        total += (4 * len(square) ** 2 - 1) // 3
+    texels = np.empty(total, np.uint32)
+    for image, square in squares.items():
+        build_pyramid(square, texels[offsets[image] :])
+    layout = np.zeros((len(materials), 16), np.int64)
+    transforms = np.zeros((len(materials), 12))
+    factors = np.zeros((len(materials), 8))
+    for row, material in enumerate(materials):
+        layout[row, MODE] = _MODES[material.alpha_mode]
+        for slot, (first, texture) in enumerate(zip((COLOR, SURFACE), _textures(material), strict=True)):
+            layout[row, first] = -1
+            if texture is not None:
+                size = len(squares[texture.image])
+                layout[row, first : first + 5] = (
+                    offsets[texture.image],
+                    size.bit_length() - 1,
+                    texture.uv_set,
+                    _WRAPS[texture.wrap_u],
+                    _WRAPS[texture.wrap_v],
+                )
+                transforms[row, 6 * slot : 6 * slot + 6] = texture.matrix().ravel()
+        color, surface = layout[row, COLOR : COLOR + 5], layout[row, SURFACE : SURFACE + 5]
+        alike = np.array_equal(color[1:], surface[1:]) and np.array_equal(transforms[row, :6], transforms[row, 6:])
+        layout[row, SHARED] = alike and color[0] >= 0 and surface[0] >= 0
+        factors[row, :7] = (
+            *material.base_color,
+            material.metallic,
+            material.roughness,
+            material.alpha,
+            material.alpha_cutoff,
+        )
+    return MaterialTable(layout, transforms, factors, texels)
+
+
+def square_image(image: np.ndarray) -> np.ndarray:
+    """(S, S, 4) uint8 from (H, W, 4): S the power of two at or above the longer side, at most 2048.
+
+    The filter is Pillow's bilinear: exact linear interpolation where it enlarges, which is what sampling the original
+    would have done, and a tent that covers the whole footprint where it shrinks. It cannot overshoot, as Lanczos does
+    at the edges of masks. Channels are filtered apart, because they are data and not premultiplied color.
+    """
+    height, width = image.shape[:2]
+    size = min(1 << (max(height, width) - 1).bit_length(), MAX_TEXTURE_SIZE)
+    if (height, width) == (size, size):
+        return np.ascontiguousarray(image)
+    channels = [
+        np.asarray(Image.fromarray(np.ascontiguousarray(image[..., c])).resize((size, size), Image.Resampling.BILINEAR))
+        for c in range(4)
+    ]
+    return np.stack(channels, axis=-1)
+
+
+def _textures(material: Material) -> tuple[Texture | None, Texture | None]:
+    return material.base_color_texture, material.metallic_roughness_texture

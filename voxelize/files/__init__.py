@@ -1,0 +1,1 @@
+"""O-Voxels on disk: `.vxz`."""

@@ -1,0 +1,1 @@
+"""Compiled loops of this package: arrays in, arrays out."""

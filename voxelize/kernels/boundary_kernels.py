@@ -1,0 +1,76 @@
+"""The quadrics of boundary edges, walked through the grid. Shapes are those of voxelize/kernels/scatter_kernels.py."""
+
+# mypy: disallow-untyped-defs=False
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from helix4d.voxelize.kernels.compilation import array, f4, f8, i4, i8, kernel
+
+
+@kernel(array(f4, 2), array(i4, 2), i8, f8, array(i4, 2), array(i4, 1), array(i4, 2), array(f4, 2, True))
+def scatter_boundary(vertices, edges, resolution, weight, spread, top, table, sums):
+    """Add the line quadrics of boundary edges (E, 2) to the voxels in use on their walks through the grid."""
+    scale = float(resolution)
+    half = np.float32(0.5)
+    last = resolution - 1
+    start = np.empty(3)
+    direction = np.empty(3)
+    voxel = np.empty(3, np.int64)
+    step = np.empty(3, np.int64)
+    ahead = np.empty(3)
+    between = np.empty(3)
+    for e in range(len(edges)):
+        length = 0.0
+        for axis in range(3):
+            start[axis] = float(vertices[edges[e, 0], axis] + half) * scale
+            direction[axis] = float(vertices[edges[e, 1], axis] + half) * scale - start[axis]
+            length += direction[axis] * direction[axis]
+        length = math.sqrt(length)
+        if length < 1e-6 * scale:
+            continue
+        for axis in range(3):
+            direction[axis] /= length
+            voxel[axis] = math.floor(start[axis])
+            if direction[axis] > 0.0:
+                step[axis] = 1
+                ahead[axis] = (voxel[axis] + 1 - start[axis]) / direction[axis]
+                between[axis] = 1.0 / direction[axis]
+            elif direction[axis] < 0.0:
+                step[axis] = -1
+                ahead[axis] = (voxel[axis] - start[axis]) / direction[axis]
+                between[axis] = -1.0 / direction[axis]
+            else:
+                step[axis] = 0
+                ahead[axis] = np.inf
+                between[axis] = np.inf
+        dx, dy, dz = direction[0], direction[1], direction[2]
+        while True:
+            x, y, z = voxel[0], voxel[1], voxel[2]
+            if 0 <= x <= last and 0 <= y <= last and 0 <= z <= last:
+                code = spread[0, x] | spread[1, y] | spread[2, z]
+                brick = top[code >> 9]
+                slot = table[brick, code & 511] if brick > 0 else 0
+                if slot > 0:
+                    px, py, pz = start[0] - x - 0.5, start[1] - y - 0.5, start[2] - z - 0.5
+                    along = px * dx + py * dy + pz * dz
+                    sums[slot, 0] += np.float32(weight * (px - along * dx))
+                    sums[slot, 1] += np.float32(weight * (py - along * dy))
+                    sums[slot, 2] += np.float32(weight * (pz - along * dz))
+                    sums[slot, 4] += np.float32(weight * (1.0 - dx * dx))
+                    sums[slot, 5] -= np.float32(weight * dx * dy)
+                    sums[slot, 6] -= np.float32(weight * dx * dz)
+                    sums[slot, 7] += np.float32(weight * (1.0 - dy * dy))
+                    sums[slot, 8] -= np.float32(weight * dy * dz)
+                    sums[slot, 9] += np.float32(weight * (1.0 - dz * dz))
+            axis = 0  # ties go to the later axis, as in TRELLIS.2
+            if ahead[1] <= ahead[axis]:
+                axis = 1
+            if ahead[2] <= ahead[axis]:
+                axis = 2
+            if ahead[axis] > length:
+                break
+            voxel[axis] += step[axis]
+            ahead[axis] += between[axis]

@@ -1,0 +1,367 @@
+"""The CUDA kernels: what a voxel gets from a triangle is gathered from its twelve edges, so nothing has to be sorted.
+
+Shapes as in scatter_kernels.py, but: bricks (of the cube,) int32, first a mark and then the number of a brick
+(0 for none), masks (B, 16) uint32, a bit for each active voxel, starts (B, 16) int32, the voxels before each word,
+sums (N, 10) and colors (N, 7) int64 in units of 2^-36, so that sums do not depend on the order of additions.
+The solver and the sampling are the functions that the CPU compiles. Products and sums that decide which voxels are
+active are kept from being fused, since the CPU rounds both.
+"""
+
+# mypy: disallow-untyped-defs=False
+
+from __future__ import annotations
+
+import math
+from types import FunctionType
+
+import numpy as np
+from helix4d.voxelize.kernels import solve_kernels, texture_kernels
+from numba import config, cuda, float32, float64, int32, int64, uint64
+
+MARK_BRICKS, MARK_VOXELS, ACCUMULATE = 0, 1, 2
+UNIT = 2.0**36
+
+
+def _shared(module, name, **callees):
+    """A device function from a CPU kernel of another module; callees are the device functions that it calls."""
+    function = getattr(module, name).py_func
+    code = FunctionType(function.__code__, {**function.__globals__, **callees}, name, function.__defaults__)
+    return cuda.jit(device=True)(code)
+
+
+_clamped = _shared(solve_kernels, "_clamped")
+_value = _shared(solve_kernels, "_value")
+_square_minimum = _shared(solve_kernels, "_square_minimum", _clamped=_clamped)
+_box_minimum = _shared(solve_kernels, "_box_minimum", _square_minimum=_square_minimum, _value=_value)
+_compact = _shared(solve_kernels, "_compact")
+_transformed = _shared(texture_kernels, "_transformed")
+_setup_material = _shared(texture_kernels, "setup_material", _transformed=_transformed)
+_add_texels = _shared(
+    texture_kernels,
+    "_add_texels",
+    _wrapped=_shared(texture_kernels, "_wrapped"),
+    _even=_shared(texture_kernels, "_even"),
+)
+_sample_material = _shared(
+    texture_kernels,
+    "sample_material",
+    _add_texels=_add_texels,
+    _corner_color=_shared(texture_kernels, "_corner_color"),
+)
+
+if config.ENABLE_CUDASIM:  # type: ignore[attr-defined]
+
+    @cuda.jit(device=True)
+    def _times(a, b):
+        return a * b
+
+    @cuda.jit(device=True)
+    def _plus(a, b):
+        return a + b
+
+else:
+    from numba.cuda.libdevice import dadd_rn as _plus
+    from numba.cuda.libdevice import dmul_rn as _times
+
+
+@cuda.jit(device=True)
+def _linear(a, x, b):
+    return _plus(_times(a, x), b)
+
+
+@cuda.jit(device=True)
+def _between(p, q, s):
+    return _plus(_times(1.0 - s, p), _times(s, q))
+
+
+@cuda.jit(device=True)
+def _fixed(value):
+    return int64(math.floor(value * UNIT + 0.5))
+
+
+@cuda.jit(device=True)
+def _slot(code, bricks, masks, starts):
+    """The row of a voxel, or -1 if it is not active."""
+    brick = bricks[code >> 9]
+    if brick == 0:
+        return -1
+    word, bit = (code >> 5) & 15, code & 31
+    mask = int64(masks[brick, word])
+    if (mask >> bit) & 1 == 0:
+        return -1
+    return starts[brick, word] + cuda.popc(mask & ((int64(1) << bit) - 1))
+
+
+@cuda.jit(device=True)
+def _crossings(t, order, low, high, last, voxel, point):
+    """Crossings of the voxel's edges, 16 each, with the edges that it owns in bits 0 to 2; their sum goes to point."""
+    info = 0
+    for a in range(3):
+        b = a + 1 if a < 2 else 0
+        c = b + 1 if b < 2 else 0
+        i0, i1, i2 = order[a, 0], order[a, 1], order[a, 2]
+        middle = min(int(t[i1, c]), last)
+        for behind in range(2):
+            row = voxel[c] - behind
+            if row < low[c] or row >= high[c]:
+                continue
+            y = float(row + 1)
+            # The line at c = row + 1 leaves the long edge and the short one of its half.
+            start = i0 if row < middle else i2
+            end = i2 if row < middle else i0
+            s = (y - t[start, c]) / (t[i1, c] - t[start, c])
+            pb, pa = _between(t[start, b], t[i1, b], s), _between(t[start, a], t[i1, a], s)
+            s = (y - t[start, c]) / (t[end, c] - t[start, c])
+            qb, qa = _between(t[start, b], t[end, b], s), _between(t[start, a], t[end, a], s)
+            if pb > qb:
+                pb, qb = qb, pb
+                pa, qa = qa, pa
+            first, stop = max(int(pb), low[b]), min(int(qb), high[b])
+            for beside in range(2):
+                column = voxel[b] - beside
+                if column < first or column >= stop:
+                    continue
+                z = _linear(float(column + 1) - pb, (qa - pa) / (qb - pb), pa)
+                k = min(max(int(z), low[a]), high[a])
+                if k != voxel[a]:
+                    continue
+                info += 16
+                if behind == 0 and beside == 0:
+                    info |= 1 << a
+                point[a] += z - k - 0.5
+                point[b] += 0.5 - beside
+                point[c] += 0.5 - behind
+    return info
+
+
+@cuda.jit(device=True)
+def _overlaps(t, normal, offset, voxel):
+    """Whether the triangle overlaps the voxel's box, by its plane and the three projections."""
+    at = _linear(normal[2], voxel[2] + 0.5, offset)
+    at = _linear(normal[1], voxel[1] + 0.5, at)
+    at = _linear(normal[0], voxel[0] + 0.5, at)
+    if abs(at) > 0.5 * (abs(normal[0]) + abs(normal[1]) + abs(normal[2])):
+        return False
+    for p in range(3):
+        q = p + 1 if p < 2 else 0
+        sign = 1.0 if normal[3 - p - q] >= 0.0 else -1.0
+        for corner in range(3):
+            after = corner + 1 if corner < 2 else 0
+            ep = (t[corner, q] - t[after, q]) * sign
+            eq = (t[after, p] - t[corner, p]) * sign
+            rest = max(ep, 0.0) + max(eq, 0.0) - _plus(_times(ep, t[corner, p]), _times(eq, t[corner, q]))
+            if _linear(ep, float(voxel[p]), _linear(eq, float(voxel[q]), rest)) < 0.0:
+                return False
+    return True
+
+
+@cuda.jit
+def scatter(
+    phase, lanes, vertices, faces, resolution, face_weight, regularization, spread, bricks, masks, starts, sums, flags,
+    colors, bad, uvs, corner_colors, material_ids, materials, transforms, factors, texels,
+):  # fmt: skip
+    """`lanes` threads a triangle, each for some of the columns along its dominant axis."""
+    thread = cuda.grid(1)
+    f = thread // lanes
+    if f >= len(faces):
+        return
+    scale = float(resolution)
+    half = np.float32(0.5)
+    last = resolution - 1
+    t = cuda.local.array((3, 3), float64)
+    normal = cuda.local.array(3, float64)
+    order = cuda.local.array((3, 3), int64)
+    low = cuda.local.array(3, int64)
+    high = cuda.local.array(3, int64)
+    voxel = cuda.local.array(3, int64)
+    point = cuda.local.array(3, float64)
+    setup = cuda.local.array(48, float64)
+    hits = cuda.local.array(1, int32)
+    hit_points = cuda.local.array((1, 4), float32)
+    words = cuda.local.array((1, 4), uint64)
+    values = cuda.local.array((1, 8), float32)
+    color = cuda.local.array((1, 8), float32)
+    for corner in range(3):
+        for axis in range(3):
+            position = float(vertices[faces[f, corner], axis] + half)
+            if not (position >= 0.0 and position <= 1.0):
+                cuda.atomic.min(bad, 0, f)
+                return
+            t[corner, axis] = position * scale
+    ux, uy, uz = t[1, 0] - t[0, 0], t[1, 1] - t[0, 1], t[1, 2] - t[0, 2]
+    vx, vy, vz = t[2, 0] - t[0, 0], t[2, 1] - t[0, 1], t[2, 2] - t[0, 2]
+    nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+    length = math.sqrt(nx * nx + ny * ny + nz * nz)
+    if not length > 0.0:
+        return
+    nx, ny, nz = nx / length, ny / length, nz / length
+    normal[0], normal[1], normal[2] = nx, ny, nz
+    offset = -(nx * t[0, 0] + ny * t[0, 1] + nz * t[0, 2])
+    for a in range(3):
+        low[a] = min(int(min(t[0, a], t[1, a], t[2, a])), last)
+        high[a] = min(int(max(t[0, a], t[1, a], t[2, a])), last)
+        c = a + 2 if a < 1 else a - 1
+        i0, i1, i2 = 0, 1, 2
+        if t[i1, c] < t[i0, c]:
+            i0, i1 = i1, i0
+        if t[i2, c] < t[i1, c]:
+            i1, i2 = i2, i1
+            if t[i1, c] < t[i0, c]:
+                i0, i1 = i1, i0
+        order[a, 0], order[a, 1], order[a, 2] = i0, i1, i2
+    main = 0
+    if abs(ny) > abs(nx):
+        main = 1
+    if abs(nz) > abs(normal[main]):
+        main = 2
+    mb, mc = (main + 1) % 3, (main + 2) % 3
+    inverse = 1.0 / normal[main]
+    span = 0.5 * (abs(nx) + abs(ny) + abs(nz)) * abs(inverse) + 1e-6
+    breadth = high[mb] - low[mb] + 1
+    sampled = False
+    for column in range(thread % lanes, breadth * (high[mc] - low[mc] + 1), lanes):
+        voxel[mb], voxel[mc] = low[mb] + column % breadth, low[mc] + column // breadth
+        center = -(normal[mb] * (voxel[mb] + 0.5) + normal[mc] * (voxel[mc] + 0.5) + offset) * inverse - 0.5
+        k_first = max(int64(math.ceil(center - span)), low[main])
+        k_last = min(int64(math.floor(center + span)), high[main])
+        for k in range(k_first, k_last + 1):
+            voxel[main] = k
+            code = spread[0, voxel[0]] | spread[1, voxel[1]] | spread[2, voxel[2]]
+            slot = -1
+            if phase == ACCUMULATE:
+                slot = _slot(code, bricks, masks, starts)
+                if slot < 0:
+                    continue
+            point[0] = point[1] = point[2] = 0.0
+            info = _crossings(t, order, low, high, last, voxel, point)
+            crossings = info >> 4
+            if phase != ACCUMULATE:
+                if crossings > 0 and phase == MARK_BRICKS:
+                    bricks[code >> 9] = 1
+                elif crossings > 0:
+                    cuda.atomic.or_(masks, (bricks[code >> 9], (code >> 5) & 15), np.uint32(1 << (code & 31)))
+                continue
+            weight = float(crossings)
+            if face_weight != 0.0 and _overlaps(t, normal, offset, voxel):
+                weight += face_weight
+            x, y, z = voxel[0] + 0.5, voxel[1] + 0.5, voxel[2] + 0.5
+            distance = nx * x + ny * y + nz * z + offset
+            for i in range(3):
+                linear = regularization * point[i] - weight * distance * normal[i]
+                cuda.atomic.add(sums, (slot, i), _fixed(linear))
+            cuda.atomic.add(sums, (slot, 3), int64(crossings))
+            place = 4
+            for i in range(3):
+                for j in range(i, 3):
+                    cuda.atomic.add(sums, (slot, place), _fixed(weight * normal[i] * normal[j]))
+                    place += 1
+            if crossings == 0:
+                continue
+            if info & 7:
+                cuda.atomic.or_(flags, slot, int32(info & 7))
+            if len(colors) == 0:
+                continue
+            if not sampled:
+                sampled = True
+                _setup_material(f, t, uvs, corner_colors, material_ids, materials, transforms, factors, setup)
+            hits[0] = 0
+            hit_points[0, 0], hit_points[0, 1], hit_points[0, 2] = x - t[0, 0], y - t[0, 1], z - t[0, 2]
+            hit_points[0, 3] = 1.0 - distance / scale
+            for i in range(8):
+                color[0, i] = 0.0
+            material = int64(material_ids[f])
+            _sample_material(1, hits, hit_points, setup, material, materials, texels, words, values, color)
+            for i in range(7):
+                cuda.atomic.add(colors, (slot, i), _fixed(float(color[0, i])))
+
+
+@cuda.jit
+def add_boundary(vertices, edges, resolution, weight, spread, bricks, masks, starts, sums):
+    """One thread an edge: its line quadric goes to the active voxels on its walk through the grid."""
+    e = cuda.grid(1)
+    if e >= len(edges):
+        return
+    scale = float(resolution)
+    half = np.float32(0.5)
+    origin = cuda.local.array(3, float64)
+    direction = cuda.local.array(3, float64)
+    ahead = cuda.local.array(3, float64)
+    between = cuda.local.array(3, float64)
+    voxel = cuda.local.array(3, int64)
+    length = 0.0
+    for axis in range(3):
+        origin[axis] = float(vertices[edges[e, 0], axis] + half) * scale
+        direction[axis] = float(vertices[edges[e, 1], axis] + half) * scale - origin[axis]
+        length += direction[axis] * direction[axis]
+    length = math.sqrt(length)
+    if length < 1e-6 * scale:
+        return
+    for axis in range(3):
+        d = direction[axis] / length
+        direction[axis] = d
+        voxel[axis] = int64(math.floor(origin[axis]))
+        ahead[axis] = between[axis] = math.inf
+        if d != 0.0:
+            ahead[axis] = (voxel[axis] + (1 if d > 0.0 else 0) - origin[axis]) / d
+            between[axis] = 1.0 / abs(d)
+    while True:
+        inside = True
+        for axis in range(3):
+            inside = inside and voxel[axis] >= 0 and voxel[axis] < resolution
+        if inside:
+            code = spread[0, voxel[0]] | spread[1, voxel[1]] | spread[2, voxel[2]]
+            slot = _slot(code, bricks, masks, starts)
+            if slot >= 0:
+                along = 0.0
+                for i in range(3):
+                    along += (origin[i] - voxel[i] - 0.5) * direction[i]
+                place = 4
+                for i in range(3):
+                    p = origin[i] - voxel[i] - 0.5
+                    cuda.atomic.add(sums, (slot, i), _fixed(weight * (p - along * direction[i])))
+                    for j in range(i, 3):
+                        unit = 1.0 if i == j else 0.0
+                        cuda.atomic.add(sums, (slot, place), _fixed(weight * (unit - direction[i] * direction[j])))
+                        place += 1
+        axis = 0
+        if ahead[1] <= ahead[axis]:
+            axis = 1
+        if ahead[2] <= ahead[axis]:
+            axis = 2
+        if ahead[axis] > length:
+            break
+        voxel[axis] += 1 if direction[axis] > 0.0 else -1
+        ahead[axis] += between[axis]
+
+
+@cuda.jit
+def emit(regularization, places, masks, starts, sums, flags, colors, coords, dual, intersected, attributes):
+    """One thread for a word of a brick, 32 voxels; places (B,) int32 are the bricks' places in the cube."""
+    thread = cuda.grid(1)
+    brick, word = thread // 16, thread % 16
+    if brick >= len(places) or brick == 0:
+        return
+    row = cuda.local.array((1, 12), float32)
+    place = int64(places[brick])
+    bx, by, bz = _compact(place >> 2) * 8, _compact(place >> 1) * 8, _compact(place) * 8
+    n = starts[brick, word]
+    for bit in range(32):
+        if (int64(masks[brick, word]) >> bit) & 1 == 0:
+            continue
+        cell = word * 32 + bit
+        coords[n, 0], coords[n, 1], coords[n, 2] = (
+            bx + _compact(cell >> 2),
+            by + _compact(cell >> 1),
+            bz + _compact(cell),
+        )
+        for axis in range(3):
+            intersected[n, axis] = (flags[n] >> axis) & 1 != 0
+        for i in range(10):
+            row[0, i] = sums[n, i] if i == 3 else sums[n, i] / UNIT
+        x, y, z = _box_minimum(row, 0, regularization)
+        dual[n, 0], dual[n, 1], dual[n, 2] = x + 0.5, y + 0.5, z + 0.5
+        if len(colors) > 0:
+            for i in range(6):
+                value = colors[n, i] * 255.0 / colors[n, 6] + 1e-3
+                attributes[n, i] = np.uint8(min(max(value, 0.0), 255.0))
+        n += 1

@@ -1,0 +1,363 @@
+"""One pass over the triangles of a mesh into the accumulators of the voxels that they touch.
+
+Shapes: vertices (V, 3) float32, faces (F, 3) int32, spread (3, side) int32, top (bricks of the cube,) int32 in Morton
+order, table (B, 512) int32 slots in Morton order, sums (N, 12) float32, colors (N, 8) float32, flags (N,) uint8.
+Brick 0 and slot 0 are never used, so that zero means "none". Lengths are in voxels and positions in a voxel are
+relative to its center, which is what lets float32 hold the sums at any resolution.
+A row of sums is (b_x, b_y, b_z, crossings, A_xx, A_xy, A_xz, A_yy, A_yz, A_zz, two unused) of the quadric
+x^T A x - 2 b^T x without its regularizer's diagonal.
+"""
+
+# mypy: disallow-untyped-defs=False
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from helix4d.voxelize.kernels.compilation import array, f4, f8, i4, i8, kernel, u1, u4
+from helix4d.voxelize.kernels.texture_kernels import sample_material, setup_material
+
+FINISHED = -1
+OUTSIDE = -2
+"""Values of `scatter_triangles` besides the triangle at which it ran out of room."""
+
+BRICKS, SLOTS, BAD_FACE, ACTIVE = 0, 1, 2, 3
+"""Places in `state`: bricks in use, slots in use (both counting the unused first), the face that is outside, and the
+voxels with a crossing."""
+
+BLOCK = 14
+"""Voxels along a block's side: with one more on either side, a cell is three digits of four bits."""
+OVERLAP, CROSSING = 8, 16
+"""Of a cell's word: bits 0 to 2 are crossed edges, bit 3 says overlapped, the rest counts crossings."""
+
+
+@kernel(
+    i8, array(i4, 1), array(f4, 2), array(i4, 2), i8, f8, f8, array(i4, 2), array(i4, 1, True), array(i4, 2, True),
+    array(f4, 2, True), array(f4, 2, True), array(u1, 1, True), array(i8, 1, True), array(f4, 4), array(f4, 3),
+    array(i4, 1), array(i8, 2), array(f8, 2), array(f8, 2), array(u4, 1),
+)  # fmt: skip
+def scatter_triangles(
+    start,
+    order,
+    vertices,
+    faces,
+    resolution,
+    face_weight,
+    regularization,
+    spread,
+    top,
+    table,
+    sums,
+    colors,
+    flags,
+    state,
+    uvs,
+    corner_colors,
+    material_ids,
+    materials,
+    transforms,
+    factors,
+    texels,
+):
+    """Scatter faces[order[start:]]; returns FINISHED, OUTSIDE, or the place in the order where room has run out.
+
+    A caller that gets a place back enlarges `table` or `sums` and calls again from there. Attributes are sampled
+    where `colors` is not empty.
+
+    A triangle is taken in blocks of at most 14^3 voxels (one, if it is small). In a block, crossings and overlaps are
+    first gathered per cell, then each touched cell is looked up in the grid once.
+    """
+    scale = float(resolution)
+    half = np.float32(0.5)
+    last = resolution - 1
+    with_attributes = len(colors) > 0
+    t = np.empty((3, 3))
+    normal = np.empty(3)
+    low = np.empty(3, np.int64)
+    high = np.empty(3, np.int64)
+    edge = np.empty((9, 3))  # projections ab, then ca, then bc: E(p, q) = edge[0] p + edge[1] q + edge[2] >= 0
+    setup = np.empty(48)
+    cells = np.zeros(4096, np.int32)
+    points = np.zeros((4096, 4), np.float32)
+    touched = np.empty(4097, np.int32)
+    hits = np.empty(4096, np.int32)
+    hit_points = np.empty((4096, 4), np.float32)
+    values = np.empty((4096, 8), np.float32)
+    lanes = np.empty((4096, 4), np.uint64)
+    block_low = np.empty(3, np.int64)
+    block_high = np.empty(3, np.int64)
+    bricks, slots, active = state[BRICKS], state[SLOTS], state[ACTIVE]
+    result = FINISHED
+    for turn in range(start, len(order)):
+        f = order[turn]
+        inside = True
+        for corner in range(3):
+            vertex = faces[f, corner]
+            for axis in range(3):
+                position = float(vertices[vertex, axis] + half)
+                inside = inside and position >= 0.0 and position <= 1.0
+                t[corner, axis] = position * scale
+        if not inside:
+            state[BAD_FACE] = f
+            result = OUTSIDE
+            break
+        ux, uy, uz = t[1, 0] - t[0, 0], t[1, 1] - t[0, 1], t[1, 2] - t[0, 2]
+        vx, vy, vz = t[2, 0] - t[0, 0], t[2, 1] - t[0, 1], t[2, 2] - t[0, 2]
+        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        length = math.sqrt(nx * nx + ny * ny + nz * nz)
+        if not length > 0.0:
+            continue  # no area, no plane
+        nx, ny, nz = nx / length, ny / length, nz / length
+        normal[0], normal[1], normal[2] = nx, ny, nz
+        offset = -(nx * t[0, 0] + ny * t[0, 1] + nz * t[0, 2])
+        for axis in range(3):
+            low[axis] = min(int(min(t[0, axis], t[1, axis], t[2, axis])), last)
+            high[axis] = min(int(max(t[0, axis], t[1, axis], t[2, axis])), last)
+
+        # The dominant axis: a column of voxels along it meets the plane in at most five of them.
+        main = 0
+        if abs(ny) > abs(nx):
+            main = 1
+        if abs(nz) > abs(normal[main]):
+            main = 2
+        mb, mc = (main + 1) % 3, (main + 2) % 3
+        columns = (high[mb] - low[mb] + 1) * (high[mc] - low[mc] + 1)
+        deep = min(high[main] - low[main] + 1, 5)
+        brick_columns = ((high[mb] >> 3) - (low[mb] >> 3) + 1) * ((high[mc] >> 3) - (low[mc] >> 3) + 1)
+        brick_deep = min((high[main] >> 3) - (low[main] >> 3) + 1, 5)
+        if slots + columns * deep > len(sums) or bricks + brick_columns * brick_deep > len(table):
+            result = turn
+            break
+
+        # Edge functions of the projections, shifted so that they are taken at a cell's minimum corner.
+        for projection in range(3):
+            p, q = (main, mb) if projection == 0 else ((mc, main) if projection == 1 else (mb, mc))
+            sign = 1.0 if normal[3 - p - q] >= 0.0 else -1.0
+            for corner in range(3):
+                after = corner + 1 if corner < 2 else 0
+                ep = (t[corner, q] - t[after, q]) * sign
+                eq = (t[after, p] - t[corner, p]) * sign
+                row = 3 * projection + corner
+                edge[row, 0] = ep
+                edge[row, 1] = eq
+                edge[row, 2] = max(ep, 0.0) + max(eq, 0.0) - (ep * t[corner, p] + eq * t[corner, q])
+        inverse = 1.0 / normal[main]
+        span = 0.5 * (abs(nx) + abs(ny) + abs(nz)) * abs(inverse)
+        wx, wy, wz = np.float32(nx), np.float32(ny), np.float32(nz)
+        qxx, qxy, qxz = np.float32(nx * nx), np.float32(nx * ny), np.float32(nx * nz)
+        qyy, qyz, qzz = np.float32(ny * ny), np.float32(ny * nz), np.float32(nz * nz)
+        sampled = False  # the material is set up at the first crossing: many small triangles have none
+        single = high[0] - low[0] < BLOCK and high[1] - low[1] < BLOCK and high[2] - low[2] < BLOCK
+
+        for c_start in range(low[mc], high[mc] + 1, BLOCK):
+            c_stop = min(c_start + BLOCK - 1, high[mc])
+            for b_start in range(low[mb], high[mb] + 1, BLOCK):
+                b_stop = min(b_start + BLOCK - 1, high[mb])
+                a_first, a_last = low[main], high[main]
+                if not single:
+                    outside = False
+                    for row in range(6, 9):
+                        reach = edge[row, 2] + max(edge[row, 0] * b_start, edge[row, 0] * b_stop)
+                        outside = outside or reach + max(edge[row, 1] * c_start, edge[row, 1] * c_stop) < -1e-9
+                    if outside:
+                        continue
+                    # The plane over the block, from the extremes of a linear function.
+                    flat_b0, flat_b1 = normal[mb] * b_start, normal[mb] * (b_stop + 1)
+                    flat_c0, flat_c1 = normal[mc] * c_start, normal[mc] * (c_stop + 1)
+                    at0 = -(offset + max(flat_b0, flat_b1) + max(flat_c0, flat_c1)) * inverse
+                    at1 = -(offset + min(flat_b0, flat_b1) + min(flat_c0, flat_c1)) * inverse
+                    a_first = max(a_first, math.floor(min(at0, at1) - 1e-6))
+                    a_last = min(a_last, math.floor(max(at0, at1) + 1e-6))
+                for a_start in range(a_first, a_last + 1, BLOCK):
+                    a_stop = min(a_start + BLOCK - 1, a_last)
+                    block_low[main], block_low[mb], block_low[mc] = a_start, b_start, c_start
+                    block_high[main], block_high[mb], block_high[mc] = a_stop, b_stop, c_stop
+                    count = 0
+
+                    for a in range(3):
+                        b = a + 1 if a < 2 else 0
+                        c = b + 1 if b < 2 else 0
+                        # Lines between rows i and i + 1 and columns j and j + 1, those at the block's border too.
+                        row_first, row_stop = max(low[c], block_low[c] - 1), min(high[c], block_high[c] + 1)
+                        column_first, column_stop = max(low[b], block_low[b] - 1), min(high[b], block_high[b] + 1)
+                        if row_first >= row_stop or column_first >= column_stop:
+                            continue
+                        # Corners by their c coordinate.
+                        i0, i1, i2 = 0, 1, 2
+                        if t[i1, c] < t[i0, c]:
+                            i0, i1 = i1, i0
+                        if t[i2, c] < t[i1, c]:
+                            i1, i2 = i2, i1
+                            if t[i1, c] < t[i0, c]:
+                                i0, i1 = i1, i0
+                        middle = min(int(t[i1, c]), last)
+                        a0, b0, c0 = t[i0, a], t[i0, b], t[i0, c]
+                        a1, b1, c1 = t[i1, a], t[i1, b], t[i1, c]
+                        a2, b2, c2 = t[i2, a], t[i2, b], t[i2, c]
+                        step_a, step_b, step_c = 1 << (8 - 4 * a), 1 << (8 - 4 * b), 1 << (8 - 4 * c)
+                        k_low, k_high = low[a], high[a]
+                        block_a, block_a_stop = block_low[a], block_high[a]
+                        for row in range(row_first, row_stop):
+                            # The line at c = row + 1 leaves the long edge at q and the short one of this half at p.
+                            y = float(row + 1)
+                            if row < middle:
+                                s = (y - c0) / (c1 - c0)
+                                pb, pa = (1.0 - s) * b0 + s * b1, (1.0 - s) * a0 + s * a1
+                                s = (y - c0) / (c2 - c0)
+                                qb, qa = (1.0 - s) * b0 + s * b2, (1.0 - s) * a0 + s * a2
+                            else:
+                                s = (y - c2) / (c1 - c2)
+                                pb, pa = (1.0 - s) * b2 + s * b1, (1.0 - s) * a2 + s * a1
+                                s = (y - c2) / (c0 - c2)
+                                qb, qa = (1.0 - s) * b2 + s * b0, (1.0 - s) * a2 + s * a0
+                            if pb > qb:
+                                pb, qb = qb, pb
+                                pa, qa = qa, pa
+                            first = max(int(pb), column_first)
+                            stop = min(int(qb), column_stop)
+                            if first >= stop:
+                                continue
+                            slope = (qa - pa) / (qb - pb)
+                            for column in range(first, stop):
+                                z = pa + (float(column + 1) - pb) * slope
+                                k = min(max(int(z), k_low), k_high)
+                                if k < block_a or k > block_a_stop:
+                                    continue
+                                along = np.float32(z - float(k) - 0.5)
+                                cell = (
+                                    (k - block_a + 1) * step_a
+                                    + (column - block_low[b] + 1) * step_b
+                                    + (row - block_low[c] + 1) * step_c
+                                )
+                                bits = 1 << a
+                                side_b = half
+                                for _ in range(2):
+                                    side_c = half
+                                    here = cell
+                                    for _ in range(2):
+                                        before = cells[here]
+                                        touched[count] = here  # kept only if the cell is new, without a branch
+                                        count += before == 0
+                                        cells[here] = (before + CROSSING) | bits
+                                        points[here, a] += along
+                                        points[here, b] += side_b
+                                        points[here, c] += side_c
+                                        bits = 0
+                                        side_c = -half
+                                        here += step_c
+                                    side_b = -half
+                                    cell += step_b
+
+                    if face_weight != 0.0:
+                        # Boxes that the triangle overlaps: plane and three projections (Schwarz and Seidel 2010).
+                        step_a, step_b, step_c = 1 << (8 - 4 * main), 1 << (8 - 4 * mb), 1 << (8 - 4 * mc)
+                        for i in range(c_start, c_stop + 1):
+                            y = float(i)
+                            s6 = edge[6, 1] * y + edge[6, 2]
+                            s7 = edge[7, 1] * y + edge[7, 2]
+                            s8 = edge[8, 1] * y + edge[8, 2]
+                            s3 = edge[3, 0] * y + edge[3, 2]
+                            s4 = edge[4, 0] * y + edge[4, 2]
+                            s5 = edge[5, 0] * y + edge[5, 2]
+                            row_rest = normal[mc] * (y + 0.5) + offset
+                            row_cell = (i - c_start + 1) * step_c + step_a + step_b
+                            for j in range(b_start, b_stop + 1):
+                                x = float(j)
+                                worst = min(edge[6, 0] * x + s6, edge[7, 0] * x + s7, edge[8, 0] * x + s8)
+                                if worst < 0.0:
+                                    continue
+                                s0 = edge[0, 1] * x + edge[0, 2]
+                                s1 = edge[1, 1] * x + edge[1, 2]
+                                s2 = edge[2, 1] * x + edge[2, 2]
+                                center = -(normal[mb] * (x + 0.5) + row_rest) * inverse - 0.5
+                                k_first = max(math.ceil(center - span), a_start)
+                                k_last = min(math.floor(center + span), a_stop)
+                                here = row_cell + (j - b_start) * step_b + (k_first - a_start) * step_a
+                                for k in range(k_first, k_last + 1):
+                                    z = float(k)
+                                    worst = min(edge[0, 0] * z + s0, edge[1, 0] * z + s1, edge[2, 0] * z + s2)
+                                    worst = min(worst, edge[3, 1] * z + s3, edge[4, 1] * z + s4, edge[5, 1] * z + s5)
+                                    overlaps = worst >= 0.0
+                                    before = cells[here]
+                                    touched[count] = here
+                                    count += overlaps & (before == 0)
+                                    cells[here] = before | (OVERLAP * overlaps)
+                                    here += step_a
+
+                    x_origin, y_origin, z_origin = block_low[0] - 1, block_low[1] - 1, block_low[2] - 1
+                    x_size = block_high[0] - x_origin
+                    y_size = block_high[1] - y_origin
+                    z_size = block_high[2] - z_origin
+                    hit = 0
+                    for n in range(count):
+                        cell = touched[n]
+                        info = cells[cell]
+                        cells[cell] = 0
+                        px, py, pz = points[cell, 0], points[cell, 1], points[cell, 2]
+                        points[cell, 0] = points[cell, 1] = points[cell, 2] = np.float32(0.0)
+                        dx, dy, dz = cell >> 8, (cell >> 4) & 15, cell & 15
+                        if dx < 1 or dx > x_size or dy < 1 or dy > y_size or dz < 1 or dz > z_size:
+                            continue  # a neighboring block's
+                        x, y, z = x_origin + dx, y_origin + dy, z_origin + dz
+                        code = spread[0, x] | spread[1, y] | spread[2, z]
+                        place = code >> 9
+                        brick = top[place]
+                        if brick == 0:
+                            brick = bricks
+                            bricks += 1
+                            top[place] = brick
+                            for k in range(512):
+                                table[brick, k] = 0
+                        slot = table[brick, code & 511]
+                        if slot == 0:
+                            slot = slots
+                            slots += 1
+                            table[brick, code & 511] = slot
+                            for k in range(12):
+                                sums[slot, k] = 0.0
+                            flags[slot] = 0
+                            if with_attributes:
+                                for k in range(8):
+                                    colors[slot, k] = 0.0
+                        crossings = info >> 4
+                        distance = nx * (x + 0.5) + ny * (y + 0.5) + nz * (z + 0.5) + offset
+                        weight = np.float32(crossings)
+                        if info & OVERLAP:
+                            weight += np.float32(face_weight)
+                        toward = -weight * np.float32(distance)
+                        reg = np.float32(regularization)
+                        sums[slot, 0] += toward * wx + reg * px
+                        sums[slot, 1] += toward * wy + reg * py
+                        sums[slot, 2] += toward * wz + reg * pz
+                        sums[slot, 3] += np.float32(crossings)
+                        sums[slot, 4] += weight * qxx
+                        sums[slot, 5] += weight * qxy
+                        sums[slot, 6] += weight * qxz
+                        sums[slot, 7] += weight * qyy
+                        sums[slot, 8] += weight * qyz
+                        sums[slot, 9] += weight * qzz
+                        if crossings == 0:
+                            continue
+                        if sums[slot, 3] == np.float32(crossings):
+                            active += 1
+                        flags[slot] |= info & 7
+                        if with_attributes:
+                            hits[hit] = slot
+                            hit_points[hit, 0] = x + 0.5 - t[0, 0]
+                            hit_points[hit, 1] = y + 0.5 - t[0, 1]
+                            hit_points[hit, 2] = z + 0.5 - t[0, 2]
+                            hit_points[hit, 3] = 1.0 - distance / scale
+                            hit += 1
+                    if hit > 0:
+                        if not sampled:
+                            sampled = True
+                            setup_material(
+                                f, t, uvs, corner_colors, material_ids, materials, transforms, factors, setup
+                            )
+                        material = np.int64(material_ids[f])
+                        sample_material(
+                            np.int64(hit), hits, hit_points, setup, material, materials, texels, lanes, values, colors
+                        )
+    state[BRICKS], state[SLOTS], state[ACTIVE] = bricks, slots, active
+    return result

@@ -1,0 +1,1 @@
+"""O-Voxels become meshes: extracted, cleaned, unwrapped, textured, written as GLB."""

@@ -1,0 +1,40 @@
+"""Baked meshes as a `Clip`, for everything that takes one: rendering above all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from helix4d.assets import AlphaMode, Clip, Frame, Material, Texture, Topology
+from helix4d.voxelize.mesh.baking import BakedMesh
+
+
+def baked_clip(meshes: Sequence[BakedMesh | None], fps: float) -> Clip:
+    """A clip of one material and two images a frame; frames of None are empty.
+
+    Args:
+        meshes: the frames.
+        fps: frames per second.
+    """
+    frames: list[Frame] = []
+    materials: list[Material] = []
+    images: list[np.ndarray] = []
+    for mesh in meshes:
+        if mesh is None:
+            empty = Topology(np.zeros((0, 3), np.int32), np.zeros((1, 0, 3, 2), np.float32), np.zeros(0, np.int32))
+            frames.append(Frame(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32), empty))
+            continue
+        ids = np.full(len(mesh.faces), len(materials), np.int32)
+        topology = Topology(mesh.faces, np.ascontiguousarray(mesh.uvs[mesh.faces][None]), ids)
+        frames.append(Frame(mesh.vertices, mesh.normals, topology))
+        materials.append(
+            Material(
+                base_color_texture=Texture(len(images)),
+                metallic_roughness_texture=Texture(len(images) + 1),
+                alpha_mode=AlphaMode.BLEND if mesh.transparent else AlphaMode.OPAQUE,
+                double_sided=True,
+            )
+        )
+        opaque = np.full((*mesh.metallic_roughness.shape[:2], 1), 255, np.uint8)
+        images += [mesh.base_color, np.concatenate([mesh.metallic_roughness, opaque], axis=2)]
+    return Clip("generated", 0, np.arange(len(meshes)) / fps, tuple(frames), tuple(materials), tuple(images))

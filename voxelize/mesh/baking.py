@@ -1,0 +1,115 @@
+"""An O-Voxel's mesh with its attributes in textures: unwrapped, every texel sampled from the voxels.
+
+What TRELLIS.2's exporter does on a GPU, on any machine. Unlike it, this says in the material whether alpha matters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from helix4d.core import ConfigError
+from helix4d.voxelize.kernels.baking_kernels import rasterize_positions, sample_voxels
+from helix4d.voxelize.mesh.cleaning import vertex_normals
+from helix4d.voxelize.mesh.unwrap import unwrap
+from helix4d.voxelize.ovoxel import OVoxel, morton_codes, spread_table
+
+OPAQUE_ALPHA = 250
+"""Voxels from this alpha on count as opaque: decoders seldom reach 255."""
+TRANSPARENT_SHARE = 0.005
+"""With a larger share of other voxels the material is BLEND."""
+
+
+@dataclass(frozen=True, eq=False)
+class BakedMesh:
+    """A textured mesh.
+
+    Attributes:
+        vertices: float32 (V, 3), Z up, those of the input repeated along the seams.
+        normals: float32 (V, 3), unit.
+        uvs: float32 (V, 2), v downwards as glTF has it.
+        faces: int32 (F, 3).
+        base_color: uint8 (S, S, 4), as stored in the voxels.
+        metallic_roughness: uint8 (S, S, 3), glTF's channels: roughness in green, metallic in blue.
+        transparent: whether alpha matters.
+    """
+
+    vertices: np.ndarray
+    normals: np.ndarray
+    uvs: np.ndarray
+    faces: np.ndarray
+    base_color: np.ndarray
+    metallic_roughness: np.ndarray
+    transparent: bool
+
+
+def bake_mesh(vertices: np.ndarray, faces: np.ndarray, ovoxel: OVoxel, texture_size: int = 1024) -> BakedMesh:
+    """Unwrap a mesh and fill its textures.
+
+    Args:
+        vertices: (N, 3) float32 in the unit cube, Z up.
+        faces: (F, 3) int32; at least one.
+        ovoxel: what the surface looks like; in Morton order, as every O-Voxel.
+        texture_size: pixels per side S.
+
+    Raises:
+        ConfigError: if xatlas is not installed, the mesh has no face, or the texture is too small.
+    """
+    if not len(faces) or texture_size < 1:
+        raise ConfigError(f"{len(faces)} faces and a texture of {texture_size} pixels: nothing to bake")
+    normals = vertex_normals(vertices, faces)
+    cut = unwrap(vertices, faces, ovoxel.resolution, texture_size)
+    placed = np.ascontiguousarray(vertices[cut.origin], np.float32)
+
+    positions = np.zeros((texture_size, texture_size, 3), np.float32)
+    distances = np.full((texture_size, texture_size), np.inf, np.float32)
+    rasterize_positions(cut.uvs, placed, cut.faces, texture_size, positions, distances)
+    covered = np.isfinite(distances)
+    attributes = np.concatenate([ovoxel.base_color, ovoxel.alpha, ovoxel.roughness, ovoxel.metallic], axis=1)
+    image = np.zeros((texture_size, texture_size, 6), np.float32)
+    image[covered] = sample_attributes(positions[covered], ovoxel, attributes)
+    image = np.round(_fill(image, covered)).astype(np.uint8)
+
+    transparent = float((ovoxel.alpha < OPAQUE_ALPHA).mean()) > TRANSPARENT_SHARE
+    base_color = np.ascontiguousarray(image[..., :4])
+    if not transparent:
+        base_color[..., 3] = 255
+    metallic_roughness = np.zeros((texture_size, texture_size, 3), np.uint8)
+    metallic_roughness[..., 1:] = image[..., 4:]
+    return BakedMesh(placed, normals[cut.origin], cut.uvs, cut.faces, base_color, metallic_roughness, transparent)
+
+
+def sample_attributes(points: np.ndarray, ovoxel: OVoxel, attributes: np.ndarray) -> np.ndarray:
+    """Values of the voxels' (N, C) attributes at points (P, 3) of the unit cube, float32 (P, C): `sample_voxels`.
+
+    Raises:
+        ConfigError: if a point is more than 8 voxels from the nearest one.
+    """
+    out = np.zeros((len(points), attributes.shape[1]), np.float32)
+    codes = morton_codes(ovoxel.coords)
+    table = spread_table(ovoxel.resolution).astype(np.int64)
+    values = np.ascontiguousarray(attributes, np.float32)
+    lost = sample_voxels(np.ascontiguousarray(points, np.float32), codes, table, ovoxel.resolution, values, out)
+    if lost:
+        raise ConfigError(
+            f"{lost} of {len(points)} points have no voxel near: are the mesh and the O-Voxel of one frame?"
+        )
+    return out
+
+
+def _fill(image: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """Give texels between charts the mean of the finest square around them that has any: mip levels mix them in.
+
+    image (S, S, C) float32, covered (S, S) bool.
+    """
+    if covered.all() or not covered.any():
+        return image
+    odd = ((0, image.shape[0] % 2), (0, image.shape[1] % 2))
+    values = np.pad(image * covered[..., None], (*odd, (0, 0)))
+    weights = np.pad(covered.astype(np.float32), odd)
+    rows, columns = values.shape[0] // 2, values.shape[1] // 2
+    sums = values.reshape(rows, 2, columns, 2, -1).sum(axis=(1, 3))
+    counts = weights.reshape(rows, 2, columns, 2).sum(axis=(1, 3))
+    coarse = _fill(sums / np.maximum(counts, 1)[..., None], counts > 0)
+    finer = coarse.repeat(2, axis=0).repeat(2, axis=1)[: image.shape[0], : image.shape[1]]
+    return np.where(covered[..., None], image, finer)

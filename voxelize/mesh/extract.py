@@ -1,0 +1,92 @@
+"""An O-Voxel becomes a mesh: one vertex a voxel, two triangles around each crossed grid edge."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from helix4d.voxelize.kernels.compilation import warm_up
+from helix4d.voxelize.kernels.mesh_kernels import ALIGNED, FIRST, WEIGHT, dual_faces
+from helix4d.voxelize.ovoxel import OVoxel, morton_codes, spread_table
+
+Split = Literal["weight", "aligned", "first"]
+_SPLITS = {"first": FIRST, "weight": WEIGHT, "aligned": ALIGNED}
+_BUCKET_SHIFT = 9
+
+
+def extract_mesh(
+    ovoxel: OVoxel, split: Split = "aligned", split_weight: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """`extract_mesh_arrays` of an O-Voxel."""
+    return extract_mesh_arrays(
+        ovoxel.resolution, ovoxel.coords, ovoxel.dual_vertices, ovoxel.intersected, split, split_weight
+    )
+
+
+def extract_mesh_arrays(
+    resolution: int,
+    coords: np.ndarray,
+    dual_vertices: np.ndarray,
+    intersected: np.ndarray,
+    split: Split = "aligned",
+    split_weight: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The surface of voxels given in any order.
+
+    Args:
+        resolution: voxels per side R.
+        coords: (N, 3) integers in [0, R), no voxel twice.
+        dual_vertices: (N, 3) in [0, 1].
+        intersected: (N, 3) bool.
+        split: how quads are cut: at the diagonal whose ends have the larger product of weights ("weight", what
+            TRELLIS.2's decoder predicts), at the one whose two triangles' normals agree better ("aligned", our own),
+            or always at 0-2 ("first", what TRELLIS.2 does without weights).
+        split_weight: (N,) or (N, 1), for split "weight".
+
+    Returns:
+        vertices (N, 3) float32 in [-0.5, 0.5], vertex n in voxel n, and faces (F, 3) int32. A crossed edge of which
+        one of the four voxels is missing makes no face.
+
+    Raises:
+        ValueError: for an unknown split, missing weights, coords out of range, or a voxel that comes twice.
+    """
+    if split not in _SPLITS:
+        raise ValueError(f"split {split!r} is not one of {', '.join(_SPLITS)}")
+    if split == "weight" and split_weight is None:
+        raise ValueError("split by weight needs split_weight, one number a voxel")
+    count = len(coords)
+    weights = np.zeros(count, np.float32) if split_weight is None else np.asarray(split_weight, np.float32).ravel()
+    if not len(dual_vertices) == len(intersected) == len(weights) == count:
+        raise ValueError(
+            f"{count} coords, {len(dual_vertices)} dual vertices, {len(intersected)} flags, {len(weights)} weights"
+        )
+    if count == 0:
+        return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32)
+    warm_up()
+    if coords.min() < 0 or coords.max() >= resolution:
+        raise ValueError(f"coords {coords.min()} to {coords.max()} at resolution {resolution}")
+    vertices = ((coords + dual_vertices.astype(np.float32)) * np.float32(1 / resolution) - np.float32(0.5)).astype(
+        np.float32
+    )
+    codes = morton_codes(coords)
+    order = None
+    if np.any(codes[1:] <= codes[:-1]):
+        order = np.argsort(codes, kind="stable")
+        codes = codes[order]
+        if np.any(codes[1:] == codes[:-1]):
+            raise ValueError("a voxel comes twice")
+    rows = slice(None) if order is None else order
+    heads = np.searchsorted(codes >> _BUCKET_SHIFT, np.arange((codes[-1] >> _BUCKET_SHIFT) + 2))
+    faces = dual_faces(
+        resolution,
+        codes,
+        heads,
+        _BUCKET_SHIFT,
+        spread_table(resolution),
+        np.ascontiguousarray(coords[rows], np.int32),
+        np.ascontiguousarray(intersected[rows], np.bool_),
+        vertices[rows],
+        weights[rows],
+        _SPLITS[split],
+    )
+    return vertices, faces if order is None else order[faces].astype(np.int32)

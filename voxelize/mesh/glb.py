@@ -1,0 +1,79 @@
+"""Baked meshes as binary glTF: one file a frame, or one file in which every frame is a node that shows in its turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from helix4d.assets.samples.glb import GlbBuilder, Part, Track
+from helix4d.assets.samples.shapes import Shape
+from helix4d.core import ConfigError
+from helix4d.voxelize.mesh.baking import BakedMesh
+
+from helix4d import __version__
+
+_PNG_LEVEL = 6
+
+
+def frame_glb(mesh: BakedMesh, name: str = "frame") -> bytes:
+    """One mesh, with a metallic-roughness material whose alphaMode is BLEND where its voxels are transparent."""
+    builder = _builder(name)
+    builder.node(name, mesh=_add(builder, mesh, name))
+    return builder.build()
+
+
+def clip_glb(meshes: Sequence[BakedMesh | None], fps: float) -> bytes:
+    """All frames in one file that any glTF player plays.
+
+    Topology changes from frame to frame, so there is nothing to morph: each frame is a node whose scale is 1 in its
+    turn and 0 otherwise, with STEP interpolation.
+
+    Args:
+        meshes: None for a frame without surface.
+        fps: frames per second; frame f shows from f / fps to (f + 1) / fps.
+
+    Raises:
+        ConfigError: if no frame has a mesh, or the rate is not positive.
+    """
+    if not fps > 0 or all(mesh is None for mesh in meshes):
+        raise ConfigError(f"{len(meshes)} frames at {fps} frames per second: nothing to play")
+    builder = _builder("clip")
+    root = builder.node("clip")
+    count = len(meshes)
+    tracks = []
+    for number, mesh in enumerate(meshes):
+        if mesh is None:
+            continue
+        name = f"frame_{number:02d}"
+        node = builder.node(name, parent=root, mesh=_add(builder, mesh, name))
+        # Two keys at least, the last one at the clip's end, so that all frames last equally long.
+        times = sorted({0, number, number + 1, count})
+        shown = [1.0 if t == number or (t == count and number == count - 1) else 0.0 for t in times]
+        scales = np.repeat(np.array(shown)[:, None], 3, axis=1)
+        tracks.append(Track(node, "scale", np.array(times) / fps, scales, interpolation="STEP"))
+    builder.animation("frames", tracks)
+    return builder.build()
+
+
+def _builder(title: str) -> GlbBuilder:
+    return GlbBuilder(title, (), extras={"title": title}, generator=f"Helix4D {__version__}")
+
+
+def _add(builder: GlbBuilder, mesh: BakedMesh, name: str) -> int:
+    base = mesh.base_color if mesh.transparent else mesh.base_color[..., :3]
+    material = builder.material(
+        name,
+        metallic=1.0,
+        roughness=1.0,
+        color_texture=builder.texture(base, f"{name}_base_color", _PNG_LEVEL),
+        metallic_roughness_texture=builder.texture(mesh.metallic_roughness, f"{name}_metallic_roughness", _PNG_LEVEL),
+        alpha_mode="BLEND" if mesh.transparent else "OPAQUE",
+        double_sided=True,
+    )
+    shape = Shape(_y_up(mesh.vertices), _y_up(mesh.normals), mesh.uvs.astype(np.float64), mesh.faces.astype(np.int64))
+    return builder.mesh(name, [Part(shape, material)])
+
+
+def _y_up(points: np.ndarray) -> np.ndarray:
+    """Z up to glTF's Y up: (x, y, z) becomes (x, z, -y)."""
+    return np.stack([points[:, 0], points[:, 2], -points[:, 1]], axis=1).astype(np.float64)
