@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from helix4d.assets.triangles import areas
-from helix4d.core import FormatError, Schema, write_bytes
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+
+from helix4d.assets.triangles import areas
+from helix4d.core import FormatError, Schema, write_bytes
 
 SCHEMA = Schema("clip", version=1, oldest=1, rewrite="bake its asset again")
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+
 from helix4d.assets.triangles import areas
 from helix4d.core import AssetError, ReasonCode
 

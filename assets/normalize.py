@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+
 from helix4d.assets.clip import Clip, Frame, Topology
 from helix4d.assets.surface import solid
 from helix4d.core import AssetError, ReasonCode

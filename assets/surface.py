@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from helix4d.assets.clip import Clip, Frame
 from helix4d.assets.triangles import areas
 

@@ -33,7 +33,8 @@ from helix4d.bench_builder.wan import Checkpoint, DType, check_settings, find_ch
 from helix4d.core import AssetState, ConfigError, FormatError, NewerError, Schema, differences, write_bytes, write_json
 from helix4d.core.locks import locked
 from helix4d.curation.config import RunConfig
-from helix4d.curation.shards.ledger import LEDGER_FILE, Ledger, Outcome, count
+from helix4d.curation.shards.layout import LEDGER_FILE
+from helix4d.curation.shards.ledger import Ledger, Outcome, count
 from helix4d.curation.work.engine import Tick
 from helix4d.curation.work.progress import Display
 

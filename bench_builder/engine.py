@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+
 from helix4d.bench_builder.jobs import EntryJob, finish_entry, generate_video
 from helix4d.core import AssetState, ConfigError, Helix4DError, ReasonCode
 from helix4d.curation.config import RunConfig

@@ -16,10 +16,11 @@ from typing import Any
 
 import av
 import numpy as np
+from PIL import Image
+
 from helix4d.bench_builder.frames import Pixels
 from helix4d.core import FormatError, Schema, fsync_folder, sha256_file, sha256_json, write_bytes, write_json
 from helix4d.render.pages.turntable import animation
-from PIL import Image
 
 ENTRY = Schema("bench entry", version=1, oldest=1, rewrite="build it again into a new --output")
 ENTRY_FILE = "entry.json"

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from helix4d.core import ConfigError, FormatError
 from numpy.typing import NDArray
 from PIL import Image
+
+from helix4d.core import ConfigError, FormatError
 
 Pixels = NDArray[np.uint8]
 

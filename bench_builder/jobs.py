@@ -20,6 +20,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
+
+from helix4d import __version__
 from helix4d.bench_builder.entry import write_entry
 from helix4d.bench_builder.frames import Pixels, choose_frames, crop_frames, pad_still, shared_square
 from helix4d.bench_builder.manifest import Entry, Framing, Generator
@@ -29,9 +32,6 @@ from helix4d.bench_builder.wan import Checkpoint, DType, Progress, VideoModel
 from helix4d.core import AssetState, ConfigError, FormatError, ReasonCode, atomic_writer, sha256_json
 from helix4d.curation.shards.ledger import Outcome
 from helix4d.model.conditioning.video_input import Matting
-from PIL import Image
-
-from helix4d import __version__
 
 log = logging.getLogger("helix4d.bench")
 

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+
 from helix4d.bench_builder.frames import HAZE, Pixels
 from helix4d.core import ConfigError, sha256_file
 from helix4d.model.conditioning.video_input import Matting, rembg_matting, smooth_masks
-from PIL import Image
 
 COLOR = "color"
 """The name of the matting that needs no model."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from helix4d.bench_builder.frames import Pixels, Square, crop_frames
 
 _DIGITS = 6

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+
 from helix4d.bench_builder.entry import frame_file, read_entry
 from helix4d.bench_builder.manifest import Manifest
 from helix4d.core import FormatError, NewerError, write_bytes
 from helix4d.curation.report.summary import sheet_bytes
 from helix4d.render import contact_sheet
-from PIL import Image
 
 log = logging.getLogger("helix4d.bench")
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+
 from helix4d.bench_builder.build import MANIFEST_FILE, PLAN, PLAN_FILE, STILLS, VIDEOS, WORK
 from helix4d.bench_builder.entry import ENTRY_FILE, read_entry, read_frames, wrong_files
 from helix4d.bench_builder.frames import HAZE, Pixels, choose_frames, pad_still
@@ -28,9 +30,9 @@ from helix4d.bench_builder.manifest import (
 from helix4d.bench_builder.measures import Measures, coverage, drift, flicker
 from helix4d.core import AssetState, ConfigError, FormatError, Helix4DError, sha256_json
 from helix4d.core.locks import is_locked
-from helix4d.curation.shards.ledger import LEDGER_FILE, Ledger, Outcome
+from helix4d.curation.shards.layout import LEDGER_FILE
+from helix4d.curation.shards.ledger import Ledger, Outcome
 from helix4d.curation.work.progress import Steps
-from PIL import Image
 
 MIN_COVERAGE = 0.01
 """Of the first frame: with less, there is hardly an object."""

@@ -16,10 +16,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from PIL import Image
+
 from helix4d.bench_builder.frames import Pixels
 from helix4d.bench_builder.manifest import Generator
 from helix4d.core import ConfigError, FormatError, sha256_file, sha256_json
-from PIL import Image
 
 DType = Literal["bfloat16", "float32"]
 Progress = Callable[[int, int], None]

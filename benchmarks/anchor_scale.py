@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+
 from helix4d.assets import bake, normalize
 from helix4d.assets.samples import write_samples
 from helix4d.core import AssetError

@@ -17,6 +17,7 @@ import time
 from typing import Any
 
 import torch
+
 from helix4d.model.networks.attention import AttentionBackend, plan_self_attention
 from helix4d.model.networks.config import AnchorQueries, AttentionPattern, VideoConfig
 from helix4d.model.networks.frames import FrameLayout

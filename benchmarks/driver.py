@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import psutil
 import ray
+
 from helix4d.core import ReasonCode
 from helix4d.curation import pipeline
 from helix4d.curation.config import CurateConfig, Limits, RunConfig, SampleConfig

@@ -22,6 +22,8 @@ from statistics import fmean
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from helix4d.assets import Clip, bake, normalize
 from helix4d.assets.samples import write_samples
 from helix4d.evaluation import (
@@ -37,7 +39,6 @@ from helix4d.evaluation import (
     subsample,
 )
 from helix4d.evaluation.geometry.alignment import axis_rotations
-from torch import Tensor
 
 ITEMS, FRAMES = 128, 16
 SAMPLES = ("ladybug", "treasure_chest")

@@ -14,6 +14,7 @@ import time
 
 import torch
 import torch.nn.functional as F
+
 from helix4d.model.networks.attention import AttentionBackend, plan_self_attention
 from helix4d.model.networks.config import FlowConfig, VideoConfig
 from helix4d.model.networks.flow import Checkpointing, SparseFlow

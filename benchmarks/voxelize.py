@@ -22,11 +22,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.reference_converter import reference_dual_grid
 from helix4d.assets import Clip, Frame, Material, Texture, Topology
 from helix4d.voxelize import dual_grid, prepare_surface, voxelize_clip, voxelize_frame
 from helix4d.voxelize.convert.conversion import QuadricWeights, convert
-
-from benchmarks.reference_converter import reference_dual_grid
 from tests.voxelize.meshes import icosphere
 
 REPEATS = 4

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+
 from helix4d.core import Helix4DError, setup_logging
 
 _USAGE = """usage: helix4d bench {build,verify} [--help] ...

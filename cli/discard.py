@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
+
 from helix4d.core import Helix4DError
 from helix4d.curation.shards.discard import discard
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import tyro
+
 from helix4d.core import Helix4DError, setup_logging
 from helix4d.train.latents.encode import EncodeConfig, encode
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 
 import tyro
-from helix4d.core import Helix4DError, setup_logging
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from helix4d.core import Helix4DError, setup_logging
 
 
 def run(arguments: list[str]) -> int:

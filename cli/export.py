@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
+
 from helix4d.core import Helix4DError, setup_logging
 
 

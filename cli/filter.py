@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+
 from helix4d.core import ConfigError, Helix4DError, setup_logging
 from helix4d.curation.config import RunConfig, SampleConfig
 from helix4d.curation.filters.near_duplicates import check_similarity
 from helix4d.curation.filters.thresholds import FilterConfig
 from helix4d.curation.plan.exclusions import write_exclusions
 from helix4d.curation.report.filter_report import FilterReport, decide, report_lines
-from helix4d.curation.shards.ledger import LEDGER_FILE, Ledger
+from helix4d.curation.shards.layout import LEDGER_FILE
+from helix4d.curation.shards.ledger import Ledger
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+
 from helix4d.core import Helix4DError
 from helix4d.curation.places.folder import is_far
 from helix4d.curation.report.inspection import Inspection, inspect_sample, inspect_shard

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+
 from helix4d.core import ConfigError, Helix4DError, setup_logging
 from helix4d.render import EngineName, PresetName
 

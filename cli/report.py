@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+
 from helix4d.core import Helix4DError, setup_logging
 from helix4d.curation.places.folder import place_of
 from helix4d.curation.report.page import write_report

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
+
 from helix4d.assets.samples import write_samples
 
 

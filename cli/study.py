@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+
 from helix4d.core import ConfigError, Helix4DError, setup_logging, write_json
 
 _USAGE = """usage: helix4d study {rope,ablations} [--help] ...
@@ -92,11 +93,12 @@ def _study_ablations(args: StudyAblations) -> None:
 
 def _study_rope(args: StudyRope) -> None:
     import torch
+    from PIL import Image
+
     from helix4d.model.checkpoint.checkpoint import Pipeline, image_encoder_name
     from helix4d.model.conditioning.images import DEFAULT_ENCODER, SAMPLING_ALPHA, ImageEncoder, prepare_frames
     from helix4d.model.device import choose_device, torso_types
     from helix4d.model.studies.rope_study import StudyNetworks, format_table, study_rope
-    from PIL import Image
 
     place = choose_device(args.device)
     if not args.images.is_dir():

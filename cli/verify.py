@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
+
 from helix4d.core import ConfigError, Helix4DError, setup_logging
 from helix4d.curation.places.folder import Place, place_of
 from helix4d.curation.shards.problems import UNKNOWN_SETTINGS, UNKNOWN_SOURCE, repair

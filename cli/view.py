@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+
 from helix4d.core import ConfigError, Helix4DError, setup_logging
 from helix4d.curation.report.sample_viewer import MOST_VOXELS, write_sample_viewer
 

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from helix4d.core.errors import FormatError
-
 from helix4d import __version__
+from helix4d.core.errors import FormatError
 
 
 class NewerError(FormatError):

@@ -25,15 +25,16 @@ from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
+from helix4d import __version__
 from helix4d.core import AssetState, ConfigError, Helix4DError, insist, setup_logging, write_json
 from helix4d.core.locks import locked
 from helix4d.curation.config import CurateConfig, parse_config
+from helix4d.curation.places.names import is_url
 from helix4d.curation.plan.plan import Plan, PlannedAsset, PlannedShard
 from helix4d.curation.plan.planning import exclusions_of, plan_run
-from helix4d.curation.plan.stored_plan import PLAN_FILE, write_plan
-from helix4d.curation.report.page import PICTURED_BY_CURATE, REPORT_FOLDER, write_report
+from helix4d.curation.plan.stored_plan import write_plan
+from helix4d.curation.report.page import PICTURED_BY_CURATE, write_report
 from helix4d.curation.report.summary import (
-    SUMMARY_FILE,
     RunFigures,
     Summary,
     print_plan,
@@ -41,22 +42,27 @@ from helix4d.curation.report.summary import (
     summarize,
     write_contact_sheet,
 )
-from helix4d.curation.shards.ledger import LEDGER_FILE, Ledger
+from helix4d.curation.shards.layout import (
+    CONTACT_SHEET_FILE,
+    LEDGER_FILE,
+    PLAN_FILE,
+    REPORT_FOLDER,
+    SUMMARY_FILE,
+    WORK_FOLDER,
+)
+from helix4d.curation.shards.ledger import Ledger
 from helix4d.curation.shards.mirror import Mirror
 from helix4d.curation.shards.shard import read_sidecar, split_shard
-from helix4d.curation.sources.source import is_absolute, is_url
+from helix4d.curation.sources.source import is_absolute
 from helix4d.curation.work.engine import Engine, Tick
 from helix4d.curation.work.gpus import render_device
-from helix4d.curation.work.jobs import WORK_FOLDER, AssetJob, ShardJob, asset_job
+from helix4d.curation.work.jobs import AssetJob, ShardJob, asset_job
 from helix4d.curation.work.progress import Display
 from helix4d.render import EngineName, check_engine, load_engine
 from helix4d.render.scene.environment import load_map
 
-from helix4d import __version__
-
 log = logging.getLogger("helix4d.curation")
 
-CONTACT_SHEET_FILE = "contact_sheet.webp"
 _TOOLS_FILE = "tools.json"
 
 

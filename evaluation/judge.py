@@ -10,14 +10,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from helix4d.assets import Clip
 from helix4d.core import Helix4DError
 from helix4d.evaluation.methods.adapters import fingerprint, lost_textures, prediction_files, read_prediction
 from helix4d.evaluation.methods.benches import Bench, BenchItem
 from helix4d.evaluation.methods.methods import Method, judged_frames
-from helix4d.evaluation.registry import FAULTS, Item, Measure, Metric, Need, NotAvailable, SetMetric, View, missing
+from helix4d.evaluation.metrics.metric import (
+    FAULTS,
+    Item,
+    Measure,
+    Metric,
+    Need,
+    NotAvailable,
+    SetMetric,
+    View,
+    missing,
+)
 from helix4d.evaluation.results import ItemResult, Outcome, has_features, read_result, write_features, write_result
-from torch import Tensor
 
 log = logging.getLogger("helix4d.evaluation")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
 from helix4d.core import FormatError, Schema, sha256_file, write_bytes, write_json
 
 log = logging.getLogger("helix4d.evaluation")

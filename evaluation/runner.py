@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
+
 from helix4d.assets import Clip
 from helix4d.core import ConfigError, FormatError, Schema, differences, write_json
 from helix4d.core.locks import locked
@@ -26,7 +27,8 @@ from helix4d.evaluation.geometry.protocol import Protocol
 from helix4d.evaluation.judge import Judge
 from helix4d.evaluation.methods.benches import Bench, BenchItem, BenchName, open_bench
 from helix4d.evaluation.methods.methods import Method, find_method
-from helix4d.evaluation.registry import Measure, Need, View, choose, metrics
+from helix4d.evaluation.metrics.metric import Measure, Need, View
+from helix4d.evaluation.metrics.registry import choose, metrics
 from helix4d.evaluation.results import ItemResult
 from helix4d.evaluation.tables.pages import write_index, write_page
 from helix4d.evaluation.tables.pictures import draw

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+
 from helix4d.core import Helix4DError, setup_logging
 from helix4d.core.scratch import scratch_folder
 

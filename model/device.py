@@ -4,6 +4,7 @@ which types networks compute there."""
 from __future__ import annotations
 
 import torch
+
 from helix4d.core import ConfigError
 
 DEVICES = ("auto", "cpu", "cuda")

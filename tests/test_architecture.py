@@ -4,13 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from tests.package_tree import REPOSITORY, link_package
 
 
-def test_the_arrows_between_packages_point_one_way() -> None:
+
+def test_the_arrows_between_packages_point_one_way(tmp_path: Path) -> None:
     result = subprocess.run(
-        [Path(sys.executable).parent / "lint-imports", "--no-cache"],
-        cwd=REPOSITORY,
+        [Path(sys.executable).parent / "lint-imports", "--no-cache", "--config", REPOSITORY / "pyproject.toml"],
+        cwd=link_package(tmp_path),
         capture_output=True,
         text=True,
         check=False,

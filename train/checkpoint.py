@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from helix4d.core import FormatError, canonical_json, fsync_folder, write_bytes
-from helix4d.train.sharding import like
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from helix4d.core import FormatError, canonical_json, fsync_folder, write_bytes
+from helix4d.train.sharding import like
 
 _FOLDER = "checkpoints"
 _NAME = re.compile(r"step_(\d{8})")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+
 from helix4d.core import Helix4DError, setup_logging
 from helix4d.train.config import read_config
 from helix4d.train.loop import train

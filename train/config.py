@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from helix4d.core import ConfigError
 from helix4d.model.device import DEVICES
 from helix4d.model.networks.config import VideoConfig

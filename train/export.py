@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from helix4d.core import ConfigError, FormatError, write_json
 from helix4d.model.checkpoint.checkpoint import save_network
 from helix4d.model.networks.config import AttentionPattern

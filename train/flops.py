@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+
 from helix4d.model.networks.attention import plan_self_attention
 from helix4d.model.networks.config import FlowConfig, VideoConfig
 from helix4d.model.networks.frames import FrameLayout

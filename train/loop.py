@@ -15,6 +15,8 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from helix4d.core import ConfigError, Helix4DError, sha256_json, write_json
 from helix4d.core.locks import locked
 from helix4d.model.networks.flow import FlowTransformer
@@ -38,7 +40,6 @@ from helix4d.train.optimizer import (
 from helix4d.train.parallel import World, world
 from helix4d.train.samples.preview import Previews
 from helix4d.train.sharding import check_shardable, plain, shard, whole
-from torch import Tensor
 
 log = logging.getLogger("helix4d.train")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fnmatch
 
 import torch
+from torch import nn
+
 from helix4d.core import ConfigError, generator
 from helix4d.model.checkpoint.checkpoint import CheckpointSource, load_network
 from helix4d.model.conditioning.images import ImageEncoder
@@ -12,7 +14,6 @@ from helix4d.model.networks.config import FlowConfig
 from helix4d.model.networks.flow import DenseFlow, FlowTransformer, SparseFlow
 from helix4d.model.networks.initialize import initialize_flow
 from helix4d.train.config import NetworkConfig, Stage, TrainConfig
-from torch import nn
 
 PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 _KINDS: dict[Stage, type[FlowTransformer]] = {

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
 from helix4d.core import ConfigError
 from helix4d.model.networks.flow import DenseFlow, FlowTransformer, SparseFlow
 from helix4d.model.networks.flow_matching import noisy, velocity
 from helix4d.model.networks.frames import FrameLayout
 from helix4d.model.networks.sparse import SparseLayout, SparseTensor
 from helix4d.train.data.dataset import TrainingClip
-from torch import Tensor
 
 TIME_BINS = 10
 

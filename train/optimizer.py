@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from helix4d.core import FormatError
 from helix4d.train.config import OptimizerConfig
 from helix4d.train.sharding import like, local
-from torch import Tensor, nn
 
 
 def make_optimizer(trained: Mapping[str, nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:

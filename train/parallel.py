@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from helix4d.model.device import choose_device
 from torch import Tensor, nn
+
+from helix4d.model.device import choose_device
 
 _BUCKET_BYTES = 1 << 28
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from helix4d.core import ConfigError
-from helix4d.model.networks.flow import FlowTransformer
-from helix4d.train.config import TrainConfig
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+
+from helix4d.core import ConfigError
+from helix4d.model.networks.flow import FlowTransformer
+from helix4d.train.config import TrainConfig
 
 
 def shard(network: FlowTransformer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from helix4d.core import Helix4DError
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from helix4d.assets.blender.formats import FORMATS, check_end, head, rate, refuse_outside
 from helix4d.assets.blender.materials import BlenderMaterials
 from helix4d.assets.choice import ClipInfo

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from helix4d.assets.clip import AlphaMode, Material, Texture, Wrap
 from helix4d.assets.gltf.images import GLTF_FORMATS, decode_image, header_size
 from helix4d.assets.limits import Limits

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+
 from helix4d.assets.gltf.compression import decode_meshopt
 from helix4d.assets.gltf.parse.document import Document
 from helix4d.assets.gltf.parse.model import Accessor

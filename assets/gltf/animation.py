@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from helix4d.assets.gltf.accessors import Accessors
 from helix4d.assets.gltf.parse.model import Animation, Channel, Interpolation, Property
 from helix4d.core import AssetError, ReasonCode

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import DracoPy
 import meshoptimizer
 import numpy as np
+
 from helix4d.assets.gltf.parse.model import Meshopt
 
 

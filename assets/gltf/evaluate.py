@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 from helix4d.assets.choice import ClipInfo
 from helix4d.assets.clip import Clip, Material, Texture
 from helix4d.assets.geometry_check import GeometryCheck

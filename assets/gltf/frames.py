@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+
 from helix4d.assets.clip import Frame, Topology
 from helix4d.assets.gltf.animation import Motion
 from helix4d.assets.gltf.geometry import Geometry

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
 from helix4d.assets.gltf.accessors import Accessors, to_floats
 from helix4d.assets.gltf.compression import DracoMesh, decode_draco
 from helix4d.assets.gltf.parse.model import Primitive

@@ -7,11 +7,12 @@ import struct
 import zlib
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
+
 from helix4d.assets.gltf.accessors import Accessors
 from helix4d.assets.gltf.parse.values import JsonObject
 from helix4d.assets.limits import Limits
 from helix4d.core import ReasonCode
-from PIL import Image, UnidentifiedImageError
 
 GLTF_FORMATS = ("PNG", "JPEG", "WEBP")
 _DECODE_ERRORS = (

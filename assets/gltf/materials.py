@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+
 from helix4d.assets.clip import AlphaMode, Material, Texture, Wrap
 from helix4d.assets.gltf.geometry import UV_SETS
 from helix4d.assets.gltf.images import Images

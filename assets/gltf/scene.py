@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from helix4d.assets.gltf.accessors import Accessors
 from helix4d.assets.gltf.animation import Motion, Property, Track, nearly_unit
 from helix4d.assets.gltf.geometry import Geometry, read_geometry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from helix4d.assets.samples import textures as tx
 from helix4d.assets.samples.glb import GlbBuilder, Part, Track
 from helix4d.assets.samples.motion import axis_angle, turn

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+
 from helix4d.assets.samples import textures as tx
 from helix4d.assets.samples.glb import GlbBuilder, Part, Target, Track
 from helix4d.assets.samples.motion import axis_angle, sampled, smoothstep, turn

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+
 from helix4d.assets.samples import textures as tx
 from helix4d.assets.samples.glb import GlbBuilder, Part, Track
 from helix4d.assets.samples.motion import axis_angle, continuous, flight, matrix

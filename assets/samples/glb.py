@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from helix4d.assets.samples.shapes import Shape, Vector
 from PIL import Image
+
+from helix4d.assets.samples.shapes import Shape, Vector
 
 _DECIMALS = 6
 _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+
 from helix4d.assets.samples.glb import Track
 from helix4d.assets.samples.shapes import Vector
 

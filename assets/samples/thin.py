@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+
 from helix4d.assets.samples import textures as tx
 from helix4d.assets.samples.glb import GlbBuilder, Part, Target, Track
 from helix4d.assets.samples.motion import axis_angle, multiply, sampled, smoothstep

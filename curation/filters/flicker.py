@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from helix4d.assets import Clip, Frame
 from helix4d.assets.triangles import areas
 from helix4d.curation.filters.surface_kernels import count_samples, sample_points

@@ -9,6 +9,7 @@ clips have in common.
 from __future__ import annotations
 
 import numpy as np
+
 from helix4d.assets import Clip
 from helix4d.voxelize import dual_grid
 

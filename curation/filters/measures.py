@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+
 from helix4d.assets import Clip, motion, normalize
 from helix4d.assets.surface import size, solid
 from helix4d.assets.triangles import areas

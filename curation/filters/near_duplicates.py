@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from helix4d.core import ConfigError
 from helix4d.curation.filters.geometry_hash import NUMBERS, hash_table
 

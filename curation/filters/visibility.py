@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+
 from helix4d.assets import AlphaMode, Clip, Material
 from helix4d.assets.triangles import areas
 from helix4d.curation.filters.surface_kernels import count_samples, rasterize, sample_points, see

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from helix4d.core import Helix4DError
-from helix4d.curation.config import DownloadConfig
+from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.hub import web_address
 from helix4d.curation.remote.web import pause_s
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from helix4d.core import AssetState, FormatError, ReasonCode, Schema, write_json
 from helix4d.curation.plan.plan import KEY_DIGITS
-from helix4d.curation.sources.source import Exclusion
+from helix4d.curation.sources.listing import Exclusion
 
 EXCLUSIONS = Schema("exclusion list", version=1, oldest=1, rewrite="run `helix4d filter` again")
 _PREFIX = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}")

@@ -14,10 +14,10 @@ from typing import Any
 
 from helix4d.core import ConfigError, ReasonCode
 from helix4d.curation.remote.files import RemoteFile
-from helix4d.curation.sources.source import Exclusion, SourceAsset
+from helix4d.curation.shards.layout import SPLITS
+from helix4d.curation.sources.listing import Exclusion, SourceAsset
 
 SHARD_NAME = "helix4d"
-SPLITS = ("train", "val", "test")
 KEY_DIGITS = 16
 
 

@@ -20,7 +20,8 @@ from helix4d.curation.plan.stored_plan import SourceRecord, StoredPlan, read_pla
 from helix4d.curation.remote.cache import Cache
 from helix4d.curation.shards.shard import read_sidecar
 from helix4d.curation.sources.hashing import hash_sources
-from helix4d.curation.sources.source import Exclusion, Listing, absolute, is_listed_once, list_source
+from helix4d.curation.sources.listing import Exclusion, Listing
+from helix4d.curation.sources.source import absolute, is_listed_once, list_source
 
 
 def plan_run(config: CurateConfig) -> tuple[Plan, SourceRecord]:

@@ -18,10 +18,11 @@ from helix4d.curation.config import CurateConfig
 from helix4d.curation.places.folder import Place, folder_at
 from helix4d.curation.plan.exclusions import exclusions_from_json, exclusions_to_json
 from helix4d.curation.plan.plan import Plan, make_plan, source_from_json
-from helix4d.curation.sources.source import Exclusion, absolute
+from helix4d.curation.shards.layout import PLAN_FILE
+from helix4d.curation.sources.listing import Exclusion
+from helix4d.curation.sources.source import absolute
 
 PLAN = Schema("plan", version=3, oldest=0, rewrite="use a new --output")
-PLAN_FILE = "plan.json"
 _DIGEST = frozenset("0123456789abcdef")
 
 

@@ -21,7 +21,7 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from helix4d.assets import Limits, content_hash, external_uris
 from helix4d.core import AssetError, ReasonCode, write_bytes, write_json
-from helix4d.curation.config import DownloadConfig
+from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.remote.transfer import Progress, Transfer, hash_text
 from helix4d.curation.remote.web import UnreachableError

@@ -19,9 +19,10 @@ from typing import Any, BinaryIO
 
 import requests
 import urllib3
+
 from helix4d.core import AssetError, ReasonCode, fsync_folder, sha256_file, write_json
 from helix4d.core.storage import FULL
-from helix4d.curation.config import DownloadConfig
+from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.remote.hub import hub_headers, web_address
 from helix4d.curation.remote.web import UnreachableError, Web, pause_s

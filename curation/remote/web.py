@@ -20,10 +20,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from helix4d.core import Helix4DError
-from helix4d.curation.config import DownloadConfig
 
 from helix4d import __version__
+from helix4d.core import Helix4DError
+from helix4d.curation.remote.config import DownloadConfig
 
 log = logging.getLogger("helix4d.curation")
 

@@ -15,13 +15,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+
 from helix4d.core import AssetState, ConfigError, FormatError
 from helix4d.curation.filters.thresholds import FILTERS, MeasuredClip
 from helix4d.curation.places.folder import Folder, Place, below, folder_at, is_far, read_each
 from helix4d.curation.plan.plan import Plan
 from helix4d.curation.plan.stored_plan import StoredPlan, read_plan
 from helix4d.curation.report.pictures import picture_stem
-from helix4d.curation.report.summary import SUMMARY_FILE
+from helix4d.curation.shards.layout import SUMMARY_FILE
 from helix4d.curation.shards.ledger import Outcome, read_outcomes
 from helix4d.curation.shards.shard import ShardReader, parse_sidecar
 

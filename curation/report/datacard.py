@@ -10,11 +10,10 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from helix4d import __version__
 from helix4d.curation.config import flat_settings
 from helix4d.curation.report.collect import Collected
 from helix4d.curation.shards.problems import Remedies
-
-from helix4d import __version__
 
 _LONGEST = 200
 _TEXTS = 20

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from helix4d.core import ReasonCode
 from helix4d.curation.filters.near_duplicates import near_duplicates
 from helix4d.curation.filters.thresholds import FILTERS, FilterConfig, MeasuredClip, judge, judge_license
 from helix4d.curation.plan.exclusions import ExcludedAsset
-from helix4d.curation.plan.plan import Exclusion
 from helix4d.curation.shards.ledger import Outcome, count
+from helix4d.curation.sources.listing import Exclusion
 
 _QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 _BINS = 12

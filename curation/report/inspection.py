@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from helix4d.core import FormatError, write_bytes
 from helix4d.curation.report.summary import first_view_rows, sheet_bytes, thumbnail
 from helix4d.curation.shards.shard import ShardReader

@@ -18,18 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+
 from helix4d.core import FormatError, canonical_json, sha256_json, write_bytes
 from helix4d.curation.places.folder import Place
+from helix4d.curation.shards.layout import PICTURES_FOLDER
 from helix4d.curation.shards.shard import ShardReader
 from helix4d.curation.work.progress import Steps
 from helix4d.render import Camera, orbit_camera, picture_ovoxel, resized
 from helix4d.render.scene.passes import decode_normal
 from helix4d.voxelize import decode_vxz
-from PIL import Image
 
 log = logging.getLogger("helix4d.curation")
 
-PICTURES_FOLDER = "pictures"
 CELL = 160
 """Pixels per side of a picture."""
 COLUMNS = 8

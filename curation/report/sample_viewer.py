@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+
 from helix4d.core import ConfigError, FormatError, write_bytes
 from helix4d.curation.places.folder import Place, is_far
 from helix4d.curation.shards.shard import ShardReader
 from helix4d.render import Camera
 from helix4d.render.pages.viewer import packed_ovoxel, viewer_page
 from helix4d.voxelize import decode_vxz
-from PIL import Image
 
 MOST_VOXELS = 2_000_000
 """Of all frames together: a page of some 25 MB, which browsers and their GPUs take easily."""

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from helix4d.core import AssetState, FormatError, Helix4DError, ReasonCode, write_bytes
-from helix4d.curation.config import CurateConfig, SampleConfig, flat_settings
-from helix4d.curation.places.folder import Place, below
-from helix4d.curation.plan.plan import Plan
-from helix4d.curation.shards.ledger import Ledger, Outcome, count
-from helix4d.curation.shards.shard import Committed, ShardReader, committed_of, read_sidecar
-from helix4d.render import contact_sheet
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-SUMMARY_FILE = "summary.json"
+from helix4d.core import AssetState, FormatError, Helix4DError, ReasonCode, write_bytes
+from helix4d.curation.config import CurateConfig, SampleConfig, flat_settings
+from helix4d.curation.places.folder import Place, below
+from helix4d.curation.plan.plan import Plan
+from helix4d.curation.shards.layout import SUMMARY_FILE
+from helix4d.curation.shards.ledger import Ledger, Outcome, count
+from helix4d.curation.shards.shard import Committed, ShardReader, committed_of, read_sidecar
+from helix4d.render import contact_sheet
+
 _SHEET_SAMPLES = 16
 _SHEET_FRAMES = 6
 _SHEET_PIXELS = 160

@@ -8,7 +8,8 @@ from collections.abc import Collection
 from helix4d.core import ConfigError
 from helix4d.curation.places.folder import is_far
 from helix4d.curation.places.store import Store
-from helix4d.curation.shards.ledger import LEDGER_FILE, LEDGER_PIECES, ledger_bytes
+from helix4d.curation.shards.layout import LEDGER_FILE, LEDGER_PIECES
+from helix4d.curation.shards.ledger import ledger_bytes
 
 
 def discard(output: str, files: Collection[str], assets: Collection[str], lines: Collection[int]) -> None:

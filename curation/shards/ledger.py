@@ -20,12 +20,10 @@ from typing import Any
 from helix4d.core import AssetState, FormatError, NewerError, ReasonCode, Schema, insist
 from helix4d.curation.filters.thresholds import MeasuredClip
 from helix4d.curation.places.folder import Folder
-from helix4d.curation.sources.source import Exclusion
+from helix4d.curation.shards.layout import LEDGER_FILE, LEDGER_PIECES
+from helix4d.curation.sources.listing import Exclusion
 
 LEDGER = Schema("ledger entry", version=2, oldest=0, rewrite="use a new --output")
-LEDGER_FILE = "ledger.jsonl"
-LEDGER_PIECES = "ledger"
-"""Folder of the numbered pieces that a ledger behind a URL gains, until the run ends and it becomes one file."""
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 
 

@@ -16,13 +16,10 @@ from typing import Any
 
 from helix4d.core import ConfigError, atomic_writer, sha256_file, write_bytes, write_json
 from helix4d.core.locks import LOCK_FILE
-from helix4d.curation.config import DownloadConfig
 from helix4d.curation.places.store import Store, StoreError, is_half
-from helix4d.curation.plan.plan import SPLITS
-from helix4d.curation.plan.stored_plan import PLAN_FILE
-from helix4d.curation.report.page import REPORT_FOLDER
-from helix4d.curation.report.pictures import PICTURES_FOLDER
-from helix4d.curation.shards.ledger import LEDGER_FILE, LEDGER_PIECES, ledger_files
+from helix4d.curation.remote.config import DownloadConfig
+from helix4d.curation.shards.layout import LEDGER_FILE, LEDGER_PIECES, PICTURES_FOLDER, PLAN_FILE, REPORT_FOLDER, SPLITS
+from helix4d.curation.shards.ledger import ledger_files
 
 log = logging.getLogger("helix4d.curation")
 

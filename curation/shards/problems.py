@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from helix4d.curation.places.folder import Place, below, is_far
-from helix4d.curation.plan.stored_plan import PLAN_FILE
-from helix4d.curation.shards.ledger import LEDGER_FILE
+from helix4d.curation.shards.layout import LEDGER_FILE, PLAN_FILE
 
 UNKNOWN_SOURCE, UNKNOWN_SETTINGS, UNKNOWN_MAPS = "SOURCE", "SETTINGS", "HDRI"
 """Stand in a command for what no file of the output tells: folders, and the settings of the samples."""

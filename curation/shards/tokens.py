@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from helix4d.voxelize import OVoxel
 
 TOKEN_VOXELS = 16

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from helix4d.assets import content_hash
 from helix4d.core import AssetError, ReasonCode, StorageError, sha256_file
 from helix4d.curation.remote.cache import Cache
-from helix4d.curation.sources.source import Exclusion, SourceAsset
+from helix4d.curation.sources.listing import Exclusion, SourceAsset
 
 log = logging.getLogger("helix4d.curation")
 

@@ -15,10 +15,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from helix4d.core import AssetError, ConfigError, ReasonCode
+from helix4d.curation.places.names import is_url
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.remote.hub import Hub, HubFile, HubRepository, parse_hub_url, remote_file
 from helix4d.curation.remote.web import UnreachableError
-from helix4d.curation.sources.source import SUFFIXES, Exclusion, Listing, SourceAsset, is_url
+from helix4d.curation.sources.listing import SUFFIXES, Exclusion, Listing, SourceAsset
 
 if TYPE_CHECKING:
     from helix4d.curation.remote.cache import Cache

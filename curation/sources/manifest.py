@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from helix4d.core import AssetError, ConfigError, ReasonCode
+from helix4d.curation.places.names import is_url
 from helix4d.curation.remote.files import RemoteFile
-from helix4d.curation.sources.source import Exclusion, Listing, SourceAsset, is_url
+from helix4d.curation.sources.listing import Exclusion, Listing, SourceAsset
 
 if TYPE_CHECKING:
     from helix4d.curation.remote.cache import Cache

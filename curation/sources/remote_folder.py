@@ -6,10 +6,10 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote
 
 from helix4d.core import ConfigError
-from helix4d.curation.config import DownloadConfig
 from helix4d.curation.places.store import Store, StoreError
+from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.files import RemoteFile
-from helix4d.curation.sources.source import SUFFIXES, Listing, SourceAsset
+from helix4d.curation.sources.listing import SUFFIXES, Listing, SourceAsset
 
 
 def list_remote_folder(source: str, limit: int | None, patience: DownloadConfig) -> Listing:

@@ -4,69 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from helix4d.core import ConfigError, ReasonCode
-from helix4d.curation.remote.files import RemoteFile
-
-if TYPE_CHECKING:
-    from helix4d.curation.remote.cache import Cache
+from helix4d.assets.sequence import folder_status, is_sequence
+from helix4d.core import ConfigError
+from helix4d.curation.places.names import COLLECTIONS, is_url
+from helix4d.curation.remote.cache import Cache
+from helix4d.curation.sources.hub_collections import list_hub_folder, list_objaverse, list_texverse
+from helix4d.curation.sources.listing import SUFFIXES, Listing, SourceAsset
+from helix4d.curation.sources.manifest import list_manifest
+from helix4d.curation.sources.remote_folder import list_remote_folder
 
 log = logging.getLogger("helix4d.curation")
 
-SUFFIXES = frozenset({".glb", ".gltf", ".fbx", ".dae", ".abc", ".usd", ".usda", ".usdc", ".usdz", ".blend", ".zip"})
-"""Of asset files; in a folder of this machine, a folder of numbered .obj files is an asset too."""
 MANIFEST_SUFFIXES = frozenset({".csv", ".jsonl", ".ndjson", ".parquet"})
-_COLLECTIONS = ("texverse", "objaverse")
-
-
-@dataclass(frozen=True)
-class Exclusion:
-    """Why an asset goes into no shard: a reason, and a sentence for people."""
-
-    reason: ReasonCode
-    message: str
-
-
-@dataclass(frozen=True, order=True)
-class SourceAsset:
-    """A file of the source.
-
-    Attributes:
-        name: what ledgers and reports call it: its path relative to the source, or the uid of a manifest.
-        path: where it is; of a remote one the name of its file.
-        size: bytes; -1 where nobody said.
-        mtime_ns: modification time, which with the size tells whether it must be hashed again; 0 for a remote one.
-        remote: where a remote one is fetched from.
-        sha256: what a manifest says of a local one's bytes.
-        metadata: what the source says of it: its license, and further columns of a manifest.
-    """
-
-    name: str
-    path: Path
-    size: int
-    mtime_ns: int
-    remote: RemoteFile | None = field(default=None, compare=False)
-    sha256: str = field(default="", compare=False)
-    metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What a source holds.
-
-    Attributes:
-        assets: sorted by name.
-        unreachable: name of an asset that is listed but not there -> why.
-        revisions: repository -> the commit that was listed.
-    """
-
-    assets: list[SourceAsset]
-    unreachable: Mapping[str, Exclusion] = field(default_factory=dict)
-    revisions: Mapping[str, str] = field(default_factory=dict)
 
 
 def list_source(source: str, limit: int | None, cache: Cache) -> Listing:
@@ -80,11 +31,6 @@ def list_source(source: str, limit: int | None, cache: Cache) -> Listing:
     Raises:
         ConfigError: if it cannot be listed, or names no asset.
     """
-    # Listing a folder needs none of this.
-    from helix4d.curation.sources.hub_collections import list_hub_folder, list_objaverse, list_texverse
-    from helix4d.curation.sources.manifest import list_manifest
-    from helix4d.curation.sources.remote_folder import list_remote_folder
-
     collection, _, ids = source.partition(":")
     if collection == "texverse":
         return list_texverse(ids, limit, cache)
@@ -104,7 +50,7 @@ def absolute(source: str) -> str:
     if is_absolute(source):
         return source
     collection, colon, ids = source.partition(":")
-    if colon and collection in _COLLECTIONS:
+    if colon and collection in COLLECTIONS:
         return f"{collection}:{Path(ids).resolve()}"
     return str(Path(source).resolve())
 
@@ -112,19 +58,14 @@ def absolute(source: str) -> str:
 def is_absolute(source: str) -> bool:
     """Whether every working directory finds the same under it."""
     collection, _, ids = source.partition(":")
-    if collection in _COLLECTIONS and not is_url(source):
+    if collection in COLLECTIONS and not is_url(source):
         return not ids or is_url(ids) or Path(ids).is_absolute()
     return is_url(source) or Path(source).is_absolute()
 
 
 def is_listed_once(source: str) -> bool:
     """Whether an output keeps the list that it was begun with: listing a collection or a URL again costs too much."""
-    return is_url(source) or source.partition(":")[0] in _COLLECTIONS
-
-
-def is_url(text: str) -> bool:
-    """Whether it is a URL, `objaverse:https://...` and the like not included."""
-    return "://" in text and text.partition(":")[0] not in _COLLECTIONS
+    return is_url(source) or source.partition(":")[0] in COLLECTIONS
 
 
 def is_manifest(source: str) -> bool:
@@ -139,8 +80,6 @@ def list_folder(source: Path, limit: int | None = None) -> list[SourceAsset]:
     Raises:
         ConfigError: if there is no such folder, no asset in it, or a part of it cannot be listed.
     """
-    from helix4d.assets.sequence import folder_status, is_sequence
-
     if source.is_file():
         raise ConfigError(
             f"{source}: a file; --source takes the folder that it is in, or a manifest "

@@ -11,7 +11,8 @@ from typing import Any
 
 from helix4d.core import AssetState, FormatError, NewerError
 from helix4d.curation.plan.plan import Plan, PlannedAsset, PlannedShard
-from helix4d.curation.shards.ledger import LEDGER_FILE, Outcome, parse_line
+from helix4d.curation.shards.layout import LEDGER_FILE
+from helix4d.curation.shards.ledger import Outcome, parse_line
 from helix4d.curation.shards.problems import Problem, Remedies
 from helix4d.curation.shards.shard import Committed
 

@@ -17,14 +17,14 @@ from pathlib import Path, PurePosixPath
 from helix4d.core import ConfigError, FormatError, Helix4DError
 from helix4d.core.locks import is_locked
 from helix4d.curation.places.folder import Place, is_far
-from helix4d.curation.plan.plan import SPLITS, Plan
-from helix4d.curation.report.summary import SUMMARY_FILE, RunFigures, add_up
-from helix4d.curation.shards.ledger import LEDGER_PIECES, Outcome, ledger_bytes
+from helix4d.curation.plan.plan import Plan
+from helix4d.curation.report.summary import RunFigures, add_up
+from helix4d.curation.shards.layout import LEDGER_PIECES, SPLITS, SUMMARY_FILE, WORK_FOLDER
+from helix4d.curation.shards.ledger import Outcome, ledger_bytes
 from helix4d.curation.shards.problems import Problem
 from helix4d.curation.verify.ledger import check_ledger, parse_ledger
 from helix4d.curation.verify.plan import Output, check_files, read_output
 from helix4d.curation.verify.shard import SIDECAR, TAR, Finding, ShardCheck, check_shard
-from helix4d.curation.work.jobs import WORK_FOLDER
 from helix4d.curation.work.progress import Steps
 
 _WRITTEN = (".", *SPLITS, LEDGER_PIECES)

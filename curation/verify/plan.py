@@ -13,8 +13,9 @@ from typing import Any
 from helix4d.core import ConfigError, FormatError, NewerError, sha256_json
 from helix4d.curation.config import SampleConfig
 from helix4d.curation.places.folder import Folder, Place, folder_at, is_far, read_each
-from helix4d.curation.plan.plan import SPLITS, Plan
-from helix4d.curation.plan.stored_plan import PLAN_FILE, StoredPlan, read_plan
+from helix4d.curation.plan.plan import Plan
+from helix4d.curation.plan.stored_plan import StoredPlan, read_plan
+from helix4d.curation.shards.layout import PLAN_FILE, SPLITS
 from helix4d.curation.shards.ledger import ledger_files
 from helix4d.curation.shards.problems import Problem, Remedies
 from helix4d.curation.shards.shard import Committed, committed_of, parse_sidecar

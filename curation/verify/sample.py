@@ -12,13 +12,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from PIL import Image
+
 from helix4d.core import FormatError, Helix4DError, NewerError
 from helix4d.curation.shards.shard import parse_clip
 from helix4d.curation.shards.tokens import count_tokens
 from helix4d.render import Camera, Lights
 from helix4d.render.scene.passes import decode_depth, decode_normal
 from helix4d.voxelize import decode_vxz, morton_codes
-from PIL import Image
 
 Finding = tuple[str, str]
 Read = Callable[[str], bytes]

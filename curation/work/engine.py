@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import ray
+
 from helix4d.core import AssetState, ConfigError, Helix4DError, ReasonCode, first_line, insist
 from helix4d.core.processes import python_path
 from helix4d.curation.config import Limits, RunConfig

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from helix4d.curation.config import CurateConfig, DownloadConfig, SampleConfig
+from helix4d.curation.config import CurateConfig, SampleConfig
 from helix4d.curation.plan.plan import PlannedAsset
+from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.files import RemoteFile
-
-WORK_FOLDER = "work"
-"""Folder of an output for the parts of shards that are not complete yet."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from helix4d.core.locks import locked
 from helix4d.curation.config import CurateConfig, RunConfig, SampleConfig
 from helix4d.curation.plan.planning import plan_run
 from helix4d.curation.plan.stored_plan import write_plan
-from helix4d.curation.shards.ledger import LEDGER_FILE, Ledger
+from helix4d.curation.shards.layout import LEDGER_FILE, WORK_FOLDER
+from helix4d.curation.shards.ledger import Ledger
 from helix4d.curation.work.engine import Engine, Tick
-from helix4d.curation.work.jobs import WORK_FOLDER, asset_job
+from helix4d.curation.work.jobs import asset_job
 from helix4d.curation.work.progress import Display
 
 

@@ -7,11 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 
-from helix4d.curation.shards.ledger import Outcome
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
+
+from helix4d.curation.shards.ledger import Outcome
 
 log = logging.getLogger("helix4d.curation")
 

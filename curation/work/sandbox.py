@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from typing import IO, Any
 
 import psutil
+
 from helix4d.core import Helix4DError, ReasonCode
 from helix4d.core.processes import child_environment
 from helix4d.core.scratch import scratch_folder

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
+
 from helix4d.assets import Clip, Normalization, bake_clips, content_hash, normalize
 from helix4d.core import AssetError, AssetState, ReasonCode, canonical_json
 from helix4d.curation.filters.measures import measure
@@ -25,7 +27,6 @@ from helix4d.render import load_engine, preset, sample_cameras, sample_lights
 from helix4d.render.scene.environment import EnvironmentMap, sample_map_lights
 from helix4d.render.scene.passes import encode_depth, encode_normal
 from helix4d.voxelize import OVoxel, encode_vxz, vanished_area_share, voxelize_clip
-from PIL import Image
 
 
 class Clock:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from itertools import product
 
 import torch
+from torch import Tensor
+
 from helix4d.core import ConfigError
 from helix4d.evaluation.geometry.nearest import Neighbors
 from helix4d.evaluation.geometry.sampling import subsample
-from torch import Tensor
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
 """Adam's defaults in torch."""

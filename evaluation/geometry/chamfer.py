@@ -6,10 +6,11 @@ Distances are not squared, and the two directions are summed, not averaged. Lowe
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+
 from helix4d.core import ConfigError
 from helix4d.evaluation.geometry.nearest import Neighbors
 from helix4d.evaluation.geometry.sampling import subsample
-from torch import Tensor
 
 
 def chamfer_distance(points: Tensor, truth: Tensor, queries: int = 10_000, seed: int = 44) -> float:

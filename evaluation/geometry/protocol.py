@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 import torch
+from torch import Tensor
+
 from helix4d.core import AssetError, ConfigError, FormatError
 from helix4d.evaluation.geometry.alignment import EXACT, AlignmentSettings, align
 from helix4d.evaluation.geometry.chamfer import chamfer_distance, motion_chamfer_distance
 from helix4d.evaluation.geometry.sampling import Surface, sample_surface, sample_tracked, subsample
-from torch import Tensor
 
 METRICS = ("cd_3d", "cd_4d", "cd_m")
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from helix4d.core import AssetError, ConfigError, ReasonCode
 from torch import Tensor
+
+from helix4d.core import AssetError, ConfigError, ReasonCode
 
 _CATEGORIES = 2**24
 """torch.multinomial draws from no more."""

@@ -4,7 +4,6 @@ Table of metrics, weights and choices: docs/evaluation.md.
 """
 
 from helix4d.evaluation.learned.frechet import frechet_distance
-from helix4d.evaluation.learned.metrics import learned_metrics
 from helix4d.evaluation.learned.weights import Networks, WeightFile
 
-__all__ = ["Networks", "WeightFile", "frechet_distance", "learned_metrics"]
+__all__ = ["Networks", "WeightFile", "frechet_distance"]

@@ -8,6 +8,7 @@ taken, so that few items in many dimensions lose no digits.
 from __future__ import annotations
 
 import numpy as np
+
 from helix4d.core import ConfigError
 
 

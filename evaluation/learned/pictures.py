@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from helix4d.core import ConfigError
 from PIL import Image
 from torch import Tensor
+
+from helix4d.core import ConfigError
 
 MARGIN = 1.1
 """Side of the square, of the union box's longer side."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from helix4d.assets import Clip, Frame, Texture, Wrap
 from helix4d.core import ConfigError
 from helix4d.evaluation.geometry.sampling import Surface, sample_on_surface
 from helix4d.evaluation.learned.farthest_kernels import farthest
-from torch import Tensor
 
 POINTS = 10_000
 """Of a cloud, as in both networks' training."""

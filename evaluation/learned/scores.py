@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
 from helix4d.core import ConfigError
 from helix4d.evaluation.learned.pictures import PixelStatistics, cut_square, network_pixels
 from helix4d.evaluation.learned.towers.i3d import video_pixels
-from torch import Tensor
 
 _BATCH = 8
 

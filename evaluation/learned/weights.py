@@ -17,10 +17,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from helix4d.core import FormatError, first_line
 from numpy._core.multiarray import scalar as _scalar
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+
+from helix4d.core import FormatError, first_line
 
 _Network = TypeVar("_Network", bound=nn.Module)
 

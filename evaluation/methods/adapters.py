@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from helix4d.assets import Clip, Frame, Material, Texture, Topology, bake, bake_still, content_hash
 from helix4d.assets.limits import DEFAULT_LIMITS
 from helix4d.core import AssetError, Helix4DError, ReasonCode, sha256_file, sha256_json

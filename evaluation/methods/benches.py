@@ -15,14 +15,15 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
 from helix4d.core import AssetError, ConfigError, FormatError, generator, sha256_file, sha256_json
 from helix4d.curation.shards.shard import ShardReader
 from helix4d.evaluation.geometry.sampling import Surface, sample_surface
 from helix4d.evaluation.methods.adapters import natural_order
-from helix4d.evaluation.registry import Need, NotAvailable
+from helix4d.evaluation.metrics.metric import Need, NotAvailable
 from helix4d.voxelize import decode_vxz, extract_mesh
-from PIL import Image, UnidentifiedImageError
-from torch import Tensor
 
 BenchName = Literal["actionbench", "helix4dbench", "texverse-heldout"]
 ACTIONBENCH_HUB = "facebook/actionbench"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
 from helix4d.core import ConfigError
 
 GLTF_AXES = "x,-z,y"

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+
 from helix4d.core import Helix4DError, write_bytes
-from helix4d.evaluation.registry import FAULTS, Item, Measure, NotAvailable, View
+from helix4d.evaluation.metrics.metric import FAULTS, Item, Measure, NotAvailable, View
 from helix4d.evaluation.results import ItemResult, Outcome
 from helix4d.render.pages.turntable import animation
-from PIL import Image
 
 log = logging.getLogger("helix4d.evaluation")
 

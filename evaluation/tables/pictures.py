@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+
 from helix4d.assets import AlphaMode, Clip, Material
-from helix4d.evaluation.registry import View
+from helix4d.evaluation.metrics.metric import View
 from helix4d.render import Camera, orbit_camera, preset
 from helix4d.render.scene.lighting import Lights
 

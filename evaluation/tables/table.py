@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from helix4d.core import ConfigError, FormatError, Schema, generator, write_bytes, write_json
 from helix4d.evaluation.methods.benches import Bench
 from helix4d.evaluation.methods.methods import Method
-from helix4d.evaluation.registry import Measure, Need, NotAvailable, SetMetric
+from helix4d.evaluation.metrics.metric import Measure, Need, NotAvailable, SetMetric
 from helix4d.evaluation.results import ItemResult, read_features
 from helix4d.evaluation.tables.paper_tables import published_rows
 

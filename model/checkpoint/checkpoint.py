@@ -13,6 +13,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
 from helix4d.core import ConfigError, FormatError, first_line, write_bytes, write_json
 from helix4d.model.networks.config import (
     BASE,
@@ -26,9 +30,6 @@ from helix4d.model.networks.config import (
 from helix4d.model.networks.flow import DenseFlow, FlowTransformer, SparseFlow
 from helix4d.model.vae.dense_vae import DenseDecoder, DenseEncoder
 from helix4d.model.vae.sc_vae import SparseDecoder, SparseEncoder
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor, nn
 
 _FLOWS: dict[str, type[FlowTransformer]] = {
     "SparseStructureFlowModel": DenseFlow,

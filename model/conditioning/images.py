@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from helix4d.core import ConfigError, write_bytes
-from helix4d.model.checkpoint.checkpoint import hub_failure
 from PIL import Image
 from safetensors.torch import load, save
 from torch import Tensor, nn
+
+from helix4d.core import ConfigError, write_bytes
+from helix4d.model.checkpoint.checkpoint import hub_failure
 
 DEFAULT_ENCODER = "facebook/dinov3-vitl16-pretrain-lvd1689m"
 TRAINING_ALPHA = 0  # rendered frames: whatever is not empty

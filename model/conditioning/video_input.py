@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageSequence, UnidentifiedImageError
+
 from helix4d.core import ConfigError, FormatError
 from helix4d.model.conditioning.images import SAMPLING_ALPHA
-from PIL import Image, ImageSequence, UnidentifiedImageError
 
 MAX_PIXELS = 1 << 26
 """Of one frame; a decoder is not asked for more."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
 from helix4d.model.networks.sparse import SparseTensor
 from helix4d.model.vae.sc_vae import SparseDecoder, decode_shape_fields, decode_texture_fields
 from helix4d.voxelize import OVoxel, extract_mesh_arrays
 from helix4d.voxelize.mesh.cleaning import orient_faces
 from helix4d.voxelize.ovoxel import morton_codes
-from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)

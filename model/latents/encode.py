@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from helix4d.core import ConfigError, sha256_file
 from helix4d.model.checkpoint.checkpoint import CheckpointSource, load_network, model_references, read_settings
 from helix4d.model.latents.latents import LATENT_STRIDE, OCCUPANCY_RESOLUTION, occupancy
@@ -19,7 +21,6 @@ from helix4d.model.networks.sparse import SparseTensor
 from helix4d.model.vae.dense_vae import DenseEncoder
 from helix4d.model.vae.sc_vae import SparseEncoder, encode_shape_fields, encode_texture_fields
 from helix4d.voxelize import OVoxel
-from torch import Tensor
 
 # Where TRELLIS.2 keeps its encoders; `pipeline.json` does not name them. A pipeline of ours does, under the keys.
 RELEASED_ENCODERS = {

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
 from helix4d.core import ConfigError
 from helix4d.model.networks.sparse import SparseLayout
-from torch import Tensor
 
 OCCUPANCY_RESOLUTION = 64
 LATENT_STRIDE = 16  # O-Voxels per token and axis

@@ -15,12 +15,13 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
 from helix4d.core import ConfigError
 from helix4d.model.networks.attention_blocks import block_mask
 from helix4d.model.networks.config import VideoConfig
 from helix4d.model.networks.frames import FrameLayout, Segment, plan_conditioning, plan_segments
-from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 _AMPERE = (8, 0)
 _FLASH_WIDTH = 256

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from helix4d.model.networks.config import VideoConfig
 from helix4d.model.networks.frames import FrameLayout, sees
-from torch import Tensor
 
 BLOCK = 128
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
+
 from helix4d.model.networks.attention import AttentionPlan
 from helix4d.model.networks.config import FlowConfig
 from helix4d.model.networks.layers import FeedForward, HeadRMSNorm, LayerNorm, Linear
 from helix4d.model.networks.rope import apply_rotary
-from torch import Tensor, nn
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
 from helix4d.core import ConfigError
 from helix4d.model.networks.attention import AttentionBackend, AttentionPlan, plan_cross_attention, plan_self_attention
 from helix4d.model.networks.blocks import Block, KeyValue, TokenContext
@@ -23,8 +26,6 @@ from helix4d.model.networks.frames import FrameLayout
 from helix4d.model.networks.layers import Linear, TimestepEmbedder, upcast
 from helix4d.model.networks.rope import dense_coordinates, require_pairs_for_time, rotary_angles
 from helix4d.model.networks.sparse import SparseTensor
-from torch import Tensor, nn
-from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 
 class Checkpointing(StrEnum):

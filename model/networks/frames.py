@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from torch import Tensor
+
 from helix4d.core import ConfigError
 from helix4d.model.networks.config import AnchorQueries, AttentionPattern, VideoConfig
-from torch import Tensor
 
 
 @dataclass(frozen=True)

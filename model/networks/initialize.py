@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor, nn
+
 from helix4d.model.networks.flow import FlowTransformer
 from helix4d.model.networks.layers import Conv3d, Linear
 from helix4d.model.networks.sparse_conv import SubmanifoldConv3d
-from torch import Tensor, nn
 
 
 @torch.no_grad()

@@ -8,9 +8,10 @@ with those left over, to time (section 4.2 of the paper), so that every pair sti
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+
 from helix4d.core import ConfigError
 from helix4d.model.networks.config import TemporalRotary, VideoConfig
-from torch import Tensor
 
 _BASE = 10000.0
 

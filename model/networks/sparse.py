@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from helix4d.core import ConfigError
 from torch import Tensor
+
+from helix4d.core import ConfigError
 
 KERNEL = 27  # a 3 x 3 x 3 neighborhood: offset o = 9 (dx + 1) + 3 (dy + 1) + (dz + 1), so 26 − o is its mirror image
 CENTER = 13

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from helix4d.model.networks.sparse import CENTER, KERNEL, SparseLayout, SparseTensor
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from helix4d.model.networks.sparse import CENTER, KERNEL, SparseLayout, SparseTensor
 
 
 class SubmanifoldConv3d(nn.Module):

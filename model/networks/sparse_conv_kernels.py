@@ -12,9 +12,10 @@ from functools import cache
 from typing import Any
 
 import torch
-from helix4d.model.networks.sparse import KERNEL, SparseLayout
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from helix4d.model.networks.sparse import KERNEL, SparseLayout
 
 _ROWS, _INNER, _COLUMNS = 64, 32, 64
 _WANTED_PROGRAMS = 1024  # several times the multiprocessors of any card

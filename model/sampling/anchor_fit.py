@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from PIL import Image
+
 from helix4d.core import ConfigError
 from helix4d.model.conditioning.images import SAMPLING_ALPHA, union_box
 from helix4d.model.latents.decode import GeneratedFrame
 from helix4d.voxelize import OVoxel, voxelize_clip
 from helix4d.voxelize.mesh.baked_clip import baked_clip
 from helix4d.voxelize.mesh.baking import bake_mesh
-from PIL import Image
 
 _TEXTURE_SIZE = 1024
 

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
+
+from helix4d import __version__
 from helix4d.core import ConfigError, sha256_file, write_bytes, write_json
 from helix4d.model.conditioning.video_input import Video, read_video, rembg_matting
 from helix4d.model.device import choose_device
@@ -25,9 +28,6 @@ from helix4d.voxelize.mesh.baked_clip import baked_clip
 from helix4d.voxelize.mesh.baking import BakedMesh, bake_mesh
 from helix4d.voxelize.mesh.cleaning import fill_holes, remove_small_components
 from helix4d.voxelize.mesh.glb import clip_glb, frame_glb
-from PIL import Image
-
-from helix4d import __version__
 
 log = logging.getLogger("helix4d.model")
 

@@ -12,9 +12,10 @@ from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
+
 from helix4d.core import ConfigError
 from helix4d.model.networks.flow_matching import SIGMA_MIN, clean_from_velocity, velocity_from_clean
-from torch import Tensor
 
 Velocity = Callable[[Tensor, float, bool], Tensor]
 """(x_t, 1000 t, with its condition or with zeros in its place) to v, of the shape of x_t."""

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from helix4d.core import generator
 from helix4d.model.latents.latents import SHAPE_STATISTICS, TEXTURE_STATISTICS, LatentStatistics, tokens_from_occupancy
 from helix4d.model.networks.flow import DenseFlow, SparseFlow
@@ -25,7 +27,6 @@ from helix4d.model.sampling.sampler import (
 )
 from helix4d.model.sampling.velocities import dense_velocity, sparse_velocity
 from helix4d.model.vae.dense_vae import DenseDecoder
-from torch import Tensor
 
 
 def sampler_from_json(document: dict[str, Any]) -> SamplerConfig:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
+from torch import Tensor
+
 from helix4d.core import ConfigError
 from helix4d.model.networks.flow import AnchorCache, DenseFlow, SparseFlow
 from helix4d.model.networks.sparse import SparseLayout, SparseTensor, concatenate
-from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from helix4d.core import ConfigError
 from helix4d.model.checkpoint.checkpoint import CheckpointSource, Pipeline, image_encoder_name
 from helix4d.model.conditioning.images import SAMPLING_ALPHA, ImageEncoder, prepare_frames
@@ -49,7 +51,6 @@ from helix4d.model.sampling.velocities import (
 )
 from helix4d.model.vae.dense_vae import DenseDecoder
 from helix4d.model.vae.sc_vae import SparseDecoder
-from torch import Tensor, nn
 
 log = logging.getLogger("helix4d.model")
 

@@ -8,9 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from PIL import Image, ImageSequence, UnidentifiedImageError
+
 from helix4d.core import ConfigError, FormatError, write_bytes
 from helix4d.render.pages.viewer import viewer_page
-from PIL import Image, ImageSequence, UnidentifiedImageError
 
 
 def write_viewer(folder: Path) -> Path:

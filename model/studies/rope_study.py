@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from helix4d.core import ConfigError
 from helix4d.model.checkpoint.checkpoint import Pipeline
 from helix4d.model.latents.latents import SHAPE_STATISTICS, LatentStatistics
@@ -28,7 +30,6 @@ from helix4d.model.sampling.stages import (
 )
 from helix4d.model.vae.dense_vae import DenseDecoder
 from helix4d.model.vae.sc_vae import SparseDecoder, decode_shape_fields
-from torch import Tensor
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """The α of Table A1."""

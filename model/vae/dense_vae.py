@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from helix4d.core import ConfigError
 from helix4d.model.networks.config import DenseDecoderConfig, DenseEncoderConfig
 from helix4d.model.networks.layers import Conv3d, LayerNorm
-from torch import Tensor, nn
 
 
 class DenseEncoder(nn.Module):

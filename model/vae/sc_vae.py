@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from helix4d.core import ConfigError
 from helix4d.model.networks.config import SparseDecoderConfig, SparseEncoderConfig
 from helix4d.model.networks.layers import LayerNorm, Linear, upcast
 from helix4d.model.networks.sparse import SparseTensor
 from helix4d.model.networks.sparse_conv import SubmanifoldConv3d
-from torch import Tensor, nn
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ cost and without its noise, which denoisers leave in alpha.
 from __future__ import annotations
 
 import numpy as np
+
 from helix4d.assets import AlphaMode, Clip, Frame, Material, Topology, Wrap
 from helix4d.render.alpha.coverage_kernels import CLAMP, MIRROR, REPEAT, covered, transmit
 from helix4d.render.scene.cameras import Camera, project

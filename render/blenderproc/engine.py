@@ -16,6 +16,7 @@ from typing import Any
 
 import bpy
 import numpy as np
+
 from helix4d.assets import Clip
 from helix4d.core import ConfigError
 from helix4d.render.alpha.coverage import Coverage

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+
 from helix4d.assets import Frame
 from helix4d.render.cycles.coplanar_kernels import color_levels, find_pairs
 

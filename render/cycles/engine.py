@@ -17,6 +17,7 @@ from typing import Any
 import bpy
 import numpy as np
 import OpenEXR
+
 from helix4d.assets import Clip
 from helix4d.core import Helix4DError
 from helix4d.render.alpha.coverage import Coverage

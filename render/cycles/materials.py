@@ -13,6 +13,7 @@ from typing import Any
 
 import bpy
 import numpy as np
+
 from helix4d.assets import AlphaMode, Clip, Material, Texture, Wrap
 from helix4d.render.scene.uv_maps import UvMap, uv_maps
 

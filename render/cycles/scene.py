@@ -11,6 +11,8 @@ from typing import Any
 
 import bpy
 import numpy as np
+from mathutils import Matrix
+
 from helix4d.assets import Clip, Frame, Topology
 from helix4d.render.cycles.coplanar import find_levels, moved_corners
 from helix4d.render.cycles.materials import COLOR_ATTRIBUTE, build_materials, uv_layer_name
@@ -19,7 +21,6 @@ from helix4d.render.scene.cameras import Camera
 from helix4d.render.scene.environment import NO_MAPS, EnvironmentMap
 from helix4d.render.scene.lighting import Lights
 from helix4d.render.scene.uv_maps import UvMap, uv_layer, uv_maps
-from mathutils import Matrix
 
 SENSOR_MM = 36.0
 """Width of every camera's sensor."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import bpy
 import numpy as np
+
 from helix4d.render.scene.environment import EnvironmentMap
 from helix4d.render.scene.lighting import Lights
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from helix4d.render.pages.picture_kernels import nearest_faces, shade
 from helix4d.render.scene.cameras import Camera
 from helix4d.voxelize import OVoxel, extract_mesh

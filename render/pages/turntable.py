@@ -6,13 +6,14 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from PIL import Image
+
 from helix4d.assets import Clip
 from helix4d.render.engines import EngineName, load_engine
 from helix4d.render.scene.cameras import orbit_camera
 from helix4d.render.scene.environment import NO_MAPS, EnvironmentMap
 from helix4d.render.scene.lighting import Lights
 from helix4d.render.scene.settings import RenderSettings
-from PIL import Image
 
 _TURNS = 2
 _ELEVATION_DEG = 15.0

@@ -10,6 +10,7 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
+
 from helix4d.voxelize import OVoxel, extract_mesh
 
 _PLACE = "/*DATA*/"

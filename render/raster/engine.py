@@ -13,6 +13,7 @@ from typing import Any
 
 import moderngl
 import numpy as np
+
 from helix4d.assets import Clip
 from helix4d.core import ConfigError
 from helix4d.render.alpha.coverage import NEAREST_DEPTH, Coverage

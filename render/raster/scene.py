@@ -12,6 +12,7 @@ from typing import Any
 
 import moderngl
 import numpy as np
+
 from helix4d.assets import AlphaMode, Clip, Frame, Material, Texture, Topology, Wrap
 from helix4d.render.raster.shaders import ATTRIBUTES, MATERIAL_BLOCK, SKY_BLOCK, VIEW_BLOCK, shaders
 from helix4d.render.raster.shadows import LAMP_UNIT, SKY_UNIT

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import moderngl
 import numpy as np
+
 from helix4d.render.raster.shaders import SKY_BLOCK, SKY_DIRECTIONS, VIEW_BLOCK, view_rows
 from helix4d.render.scene.environment import sphere_points
 from helix4d.render.scene.lighting import Lights

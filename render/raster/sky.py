@@ -10,6 +10,7 @@ from typing import Any
 
 import moderngl
 import numpy as np
+
 from helix4d.render.raster.shaders import SKY_DIRECTIONS, SKY_LAYERS
 from helix4d.render.scene.cameras import Camera
 from helix4d.render.scene.environment import EnvironmentMap, shrink, sphere_points, texel_directions, turned

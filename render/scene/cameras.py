@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from helix4d.core import ConfigError, generator
 
 BOUNDING_RADIUS = float(np.sqrt(3.0) / 2.0)

@@ -16,11 +16,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from PIL import Image
+
 from helix4d.core import ConfigError, generator
 from helix4d.render.scene.cameras import Camera
 from helix4d.render.scene.hdr_files import SUFFIXES, read_hdr_file
 from helix4d.render.scene.lighting import TOTAL_IRRADIANCE, Lights, MapPlacement
-from PIL import Image
 
 MAX_WIDTH = 1024
 """Wider maps are averaged down to it; the light of a sun of one texel is kept, its sharpness is not."""

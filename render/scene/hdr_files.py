@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import OpenEXR
+
 from helix4d.core import ConfigError
 from helix4d.render.scene.hdr_kernels import decode_rows
 

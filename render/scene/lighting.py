@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+
 from helix4d.core import ConfigError, generator
 from helix4d.render.scene.cameras import Camera
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import OpenEXR
-from helix4d.core import FormatError
 from PIL import Image
+
+from helix4d.core import FormatError
 
 DEPTH_SCALE = 4096.0
 """Steps of a stored depth per unit; the farthest that fits is 16, the farthest camera stands at 11.5."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+
 from helix4d.assets import Clip
 from helix4d.core import ConfigError
 from helix4d.render.scene.cameras import Camera

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from helix4d.assets import SUFFIXES, Limits, bake, content_hash, list_clips, validate
 from helix4d.assets.archive import single_asset
 from helix4d.assets.samples import SAMPLES

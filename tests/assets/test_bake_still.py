@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from helix4d.assets import bake, bake_still
 from helix4d.core import AssetError, ReasonCode
-
 from tests.assets.glb import TETRAHEDRON, moving_tetrahedron, tetrahedron
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 import pytest
+
 from helix4d.assets import bake, bake_clips, check_clip, content_hash, list_clips, validate
 from helix4d.assets.triangles import areas
 from helix4d.core import AssetError, ReasonCode

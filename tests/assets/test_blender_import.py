@@ -7,10 +7,10 @@ from pathlib import Path
 import bpy
 import numpy as np
 import pytest
+
 from helix4d.assets import bake, bake_clips, check_clip, list_clips, motion, validate
 from helix4d.assets.triangles import areas
 from helix4d.core import AssetError, ReasonCode
-
 from tests.assets.glb import tetrahedron
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helix4d.assets import AlphaMode, Clip, Frame, Material, Texture, Topology, Wrap
-from helix4d.core import FormatError
 from safetensors import safe_open
 from safetensors.numpy import save
+
+from helix4d.assets import AlphaMode, Clip, Frame, Material, Texture, Topology, Wrap
+from helix4d.core import FormatError
 
 
 def make_clip() -> Clip:

@@ -7,6 +7,7 @@ from pathlib import Path
 import meshoptimizer
 import numpy as np
 import pytest
+
 from helix4d.assets import bake, list_clips
 from helix4d.assets.gltf.animation import hermite, slerp
 from helix4d.assets.gltf.compression import decode_color_filter, decode_meshopt
@@ -15,7 +16,6 @@ from helix4d.assets.gltf.parse.model import Meshopt
 from helix4d.assets.gltf.scene import compose
 from helix4d.assets.triangles import areas
 from helix4d.core import AssetError, ReasonCode
-
 from tests.assets.glb import TETRAHEDRON, TETRAHEDRON_FACES, Builder, moving_tetrahedron, tetrahedron
 
 

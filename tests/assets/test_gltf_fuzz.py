@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helix4d.assets import Clip, bake, content_hash, list_clips, validate
-from helix4d.core import AssetError, ReasonCode
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from helix4d.assets import Clip, bake, content_hash, list_clips, validate
+from helix4d.core import AssetError, ReasonCode
 from tests.assets.glb import Builder, tetrahedron
 
 

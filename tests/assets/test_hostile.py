@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
 from helix4d.assets import bake, check_clip, content_hash, normalize, validate
 from helix4d.core import AssetError
-
 from tests.conftest import ASSETS, files
 
 _HOSTILE = [path for path in files(ASSETS / "hostile", "*") if path.is_file()]

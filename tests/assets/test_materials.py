@@ -9,11 +9,11 @@ from typing import Any
 import DracoPy
 import numpy as np
 import pytest
+from PIL import Image
+
 from helix4d.assets import AlphaMode, Clip, Limits, Material, Wrap, bake
 from helix4d.assets.gltf.specular_glossiness import convert_factors, convert_textures
 from helix4d.core import AssetError, ReasonCode
-from PIL import Image
-
 from tests.assets.glb import TETRAHEDRON, TETRAHEDRON_FACES, Builder, moving_tetrahedron
 
 

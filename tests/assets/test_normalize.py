@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
 from helix4d.assets import Clip, Frame, Material, Topology, check_clip, motion, normalize
 from helix4d.assets.surface import solid
 from helix4d.assets.triangles import areas
 from helix4d.core import AssetError, ReasonCode
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 
 def _clip(frames: list[np.ndarray], faces: list[list[int]], materials: tuple[Material, ...] = (Material(),)) -> Clip:

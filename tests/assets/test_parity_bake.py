@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helix4d.assets import Clip, bake, bake_clips, check_clip, list_clips, motion
 
+from helix4d.assets import Clip, bake, bake_clips, check_clip, list_clips, motion
 from tests.conftest import ASSETS, PARITY, files
 
 _FIXTURE = PARITY / "bake" / "frames16.json"

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from helix4d.assets import Limits, bake, check_clip, content_hash, validate
 from helix4d.assets.gltf.images import header_size
 from helix4d.core import AssetError, ReasonCode
-
 from tests.assets.glb import Builder, moving_tetrahedron
 
 

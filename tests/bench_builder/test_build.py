@@ -12,14 +12,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
+
 from helix4d.bench_builder.build import build
 from helix4d.bench_builder.entry import read_entry, read_frames
 from helix4d.bench_builder.verify import verify
 from helix4d.cli.main import main
 from helix4d.core import ConfigError, ReasonCode
 from helix4d.curation.shards.ledger import Ledger
-from PIL import Image
-
 from tests.bench_builder.world import World, build_here, hashes, write_manifest, write_stills
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
 from helix4d.bench_builder import stills
 from helix4d.bench_builder.stills import download
 from helix4d.core import ConfigError

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helix4d.bench_builder import choose_frames, crop_frames, pad_still, shared_square
-from helix4d.core import ConfigError, FormatError
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+
+from helix4d.bench_builder import choose_frames, crop_frames, pad_still, shared_square
+from helix4d.core import ConfigError, FormatError
 
 GRAY = (128, 128, 128)
 

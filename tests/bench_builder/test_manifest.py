@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from helix4d.bench_builder import (
     HELIX4DBENCH,
     Category,

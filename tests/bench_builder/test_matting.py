@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from helix4d.bench_builder.matting import load_matting, make_masks, matting_identity
 from helix4d.core import ConfigError
-from PIL import Image
 
 GRAY = (128, 128, 128)
 

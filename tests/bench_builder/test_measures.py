@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from helix4d.bench_builder.measures import coverage, drift, flicker, measure
 
 GRAY = (128, 128, 128)

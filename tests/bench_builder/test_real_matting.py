@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from helix4d.bench_builder.frames import pad_still
 from helix4d.bench_builder.manifest import read_manifest
 from helix4d.bench_builder.matting import load_matting, make_masks
-from PIL import Image
-
 from tests.browser import npm_install
 
 pytestmark = pytest.mark.slow

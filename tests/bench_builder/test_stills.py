@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helix4d.bench_builder import Manifest, pad_still, read_manifest, verify_stills
 from PIL import Image
+
+from helix4d.bench_builder import Manifest, pad_still, read_manifest, verify_stills
 
 
 def test_all_52_stills_are_the_ones_listed(stills: Path) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from helix4d.bench_builder.entry import write_entry
 from helix4d.bench_builder.measures import Measures
 from helix4d.bench_builder.verify import _doubts, verify
 from helix4d.cli.main import main
 from helix4d.core import ConfigError, sha256_json
-from PIL import Image
-
 from tests.bench_builder.world import World, build_here
 
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
 from helix4d.bench_builder import read_manifest
 from helix4d.bench_builder.wan import VideoModel, find_checkpoint, read_checkpoint, with_flow_shift
 from helix4d.core import ConfigError, FormatError
-from PIL import Image
-from safetensors.torch import load_file, save_file
 
 TINY = {"size": 32, "steps": 3, "num_frames": 17}
 

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from PIL import Image, ImageDraw
+
 from helix4d.bench_builder import HELIX4DBENCH
 from helix4d.bench_builder import build as build_module
 from helix4d.bench_builder.build import BuildConfig, build
 from helix4d.bench_builder.jobs import EntryJob, finish_entry, generate_video
 from helix4d.core import sha256_file
 from helix4d.curation.shards.ledger import Ledger, Outcome
-from PIL import Image, ImageDraw
-
 from tests.model.tiny_onnx import write_matting_model
 
 NAMES = ("round", "tall", "wide", "ring")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helix4d.cli.main import main
 from PIL import Image
 
+from helix4d.cli.main import main
 from tests.evaluation.predictions import write_actionbench_item, write_run_file, write_stills
 from tests.evaluation.shapes import moved, tripod
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from helix4d.cli.main import COMMANDS, EXTRAS, main
 
 from helix4d import __version__
+from helix4d.cli.main import COMMANDS, EXTRAS, main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

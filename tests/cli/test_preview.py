@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helix4d.assets.samples import SAMPLES
-from helix4d.cli.main import main
 from PIL import Image, ImageSequence
 
+from helix4d.assets.samples import SAMPLES
+from helix4d.cli.main import main
 from tests.render.maps import write_hdr
 
 

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from helix4d.core import atomic_writer, canonical_json, sha256_file, sha256_json, write_bytes
 
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from helix4d.core import FormatError, NewerError, Schema
 
 from helix4d import __version__
+from helix4d.core import FormatError, NewerError, Schema
 
 SCHEMA = Schema("shard sidecar", version=3, oldest=2, rewrite="curate again")
 

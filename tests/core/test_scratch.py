@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+
 from helix4d.core.scratch import scratch_folder
 
 _REPOSITORY = Path(__file__).resolve().parents[2]

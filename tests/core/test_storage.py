@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from helix4d.core import ConfigError, StorageError, insist, write_bytes
 from helix4d.core.locks import locked
 

@@ -15,7 +15,6 @@ from helix4d.core import write_json
 from helix4d.curation.shards.problems import Problem
 from helix4d.curation.shards.shard import Sample, ShardReader, write_part, write_shard
 from helix4d.curation.verify.output import verify
-
 from tests.curation.runs import REPOSITORY
 
 

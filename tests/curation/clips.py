@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from helix4d.assets import Clip, Frame, Material, Topology
 
 Mesh = tuple[np.ndarray, np.ndarray]

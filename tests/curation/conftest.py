@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helix4d.assets.samples import SAMPLES
 
+from helix4d.assets.samples import SAMPLES
 from tests.curation.runs import curate
 from tests.curation.s3_server import S3Server, serving_s3, use
 

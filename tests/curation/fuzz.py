@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
+
 from helix4d.assets import content_hash
 from helix4d.core import AssetState, FormatError, Helix4DError, ReasonCode
 from helix4d.curation.config import Limits, SampleConfig
@@ -20,7 +21,6 @@ from helix4d.curation.shards.ledger import Outcome
 from helix4d.curation.shards.shard import part_members
 from helix4d.curation.work.jobs import AssetJob
 from helix4d.curation.work.sandbox import JobDied, Sandbox
-
 from tests.curation.glb_mutations import Mutant, mutant
 
 SEED = 9

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from helix4d.core.rng import generator
 
 SMALL_BYTES = 700_000

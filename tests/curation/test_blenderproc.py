@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from helix4d.assets import bake, normalize
 from helix4d.assets.samples import SAMPLES
 from helix4d.cli.main import main
 from helix4d.curation.shards.shard import ShardReader
 from helix4d.render import Camera, Lights, RenderSettings, load_engine, sample_cameras
-from PIL import Image
-
 from tests.curation.runs import arguments, curate
 from tests.render.test_blenderproc import needs_blenderproc, psnr
 

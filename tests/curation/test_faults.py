@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from helix4d.core import AssetState, ReasonCode
 from helix4d.curation.shards.ledger import Ledger, Outcome
 from helix4d.curation.shards.shard import read_sidecar
 from helix4d.curation.verify.output import verify
-
 from tests.curation.faults.sitecustomize import marker
 from tests.curation.runs import curate, hashes, start
 

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+
 from helix4d.assets.samples import SAMPLES
 from helix4d.cli.main import main
 from helix4d.curation.config import CurateConfig, SampleConfig
 from helix4d.curation.shards.shard import ShardReader, read_sidecar
 from helix4d.curation.work.jobs import AssetJob
-
 from tests.curation.runs import arguments, curate, hashes
 from tests.render.maps import landscape, write_hdr
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from helix4d.core import sha256_file
 from helix4d.curation.config import Limits, SampleConfig
 from helix4d.curation.filters.thresholds import FilterConfig
@@ -16,7 +18,6 @@ from helix4d.curation.shards.ledger import Outcome
 from helix4d.curation.shards.shard import parse_clip
 from helix4d.curation.work.jobs import AssetJob
 from helix4d.curation.work.sandbox import Sandbox
-from PIL import Image
 
 ASSETS, SETTLED = 200, 30
 GROWTH = 0.10

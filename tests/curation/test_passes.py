@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from helix4d.assets.samples import SAMPLES
 from helix4d.cli.main import main
 from helix4d.curation.shards.shard import ShardReader
 from helix4d.render.scene.passes import decode_depth, decode_normal
-from PIL import Image
-
 from tests.curation.runs import curate
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 import webdataset as wds
+
 from helix4d.core import AssetState, ReasonCode
 from helix4d.core.locks import locked
 from helix4d.curation.shards.ledger import Ledger
 from helix4d.curation.shards.shard import ShardReader, read_sidecar
 from helix4d.voxelize import decode_vxz
-
 from tests.curation.runs import REPOSITORY, SMALL, arguments, curate, hashes, start
 
 pytestmark = pytest.mark.slow

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
+
 from helix4d.curation.shards.ledger import Ledger, Outcome
 from helix4d.curation.shards.shard import ShardReader
-
 from tests.conftest import ASSETS
 from tests.curation.runs import curate
 

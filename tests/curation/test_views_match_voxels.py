@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from helix4d.assets import bake, normalize
 from helix4d.assets.samples import SAMPLES
 from helix4d.render import Camera, RenderSettings, project, sample_cameras, sample_lights

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from helix4d.evaluation import AlignmentSettings, Pose, align, chamfer_distance, motion_chamfer_distance, sample_surface
 from helix4d.evaluation.geometry.alignment import axis_rotations
-
 from tests.another_device import another_device
 from tests.evaluation.shapes import tripod
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+
 from helix4d.assets.samples.glb import GlbBuilder, Part
 from helix4d.assets.samples.shapes import Shape
 from helix4d.evaluation import Surface, sample_tracked
-from PIL import Image
 
 
 def write_glb(path: Path, surface: Surface, color: tuple[float, float, float] = (0.8, 0.3, 0.2)) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from helix4d.evaluation import Surface
 
 _QUADS = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
+
 from helix4d.assets import AlphaMode, Clip, Frame, Material, Texture, Topology, bake, normalize
 from helix4d.assets.samples import SAMPLES
 from helix4d.core import AssetError, ConfigError
@@ -20,8 +22,6 @@ from helix4d.evaluation.methods.adapters import (
     read_prediction,
 )
 from helix4d.evaluation.methods.methods import METHODS, axes_matrix, find_method, judged_frames
-from PIL import Image
-
 from tests.evaluation.predictions import write_glb, write_run_file, write_stills
 from tests.evaluation.shapes import moved, tripod
 

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from helix4d.core import ConfigError
 from helix4d.evaluation import EXACT, PRUNED, AlignmentSettings, Pose, align, chamfer_distance, sample_surface
 from helix4d.evaluation.geometry.alignment import _losses, _move, axis_rotations
 from helix4d.evaluation.geometry.nearest import Neighbors
-
 from tests.evaluation.shapes import tripod
 
 POINTS = sample_surface(tripod(), 400, 7)

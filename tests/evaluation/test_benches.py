@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from torch import Tensor
+
 from helix4d.bench_builder.entry import write_entry
 from helix4d.core import ConfigError, FormatError
 from helix4d.curation.shards.shard import ShardReader
 from helix4d.evaluation import sample_surface
 from helix4d.evaluation.geometry.sampling import Surface
 from helix4d.evaluation.methods.benches import BenchName, open_bench
-from helix4d.evaluation.registry import Need, NotAvailable
+from helix4d.evaluation.metrics.metric import Need, NotAvailable
 from helix4d.evaluation.runner import EvaluateRun, run_evaluation
 from helix4d.voxelize import decode_vxz, extract_mesh
-from PIL import Image
-from torch import Tensor
-
 from tests.evaluation.predictions import write_actionbench_item, write_glb, write_run_file, write_stills
 from tests.evaluation.shapes import moved, tripod
 from tests.train.world import FRAMES, write_shards

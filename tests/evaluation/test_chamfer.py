@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from helix4d.core import ConfigError
 from helix4d.evaluation import chamfer_distance, motion_chamfer_distance
 from helix4d.evaluation.geometry.nearest import Neighbors, nearest_in_chunks

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helix4d.core import FormatError
-from helix4d.evaluation import AlignmentSettings, Protocol, Surface, measure_geometry, sample_surface, sample_tracked
 from torch import Tensor
 
+from helix4d.core import FormatError
+from helix4d.evaluation import AlignmentSettings, Protocol, Surface, measure_geometry, sample_surface, sample_tracked
 from tests.evaluation.shapes import join, moved, tripod
 
 SMALL = Protocol(points=600, alignment_points=200, alignment=AlignmentSettings(steps=40, refined=2, coarse_steps=10))

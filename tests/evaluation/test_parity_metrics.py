@@ -7,6 +7,9 @@ from statistics import fmean
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
 from helix4d.evaluation import (
     PRUNED,
     AlignmentSettings,
@@ -19,9 +22,6 @@ from helix4d.evaluation import (
     score_clouds,
 )
 from helix4d.evaluation.geometry.alignment import axis_rotations
-from safetensors.torch import load_file
-from torch import Tensor
-
 from tests.conftest import PARITY, files
 
 FIXTURES = files(PARITY / "metrics", "*.safetensors")

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from helix4d.assets import AlphaMode, Clip, Frame, Material, Topology
 from helix4d.evaluation import Surface
-from helix4d.evaluation.registry import View
+from helix4d.evaluation.metrics.metric import View
 from helix4d.evaluation.tables.pictures import draw
-
 from tests.evaluation.shapes import box, join
 
 

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from helix4d.assets import Clip, bake, bake_still, normalize
 from helix4d.assets.samples import SAMPLES
 from helix4d.core import ConfigError
 from helix4d.evaluation import AlignmentSettings, Protocol, Surface, sample_surface
-from helix4d.evaluation.geometry.metrics import geometry_metrics
-from helix4d.evaluation.registry import Item, Measure, Metric, Need, NotAvailable, SetMetric, View
+from helix4d.evaluation.metrics.geometry import geometry_metrics
+from helix4d.evaluation.metrics.metric import Item, Measure, Metric, Need, NotAvailable, SetMetric, View
 from helix4d.evaluation.runner import EvaluateRun, run_evaluation
 from helix4d.evaluation.tables.table import Cell, Table
-
 from tests.evaluation.predictions import write_actionbench_item, write_stills, write_truth
 from tests.evaluation.shapes import moved
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+
 from helix4d.core import AssetError, ConfigError, ReasonCode
 from helix4d.evaluation import Surface, sample_surface, sample_tracked, subsample
 from helix4d.evaluation.geometry.sampling import same_topology
-
 from tests.evaluation.shapes import box, join, moved, tripod
 
 CORNERS = np.eye(3, dtype=np.float32)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from helix4d.core import ConfigError
-from helix4d.evaluation.geometry.metrics import geometry_metrics
 from helix4d.evaluation.methods.benches import Bench, BenchItem
 from helix4d.evaluation.methods.methods import METHODS
-from helix4d.evaluation.registry import Item, Need, NotAvailable, SetMetric
+from helix4d.evaluation.metrics.geometry import geometry_metrics
+from helix4d.evaluation.metrics.metric import Item, Need, NotAvailable, SetMetric
 from helix4d.evaluation.results import ItemResult, Outcome, write_features
 from helix4d.evaluation.tables.paper_tables import TRANSCRIBED, published_rows
 from helix4d.evaluation.tables.table import (

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from helix4d.core import ConfigError
 from helix4d.evaluation.workers import WorkerError, work
 

@@ -7,6 +7,10 @@ from unittest import mock
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
 from helix4d.core import ConfigError
 from helix4d.model.networks.attention import (
     AttentionBackend,
@@ -17,9 +21,6 @@ from helix4d.model.networks.attention import (
 from helix4d.model.networks.attention_blocks import _token_rows, block_mask, classify_blocks
 from helix4d.model.networks.config import AnchorQueries, AttentionPattern, VideoConfig
 from helix4d.model.networks.frames import FrameLayout, dense_mask, frame_timesteps, plan_segments, sees
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor
 
 lengths = st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=7), min_size=1, max_size=2)
 videos = st.builds(

@@ -6,6 +6,8 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
 from helix4d.core import ConfigError, FormatError
 from helix4d.model.checkpoint.checkpoint import CheckpointSource, Pipeline, load_network, save_network
 from helix4d.model.networks.config import (
@@ -21,7 +23,6 @@ from helix4d.model.networks.flow import DenseFlow, SparseFlow
 from helix4d.model.networks.initialize import initialize_flow, initialize_vae
 from helix4d.model.vae.dense_vae import DenseDecoder, DenseEncoder
 from helix4d.model.vae.sc_vae import SparseDecoder, SparseEncoder
-from safetensors.torch import load_file, save_file
 
 FLOW = FlowConfig(
     resolution=3, in_channels=4, out_channels=4, model_channels=48, cond_channels=12, num_blocks=1, num_heads=2

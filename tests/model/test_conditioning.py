@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from helix4d.core import ConfigError
 from helix4d.model.conditioning.images import SAMPLING_ALPHA, FeatureCache, ImageEncoder, prepare_frames, union_box
-from PIL import Image
 
 transformers = pytest.importorskip("transformers", reason="the image encoder needs transformers")
 

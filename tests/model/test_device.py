@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from helix4d.core import ConfigError
 from helix4d.model.device import choose_device
 from helix4d.model.sampling.video_pipeline import Helix4DPipeline

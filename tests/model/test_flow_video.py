@@ -7,6 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from helix4d.core import ConfigError
 from helix4d.model.networks.attention import AttentionBackend
 from helix4d.model.networks.config import BASE, AnchorQueries, AttentionPattern, FlowConfig, TemporalRotary, VideoConfig
@@ -22,8 +25,6 @@ from helix4d.model.sampling.velocities import (
     dense_velocity,
     sparse_velocity,
 )
-from torch._dynamo.utils import counters
-from torch.utils._python_dispatch import TorchDispatchMode
 
 DENSE = FlowConfig(
     resolution=3, in_channels=4, out_channels=4, model_channels=48, cond_channels=12, num_blocks=2, num_heads=2

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from helix4d.model.checkpoint.checkpoint import load_weights
 from helix4d.model.latents.latents import SHAPE_STATISTICS, TEXTURE_STATISTICS, LatentStatistics
 from helix4d.model.networks.blocks import Block
@@ -22,8 +24,6 @@ from helix4d.model.networks.sparse import SparseTensor
 from helix4d.model.sampling.sampler import SamplerConfig, dense_spread, sample, sample_steps
 from helix4d.model.vae.dense_vae import DenseDecoder, DenseEncoder
 from helix4d.model.vae.sc_vae import SparseDecoder, SparseEncoder, decode_shape_fields, encode_shape_fields
-from torch import Tensor, nn
-
 from tests.conftest import PARITY, files
 
 FOLDER = PARITY / "model"

@@ -6,6 +6,9 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from helix4d.core import ConfigError
 from helix4d.model.networks.config import BASE, TemporalRotary, VideoConfig
 from helix4d.model.networks.rope import (
@@ -17,8 +20,6 @@ from helix4d.model.networks.rope import (
     require_pairs_for_time,
     rotary_angles,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 HEAD = 128
 

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from helix4d.cli.study import run
 from helix4d.core import ConfigError
 from helix4d.model.checkpoint.checkpoint import Pipeline
@@ -18,7 +20,6 @@ from helix4d.model.sampling.stages import named_noise, sample_texture, sampler_f
 from helix4d.model.studies.rope_study import PAPER, SHARES, StudyNetworks, chamfer_distance, format_table, study_rope
 from helix4d.model.vae.dense_vae import DenseDecoder
 from helix4d.model.vae.sc_vae import SparseDecoder
-from PIL import Image
 
 
 def _flow(build, config, seed):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from helix4d.core import ConfigError
 from helix4d.model.networks.flow_matching import clean_from_velocity, noisy, velocity, velocity_from_clean
 from helix4d.model.sampling.sampler import (

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from helix4d.core import ConfigError
 from helix4d.model.networks.config import SparseDecoderConfig, SparseEncoderConfig
 from helix4d.model.networks.initialize import initialize_vae
 from helix4d.model.networks.sparse import SparseLayout, SparseTensor, concatenate
 from helix4d.model.networks.sparse_conv import gather_conv, submanifold_conv
 from helix4d.model.vae.sc_vae import SparseDecoder, SparseEncoder, channel_to_space, space_to_channel
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helix4d.core import ConfigError, FormatError
-from helix4d.model.conditioning.video_input import read_video, rembg_matting, smooth_masks, spaced_frames
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from helix4d.core import ConfigError, FormatError
+from helix4d.model.conditioning.video_input import read_video, rembg_matting, smooth_masks, spaced_frames
 from tests.model.tiny_onnx import write_matting_model
 
 SIZE = 32

@@ -7,14 +7,14 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
+
 from helix4d.core import ConfigError, Helix4DError
 from helix4d.model.checkpoint.checkpoint import save_network
 from helix4d.model.conditioning.video_input import Video
 from helix4d.model.networks.config import FlowConfig
 from helix4d.model.networks.flow import DenseFlow, SparseFlow
 from helix4d.model.sampling.video_pipeline import FLOWS, Helix4DPipeline
-from PIL import Image
-
 from tests.train import world
 
 

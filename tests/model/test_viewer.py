@@ -18,7 +18,6 @@ from helix4d.render import Lights, RenderSettings, orbit_camera
 from helix4d.voxelize.mesh.baked_clip import baked_clip
 from helix4d.voxelize.mesh.baking import BakedMesh, bake_mesh
 from helix4d.voxelize.mesh.glb import frame_glb
-
 from tests.browser import browse
 from tests.voxelize.test_glb import painted_sphere, surface
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageDraw
+
 from helix4d.assets import AlphaMode, Clip, Material, Texture
 from helix4d.assets.gltf.specular_glossiness import convert_factors
 from helix4d.render import Lights, PointLight, RenderSettings, orbit_camera
-from PIL import Image, ImageDraw
-
 from tests.render.clips import clip, quad, sphere
 
 SIZE = 160

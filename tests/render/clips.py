@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+
 from helix4d.assets import Clip, Frame, Material, Topology
 
 Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

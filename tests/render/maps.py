@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 from helix4d.render.scene.environment import EnvironmentMap, texel_directions
 
 SKY, GROUND = (0.3, 0.5, 0.9), (0.25, 0.2, 0.12)

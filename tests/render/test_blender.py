@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from helix4d.assets import AlphaMode, Clip, Material, Texture, Wrap
 from helix4d.core import ConfigError
 from helix4d.render import (
@@ -24,7 +25,6 @@ from helix4d.render import (
 )
 from helix4d.render.cycles.engine import render_views
 from helix4d.render.scene.images import linear_to_srgb
-
 from tests.render.clips import box, clip, empty_frame, quad, sphere
 
 SIZE = 64

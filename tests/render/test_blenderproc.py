@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from helix4d.assets import Clip
 from helix4d.assets.samples import SAMPLES
 from helix4d.cli.main import main
 from helix4d.core import ConfigError
 from helix4d.render import RenderedImage, RenderSettings, check_engine, load_engine, sample_cameras, sample_lights
 from helix4d.render.scene.environment import EnvironmentMap, place_map
-
 from tests.render.clips import empty_frame
 from tests.render.test_blender import EVEN, FRONT, LAMP, QUICK, SIZE, mixed_clip, unlit_cube
 

@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from helix4d.core import ConfigError
 from helix4d.render import Camera, orbit_camera, project, sample_camera, sample_cameras
 from helix4d.render.scene.cameras import BOUNDING_RADIUS, FOV_RANGE_DEG, RADIUS_JITTER, fitting_radius
-from hypothesis import given
-from hypothesis import strategies as st
 
 SEEDS = st.integers(0, 2**31)
 KEYS = st.text(max_size=12)

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from helix4d.assets import Material
-from helix4d.render import RenderSettings, orbit_camera, sample_lights
-from helix4d.render.cycles.coplanar import STEP, find_levels, moved_corners
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helix4d.assets import Material
+from helix4d.render import RenderSettings, orbit_camera, sample_lights
+from helix4d.render.cycles.coplanar import STEP, find_levels, moved_corners
 from tests.render.clips import Part, box, clip, quad, sphere
 
 

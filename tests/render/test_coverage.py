@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from helix4d.assets import AlphaMode, Clip, Material, Texture, Wrap
 from helix4d.render import orbit_camera, project, sample_cameras
 from helix4d.render.alpha.coverage import SAMPLES, Coverage
-
 from tests.render.clips import box, clip, empty_frame, quad, sphere
 
 FRONT = orbit_camera(-90.0, 0.0, 64, fov_deg=40.0, radius=2.0)

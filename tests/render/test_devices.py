@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
 from helix4d.core import ConfigError
 from helix4d.render.cycles.devices import find_gpus, select_device
 

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from helix4d.assets import Material
 from helix4d.core import ConfigError
 from helix4d.render import Lights, load_engine, orbit_camera, sample_cameras
@@ -23,9 +26,6 @@ from helix4d.render.scene.environment import (
     turned,
 )
 from helix4d.render.scene.lighting import TOTAL_IRRADIANCE
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.render import chart
 from tests.render.clips import clip, sphere
 from tests.render.egl import needs_egl

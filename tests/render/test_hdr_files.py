@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import OpenEXR
 import pytest
+
 from helix4d.core import ConfigError
 from helix4d.render.scene.hdr_files import read_hdr_file
-
 from tests.render.maps import landscape, to_rgbe, write_hdr
 
 LIGHT = landscape({(1.0, 0.0, 0.2): (200.0, 150.0, 90.0)}, 16)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from helix4d.render import contact_sheet
 from helix4d.render.pages.contact_sheet import _CHECKS
 from helix4d.render.scene.images import linear_to_srgb, to_rgba

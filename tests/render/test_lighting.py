@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from helix4d.core import ConfigError
 from helix4d.render import Lights, PointLight, sample_cameras, sample_lights, sample_view_lights
 from helix4d.render.scene.lighting import DISTANCE_RANGE, TOTAL_IRRADIANCE
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 @given(st.integers(0, 2**31), st.text(max_size=12))

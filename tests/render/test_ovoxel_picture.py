@@ -3,10 +3,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+
 from helix4d.assets import Material
 from helix4d.render import orbit_camera, picture_ovoxel, project, resized
 from helix4d.voxelize import OVoxel, prepare_surface, voxelize_frame
-
 from tests.curation.clips import box, clip_of, sphere
 
 SIZE = 96

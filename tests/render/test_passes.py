@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
 from helix4d.assets import Clip, Material
 from helix4d.core import FormatError
 from helix4d.render import Lights, RenderSettings, orbit_camera, project
 from helix4d.render.cycles.engine import render_views
 from helix4d.render.scene.images import RenderedImage
 from helix4d.render.scene.passes import DEPTH_SCALE, decode_depth, decode_normal, encode_depth, encode_normal
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
-
 from tests.render.clips import box, clip, empty_frame, sphere
 
 SIZE = 64

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from helix4d.assets import AlphaMode, Clip, Material, Texture, Wrap
 from helix4d.assets.samples import SAMPLES
 from helix4d.cli.main import main
@@ -28,7 +29,6 @@ from helix4d.render import (
 )
 from helix4d.render.cycles.engine import render_views as trace
 from helix4d.render.scene.images import linear_to_srgb
-
 from tests.render import chart
 from tests.render.clips import box, clip, empty_frame, quad, sphere
 from tests.render.egl import needs_egl

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from helix4d.assets import Clip, bake, normalize
 from helix4d.render import RenderSettings, load_engine, sample_cameras, sample_lights
-
 from tests.conftest import ASSETS, files
 from tests.render.egl import needs_egl
 from tests.render.test_raster import psnr

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from helix4d.curation.shards.shard import ShardReader
 from helix4d.model.checkpoint.checkpoint import CheckpointSource
 from helix4d.model.conditioning.video_input import read_video
@@ -24,7 +25,6 @@ from helix4d.train.loop import train
 from helix4d.train.metrics import read_metrics
 from helix4d.train.parallel import World
 from helix4d.voxelize import decode_vxz
-
 from tests.another_device import another_device
 from tests.train import world
 

@@ -16,7 +16,6 @@ else:
 
     from helix4d.train.latents.encode import EncodeConfig, encode
     from helix4d.train.latents.jobs import LatentConfig
-
     from tests.train import world
 
 NAMES = ["flag", "butterfly", "ladybug", "caterpillar", "sprout"]

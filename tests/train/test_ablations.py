@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+
 from helix4d.cli.main import main
 from helix4d.core import ConfigError, Helix4DError
 from helix4d.train.config import TrainConfig, read_config
@@ -19,7 +20,6 @@ from helix4d.train.loop import train
 from helix4d.train.study.ablations import GROUPS, OURS, StudyRun, Variant, format_study, launch_process, study_ablations
 from helix4d.train.study.distances import aligned_chamfer, chamfer
 from helix4d.train.study.held_out import RunFigures
-
 from tests.train import world
 
 ABLATIONS = Path(__file__).parents[2] / "configs/ablations"

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from helix4d.core import ConfigError
 from helix4d.model.networks.config import AttentionPattern
 from helix4d.train.config import read_config, read_settings

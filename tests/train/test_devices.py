@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
 from helix4d.model.networks.attention import AttentionBackend
 from helix4d.model.networks.config import AttentionPattern, FlowConfig, VideoConfig
 from helix4d.model.networks.flow import Checkpointing, DenseFlow, FlowTransformer, SparseFlow
@@ -17,9 +21,6 @@ from helix4d.model.networks.sparse import SparseLayout
 from helix4d.model.sampling.sampler import SamplerConfig, dense_spread, sample
 from helix4d.model.sampling.velocities import anchored_dense_velocity
 from helix4d.train.objective import Batch, squared_errors
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 META = torch.device("meta")
 FRAMES, IMAGE_TOKENS, LENGTHS = 5, 9, (6, 0, 8, 5, 7)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from helix4d.core import ConfigError, sha256_file
 from helix4d.curation.shards.ledger import Ledger
 from helix4d.curation.shards.shard import ShardReader
@@ -20,7 +21,6 @@ from helix4d.train.latents.encode import EncodeConfig, encode
 from helix4d.train.latents.jobs import LatentConfig
 from helix4d.train.latents.latents import read_member
 from helix4d.voxelize import decode_vxz
-
 from tests.train import world
 
 SMALL = LatentConfig(occupancy_resolution=8)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from helix4d.core import ConfigError
 from helix4d.model.checkpoint.checkpoint import Pipeline
 from helix4d.model.networks.config import AttentionPattern
@@ -12,7 +13,6 @@ from helix4d.model.networks.flow import SparseFlow
 from helix4d.train.checkpoint import list_checkpoints, load_checkpoint
 from helix4d.train.export import export_run
 from helix4d.train.loop import train
-
 from tests.train import world
 
 

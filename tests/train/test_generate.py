@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
+
 from helix4d.core import ConfigError
 from helix4d.train.config import Stage
 from helix4d.train.loop import train
 from helix4d.train.samples.generate import ColoredMesh, GenerateConfig, generate, ply
-from PIL import Image
-
 from tests.train import world
 
 

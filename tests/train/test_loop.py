@@ -15,6 +15,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from PIL import Image
+from safetensors.torch import load, load_file, save
+from torch._dynamo.utils import counters
+
 from helix4d.core import ConfigError, FormatError
 from helix4d.curation.places.store import StoreError
 from helix4d.curation.shards.shard import ShardReader
@@ -27,10 +31,6 @@ from helix4d.train.data.schedule import Schedule
 from helix4d.train.loop import NonFiniteLossError, train
 from helix4d.train.metrics import read_metrics
 from helix4d.train.network import build_network
-from PIL import Image
-from safetensors.torch import load, load_file, save
-from torch._dynamo.utils import counters
-
 from tests.train import world
 
 REPOSITORY = Path(__file__).parents[2]

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from helix4d.train.metrics import METRICS_FILE, Metrics, read_metrics
 
 LINE: dict[str, Any] = {"loss": 1.0, "grad_norm": 1.0, "tokens_per_s": 10.0, "data_wait": 0.0, "mfu": None}

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from helix4d.model.networks.flow import FlowTransformer
 from helix4d.model.networks.flow_matching import velocity
 from helix4d.train.config import OptimizerConfig, Stage
@@ -15,7 +16,6 @@ from helix4d.train.metrics import read_metrics
 from helix4d.train.network import build_network
 from helix4d.train.objective import collate, elements, squared_errors
 from helix4d.train.optimizer import AdaptiveClip, MovingAverage, learning_rate
-
 from tests.train import world
 
 CPU = torch.device("cpu")

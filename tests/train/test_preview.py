@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+
 from helix4d.train.checkpoint import list_checkpoints, load_checkpoint
 from helix4d.train.config import Stage
 from helix4d.train.loop import train
-from PIL import Image
-
 from tests.train import world
 
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from helix4d.core import ConfigError
-from helix4d.train.data.schedule import Draw, Schedule, balance, cut
 from hypothesis import given
 from hypothesis import strategies as st
+
+from helix4d.core import ConfigError
+from helix4d.train.data.schedule import Draw, Schedule, balance, cut
 
 COSTS = st.lists(st.integers(0, 1000), min_size=1, max_size=40)
 

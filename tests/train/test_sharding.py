@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+
 from helix4d.core import ConfigError
 from helix4d.train.data.loader import BrokenDataError, padded
 from helix4d.train.loop import train
 from helix4d.train.sharding import check_shardable
-
 from tests.train import world
 from tests.train.test_loop import finish, losses, start, tensors, write_yaml
 

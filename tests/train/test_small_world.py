@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from PIL import Image
+
 from helix4d.cli.main import main
 from helix4d.core import ConfigError
 from helix4d.curation.shards.shard import ShardReader
@@ -30,8 +32,6 @@ from helix4d.train.network import load_image_encoder
 from helix4d.train.samples.sampling import decode_meshes, decode_occupancy, sample_video
 from helix4d.train.small_world.vae import VaeConfig, train_vaes
 from helix4d.voxelize import decode_vxz, extract_mesh, read_vxz
-from PIL import Image
-
 from tests.train import world
 
 pytestmark = pytest.mark.slow

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import fsspec
 import pytest
+
 from helix4d.core import FormatError, NewerError
 from helix4d.train.data.dataset import ClipReader
-from helix4d.train.data.storage import list_shards, open_shard
-
+from helix4d.train.latents.storage import list_shards, open_shard
 from tests.train import world
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
+
 from helix4d.assets import Clip, bake_clips, normalize
 from helix4d.assets.samples import SAMPLES
 from helix4d.core import canonical_json
@@ -27,7 +29,6 @@ from helix4d.render import Lights, RenderSettings, orbit_camera
 from helix4d.train.config import TrainConfig, build
 from helix4d.train.small_world.random_encoder import write_random_image_encoder
 from helix4d.voxelize import OVoxel, encode_vxz, voxelize_clip
-from PIL import Image
 
 RESOLUTION = 64
 FRAMES = 3

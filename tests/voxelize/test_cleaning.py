@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import trimesh
-from helix4d.core import ConfigError
-from helix4d.voxelize import dual_grid, extract_mesh_arrays
-from helix4d.voxelize.mesh.cleaning import fill_holes, orient_faces, remove_small_components, vertex_normals
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helix4d.core import ConfigError
+from helix4d.voxelize import dual_grid, extract_mesh_arrays
+from helix4d.voxelize.mesh.cleaning import fill_holes, orient_faces, remove_small_components, vertex_normals
 from tests.voxelize.meshes import icosphere
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from helix4d.voxelize import warm_up
 from helix4d.voxelize.kernels import compilation
 

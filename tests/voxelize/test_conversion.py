@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from helix4d.voxelize import DualGrid, GeometryError, dual_grid, extract_mesh_arrays
 from helix4d.voxelize.convert import conversion
 from helix4d.voxelize.convert.conversion import weld_labels
 from helix4d.voxelize.kernels.topology_kernels import boundary_edges
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.voxelize.meshes import icosphere, quad
 
 

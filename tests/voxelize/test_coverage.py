@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helix4d.assets import Clip, Frame, Material, Topology
-from helix4d.voxelize import OVoxel, prepare_surface, vanished_area_share, voxelize_clip, voxelize_frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helix4d.assets import Clip, Frame, Material, Topology
+from helix4d.voxelize import OVoxel, prepare_surface, vanished_area_share, voxelize_clip, voxelize_frame
 from tests.voxelize.meshes import icosphere, quad
 
 

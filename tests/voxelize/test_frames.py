@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from helix4d.assets import AlphaMode, Clip, Frame, Material, Texture, Topology, Wrap
 from helix4d.voxelize import GeometryError, OVoxel, prepare_surface, voxelize_clip, voxelize_frame
 from helix4d.voxelize.convert.surface import square_image
-
 from tests.voxelize.meshes import icosphere, quad
 
 FIELDS = ("coords", "dual_vertices", "intersected", "base_color", "metallic", "roughness", "alpha")

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from helix4d.assets import bake
 from helix4d.core import ConfigError
 from helix4d.voxelize import OVoxel, dual_grid, extract_mesh
 from helix4d.voxelize.mesh.baking import bake_mesh, sample_attributes
 from helix4d.voxelize.mesh.cleaning import orient_faces, vertex_normals
 from helix4d.voxelize.mesh.glb import clip_glb, frame_glb
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.voxelize.meshes import icosphere
 
 pytest.importorskip("xatlas")

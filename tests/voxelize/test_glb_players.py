@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from helix4d.voxelize.mesh.baking import bake_mesh
 from helix4d.voxelize.mesh.glb import clip_glb, frame_glb
-
 from tests.browser import browse, npm_install, served
 from tests.voxelize.meshes import icosphere
 from tests.voxelize.test_glb import painted_sphere

@@ -9,25 +9,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helix4d.voxelize import dual_grid
-from helix4d.voxelize.convert import gpu
 from numba import cuda
 
+from helix4d.voxelize import dual_grid
+from helix4d.voxelize.convert import gpu_check
 from tests.voxelize.meshes import icosphere
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _SIMULATED = """
 import numpy as np
-from helix4d.voxelize import GeometryError, conversion, dual_grid, gpu
+from helix4d.voxelize import GeometryError, dual_grid
+from helix4d.voxelize.convert import gpu, gpu_check
 from tests.voxelize.meshes import icosphere, quad
 
 gpu._FULL = 1
 gpu._THREADS = 8
-print("soup:", gpu._difference())
+print("soup:", gpu_check._difference())
 for vertices, faces in (quad(height=0.0, size=0.75), icosphere(0)):
     cpu, gpu_ = (dual_grid(vertices, faces, 8, device=device) for device in ("cpu", "gpu"))
     none = np.zeros((0, 6), np.uint8)
-    print("mesh:", gpu.difference_of((*gpu._arrays(cpu), none), (*gpu._arrays(gpu_), none)), len(gpu_.coords) > 0)
+    both = [(grid.coords, grid.dual_vertices, grid.intersected, none) for grid in (cpu, gpu_)]
+    print("mesh:", gpu_check.difference_of(*both), len(gpu_.coords) > 0)
 print("empty:", len(dual_grid(vertices, faces[:0], 8, device="gpu").coords))
 try:
     dual_grid(vertices + 1, faces, 8, device="gpu")
@@ -54,11 +56,12 @@ def test_the_simulated_gpu_agrees_with_the_cpu() -> None:
 @pytest.mark.skipif(not cuda.is_available(), reason="no CUDA device and toolkit on this machine")
 @pytest.mark.parametrize("resolution", [64, 512])
 def test_a_gpu_agrees_with_the_cpu(resolution: int) -> None:
-    assert gpu.gpu_works()
+    assert gpu_check.gpu_works()
     vertices, faces = icosphere(5)
     cpu, found = (dual_grid(vertices, faces, resolution, device=device) for device in ("cpu", "gpu"))
     none = np.zeros((0, 6), np.uint8)
-    assert not gpu.difference_of((*gpu._arrays(cpu), none), (*gpu._arrays(found), none))
+    expected = (cpu.coords, cpu.dual_vertices, cpu.intersected, none)
+    assert not gpu_check.difference_of(expected, (found.coords, found.dual_vertices, found.intersected, none))
     again = dual_grid(vertices, faces, resolution, device="gpu")
     np.testing.assert_array_equal(again.dual_vertices, found.dual_vertices)
 
@@ -70,8 +73,8 @@ def test_a_gpu_that_fails_or_differs_is_not_used(monkeypatch: pytest.MonkeyPatch
         raise OSError("no libNVVM")
 
     for check in (broken, lambda: "other voxels"):
-        gpu.gpu_works.cache_clear()
-        monkeypatch.setattr(gpu, "_difference", check)
-        assert not gpu.gpu_works()
+        gpu_check.gpu_works.cache_clear()
+        monkeypatch.setattr(gpu_check, "_difference", check)
+        assert not gpu_check.gpu_works()
     monkeypatch.undo()
-    gpu.gpu_works.cache_clear()
+    gpu_check.gpu_works.cache_clear()

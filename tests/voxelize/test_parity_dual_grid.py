@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+
 from helix4d.voxelize import dual_grid
 from helix4d.voxelize.convert import conversion
 from helix4d.voxelize.ovoxel import morton_codes
-from safetensors import safe_open
-
 from tests.conftest import PARITY, files
 
 FIXTURES = files(PARITY / "ovoxel", "dual_grid_*.safetensors")

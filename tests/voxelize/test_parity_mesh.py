@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helix4d.voxelize import extract_mesh_arrays
 from safetensors.numpy import load_file
 
+from helix4d.voxelize import extract_mesh_arrays
 from tests.conftest import PARITY, files
 
 FIXTURES = files(PARITY / "ovoxel", "mesh_*.safetensors")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helix4d.assets import AlphaMode, Clip, Frame, Material, Texture, Topology
-from helix4d.voxelize import OVoxel, voxelize_clip
 from safetensors import safe_open
 
+from helix4d.assets import AlphaMode, Clip, Frame, Material, Texture, Topology
+from helix4d.voxelize import OVoxel, voxelize_clip
 from tests.conftest import PARITY, files
 
 FIXTURES = files(PARITY / "ovoxel", "pbr_*.safetensors")

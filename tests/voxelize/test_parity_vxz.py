@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
+
 from helix4d.voxelize import decode_vxz, encode_vxz, read_vxz, read_vxz_info
 from helix4d.voxelize.files.vxz import decode_vxz_arrays
 from helix4d.voxelize.ovoxel import morton_codes
-from safetensors.numpy import load_file
-
 from tests.conftest import PARITY, files
 
 FIXTURES = files(PARITY / "vxz", "*.vxz")

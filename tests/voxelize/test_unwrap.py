@@ -4,12 +4,12 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from helix4d.core import ConfigError
-from helix4d.voxelize.mesh.baking import bake_mesh
-from helix4d.voxelize.mesh.unwrap import Unwrapped, unwrap_blocks, unwrap_xatlas
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helix4d.core import ConfigError
+from helix4d.voxelize.mesh.baking import bake_mesh
+from helix4d.voxelize.mesh.unwrap import Unwrapped, unwrap_blocks, unwrap_xatlas
 from tests.voxelize.meshes import icosphere
 from tests.voxelize.test_glb import painted_sphere, surface
 

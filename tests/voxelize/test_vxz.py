@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from helix4d.core import ConfigError, FormatError
 from helix4d.voxelize import OVoxel, decode_vxz, encode_vxz, read_vxz, read_vxz_info, write_vxz
 from helix4d.voxelize.files.vxz import MAX_VOXELS
 from helix4d.voxelize.ovoxel import morton_codes
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 FIELDS = ("coords", "dual_vertices", "intersected", "base_color", "metallic", "roughness", "alpha")
 

@@ -12,16 +12,17 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
 from helix4d.core import ConfigError, FormatError, generator
 from helix4d.curation.places.store import StoreError
 from helix4d.curation.shards.shard import ShardReader
 from helix4d.model.conditioning.images import prepare_frames
 from helix4d.model.latents.latents import LATENT_STRIDE, SHAPE_STATISTICS, TEXTURE_STATISTICS, LatentStatistics
 from helix4d.train.config import DataConfig, Stage
-from helix4d.train.data.storage import list_shards, open_shard, read_file
 from helix4d.train.latents.latents import SHAPE, STRUCTURE, TEXTURE, read_member, statistics_from_json
-from PIL import Image, UnidentifiedImageError
-from torch import Tensor
+from helix4d.train.latents.storage import list_shards, open_shard, read_file
 
 UNREADABLE = (FormatError, KeyError, OSError, StoreError)
 """What reading a clip raises that is missing, broken, or not to be had from its store."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+
 from helix4d.core import ConfigError, generator
 
 

@@ -17,29 +17,26 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+
+from helix4d import __version__
 from helix4d.core import AssetState, ConfigError, Schema, canonical_json, differences, write_bytes, write_json
 from helix4d.core.locks import locked
 from helix4d.curation.config import RunConfig
+from helix4d.curation.shards.layout import LEDGER_FILE, PLAN_FILE, SPLITS, WORK_FOLDER
 from helix4d.curation.shards.ledger import Ledger, count
 from helix4d.curation.shards.shard import ShardReader, read_sidecar
 from helix4d.curation.work.jobs import ShardJob
 from helix4d.model.checkpoint.checkpoint import CheckpointSource
 from helix4d.model.latents.encode import encoders_fingerprint
-from helix4d.train.data.storage import INDEX, INDEX_FILE
 from helix4d.train.latents.engine import EncodeEngine
 from helix4d.train.latents.jobs import LATENTS, EncodeJob, LatentConfig
 from helix4d.train.latents.latents import statistics_from_moments
-
-from helix4d import __version__
+from helix4d.train.latents.storage import INDEX, INDEX_FILE
 
 log = logging.getLogger("helix4d.train")
 
 PLAN = Schema("plan of latent shards", version=1, oldest=0, rewrite="use a new --output")
-PLAN_FILE = "plan.json"
-LEDGER_FILE = "ledger.jsonl"
 STATISTICS_FILE = "statistics.json"
-_WORK_FOLDER = "work"
-_SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ def encode(config: EncodeConfig) -> dict[str, int]:
         if config.retry_failed:
             _reopen_failed(config, plan, ledger)
         _fill_shards(config, plan, ledger, fingerprint)
-        shutil.rmtree(config.output / _WORK_FOLDER, ignore_errors=True)
+        shutil.rmtree(config.output / WORK_FOLDER, ignore_errors=True)
         _write_summary_files(config.output, plan)
     counts = dict(count(ledger.outcomes[key] for shard in plan for key in shard.keys))
     log.info("%s: %s", config.output, ", ".join(f"{n} {state}" for state, n in sorted(counts.items())))
@@ -104,7 +101,7 @@ def encode(config: EncodeConfig) -> dict[str, int]:
 def plan_shards(folder: Path) -> list[_PlannedShard]:
     """The committed shards of a curation folder, in order of name."""
     planned = []
-    for split in _SPLITS:
+    for split in SPLITS:
         for tar in sorted((folder / split).glob("*.tar")):
             sidecar = read_sidecar(tar)
             if sidecar is None:
@@ -112,7 +109,7 @@ def plan_shards(folder: Path) -> list[_PlannedShard]:
             keys = tuple(sample["key"] for sample in sidecar["samples"])
             planned.append(_PlannedShard(f"{split}/{tar.stem}", tar, sidecar["sha256"], keys))
     if not planned:
-        raise ConfigError(f"{folder}: no shards in its {', '.join(_SPLITS)}: not what `helix4d curate` writes")
+        raise ConfigError(f"{folder}: no shards in its {', '.join(SPLITS)}: not what `helix4d curate` writes")
     return planned
 
 
@@ -244,4 +241,4 @@ def _tar(output: Path, shard: _PlannedShard) -> Path:
 
 
 def _part(output: Path, shard: _PlannedShard, key: str) -> Path:
-    return output / _WORK_FOLDER / shard.name / f"{key}.part"
+    return output / WORK_FOLDER / shard.name / f"{key}.part"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import ray
+
 from helix4d.core import AssetState, ReasonCode
 from helix4d.curation.config import RunConfig
 from helix4d.curation.shards.ledger import Outcome

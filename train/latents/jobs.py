@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+
 from helix4d.core import (
     AssetError,
     AssetState,

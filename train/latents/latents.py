@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from helix4d.core import FormatError
-from helix4d.model.latents.encode import ClipLatents
-from helix4d.model.latents.latents import LatentStatistics
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
+
+from helix4d.core import FormatError
+from helix4d.model.latents.encode import ClipLatents
+from helix4d.model.latents.latents import LatentStatistics
 
 STRUCTURE, SHAPE, TEXTURE = "structure", "shape", "texture"
 KINDS = (STRUCTURE, SHAPE, TEXTURE)

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor
+
 from helix4d.core import ConfigError, write_bytes
 from helix4d.model.checkpoint.checkpoint import Pipeline
 from helix4d.model.device import choose_device
@@ -21,8 +24,6 @@ from helix4d.train.export import load_trained, read_run
 from helix4d.train.latents.latents import SHAPE, TEXTURE
 from helix4d.train.network import load_image_encoder
 from helix4d.train.samples.sampling import sample_video
-from PIL import Image
-from torch import Tensor
 
 _PREVIEW_PIXELS = 192
 _PREVIEW_MS = 120

@@ -11,6 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from helix4d.core import ConfigError, write_bytes
 from helix4d.model.checkpoint.checkpoint import CheckpointSource, Pipeline
 from helix4d.model.conditioning.images import ImageEncoder
@@ -21,7 +23,6 @@ from helix4d.train.data.dataset import ClipReader, Latent
 from helix4d.train.latents.latents import SHAPE, TEXTURE
 from helix4d.train.samples.generate import ColoredMesh, animate, decode_frame, picture
 from helix4d.train.samples.sampling import SampledMesh, decode_meshes, decode_occupancy, sample_video
-from torch import Tensor, nn
 
 _DECODERS = {
     Stage.STRUCTURE: ("sparse_structure_decoder",),

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from helix4d.core import ConfigError, generator
 from helix4d.model.networks.flow import DenseFlow, FlowTransformer, SparseFlow
 from helix4d.model.networks.sparse import SparseLayout, SparseTensor
@@ -17,7 +19,6 @@ from helix4d.model.vae.dense_vae import DenseDecoder
 from helix4d.model.vae.sc_vae import SparseDecoder, decode_shape_fields
 from helix4d.train.data.dataset import Latent
 from helix4d.voxelize import extract_mesh_arrays
-from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import torch
+
 from helix4d.core import generator
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from helix4d.core import ConfigError, generator, write_bytes
 from helix4d.curation.shards.shard import ShardReader
 from helix4d.model.checkpoint.checkpoint import Pipeline
@@ -32,7 +34,6 @@ from helix4d.model.vae.dense_vae import DenseDecoder, DenseEncoder
 from helix4d.model.vae.sc_vae import SparseDecoder, SparseEncoder, UpBlock
 from helix4d.train.small_world.random_encoder import write_random_image_encoder
 from helix4d.voxelize import OVoxel, decode_vxz
-from torch import Tensor, nn
 
 log = logging.getLogger("helix4d.train")
 

@@ -7,8 +7,9 @@ they stand; for CD-3D a frame may first be moved, turned and scaled as a whole, 
 from __future__ import annotations
 
 import torch
-from helix4d.core import generator
 from torch import Tensor
+
+from helix4d.core import generator
 
 _QUERIES = 1024
 _CHUNK = 256

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from helix4d.core import ConfigError, write_json
 from helix4d.model.checkpoint.checkpoint import CheckpointSource, Pipeline
 from helix4d.model.device import choose_device
@@ -25,7 +27,6 @@ from helix4d.train.metrics import read_metrics
 from helix4d.train.network import load_image_encoder
 from helix4d.train.samples.sampling import decode_meshes, decode_occupancy, sample_video
 from helix4d.train.study.distances import aligned_chamfer, chamfer
-from torch import Tensor
 
 _DECODERS = {Stage.STRUCTURE: "sparse_structure_decoder", Stage.GEOMETRY: "shape_slat_decoder"}
 _SAMPLERS = {Stage.STRUCTURE: STRUCTURE_SAMPLER, Stage.GEOMETRY: SHAPE_SAMPLER}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from helix4d.assets import Frame
 from helix4d.voxelize.kernels.compilation import warm_up
 from helix4d.voxelize.kernels.coverage_kernels import surface_areas

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+
 from helix4d.assets import Clip, Frame, Topology
 from helix4d.voxelize.convert.conversion import Device, QuadricWeights, check_faces, convert, weld_labels
 from helix4d.voxelize.convert.surface import MaterialTable, material_table

@@ -7,76 +7,19 @@ numpy. docs/voxelize.md says why it is numba and not torch.
 
 from __future__ import annotations
 
-import logging
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from helix4d.assets import Material, Texture
-from helix4d.voxelize.convert.surface import NO_MATERIALS, MaterialTable, material_table
+
+from helix4d.voxelize.convert.grid import QuadricWeights
+from helix4d.voxelize.convert.surface import NO_MATERIALS, MaterialTable
 from helix4d.voxelize.errors import outside_error
 from helix4d.voxelize.ovoxel import grid_side, spread_table
 
-if TYPE_CHECKING:
-    from helix4d.voxelize.convert.conversion import DualGrid, QuadricWeights
-
-_LOG = logging.getLogger(__name__)
 _THREADS = 128
 _FULL = 1 << 20
 """Threads that keep a large GPU busy; a mesh of few triangles gets more of them for each."""
-
-
-@lru_cache(maxsize=1)
-def gpu_works() -> bool:
-    """Whether there is a CUDA device on which a small mesh becomes what it becomes on the CPU."""
-    try:
-        from numba import cuda
-
-        if not cuda.is_available():
-            return False
-        difference = _difference()
-    except Exception as error:  # noqa: BLE001 (drivers and toolkits fail in many ways; the CPU can always do it)
-        _LOG.warning("voxelizing on the CPU, for the GPU fails: %s", error)
-        return False
-    if difference:
-        _LOG.warning("voxelizing on the CPU, for the GPU gives another result: %s", difference)
-    return not difference
-
-
-def _difference() -> str:
-    """What differs between GPU and CPU for a soup of triangles with a texture; nothing if all is well."""
-    from helix4d.voxelize.convert.conversion import QuadricWeights, convert
-
-    rng = np.random.default_rng(0)
-    count, resolution = 40, 12
-    corners = rng.uniform(-0.5, 0.5, (count, 1, 3)) + rng.uniform(-0.2, 0.2, (count, 3, 3))
-    vertices = np.clip(corners, -0.5, 0.5).astype(np.float32).reshape(-1, 3)
-    faces = np.arange(3 * count, dtype=np.int32).reshape(-1, 3)
-    edges = np.concatenate([faces[:, :2], faces[:, 1:]])
-    image = rng.integers(0, 256, (8, 8, 4), np.uint8)
-    materials = material_table([Material(base_color_texture=Texture(0), roughness=0.5)], [image])
-    uvs = rng.uniform(-1.0, 2.0, (1, count, 3, 2)).astype(np.float32)
-    ids = np.zeros(count, np.int32)
-    cpu, gpu = (
-        convert(vertices, faces, edges, resolution, QuadricWeights(), materials, uvs, ids, device=device)
-        for device in ("cpu", "gpu")
-    )
-    return difference_of((*_arrays(cpu[0]), cpu[1]), (*_arrays(gpu[0]), gpu[1]))
-
-
-def difference_of(expected: tuple[np.ndarray, ...], found: tuple[np.ndarray, ...]) -> str:
-    """What differs between coords, dual vertices, flags and attributes beyond rounding."""
-    if not np.array_equal(expected[0], found[0]) or not np.array_equal(expected[2], found[2]):
-        return "other voxels or crossed edges"
-    moved = np.abs(expected[1] - found[1]).max(initial=0.0)
-    if moved > 1e-3:
-        return f"a dual vertex {moved:.4f} of a voxel away"
-    colors = np.abs(expected[3].astype(int) - found[3].astype(int)).max(initial=0)
-    return f"an attribute {colors}/255 away" if colors > 1 else ""
-
-
-def _arrays(grid: DualGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return grid.coords, grid.dual_vertices, grid.intersected
 
 
 def convert_on_gpu(
@@ -96,8 +39,9 @@ def convert_on_gpu(
     Raises:
         GeometryError: for a face that is outside or not finite.
     """
-    from helix4d.voxelize.kernels import gpu_kernels as kernels
     from numba import cuda
+
+    from helix4d.voxelize.kernels import gpu_kernels as kernels
 
     if len(faces) == 0:
         return _host_arrays(0, 0)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
+
 from helix4d.assets import AlphaMode, Material, Texture, Wrap
 from helix4d.voxelize.kernels.compilation import warm_up
 from helix4d.voxelize.kernels.texture_kernels import (
@@ -21,7 +23,6 @@ from helix4d.voxelize.kernels.texture_kernels import (
     SURFACE,
     build_pyramid,
 )
-from PIL import Image
 
 MAX_TEXTURE_SIZE = 2048
 _MODES = {AlphaMode.OPAQUE: OPAQUE, AlphaMode.MASK: MASK, AlphaMode.BLEND: BLEND}

@@ -6,6 +6,7 @@ import lzma
 import zlib
 
 import zstandard
+
 from helix4d.core import ConfigError, FormatError
 
 LEVELS = {"zstd": 3, "deflate": 6, "lzma": 9, "none": 0}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
 from helix4d.core import ConfigError, FormatError, write_bytes
 from helix4d.voxelize.files.streams import LEVELS, checked_level, compress, decompress
 from helix4d.voxelize.kernels.compilation import warm_up

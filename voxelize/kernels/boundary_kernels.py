@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+
 from helix4d.voxelize.kernels.compilation import array, f4, f8, i4, i8, kernel
 
 

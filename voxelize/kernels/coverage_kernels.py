@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+
 from helix4d.voxelize.kernels.compilation import array, f4, i4, i8, kernel
 
 MOST_PARTS = 64

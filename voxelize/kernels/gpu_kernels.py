@@ -15,8 +15,9 @@ import math
 from types import FunctionType
 
 import numpy as np
-from helix4d.voxelize.kernels import solve_kernels, texture_kernels
 from numba import config, cuda, float32, float64, int32, int64, uint64
+
+from helix4d.voxelize.kernels import solve_kernels, texture_kernels
 
 MARK_BRICKS, MARK_VOXELS, ACCUMULATE = 0, 1, 2
 UNIT = 2.0**36

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from helix4d.voxelize.kernels.compilation import array, b1, f4, i4, i8, kernel
 
 FIRST, WEIGHT, ALIGNED = 0, 1, 2

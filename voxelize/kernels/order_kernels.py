@@ -8,6 +8,7 @@ Shapes: vertices (V, 3) float32, faces (F, 3) int32, spread (3, 32) int32 of `he
 from __future__ import annotations
 
 import numpy as np
+
 from helix4d.voxelize.kernels.compilation import array, f4, i4, kernel
 
 ORDER_SIDE = 32

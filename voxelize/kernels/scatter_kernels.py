@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+
 from helix4d.voxelize.kernels.compilation import array, f4, f8, i4, i8, kernel, u1, u4
 from helix4d.voxelize.kernels.texture_kernels import sample_material, setup_material
 

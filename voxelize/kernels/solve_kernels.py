@@ -11,6 +11,7 @@ most of them.
 from __future__ import annotations
 
 import numpy as np
+
 from helix4d.voxelize.kernels.compilation import array, b1, f4, f8, i4, kernel, u1
 
 

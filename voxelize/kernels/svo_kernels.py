@@ -9,6 +9,7 @@ visit the nodes in the order in which they are stored. The nodes of the last lev
 from __future__ import annotations
 
 import numpy as np
+
 from helix4d.voxelize.kernels.compilation import array, i8, kernel, u1
 
 CORRUPT = -1

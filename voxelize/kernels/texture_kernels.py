@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+
 from helix4d.voxelize.kernels.compilation import array, kernel, u1, u4
 
 MODE = 0

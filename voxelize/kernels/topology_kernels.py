@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from helix4d.voxelize.kernels.compilation import array, f4, i4, kernel
 
 

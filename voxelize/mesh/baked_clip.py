@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+
 from helix4d.assets import AlphaMode, Clip, Frame, Material, Texture, Topology
 from helix4d.voxelize.mesh.baking import BakedMesh
 

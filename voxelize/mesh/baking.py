@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from helix4d.core import ConfigError
 from helix4d.voxelize.kernels.baking_kernels import rasterize_positions, sample_voxels
 from helix4d.voxelize.mesh.cleaning import vertex_normals

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from helix4d.core import ConfigError
 from numba import njit
+
+from helix4d.core import ConfigError
 
 
 def orient_faces(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

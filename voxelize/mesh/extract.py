@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+
 from helix4d.voxelize.kernels.compilation import warm_up
 from helix4d.voxelize.kernels.mesh_kernels import ALIGNED, FIRST, WEIGHT, dual_faces
 from helix4d.voxelize.ovoxel import OVoxel, morton_codes, spread_table

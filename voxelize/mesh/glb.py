@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+
+from helix4d import __version__
 from helix4d.assets.samples.glb import GlbBuilder, Part, Track
 from helix4d.assets.samples.shapes import Shape
 from helix4d.core import ConfigError
 from helix4d.voxelize.mesh.baking import BakedMesh
-
-from helix4d import __version__
 
 _PNG_LEVEL = 6
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from helix4d.core import ConfigError
 from helix4d.voxelize.kernels.baking_kernels import MARGIN
 from helix4d.voxelize.mesh.cleaning import connected_faces, face_neighbors, vertex_normals

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from helix4d.core import ConfigError, FormatError
 from helix4d.evaluation.learned.weights import load_named, read_tensors, select
-from torch import Tensor, nn
 
 
 @dataclass(frozen=True)

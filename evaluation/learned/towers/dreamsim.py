@@ -15,11 +15,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
+
 from helix4d.core import ConfigError, FormatError
 from helix4d.evaluation.learned.pictures import CLIP_PIXELS, IMAGENET_PIXELS, PixelStatistics
 from helix4d.evaluation.learned.towers.transformer import Block, BlockConfig
 from helix4d.evaluation.learned.weights import load_named, read_tensors
-from torch import Tensor, nn
 
 _ADAPTER = re.compile(
     r"^(?:.*\.)?extractor_list\.(\d+)\.model\.blocks\.(\d+)\.attn\.qkv\.lora_([AB])(?:\.default)?\.weight$"

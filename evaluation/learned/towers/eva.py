@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
+
 from helix4d.core import FormatError
 from helix4d.evaluation.learned.towers.transformer import Block, BlockConfig
 from helix4d.evaluation.learned.weights import load_named, read_tensors, select
-from torch import Tensor, nn
 
 _PREFIX = "visual.trunk."
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from helix4d.core import ConfigError
 from helix4d.evaluation.learned.weights import load_named, read_tensors
-from torch import Tensor, nn
 
 _SIZE = 224
 _BRANCHES = {

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor, nn
+
 from helix4d.core import ConfigError
 from helix4d.evaluation.learned.weights import load_named, read_tensors
-from torch import Tensor, nn
 
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 _EPS = 1e-10

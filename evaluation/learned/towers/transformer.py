@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from helix4d.core import ConfigError
 from torch import Tensor, nn
+
+from helix4d.core import ConfigError
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
+
 from helix4d.evaluation.learned.points import group
 from helix4d.evaluation.learned.towers.point_tokens import GroupEncoder, PointEncoderConfig, position_mlp
 from helix4d.evaluation.learned.towers.transformer import Block, BlockConfig
 from helix4d.evaluation.learned.weights import load_named, read_tensors, unwrapped
-from torch import Tensor, nn
 
 # EVA's parts for images and classes are in the file, but no point goes through them.
 _UNUSED = (

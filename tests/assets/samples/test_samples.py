@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import trimesh
-from helix4d.assets.samples import SAMPLES, write_samples
 from PIL import Image
+
+from helix4d.assets.samples import SAMPLES, write_samples
 
 _COMPONENTS = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}

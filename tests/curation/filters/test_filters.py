@@ -7,6 +7,9 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from helix4d.assets import AlphaMode, Clip, Material, check_clip, normalize
 from helix4d.core import AssetError, AssetState, ConfigError, ReasonCode
 from helix4d.curation.config import SampleConfig
@@ -15,9 +18,6 @@ from helix4d.curation.filters.geometry_hash import geometry_hash, similarity
 from helix4d.curation.filters.measures import measure
 from helix4d.curation.filters.thresholds import FILTERS, FilterConfig, MeasuredClip, judge
 from helix4d.curation.filters.visibility import frame_visibility
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.curation.clips import NOTHING, Mesh, box, clip_of, join, moved, sphere
 
 

@@ -3,10 +3,11 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from helix4d.core import ConfigError
-from helix4d.curation.filters.licenses import License, asset_license, license_text, parse_license, parse_license_list
 from hypothesis import given
 from hypothesis import strategies as st
+
+from helix4d.core import ConfigError
+from helix4d.curation.filters.licenses import License, asset_license, license_text, parse_license, parse_license_list
 
 CODES = ("by", "by-sa", "by-nc", "by-nd", "by-nc-sa", "by-nc-nd")
 

@@ -5,18 +5,20 @@ from pathlib import Path
 
 import fsspec
 import pytest
+
 from helix4d.assets.samples import SAMPLES
 from helix4d.core import AssetState, ConfigError, write_json
-from helix4d.curation.config import DownloadConfig, parse_config
+from helix4d.curation.config import parse_config
 from helix4d.curation.pipeline import main
 from helix4d.curation.places.store import Store, StoreError
-from helix4d.curation.shards.ledger import LEDGER_FILE, Ledger, Outcome
+from helix4d.curation.remote.config import DownloadConfig
+from helix4d.curation.shards.layout import LEDGER_FILE
+from helix4d.curation.shards.ledger import Ledger, Outcome
 from helix4d.curation.shards.mirror import Mirror, publish_shard
 from helix4d.curation.shards.shard import ShardReader
 from helix4d.curation.sources.source import list_source
-from tests.curation.shards.test_shard import shard
-
 from tests.curation.s3_server import S3Server
+from tests.curation.shards.test_shard import shard
 
 PATIENCE = DownloadConfig(download_attempts=4, backoff_s=0.01)
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from helix4d.core import ConfigError, ReasonCode
-from helix4d.curation.config import CurateConfig, DownloadConfig, RunConfig, SampleConfig
+from helix4d.curation.config import CurateConfig, RunConfig, SampleConfig
 from helix4d.curation.pipeline import _keep_parts_of, _reopen_failed
 from helix4d.curation.plan.plan import (
     KEY_DIGITS,
-    SPLITS,
     check_same_sources,
     known_hashes,
     make_plan,
@@ -22,14 +24,14 @@ from helix4d.curation.plan.plan import (
 from helix4d.curation.plan.planning import plan_run
 from helix4d.curation.plan.stored_plan import read_plan, write_plan
 from helix4d.curation.remote.cache import Cache
+from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.report.summary import print_plan
-from helix4d.curation.shards.ledger import LEDGER_FILE, Ledger
+from helix4d.curation.shards.layout import LEDGER_FILE, SPLITS
+from helix4d.curation.shards.ledger import Ledger
 from helix4d.curation.shards.mirror import Mirror
 from helix4d.curation.sources.hashing import hash_sources
-from helix4d.curation.sources.source import Exclusion, SourceAsset, list_folder
-from hypothesis import given
-from hypothesis import strategies as st
-
+from helix4d.curation.sources.listing import Exclusion, SourceAsset
+from helix4d.curation.sources.source import list_folder
 from tests.curation.outputs import failure, output_of
 
 

@@ -13,15 +13,15 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+
 from helix4d.assets import content_hash
 from helix4d.core import AssetError, ReasonCode, StorageError
-from helix4d.curation.config import DownloadConfig
 from helix4d.curation.remote.cache import Cache
+from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.remote.transfer import Transfer
 from helix4d.curation.sources.hashing import hash_sources
-from helix4d.curation.sources.source import SourceAsset
-
+from helix4d.curation.sources.listing import SourceAsset
 from tests.curation.servers import FileServer, serving, sha256
 
 

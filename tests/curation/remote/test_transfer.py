@@ -6,12 +6,12 @@ from pathlib import Path
 
 import fsspec
 import pytest
+
 from helix4d.core import AssetError, ReasonCode
-from helix4d.curation.config import DownloadConfig
+from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.remote.transfer import Transfer
 from helix4d.curation.remote.web import Pace
-
 from tests.curation.servers import FileServer, serving, sha256
 
 DATA = bytes(range(256)) * 800

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from helix4d.assets import bake, content_hash
 from helix4d.assets.samples import SAMPLES
 from helix4d.cli.main import main
@@ -19,16 +22,14 @@ from helix4d.curation.filters.measures import measure
 from helix4d.curation.filters.near_duplicates import LEAST_SIMILARITY, near_duplicates
 from helix4d.curation.filters.thresholds import FilterConfig, MeasuredClip
 from helix4d.curation.plan.exclusions import ExcludedAsset, read_exclusions, write_exclusions
-from helix4d.curation.plan.plan import KEY_DIGITS, Exclusion
+from helix4d.curation.plan.plan import KEY_DIGITS
 from helix4d.curation.plan.planning import exclusions_of, plan_run
 from helix4d.curation.plan.stored_plan import read_plan, write_plan
 from helix4d.curation.report.filter_report import decide
 from helix4d.curation.shards.ledger import Ledger, Outcome
+from helix4d.curation.sources.listing import Exclusion
 from helix4d.curation.verify.output import verify
 from helix4d.curation.verify.plan import read_output
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.conftest import ASSETS
 from tests.curation.runs import curate, hashes
 

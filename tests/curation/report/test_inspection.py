@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helix4d.cli.main import main
-from helix4d.curation.shards.shard import ShardReader
 from PIL import Image
 
+from helix4d.cli.main import main
+from helix4d.curation.shards.shard import ShardReader
 from tests.curation.outputs import output_of
 
 pytestmark = pytest.mark.slow

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from helix4d.cli.main import main
 from helix4d.core import ConfigError, FormatError
 from helix4d.curation.report.datacard import plain
 from helix4d.curation.report.page import write_report
-from PIL import Image
-
 from tests.browser import drive, served
 from tests.curation.outputs import FRAMES, VIEWS, failure, motionless, output_of
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
+
 from helix4d.cli.main import main
 from helix4d.core import ConfigError, FormatError
 from helix4d.curation.report.sample_viewer import write_sample_viewer
 from helix4d.curation.shards.shard import ShardReader
 from helix4d.render import Camera, project, resized
 from helix4d.voxelize import decode_vxz
-from PIL import Image, ImageDraw
-
 from tests.browser import Visit, drive
 from tests.curation.outputs import FRAMES, RESOLUTION, VIEWS, output_of
 

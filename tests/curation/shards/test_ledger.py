@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+
 from helix4d.core import AssetState, FormatError, NewerError, ReasonCode, StorageError
 from helix4d.curation.filters.thresholds import MeasuredClip
 from helix4d.curation.shards.ledger import LEDGER, Ledger, Outcome, count
-from helix4d.curation.sources.source import Exclusion
+from helix4d.curation.sources.listing import Exclusion
 
 DONE = Outcome("a.glb", AssetState.DONE, keys=("k_0",), timings_s={"bake": 0.5}, warnings=("é",))
 FAILED = Outcome("b.glb", AssetState.FAILED, ReasonCode.TIMEOUT, "render", "too long", 2, log="tail\n")

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 import webdataset as wds
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from helix4d.core import FormatError, sha256_file
 from helix4d.curation.shards.shard import (
     Sample,
@@ -18,9 +21,6 @@ from helix4d.curation.shards.shard import (
     write_part,
     write_shard,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.curation.servers import FileServer, serving
 
 FACTS = {"split": "train", "config": {}, "config_sha256": "0" * 64, "tools": {}, "gaps": []}

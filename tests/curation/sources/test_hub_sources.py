@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from helix4d.core import ConfigError, ReasonCode
-from helix4d.curation.config import DownloadConfig
 from helix4d.curation.remote.cache import Cache
+from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.sources import hub_collections as hub_sources
 from helix4d.curation.sources.hashing import hash_sources
 from helix4d.curation.sources.hub_collections import iterate_object, read_ids
 from helix4d.curation.sources.source import list_source
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.curation.servers import HubServer, serving, sha256
 
 UIDS = [f"{n:032x}" for n in range(1, 8)]

@@ -9,12 +9,12 @@ from typing import Any
 
 import fsspec
 import pytest
+
 from helix4d.core import ConfigError, ReasonCode
-from helix4d.curation.config import DownloadConfig
 from helix4d.curation.remote.cache import Cache
+from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.sources.hashing import hash_sources
 from helix4d.curation.sources.source import absolute, is_listed_once, is_manifest, list_source
-
 from tests.curation.servers import FileServer, serving, sha256
 
 ROWS: list[dict[str, Any]] = [

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from helix4d.assets.samples import SAMPLES
 from helix4d.core import AssetState, ConfigError, ReasonCode
 from helix4d.curation.config import parse_config
@@ -17,7 +18,6 @@ from helix4d.curation.plan.stored_plan import SourceRecord, write_plan
 from helix4d.curation.shards.ledger import Ledger
 from helix4d.curation.shards.shard import ShardReader
 from helix4d.curation.verify.output import verify
-
 from tests.assets.glb import moving_tetrahedron
 from tests.curation.runs import arguments, curate, hashes
 from tests.curation.servers import FileServer, HubServer, serving, sha256

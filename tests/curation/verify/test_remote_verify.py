@@ -10,20 +10,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from helix4d.cli.main import main
 from helix4d.core import ConfigError
 from helix4d.curation.places.store import Store, StoreError
 from helix4d.curation.shards.discard import discard
-from helix4d.curation.shards.ledger import LEDGER_FILE, Ledger
+from helix4d.curation.shards.layout import LEDGER_FILE
+from helix4d.curation.shards.ledger import Ledger
 from helix4d.curation.shards.mirror import Mirror
 from helix4d.curation.shards.problems import repair
 from helix4d.curation.shards.shard import ShardReader
 from helix4d.curation.verify import tar as verify_tar
 from helix4d.curation.verify.output import verify
-from tests.curation.places.test_store import PATIENCE
-
 from tests.curation.broken import edit_bytes, edit_json, first_shard, ledger_lines, rewrite, run_commands, write_ledger
 from tests.curation.outputs import failure, output_of
+from tests.curation.places.test_store import PATIENCE
 from tests.curation.s3_server import S3Server
 from tests.curation.servers import sha256
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from helix4d.cli.main import main
 from helix4d.core import ConfigError, sha256_file, write_json
 from helix4d.core.locks import locked
@@ -17,7 +18,6 @@ from helix4d.curation.shards.ledger import LEDGER
 from helix4d.curation.shards.problems import Problem, repair
 from helix4d.curation.shards.shard import ShardReader, read_sidecar
 from helix4d.curation.verify.output import verify
-
 from tests.curation.broken import (
     edit_bytes,
     edit_json,

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import ray
+
 from helix4d.core import AssetState, ConfigError, ReasonCode, StorageError
 from helix4d.curation.config import Limits, RunConfig, SampleConfig
 from helix4d.curation.shards.ledger import Outcome

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+
 from helix4d.core import ConfigError
 from helix4d.curation.work.gpus import choose_gpus, find_usable_gpus, render_device
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from helix4d.core import ConfigError, ReasonCode
 from helix4d.curation.config import Limits
 from helix4d.curation.work.sandbox import JobDied, Sandbox

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from helix4d.assets import bake_clips, content_hash
 from helix4d.assets.samples import SAMPLES
 from helix4d.core import AssetState, ConfigError, ReasonCode

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from helix4d.evaluation.learned import metrics as learned
-from helix4d.evaluation.learned.metrics import Network
+from torch import nn
+
 from helix4d.evaluation.learned.towers.clip import ClipConfig, ClipTower, load_clip
 from helix4d.evaluation.learned.towers.eva import EvaConfig, EvaTower, load_eva
 from helix4d.evaluation.learned.towers.point_tokens import PointEncoderConfig
 from helix4d.evaluation.learned.towers.ulip import UlipEncoder, load_ulip
 from helix4d.evaluation.learned.towers.uni3d import Uni3dEncoder, load_uni3d
-from torch import nn
-
+from helix4d.evaluation.metrics import learned
+from helix4d.evaluation.metrics.learned import Network
 from tests.evaluation.learned.published import randomized, under
 
 CLIP = ClipConfig(image_size=224, patch=56, width=16, layers=1, heads=2, hidden=20, embedding=8)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from helix4d.core import ConfigError, FormatError
-from helix4d.evaluation.learned.towers.clip import BIG_G, ClipConfig, ClipTower, load_clip
 from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from helix4d.core import ConfigError, FormatError
+from helix4d.evaluation.learned.towers.clip import BIG_G, ClipConfig, ClipTower, load_clip
 from tests.evaluation.learned.published import randomized, under
 
 TINY = ClipConfig(image_size=28, patch=7, width=48, layers=3, heads=4, hidden=80, embedding=20)

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from helix4d.core import ConfigError, FormatError
-from helix4d.evaluation.learned.pictures import CLIP_PIXELS, IMAGENET_PIXELS
-from helix4d.evaluation.learned.towers.dreamsim import CLIP, DINO, ENSEMBLE, Branch, BranchConfig, load_dreamsim
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from helix4d.core import ConfigError, FormatError
+from helix4d.evaluation.learned.pictures import CLIP_PIXELS, IMAGENET_PIXELS
+from helix4d.evaluation.learned.towers.dreamsim import CLIP, DINO, ENSEMBLE, Branch, BranchConfig, load_dreamsim
 from tests.evaluation.learned.published import randomized
 
 SIZES = {"image_size": 28, "patch": 7, "width": 24, "layers": 2, "heads": 3, "embedding": 10}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.linalg
+
 from helix4d.core import ConfigError
 from helix4d.evaluation.learned.frechet import frechet_distance
 

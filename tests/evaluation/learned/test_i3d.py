@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helix4d.core import ConfigError, FormatError
-from helix4d.evaluation.learned.towers.i3d import I3d, load_i3d, pad_same, video_pixels
 from torch import Tensor
 
+from helix4d.core import ConfigError, FormatError
+from helix4d.evaluation.learned.towers.i3d import I3d, load_i3d, pad_same, video_pixels
 from tests.evaluation.learned.published import randomized
 
 

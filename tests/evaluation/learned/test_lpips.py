@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from helix4d.core import ConfigError, FormatError
-from helix4d.evaluation.learned.towers.lpips import ALEX, VGG, Backbone, Lpips, load_lpips
 from torch import Tensor
 
+from helix4d.core import ConfigError, FormatError
+from helix4d.evaluation.learned.towers.lpips import ALEX, VGG, Backbone, Lpips, load_lpips
 from tests.evaluation.learned.published import randomized
 
 

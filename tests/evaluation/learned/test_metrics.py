@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helix4d.assets import Clip, Frame, Material, Topology
-from helix4d.evaluation.learned import learned_metrics
-from helix4d.evaluation.learned import metrics as learned
-from helix4d.evaluation.learned.metrics import SWAPPED, Y_UP, Network, colored_clouds
-from helix4d.evaluation.registry import Item, Measure, Metric, Need, NotAvailable, SetMetric, View, missing
 from torch import nn
 
+from helix4d.assets import Clip, Frame, Material, Topology
+from helix4d.evaluation.metrics import learned
+from helix4d.evaluation.metrics.learned import SWAPPED, Y_UP, Network, colored_clouds, learned_metrics
+from helix4d.evaluation.metrics.metric import Item, Measure, Metric, Need, NotAvailable, SetMetric, View, missing
 from tests.evaluation.shapes import tripod
 
 NAMES = ["clip", "clip_n", "ulip_2", "uni3d", "dreamsim", "fvd", "lpips"]

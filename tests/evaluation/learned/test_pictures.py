@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helix4d.core import ConfigError
-from helix4d.evaluation.learned.pictures import CLIP_PIXELS, cut_square, network_pixels, resize_bicubic
 from PIL import Image
 from transformers import CLIPImageProcessorPil
+
+from helix4d.core import ConfigError
+from helix4d.evaluation.learned.pictures import CLIP_PIXELS, cut_square, network_pixels, resize_bicubic
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:

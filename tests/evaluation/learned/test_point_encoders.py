@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from helix4d.core import ConfigError, FormatError
 from helix4d.evaluation.learned.points import group
 from helix4d.evaluation.learned.towers.eva import EVA02_E_PLUS, EvaConfig, EvaTower, load_eva
@@ -16,8 +18,6 @@ from helix4d.evaluation.learned.towers.point_tokens import PointEncoderConfig
 from helix4d.evaluation.learned.towers.transformer import Block, BlockConfig
 from helix4d.evaluation.learned.towers.ulip import ULIP2, UlipEncoder, load_ulip
 from helix4d.evaluation.learned.towers.uni3d import UNI3D_G, Uni3dEncoder, load_uni3d
-from torch import Tensor, nn
-
 from tests.evaluation.learned.published import randomized, under
 
 TINY_ULIP = PointEncoderConfig(groups=12, size=5, token=24, width=16, layers=2, heads=2, hidden=64, embedding=10)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from helix4d.assets import Clip, Frame, Material, Texture, Topology, Wrap
 from helix4d.core import AssetError, ConfigError
 from helix4d.evaluation.learned.points import COLORLESS, base_colors, colored_cloud, farthest_points, group, unit_ball

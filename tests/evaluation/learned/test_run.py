@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from helix4d.assets import Clip
-from helix4d.evaluation.registry import View, metrics
-from helix4d.evaluation.runner import EvaluateRun, run_evaluation
 
+from helix4d.assets import Clip
+from helix4d.evaluation.metrics.metric import View
+from helix4d.evaluation.metrics.registry import metrics
+from helix4d.evaluation.runner import EvaluateRun, run_evaluation
 from tests.evaluation.predictions import write_actionbench_item, write_stills
 from tests.evaluation.shapes import moved, tripod
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from helix4d.core import ConfigError
 from helix4d.evaluation.learned.pictures import CLIP_PIXELS
 from helix4d.evaluation.learned.scores import (

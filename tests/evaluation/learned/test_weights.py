@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from helix4d.core import FormatError
 from helix4d.evaluation.learned.weights import Networks, hub_file, linked_file, load_named, read_tensors, select
-from torch import nn
 
 HUB = hub_file("ulip", "SFXX/ulip", "ULIP-2/model.pt", kind="dataset")
 LINK = linked_file("lpips/alex.pth", "https://example.org/alex.pth")

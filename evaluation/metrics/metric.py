@@ -1,24 +1,23 @@
 """What a metric is: a name, a direction, a definition, what it needs, and a function of one item or of all items.
 
-`metrics()` is the one list; a new metric is a class with these attributes and a line there. A metric that cannot be
+A new metric is a class with these attributes, and a line in `registry.metrics`. A metric that cannot be
 computed answers `NotAvailable` with the reason, and where weights are missing with the command that fetches them.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Literal, TypeVar, cast
 
 import numpy as np
 import torch
-from helix4d.assets import Clip, normalize
-from helix4d.core import ConfigError, Helix4DError
-from helix4d.evaluation.geometry.protocol import Protocol
 from torch import Tensor
+
+from helix4d.assets import Clip, normalize
+from helix4d.core import Helix4DError
 
 _T = TypeVar("_T")
 
@@ -162,34 +161,6 @@ class SetMetric(Measure):
     @abstractmethod
     def reduce(self, features: Sequence[np.ndarray]) -> float | NotAvailable:
         """The number of all items' features, in the order of their keys."""
-
-
-def metrics(protocol: Protocol | None = None, weights: Path | None = None) -> tuple[Measure, ...]:
-    """All metrics, in the order of the tables' columns.
-
-    Args:
-        protocol: of the distances; None is ActionBench's.
-        weights: folder of the published weights of learned metrics; without it they say how to fetch them.
-
-    Names that the paper's tables have: cd_3d, cd_4d, cd_m, clip, clip_n, ulip_2, uni3d, dreamsim, fvd. Ours: lpips.
-    """
-    from helix4d.evaluation.geometry.metrics import geometry_metrics
-    from helix4d.evaluation.learned import learned_metrics
-
-    return (*geometry_metrics(protocol), *learned_metrics(weights))
-
-
-def choose(names: Iterable[str], known: Sequence[Measure]) -> tuple[Measure, ...]:
-    """The metrics of these names, in the order of `known`.
-
-    Raises:
-        ConfigError: for a name that no metric has.
-    """
-    wanted = set(names)
-    if unknown := wanted - {metric.name for metric in known}:
-        listed = ", ".join(metric.name for metric in known)
-        raise ConfigError(f"no metric {', '.join(sorted(unknown))}: there are {listed}")
-    return tuple(metric for metric in known if metric.name in wanted)
 
 
 def missing(metric: Measure, item: Item) -> NotAvailable | None:

@@ -8,7 +8,7 @@ from helix4d.assets import Clip
 from helix4d.core import ConfigError
 from helix4d.evaluation.geometry.protocol import GeometryScores, Protocol, measure_geometry
 from helix4d.evaluation.geometry.sampling import Surface
-from helix4d.evaluation.registry import Item, Metric, Need, NotAvailable
+from helix4d.evaluation.metrics.metric import Item, Metric, Need, NotAvailable
 
 _SOURCE = "ActionBench (Sabathier et al. 2026), re-implemented"
 _CHOICES = (

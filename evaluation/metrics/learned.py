@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from torch import Tensor, nn
+
 from helix4d.core import AssetError, ConfigError
 from helix4d.evaluation.learned import published as files
 from helix4d.evaluation.learned.frechet import frechet_distance
@@ -34,8 +36,7 @@ from helix4d.evaluation.learned.towers.lpips import load_lpips
 from helix4d.evaluation.learned.towers.ulip import load_ulip
 from helix4d.evaluation.learned.towers.uni3d import load_uni3d
 from helix4d.evaluation.learned.weights import Networks, WeightFile
-from helix4d.evaluation.registry import Item, Measure, Metric, Need, NotAvailable, SetMetric, View
-from torch import Tensor, nn
+from helix4d.evaluation.metrics.metric import Item, Measure, Metric, Need, NotAvailable, SetMetric, View
 
 _PIXELS = 224
 _DRAWN = 448

@@ -1,0 +1,148 @@
+"""The CPU path: one pass over the triangles, then one over the voxels.
+
+The first pass scatters into a two-level grid (a dense top of 8^3 bricks, and for each brick in use a table of the slots
+of its voxels), the second solves and writes the bricks in Morton order.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from helix4d.voxelize.convert.grid import DualGrid, QuadricWeights
+from helix4d.voxelize.convert.surface import NO_MATERIALS, MaterialTable
+from helix4d.voxelize.errors import outside_error
+from helix4d.voxelize.kernels import scatter_kernels as scatter
+from helix4d.voxelize.kernels.boundary_kernels import scatter_boundary
+from helix4d.voxelize.kernels.order_kernels import ORDER_SIDE, spatial_order
+from helix4d.voxelize.kernels.solve_kernels import emit_voxels
+from helix4d.voxelize.ovoxel import grid_side, spread_table
+
+_MOST_EXPECTED = 1 << 24
+"""Voxels that room is made for before any is found. Sheets on top of each other share voxels, but not areas."""
+
+
+def convert_on_cpu(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    edges: np.ndarray,
+    resolution: int,
+    weights: QuadricWeights,
+    materials: MaterialTable | None,
+    uvs: np.ndarray,
+    material_ids: np.ndarray,
+    corner_colors: np.ndarray,
+    names: np.ndarray | None = None,
+) -> tuple[DualGrid, np.ndarray]:
+    """The dual grid and its attributes, as `conversion.convert` returns them; its arguments, contiguous.
+
+    Raises:
+        GeometryError: for a face that is outside or not finite.
+    """
+    with_attributes = materials is not None
+    if materials is None:
+        materials = NO_MATERIALS
+    side = grid_side(resolution)
+    spread = spread_table(side)
+    order, shadow = spatial_order(vertices, faces, spread_table(ORDER_SIDE))
+    # Expected voxels; `grow` makes up for what the guess lacks.
+    guess = min(1.1 * shadow * resolution**2, float(side) ** 3, _MOST_EXPECTED) if math.isfinite(shadow) else 0.0
+    store = _Store(side, int(guess) + 4096, with_attributes)
+    turn = 0
+    while True:
+        turn = scatter.scatter_triangles(
+            turn,
+            order,
+            vertices,
+            faces,
+            resolution,
+            weights.face,
+            weights.regularization,
+            spread,
+            store.top,
+            store.table,
+            store.sums,
+            store.colors,
+            store.flags,
+            store.state,
+            uvs,
+            corner_colors,
+            material_ids,
+            materials.layout,
+            materials.transforms,
+            materials.factors,
+            materials.texels,
+        )
+        if turn == scatter.FINISHED:
+            break
+        if turn == scatter.OUTSIDE:
+            bad = int(store.state[scatter.BAD_FACE])
+            raise outside_error(bad, vertices, faces, names)
+        store.grow(int(np.ptp(vertices[faces[order[turn]]], axis=0).max() * resolution) + 2)
+    if weights.boundary > 0.0:
+        scatter_boundary(vertices, edges, resolution, weights.boundary, spread, store.top, store.table, store.sums)
+    return _emitted(resolution, weights, store)
+
+
+def _emitted(resolution: int, weights: QuadricWeights, store: _Store) -> tuple[DualGrid, np.ndarray]:
+    count = int(store.state[scatter.ACTIVE])
+    grid = DualGrid(
+        resolution,
+        np.empty((count, 3), np.int32),
+        np.empty((count, 3), np.float32),
+        np.empty((count, 3), np.bool_),
+    )
+    attributes = np.empty((count if len(store.colors) else 0, 6), np.uint8)
+    emit_voxels(
+        weights.regularization,
+        store.top,
+        store.table,
+        store.sums,
+        store.colors,
+        store.flags,
+        grid.coords,
+        grid.dual_vertices,
+        grid.intersected,
+        attributes,
+    )
+    return grid, attributes
+
+
+class _Store:
+    """The arrays of the two-level grid, which grow with the voxels in use."""
+
+    def __init__(self, side: int, voxels: int, with_attributes: bool) -> None:
+        self.with_attributes = with_attributes
+        self.top = np.zeros((side // 8) ** 3, np.int32)
+        self.state = np.array([1, 1, 0, 0], np.int64)
+        self.table = np.empty((0, 512), np.int32)
+        self.sums = np.empty((0, 12), np.float32)
+        self.flags = np.empty(0, np.uint8)
+        self.colors = np.empty((0, 8), np.float32)
+        self._resize(voxels // 32 + 64, voxels)
+
+    def grow(self, extent: int) -> None:
+        """Make room for at least one triangle of `extent` voxels along its longest side."""
+        bricks, slots = int(self.state[scatter.BRICKS]), int(self.state[scatter.SLOTS])
+        need_bricks = bricks + 5 * (extent // 8 + 2) ** 2
+        need_slots = slots + 5 * extent**2
+        self._resize(
+            max(len(self.table), need_bricks + bricks // 2) if need_bricks > len(self.table) else len(self.table),
+            max(len(self.sums), need_slots + slots // 2) if need_slots > len(self.sums) else len(self.sums),
+        )
+
+    def _resize(self, bricks: int, slots: int) -> None:
+        self.table = _resized(self.table, bricks)
+        self.sums = _resized(self.sums, slots)
+        self.flags = _resized(self.flags, slots)
+        if self.with_attributes:
+            self.colors = _resized(self.colors, slots)
+
+
+def _resized(array: np.ndarray, length: int) -> np.ndarray:
+    if length == len(array):
+        return array
+    larger = np.empty((length, *array.shape[1:]), array.dtype)
+    larger[: len(array)] = array
+    return larger

@@ -1,0 +1,37 @@
+"""The dual grid of a mesh as arrays, and the weights that its vertices follow from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Device = Literal["auto", "cpu", "gpu"]
+"""Where to convert; "auto" is the GPU if there is one that passes a check against the CPU."""
+
+
+@dataclass(frozen=True, eq=False)
+class DualGrid:
+    """What `dual_grid` finds, in Morton order.
+
+    Attributes:
+        resolution: voxels per side R.
+        coords: (N, 3) int32 in [0, R).
+        dual_vertices: (N, 3) float32 in [0, 1].
+        intersected: (N, 3) bool.
+    """
+
+    resolution: int
+    coords: np.ndarray
+    dual_vertices: np.ndarray
+    intersected: np.ndarray
+
+
+@dataclass(frozen=True)
+class QuadricWeights:
+    """Weights of the terms of a voxel's quadric besides the planes of its crossings; TRELLIS.2's values."""
+
+    face: float = 1.0
+    boundary: float = 0.2
+    regularization: float = 0.01
