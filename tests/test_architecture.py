@@ -7,7 +7,6 @@ from pathlib import Path
 from tests.package_tree import REPOSITORY, link_package
 
 
-
 def test_the_arrows_between_packages_point_one_way(tmp_path: Path) -> None:
     result = subprocess.run(
         [Path(sys.executable).parent / "lint-imports", "--no-cache", "--config", REPOSITORY / "pyproject.toml"],
