@@ -93,7 +93,7 @@ def test_a_missing_package_names_the_extra(
     printed = capsys.readouterr().err
     assert f"helix4d {command}: the package 'torch' is not installed" in printed
     assert f"'.[{EXTRAS[command]}]'" in printed
-    monkeypatch.setitem(sys.modules, f"helix4d.cli.{command}", SimpleNamespace(run=lacks("model.nothing")))
+    monkeypatch.setitem(sys.modules, f"helix4d.cli.{command}", SimpleNamespace(run=lacks("helix4d.model.nothing")))
     with pytest.raises(ModuleNotFoundError):  # a mistake of ours, not a package that the user lacks
         main([command])
 
