@@ -56,8 +56,7 @@ gpu: $(VENV)/.developing  ## On a machine with a CUDA GPU: the tests that need o
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m tests.package_tree $(LINKS)
-	cd $(LINKS) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml
+	$(BIN)/python -m tests.check_types
 	cd $(LINKS) && $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
 
 clean:

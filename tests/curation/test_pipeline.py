@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from helix4d.curation.shards.ledger import Ledger
 from helix4d.curation.shards.shard import ShardReader, read_sidecar
 from helix4d.voxelize import decode_vxz
 from tests.curation.runs import REPOSITORY, SMALL, arguments, curate, hashes, start
+from tests.environments import make_environment
 
 pytestmark = pytest.mark.slow
 
@@ -161,24 +161,34 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(sample_source: Path, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+RAY = ("python", "-m", "ray.scripts.scripts")
+
+
 @pytest.fixture
 def ray_head(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """A local Ray head with its dashboard: the address for jobs, and the environment to reach it with."""
+    """A local Ray head with its dashboard, on a side where the dependencies are installed and helix4d is not.
+
+    Yields the address for jobs, and the environment to reach it with.
+    """
+    python = make_environment(tmp_path / "environment")
     token = tmp_path / "token"
     token.write_text("0123456789abcdef0123456789abcdef")
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
     }
+    absent = subprocess.run([python, "-c", "import helix4d"], cwd=tmp_path, env=environment, capture_output=True)
+    assert absent.returncode != 0, "helix4d is installed there"
     gcs, dashboard = _free_port(), _free_port()
     ports = [f"--port={gcs}", f"--dashboard-port={dashboard}"]
     # The paths of a session's sockets have a length limit: pytest's folders are too deep.
     with tempfile.TemporaryDirectory(prefix="h4d-", ignore_cleanup_errors=True) as session:
         head = subprocess.Popen(
-            ["ray", "start", "--head", "--block", "--num-cpus=2", *ports, f"--temp-dir={session}"],
+            [*RAY, "start", "--head", "--block", "--num-cpus=2", *ports, f"--temp-dir={session}"],
+            cwd=tmp_path,
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -199,7 +209,7 @@ def test_ray_job_submit_completes_the_samples(
     output = tmp_path / "out"
     job = ["python", "curation/pipeline.py", *arguments(sample_source, output)]
     submitted = subprocess.run(
-        ["ray", "job", "submit", "--address", address, "--working-dir", ".", "--", *job],
+        [*RAY, "job", "submit", "--address", address, "--working-dir", ".", "--", *job],
         cwd=REPOSITORY,
         env=environment,
         text=True,
