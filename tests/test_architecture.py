@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,3 +28,14 @@ def test_importing_a_package_does_not_start_blender_or_ray() -> None:
         [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_the_way_of_an_asset_is_ten_steps_through_files_that_exist() -> None:
+    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = page.partition("## The way of one asset")[2].partition("\n## ")[0]
+    steps = re.findall(r"^\d+\. .*$", section, re.MULTILINE)
+    assert len(steps) == 10
+    for step in steps:
+        files = re.findall(r"`([\w/]+\.py)`", step)
+        assert files, step
+        assert [name for name in files if not (REPOSITORY / name).is_file()] == []
