@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from helix4d.cli.main import COMMANDS
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 _FOLDERS = "tests|docs|configs|core|assets|voxelize|render|curation|model|train|evaluation|bench_builder|cli"
@@ -139,3 +141,10 @@ def test_the_readme_leads_to_every_page() -> None:
     index = REPOSITORY / "docs" / "evidence" / "README.md"
     reached = _targets(PAGES[0]) | _targets(index)
     assert [page.name for page in PAGES[1:] if page not in reached] == []
+
+
+@pages
+def test_commands_exist(page: Path) -> None:
+    used = re.findall(r"^(?:\S*/)?helix4d ([a-z]\w*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    used += re.findall(r"`helix4d ([a-z]\w*)", page.read_text(encoding="utf-8"))
+    assert set(used) <= set(COMMANDS)
