@@ -114,7 +114,7 @@ def test_a_damaged_video_beyond_the_limit_does_not_stop_a_run(
     output = shutil.copytree(built, tmp_path / "bench")
     (output / "videos" / "wide" / "entry.json").write_text("{")
     assert build_here(world.config(output, limit=1), monkeypatch) == ({"done": 1}, [])
-    assert "not on the contact sheet" in caplog.text
+    assert "left out of the contact sheet" in caplog.text
 
 
 def test_hidden_files_of_file_managers_do_not_spoil_a_video(
@@ -138,7 +138,7 @@ def test_a_video_whose_line_the_ledger_lost_is_not_built_again(
 def test_other_settings_are_refused(world: World, built: Path, tmp_path: Path, ti2v_5b: Path) -> None:
     output = shutil.copytree(built, tmp_path / "bench")
     for changes, message in [
-        ({"steps": 3}, "begun with other settings .generator.steps was 2, is 3.:"),
+        ({"steps": 3}, "started with other settings .generator.steps was 2, is 3.:"),
         ({"matting": "color"}, "matting was 'u2net_custom', is 'color'"),
         ({"dtype": "float32"}, "dtype was 'bfloat16', is 'float32'"),
         ({"model": str(ti2v_5b)}, "model_sha256 was "),
@@ -146,7 +146,7 @@ def test_other_settings_are_refused(world: World, built: Path, tmp_path: Path, t
         with pytest.raises(ConfigError, match=message):
             build(world.config(output, **changes))
     other = write_manifest(tmp_path / "other.yaml", world.stills, ("round", "tall"))
-    with pytest.raises(ConfigError, match="begun with another manifest"):
+    with pytest.raises(ConfigError, match="started with another manifest"):
         build(world.config(output, manifest=other))
     assert hashes(output) == hashes(built)
 
@@ -158,7 +158,7 @@ def test_a_video_of_another_build_is_refused(
     build_here(world.config(output, limit=1, steps=3), monkeypatch)
     shutil.rmtree(output / "videos" / "round")
     shutil.copytree(built / "videos" / "round", output / "videos" / "round")
-    with pytest.raises(ConfigError, match=r"round: built with other settings: remove it, or use a new --output"):
+    with pytest.raises(ConfigError, match=r"round: built with other settings: remove it or use a new --output"):
         build(world.config(output, limit=1, steps=3))
 
 
@@ -189,10 +189,10 @@ def test_stills_are_checked_before_anything_is_generated(world: World, tmp_path:
     ("changes", "message"),
     [
         ({"matting": "u2nt"}, "rembg has no model 'u2nt'"),
-        ({"matting": "dis_custom:nowhere.onnx"}, "no file nowhere.onnx"),
-        ({"settings": "a14"}, "settings 'a14': the manifest has a14b, ti2v_5b"),
-        ({"settings": "ti2v_5b", "size": 64}, r"2 expert\(s\), but the settings are those of 1"),
-        ({"num_frames": 13}, "num_frames is 13, fewer than the 16"),
+        ({"matting": "dis_custom:nowhere.onnx"}, "nowhere.onnx does not exist"),
+        ({"settings": "a14"}, r"settings 'a14': must be one of the manifest's models \(a14b, ti2v_5b\)"),
+        ({"settings": "ti2v_5b", "size": 64}, r"2 expert\(s\), but the settings are for 1"),
+        ({"num_frames": 13}, "num_frames is 13: must be at least 16"),
         ({"size": 40}, "size is 40: a multiple of 16"),
         ({"limit": 0}, "limit is 0"),
         ({"gpus_per_worker": -1.0}, "gpus_per_worker is -1"),
@@ -219,6 +219,6 @@ def test_settings_follow_the_kind_of_checkpoint(
 
 def test_the_command_says_what_is_wrong(world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main([*world.arguments(tmp_path / "bench"), "--settings", "none"]) == 2
-    assert "helix4d bench build: settings 'none': the manifest has" in capfd.readouterr().err
+    assert "helix4d bench build: settings 'none': must be one of the manifest's models" in capfd.readouterr().err
     assert main(["bench"]) == 2
     assert "usage: helix4d bench {build,verify}" in capfd.readouterr().err

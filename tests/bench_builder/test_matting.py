@@ -56,5 +56,5 @@ def test_a_matting_is_known_by_its_name_and_the_hash_of_its_file(tmp_path: Path)
     file.write_bytes(b"a model")
     assert matting_identity("isnet-general-use") == ("isnet-general-use", None)
     assert matting_identity(f"dis_custom:{file}") == ("dis_custom", hashlib.sha256(b"a model").hexdigest())
-    with pytest.raises(ConfigError, match=r"no file nowhere\.onnx"):
+    with pytest.raises(ConfigError, match=r"nowhere\.onnx does not exist"):
         matting_identity("dis_custom:nowhere.onnx")

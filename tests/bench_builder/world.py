@@ -18,6 +18,7 @@ from helix4d.bench_builder import build as build_module
 from helix4d.bench_builder.build import BuildConfig, build
 from helix4d.bench_builder.jobs import EntryJob, finish_entry, generate_video
 from helix4d.core import sha256_file
+from helix4d.curation.config import RunConfig
 from helix4d.curation.shards.ledger import Ledger, Outcome
 from tests.model.tiny_onnx import write_matting_model
 
@@ -91,16 +92,20 @@ class World:
         return ["bench", "build", *(word for name in names for word in (f"--{name}", str(getattr(config, name))))]
 
 
+def quiet(text: str) -> None:
+    """A `Report` that shows nobody anything."""
+
+
 @contextmanager
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """`build` works in this process; gives the ids that it worked on, in order."""
     worked: list[str] = []
 
-    def work(_: BuildConfig, todo: Sequence[EntryJob], __: int, ledger: Ledger) -> None:
+    def work(_: BuildConfig, __: RunConfig, todo: Sequence[EntryJob], ___: int, ledger: Ledger) -> None:
         for job in todo:
             worked.append(job.entry.id)
-            seconds = generate_video(job, "cpu")
-            ledger.append(seconds if isinstance(seconds, Outcome) else finish_entry(job, seconds))
+            result = generate_video(job, quiet, "cpu")
+            ledger.append(result if isinstance(result, Outcome) else finish_entry(result, quiet))
 
     deterministic = torch.are_deterministic_algorithms_enabled()
     try:

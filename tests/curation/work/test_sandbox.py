@@ -38,11 +38,11 @@ def test_the_child_is_kept_from_job_to_job(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("deed", "code", "message"),
     [
-        ("hang", ReasonCode.TIMEOUT, "not done after 2 s"),
+        ("hang", ReasonCode.TIMEOUT, "timed out after 2 s"),
         ("segfault", ReasonCode.CRASHED, "SIGSEGV"),
         ("exit", ReasonCode.CRASHED, "exit status 3"),
-        ("fall silent", ReasonCode.CRASHED, "answers no more"),
-        ("eat", ReasonCode.OUT_OF_MEMORY, "more than 0.4 GB"),
+        ("fall silent", ReasonCode.CRASHED, "stopped responding"),
+        ("eat", ReasonCode.OUT_OF_MEMORY, "limit of 0.4 GB"),
     ],
 )
 def test_a_death_costs_one_job_and_leaves_its_log(

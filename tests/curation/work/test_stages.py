@@ -67,7 +67,7 @@ def test_a_file_that_changed_since_it_was_planned_becomes_no_sample(tmp_path: Pa
     job.path.unlink()
     outcome = worker._work(job, Clock(lambda event: None))
     assert outcome.reason is ReasonCode.DOWNLOAD_FAILED
-    assert "not there any more" in outcome.message
+    assert "no longer exists" in outcome.message
     assert not job.part.exists()
 
 
