@@ -25,7 +25,7 @@ from helix4d.curation.work.jobs import Job, Report
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 4
-"""Times that a job is started whose workers or nodes are lost."""
+"""Number of times that a job is started if its workers or nodes are lost."""
 
 _TICK_S = 0.5
 _BOARD_TIMEOUT_S = 2.0
@@ -33,7 +33,7 @@ _REPORT_INTERVAL_S = 0.5
 _FIRST_PAUSE_S = 1.0
 """Seconds before a job's second attempt; each later pause is twice as long, so that memory may become free."""
 _BACKLOG = 4
-"""Jobs per place that may wait for the next task of a chain: what they wait with takes up disk space."""
+"""Jobs per place that may wait for the next task of a chain. More would only fill the disk with their files."""
 _LOG_CHARACTERS = 4000
 
 
@@ -46,10 +46,10 @@ class Task:
             outcome, or the job for the next task of a chain. It raises `OSError` with a code of
             `helix4d.core.storage.REFUSING` where storage is at fault, not the job, and is then called again.
         needs: resources reserved for each worker.
-        stage: recorded in the outcome of a job whose worker is lost or raises.
-        workers: most jobs to run at the same time; None for as many as the cluster has room for.
-        keeps_state: whether `run` loads what takes long, such as networks onto a GPU. Each worker is then a process of
-            its own that keeps it from job to job, instead of any of Ray's processes.
+        stage: stage to record in the outcome of a job whose worker is lost or raises.
+        workers: largest number of jobs to run at the same time; None for as many as the cluster has room for.
+        keeps_state: whether `run` loads what is slow to load, such as networks onto a GPU. Each worker is then a
+            process of its own (a Ray actor) that keeps it from job to job, instead of any process of Ray's pool.
         patience_s: seconds to wait for storage that refuses writes.
     """
 
@@ -63,7 +63,7 @@ class Task:
     def places(self, cluster: Cluster) -> int:
         """Number of jobs that run at the same time."""
         if self.keeps_state:
-            # A process waits for its place as long as it lives, and its job with it: start none that has no place.
+            # A process without a place would wait for one, and its job with it, so no more are started than fit.
             fits = cluster.places(self.needs) if self.needs.cpus or self.needs.gpus else self.workers or 1
             return min(self.workers or fits, fits)
         return self.workers or cluster.places(self.needs)
@@ -90,8 +90,8 @@ def run_tasks(cluster: Cluster, tasks: Sequence[Task], jobs: Iterable[Job]) -> I
     memory grows with their number.
 
     Args:
-        cluster: where they run.
-        tasks: run one after the other on each job, often just one. A job ends early when one of them returns an
+        cluster: cluster to run them on.
+        tasks: tasks that each job goes through in order, often just one. A job ends early if one of them returns an
             outcome.
         jobs: the first task's jobs.
 
@@ -137,8 +137,10 @@ def run_tasks(cluster: Cluster, tasks: Sequence[Task], jobs: Iterable[Job]) -> I
             yield Ended(tuple(outcomes))
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Running:
+    """An attempt at a job, and the process that it runs in if its task keeps state."""
+
     job: Job
     attempt: int
     process: Any = None
@@ -148,7 +150,7 @@ class _Lane:
     """The jobs of one task: those that wait and those that run.
 
     Attributes:
-        running: Ray's reference -> what it will be the result of.
+        running: attempts that are running, by Ray's reference to their result.
         places: number of jobs that run at the same time.
     """
 
