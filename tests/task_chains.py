@@ -35,7 +35,7 @@ class Chain:
     Attributes:
         tasks: function from a cluster to the tasks.
         jobs: four jobs.
-        faulty: number of the task that faults happen in.
+        faulty: index of the task in which faults happen.
     """
 
     tasks: Callable[[Cluster], Sequence[Task]]
@@ -49,8 +49,8 @@ class Chain:
 
         Args:
             cluster: cluster to run them on.
-            deeds: name of a job -> what happens when it begins, from `do`.
-            folder: folder for markers of what has happened.
+            deeds: name of a job -> fault that happens when it starts, see `do`.
+            folder: folder for markers of the faults that have happened.
             jobs: number of jobs.
             patience_s: seconds to wait for storage.
         """
@@ -66,7 +66,7 @@ class Chain:
 
 
 def do(run: Callable[[Any, Report], Any], deeds: Mapping[str, str], folder: Path, job: Job, report: Report) -> Any:
-    """Do a job's deed, then the job; a deed that ends in `-once` happens at the first attempt only."""
+    """Cause a job's fault, then run the job. A fault whose name ends in `-once` happens at the first attempt only."""
     deed, once, _ = deeds.get(job.name, "").partition("-once")
     if once:
         try:

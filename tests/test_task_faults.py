@@ -1,4 +1,4 @@
-"""All commands that run on Ray survive the same faults: the same tests for each of their tasks."""
+"""Every task that runs on Ray survives the same faults: one set of tests for all of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module", params=["curate", "encode", "generate", "finish"])
 def chain(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    """The tasks of a command, faults happening in the one named."""
+    """The tasks of a command, with faults in the named one."""
     return make_chain(request.param, tmp_path_factory.mktemp(request.param))
 
 

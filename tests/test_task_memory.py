@@ -1,4 +1,4 @@
-"""Ray's out-of-memory killer costs a job of any task its attempts, then the job is set aside."""
+"""Ray's out-of-memory killer costs a job of any task its attempts, and then the job fails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def full_cluster() -> Iterator[Cluster]:
-    """A Ray that finds memory full at all times, and so kills every worker within a fraction of a second."""
+    """A Ray with a memory limit so low that it kills every worker within a fraction of a second."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_memory_usage_threshold", "0.0001")
         patch.setenv("RAY_memory_monitor_refresh_ms", "100")
@@ -26,7 +26,7 @@ def full_cluster() -> Iterator[Cluster]:
 
 
 @pytest.mark.parametrize("name", ["curate", "encode", "generate"])
-def test_a_job_that_the_out_of_memory_killer_ends_every_time_is_set_aside(
+def test_a_job_that_is_always_killed_for_memory_fails(
     full_cluster: Cluster, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_loop, "_FIRST_PAUSE_S", 0.05)

@@ -22,12 +22,12 @@ from tests.bench_builder.world import World, build_here
 
 @pytest.fixture
 def output(built: Path, tmp_path: Path) -> Path:
-    """A copy that may be spoiled."""
+    """A copy of the build that tests may damage."""
     return shutil.copytree(built, tmp_path / "bench")
 
 
 def _edit(path: Path, **changes: Any) -> None:
-    """Change what an entry.json says, and its own hash with it."""
+    """Change the content of an entry.json and update its hash."""
     content = {**json.loads(path.read_bytes()), **changes}
     del content["sha256"]
     path.write_text(json.dumps({**content, "sha256": sha256_json(content)}))
@@ -41,7 +41,7 @@ def test_a_build_has_no_problems(world: World, built: Path) -> None:
     assert verify(built).problems == ()
 
 
-def test_random_networks_leave_doubts(world: World, built: Path) -> None:
+def test_videos_of_random_networks_raise_doubts(world: World, built: Path) -> None:
     doubts = verify(built, world.stills).doubts
     assert any(line.startswith("round: ") and "flickers" in line for line in doubts)
 
@@ -90,9 +90,7 @@ def _write(text: str) -> Callable[[Path], Any]:
         ("work", Path.mkdir, "work: left behind by an interrupted run"),
     ],
 )
-def test_what_is_spoiled_is_named(
-    file: str, spoil: Callable[[Path], Any], problem: str, world: World, output: Path
-) -> None:
+def test_damage_is_reported(file: str, spoil: Callable[[Path], Any], problem: str, world: World, output: Path) -> None:
     spoil(output / file)
     problems = verify(output, world.stills).problems
     assert problems
@@ -100,14 +98,14 @@ def test_what_is_spoiled_is_named(
     assert main(["bench", "verify", str(output)]) == 1
 
 
-def test_an_edited_entry_betrays_itself(output: Path) -> None:
+def test_an_edited_entry_is_detected(output: Path) -> None:
     path = output / "videos" / "tall" / "entry.json"
     path.write_text(path.read_text().replace('"seed": 1', '"seed": 7'))
     (problem,) = verify(output).problems
     assert "was edited: records its sha256 as" in problem
 
 
-def test_a_video_that_vanished_is_missed(output: Path) -> None:
+def test_a_missing_video_is_reported(output: Path) -> None:
     shutil.rmtree(output / "videos" / "tall")
     assert verify(output).problems == ("videos/tall: missing, but done according to ledger.jsonl",)
 
@@ -116,7 +114,7 @@ def test_a_video_that_vanished_is_missed(output: Path) -> None:
     ("mode", "size", "what"),
     [("RGB", (32, 32), "RGB 32 × 32, expected square RGBA"), ("RGBA", (32, 16), "expected square RGBA")],
 )
-def test_frames_of_another_kind_are_named(mode: str, size: tuple[int, int], what: str, output: Path) -> None:
+def test_frames_of_another_mode_or_size_are_reported(mode: str, size: tuple[int, int], what: str, output: Path) -> None:
     folder = output / "videos" / "tall"
     Image.new(mode, size).save(folder / "frame_00.png")
     entry = json.loads((folder / "entry.json").read_bytes())
@@ -131,7 +129,7 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def test_failures_are_told_and_are_no_problems_of_the_files(
+def test_failures_are_listed_apart_from_problems(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "bench"
@@ -146,7 +144,7 @@ def test_failures_are_told_and_are_no_problems_of_the_files(
     assert main(["bench", "verify", str(output), "--strict"]) == 1
 
 
-def test_what_is_no_build_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_not_a_build_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError, match=r"has no plan\.json: not an output of `helix4d bench build`"):
         verify(tmp_path)
     assert main(["bench", "verify", str(tmp_path)]) == 2
@@ -170,13 +168,13 @@ def _clip(alpha: int, count: int = 4) -> np.ndarray:
         (255, Measures((0.25,) * 4, 0.0, 0.2), r"differs from the still by 0\.200"),
     ],
 )
-def test_doubts_have_stated_limits(alpha: int, measures: Measures, doubt: str) -> None:
+def test_doubts_follow_the_documented_limits(alpha: int, measures: Measures, doubt: str) -> None:
     found = list(_doubts(_clip(alpha), measures))
     assert len(found) == bool(doubt)
     assert not doubt or re.search(doubt, found[0])
 
 
-def test_an_entry_replaces_what_is_there_and_the_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
+def test_an_entry_replaces_an_existing_folder_and_is_deterministic(tmp_path: Path) -> None:
     frames = np.random.default_rng(3).integers(0, 256, (4, 16, 16, 4), dtype=np.uint8)
     facts = {"id": "x", "settings_sha256": "0", "frames": 4, "square": [0, 0, 16], "measures": {}}
     contents = []

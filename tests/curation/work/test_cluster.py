@@ -17,7 +17,7 @@ from helix4d.curation.work.cluster import Cluster, WorkerNeeds
 pytestmark = pytest.mark.slow
 
 
-def test_a_machine_without_room_for_a_worker_is_refused() -> None:
+def test_a_machine_too_small_for_a_worker_is_refused() -> None:
     connection = Cluster(RunConfig(workers=1, memory_gb_per_worker=1e6))
     with pytest.raises(ConfigError, match=r"which no node has .*: lower --cpus-per-worker"), connection:
         pass
@@ -32,7 +32,7 @@ def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
             pass
 
 
-def test_a_cluster_that_refuses_our_token_is_named() -> None:
+def test_a_cluster_that_refuses_the_token_is_reported() -> None:
     # In processes of their own: a Ray that once had a token mode keeps it.
     head = [sys.executable, "-c", _HEAD.format(mode="token")]
     joins = [sys.executable, "-c", _JOINS.format(mode="disabled")]
@@ -77,7 +77,7 @@ def test_workers_of_a_cluster_import_the_drivers_checkout(monkeypatch: pytest.Mo
     assert cluster._worker_environment() == {}, "a job brings its own copy of the code"
 
 
-def test_places_are_what_the_scarcest_resource_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_scarcest_resource_limits_the_places(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 3.0})
     connection = Cluster(RunConfig())
     assert connection.places(WorkerNeeds(cpus=2)) == 4

@@ -1,4 +1,4 @@
-"""The loop, with tasks that do nothing but what a test asks of them."""
+"""The Ray loop, with fake tasks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True)
 class FakeJob:
-    """A job with a name, a folder for its traces, and what earlier tasks of its chain have added."""
+    """A job with a name, a folder for markers, and the steps that earlier tasks of its chain have added."""
 
     name: str
     folder: Path
@@ -54,12 +54,12 @@ NEEDS = WorkerNeeds(cpus=1)
 
 
 def answer(job: FakeJob, report: Report) -> Outcome:
-    """Done, with the worker's process as its key."""
+    """Return a done outcome with the process id of the worker as its key."""
     return Outcome(job.name, AssetState.DONE, keys=(str(os.getpid()),))
 
 
 def run(cluster: Cluster, tasks: list[Task], jobs: Iterator[FakeJob] | list[FakeJob]) -> dict[str, Outcome]:
-    """All outcomes, by name."""
+    """Run all jobs; returns their outcomes by name."""
     outcomes: dict[str, Outcome] = {}
     for news in run_tasks(cluster, tasks, jobs):
         if isinstance(news, Ended):
@@ -78,7 +78,7 @@ def jobs_of(folder: Path, *names: str) -> list[FakeJob]:
 def test_every_job_ends_once_and_few_are_taken_ahead(
     cluster: Cluster, workers: int | None, most: int, tmp_path: Path
 ) -> None:
-    """With a given number of workers as many are taken, else one in reserve for each."""
+    """A given number of workers is the limit; otherwise, each worker has one job in reserve."""
     taken, ended = 0, 0
 
     def jobs() -> Iterator[FakeJob]:
@@ -97,12 +97,12 @@ def test_every_job_ends_once_and_few_are_taken_ahead(
     assert sorted(names) == [f"{number:03d}" for number in range(60)]
 
 
-def test_without_jobs_there_is_nothing_to_wait_for(cluster: Cluster) -> None:
+def test_without_jobs_the_loop_returns(cluster: Cluster) -> None:
     assert run(cluster, [Task(answer, NEEDS)], []) == {}
 
 
 def misbehave(job: FakeJob, report: Report) -> Outcome:
-    """What the job's name says."""
+    """Do what the job's name says."""
     deed = job.name.removesuffix("-once")
     if deed != job.name:
         try:
@@ -137,7 +137,7 @@ def misbehave(job: FakeJob, report: Report) -> Outcome:
         ("format", ReasonCode.CORRUPT_FILE, 1, "a.vxz: truncated"),
     ],
 )
-def test_a_fault_ends_a_job_at_most(
+def test_a_fault_costs_one_job_at_most(
     cluster: Cluster,
     keeps_state: bool,
     name: str,
@@ -165,18 +165,18 @@ def test_an_error_of_the_run_ends_it(cluster: Cluster, name: str, error: type[Ex
 
 
 def extend(job: FakeJob, report: Report, step: int) -> Job | Outcome:
-    """The job for the next task; an end for one called `early`."""
+    """Return the job for the next task, or an outcome for the job called `early`."""
     if job.name == "early":
         return Outcome(job.name, ReasonCode.NO_MOTION.state, ReasonCode.NO_MOTION)
     return FakeJob(job.name, job.folder, (*job.steps, step))
 
 
 def end_chain(job: FakeJob, report: Report) -> Outcome:
-    """Done, with what the other tasks added as keys."""
+    """Return a done outcome with the steps of the chain as its keys."""
     return Outcome(job.name, AssetState.DONE, keys=tuple(map(str, job.steps)))
 
 
-def test_a_chain_of_tasks_takes_each_job_through_all_of_them(cluster: Cluster, tmp_path: Path) -> None:
+def test_each_job_goes_through_all_tasks_of_a_chain(cluster: Cluster, tmp_path: Path) -> None:
     chain = [
         Task(functools.partial(extend, step=1), NEEDS),
         Task(functools.partial(extend, step=2), WorkerNeeds(), workers=1, keeps_state=True),
@@ -190,13 +190,13 @@ def test_a_chain_of_tasks_takes_each_job_through_all_of_them(cluster: Cluster, t
 
 
 def wait_for_release(job: FakeJob, report: Report) -> Outcome:
-    """Ends when there is a file called `release`."""
+    """Wait for a file called `release`."""
     while not (job.folder / "release").exists():
         time.sleep(0.02)
     return end_chain(job, report)
 
 
-def test_what_waits_for_the_next_task_is_bounded(
+def test_the_backlog_between_tasks_is_bounded(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_loop, "_BACKLOG", 2)
@@ -223,7 +223,7 @@ def test_what_waits_for_the_next_task_is_bounded(
     assert taken == 12
 
 
-def test_a_task_that_keeps_state_has_processes_of_its_own(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_task_that_keeps_state_has_its_own_processes(cluster: Cluster, tmp_path: Path) -> None:
     task = Task(answer, WorkerNeeds(), workers=2, keeps_state=True)
     outcomes = run(cluster, [task], jobs_of(tmp_path, *map(str, range(20))))
     kept = {outcome.keys[0] for outcome in outcomes.values()}
@@ -233,13 +233,13 @@ def test_a_task_that_keeps_state_has_processes_of_its_own(cluster: Cluster, tmp_
 
 
 def answer_or_raise(job: FakeJob, report: Report) -> Outcome:
-    """The worker's process is in the message either way."""
+    """Put the process id of the worker into the message or the error."""
     if job.name == "bug":
         raise RuntimeError(f"CUDA error in process {os.getpid()}")
     return Outcome(job.name, AssetState.DONE, message=f"process {os.getpid()}")
 
 
-def test_a_process_in_which_a_job_raised_is_not_used_again(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_process_is_replaced_after_an_exception(cluster: Cluster, tmp_path: Path) -> None:
     task = Task(answer_or_raise, WorkerNeeds(), workers=1, keeps_state=True)
     outcomes = run(cluster, [task], jobs_of(tmp_path, "before", "bug", "after", "later"))
     processes = {name: outcome.message.split()[-1] for name, outcome in outcomes.items()}
@@ -247,13 +247,13 @@ def test_a_process_in_which_a_job_raised_is_not_used_again(cluster: Cluster, tmp
 
 
 def report_and_wait(job: FakeJob, report: Report) -> Outcome:
-    """Reports where it is, then waits."""
+    """Report a step, then wait long enough for a tick."""
     report(f"step of {job.name}")
     time.sleep(2)
     return answer(job, report)
 
 
-def test_ticks_show_what_runs(cluster: Cluster, tmp_path: Path) -> None:
+def test_ticks_show_running_jobs(cluster: Cluster, tmp_path: Path) -> None:
     shown: dict[str, str] = {}
     for news in run_tasks(cluster, [Task(report_and_wait, NEEDS)], jobs_of(tmp_path, "a", "b")):
         if isinstance(news, Tick):

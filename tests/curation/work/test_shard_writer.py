@@ -29,7 +29,7 @@ def test_a_part_that_another_node_wrote_may_appear_late(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_shards_are_written_in_the_cluster_and_the_first_that_cannot_be_ends_the_run(tmp_path: Path) -> None:
+def test_a_shard_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
     part = tmp_path / "a.part"
     write_part(part, [sample("aa_0")])
     job = ShardJob(tmp_path / "x.tar", (part,), {"gaps": []})
