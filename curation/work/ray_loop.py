@@ -9,8 +9,9 @@ waited for. Only an error that concerns the whole run, such as `StorageError` or
 from __future__ import annotations
 
 import logging
+import re
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,6 +36,8 @@ _FIRST_PAUSE_S = 1.0
 _BACKLOG = 4
 """Jobs per place that may wait for the next task of a chain. More would only fill the disk with their files."""
 _LOG_CHARACTERS = 4000
+_COLORS = re.compile(r"\x1b\[[0-9;]*m")
+"""Escape codes with which Ray colors its messages."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,8 @@ def run_tasks(cluster: Cluster, tasks: Sequence[Task], jobs: Iterable[Job]) -> I
     """
     # Losing its node must not end the run: Ray starts a new, empty board elsewhere.
     board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Board).remote()
-    lanes = [_Lane(task, cluster, board, jobs if number == 0 else ()) for number, task in enumerate(tasks)]
+    lost: Counter[str] = Counter()
+    lanes = [_Lane(task, cluster, board, lost, jobs if number == 0 else ()) for number, task in enumerate(tasks)]
     stages: Mapping[str, str] = {}
     last_tick = 0.0
     while True:
@@ -130,7 +134,7 @@ def run_tasks(cluster: Cluster, tasks: Sequence[Task], jobs: Iterable[Job]) -> I
             number = next(number for number, lane in enumerate(lanes) if reference in lane.running)
             for result in lanes[number].collect(reference):
                 if isinstance(result, Outcome):
-                    outcomes.append(result)
+                    outcomes.append(replace(result, attempts=result.attempts + lost.pop(result.asset, 0)))
                 else:
                     lanes[number + 1].add(result)
         if outcomes:
@@ -152,10 +156,17 @@ class _Lane:
     Attributes:
         running: attempts that are running, by Ray's reference to their result.
         places: number of jobs that run at the same time.
+
+    Args:
+        task: the task.
+        cluster: cluster to run them on.
+        board: the progress board.
+        lost: job name -> number of lost attempts, shared by the lanes of a chain.
+        source: jobs of the first task of a chain; those of the others come through `add`.
     """
 
-    def __init__(self, task: Task, cluster: Cluster, board: Any, source: Iterable[Job]) -> None:
-        self._task, self._cluster, self._board = task, cluster, board
+    def __init__(self, task: Task, cluster: Cluster, board: Any, lost: Counter[str], source: Iterable[Job]) -> None:
+        self._task, self._cluster, self._board, self._lost = task, cluster, board, lost
         self._source = iter(source)
         self._waiting: deque[Job] = deque()
         self._again: list[tuple[float, int, Job]] = []  # when, attempt, job
@@ -206,14 +217,13 @@ class _Lane:
             if ended.attempt < ATTEMPTS:
                 pause_s = _FIRST_PAUSE_S * 2 ** (ended.attempt - 1)
                 self._again.append((time.monotonic() + pause_s, ended.attempt + 1, ended.job))
+                self._lost[ended.job.name] += 1
                 log.debug("%s: attempt %d was lost (%s)", ended.job.name, ended.attempt, error)
             else:
                 yield _outcome_of_loss(error, ended, self._task.stage)
         else:
             if ended.process is not None:
                 self._idle.append(ended.process)
-            if isinstance(result, Outcome) and ended.attempt > 1:
-                result = replace(result, attempts=result.attempts + ended.attempt - 1)
             yield result
 
     def _most_running(self) -> int:
@@ -271,15 +281,8 @@ def _outcome_of_loss(error: Exception, ended: _Running, stage: str) -> Outcome:
 
 
 def _outcome(code: ReasonCode, message: str, tail: str, ended: _Running, stage: str) -> Outcome:
-    return Outcome(
-        ended.job.name,
-        code.state,
-        code,
-        stage=stage,
-        message=message,
-        attempts=ended.attempt,
-        log=tail[-_LOG_CHARACTERS:],
-    )
+    plain = _COLORS.sub("", tail)
+    return Outcome(ended.job.name, code.state, code, stage=stage, message=message, log=plain[-_LOG_CHARACTERS:])
 
 
 def _work(run: Callable[[Any, Report], Any], job: Job, patience_s: float, board: Any) -> Any:
