@@ -1,7 +1,7 @@
-"""`helix4d bench build`: a manifest's stills become its videos, under the rules of curation's shards.
+"""`helix4d bench build`: the stills of a manifest become its videos, with the guarantees of curation's shards.
 
-The driver plans, gathers the stills, hands entries to Ray and writes the ledger. Everything it knows is in the output
-folder, so it can be killed at any moment and started again: finished videos are kept, the others come out the same.
+The driver plans, gathers the stills, runs the entries on Ray and writes the ledger. Its whole state is in the output
+folder, so it is resumable: finished videos are kept, and the others come out the same.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from helix4d.bench_builder.engine import BuildEngine
+from helix4d.bench_builder.build_tasks import build_tasks
 from helix4d.bench_builder.entry import read_entry, wrong_files
 from helix4d.bench_builder.jobs import BuildSettings, EntryJob
 from helix4d.bench_builder.manifest import (
@@ -35,8 +35,9 @@ from helix4d.core.locks import locked
 from helix4d.curation.config import RunConfig
 from helix4d.curation.shards.layout import LEDGER_FILE
 from helix4d.curation.shards.ledger import Ledger, Outcome, count
-from helix4d.curation.work.engine import Tick
+from helix4d.curation.work.cluster import Cluster
 from helix4d.curation.work.progress import Display
+from helix4d.curation.work.ray_loop import Tick, run_tasks
 
 log = logging.getLogger("helix4d.bench")
 
@@ -50,81 +51,84 @@ class BuildConfig:
     """Animate the stills of a benchmark with Wan2.2 and remove their backgrounds.
 
     For every entry of the manifest, OUTPUT/videos/ID gets 16 square RGBA frames, previews (WebP with alpha, MP4 on
-    white) and entry.json, which names prompts, seed, settings, the model's fingerprint and every file's hash.
-    OUTPUT/contact_sheet.webp shows them all. Run it again to go on where it stopped: finished videos are kept, and the
-    rest comes out byte for byte the same, whatever the number of workers. `helix4d bench verify OUTPUT` checks it.
+    white) and entry.json, which records the prompts, seed, settings, fingerprint of the model and hash of every file.
+    OUTPUT/contact_sheet.webp shows all videos. Resumable: rerun the command after a crash and it continues where it
+    stopped. Finished videos are kept, and the rest is byte for byte the same, whatever the number of workers.
+    `helix4d bench verify OUTPUT` checks the result.
 
     A first look on one GPU: helix4d bench build --output bench --limit 3
     """
 
     output: Path
-    """Folder for the videos; on a cluster, one that every node sees."""
+    """Folder for the videos; on a cluster, one that every node can access."""
     model: str | None = None
-    """A model of the manifest (a14b, ti2v_5b), or a folder or hub repository with a Wan checkpoint in diffusers'
-    layout. Default: the manifest's default_model."""
+    """Model of the manifest (a14b, ti2v_5b), or a folder or hub repository with a Wan checkpoint in the layout of
+    diffusers. Default: the manifest's default_model."""
     settings: str | None = None
-    """The model of the manifest whose settings are used. Default: of those with as many experts as the checkpoint, the
-    first."""
+    """Model of the manifest to take the settings from. Default: the first one with as many experts as the
+    checkpoint."""
     stills: Path | None = None
-    """Folder with the stills, which are checked against their hashes. Default: they are downloaded to OUTPUT/stills."""
+    """Folder with the stills, which are checked against their hashes. Default: download them to OUTPUT/stills."""
     matting: str = "isnet-general-use"
-    """Removes the background: a model of rembg by name, which fetches it; NAME_custom:FILE.onnx for a file of your own
-    (u2net_custom, dis_custom, ben_custom); or `color`, the distance from the background color, which needs no model."""
+    """How the background is removed: the name of a rembg model, which is downloaded; NAME_custom:FILE.onnx for your own
+    file (u2net_custom, dis_custom, ben_custom); or `color`, the distance from the background color, without a model."""
     manifest: Path = HELIX4DBENCH
-    """What is built. Default: the 52 videos of Helix4DBench."""
+    """Manifest to build. Default: the 52 videos of Helix4DBench."""
     limit: int | None = None
-    """Only the first N entries. A later run without it, or with a larger one, goes on from there."""
+    """Build only the first N entries. A later run without a limit, or with a larger one, adds the rest."""
     size: int | None = None
-    """Pixels per side of the model's frame and of the finished ones. Default: the manifest's."""
+    """Pixels per side of generated and finished frames. Default: the manifest's."""
     steps: int | None = None
     """Denoising steps. Default: the manifest's."""
     num_frames: int | None = None
-    """Generated frames, 4k + 1. Default: the manifest's."""
+    """Number of frames to generate, 4k + 1. Default: the manifest's."""
     dtype: DType = "bfloat16"
-    """Of the networks; the VAE is always float32."""
+    """Data type of the networks; the VAE is always float32."""
     revision: str | None = None
-    """Of the hub repository: a commit, for what is to be repeated."""
+    """Revision of the hub repository; use a commit for reproducible results."""
     offline: bool = False
     """Read the hub's local cache only."""
     offload: bool = True
-    """Keep networks in main memory except while they are used. Off needs room on the GPU for all of them at once."""
+    """Keep networks in main memory except while they are used. Without it, the GPU must hold all of them at once."""
     workers: int | None = None
-    """Videos generated at the same time. Default: as many as the GPUs allow, or without any, the CPUs."""
+    """Number of videos to generate at the same time. Default: as many as the GPUs allow, or the CPUs without a GPU."""
     gpus_per_worker: float | None = None
-    """GPUs that Ray reserves for a worker. Default: 1 where there is one, else 0, which generates on the CPU."""
+    """GPUs that Ray reserves for a worker. Default: 1 if the cluster has one, else 0, which generates on the CPU."""
     cpus_per_worker: int = 1
-    """CPUs that Ray reserves for removing the background of one video."""
+    """CPUs that Ray reserves to remove the background of one video."""
     address: str | None = None
     """Ray cluster to join. Default: $RAY_ADDRESS, else a local Ray is started."""
     retry_failed: bool = False
-    """Try the failed entries of an earlier run again."""
+    """Retry the entries that failed in earlier runs."""
 
     def __post_init__(self) -> None:
         for name in ("limit", "workers", "cpus_per_worker"):
             if (value := getattr(self, name)) is not None and value < 1:
-                raise ConfigError(f"{name} is {value}: at least 1")
+                raise ConfigError(f"{name} is {value}: must be at least 1")
         if self.gpus_per_worker is not None and self.gpus_per_worker < 0:
-            raise ConfigError(f"gpus_per_worker is {self.gpus_per_worker}: at least 0")
+            raise ConfigError(f"gpus_per_worker is {self.gpus_per_worker}: must be at least 0")
 
 
 def build(config: BuildConfig) -> dict[str, int]:
-    """Run to the end; returns how many entries ended in each state.
+    """Run to the end and return the number of entries per final state.
 
     Raises:
-        ConfigError: if stills, checkpoint, matting or settings are wrong, or the output was begun with others.
+        ConfigError: if stills, checkpoint, matting or settings are wrong, or the output was started with others.
+        StorageError: if the output refuses writes for too long.
     """
     manifest = read_manifest(config.manifest)
     checkpoint, settings = plan_build(config, manifest)
+    run = RunConfig(config.address, config.workers, config.cpus_per_worker)
     entries = manifest.entries[: config.limit]
     with locked(config.output):
         _agree(config, settings)
         stills = gather_stills(manifest, entries, config.stills, config.output / STILLS)
         jobs = [_job(config, manifest, entry, stills, checkpoint, settings) for entry in entries]
-        ledger = Ledger(config.output / LEDGER_FILE)
+        ledger = Ledger(config.output / LEDGER_FILE, run.limits.patience_s)
         todo = _unfinished(config, jobs, ledger)
         if todo:
-            load_matting(config.matting, settings.framing.background)  # fails, or is fetched, before a GPU is paid for
-            _work(config, todo, len(jobs), ledger)
+            load_matting(config.matting, settings.framing.background)  # fails or downloads before GPUs are paid for
+            _work(config, run, todo, len(jobs), ledger)
         shutil.rmtree(config.output / WORK, ignore_errors=True)
         write_contact_sheet(config.output / SHEET_FILE, manifest, config.output / VIDEOS, stills)
     counts = dict(count(ledger.outcomes[entry.id] for entry in entries))
@@ -133,7 +137,7 @@ def build(config: BuildConfig) -> dict[str, int]:
 
 
 def plan_build(config: BuildConfig, manifest: Manifest) -> tuple[Checkpoint, BuildSettings]:
-    """The checkpoint, found and hashed, and everything that the videos will depend on.
+    """Find and hash the checkpoint, and collect everything that the videos depend on.
 
     Raises:
         ConfigError: if the checkpoint cannot be found, or the settings do not fit it.
@@ -141,16 +145,19 @@ def plan_build(config: BuildConfig, manifest: Manifest) -> tuple[Checkpoint, Bui
     model = config.model or manifest.default_model
     named = manifest.models.get(model)
     if config.settings is not None and config.settings not in manifest.models:
-        raise ConfigError(f"settings {config.settings!r}: the manifest has {', '.join(sorted(manifest.models))}")
+        names = ", ".join(sorted(manifest.models))
+        raise ConfigError(f"settings {config.settings!r}: must be one of the manifest's models ({names})")
     source = named.checkpoint if named is not None else model
     folder = find_checkpoint(source, config.revision, config.offline)
-    log.info("%s: reading the checkpoint's files for its fingerprint", folder)
+    log.info("%s: hashing the checkpoint's files for its fingerprint", folder)
     checkpoint = read_checkpoint(folder)
     generator = manifest.models[config.settings] if config.settings else named or _fitting(manifest, checkpoint)
     changes: dict[str, Any] = {name: getattr(config, name) for name in ("size", "steps", "num_frames")}
     generator = replace(generator, **{name: value for name, value in changes.items() if value is not None})
     if generator.num_frames < manifest.framing.frames:
-        raise ConfigError(f"num_frames is {generator.num_frames}, fewer than the {manifest.framing.frames} to be kept")
+        raise ConfigError(
+            f"num_frames is {generator.num_frames}: must be at least the manifest's {manifest.framing.frames}"
+        )
     check_settings(checkpoint, generator)
     matting, matting_sha256 = matting_identity(config.matting)
     label = Path(source).name if Path(source).is_dir() else source
@@ -163,24 +170,26 @@ def _fitting(manifest: Manifest, checkpoint: Checkpoint) -> Generator:
     for generator in manifest.models.values():
         if len(generator.guidance) == checkpoint.experts:
             return generator
-    raise ConfigError(f"{checkpoint.folder}: the manifest has no settings for {checkpoint.experts} expert(s)")
+    raise ConfigError(
+        f"{checkpoint.folder}: the manifest has no settings for a checkpoint with {checkpoint.experts} expert(s)"
+    )
 
 
 def _agree(config: BuildConfig, settings: BuildSettings) -> None:
-    """The output's plan, written by the first run, is that of every later one."""
+    """Write the plan, or check that it is the one that the first run wrote."""
     manifest = config.manifest.read_bytes()
-    now = settings.to_json()
+    expected = settings.to_json()
     path, copy = config.output / PLAN_FILE, config.output / MANIFEST_FILE
     if not path.exists():
         write_bytes(copy, manifest)
-        write_json(path, {"version": PLAN.version, "settings": now})
+        write_json(path, {"version": PLAN.version, "settings": expected})
         return
     stored = json.loads(path.read_bytes())
     PLAN.check(stored, path)
-    if different := differences(stored["settings"], now):
-        raise ConfigError(f"{config.output}: begun with other settings ({'; '.join(different)}): use a new --output")
+    if different := differences(stored["settings"], expected):
+        raise ConfigError(f"{config.output}: started with other settings ({'; '.join(different)}): use a new --output")
     if not copy.exists() or copy.read_bytes() != manifest:
-        raise ConfigError(f"{config.output}: begun with another manifest than {config.manifest}: use a new --output")
+        raise ConfigError(f"{config.output}: started with another manifest than {config.manifest}: use a new --output")
 
 
 def _job(
@@ -191,7 +200,7 @@ def _job(
     checkpoint: Checkpoint,
     settings: BuildSettings,
 ) -> EntryJob:
-    # Workers run elsewhere: every path is made absolute.
+    # Workers have other working directories, so every path is made absolute.
     kind, colon, file = config.matting.partition(":")
     return EntryJob(
         entry,
@@ -208,14 +217,14 @@ def _job(
 
 
 def _unfinished(config: BuildConfig, jobs: Sequence[EntryJob], ledger: Ledger) -> list[EntryJob]:
-    """Jobs to be done; what the ledger missed of finished ones is added to it."""
+    """The jobs left to do. Finished ones that the ledger lacks are added to it."""
     todo = []
     for job in jobs:
         name = job.entry.id
         known = ledger.outcomes.get(name)
         if _is_whole(job):
             if known is None or known.state is not AssetState.DONE:
-                # Killed between the folder's rename and the ledger's line.
+                # The run was killed after the folder's rename and before the ledger's line.
                 ledger.append(Outcome(name, AssetState.DONE, keys=(name,)))
         elif known is None or known.state is AssetState.DONE or config.retry_failed:
             todo.append(job)
@@ -228,23 +237,23 @@ def _is_whole(job: EntryJob) -> bool:
     except NewerError:
         raise
     except FormatError as error:
-        log.warning("%s: built again", error)
+        log.warning("%s: rebuilding it", error)
         return False
     if entry is None:
         return False
     if entry["settings_sha256"] != job.sha256():
-        raise ConfigError(f"{job.folder}: built with other settings: remove it, or use a new --output")
+        raise ConfigError(f"{job.folder}: built with other settings: remove it or use a new --output")
     if wrong := wrong_files(job.folder, entry):
-        log.warning("%s: built again, as %s is %s", job.folder, *wrong[0])
+        log.warning("%s: rebuilding it, because %s is %s", job.folder, *wrong[0])
     return not wrong
 
 
-def _work(config: BuildConfig, todo: Sequence[EntryJob], total: int, ledger: Ledger) -> None:
-    run = RunConfig(config.address, config.workers, config.cpus_per_worker)
-    with BuildEngine(run, config.gpus_per_worker) as engine, Display(total, total - len(todo), "videos") as display:
-        for news in engine.build(todo):
+def _work(config: BuildConfig, run: RunConfig, todo: Sequence[EntryJob], total: int, ledger: Ledger) -> None:
+    with Cluster(run) as cluster, Display(total, total - len(todo), "videos") as display:
+        for news in run_tasks(cluster, build_tasks(cluster, run, config.gpus_per_worker), todo):
             if isinstance(news, Tick):
                 display.show(news.stages)
                 continue
-            ledger.append(news)
-            display.advance(news)
+            ledger.append(*news.outcomes)
+            for outcome in news.outcomes:
+                display.advance(outcome)

@@ -1,6 +1,6 @@
-"""A finished video's folder: 16 frames, two previews and `entry.json`, which is written last and says all.
+"""The folder of a finished video: 16 frames, two previews and `entry.json`, which is written last.
 
-The folder takes its place under `videos/` whole, by a rename; its `entry.json` names every file with its hash.
+The folder is renamed into `videos/` when it is complete. `entry.json` lists every file with its hash.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CRF = "18"
 
 
 def frame_file(number: int) -> str:
-    """The name of a frame's file."""
+    """File name of a frame."""
     return f"frame_{number:02d}.png"
 
 
@@ -39,11 +39,11 @@ def write_entry(folder: Path, frames: Pixels, fps: float, facts: Mapping[str, An
     """Write a video's folder.
 
     Args:
-        folder: its final place; what is there already, is replaced.
-        frames: RGBA, (T, S, S, 4).
-        fps: of the previews.
-        facts: what `entry.json` says besides the files.
-        work: a folder beside it, for it to grow in; what an earlier attempt left there is removed.
+        folder: final path of the folder; an existing one is replaced.
+        frames: RGBA frames, (T, S, S, 4).
+        fps: frames per second of the previews.
+        facts: content of `entry.json` besides the list of files.
+        work: folder on the same file system to write the files in first; leftovers of earlier attempts are removed.
     """
     shutil.rmtree(work, ignore_errors=True)
     files = {frame_file(number): _png(frame) for number, frame in enumerate(frames)}
@@ -62,11 +62,11 @@ def write_entry(folder: Path, frames: Pixels, fps: float, facts: Mapping[str, An
 
 
 def read_entry(folder: Path) -> dict[str, Any] | None:
-    """What `entry.json` says, or None where there is none.
+    """Content of a folder's `entry.json`, or None if it has none.
 
     Raises:
-        NewerError: if it is newer than this program.
-        FormatError: if it is damaged, or somebody changed it.
+        NewerError: if a newer version of helix4d wrote it.
+        FormatError: if it is damaged or was edited.
     """
     path = folder / ENTRY_FILE
     if not path.is_file():
@@ -76,42 +76,42 @@ def read_entry(folder: Path) -> dict[str, Any] | None:
     except ValueError as error:
         raise FormatError(f"{path}: not JSON ({error})") from error
     ENTRY.check(content, path)
-    lacking = {"id", "settings_sha256", "files", "frames", "square", "measures"} - content.keys()
-    if lacking:
-        raise FormatError(f"{path}: says nothing of {', '.join(sorted(lacking))}")
-    listed = content.pop("sha256", None)
-    if listed != (found := sha256_json(content)):
-        raise FormatError(f"{path}: was changed: its own sha256 is {found}, it says {listed}")
+    missing = {"id", "settings_sha256", "files", "frames", "square", "measures"} - content.keys()
+    if missing:
+        raise FormatError(f"{path}: lacks {', '.join(sorted(missing))}")
+    recorded = content.pop("sha256", None)
+    if recorded != (sha256 := sha256_json(content)):
+        raise FormatError(f"{path}: was edited: records its sha256 as {recorded}, but has {sha256}")
     return dict(content)
 
 
 def wrong_files(folder: Path, entry: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(file, what is wrong) for every file that is missing, other than listed, or not listed.
+    """(file, problem) for every file that is missing, differs from what is listed, or is not listed.
 
-    Hidden files are no matter: file managers leave them, and a video is not made again for that.
+    Hidden files are ignored: file managers create them, and that is no reason to rebuild a video.
     """
     wrong = []
     for name, listed in sorted(entry["files"].items()):
         path = folder / name
         if "/" in name or name.startswith("."):
-            wrong.append((name, "listed under a name that is no file's here"))
+            wrong.append((name, "listed under an invalid name"))
         elif not path.is_file():
             wrong.append((name, "missing"))
         elif path.stat().st_size != listed["bytes"]:
-            wrong.append((name, f"{path.stat().st_size} bytes, listed are {listed['bytes']}"))
-        elif (found := sha256_file(path)) != listed["sha256"]:
-            wrong.append((name, f"sha256 {found}, listed is {listed['sha256']}"))
+            wrong.append((name, f"{path.stat().st_size} bytes, but listed with {listed['bytes']}"))
+        elif (sha256 := sha256_file(path)) != listed["sha256"]:
+            wrong.append((name, f"sha256 {sha256}, but listed with {listed['sha256']}"))
     known = {*entry["files"], ENTRY_FILE}
-    found_names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    wrong += [(name, "not listed") for name in found_names if name not in known]
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    wrong += [(name, "not listed") for name in names if name not in known]
     return wrong
 
 
 def read_frames(folder: Path, count: int) -> Pixels:
-    """RGBA frames, (T, S, S, 4).
+    """RGBA frames of a folder, (T, S, S, 4).
 
     Raises:
-        FormatError: if one is missing, no RGBA image, not square, or of another size than the first.
+        FormatError: if a frame is missing, not a square RGBA image, or not as large as the first.
     """
     frames: list[np.ndarray] = []
     for number in range(count):
@@ -119,12 +119,14 @@ def read_frames(folder: Path, count: int) -> Pixels:
         try:
             with Image.open(path) as image:
                 if image.mode != "RGBA" or image.width != image.height:
-                    raise FormatError(f"{path}: {image.mode} {image.width} × {image.height}, expected a square RGBA")
+                    raise FormatError(f"{path}: {image.mode} {image.width} × {image.height}, expected square RGBA")
                 frames.append(np.asarray(image))
         except (OSError, ValueError, SyntaxError) as error:
-            raise FormatError(f"{path}: not an image that can be read ({error})") from error
+            raise FormatError(f"{path}: not a readable image ({error})") from error
         if frames[-1].shape != frames[0].shape:
-            raise FormatError(f"{path}: {frames[-1].shape[0]} pixels a side, the first has {frames[0].shape[0]}")
+            raise FormatError(
+                f"{path}: {frames[-1].shape[0]} pixels per side, the first frame has {frames[0].shape[0]}"
+            )
     return np.stack(frames)
 
 
@@ -135,7 +137,7 @@ def _png(frame: Pixels) -> bytes:
 
 
 def _previews(frames: Pixels, mode: str) -> list[Image.Image]:
-    """Small pictures, for RGB on white."""
+    """Small images of the frames, on white for mode RGB."""
     size = min(PREVIEW_SIZE, frames.shape[1])
     small = [Image.fromarray(f).convert("RGBa").resize((size, size)).convert("RGBA") for f in frames]
     if mode == "RGBA":
@@ -145,11 +147,11 @@ def _previews(frames: Pixels, mode: str) -> list[Image.Image]:
 
 
 def _mp4(images: list[Image.Image], fps: float) -> bytes:
-    """H.264, the same bytes for the same pictures."""
+    """Encode images as H.264, deterministically."""
     stream = io.BytesIO()
     with av.open(stream, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        # One thread: with several, x264 divides its work by their number. No look ahead, as that reads memory beyond
-        # the edge of small frames: one file in ten came out with other bytes.
+        # One thread, because x264's output depends on their number. No lookahead, because it reads memory beyond the
+        # edge of small frames: one file in ten differed.
         options = {"crf": _CRF, "threads": "1", "x264-params": _NO_LOOKAHEAD}
         video = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options=options)
         video.width = video.height = images[0].width & ~1

@@ -1,12 +1,12 @@
-"""What workers are told, and the two things that they do: generate a video, and make an entry of it.
+"""The two steps of an entry: generate a video, then finish it. Independent of Ray.
 
-They are apart because the first needs a GPU, and the second, which mattes on CPUs, takes long enough to let one idle.
-Between them the video lies in the work folder, so a run that is killed there does not generate it again. Knows nothing
-of Ray.
+They are separate because the first needs a GPU and the second, matting on CPUs, takes long enough to leave one idle.
+In between, the video is in the work folder, so that a run that is killed there does not generate it again.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import os
@@ -23,14 +23,15 @@ import torch
 from PIL import Image
 
 from helix4d import __version__
-from helix4d.bench_builder.entry import write_entry
+from helix4d.bench_builder.entry import read_entry, write_entry
 from helix4d.bench_builder.frames import Pixels, choose_frames, crop_frames, pad_still, shared_square
 from helix4d.bench_builder.manifest import Entry, Framing, Generator
 from helix4d.bench_builder.matting import load_matting, make_masks
 from helix4d.bench_builder.measures import measure
-from helix4d.bench_builder.wan import Checkpoint, DType, Progress, VideoModel
-from helix4d.core import AssetState, ConfigError, FormatError, ReasonCode, atomic_writer, sha256_json
+from helix4d.bench_builder.wan import Checkpoint, DType, VideoModel
+from helix4d.core import AssetState, ConfigError, FormatError, ReasonCode, atomic_writer, insist, sha256_json
 from helix4d.curation.shards.ledger import Outcome
+from helix4d.curation.work.jobs import Report
 from helix4d.model.conditioning.video_input import Matting
 
 log = logging.getLogger("helix4d.bench")
@@ -40,10 +41,10 @@ _PACKAGES = ("av", "diffusers", "numpy", "onnxruntime", "pillow", "rembg", "torc
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """What every video of a build depends on, besides its entry, the package versions and the device."""
+    """Everything that the videos of a build depend on, besides their entries, package versions and the device."""
 
     model: str
-    """What people call the checkpoint."""
+    """Name of the checkpoint, for people."""
     model_sha256: str
     generator: Generator
     framing: Framing
@@ -61,19 +62,19 @@ class BuildSettings:
 
 @dataclass(frozen=True)
 class EntryJob:
-    """One video.
+    """One video to generate.
 
     Attributes:
-        entry: of the manifest.
-        prompt: in full.
-        negative_prompt: in full.
-        still: the file.
-        folder: where the result goes.
-        work: a folder for what is not finished; nobody else uses names that begin with the entry's id.
-        settings: of the build.
-        checkpoint: the files of the video model.
-        matting: what `load_matting` takes.
-        offload: keep networks in main memory except while they are used.
+        entry: entry of the manifest.
+        prompt: full prompt.
+        negative_prompt: full negative prompt.
+        still: path of the still.
+        folder: folder to write the finished entry to.
+        work: folder for unfinished files; names that begin with the entry's id belong to this job.
+        settings: settings of the build.
+        checkpoint: checkpoint of the video model.
+        matting: name of the matting, as `load_matting` takes it.
+        offload: whether to keep networks in main memory except while they are used.
     """
 
     entry: Entry
@@ -87,8 +88,18 @@ class EntryJob:
     matting: str
     offload: bool = True
 
+    @property
+    def name(self) -> str:
+        """Name in the ledger."""
+        return self.entry.id
+
+    @property
+    def target(self) -> Path:
+        """The file that generating it writes."""
+        return self.video
+
     def facts(self) -> dict[str, Any]:
-        """What the result depends on, as JSON."""
+        """Everything that the result depends on, as JSON."""
         return {
             "id": self.entry.id,
             "category": self.entry.category,
@@ -105,48 +116,103 @@ class EntryJob:
 
     @property
     def video(self) -> Path:
-        """Where the generated video lies until it is an entry."""
+        """Path of the generated video until the entry is finished."""
         return self.work / f"{self.entry.id}.{self.sha256()[:16]}.npz"
 
 
-def generate_video(job: EntryJob, device: str, progress: Progress | None = None) -> Outcome | float:
-    """Write the job's video, unless it is there; seconds that it took, or how the entry failed.
+@dataclass(frozen=True)
+class FinishJob:
+    """A generated video to finish.
+
+    Attributes:
+        entry_job: job that generated it.
+        generate_s: seconds that generating it took, for the ledger.
+    """
+
+    entry_job: EntryJob
+    generate_s: float
+
+    @property
+    def name(self) -> str:
+        """Name in the ledger."""
+        return self.entry_job.name
+
+    @property
+    def target(self) -> Path:
+        """The folder that finishing it writes."""
+        return self.entry_job.folder
+
+
+def generate_video(job: EntryJob, report: Report, device: str, patience_s: float = 0.0) -> Outcome | FinishJob:
+    """Write the job's video unless it exists.
+
+    Args:
+        job: entry to generate.
+        report: shows the progress.
+        device: "cpu" or "cuda".
+        patience_s: seconds to wait for a disk that refuses the video.
+
+    Returns:
+        The job that finishes it, or the outcome if the video is unusable.
 
     Raises:
-        ConfigError: if no entry could be made with these settings.
+        ConfigError: if no entry can be made with these settings.
+        StorageError: if the disk refuses the video.
     """
     start = time.perf_counter()
     if job.video.exists():
-        return 0.0
+        return FinishJob(job, 0.0)
+    report("loading the model")
     model = _video_model(job.checkpoint, job.settings.generator, job.settings.dtype, device, job.offload)
     try:
-        video = model.generate(padded_still(job), job.prompt, job.negative_prompt, job.entry.seed, progress)
+        video = model.generate(
+            padded_still(job),
+            job.prompt,
+            job.negative_prompt,
+            job.entry.seed,
+            lambda step, steps: report(f"generating, step {step}/{steps}"),
+        )
     except FormatError as error:
         return _failed(job, ReasonCode.UNUSABLE_VIDEO, "generate", error)
     except (torch.OutOfMemoryError, MemoryError) as error:
         return _failed(job, ReasonCode.OUT_OF_MEMORY, "generate", error)
-    kept = video[choose_frames(len(video), job.settings.framing.frames)]
-    name = torch.cuda.get_device_name() if device == "cuda" else f"CPU ({platform.machine()})"
-    with atomic_writer(job.video) as stream:
-        np.savez(stream, frames=kept, device=np.array(name))
-    return time.perf_counter() - start
+    frames = video[choose_frames(len(video), job.settings.framing.frames)]
+    device_name = torch.cuda.get_device_name() if device == "cuda" else f"CPU ({platform.machine()})"
+    # Waited for here, where the video is still in memory: generating it again takes much longer.
+    insist(lambda: _save_video(job.video, frames, device_name), job.video, patience_s, tell=report)
+    return FinishJob(job, time.perf_counter() - start)
 
 
-def finish_entry(job: EntryJob, generate_s: float, matting: Matting | None = None) -> Outcome:
-    """The job's video without its background, in its folder.
+def _save_video(path: Path, frames: Pixels, device_name: str) -> None:
+    with atomic_writer(path) as stream:
+        np.savez(stream, frames=frames, device=np.array(device_name))
 
-    Args:
-        job: whose video has been generated.
-        generate_s: seconds that that took, for the ledger.
-        matting: instead of the one that the job names.
-    """
-    start = time.perf_counter()
-    with np.load(job.video, allow_pickle=False) as stored:
-        video, device = stored["frames"], str(stored["device"])
-    framing, generator = job.settings.framing, job.settings.generator
-    masks = make_masks(video, matting or _matting(job.matting, framing.background))
+
+def _load_video(path: Path) -> tuple[Pixels, str]:
+    """Frames, and the name of the device that generated them."""
     try:
-        _check_first(masks)
+        with np.load(path, allow_pickle=False) as stored:
+            return stored["frames"], str(stored["device"])
+    except FileNotFoundError as error:
+        # A network file system may show another node's files only after a minute.
+        raise OSError(errno.ESTALE, f"{path}: missing, or not visible on this node yet") from error
+
+
+def finish_entry(finish: FinishJob, report: Report) -> Outcome:
+    """Remove the background of a generated video and write the entry's folder.
+
+    Raises:
+        OSError: if storage refuses the folder, or does not show the video yet.
+    """
+    job, start = finish.entry_job, time.perf_counter()
+    if (outcome := _finished_before(finish)) is not None:
+        return outcome
+    report("removing the background")
+    video, device = _load_video(job.video)
+    framing, generator = job.settings.framing, job.settings.generator
+    masks = make_masks(video, _matting(job.matting, framing.background))
+    try:
+        _check_first_frame(masks)
         square = shared_square(masks)
     except FormatError as error:
         return _failed(job, ReasonCode.UNUSABLE_VIDEO, "matte", error)
@@ -165,12 +231,25 @@ def finish_entry(job: EntryJob, generate_s: float, matting: Matting | None = Non
     fps = generator.fps / _stride(generator.num_frames, framing.frames)
     write_entry(job.folder, frames, fps, facts, job.work / job.entry.id)
     job.video.unlink()
-    seconds = {"generate": round(generate_s, 3), "finish": round(time.perf_counter() - start, 3)}
-    return Outcome(job.entry.id, AssetState.DONE, keys=(job.entry.id,), timings_s=seconds)
+    return _done(finish, time.perf_counter() - start)
+
+
+def _finished_before(finish: FinishJob) -> Outcome | None:
+    """The outcome if an earlier attempt wrote the entry and lost its worker before it could report that."""
+    job = finish.entry_job
+    if job.video.exists():
+        return None
+    entry = read_entry(job.folder)
+    return _done(finish, 0.0) if entry is not None and entry["settings_sha256"] == job.sha256() else None
+
+
+def _done(finish: FinishJob, finish_s: float) -> Outcome:
+    seconds = {"generate": round(finish.generate_s, 3), "finish": round(finish_s, 3)}
+    return Outcome(finish.name, AssetState.DONE, keys=(finish.name,), timings_s=seconds)
 
 
 def padded_still(job: EntryJob) -> Image.Image:
-    """The still as the model sees it."""
+    """The still as the model sees it, on a square background."""
     framing = job.settings.framing
     with Image.open(job.still) as still:
         return pad_still(still, job.settings.generator.size, framing.fill, framing.background)
@@ -178,19 +257,19 @@ def padded_still(job: EntryJob) -> Image.Image:
 
 def tool_versions() -> dict[str, str]:
     """Versions of everything that can change a byte of an entry."""
-    found = {"helix4d": __version__, "python": ".".join(map(str, sys.version_info[:3]))}
+    versions = {"helix4d": __version__, "python": ".".join(map(str, sys.version_info[:3]))}
     for name in _PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
-def _check_first(masks: Pixels) -> None:
-    """Everything downstream is built from the first frame."""
+def _check_first_frame(masks: Pixels) -> None:
+    """Refuse an empty first frame, because methods build everything from it."""
     if masks[0].max() <= 127:
-        raise FormatError("nothing of the first frame is left without its background: try another --matting")
+        raise FormatError("matting removed everything from the first frame: try another --matting")
 
 
 def _stride(generated: int, kept: int) -> int:
@@ -204,12 +283,12 @@ def _failed(job: EntryJob, reason: ReasonCode, stage: str, error: BaseException)
 
 @functools.cache
 def _video_model(checkpoint: Checkpoint, settings: Generator, dtype: DType, device: str, offload: bool) -> VideoModel:
-    # Asked for before the first product of matrices; without it, sums on a GPU may differ from run to run.
+    # Must be set before the first matrix product: without it, results on a GPU may differ between runs.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
     if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"a GPU was asked for, but torch {torch.__version__} finds none")
+        raise ConfigError(f"--gpus-per-worker asks for a GPU, but torch {torch.__version__} finds none")
     return VideoModel(checkpoint, settings, dtype, device, offload)
 
 

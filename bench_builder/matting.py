@@ -1,6 +1,6 @@
-"""Frames lose their background: by a model of rembg, or by their distance from the color that the still was laid on.
+"""Background removal, by a rembg model or by the distance from the background color of the padded still.
 
-Masks are made frame by frame, then steadied over time; a haze that mattes leave far from the object is removed.
+Masks are computed per frame and then smoothed over time; the faint haze that mattes leave is cleared.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from helix4d.core import ConfigError, sha256_file
 from helix4d.model.conditioning.video_input import Matting, rembg_matting, smooth_masks
 
 COLOR = "color"
-"""The name of the matting that needs no model."""
+"""Name of the matting that needs no model."""
 
 _NEAR, _FAR = 12, 60
-"""Levels of 255 between which the distance from the background becomes alpha."""
+"""Distances from the background, of 255 levels, at which alpha starts to rise and becomes opaque."""
 
 
 def load_matting(name: str, background: Sequence[int]) -> Matting:
-    """What makes a mask of a frame.
+    """Load a matting, a function from a frame to its mask.
 
     Args:
-        name: `color`, or what `rembg_matting` takes.
-        background: red, green, blue of what the still was laid on; `color` alone looks at it.
+        name: `color`, or a name that `rembg_matting` takes.
+        background: red, green and blue of the padded still's background, used by `color` only.
 
     Raises:
-        ConfigError: if there is no such model, or it cannot be loaded.
+        ConfigError: if the model does not exist or cannot be loaded.
     """
     if name == COLOR:
         return lambda image: _distance(image, background)
-    # One thread: sums over several depend on their number, and videos run in parallel anyway.
+    # One thread: results depend on the number of threads, and videos are finished in parallel anyway.
     return rembg_matting(name, threads=1)
 
 
 def matting_identity(name: str) -> tuple[str, str | None]:
-    """A matting's name without the place of its file, and the hash of that file if there is one.
+    """Name of a matting without the path of its file, and the hash of that file if it has one.
 
     Raises:
         ConfigError: if the file is missing.
@@ -48,17 +48,17 @@ def matting_identity(name: str) -> tuple[str, str | None]:
     if not colon:
         return name, None
     if not Path(file).is_file():
-        raise ConfigError(f"matting model {name!r}: no file {file}")
+        raise ConfigError(f"matting {name!r}: {file} does not exist")
     return kind, sha256_file(Path(file))
 
 
 def make_masks(frames: Pixels, matting: Matting) -> Pixels:
-    """RGB frames (T, H, W, 3) to alpha (T, H, W)."""
+    """Alpha (T, H, W) of RGB frames (T, H, W, 3)."""
     masks = smooth_masks(np.stack([matting(Image.fromarray(frame)) for frame in frames]))
     masks[masks <= HAZE] = 0
     return masks
 
 
 def _distance(image: Image.Image, background: Sequence[int]) -> Pixels:
-    apart = np.abs(np.asarray(image, np.int16) - np.asarray(background, np.int16)).max(axis=2)
-    return np.asarray(np.clip((apart - _NEAR) * 255 // (_FAR - _NEAR), 0, 255), np.uint8)
+    distance = np.abs(np.asarray(image, np.int16) - np.asarray(background, np.int16)).max(axis=2)
+    return np.asarray(np.clip((distance - _NEAR) * 255 // (_FAR - _NEAR), 0, 255), np.uint8)

@@ -1,4 +1,4 @@
-"""The contact sheet: a row for each video, its still first, then frames spread over its time."""
+"""Contact sheet of a build: one row per video, with its still first, then frames at uniform times."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ log = logging.getLogger("helix4d.bench")
 _SHOWN = 8
 _PIXELS = 128
 _LARGEST = 16_000
-"""Pixels per side that WebP holds, about."""
+"""Pixels per side, just below the limit of WebP."""
 _GAPS = 20
-"""Pixels between rows, labels included."""
+"""Pixels between rows, including labels."""
 
 
 def write_contact_sheet(path: Path, manifest: Manifest, videos: Path, stills: Path) -> int:
-    """Show every video that is there and whole; returns how many. Nothing is written where there is none.
+    """Show every complete video and return their number. Without any, no file is written.
 
     Raises:
-        NewerError: if a newer program wrote one of them.
+        NewerError: if a newer version of helix4d wrote one of them.
     """
-    found = [(entry, facts) for entry in manifest.entries if (facts := _facts(videos / entry.id)) is not None]
-    if not found:
+    complete = [(entry, facts) for entry in manifest.entries if (facts := _facts(videos / entry.id)) is not None]
+    if not complete:
         return 0
-    pixels = max(8, min(_PIXELS, _LARGEST // len(found) - _GAPS))
+    pixels = max(8, min(_PIXELS, _LARGEST // len(complete) - _GAPS))
     rows, labels = [], []
-    for entry, facts in found:
+    for entry, facts in complete:
         count = facts["frames"]
         shown = [round(i) for i in np.linspace(0, count - 1, min(_SHOWN, count))]
         still = stills / entry.still
@@ -47,7 +47,7 @@ def write_contact_sheet(path: Path, manifest: Manifest, videos: Path, stills: Pa
         texts += [f"drift {measures['drift']:.3f}"]
         labels.append((texts + [""] * len(rows[-1]))[: len(rows[-1])])
     write_bytes(path, sheet_bytes(contact_sheet(rows, labels)))
-    return len(found)
+    return len(complete)
 
 
 def _facts(folder: Path) -> dict[str, Any] | None:
@@ -56,13 +56,13 @@ def _facts(folder: Path) -> dict[str, Any] | None:
     except NewerError:
         raise
     except FormatError as error:
-        # Beyond this run's --limit: it is made again when its turn comes.
-        log.warning("not on the contact sheet: %s", error)
+        # Beyond this run's --limit: a later run rebuilds it.
+        log.warning("left out of the contact sheet: %s", error)
         return None
 
 
 def _thumbnail(path: Path, pixels: int) -> np.ndarray:
-    """RGBA, (pixels, pixels, 4), the picture in the middle."""
+    """The image, centered in RGBA (pixels, pixels, 4)."""
     with Image.open(path) as image:
         small = image.convert("RGBa")
         small.thumbnail((pixels, pixels), Image.Resampling.LANCZOS)

@@ -1,7 +1,7 @@
-"""`helix4d bench verify`: every hash, count and image of a build checked again, and what a person should look at.
+"""`helix4d bench verify`: check every hash, count and image of a build, and list the videos that a person should see.
 
-A problem is a file that is not what was written. A doubt is a video that is what was written but may be of no use: its
-background was not removed, its outline flickers, its first frame is not the still. Writes nothing.
+A problem is a file that differs from what was written. A doubt is a video that may be useless although its files are
+intact: its background was not removed, its outline flickers, or its first frame is not the still. Writes nothing.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ from helix4d.curation.shards.ledger import Ledger, Outcome
 from helix4d.curation.work.progress import Steps
 
 MIN_COVERAGE = 0.01
-"""Of the first frame: with less, there is hardly an object."""
+"""Share of the first frame; with less, it hardly shows an object."""
 MAX_COVERAGE = 0.9
-"""Of any frame: with more, the background was hardly removed. The square has a margin of its own around the object."""
+"""Share of any frame; with more, the background was hardly removed, because the square has a margin."""
 MAX_SOFT = 0.5
-"""Share of what shows that is half transparent: with more, the matte is a haze."""
+"""Share of the visible pixels that are translucent; with more, the matte is a haze."""
 MAX_FLICKER = 0.05
 MAX_DRIFT = 0.1
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was looked at, and what is wrong with it.
+    """Result of a check.
 
     Attributes:
-        problems: one line each.
-        doubts: one line each.
-        built: entries that are there.
+        problems: one line per problem.
+        doubts: one line per doubt.
+        built: number of entries that are built.
         failed: entries that could not be built, with the reason.
-        missing: entries that nobody has tried yet.
-        checked_stills: whether drift was measured again, as the stills were there.
+        missing: ids of the entries that were not tried yet.
+        checked_stills: whether drift was measured again, which needs the stills.
     """
 
     problems: tuple[str, ...]
@@ -69,39 +69,39 @@ def verify(output: Path, stills: Path | None = None) -> Report:
     """Check everything in an output of `helix4d bench build`.
 
     Args:
-        output: the output.
-        stills: where the stills are; None looks where the build downloads them to.
+        output: output folder of the build.
+        stills: folder with the stills; None for the one that the build downloads them to.
 
     Raises:
-        ConfigError: if the folder is no such output, or a run is writing there.
+        ConfigError: if the folder is not such an output, or a run is writing to it.
         FormatError: if its plan or its manifest is damaged.
     """
     if is_locked(output):
-        raise ConfigError(f"{output}: a run is writing there: verify when it has ended")
+        raise ConfigError(f"{output}: a run is writing to it: verify after it has ended")
     settings, manifest = _read_plan(output)
-    there = stills or output / STILLS
+    stills = stills or output / STILLS
     problems: list[str] = []
     doubts: list[str] = []
     outcomes = Ledger(output / LEDGER_FILE).outcomes
     built = [entry for entry in manifest.entries if (output / VIDEOS / entry.id).exists()]
     with Steps("videos", len(built)) as steps:
         for entry in built:
-            for what in _check_entry(output / VIDEOS / entry.id, entry, manifest, settings, there, doubts):
-                problems.append(f"{VIDEOS}/{entry.id}/{what}")
+            for problem in _check_entry(output / VIDEOS / entry.id, entry, manifest, settings, stills, doubts):
+                problems.append(f"{VIDEOS}/{entry.id}/{problem}")
             steps.advance()
     problems += _check_ledger(manifest, outcomes, {entry.id for entry in built})
     problems += _check_strays(output, manifest)
     absent = [entry.id for entry in manifest.entries if entry not in built]
-    failed = [_told(outcomes[name]) for name in absent if _state(outcomes, name) is AssetState.FAILED]
+    failed = [_reason(outcomes[name]) for name in absent if _state(outcomes, name) is AssetState.FAILED]
     missing = [name for name in absent if name not in outcomes]
-    whole = not verify_stills(manifest, there, built)
-    return Report(tuple(problems), tuple(doubts), len(built), tuple(failed), tuple(missing), whole)
+    has_stills = not verify_stills(manifest, stills, built)
+    return Report(tuple(problems), tuple(doubts), len(built), tuple(failed), tuple(missing), has_stills)
 
 
 def _read_plan(output: Path) -> tuple[dict[str, Any], Manifest]:
     path = output / PLAN_FILE
     if not path.is_file():
-        raise ConfigError(f"{output}: no {PLAN_FILE}: not an output of helix4d bench build")
+        raise ConfigError(f"{output}: has no {PLAN_FILE}: not an output of `helix4d bench build`")
     try:
         plan = json.loads(path.read_bytes())
     except ValueError as error:
@@ -113,21 +113,21 @@ def _read_plan(output: Path) -> tuple[dict[str, Any], Manifest]:
 def _check_entry(
     folder: Path, entry: Entry, manifest: Manifest, settings: dict[str, Any], stills: Path, doubts: list[str]
 ) -> Iterator[str]:
-    """`file: what is wrong`, one by one; doubts are added to the list."""
+    """Yield each problem as `file: problem`, and append doubts to the list."""
     try:
         facts = read_entry(folder)
     except Helix4DError as error:
         yield f"{ENTRY_FILE}: {error}"
         return
     if facts is None:
-        yield f"{ENTRY_FILE}: missing: the folder is not whole"
+        yield f"{ENTRY_FILE}: missing: the folder is incomplete"
         return
     wrong = wrong_files(folder, facts)
-    yield from (f"{name}: {what}" for name, what in wrong)
-    yield from (f"{ENTRY_FILE}: {what}" for what in _check_facts(facts, entry, manifest, settings))
+    yield from (f"{name}: {problem}" for name, problem in wrong)
+    yield from (f"{ENTRY_FILE}: {problem}" for problem in _check_facts(facts, entry, manifest, settings))
     framing, count = manifest.framing, manifest.framing.frames
     if facts["frames"] != count:
-        yield f"{ENTRY_FILE}: {facts['frames']} frames, the manifest has {count}"
+        yield f"{ENTRY_FILE}: {facts['frames']} frames, expected {count}"
     try:
         frames = read_frames(folder, count)
     except FormatError as error:
@@ -135,15 +135,15 @@ def _check_entry(
             yield f"{ENTRY_FILE}: {error}"
         return
     if frames.shape[1] != facts.get("size"):
-        yield f"{ENTRY_FILE}: size is {facts.get('size')!r}, the frames have {frames.shape[1]} pixels a side"
+        yield f"{ENTRY_FILE}: size is {facts.get('size')!r}, but the frames have {frames.shape[1]} pixels per side"
     measured = _measure(frames, facts, entry, framing, stills)
     if not wrong and measured.to_json() != facts["measures"]:
-        yield f"{ENTRY_FILE}: measures are {facts['measures']}, the frames give {measured.to_json()}"
-    doubts += [f"{entry.id}: {what}" for what in _doubts(frames, measured)]
+        yield f"{ENTRY_FILE}: measures are {facts['measures']}, but those of the frames are {measured.to_json()}"
+    doubts += [f"{entry.id}: {doubt}" for doubt in _doubts(frames, measured)]
 
 
 def _check_facts(facts: Mapping[str, Any], entry: Entry, manifest: Manifest, settings: dict[str, Any]) -> Iterator[str]:
-    """What `entry.json` says must follow from manifest and plan."""
+    """Check `entry.json` against the manifest and the plan."""
     expected = {
         "id": entry.id,
         "category": entry.category.value,
@@ -155,16 +155,16 @@ def _check_facts(facts: Mapping[str, Any], entry: Entry, manifest: Manifest, set
     }
     for name, value in expected.items():
         if facts.get(name) != value:
-            yield f"{name} is {facts.get(name)!r}, manifest and plan give {value!r}"
+            yield f"{name} is {facts.get(name)!r}, expected {value!r} from the manifest and the plan"
     if facts["settings_sha256"] != sha256_json(expected):
-        yield f"settings_sha256 is {facts['settings_sha256']!r}, they give {sha256_json(expected)}"
+        yield f"settings_sha256 is {facts['settings_sha256']!r}, expected {sha256_json(expected)}"
     chosen = choose_frames(settings["generator"]["num_frames"], manifest.framing.frames)
     if facts.get("source_frames") != chosen:
-        yield f"source_frames is {facts.get('source_frames')!r}, the rule gives {chosen}"
+        yield f"source_frames is {facts.get('source_frames')!r}, expected {chosen}"
 
 
 def _measure(frames: Pixels, facts: Mapping[str, Any], entry: Entry, framing: Framing, stills: Path) -> Measures:
-    """Measured again; drift is taken from `entry.json` where the still is not at hand."""
+    """Measure the frames again; without the still, drift is taken from `entry.json`."""
     covered = coverage(frames[..., 3])
     path = stills / entry.still
     if path.is_file():
@@ -180,44 +180,44 @@ def _measure(frames: Pixels, facts: Mapping[str, Any], entry: Entry, framing: Fr
 def _doubts(frames: Pixels, measured: Measures) -> Iterator[str]:
     first, most = measured.coverage[0], max(measured.coverage)
     if first < MIN_COVERAGE:
-        yield f"the first frame shows {first:.1%} of its square, less than {MIN_COVERAGE:.0%}: hardly an object"
+        yield f"the object covers {first:.1%} of the first frame, less than {MIN_COVERAGE:.0%}: it is hardly visible"
     if most > MAX_COVERAGE:
         yield f"a frame is {most:.0%} opaque, more than {MAX_COVERAGE:.0%}: was the background removed?"
     alpha = frames[..., 3]
-    shows, soft = alpha > HAZE, (alpha > HAZE) & (alpha < 255 - HAZE)
-    if (share := soft.sum() / max(1, shows.sum())) > MAX_SOFT:
-        yield f"{share:.0%} of what shows is half transparent, more than {MAX_SOFT:.0%}: a haze, or glass"
+    visible, soft = alpha > HAZE, (alpha > HAZE) & (alpha < 255 - HAZE)
+    if (share := soft.sum() / max(1, visible.sum())) > MAX_SOFT:
+        yield f"{share:.0%} of the visible pixels are translucent, more than {MAX_SOFT:.0%}: a hazy matte, or glass"
     if measured.flicker > MAX_FLICKER:
-        yield f"its area flickers by {measured.flicker:.3f}, more than {MAX_FLICKER}"
+        yield f"the covered area flickers by {measured.flicker:.3f}, more than {MAX_FLICKER}"
     if measured.drift > MAX_DRIFT:
-        yield f"its first frame differs from the still by {measured.drift:.3f}, more than {MAX_DRIFT}"
+        yield f"the first frame differs from the still by {measured.drift:.3f}, more than {MAX_DRIFT}"
 
 
 def _check_ledger(manifest: Manifest, outcomes: Mapping[str, Outcome], built: set[str]) -> Iterator[str]:
     for entry in manifest.entries:
         done = _state(outcomes, entry.id) is AssetState.DONE
         if done and entry.id not in built:
-            yield f"{VIDEOS}/{entry.id}: missing, though {LEDGER_FILE} says that it is done"
+            yield f"{VIDEOS}/{entry.id}: missing, but done according to {LEDGER_FILE}"
         if entry.id in built and not done:
-            yield f"{LEDGER_FILE}: says nothing of {entry.id}, which is there"
+            yield f"{LEDGER_FILE}: does not list {entry.id}, which is built"
     for name in sorted(outcomes.keys() - {entry.id for entry in manifest.entries}):
-        yield f"{LEDGER_FILE}: knows {name}, which is not in the manifest"
+        yield f"{LEDGER_FILE}: lists {name}, which is not in the manifest"
 
 
 def _check_strays(output: Path, manifest: Manifest) -> Iterator[str]:
-    """What a killed run or a person left."""
+    """Find what a killed run or a person left behind."""
     known = {entry.id for entry in manifest.entries}
     videos = output / VIDEOS
     for path in sorted(videos.iterdir()) if videos.is_dir() else []:
         if path.name not in known:
             yield f"{VIDEOS}/{path.name}: not in the manifest"
     if (output / WORK).exists():
-        yield f"{WORK}: left over by a run that did not come to its end: run the same command again"
+        yield f"{WORK}: left behind by an interrupted run: rerun its command"
 
 
 def _state(outcomes: Mapping[str, Outcome], name: str) -> AssetState | None:
     return outcomes[name].state if name in outcomes else None
 
 
-def _told(outcome: Outcome) -> str:
+def _reason(outcome: Outcome) -> str:
     return f"{outcome.asset}: {outcome.message} [{outcome.reason}]"

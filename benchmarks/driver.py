@@ -15,26 +15,25 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import psutil
-import ray
 
 from helix4d.core import ReasonCode
 from helix4d.curation import pipeline
-from helix4d.curation.config import CurateConfig, Limits, RunConfig, SampleConfig
+from helix4d.curation.config import CurateConfig, RunConfig, SampleConfig
 from helix4d.curation.shards.ledger import Ledger, Outcome
-from helix4d.curation.work import engine
-from helix4d.curation.work.jobs import AssetJob
+from helix4d.curation.work.jobs import AssetJob, Report
+from helix4d.curation.work.shard_writer import ShardWriter
 
 _PER_FOLDER = 1000
 
 
-@ray.remote
-def _do_nothing(job: AssetJob, limits: Limits, board: Any) -> Outcome:
+def _do_nothing(job: AssetJob, report: Report) -> Outcome:
     return Outcome(job.asset, ReasonCode.NO_MOTION.state, ReasonCode.NO_MOTION, stage="filter", message="a benchmark")
 
 
@@ -45,7 +44,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="default: as many as the CPUs allow, and one in reserve each")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    engine._work_on_asset = _do_nothing
+    curate_task = pipeline.curate_task
+    pipeline.curate_task = lambda *options: replace(curate_task(*options), run=_do_nothing)
     print(f"{'assets':>8} {'part':>28} {'seconds':>8} {'assets/s':>9} {'ms/asset':>9}")
     for count in arguments.assets:
         with tempfile.TemporaryDirectory(prefix="helix4d-driver-") as folder:
@@ -83,7 +83,7 @@ def _parts(spent: dict[str, float]) -> Iterator[None]:
         (pipeline, "plan_run", "list, hash and plan"),
         (pipeline, "_fill_shards", "work"),
         (Ledger, "append", "of which the ledger"),
-        (engine.Engine, "finish_shards", "of which shards at the end"),
+        (ShardWriter, "finish", "of which shards at the end"),
         (pipeline, "summarize", "add up"),
     ]
     originals = [(owner, name, getattr(owner, name)) for owner, name, _ in owners]

@@ -23,7 +23,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
-from typing import Any
 
 from helix4d import __version__
 from helix4d.core import AssetState, ConfigError, Helix4DError, insist, setup_logging, write_json
@@ -54,10 +53,13 @@ from helix4d.curation.shards.ledger import Ledger
 from helix4d.curation.shards.mirror import Mirror
 from helix4d.curation.shards.shard import read_sidecar, split_shard
 from helix4d.curation.sources.source import is_absolute
-from helix4d.curation.work.engine import Engine, Tick
+from helix4d.curation.work.cluster import Cluster
+from helix4d.curation.work.curate_task import curate_task, reserve_gpus
 from helix4d.curation.work.gpus import render_device
 from helix4d.curation.work.jobs import AssetJob, ShardJob, asset_job
 from helix4d.curation.work.progress import Display
+from helix4d.curation.work.ray_loop import Tick, run_tasks
+from helix4d.curation.work.shard_writer import ShardWriter
 from helix4d.render import EngineName, check_engine, load_engine
 from helix4d.render.scene.environment import load_map
 
@@ -199,23 +201,24 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger, mirror: Mirro
     if not open_shards:
         return RunFigures()
     total = sum(len(shard.assets) for shard in plan.shards)
-    with Engine(config.run) as engine, Display(total, total - len(jobs)) as display:
-        writing: list[Any] = []
+    with Cluster(config.run) as cluster, Display(total, total - len(jobs)) as display:
+        writer = ShardWriter(cluster)
 
         def write_if_complete(shard: PlannedShard) -> None:
             if not todo[shard.name]:
                 mirror.push_ledger()
-                writing.append(engine.start_shard(_shard_job(config, shard, ledger)))
+                writer.start(_shard_job(config, shard, ledger))
 
         for shard in open_shards.values():
             write_if_complete(shard)
-        gpus = engine.reserve_gpus(config.sample.engine)
-        workers, busy_s, begun = engine.workers(gpus), 0.0, time.monotonic()
-        for news in engine.work(jobs, gpus, render_device(config.sample.engine, gpus)):
+        gpus = reserve_gpus(cluster, config.run, config.sample.engine)
+        task = curate_task(config.run, gpus, render_device(config.sample.engine, gpus))
+        workers, busy_s, begun = task.places(cluster), 0.0, time.monotonic()
+        for news in run_tasks(cluster, [task], jobs):
             if isinstance(news, Tick):
                 display.show(news.stages)
-                # A shard that cannot be written must not be found out at the end of a week.
-                writing = engine.check_shards(writing)
+                # A shard that cannot be written must end the run now, not after a week.
+                writer.check()
                 continue
             ledger.append(*news.outcomes)
             for outcome in news.outcomes:
@@ -225,7 +228,7 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger, mirror: Mirro
                 todo[shard.name].discard(outcome.asset)
                 write_if_complete(shard)
         work_s = time.monotonic() - begun
-        engine.finish_shards(writing)
+        writer.finish()
     return RunFigures(len(jobs), workers, busy_s, work_s)
 
 

@@ -1,4 +1,4 @@
-"""How many GPUs a worker is given, and whether Blender can render on them. Knows nothing of Ray."""
+"""How many GPUs each worker gets, and whether Blender can render on them. Independent of Ray."""
 
 from __future__ import annotations
 
@@ -17,47 +17,48 @@ _TIMEOUT_S = 120.0
 
 
 def choose_gpus(
-    asked: float | None, engine: EngineName, there: float, most: float, usable: Callable[[float], list[str]]
+    requested: float | None, engine: EngineName, available: float, limit: float, usable: Callable[[float], list[str]]
 ) -> float:
-    """GPUs to reserve for each worker.
+    """Number of GPUs to reserve for each worker.
 
     Args:
-        asked: by the user; None for one where there are any, if Blender can render on it. Only rendering on one worker
-            a GPU keeps Ray's account right, and a second worker would gain nothing on a busy card.
-        engine: raster gets none unless asked: its work is on the CPU, and its OpenGL takes the first card anyway.
-        there: GPUs of the cluster now.
-        most: GPUs that it can ever have.
-        usable: names of the GPUs that Blender finds in a worker with so many reserved.
+        requested: number that the user asked for. None reserves one GPU per worker if Blender can render on the
+            cluster's GPUs: a second worker would gain nothing on a busy card.
+        engine: render engine. raster gets no GPU unless one is requested: it works on the CPU, and its OpenGL uses the
+            first card anyway.
+        available: number of GPUs in the cluster now.
+        limit: number of GPUs that the cluster can ever have.
+        usable: function from a number of reserved GPUs to the names of those that Blender can use in such a worker.
 
     Raises:
-        ConfigError: if more were asked for than there can be, or Blender finds none among them.
+        ConfigError: if more GPUs are requested than there can be, or Blender can use none of them.
     """
-    if asked is not None and asked < 0:
-        raise ConfigError(f"gpus_per_worker {asked:g}: 0 or more is needed")
-    wanted = asked if asked is not None else float(there >= 1 and engine != "raster")
-    if wanted == 0:
+    if requested is not None and requested < 0:
+        raise ConfigError(f"gpus_per_worker {requested:g}: must be 0 or more")
+    number = requested if requested is not None else float(available >= 1 and engine != "raster")
+    if number == 0:
         return 0.0
-    if wanted > most:
-        raise ConfigError(f"gpus_per_worker {wanted:g}: Ray finds {most:g} GPUs here")
-    if engine == "raster" or usable(wanted):
-        return wanted
-    finding = f"Ray finds {there:g} GPUs, but Blender finds none that it can render on (is the driver too old?)"
-    if asked is not None:
-        raise ConfigError(f"gpus_per_worker {asked:g}: {finding}; with 0 the CPUs render")
-    _LOG.warning("%s: the CPUs render", finding)
+    if number > limit:
+        raise ConfigError(f"gpus_per_worker {number:g}: Ray finds {limit:g} GPUs here")
+    if engine == "raster" or usable(number):
+        return number
+    problem = f"Ray finds {available:g} GPUs, but Blender cannot render on any of them (is the driver too old?)"
+    if requested is not None:
+        raise ConfigError(f"gpus_per_worker {requested:g}: {problem}; use 0 to render on the CPUs")
+    _LOG.warning("%s: rendering on the CPUs", problem)
     return 0.0
 
 
 def render_device(engine: EngineName, gpus: float) -> str:
-    """What a worker with so many GPUs renders on: those, and nothing that Ray did not reserve."""
+    """The device that a worker with this many GPUs renders on, so that it uses only what Ray reserved."""
     if engine == "raster":
         return "auto"
     return "gpu" if gpus else "cpu"
 
 
 def find_usable_gpus() -> list[str]:
-    """Names of the GPUs that Blender finds, in a process that ends with it."""
-    found = subprocess.run(
+    """Names of the GPUs that Blender can render on, found in a child process so that Blender does not stay loaded."""
+    completed = subprocess.run(
         [sys.executable, "-m", "helix4d.render.cycles.devices"],
         env=child_environment(),
         capture_output=True,
@@ -65,8 +66,8 @@ def find_usable_gpus() -> list[str]:
         timeout=_TIMEOUT_S,
         check=False,
     )
-    if found.returncode:
-        _LOG.warning("Blender could not be asked for GPUs: %s", found.stderr[-500:])
+    if completed.returncode:
+        _LOG.warning("Blender failed to list its GPUs: %s", completed.stderr[-500:])
         return []
-    names: list[str] = json.loads(found.stdout.splitlines()[-1])
+    names: list[str] = json.loads(completed.stdout.splitlines()[-1])
     return names

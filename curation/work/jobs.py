@@ -1,11 +1,11 @@
-"""What workers are told to do. Light to import: Ray's own processes need no more than this."""
+"""What a job is, and the jobs of curation. Light to import and independent of Ray."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from helix4d.curation.config import CurateConfig, SampleConfig
 from helix4d.curation.plan.plan import PlannedAsset
@@ -13,24 +13,43 @@ from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.files import RemoteFile
 
 
+class Job(Protocol):
+    """What a task is given. Pickled, so that it can run on another node."""
+
+    @property
+    def name(self) -> str:
+        """Name in the ledger and on the display, the same for all jobs of a chain."""
+
+    @property
+    def target(self) -> Path:
+        """The file or folder that the job writes, for messages about storage that refuses it."""
+
+
+class Report(Protocol):
+    """Shows people what a job is doing."""
+
+    def __call__(self, text: str) -> None:
+        """Show `text`, such as `render 3/16`; some of many calls within half a second are dropped."""
+
+
 @dataclass(frozen=True)
 class AssetJob:
-    """What a worker is told.
+    """One asset to turn into samples.
 
     Attributes:
-        asset: the asset's name in the source.
-        path: its file; of a remote asset, what its file will be called.
-        content_sha256: its content hash.
-        part: where its samples go.
-        config: what a sample is.
-        threads: for voxelizing and rendering.
-        measure_only: stop when the clips are measured; no part is written.
-        device: for rendering, one of `helix4d.render.scene.settings.DEVICES`; with "cpu", voxelizing stays there too.
-        hdf5: folder for BlenderProc's files, one folder in it for each sample; None to write none.
+        asset: name of the asset in the source.
+        path: path of its file, or for a remote asset the name that the downloaded file gets.
+        content_sha256: content hash that was planned.
+        part: path of the part to write its samples to.
+        config: settings of the samples.
+        threads: number of threads for voxelizing and rendering.
+        measure_only: whether to stop once the clips are measured, without writing a part.
+        device: device to render on, one of `helix4d.render.scene.settings.DEVICES`; "cpu" voxelizes on the CPU, too.
+        hdf5: folder for BlenderProc's files, with a subfolder per sample; None to write none.
         hdri: folder of the environment maps that the configuration names.
-        remote: where a remote asset is fetched from.
-        metadata: what the source says of the asset.
-        downloads: how it is fetched.
+        remote: where to download a remote asset from.
+        metadata: what the source records about the asset.
+        downloads: settings of the download.
     """
 
     asset: str
@@ -46,6 +65,16 @@ class AssetJob:
     remote: RemoteFile | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     downloads: DownloadConfig = field(default_factory=DownloadConfig)
+
+    @property
+    def name(self) -> str:
+        """Name in the ledger."""
+        return self.asset
+
+    @property
+    def target(self) -> Path:
+        """The file that it writes."""
+        return self.part
 
     def to_json(self) -> dict[str, Any]:
         """The values as JSON."""
@@ -80,7 +109,7 @@ class AssetJob:
 
 
 def asset_job(config: CurateConfig, asset: PlannedAsset, part: Path, measure_only: bool = False) -> AssetJob:
-    """The job for a planned asset; its samples go to `part`."""
+    """The job for a planned asset, with its samples written to `part`."""
     source = asset.source
     return AssetJob(
         asset=source.name,
@@ -103,13 +132,13 @@ class ShardJob:
     """A shard to write.
 
     Attributes:
-        tar: the shard's path.
-        parts: its parts, in the order of their keys.
-        facts: what its sidecar says besides the index.
-        patience_s: how long to wait for an output that refuses writes.
-        folder: that the tar's name is relative to.
-        remote: URL to publish it at; None: it stays here.
-        downloads: patience with that.
+        tar: path of the tar file.
+        parts: paths of its parts, in the order of their keys.
+        facts: content of its sidecar besides the index.
+        patience_s: seconds to wait for an output that refuses writes.
+        folder: output folder, which the shard's name is relative to.
+        remote: URL of the output to publish it to; None to keep it local.
+        downloads: settings of transfers to that URL.
     """
 
     tar: Path

@@ -1,6 +1,6 @@
-"""Measures of every clip of a source without making samples: a plan and a ledger, as of a run, but no shards.
+"""Measure every clip of a source without making samples: writes a plan and a ledger like a run, but no shards.
 
-So it goes on where it stopped, as a run does, and is read as an output is.
+Resumable like a run, and readable like an output.
 """
 
 from __future__ import annotations
@@ -13,22 +13,24 @@ from helix4d.curation.plan.planning import plan_run
 from helix4d.curation.plan.stored_plan import write_plan
 from helix4d.curation.shards.layout import LEDGER_FILE, WORK_FOLDER
 from helix4d.curation.shards.ledger import Ledger
-from helix4d.curation.work.engine import Engine, Tick
+from helix4d.curation.work.cluster import Cluster
+from helix4d.curation.work.curate_task import curate_task
 from helix4d.curation.work.jobs import asset_job
 from helix4d.curation.work.progress import Display
+from helix4d.curation.work.ray_loop import Tick, run_tasks
 
 
 def measure_source(source: str, folder: Path, sample: SampleConfig, run: RunConfig) -> None:
-    """Bake and measure what `folder` does not have yet.
+    """Bake and measure the assets that `folder` has no measures of yet.
 
     Args:
-        source: as for `helix4d curate`.
-        folder: where plan and ledger go.
-        sample: its `frames` and `clip` count, its filters decide nothing.
-        run: workers, limits, and so on.
+        source: a source as `helix4d curate` takes it.
+        folder: folder for the plan and the ledger.
+        sample: settings of the samples; only `frames` and `clip` matter, and its filters reject nothing.
+        run: workers and limits.
 
     Raises:
-        ConfigError: if `folder` was begun for other settings or assets.
+        ConfigError: if `folder` was started with other settings or assets.
     """
     config = CurateConfig(source, folder, sample=sample, run=run)
     with locked(folder):
@@ -44,8 +46,8 @@ def measure_source(source: str, folder: Path, sample: SampleConfig, run: RunConf
         if not jobs:
             return
         total = len(plan.assets())
-        with Engine(run) as engine, Display(total, total - len(jobs)) as display:
-            for news in engine.work(jobs):
+        with Cluster(run) as cluster, Display(total, total - len(jobs)) as display:
+            for news in run_tasks(cluster, [curate_task(run)], jobs):
                 if isinstance(news, Tick):
                     display.show(news.stages)
                     continue

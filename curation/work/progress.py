@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: assets, the stage that each is in, rate and time left."""
+"""Progress of a run for people: finished assets, the stage that each other one is in, rate and time left."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _SHOWN = 8
 
 
 class Display:
-    """A live display on a terminal; a log line now and then elsewhere. A context manager.
+    """A live display on a terminal, an occasional log line elsewhere. A context manager.
 
     Args:
-        total: assets of the plan.
-        done: of these, how many had ended before this run.
-        what: they are, plural.
+        total: number of assets in the plan.
+        done: number of these that ended in earlier runs.
+        what: plural noun for what is counted.
     """
 
     def __init__(self, total: int, done: int, what: str = "assets") -> None:
@@ -48,7 +48,7 @@ class Display:
     def __enter__(self) -> Display:
         if self._live:
             self._live.start()
-        log.info("%d of %d %s to do", self._total - self._done, self._total, self._what)
+        log.info("%d of %d %s left to do", self._total - self._done, self._total, self._what)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,15 +57,15 @@ class Display:
         log.info("%s", self._line())
 
     def advance(self, outcome: Outcome) -> None:
-        """An asset has ended."""
+        """Count an asset that has ended."""
         self._done += 1
         self._counts[outcome.state] += 1
         level = logging.INFO if outcome.state == "failed" else logging.DEBUG
-        why = "" if outcome.reason is None else f": {outcome.message} [{outcome.reason}]"
-        log.log(level, "%s %s%s", outcome.asset, outcome.state, why)
+        reason = "" if outcome.reason is None else f": {outcome.message} [{outcome.reason}]"
+        log.log(level, "%s %s%s", outcome.asset, outcome.state, reason)
 
     def show(self, stages: Mapping[str, str]) -> None:
-        """What is being worked on now: asset -> stage."""
+        """Show what is being worked on now: asset -> stage."""
         if self._live:
             self._progress.update(self._bar, completed=self._done, description=self._line())
             lines = [Text(f"  {asset}: {stage}", style="dim") for asset, stage in sorted(stages.items())[:_SHOWN]]
@@ -78,7 +78,7 @@ class Display:
     def _line(self) -> str:
         done_now = self._done - self._done_before
         elapsed = time.monotonic() - self._start
-        counts = ", ".join(f"{count} {state}" for state, count in sorted(self._counts.items())) or "none ended yet"
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(self._counts.items())) or "none finished yet"
         if not done_now:
             return f"{self._done}/{self._total} {self._what} ({counts})"
         left = elapsed / done_now * (self._total - self._done)
@@ -94,11 +94,11 @@ def _clock(seconds: float) -> str:
 
 
 class Steps:
-    """Like `Display`, for work that is only counted. A context manager.
+    """A progress bar for work that is only counted. A context manager.
 
     Args:
-        what: what is counted, plural.
-        total: how many there are.
+        what: plural noun for what is counted.
+        total: number of steps.
     """
 
     def __init__(self, what: str, total: int) -> None:
@@ -121,7 +121,7 @@ class Steps:
             self._bar.stop()
 
     def advance(self) -> None:
-        """One more is done."""
+        """Count one more step."""
         self._done += 1
         if self._is_live:
             self._bar.advance(self._task)

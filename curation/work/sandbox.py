@@ -1,8 +1,8 @@
-"""A child process that may crash, hang or eat memory without costing more than the job it was given.
+"""A child process that can crash, hang or run out of memory at the cost of one job only.
 
-The child (`worker.py`) takes jobs as lines of JSON on its standard input and answers with events, lines
-of JSON on a pipe of its own, the last one of a job being `{"event": "end", ...}`. It is kept for the next job, so
-Blender starts once; it is killed when a job outlasts its time or memory, and replaced when it has grown.
+The child (`worker.py`) reads jobs as lines of JSON from its standard input and writes events as lines of JSON to a pipe
+of its own; the last event of a job is `{"event": "end", ...}`. It is kept for the next job, so that Blender starts
+once, killed when a job exceeds its time or memory limit, and replaced when it has grown too large.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ Event = dict[str, Any]
 
 _POLL_S = 0.2
 _FAREWELL_S = 10.0
-"""Seconds that a child may take to end once it has closed its pipe."""
+"""Seconds that a child may take to exit after it has closed its pipe."""
 _LOG_TAIL_BYTES = 4000
 _DEVICE_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ONEAPI_DEVICE_SELECTOR")
 
 
-class JobDied(Helix4DError):  # noqa: N818 (it reads as what happened)
-    """The child did not live to the end of its job.
+class JobDied(Helix4DError):  # noqa: N818 (reads as what happened)
+    """The child died, or was killed, before the end of its job.
 
     Attributes:
         code: timeout, out_of_memory or crashed.
-        log: end of what the child printed.
-        peak_bytes: its largest resident size seen.
+        log: end of the child's output.
+        peak_bytes: largest resident size of the child that was observed.
     """
 
     def __init__(self, code: ReasonCode, message: str, log: str, peak_bytes: int) -> None:
@@ -54,9 +54,9 @@ class Sandbox:
     """Runs jobs one after the other in a child process.
 
     Args:
-        limits: what a job may cost.
-        threads: for the numerical libraries of the child.
-        module: what the child runs; it must speak the protocol above.
+        limits: limits of each job.
+        threads: number of threads for the child's numerical libraries.
+        module: module that the child runs, which must follow the protocol above.
     """
 
     def __init__(self, limits: Limits, threads: int, module: str = "helix4d.curation.work.worker") -> None:
@@ -75,13 +75,14 @@ class Sandbox:
         """Run one job.
 
         Args:
-            on_event: called with every event but the last.
+            job: content of the job, as JSON.
+            on_event: called with every event except the last.
 
         Returns:
-            The `end` event, and the largest resident size seen, in bytes.
+            The `end` event, and the largest resident size that was observed, in bytes.
 
         Raises:
-            JobDied: when the child crashed, or was killed for its time or memory.
+            JobDied: if the child crashes, or exceeds its time or memory limit.
         """
         child = self._living_child()
         self._log.seek(0)
@@ -101,10 +102,10 @@ class Sandbox:
                 resident = _resident_bytes(child.pid)
                 peak = max(peak, resident)
                 if resident > self._limits.memory_gb * 1e9:
-                    message = f"needed more than {self._limits.memory_gb:g} GB of memory"
+                    message = f"exceeded its limit of {self._limits.memory_gb:g} GB of memory"
                     raise self._died(ReasonCode.OUT_OF_MEMORY, message, peak)
                 if time.monotonic() > deadline:
-                    message = f"was not done after {self._limits.timeout_s:g} s"
+                    message = f"timed out after {self._limits.timeout_s:g} s"
                     raise self._died(ReasonCode.TIMEOUT, message, peak)
         except (BrokenPipeError, EOFError) as error:
             raise self._crashed(peak) from error
@@ -115,28 +116,28 @@ class Sandbox:
         self._log.close()
 
     def log_tail(self) -> str:
-        """End of what the child printed during its last job."""
+        """End of the child's output during its last job."""
         size = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, size - _LOG_TAIL_BYTES))
         return self._log.read().decode(errors="replace")
 
     def resident_bytes(self) -> int:
-        """Resident size of the child now, 0 if there is none."""
+        """Current resident size of the child, 0 without a child."""
         return 0 if self._child is None else _resident_bytes(self._child.pid)
 
     @property
     def pid(self) -> int | None:
-        """The child's process id, None if there is no child."""
+        """Process id of the child, None without a child."""
         return None if self._child is None else self._child.pid
 
     def _living_child(self) -> subprocess.Popen[bytes]:
         child = self._child
-        if child is not None and child.poll() is None and not self._is_worn(child):
+        if child is not None and child.poll() is None and not self._should_replace(child):
             return child
         self._kill()
         reader, writer = os.pipe()
         variables = {name: str(self._threads) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
-        # Blender and an image half written leave files behind when they are killed, and a child only ever ends so.
+        # Blender and half-written images leave files behind when they are killed, which is how every child ends.
         variables["TMPDIR"] = str(self._scratch.enter_context(scratch_folder("helix4d-worker-")))
         self._child = subprocess.Popen(
             [sys.executable, "-m", self._module],
@@ -151,10 +152,10 @@ class Sandbox:
         self._events, self._buffer, self._jobs_done = reader, b"", 0
         return self._child
 
-    def _is_worn(self, child: subprocess.Popen[bytes]) -> bool:
+    def _should_replace(self, child: subprocess.Popen[bytes]) -> bool:
         limits = self._limits
         grown = _resident_bytes(child.pid) > min(limits.resting_gb, limits.memory_gb / 2) * 1e9
-        # Ray may reserve another GPU for the next task of the same process.
+        # Ray may reserve a different GPU for the next job of the same process.
         return grown or self._jobs_done >= limits.assets_per_process or self._devices != _visible_devices()
 
     def _read_events(self) -> list[Event]:
@@ -176,11 +177,11 @@ class Sandbox:
         try:
             status = child.wait(_FAREWELL_S)
         except subprocess.TimeoutExpired:
-            return self._died(ReasonCode.CRASHED, "the process that worked on it answers no more", peak)
+            return self._died(ReasonCode.CRASHED, "the worker process stopped responding", peak)
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-        # The kernel's own killer leaves no other trace than this signal, which nothing else here sends.
+        # The kernel's out-of-memory killer leaves no trace but this signal, which nothing else here sends.
         code = ReasonCode.OUT_OF_MEMORY if status == -signal.SIGKILL else ReasonCode.CRASHED
-        return self._died(code, f"the process that worked on it died ({how})", peak)
+        return self._died(code, f"the worker process died ({how})", peak)
 
     def _kill(self) -> None:
         if self._child is not None:

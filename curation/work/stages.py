@@ -1,4 +1,4 @@
-"""One asset, from its file to its part of a shard: bake, voxelize, render, pack. Knows nothing of Ray or processes."""
+"""One asset, from its file to its part of a shard: bake, voxelize, render, pack. Independent of Ray and processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from helix4d.voxelize import OVoxel, encode_vxz, vanished_area_share, voxelize_c
 
 
 class Clock:
-    """Times the stages and tells `report` where the work is."""
+    """Times the stages and reports progress events to `report`."""
 
     def __init__(self, report: Callable[[dict[str, Any]], None]) -> None:
         self.stage = ""
@@ -39,7 +39,7 @@ class Clock:
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
-        """Everything inside counts for `stage`. After an error, `stage` still names where it happened."""
+        """Count the block's time for `stage`. After an error, `self.stage` still names the stage that failed."""
         start = time.perf_counter()
         self.stage = stage
         try:
@@ -48,7 +48,7 @@ class Clock:
             self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - start
 
     def progress(self, step: int, steps: int) -> None:
-        """Tell how far the current stage is."""
+        """Report the progress of the current stage."""
         self._report({"event": "progress", "stage": self.stage, "step": step, "steps": steps})
 
     def timings_s(self) -> dict[str, float]:
@@ -57,13 +57,13 @@ class Clock:
 
 
 def process_asset(job: AssetJob, clock: Clock) -> Outcome:
-    """Make an asset's samples and write its part; or measure its clips only, if the job says so.
+    """Make an asset's samples and write its part, or only measure its clips if the job says so.
 
-    With `--clip all` an asset is done when at least one of its clips became a sample; what the others lacked is among
-    the outcome's warnings. Where the filters leave no clip, the outcome says why they dropped the first.
+    With `--clip all`, an asset is done when at least one of its clips became a sample; the outcome's warnings say why
+    the others were dropped. If the filters drop every clip, the outcome says why they dropped the first one.
 
     Raises:
-        AssetError: when it is broken, or beyond our limits, with the reason.
+        AssetError: if the asset is broken or exceeds a limit, with the reason.
     """
     with _local_file(job, clock) as path, clock.measure("bake"):
         clock.progress(0, 1)
@@ -74,7 +74,7 @@ def process_asset(job: AssetJob, clock: Clock) -> Outcome:
         unjudged = tuple(clip for clip, _ in judged)
         return Outcome(job.asset, AssetState.DONE, timings_s=clock.timings_s(), clips=unjudged)
     refusals = [refusal for _, refusal in judged if refusal]
-    kept = [(clip, of) for clip, of in zip(baked, measured, strict=True) if of.reason is None]
+    kept = [(clip, measures) for clip, measures in zip(baked, measured, strict=True) if measures.reason is None]
     if not kept:
         return Outcome(
             job.asset,
@@ -86,15 +86,15 @@ def process_asset(job: AssetJob, clock: Clock) -> Outcome:
             clips=measured,
         )
     kept.sort(key=lambda pair: pair[1].key)
-    for half in job.part.parent.glob(f".{job.part.name}.*.tmp"):  # of an attempt that was killed
-        half.unlink(missing_ok=True)
-    clock.stage = "pack"  # which begins with opening the part
+    for leftover in job.part.parent.glob(f".{job.part.name}.*.tmp"):  # from an attempt that was killed
+        leftover.unlink(missing_ok=True)
+    clock.stage = "pack"  # opening the part counts as packing
     write_part(job.part, _samples(job, kept, clock))
-    left_out = [f"clip left out: {refusal.message} [{refusal.code}]" for refusal in refusals]
+    left_out = [f"clip dropped: {refusal.message} [{refusal.code}]" for refusal in refusals]
     return Outcome(
         job.asset,
         AssetState.DONE,
-        keys=tuple(of.key for _, of in kept),
+        keys=tuple(measures.key for _, measures in kept),
         timings_s=clock.timings_s(),
         warnings=(*left_out, *dict.fromkeys(warning for clip, _ in kept for warning in clip.warnings)),
         clips=measured,
@@ -103,12 +103,12 @@ def process_asset(job: AssetJob, clock: Clock) -> Outcome:
 
 @contextmanager
 def _local_file(job: AssetJob, clock: Clock) -> Iterator[Path]:
-    """Where the asset can be read while the block runs: a remote one is fetched. It must be what was planned."""
+    """Path of the asset's file during the block, downloaded if it is remote. Its content must be what was planned."""
     if job.remote is None:
         try:
             yield job.path
         finally:
-            # Afterwards, since it may change while it is read; and after an error, which may be of the change.
+            # Checked afterwards, because the file may change while it is read, and an error may come of that change.
             _check_content(job, job.path, str(job.path))
         return
     with ExitStack() as held:
@@ -122,13 +122,13 @@ def _local_file(job: AssetJob, clock: Clock) -> Iterator[Path]:
 
 def _check_content(job: AssetJob, path: Path, where: str) -> None:
     try:
-        found = content_hash(path)
+        sha256 = content_hash(path)
     except FileNotFoundError as error:
-        what = f"{where}: not there any more, or not on every node"
-        raise AssetError(ReasonCode.DOWNLOAD_FAILED, what, path) from error
-    if found != job.content_sha256:
-        what = f"{where}: content {found}, planned as {job.content_sha256}"
-        raise AssetError(ReasonCode.CHECKSUM_MISMATCH, what, path)
+        message = f"{where}: no longer exists, or is missing on this node"
+        raise AssetError(ReasonCode.DOWNLOAD_FAILED, message, path) from error
+    if sha256 != job.content_sha256:
+        message = f"{where}: content hash is {sha256}, but was planned as {job.content_sha256}: the file has changed"
+        raise AssetError(ReasonCode.CHECKSUM_MISMATCH, message, path)
 
 
 def _judge(job: AssetJob, clip: Clip, clock: Clock) -> tuple[MeasuredClip, Refusal | None]:
@@ -139,10 +139,10 @@ def _judge(job: AssetJob, clip: Clip, clock: Clock) -> tuple[MeasuredClip, Refus
 
 
 def _samples(job: AssetJob, kept: Iterable[tuple[Clip, MeasuredClip]], clock: Clock) -> Iterator[Sample]:
-    """One after the other: all clips of a file together, with all their images, may not fit in memory."""
+    """Samples one at a time: all clips of a file with all their images may not fit in memory."""
     for clip, measured in kept:
         sample = _make_sample(job, clip, measured, clock)
-        with clock.measure("pack"):  # what is done with it while this waits
+        with clock.measure("pack"):  # the caller writes the sample before it asks for the next
             clock.progress(0, 1)
             yield sample
         del sample
@@ -168,9 +168,9 @@ def _describe(
     job: AssetJob, clip: Clip, measured: MeasuredClip, normalization: Normalization, ovoxels: list[OVoxel]
 ) -> dict[str, Any]:
     config = job.config
-    said = {"metadata": dict(job.metadata)} if job.metadata else {}
+    metadata = {"metadata": dict(job.metadata)} if job.metadata else {}
     return {
-        **said,
+        **metadata,
         "version": SAMPLE.version,
         "key": measured.key,
         "asset": job.asset,
@@ -230,12 +230,12 @@ def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> dict[str, byte
                 members[f"{name}.depth.png"] = encode_depth(image.depth)
                 members[f"{name}.normal.exr"] = encode_normal(image.normal)
     with clock.measure("render"):
-        next(rendered, None)  # an engine that writes files gives them their names at its end
+        next(rendered, None)  # an engine that writes files renames them at its end
     return members
 
 
 def encode_webp(rgba: np.ndarray) -> bytes:
-    """Lossless WebP of (H, W, 4) uint8, colors under zero alpha included."""
+    """Encode (H, W, 4) uint8 as lossless WebP, including the colors of transparent pixels."""
     stream = io.BytesIO()
     Image.fromarray(rgba, "RGBA").save(stream, "WEBP", lossless=True, exact=True, quality=50, method=2)
     return stream.getvalue()

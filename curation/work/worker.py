@@ -1,4 +1,4 @@
-"""The process in which one asset after the other is worked on, started by `Sandbox`."""
+"""The process that works on one asset after the other, started by `Sandbox`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main() -> None:
     """Serve jobs until standard input ends."""
     faulthandler.enable()
     setup_logging()
-    # If the parent is killed while Blender holds the process in C, only the kernel can end us.
+    # If the parent is killed while Blender runs in C, only the kernel can end this process.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     with os.fdopen(int(os.environ[EVENTS_FD_VARIABLE]), "w", encoding="utf-8") as events:
@@ -41,8 +41,8 @@ def main() -> None:
                 send({"event": "end", "refused": refused.errno})
 
 
-class _Refused(Exception):  # noqa: N818 (it reads as what happened)
-    """The machine's storage failed, not the asset."""
+class _Refused(Exception):  # noqa: N818 (reads as what happened)
+    """Storage failed, not the asset."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -58,13 +58,13 @@ def _work(job: AssetJob, clock: Clock) -> Outcome:
         traceback.print_exc()
         code, message = ReasonCode.OUT_OF_MEMORY, "an allocation failed"
     except OSError as error:
-        # Reading an asset may fail for its own sake, but only packing writes to the output; and no asset fills a disk
-        # or takes a file server away.
+        # An asset may be unreadable in itself, but only packing writes to the output, and no asset fills a disk or
+        # makes a file server disappear.
         if error.errno in (REFUSING if clock.stage == "pack" else FULL | AWAY):
             raise _Refused(error.errno) from error
         traceback.print_exc()
         code, message = ReasonCode.CRASHED, f"{type(error).__name__}: {error}"
-    except Exception as error:  # noqa: BLE001 (whatever an asset does, it ends in a state, and the log tells)
+    except Exception as error:  # noqa: BLE001 (every asset ends in a state; the log has the traceback)
         traceback.print_exc()
         code, message = ReasonCode.CRASHED, f"{type(error).__name__}: {error}"
     return Outcome(job.asset, code.state, code, stage=clock.stage, message=message, timings_s=clock.timings_s())

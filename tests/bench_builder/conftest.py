@@ -1,4 +1,4 @@
-"""One thread, and one random checkpoint of each kind for all tests of the package."""
+"""Fixtures of the package: random checkpoints, a small benchmark and its build. Torch uses one thread."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STILLS = Path(os.environ.get("HELIX4D_STILLS_DIR", _REPOSITORY / "../shared/ben
 
 @pytest.fixture(scope="session")
 def stills() -> Path:
-    """The folder of the benchmark's stills, where there is one."""
+    """Folder of the benchmark's stills; skips without it."""
     if not _STILLS.is_dir():
         pytest.skip(f"no stills at {_STILLS}: set HELIX4D_STILLS_DIR")
     return _STILLS
@@ -34,7 +34,7 @@ def stills() -> Path:
 
 @pytest.fixture(scope="session")
 def a14b(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two experts."""
+    """A random checkpoint with two experts."""
     from tests.bench_builder.tiny_wan import write_a14b
 
     return write_a14b(tmp_path_factory.mktemp("wan") / "a14b")
@@ -42,7 +42,7 @@ def a14b(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def ti2v_5b(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One network."""
+    """A random checkpoint with one network."""
     from tests.bench_builder.tiny_wan import write_ti2v_5b
 
     return write_ti2v_5b(tmp_path_factory.mktemp("wan") / "ti2v_5b")
@@ -50,7 +50,7 @@ def ti2v_5b(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory, a14b: Path) -> World:
-    """Four drawn stills and what it takes to build their videos."""
+    """Four drawn stills, and everything needed to build their videos."""
     from tests.bench_builder.world import World
 
     return World(tmp_path_factory.mktemp("world"), a14b)
@@ -58,7 +58,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, a14b: Path) -> World:
 
 @pytest.fixture(scope="session")
 def built(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first three of them, built in this process. Not to be changed."""
+    """A build of the first three stills, made in this process. Read only."""
     from tests.bench_builder.world import build_here
 
     output = tmp_path_factory.mktemp("built") / "bench"

@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
-def test_the_command_twice_gives_the_same_bytes(
+def test_output_is_identical_for_any_number_of_workers(
     world: World, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for output, workers in ((tmp_path / "one", "1"), (tmp_path / "two", "2")):
@@ -39,7 +39,7 @@ def test_the_command_twice_gives_the_same_bytes(
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_gives_the_same_bytes(world: World, built: Path, tmp_path: Path) -> None:
+def test_output_is_identical_after_a_kill(world: World, built: Path, tmp_path: Path) -> None:
     output = tmp_path / "bench"
     command = [sys.executable, "-m", "helix4d", *world.arguments(output), "--workers", "1"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True, cwd=REPOSITORY)
@@ -54,21 +54,21 @@ def test_killed_and_resumed_gives_the_same_bytes(world: World, built: Path, tmp_
     assert {o.state for o in Ledger(output / "ledger.jsonl").outcomes.values()} == {"done"}
 
 
-def test_an_entry_is_16_square_frames_with_previews_and_all_that_is_known(world: World, built: Path) -> None:
+def test_entry_has_16_square_frames_previews_and_metadata(world: World, built: Path) -> None:
     folder = built / "videos" / "round"
     names = [f"frame_{number:02d}.png" for number in range(16)]
     assert sorted(p.name for p in folder.iterdir()) == ["entry.json", *names, "preview.mp4", "preview.webp"]
     frames = read_frames(folder, 16)
     assert frames.shape == (16, 32, 32, 4)
     assert 0 < (frames[..., 3] > 0).mean() < 1
-    assert (frames[frames[..., 3] == 0] == 0).all(), "nothing hides under transparent pixels"
+    assert (frames[frames[..., 3] == 0] == 0).all(), "transparent pixels must be black"
     entry = read_entry(folder)
     assert entry is not None
     assert entry["prompt"].startswith("A round thing turns into a square. The camera is locked off")
     assert (entry["seed"], entry["frames"], entry["source_frames"]) == (0, 16, list(range(16)))
     assert entry["settings"]["generator"]["flow_shift"] == 5.0
     assert entry["settings"]["matting"] == "u2net_custom"
-    assert str(world.model.parent) not in json.dumps(entry), "where things lay says nothing"
+    assert str(world.model.parent) not in json.dumps(entry), "paths must not be recorded"
     assert sorted(entry["files"]) == [*names, "preview.mp4", "preview.webp"]
     with Image.open(folder / "preview.webp") as preview:
         assert (preview.n_frames, preview.mode) == (16, "RGBA")
@@ -77,13 +77,13 @@ def test_an_entry_is_16_square_frames_with_previews_and_all_that_is_known(world:
         assert film.streams.video[0].average_rate == 16
 
 
-def test_every_video_is_its_own(built: Path) -> None:
+def test_videos_differ(built: Path) -> None:
     first = [read_frames(built / "videos" / name, 16) for name in ("round", "tall", "wide")]
     assert not np.array_equal(first[0], first[1])
     assert not np.array_equal(first[1], first[2])
 
 
-def test_a_finished_build_is_left_alone_and_a_larger_limit_goes_on(
+def test_finished_videos_are_kept_and_a_larger_limit_adds_the_rest(
     world: World, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = shutil.copytree(built, tmp_path / "bench")
@@ -93,7 +93,7 @@ def test_a_finished_build_is_left_alone_and_a_larger_limit_goes_on(
     assert hashes(output).items() >= {k: v for k, v in hashes(built).items() if k.startswith("videos/")}.items()
 
 
-def test_damaged_videos_are_built_again_and_come_out_the_same(
+def test_damaged_videos_are_rebuilt_identically(
     world: World, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = shutil.copytree(built, tmp_path / "bench")
@@ -114,10 +114,10 @@ def test_a_damaged_video_beyond_the_limit_does_not_stop_a_run(
     output = shutil.copytree(built, tmp_path / "bench")
     (output / "videos" / "wide" / "entry.json").write_text("{")
     assert build_here(world.config(output, limit=1), monkeypatch) == ({"done": 1}, [])
-    assert "not on the contact sheet" in caplog.text
+    assert "left out of the contact sheet" in caplog.text
 
 
-def test_hidden_files_of_file_managers_do_not_spoil_a_video(
+def test_hidden_files_of_file_managers_are_ignored(
     world: World, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = shutil.copytree(built, tmp_path / "bench")
@@ -127,7 +127,7 @@ def test_hidden_files_of_file_managers_do_not_spoil_a_video(
     assert verify(output, world.stills).problems == ()
 
 
-def test_a_video_whose_line_the_ledger_lost_is_not_built_again(
+def test_a_video_missing_from_the_ledger_is_not_rebuilt(
     world: World, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = shutil.copytree(built, tmp_path / "bench")
@@ -138,7 +138,7 @@ def test_a_video_whose_line_the_ledger_lost_is_not_built_again(
 def test_other_settings_are_refused(world: World, built: Path, tmp_path: Path, ti2v_5b: Path) -> None:
     output = shutil.copytree(built, tmp_path / "bench")
     for changes, message in [
-        ({"steps": 3}, "begun with other settings .generator.steps was 2, is 3.:"),
+        ({"steps": 3}, "started with other settings .generator.steps was 2, is 3.:"),
         ({"matting": "color"}, "matting was 'u2net_custom', is 'color'"),
         ({"dtype": "float32"}, "dtype was 'bfloat16', is 'float32'"),
         ({"model": str(ti2v_5b)}, "model_sha256 was "),
@@ -146,7 +146,7 @@ def test_other_settings_are_refused(world: World, built: Path, tmp_path: Path, t
         with pytest.raises(ConfigError, match=message):
             build(world.config(output, **changes))
     other = write_manifest(tmp_path / "other.yaml", world.stills, ("round", "tall"))
-    with pytest.raises(ConfigError, match="begun with another manifest"):
+    with pytest.raises(ConfigError, match="started with another manifest"):
         build(world.config(output, manifest=other))
     assert hashes(output) == hashes(built)
 
@@ -158,11 +158,11 @@ def test_a_video_of_another_build_is_refused(
     build_here(world.config(output, limit=1, steps=3), monkeypatch)
     shutil.rmtree(output / "videos" / "round")
     shutil.copytree(built / "videos" / "round", output / "videos" / "round")
-    with pytest.raises(ConfigError, match=r"round: built with other settings: remove it, or use a new --output"):
+    with pytest.raises(ConfigError, match=r"round: built with other settings: remove it or use a new --output"):
         build(world.config(output, limit=1, steps=3))
 
 
-def test_an_entry_that_shows_nothing_fails_with_a_reason_and_can_be_tried_again(
+def test_an_empty_video_fails_with_a_reason_and_can_be_retried(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "bench"
@@ -189,10 +189,10 @@ def test_stills_are_checked_before_anything_is_generated(world: World, tmp_path:
     ("changes", "message"),
     [
         ({"matting": "u2nt"}, "rembg has no model 'u2nt'"),
-        ({"matting": "dis_custom:nowhere.onnx"}, "no file nowhere.onnx"),
-        ({"settings": "a14"}, "settings 'a14': the manifest has a14b, ti2v_5b"),
-        ({"settings": "ti2v_5b", "size": 64}, r"2 expert\(s\), but the settings are those of 1"),
-        ({"num_frames": 13}, "num_frames is 13, fewer than the 16"),
+        ({"matting": "dis_custom:nowhere.onnx"}, "nowhere.onnx does not exist"),
+        ({"settings": "a14"}, r"settings 'a14': must be one of the manifest's models \(a14b, ti2v_5b\)"),
+        ({"settings": "ti2v_5b", "size": 64}, r"2 expert\(s\), but the settings are for 1"),
+        ({"num_frames": 13}, "num_frames is 13: must be at least 16"),
         ({"size": 40}, "size is 40: a multiple of 16"),
         ({"limit": 0}, "limit is 0"),
         ({"gpus_per_worker": -1.0}, "gpus_per_worker is -1"),
@@ -205,7 +205,7 @@ def test_impossible_settings_are_refused(
         build(world.config(tmp_path / "bench", **changes))
 
 
-def test_settings_follow_the_kind_of_checkpoint(
+def test_settings_are_chosen_by_the_number_of_experts(
     world: World, ti2v_5b: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = world.config(tmp_path / "bench", model=str(ti2v_5b), limit=1, matting="color", num_frames=33)
@@ -217,8 +217,8 @@ def test_settings_follow_the_kind_of_checkpoint(
     assert entry["fps"] == 12
 
 
-def test_the_command_says_what_is_wrong(world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_errors(world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main([*world.arguments(tmp_path / "bench"), "--settings", "none"]) == 2
-    assert "helix4d bench build: settings 'none': the manifest has" in capfd.readouterr().err
+    assert "helix4d bench build: settings 'none': must be one of the manifest's models" in capfd.readouterr().err
     assert main(["bench"]) == 2
     assert "usage: helix4d bench {build,verify}" in capfd.readouterr().err

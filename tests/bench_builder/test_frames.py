@@ -41,13 +41,13 @@ def test_colors_under_transparent_pixels_never_show() -> None:
     assert frame[..., 1].max() == 0
 
 
-def test_half_transparent_matter_is_mixed_with_the_background() -> None:
+def test_translucent_pixels_are_blended_with_the_background() -> None:
     pixels = np.full((10, 10, 4), (255, 255, 255, 128), np.uint8)
     frame = np.asarray(pad_still(Image.fromarray(pixels), 32, 1.0, (0, 0, 0)))
     assert np.abs(frame.astype(int) - 128).max() <= 1
 
 
-def test_a_still_without_alpha_is_all_object() -> None:
+def test_a_still_without_alpha_is_entirely_object() -> None:
     frame = np.asarray(pad_still(Image.new("RGB", (40, 20), (0, 0, 255)), 80, 1.0, GRAY))
     assert (frame[20:60] == (0, 0, 255)).all()
     assert (frame[:20] == GRAY).all()
@@ -62,14 +62,14 @@ def test_a_transparent_still_is_refused() -> None:
     ("generated", "expected"),
     [(17, range(16)), (16, range(16)), (81, range(0, 80, 5)), (121, range(0, 128, 8)), (31, range(0, 31, 2))],
 )
-def test_sixteen_frames_are_chosen_by_the_stated_rule(generated: int, expected: range) -> None:
+def test_kept_frames_follow_the_documented_rule(generated: int, expected: range) -> None:
     assert choose_frames(generated, 16) == list(expected)
 
 
 @given(st.integers(1, 400), st.integers(1, 400))
-def test_chosen_frames_begin_with_the_first_and_are_evenly_spaced(generated: int, wanted: int) -> None:
+def test_kept_frames_start_with_the_first_and_are_evenly_spaced(generated: int, wanted: int) -> None:
     if wanted > generated:
-        with pytest.raises(ConfigError, match=f"{wanted} frames wanted of {generated}"):
+        with pytest.raises(ConfigError, match=f"cannot keep {wanted} of {generated} generated frames"):
             choose_frames(generated, wanted)
         return
     frames = choose_frames(generated, wanted)
@@ -82,7 +82,7 @@ def test_chosen_frames_begin_with_the_first_and_are_evenly_spaced(generated: int
         assert (strides.pop() + 1) * (wanted - 1) >= generated, "a longer stride would have fitted"
 
 
-def test_the_square_holds_the_union_of_all_frames() -> None:
+def test_the_square_contains_the_object_of_all_frames() -> None:
     masks = np.zeros((3, 100, 100), np.uint8)
     masks[0, 40:60, 10:20] = 255
     masks[2, 40:50, 60:70] = 9
@@ -91,7 +91,7 @@ def test_the_square_holds_the_union_of_all_frames() -> None:
     assert shared_square(masks, margin=0.05) == (7, 17, 66)
 
 
-def test_a_square_may_reach_beyond_the_frame_and_is_transparent_there() -> None:
+def test_a_square_may_extend_beyond_the_frame_and_is_transparent_there() -> None:
     frames = np.zeros((2, 20, 40, 4), np.uint8)
     frames[:, :, :] = (10, 20, 30, 255)
     square = shared_square(frames[..., 3], margin=0.0)
@@ -114,13 +114,13 @@ def test_cropping_resizes_every_frame_alike() -> None:
     assert (cropped[1][cropped[1][..., 3] > 0][:, 1:3] == 0).all()
 
 
-def test_an_object_that_is_nowhere_is_refused() -> None:
-    with pytest.raises(FormatError, match="matted away"):
+def test_transparent_frames_are_refused() -> None:
+    with pytest.raises(FormatError, match="matting removed the object"):
         shared_square(np.full((4, 8, 8), 8, np.uint8))
 
 
-def test_arrays_of_another_kind_are_refused() -> None:
-    with pytest.raises(FormatError, match=r"expected uint8 masks \(T, H, W\), found float64 \(2, 3, 3\)"):
+def test_arrays_of_other_shapes_or_types_are_refused() -> None:
+    with pytest.raises(FormatError, match=r"expected uint8 masks \(T, H, W\), got float64 \(2, 3, 3\)"):
         shared_square(np.zeros((2, 3, 3)))  # type: ignore[arg-type]
     with pytest.raises(FormatError, match=r"expected uint8 frames"):
         crop_frames(np.zeros((2, 3, 3, 3), np.uint8), (0, 0, 3), 3)

@@ -28,7 +28,7 @@ def test_distance_from_the_background_becomes_alpha() -> None:
     assert set(np.unique(masks)) == {0, 255}
 
 
-def test_between_near_and_far_alpha_is_partial() -> None:
+def test_alpha_is_partial_between_near_and_far() -> None:
     ramp = np.full((1, 1, 128, 3), 128, np.uint8)
     ramp[0, 0, :, 1] = np.arange(128, 256)
     (alpha,) = make_masks(ramp, load_matting("color", GRAY))[0]
@@ -38,7 +38,7 @@ def test_between_near_and_far_alpha_is_partial() -> None:
     assert 120 < alpha[36] < 135
 
 
-def test_masks_are_steadied_over_time_and_cleared_of_haze() -> None:
+def test_masks_are_smoothed_over_time_and_cleared_of_haze() -> None:
     forgotten = iter([255, 255, 0, 255, 255])
 
     def matting(image: Image.Image) -> np.ndarray:
@@ -51,10 +51,10 @@ def test_masks_are_steadied_over_time_and_cleared_of_haze() -> None:
     assert (masks[:, :8] == 0).all()
 
 
-def test_a_matting_is_known_by_its_name_and_the_hash_of_its_file(tmp_path: Path) -> None:
+def test_a_matting_is_identified_by_its_name_and_the_hash_of_its_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.onnx"
     file.write_bytes(b"a model")
     assert matting_identity("isnet-general-use") == ("isnet-general-use", None)
     assert matting_identity(f"dis_custom:{file}") == ("dis_custom", hashlib.sha256(b"a model").hexdigest())
-    with pytest.raises(ConfigError, match=r"no file nowhere\.onnx"):
+    with pytest.raises(ConfigError, match=r"nowhere\.onnx does not exist"):
         matting_identity("dis_custom:nowhere.onnx")

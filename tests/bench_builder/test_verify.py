@@ -22,12 +22,12 @@ from tests.bench_builder.world import World, build_here
 
 @pytest.fixture
 def output(built: Path, tmp_path: Path) -> Path:
-    """A copy that may be spoiled."""
+    """A copy of the build that tests may damage."""
     return shutil.copytree(built, tmp_path / "bench")
 
 
 def _edit(path: Path, **changes: Any) -> None:
-    """Change what an entry.json says, and its own hash with it."""
+    """Change the content of an entry.json and update its hash."""
     content = {**json.loads(path.read_bytes()), **changes}
     del content["sha256"]
     path.write_text(json.dumps({**content, "sha256": sha256_json(content)}))
@@ -41,7 +41,7 @@ def test_a_build_has_no_problems(world: World, built: Path) -> None:
     assert verify(built).problems == ()
 
 
-def test_random_networks_leave_doubts(world: World, built: Path) -> None:
+def test_videos_of_random_networks_raise_doubts(world: World, built: Path) -> None:
     doubts = verify(built, world.stills).doubts
     assert any(line.startswith("round: ") and "flickers" in line for line in doubts)
 
@@ -68,27 +68,29 @@ def _write(text: str) -> Callable[[Path], Any]:
     ("file", "spoil", "problem"),
     [
         ("videos/round/frame_07.png", _remove, "videos/round/frame_07.png: missing"),
-        ("videos/round/frame_07.png", _cut, r"videos/round/frame_07.png: \d+ bytes, listed are \d+"),
-        ("videos/round/preview.mp4", _flip, "videos/round/preview.mp4: sha256 .*, listed is"),
+        ("videos/round/frame_07.png", _cut, r"videos/round/frame_07.png: \d+ bytes, but listed with \d+"),
+        ("videos/round/preview.mp4", _flip, "videos/round/preview.mp4: sha256 .*, but listed with"),
         ("videos/round/notes.txt", _write("mine"), "videos/round/notes.txt: not listed"),
-        ("videos/round/entry.json", _remove, "videos/round/entry.json: missing: the folder is not whole"),
+        ("videos/round/entry.json", _remove, "videos/round/entry.json: missing: the folder is incomplete"),
         ("videos/round/entry.json", _write("{"), "videos/round/entry.json: .*not JSON"),
         ("videos/round/entry.json", _write('{"version": 9}'), "it was written by a newer helix4d"),
-        ("videos/round/entry.json", lambda p: _edit(p, seed=5), r"seed is 5, manifest and plan give 0"),
-        ("videos/round/entry.json", lambda p: _edit(p, prompt="x"), "prompt is 'x', manifest and plan give 'A round"),
-        ("videos/round/entry.json", lambda p: _edit(p, frames=15), "15 frames, the manifest has 16"),
-        ("videos/round/entry.json", lambda p: _edit(p, size=64), "size is 64, the frames have 32 pixels a side"),
-        ("videos/round/entry.json", lambda p: _edit(p, source_frames=[0]), r"source_frames is \[0\], the rule gives"),
-        ("videos/round/entry.json", lambda p: _edit(p, settings_sha256="0"), "settings_sha256 is '0', they give"),
-        ("videos/round/entry.json", lambda p: _edit(p, measures={"drift": 0.0}), "measures are .*, the frames give"),
-        ("ledger.jsonl", _remove, "ledger.jsonl: says nothing of wide, which is there"),
+        ("videos/round/entry.json", lambda p: _edit(p, seed=5), r"seed is 5, expected 0 from the manifest"),
+        ("videos/round/entry.json", lambda p: _edit(p, prompt="x"), "prompt is 'x', expected 'A round"),
+        ("videos/round/entry.json", lambda p: _edit(p, frames=15), "15 frames, expected 16"),
+        ("videos/round/entry.json", lambda p: _edit(p, size=64), "size is 64, but the frames have 32 pixels per side"),
+        ("videos/round/entry.json", lambda p: _edit(p, source_frames=[0]), r"source_frames is \[0\], expected \[0, 1"),
+        ("videos/round/entry.json", lambda p: _edit(p, settings_sha256="0"), "settings_sha256 is '0', expected"),
+        (
+            "videos/round/entry.json",
+            lambda p: _edit(p, measures={"drift": 0.0}),
+            "measures are .*, but those of the frames",
+        ),
+        ("ledger.jsonl", _remove, "ledger.jsonl: does not list wide, which is built"),
         ("videos/stranger", Path.mkdir, "videos/stranger: not in the manifest"),
-        ("work", Path.mkdir, "work: left over by a run"),
+        ("work", Path.mkdir, "work: left behind by an interrupted run"),
     ],
 )
-def test_what_is_spoiled_is_named(
-    file: str, spoil: Callable[[Path], Any], problem: str, world: World, output: Path
-) -> None:
+def test_damage_is_reported(file: str, spoil: Callable[[Path], Any], problem: str, world: World, output: Path) -> None:
     spoil(output / file)
     problems = verify(output, world.stills).problems
     assert problems
@@ -96,23 +98,23 @@ def test_what_is_spoiled_is_named(
     assert main(["bench", "verify", str(output)]) == 1
 
 
-def test_an_edited_entry_betrays_itself(output: Path) -> None:
+def test_an_edited_entry_is_detected(output: Path) -> None:
     path = output / "videos" / "tall" / "entry.json"
     path.write_text(path.read_text().replace('"seed": 1', '"seed": 7'))
     (problem,) = verify(output).problems
-    assert "was changed: its own sha256 is" in problem
+    assert "was edited: records its sha256 as" in problem
 
 
-def test_a_video_that_vanished_is_missed(output: Path) -> None:
+def test_a_missing_video_is_reported(output: Path) -> None:
     shutil.rmtree(output / "videos" / "tall")
-    assert verify(output).problems == ("videos/tall: missing, though ledger.jsonl says that it is done",)
+    assert verify(output).problems == ("videos/tall: missing, but done according to ledger.jsonl",)
 
 
 @pytest.mark.parametrize(
     ("mode", "size", "what"),
-    [("RGB", (32, 32), "RGB 32 × 32, expected a square RGBA"), ("RGBA", (32, 16), "expected a square RGBA")],
+    [("RGB", (32, 32), "RGB 32 × 32, expected square RGBA"), ("RGBA", (32, 16), "expected square RGBA")],
 )
-def test_frames_of_another_kind_are_named(mode: str, size: tuple[int, int], what: str, output: Path) -> None:
+def test_frames_of_another_mode_or_size_are_reported(mode: str, size: tuple[int, int], what: str, output: Path) -> None:
     folder = output / "videos" / "tall"
     Image.new(mode, size).save(folder / "frame_00.png")
     entry = json.loads((folder / "entry.json").read_bytes())
@@ -127,7 +129,7 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def test_failures_are_told_and_are_no_problems_of_the_files(
+def test_failures_are_listed_apart_from_problems(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "bench"
@@ -136,14 +138,14 @@ def test_failures_are_told_and_are_no_problems_of_the_files(
         build_here(world.config(output, limit=1), monkeypatch)
     report = verify(output)
     assert (report.problems, report.built, len(report.missing)) == ((), 0, 3)
-    assert report.failed[0].startswith("round: nothing of the first frame is left")
+    assert report.failed[0].startswith("round: matting removed everything from the first frame")
     assert main(["bench", "verify", str(output)]) == 0
     assert "failed: round: " in capsys.readouterr().out
     assert main(["bench", "verify", str(output), "--strict"]) == 1
 
 
-def test_what_is_no_build_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ConfigError, match=r"no plan\.json: not an output of helix4d bench build"):
+def test_a_folder_that_is_not_a_build_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConfigError, match=r"has no plan\.json: not an output of `helix4d bench build`"):
         verify(tmp_path)
     assert main(["bench", "verify", str(tmp_path)]) == 2
     assert "helix4d bench verify: " in capsys.readouterr().err
@@ -159,20 +161,20 @@ def _clip(alpha: int, count: int = 4) -> np.ndarray:
     ("alpha", "measures", "doubt"),
     [
         (255, Measures((0.25,) * 4, 0.0, 0.0), ""),
-        (255, Measures((0.005, 0.2, 0.2, 0.2), 0.0, 0.0), r"shows 0\.5% of its square"),
+        (255, Measures((0.005, 0.2, 0.2, 0.2), 0.0, 0.0), r"covers 0\.5% of the first frame"),
         (255, Measures((0.25, 0.95, 0.25, 0.25), 0.0, 0.0), "a frame is 95% opaque"),
-        (130, Measures((0.25,) * 4, 0.0, 0.0), "100% of what shows is half transparent"),
-        (255, Measures((0.25,) * 4, 0.06, 0.0), r"its area flickers by 0\.060"),
+        (130, Measures((0.25,) * 4, 0.0, 0.0), "100% of the visible pixels are translucent"),
+        (255, Measures((0.25,) * 4, 0.06, 0.0), r"area flickers by 0\.060"),
         (255, Measures((0.25,) * 4, 0.0, 0.2), r"differs from the still by 0\.200"),
     ],
 )
-def test_doubts_have_stated_limits(alpha: int, measures: Measures, doubt: str) -> None:
+def test_doubts_follow_the_documented_limits(alpha: int, measures: Measures, doubt: str) -> None:
     found = list(_doubts(_clip(alpha), measures))
     assert len(found) == bool(doubt)
     assert not doubt or re.search(doubt, found[0])
 
 
-def test_an_entry_replaces_what_is_there_and_the_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
+def test_an_entry_replaces_an_existing_folder_and_is_deterministic(tmp_path: Path) -> None:
     frames = np.random.default_rng(3).integers(0, 256, (4, 16, 16, 4), dtype=np.uint8)
     facts = {"id": "x", "settings_sha256": "0", "frames": 4, "square": [0, 0, 16], "measures": {}}
     contents = []

@@ -40,7 +40,7 @@ def _generate(model: VideoModel, **changes: Any) -> np.ndarray:
     return model.generate(**{**values, **changes})
 
 
-def test_two_experts_give_the_frames_that_were_asked_for(two: VideoModel) -> None:
+def test_two_experts_generate_the_requested_frames(two: VideoModel) -> None:
     told: list[tuple[int, int]] = []
     frames = _generate(two, progress=lambda done, steps: told.append((done, steps)))
     assert (frames.dtype, frames.shape) == (np.uint8, (17, 32, 32, 3))
@@ -48,7 +48,7 @@ def test_two_experts_give_the_frames_that_were_asked_for(two: VideoModel) -> Non
     assert np.abs(np.diff(frames.astype(int), axis=0)).max() > 0
 
 
-def test_a_video_depends_on_its_arguments_alone(two: VideoModel) -> None:
+def test_a_video_depends_only_on_its_arguments(two: VideoModel) -> None:
     state = torch.random.get_rng_state()
     first = _generate(two)
     changed = [
@@ -63,7 +63,7 @@ def test_a_video_depends_on_its_arguments_alone(two: VideoModel) -> None:
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_one_network_with_a_timestep_per_token_works_too(ti2v_5b: Path) -> None:
+def test_one_network_with_a_timestep_per_token_works(ti2v_5b: Path) -> None:
     checkpoint = read_checkpoint(ti2v_5b)
     model = VideoModel(checkpoint, _settings("ti2v_5b"), "bfloat16", "cpu")
     frames = _generate(model)
@@ -80,7 +80,7 @@ def test_every_setting_of_the_manifest_reaches_the_model(change: dict[str, Any],
     assert not np.array_equal(_generate(model), _generate(two))
 
 
-def test_guidance_is_low_noise_first(a14b: Path) -> None:
+def test_guidance_lists_the_low_noise_expert_first(a14b: Path) -> None:
     # With the boundary above every timestep, the low-noise expert does it all, and the other's guidance says nothing.
     only_low = {"boundary_ratio": 0.9999, "steps": 1, "flow_shift": 0.5}
     checkpoint = read_checkpoint(a14b)
@@ -92,7 +92,7 @@ def test_guidance_is_low_noise_first(a14b: Path) -> None:
     assert not np.array_equal(videos[0], videos[2])
 
 
-def test_flow_shift_is_set_whatever_the_checkpoint_says() -> None:
+def test_flow_shift_overrides_the_checkpoint() -> None:
     for scheduler in (
         UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
         FlowMatchEulerDiscreteScheduler(shift=3.0),
@@ -102,11 +102,11 @@ def test_flow_shift_is_set_whatever_the_checkpoint_says() -> None:
         scheduler.set_timesteps(4)
         assert shifted.timesteps[1] > scheduler.timesteps[1]
         assert type(shifted) is type(scheduler)
-    with pytest.raises(ConfigError, match="DDPMScheduler knows no flow_shift"):
+    with pytest.raises(ConfigError, match="DDPMScheduler does not support flow_shift"):
         with_flow_shift(DDPMScheduler(), 5.0)
 
 
-def test_the_fingerprint_is_that_of_every_file_that_is_read(a14b: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_covers_every_file_that_is_read(a14b: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(a14b, tmp_path / "copy")
     (copy / "README.md").write_text("says nothing to the model")
     before = read_checkpoint(a14b)
@@ -116,21 +116,21 @@ def test_the_fingerprint_is_that_of_every_file_that_is_read(a14b: Path, tmp_path
     assert read_checkpoint(copy).sha256 != before.sha256
 
 
-def test_settings_of_another_kind_of_model_are_refused(a14b: Path, ti2v_5b: Path) -> None:
-    with pytest.raises(ConfigError, match=r"2 expert\(s\), but the settings are those of 1: choose others"):
+def test_settings_for_another_model_are_refused(a14b: Path, ti2v_5b: Path) -> None:
+    with pytest.raises(ConfigError, match=r"2 expert\(s\), but the settings are for 1: choose others"):
         VideoModel(read_checkpoint(a14b), _settings("ti2v_5b"), "float32", "cpu")
-    with pytest.raises(ConfigError, match="this checkpoint needs a multiple of 32"):
+    with pytest.raises(ConfigError, match="must be a multiple of 32 for this checkpoint"):
         VideoModel(read_checkpoint(ti2v_5b), _settings("ti2v_5b", multiple=16, size=48), "float32", "cpu")
 
 
-def test_what_the_model_cannot_read_is_refused(two: VideoModel) -> None:
+def test_inputs_that_the_model_cannot_read_are_refused(two: VideoModel) -> None:
     with pytest.raises(ConfigError, match=r"the padded still is RGB \(48, 48\)"):
         _generate(two, still=_still(48))
-    with pytest.raises(ConfigError, match=r"tokens, 512 are read: shorten the prompt: A square\. A square"):
+    with pytest.raises(ConfigError, match=r"tokens, more than 512: shorten it: A square\. A square"):
         _generate(two, prompt="A square. " * 300)
 
 
-def test_frames_that_are_not_finite_are_no_video(a14b: Path, tmp_path: Path) -> None:
+def test_frames_that_are_not_finite_are_refused(a14b: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(a14b, tmp_path / "broken")
     path = broken / "transformer" / "diffusion_pytorch_model.safetensors"
     weights = load_file(path)
@@ -148,13 +148,13 @@ def _spoil(folder: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"_class_name": "StableDiffusionPipeline"}, "a pipeline 'StableDiffusionPipeline'; one of"),
-        ({"transformer": ["my_code", "Network"]}, "transformer comes from 'my_code': .* code of its own"),
-        ({"vae": [None, None]}, "names no vae"),
+        ({"_class_name": "StableDiffusionPipeline"}, "has the pipeline 'StableDiffusionPipeline', must be one of"),
+        ({"transformer": ["my_code", "Network"]}, "transformer comes from 'my_code': .* its own code"),
+        ({"vae": [None, None]}, "lacks vae"),
         ({"image_encoder": ["transformers", "CLIPVisionModel"]}, "image_encoder/ has no files: is the download"),
     ],
 )
-def test_what_is_no_checkpoint_of_wan_is_refused(
+def test_folders_that_are_not_wan_checkpoints_are_refused(
     changes: dict[str, Any], message: str, a14b: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(a14b, tmp_path / "spoiled")
@@ -167,20 +167,20 @@ def test_pickled_weights_and_damaged_files_are_refused(a14b: Path, tmp_path: Pat
     folder = shutil.copytree(a14b, tmp_path / "spoiled")
     weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ConfigError, match="spoiled cannot be loaded"):
+    with pytest.raises(ConfigError, match="spoiled: cannot be loaded"):
         VideoModel(read_checkpoint(folder), _settings("a14b"), "float32", "cpu")
     weights.rename(weights.with_suffix(".bin"))
-    with pytest.raises(ConfigError, match=r"safetensors only, found \.bin"):
+    with pytest.raises(ConfigError, match=r"has \.bin weights only"):
         read_checkpoint(folder)
-    with pytest.raises(ConfigError, match=r"model_index\.json cannot be read"):
+    with pytest.raises(ConfigError, match=r"model_index\.json: cannot be read"):
         read_checkpoint(tmp_path)
 
 
 def test_a_model_is_a_folder_or_a_hub_repository(a14b: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert find_checkpoint(str(a14b)) == a14b
-    with pytest.raises(ConfigError, match="'wan': no name in the manifest, no folder, and no hub repository"):
+    with pytest.raises(ConfigError, match="'wan': must be one of the manifest, a folder or a hub repository"):
         find_checkpoint("wan")
-    with pytest.raises(ConfigError, match="the hub repository nobody/nothing cannot be fetched"):
+    with pytest.raises(ConfigError, match="cannot download the hub repository nobody/nothing"):
         find_checkpoint("nobody/nothing", offline=True)
     asked: dict[str, Any] = {}
 

@@ -1,4 +1,4 @@
-"""A benchmark of four drawn stills, and builds of it in this process: what Ray does, one entry after the other."""
+"""A benchmark of four drawn stills, and a way to build it in this process, one entry after the other, without Ray."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from helix4d.bench_builder import build as build_module
 from helix4d.bench_builder.build import BuildConfig, build
 from helix4d.bench_builder.jobs import EntryJob, finish_entry, generate_video
 from helix4d.core import sha256_file
+from helix4d.curation.config import RunConfig
 from helix4d.curation.shards.ledger import Ledger, Outcome
 from tests.model.tiny_onnx import write_matting_model
 
@@ -26,7 +27,7 @@ _BOXES = {"round": (20, 20, 80, 80), "tall": (40, 10, 60, 90), "wide": (10, 40, 
 
 
 def write_stills(folder: Path) -> Path:
-    """One drawing an entry, transparent around it."""
+    """Draw one still per entry, on a transparent background."""
     folder.mkdir(parents=True)
     for number, name in enumerate(NAMES):
         image = Image.new("RGBA", (100, 100))
@@ -38,7 +39,7 @@ def write_stills(folder: Path) -> Path:
 
 
 def write_manifest(path: Path, stills: Path, names: Sequence[str] = NAMES, **changes: Any) -> Path:
-    """Helix4DBench's file with these entries instead of its own."""
+    """Write the manifest of Helix4DBench with these entries instead of its own."""
     values = yaml.safe_load(HELIX4DBENCH.read_text(encoding="utf-8"))
     values["entries"] = [
         {
@@ -60,8 +61,8 @@ class World:
     """A manifest with its stills, a matting model, and a checkpoint.
 
     Args:
-        folder: for all of them.
-        model: the checkpoint.
+        folder: folder for the files.
+        model: folder of the checkpoint.
     """
 
     def __init__(self, folder: Path, model: Path) -> None:
@@ -71,7 +72,7 @@ class World:
         self.matting = f"u2net_custom:{write_matting_model(folder / 'gray.onnx')}"
 
     def config(self, output: Path, **changes: Any) -> BuildConfig:
-        """What the tests build, as small as can be."""
+        """A configuration as small as possible."""
         values: dict[str, Any] = {
             "output": output,
             "model": str(self.model),
@@ -85,22 +86,26 @@ class World:
         return BuildConfig(**{**values, **changes})
 
     def arguments(self, output: Path) -> list[str]:
-        """The same for the command line."""
+        """The same configuration as command-line arguments."""
         config = self.config(output)
         names = ("output", "model", "manifest", "stills", "matting", "size", "steps", "limit")
         return ["bench", "build", *(word for name in names for word in (f"--{name}", str(getattr(config, name))))]
 
 
+def quiet(text: str) -> None:
+    """A `Report` that shows nothing."""
+
+
 @contextmanager
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """`build` works in this process; gives the ids that it worked on, in order."""
+    """Make `build` work in this process; yields the ids that it works on, in order."""
     worked: list[str] = []
 
-    def work(_: BuildConfig, todo: Sequence[EntryJob], __: int, ledger: Ledger) -> None:
+    def work(_: BuildConfig, __: RunConfig, todo: Sequence[EntryJob], ___: int, ledger: Ledger) -> None:
         for job in todo:
             worked.append(job.entry.id)
-            seconds = generate_video(job, "cpu")
-            ledger.append(seconds if isinstance(seconds, Outcome) else finish_entry(job, seconds))
+            result = generate_video(job, quiet, "cpu")
+            ledger.append(result if isinstance(result, Outcome) else finish_entry(result, quiet))
 
     deterministic = torch.are_deterministic_algorithms_enabled()
     try:
@@ -112,13 +117,13 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def build_here(config: BuildConfig, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, int], list[str]]:
-    """Counts, and what was worked on."""
+    """Build in this process; returns the counts and the ids that were worked on."""
     with without_ray(monkeypatch) as worked:
         return build(config), worked
 
 
 def hashes(output: Path) -> dict[str, str]:
-    """Everything that does not depend on the clock."""
+    """Hash of every file whose content does not depend on time."""
     files = [
         path for path in sorted(output.rglob("*")) if path.is_file() and path.name not in ("ledger.jsonl", ".lock")
     ]

@@ -31,7 +31,7 @@ def hashes(output: Path) -> dict[str, str]:
     return {path.relative_to(output).as_posix(): sha256_file(path) for path in sorted(found)}
 
 
-def test_latents_are_those_of_the_encoders(shards: Path, models: Path, latents: Path) -> None:
+def test_latents_match_the_encoders(shards: Path, models: Path, latents: Path) -> None:
     source, encoded = (ShardReader(folder / "train/helix4d-000000.tar") for folder in (shards, latents))
     assert encoded.keys() == source.keys()
     key = encoded.keys()[0]
@@ -55,7 +55,7 @@ def test_latents_are_those_of_the_encoders(shards: Path, models: Path, latents: 
     assert statistics["shape"]["count"] == sum(counts)
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(shards: Path, models: Path, latents: Path, tmp_path: Path) -> None:
+def test_output_is_identical_after_a_kill(shards: Path, models: Path, latents: Path, tmp_path: Path) -> None:
     output = tmp_path / "latents"
     command = [sys.executable, "-m", "helix4d", "encode", "--shards", shards, "--output", output, "--models", models]
     command += ["--occupancy-resolution", "8", "--workers", "2"]
@@ -95,5 +95,5 @@ def test_a_broken_clip_is_a_gap_with_a_reason(shards: Path, models: Path, tmp_pa
 
 def test_other_encoders_are_refused(shards: Path, latents: Path, tmp_path: Path) -> None:
     other = world.write_models(tmp_path / "models", seed=1)
-    with pytest.raises(ConfigError, match="begun with other encoders"):
+    with pytest.raises(ConfigError, match="started with other encoders"):
         encode(EncodeConfig(shards, latents, str(other), latents=SMALL, workers=1))

@@ -1,8 +1,8 @@
-"""`helix4d encode`: shards in, latent shards out, under the rules of curation's shards.
+"""`helix4d encode`: curation shards in, latent shards out, with the same guarantees.
 
-A latent shard has the name, the keys and the order of the curation shard that it was made from, and names its hash.
-It holds latents only: images stay where they are and are read from the curation shard by index, because they are
-forty times the latents' bytes and training reads one view in sixteen.
+A latent shard has the name, the keys and the order of the curation shard that it was made from, and records its hash.
+It contains latents only. Training reads images from the curation shards by index, because they take forty times the
+space of the latents and only one view in sixteen is read.
 """
 
 from __future__ import annotations
@@ -25,10 +25,14 @@ from helix4d.curation.config import RunConfig
 from helix4d.curation.shards.layout import LEDGER_FILE, PLAN_FILE, SPLITS, WORK_FOLDER
 from helix4d.curation.shards.ledger import Ledger, count
 from helix4d.curation.shards.shard import ShardReader, read_sidecar
+from helix4d.curation.work.cluster import Cluster
 from helix4d.curation.work.jobs import ShardJob
+from helix4d.curation.work.progress import Display
+from helix4d.curation.work.ray_loop import Tick, run_tasks
+from helix4d.curation.work.shard_writer import ShardWriter
 from helix4d.model.checkpoint.checkpoint import CheckpointSource
 from helix4d.model.latents.encode import encoders_fingerprint
-from helix4d.train.latents.engine import EncodeEngine
+from helix4d.train.latents.encode_task import encode_task
 from helix4d.train.latents.jobs import LATENTS, EncodeJob, LatentConfig
 from helix4d.train.latents.latents import statistics_from_moments
 from helix4d.train.latents.storage import INDEX, INDEX_FILE
@@ -43,33 +47,34 @@ STATISTICS_FILE = "statistics.json"
 class EncodeConfig:
     """Encode the O-Voxels of curation shards to latent shards.
 
-    Run it again to go on where it stopped: finished clips are kept, and the shards come out byte for byte the same.
+    Resumable: rerun the command after a crash and it continues where it stopped. Finished clips are kept, and the
+    shards are byte for byte the same.
     """
 
     shards: Path
-    """Folder that `helix4d curate` wrote."""
+    """Output folder of `helix4d curate`."""
     output: Path
-    """Folder for the latent shards; on a cluster, one that every node sees."""
+    """Folder for the latent shards; on a cluster, one that every node can access."""
     models: str
     """Folder or hub repository with the encoders, in TRELLIS.2's layout."""
     offline: bool = False
     """Read models from the hub's local cache only."""
     latents: Annotated[LatentConfig, tyro.conf.arg(name="")] = field(default_factory=LatentConfig)
     workers: int | None = None
-    """Clips encoded at the same time. Default: as many as the CPUs allow."""
+    """Number of clips to encode at the same time. Default: as many as the CPUs (and GPUs) allow."""
     cpus_per_worker: int = 1
     """CPUs that Ray reserves for a worker."""
     gpus_per_worker: float = 0.0
-    """GPUs that Ray reserves for a worker; with 0, encoders run on the CPU."""
+    """GPUs that Ray reserves for a worker; 0 runs the encoders on the CPU."""
     address: str | None = None
     """Ray cluster to join. Default: $RAY_ADDRESS, else a local Ray is started."""
     retry_failed: bool = False
-    """Try the failed clips of an earlier run again."""
+    """Retry the clips that failed in earlier runs."""
 
 
 @dataclass(frozen=True)
 class _PlannedShard:
-    """A curation shard, and the latent shard that comes of it."""
+    """A curation shard, and the latent shard to make from it."""
 
     name: str
     source: Path
@@ -78,19 +83,21 @@ class _PlannedShard:
 
 
 def encode(config: EncodeConfig) -> dict[str, int]:
-    """Run to the end; returns how many clips ended in each state.
+    """Run to the end and return the number of clips per final state.
 
     Raises:
-        ConfigError: if the output was begun from other shards or with other encoders.
+        ConfigError: if the output was started from other shards or with other encoders.
+        StorageError: if the output refuses writes for too long.
     """
     fingerprint = encoders_fingerprint(CheckpointSource(config.models, offline=config.offline))
     plan = plan_shards(config.shards)
+    run = RunConfig(config.address, config.workers, config.cpus_per_worker, config.gpus_per_worker)
     with locked(config.output):
         _agree(config, plan, fingerprint)
-        ledger = Ledger(config.output / LEDGER_FILE)
+        ledger = Ledger(config.output / LEDGER_FILE, run.limits.patience_s)
         if config.retry_failed:
             _reopen_failed(config, plan, ledger)
-        _fill_shards(config, plan, ledger, fingerprint)
+        _fill_shards(config, run, plan, ledger, fingerprint)
         shutil.rmtree(config.output / WORK_FOLDER, ignore_errors=True)
         _write_summary_files(config.output, plan)
     counts = dict(count(ledger.outcomes[key] for shard in plan for key in shard.keys))
@@ -99,37 +106,41 @@ def encode(config: EncodeConfig) -> dict[str, int]:
 
 
 def plan_shards(folder: Path) -> list[_PlannedShard]:
-    """The committed shards of a curation folder, in order of name."""
+    """The committed shards of a curation folder, in order of name.
+
+    Raises:
+        ConfigError: if there are none, or one is not committed.
+    """
     planned = []
     for split in SPLITS:
         for tar in sorted((folder / split).glob("*.tar")):
             sidecar = read_sidecar(tar)
             if sidecar is None:
-                raise ConfigError(f"{tar}: not committed: let `helix4d curate` finish first")
+                raise ConfigError(f"{tar}: not committed yet: let `helix4d curate` finish first")
             keys = tuple(sample["key"] for sample in sidecar["samples"])
             planned.append(_PlannedShard(f"{split}/{tar.stem}", tar, sidecar["sha256"], keys))
     if not planned:
-        raise ConfigError(f"{folder}: no shards in its {', '.join(SPLITS)}: not what `helix4d curate` writes")
+        raise ConfigError(f"{folder}: has no shards in {', '.join(SPLITS)}: not an output of `helix4d curate`")
     return planned
 
 
 def _agree(config: EncodeConfig, plan: list[_PlannedShard], fingerprint: str) -> None:
-    now = {
+    expected = {
         "latents": config.latents.to_json(),
         "encoders": fingerprint,
         "shards": {shard.name: shard.sha256 for shard in plan},
     }
     path = config.output / PLAN_FILE
     if not path.exists():
-        write_json(path, {"version": PLAN.version, **now})
+        write_json(path, {"version": PLAN.version, **expected})
         return
     stored = json.loads(path.read_bytes())
     PLAN.check(stored, path)
-    if wrong := differences(stored.get("latents", {}), config.latents.to_json()):
-        raise ConfigError(f"{config.output}: begun with other settings ({'; '.join(wrong)}): use a new --output")
-    for what, value in now.items():
-        if stored.get(what) != value:
-            raise ConfigError(f"{config.output}: begun with other {what}: use a new --output")
+    if different := differences(stored.get("latents", {}), config.latents.to_json()):
+        raise ConfigError(f"{config.output}: started with other settings ({'; '.join(different)}): use a new --output")
+    for name, value in expected.items():
+        if stored.get(name) != value:
+            raise ConfigError(f"{config.output}: started with other {name}: use a new --output")
 
 
 def _reopen_failed(config: EncodeConfig, plan: list[_PlannedShard], ledger: Ledger) -> None:
@@ -143,7 +154,7 @@ def _reopen_failed(config: EncodeConfig, plan: list[_PlannedShard], ledger: Ledg
 
 
 def _unpack(config: EncodeConfig, shard: _PlannedShard, tar: Path) -> None:
-    """A committed shard back into parts, so that it can be made again with more of them."""
+    """Split a committed shard into parts again, so that it can be rewritten with more of them."""
     reader = ShardReader(tar)
     with open(tar, "rb") as stream:
         for key in reader.keys():  # noqa: SIM118 (not a dict)
@@ -153,30 +164,37 @@ def _unpack(config: EncodeConfig, shard: _PlannedShard, tar: Path) -> None:
     tar.with_suffix(".json").unlink()
 
 
-def _fill_shards(config: EncodeConfig, plan: list[_PlannedShard], ledger: Ledger, fingerprint: str) -> None:
+def _fill_shards(
+    config: EncodeConfig, run: RunConfig, plan: list[_PlannedShard], ledger: Ledger, fingerprint: str
+) -> None:
     open_shards = [shard for shard in plan if read_sidecar(_tar(config.output, shard)) is None]
     if not open_shards:
         return
     shard_of = {key: shard for shard in open_shards for key in shard.keys}
     todo = {shard.name: {key for key in shard.keys if _unfinished(config, shard, key, ledger)} for shard in open_shards}
     jobs = [_job(config, shard, key) for shard in open_shards for key in shard.keys if key in todo[shard.name]]
-    log.info("%d of %d clips to encode", len(jobs), sum(len(shard.keys) for shard in plan))
-    run = RunConfig(config.address, config.workers, config.cpus_per_worker, config.gpus_per_worker)
-    with EncodeEngine(run) as engine:
-        writing = [
-            engine.start_shard(_shard_job(config, shard, ledger, fingerprint))
-            for shard in open_shards
-            if not todo[shard.name]
-        ]
-        for outcome in engine.encode(jobs):
-            ledger.append(outcome)
-            if outcome.reason is not None:
-                log.warning("%s %s: %s [%s]", outcome.asset, outcome.state, outcome.message, outcome.reason)
-            shard = shard_of[outcome.asset]
-            todo[shard.name].discard(outcome.asset)
+    total = sum(len(shard.keys) for shard in plan)
+    with Cluster(run) as cluster, Display(total, total - len(jobs), "clips") as display:
+        writer = ShardWriter(cluster)
+
+        def write_if_complete(shard: _PlannedShard) -> None:
             if not todo[shard.name]:
-                writing.append(engine.start_shard(_shard_job(config, shard, ledger, fingerprint)))
-        engine.finish_shards(writing)
+                writer.start(_shard_job(config, shard, ledger, fingerprint, run.limits.patience_s))
+
+        for shard in open_shards:
+            write_if_complete(shard)
+        for news in run_tasks(cluster, [encode_task(run)], jobs):
+            if isinstance(news, Tick):
+                display.show(news.stages)
+                writer.check()
+                continue
+            ledger.append(*news.outcomes)
+            for outcome in news.outcomes:
+                display.advance(outcome)
+                shard = shard_of[outcome.asset]
+                todo[shard.name].discard(outcome.asset)
+                write_if_complete(shard)
+        writer.finish()
 
 
 def _unfinished(config: EncodeConfig, shard: _PlannedShard, key: str, ledger: Ledger) -> bool:
@@ -197,12 +215,14 @@ def _job(config: EncodeConfig, shard: _PlannedShard, key: str) -> EncodeJob:
     )
 
 
-def _shard_job(config: EncodeConfig, shard: _PlannedShard, ledger: Ledger, fingerprint: str) -> ShardJob:
+def _shard_job(
+    config: EncodeConfig, shard: _PlannedShard, ledger: Ledger, fingerprint: str, patience_s: float
+) -> ShardJob:
     outcomes = [ledger.outcomes[key] for key in shard.keys]
     parts = tuple(_part(config.output, shard, o.asset).resolve() for o in outcomes if o.state is AssetState.DONE)
     source = read_sidecar(shard.source)
     if source is None:
-        raise ConfigError(f"{shard.source}: no longer committed")
+        raise ConfigError(f"{shard.source}: its sidecar was removed while the run was encoding it")
     packages = ("numpy", "safetensors", "torch", "zstandard")
     facts = {
         "split": shard.name.split("/")[0],
@@ -219,20 +239,20 @@ def _shard_job(config: EncodeConfig, shard: _PlannedShard, ledger: Ledger, finge
             {"key": o.asset, "state": o.state, "reason": o.reason} for o in outcomes if o.state is not AssetState.DONE
         ],
     }
-    return ShardJob(_tar(config.output, shard).resolve(), parts, facts)
+    return ShardJob(_tar(config.output, shard).resolve(), parts, facts, patience_s)
 
 
 def _write_summary_files(output: Path, plan: list[_PlannedShard]) -> None:
-    """The list of shards, which remote readers start from, and the statistics of the train split."""
-    found: list[dict[str, Any]] = []
+    """Write the list of shards, which remote readers start from, and the statistics of the train split."""
+    clips: list[dict[str, Any]] = []
     for shard in plan:
         reader = ShardReader(_tar(output, shard))
         if shard.name.startswith("train/"):
             for key in reader.keys():  # noqa: SIM118 (not a dict)
                 latents = reader.clip(key)["latents"]
                 LATENTS.check(latents, f"{reader.path}: {key}")
-                found.append(latents["moments"])
-    write_bytes(output / STATISTICS_FILE, canonical_json(statistics_from_moments(found)))
+                clips.append(latents["moments"])
+    write_bytes(output / STATISTICS_FILE, canonical_json(statistics_from_moments(clips)))
     write_json(output / INDEX_FILE, {"version": INDEX.version, "shards": [f"{shard.name}.tar" for shard in plan]})
 
 

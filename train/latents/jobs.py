@@ -1,4 +1,4 @@
-"""What encoding workers are told, and the one function that they run. Knows nothing of Ray."""
+"""One clip of a curation shard becomes its part of a latent shard. Independent of Ray."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any, Literal
 import torch
 
 from helix4d.core import (
-    AssetError,
     AssetState,
     ConfigError,
     FormatError,
@@ -21,8 +20,10 @@ from helix4d.core import (
     canonical_json,
     sha256_json,
 )
+from helix4d.core.storage import AWAY, FULL
 from helix4d.curation.shards.ledger import Outcome
 from helix4d.curation.shards.shard import Sample, ShardReader, write_part
+from helix4d.curation.work.jobs import Report
 from helix4d.model.checkpoint.checkpoint import CheckpointSource
 from helix4d.model.latents.encode import Encoders, encode_clip
 from helix4d.model.latents.latents import OCCUPANCY_RESOLUTION
@@ -36,10 +37,10 @@ LATENTS = Schema("latents", version=1, oldest=1, rewrite="encode its clip again 
 
 @dataclass(frozen=True)
 class LatentConfig:
-    """What a latent is, besides the encoders. Hashed into every latent shard."""
+    """Settings of latents besides the encoders. Their hash is recorded in every latent shard."""
 
     occupancy_resolution: int = OCCUPANCY_RESOLUTION
-    """Voxels per side of the occupancy that the sparse-structure encoder sees."""
+    """Voxels per side of the occupancy grid that the sparse-structure encoder reads."""
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     """Type of the stored latents; training reads them as float32."""
     compute_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
@@ -47,28 +48,28 @@ class LatentConfig:
 
     def __post_init__(self) -> None:
         if self.occupancy_resolution < 1:
-            raise ConfigError(f"occupancy_resolution is {self.occupancy_resolution}: at least 1 voxel is needed")
+            raise ConfigError(f"occupancy_resolution is {self.occupancy_resolution}: must be at least 1")
 
     def to_json(self) -> dict[str, Any]:
         """The values as JSON."""
         return asdict(self)
 
     def sha256(self, fingerprint: str) -> str:
-        """Hash of every value and of the encoders."""
+        """Hash of every value and of the encoders' fingerprint."""
         return sha256_json({**self.to_json(), "encoders": fingerprint})
 
 
 @dataclass(frozen=True)
 class EncodeJob:
-    """One clip.
+    """One clip to encode.
 
     Attributes:
-        key: of the sample.
-        shard: the curation shard that holds it.
-        part: where its latents go.
-        models: the encoders, a folder or repository.
-        offline: read the hub's cache only.
-        config: what a latent is.
+        key: key of the sample.
+        shard: path of the curation shard that holds it.
+        part: path of the part to write its latents to.
+        models: folder or hub repository with the encoders.
+        offline: whether to read the hub's local cache only.
+        config: settings of the latents.
         device: "cpu" or "cuda".
     """
 
@@ -80,16 +81,32 @@ class EncodeJob:
     config: LatentConfig
     device: str = "cpu"
 
+    @property
+    def name(self) -> str:
+        """Name in the ledger."""
+        return self.key
 
-def encode_sample(job: EncodeJob) -> Outcome:
-    """Write the part of one clip; whatever is wrong with the clip becomes its outcome."""
+    @property
+    def target(self) -> Path:
+        """The file that it writes."""
+        return self.part
+
+
+def encode_sample(job: EncodeJob, report: Report) -> Outcome:
+    """Write the part of one clip; whatever is wrong with the clip becomes its outcome.
+
+    Raises:
+        OSError: if storage refuses the part, or the shard's file server is away.
+    """
     start = time.perf_counter()
     try:
-        sample = _encode(job)
+        sample = _encode(job, report)
     except (FormatError, KeyError, ValueError) as error:
         return _failed(job, ReasonCode.CORRUPT_FILE, error, start)
-    except AssetError as error:
-        return _failed(job, error.code, error, start)
+    except OSError as error:
+        if error.errno in FULL | AWAY:
+            raise
+        return _failed(job, ReasonCode.CRASHED, error, start)
     except (torch.OutOfMemoryError, MemoryError) as error:
         return _failed(job, ReasonCode.OUT_OF_MEMORY, error, start)
     write_part(job.part, [sample])
@@ -97,14 +114,19 @@ def encode_sample(job: EncodeJob) -> Outcome:
     return Outcome(job.key, AssetState.DONE, keys=(job.key,), timings_s=seconds)
 
 
-def _encode(job: EncodeJob) -> Sample:
+def _encode(job: EncodeJob, report: Report) -> Sample:
     reader = ShardReader(job.shard)
     clip = reader.clip(job.key)
+    report("loading the encoders")
     encoders = _encoders(job.models, job.offline, job.device, job.config.compute_dtype)
+    report("encoding")
     ovoxels = [decode_vxz(reader.read(job.key, f"frame_{frame:02d}.vxz")) for frame in range(clip["frames"])]
     latents = encode_clip(ovoxels, encoders, job.config.occupancy_resolution)
     if list(latents.lengths) != list(clip["tokens"]):
-        raise FormatError(f"{job.key}: {list(latents.lengths)} tokens a frame, its clip.json says {clip['tokens']}")
+        raise FormatError(
+            f"{job.shard.name}: {job.key} has {list(latents.lengths)} tokens per frame, but its clip.json records "
+            f"{clip['tokens']}"
+        )
     described = {
         **clip,
         "latents": {
@@ -131,7 +153,7 @@ def _failed(job: EncodeJob, reason: ReasonCode, error: BaseException, start: flo
 
 @functools.cache
 def _encoders(models: str, offline: bool, device: str, compute_dtype: str) -> Encoders:
-    # One thread: sums over several depend on their number, and clips run in parallel anyway.
+    # One thread: results depend on the number of threads, and clips are encoded in parallel anyway.
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
     return Encoders.load(CheckpointSource(models, offline=offline), torch.device(device), DTYPES[compute_dtype])

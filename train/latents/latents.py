@@ -1,4 +1,4 @@
-"""The form of a clip's latents in a latent shard, and the statistics over many clips."""
+"""Latents of a clip as members of a latent shard, and statistics of latents over many clips."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch
 
 
 def to_members(latents: ClipLatents, dtype: torch.dtype) -> dict[str, bytes]:
-    """The members of a latent shard: one per kind, because a stage reads all frames of one or two kinds."""
+    """Encode latents as members of a latent shard, one per kind: a stage reads all frames of one or two kinds."""
     for kind in KINDS:
         if not bool(torch.isfinite(getattr(latents, kind).to(dtype)).all()):
-            raise FormatError(f"a {kind} latent is not finite as {dtype}")
+            raise FormatError(f"{kind} latents contain values that are not finite as {dtype}")
     lengths = torch.tensor(latents.lengths, dtype=torch.int32)
     return {
         f"{STRUCTURE}.safetensors": save({"latent": latents.structure.to(dtype).contiguous()}),
@@ -40,44 +40,44 @@ def read_member(data: bytes, name: str) -> dict[str, Tensor]:
     """The tensors of a member, by name: `latent` as float32, and for the shape `coords` int32 and `lengths`.
 
     Raises:
-        FormatError: if it is damaged or holds a number that is not finite.
+        FormatError: if the member is damaged or contains values that are not finite.
     """
     try:
         tensors = load(data)
     except SafetensorError as error:
-        raise FormatError(f"{name}: not a safetensors member, or a truncated one ({error})") from error
+        raise FormatError(f"{name}: not a safetensors file, or a truncated one ({error})") from error
     if "latent" not in tensors:
-        raise FormatError(f"{name}: no latent in it, only {sorted(tensors)}")
+        raise FormatError(f"{name}: has no tensor 'latent', only {sorted(tensors)}")
     if not bool(torch.isfinite(tensors["latent"]).all()):
-        raise FormatError(f"{name}: a latent that is not finite")
+        raise FormatError(f"{name}: contains values that are not finite")
     return {k: v.float() if v.is_floating_point() else v.int() for k, v in tensors.items()}
 
 
 def moments(latents: ClipLatents) -> dict[str, Any]:
-    """Count, sums and sums of squares per channel (float64), from which statistics of any number of clips follow."""
-    found = {}
+    """Count, sums and sums of squares per channel (float64), which add up over clips."""
+    result = {}
     for kind in KINDS:
         z: Tensor = getattr(latents, kind).double()
         z = z.transpose(0, 1).flatten(1).T if kind == STRUCTURE else z
-        found[kind] = {"count": len(z), "sum": z.sum(0).tolist(), "squares": z.square().sum(0).tolist()}
-    return found
+        result[kind] = {"count": len(z), "sum": z.sum(0).tolist(), "squares": z.square().sum(0).tolist()}
+    return result
 
 
-def statistics_from_moments(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean and deviation of each kind over clips, with the number of tokens behind them."""
+def statistics_from_moments(clips: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation of each kind over the moments of clips, with the number of tokens."""
     result = {}
     for kind in KINDS:
-        count = sum(m[kind]["count"] for m in found)
+        count = sum(m[kind]["count"] for m in clips)
         if not count:
             continue
-        mean = np.sum([m[kind]["sum"] for m in found], axis=0) / count
-        variance = np.sum([m[kind]["squares"] for m in found], axis=0) / count - mean**2
+        mean = np.sum([m[kind]["sum"] for m in clips], axis=0) / count
+        variance = np.sum([m[kind]["squares"] for m in clips], axis=0) / count - mean**2
         std = np.sqrt(np.maximum(variance, 1e-12))
         result[kind] = {"mean": mean.round(6).tolist(), "std": np.maximum(std, 1e-6).round(6).tolist(), "count": count}
     return result
 
 
 def statistics_from_json(data: bytes, kind: str) -> LatentStatistics:
-    """One kind's statistics from the contents of an encoded folder's `statistics.json`."""
+    """Statistics of one kind, from the content of an encoded folder's `statistics.json`."""
     values = json.loads(data)[kind]
     return LatentStatistics(tuple(values["mean"]), tuple(values["std"]))

@@ -1,4 +1,4 @@
-"""Shards near and far: `ShardReader` over a folder, or over any URL that fsspec opens, one range per member."""
+"""Shards in a folder, or at any URL that fsspec opens, read one byte range per member."""
 
 from __future__ import annotations
 
@@ -9,26 +9,30 @@ from helix4d.curation.places.folder import below, folder_at, place_of
 from helix4d.curation.shards.shard import ShardReader
 
 INDEX_FILE = "index.json"
-INDEX = Schema("list of latent shards", version=1, oldest=1, rewrite="run `helix4d encode` again")
+INDEX = Schema("list of latent shards", version=1, oldest=1, rewrite="rerun `helix4d encode`")
 
 
 def open_shard(root: str, name: str) -> ShardReader:
-    """The shard `name` (`train/helix4d-000000.tar`) under a folder or URL."""
+    """Open a shard, such as `train/helix4d-000000.tar`, under a folder or URL."""
     return ShardReader(below(place_of(root), name))
 
 
 def read_file(root: str, name: str) -> bytes:
-    """A whole small file under a folder or URL."""
+    """Content of a small file under a folder or URL."""
     return folder_at(place_of(root)).read(name)
 
 
 def list_shards(root: str, split: str) -> list[str]:
-    """Names of an encoded folder's shards of one split, from its `index.json`."""
+    """Names of the shards of one split, from the `index.json` of a folder of latent shards.
+
+    Raises:
+        ConfigError: if there is no such file.
+    """
     try:
         index = json.loads(read_file(root, INDEX_FILE))
     except FileNotFoundError as error:
         raise ConfigError(
-            f"{root}: no {INDEX_FILE} in it: not what `helix4d encode` writes, or let it finish first"
+            f"{root}: has no {INDEX_FILE}: not an output of `helix4d encode`, or an unfinished one"
         ) from error
     INDEX.check(index, f"{root.rstrip('/')}/{INDEX_FILE}")
     shards: list[str] = index["shards"]

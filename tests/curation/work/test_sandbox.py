@@ -26,7 +26,7 @@ def sandbox() -> Iterator[Sandbox]:
     box.close()
 
 
-def test_the_child_is_kept_from_job_to_job(sandbox: Sandbox) -> None:
+def test_the_child_process_is_kept_between_jobs(sandbox: Sandbox) -> None:
     events: list[object] = []
     first, peak_bytes = sandbox.run({"do": "answer"}, events.append)
     second, _ = sandbox.run({"do": "answer"}, events.append)
@@ -38,14 +38,14 @@ def test_the_child_is_kept_from_job_to_job(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("deed", "code", "message"),
     [
-        ("hang", ReasonCode.TIMEOUT, "not done after 2 s"),
+        ("hang", ReasonCode.TIMEOUT, "timed out after 2 s"),
         ("segfault", ReasonCode.CRASHED, "SIGSEGV"),
         ("exit", ReasonCode.CRASHED, "exit status 3"),
-        ("fall silent", ReasonCode.CRASHED, "answers no more"),
-        ("eat", ReasonCode.OUT_OF_MEMORY, "more than 0.4 GB"),
+        ("fall silent", ReasonCode.CRASHED, "stopped responding"),
+        ("eat", ReasonCode.OUT_OF_MEMORY, "limit of 0.4 GB"),
     ],
 )
-def test_a_death_costs_one_job_and_leaves_its_log(
+def test_a_death_costs_one_job_and_keeps_its_log(
     sandbox: Sandbox, deed: str, code: ReasonCode, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("helix4d.curation.work.sandbox._FAREWELL_S", 0.5)
@@ -72,11 +72,11 @@ def test_a_child_leaves_no_temporary_files(tmp_path: Path, monkeypatch: pytest.M
 
 
 def _serve(box: Sandbox, *deeds: str) -> list[int]:
-    """The child's process id for every job."""
+    """Process id of the child for each job."""
     return [box.run({"do": deed}, lambda event: None)[0]["pid"] for deed in deeds]
 
 
-def test_a_child_is_replaced_after_so_many_jobs() -> None:
+def test_a_child_is_replaced_after_assets_per_process_jobs() -> None:
     box = Sandbox(Limits(assets_per_process=2), threads=1, module=CHILD)
     first, second, third, fourth, fifth = _serve(box, *["answer"] * 5)
     box.close()
@@ -85,7 +85,7 @@ def test_a_child_is_replaced_after_so_many_jobs() -> None:
 
 
 @pytest.mark.parametrize("bound", [{"resting_gb": 0.1}, {"memory_gb": 0.2}])
-def test_a_child_that_kept_memory_is_replaced_before_the_next_job(bound: dict[str, float]) -> None:
+def test_a_child_that_has_grown_is_replaced_before_the_next_job(bound: dict[str, float]) -> None:
     box = Sandbox(Limits(**bound), threads=1, module=CHILD)
     small, kept, fresh = _serve(box, "answer", "keep", "answer")
     assert small == kept != fresh
@@ -104,7 +104,7 @@ def test_a_child_is_replaced_when_other_gpus_are_reserved(monkeypatch: pytest.Mo
     assert first == again != other
 
 
-def test_limits_without_sense_are_refused() -> None:
+def test_impossible_limits_are_refused() -> None:
     with pytest.raises(ConfigError, match="assets_per_process 0"):
         Limits(assets_per_process=0)
     with pytest.raises(ConfigError, match="resting_gb 0"):

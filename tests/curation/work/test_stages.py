@@ -19,7 +19,7 @@ from helix4d.curation.work.stages import Clock, process_asset
 
 
 def members(folder: Path, **settings: Any) -> dict[str, bytes]:
-    """What the stages make of a sample asset, by member."""
+    """Members of the sample that the stages make from a sample asset, by name."""
     folder.mkdir()
     asset = folder / "ladybug.glb"
     asset.write_bytes(SAMPLES["ladybug"]())
@@ -32,7 +32,7 @@ def members(folder: Path, **settings: Any) -> dict[str, bytes]:
     return {name: reader.read(key, name) for name in reader.members(key)}
 
 
-def test_the_preset_decides_the_images_and_nothing_else(tmp_path: Path) -> None:
+def test_the_preset_changes_only_the_images(tmp_path: Path) -> None:
     train, again, draft = (
         members(tmp_path / name, preset=preset)
         for name, preset in [("train", "train"), ("again", "train"), ("draft", "draft")]
@@ -57,7 +57,7 @@ def job_of(folder: Path) -> AssetJob:
     return AssetJob(asset.name, asset, content_hash(asset), folder / "part", config, device="cpu")
 
 
-def test_a_file_that_changed_since_it_was_planned_becomes_no_sample(tmp_path: Path) -> None:
+def test_a_file_that_changed_after_planning_fails(tmp_path: Path) -> None:
     job = job_of(tmp_path)
     for content in (SAMPLES["smoke_puff"](), b"half of a fi"):
         job.path.write_bytes(content)
@@ -67,11 +67,11 @@ def test_a_file_that_changed_since_it_was_planned_becomes_no_sample(tmp_path: Pa
     job.path.unlink()
     outcome = worker._work(job, Clock(lambda event: None))
     assert outcome.reason is ReasonCode.DOWNLOAD_FAILED
-    assert "not there any more" in outcome.message
+    assert "no longer exists" in outcome.message
     assert not job.part.exists()
 
 
-def test_a_file_server_that_is_away_is_no_fault_of_an_asset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_file_server_is_not_blamed_on_the_asset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = job_of(tmp_path)
 
     def away(path: Path) -> str:
@@ -107,7 +107,7 @@ def test_clips_of_a_file_are_in_memory_one_at_a_time(tmp_path: Path, monkeypatch
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ladybug.glb", "part"]
 
 
-def test_a_part_that_storage_refuses_is_no_fault_of_an_asset(tmp_path: Path) -> None:
+def test_storage_that_refuses_a_part_is_not_blamed_on_the_asset(tmp_path: Path) -> None:
     job = job_of(tmp_path)
     job = replace(job, part=Path("/proc/part"))  # takes no files
     with pytest.raises(OSError, match="proc"):

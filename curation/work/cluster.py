@@ -1,0 +1,215 @@
+"""The connection to Ray. This file and `ray_loop.py` are the only ones that import Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import ray
+
+from helix4d.core import ConfigError, Helix4DError, StorageError, first_line
+from helix4d.core.processes import python_path
+from helix4d.curation.config import RunConfig
+
+log = logging.getLogger(__name__)
+
+_CONNECT_TIMEOUT_S = 30.0
+_RETRIES = 3
+
+
+@dataclass(frozen=True)
+class WorkerNeeds:
+    """Resources that Ray reserves for one worker.
+
+    Attributes:
+        cpus: number of CPUs.
+        gpus: number of GPUs; a fraction shares one.
+        memory_bytes: main memory.
+    """
+
+    cpus: float = 0.0
+    gpus: float = 0.0
+    memory_bytes: float = 0.0
+
+    @classmethod
+    def of(cls, run: RunConfig, gpus: float = 0.0) -> WorkerNeeds:
+        """CPUs and memory per worker as configured, with `gpus` GPUs."""
+        return cls(float(run.cpus_per_worker), gpus, run.memory_gb_per_worker * 1e9)
+
+    def to_ray(self) -> dict[str, float]:
+        """The options that Ray's tasks and actors take."""
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus, "memory": self.memory_bytes}
+
+    def __str__(self) -> str:
+        return f"{self.cpus:g} CPUs, {self.gpus:g} GPUs, {self.memory_bytes / 1e9:.1f} GB"
+
+
+class Cluster:
+    """A connection to a Ray cluster, or to a Ray started on this machine, as a context manager.
+
+    Args:
+        run: address, number of workers, and the resources of each.
+
+    Raises:
+        ConfigError: on entry, if the cluster does not answer, or if this machine lacks the resources that one worker
+            needs. A cluster that was joined may still grow, so there it is a warning.
+    """
+
+    def __init__(self, run: RunConfig) -> None:
+        self._run = run
+        self._address = run.address or os.environ.get("RAY_ADDRESS")
+
+    def __enter__(self) -> Self:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        options: dict[str, Any] = {
+            "log_to_driver": False,
+            "logging_level": "warning",
+            "runtime_env": _worker_environment(),
+        }
+        if self._address:
+            _check_reachable(self._address)
+            try:
+                ray.init(address=self._address, **options)
+            except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+                raise ConfigError(
+                    f"cannot connect to the Ray cluster at {self._address}: {_root_cause(error)}. Check that it is "
+                    "running and that both sides use the same RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH"
+                ) from error
+        else:
+            cpus = self._run.cpus_per_worker
+            workers = self._run.workers or max(1, (os.cpu_count() or 1) // cpus)
+            ray.init(address="local", num_cpus=workers * cpus, include_dashboard=False, **options)
+        try:
+            self._check_that_a_worker_fits()
+        except BaseException:
+            ray.shutdown()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        ray.shutdown()
+
+    @property
+    def can_grow(self) -> bool:
+        """Whether nodes may join later: not on a Ray that was started here."""
+        return bool(self._address)
+
+    @property
+    def cpus(self) -> float:
+        """Number of CPUs of the cluster now."""
+        return float(ray.cluster_resources().get("CPU", 1.0))
+
+    @property
+    def gpus(self) -> float:
+        """Number of GPUs of the cluster now."""
+        return float(ray.cluster_resources().get("GPU", 0.0))
+
+    def places(self, needs: WorkerNeeds) -> int:
+        """Number of workers with these needs that can run at the same time, at least 1."""
+        limits = [
+            available / needed for available, needed in ((self.cpus, needs.cpus), (self.gpus, needs.gpus)) if needed
+        ]
+        return max(1, int(min(limits, default=1)))
+
+    def call(self, function: Callable[[], Any], gpus: float) -> Any:
+        """Result of a function, run in a worker process of its own for which Ray reserves `gpus` GPUs."""
+        return ray.get(_call_alone.options(num_gpus=gpus).remote(function))
+
+    def submit(self, function: Callable[..., None], *arguments: Any) -> Any:
+        """Run a short function somewhere in the cluster, without waiting for a place.
+
+        Ray runs it again if its worker or node is lost, so it must be safe to repeat.
+
+        Returns:
+            A handle for `ended` and `check`.
+        """
+        return _call.remote(function, *arguments)
+
+    def ended(self, handles: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """Split handles into those whose function has ended, well or badly, and the others."""
+        done, pending = ray.wait(list(handles), num_returns=len(handles), timeout=0) if handles else ([], [])
+        return list(done), list(pending)
+
+    def check(self, handles: Sequence[Any]) -> None:
+        """Wait for submitted functions and raise the first error.
+
+        Raises:
+            StorageError: if a worker or node was lost again and again, so that what it should have written is missing.
+        """
+        try:
+            ray.get(list(handles))
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, Helix4DError):
+                raise error.cause from error
+            raise
+        except ray.exceptions.RayError as error:
+            raise StorageError(
+                f"a shard could not be written: its Ray worker or node was lost {1 + _RETRIES} times "
+                f"({first_line(error)}). Rerun the command; everything finished is kept"
+            ) from error
+
+    def _check_that_a_worker_fits(self) -> None:
+        needs = WorkerNeeds.of(self._run, self._run.gpus_per_worker or 0.0)
+        nodes = [_node_resources(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+        if any(_fits(needs, node) for node in nodes):
+            return
+        available = "; ".join(map(str, nodes)) or "no nodes"
+        problem = f"a worker needs {needs}, which no node has (available: {available})"
+        if not self.can_grow:
+            raise ConfigError(f"{problem}: lower --cpus-per-worker, --gpus-per-worker or --memory-gb-per-worker")
+        log.warning("%s: waiting for a node that does", problem)
+
+
+@ray.remote(num_cpus=0, max_retries=_RETRIES)
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
+
+
+@ray.remote(num_cpus=0, max_calls=1)
+def _call_alone(function: Callable[[], Any]) -> Any:
+    return function()
+
+
+def _node_resources(resources: dict[str, float]) -> WorkerNeeds:
+    return WorkerNeeds(resources.get("CPU", 0.0), resources.get("GPU", 0.0), resources.get("memory", 0.0))
+
+
+def _fits(needs: WorkerNeeds, node: WorkerNeeds) -> bool:
+    return needs.cpus <= node.cpus and needs.gpus <= node.gpus and needs.memory_bytes <= node.memory_bytes
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address where nothing listens: Ray itself would retry silently for a quarter of an hour.
+
+    Raises:
+        ConfigError: if the connection fails.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():  # "auto": Ray looks among this machine's processes
+        return
+    try:
+        socket.create_connection((host.removeprefix("ray://").strip("[]"), int(port)), _CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise ConfigError(f"no Ray cluster answers at {address} ({error})") from error
+
+
+def _root_cause(error: BaseException) -> str:
+    """The message of the innermost error, without the advice that Ray appends."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return re.split(r"\. (?:Note:|Last conn)", first_line(error))[0].rstrip(".")
+
+
+def _worker_environment() -> dict[str, Any]:
+    """Runtime environment in which workers import the `helix4d` that the driver runs.
+
+    Workers of a Ray job get the job's own copy of the code from Ray.
+    """
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        return {}
+    return {"env_vars": {"PYTHONPATH": python_path()}}

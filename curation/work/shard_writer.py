@@ -1,0 +1,71 @@
+"""Finished parts become shards, written by Ray workers beside the jobs that still run."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from helix4d.core import insist
+from helix4d.curation.places.store import Store
+from helix4d.curation.shards.mirror import publish_shard
+from helix4d.curation.shards.shard import read_sidecar, write_shard
+from helix4d.curation.work.cluster import Cluster
+from helix4d.curation.work.jobs import ShardJob
+
+
+class ShardWriter:
+    """Writes shards in the cluster, each as soon as it is complete.
+
+    A shard waits for no place: it is short work, and it frees the disk space of the shard's parts.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._handles: list[Any] = []
+
+    def start(self, job: ShardJob) -> None:
+        """Begin to write a shard."""
+        self._handles.append(self._cluster.submit(make_shard, job))
+
+    def check(self) -> None:
+        """Raise the error of a shard that could not be written so far.
+
+        Raises:
+            StorageError: if the output refuses writes for longer than the job's patience.
+        """
+        ended, self._handles = self._cluster.ended(self._handles)
+        self._cluster.check(ended)
+
+    def finish(self) -> None:
+        """Wait until all shards are written.
+
+        Raises:
+            StorageError: as `check`.
+        """
+        self._cluster.check(self._handles)
+        self._handles = []
+
+
+def make_shard(job: ShardJob) -> None:
+    """Write a shard and publish it, then remove its parts. Safe to repeat.
+
+    Raises:
+        StorageError: if the output refuses writes for longer than the job's patience.
+    """
+    insist(lambda: _write_if_missing(job), job.tar, job.patience_s)
+    if job.remote is not None:
+        publish_shard(Store(job.remote, job.downloads), job.folder, job.tar)
+    # Kept until the end of the run, they would double the disk space that an output takes.
+    for part in job.parts:
+        part.unlink(missing_ok=True)
+
+
+def _write_if_missing(job: ShardJob) -> None:
+    # A node that was lost may have written it before it could report back.
+    if read_sidecar(job.tar) is not None:
+        return
+    try:
+        write_shard(job.tar, list(job.parts), job.facts)
+    except FileNotFoundError as error:
+        # A network file system may show another node's files only after a minute.
+        raise OSError(errno.ESTALE, f"{error.filename}: missing, or not visible on this node yet") from error
