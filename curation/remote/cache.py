@@ -7,7 +7,6 @@ evicts it an exclusive one; the kernel drops the locks of the dead.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from helix4d.assets import Limits, content_hash, external_uris
 from helix4d.core import AssetError, ReasonCode, write_bytes, write_json
+from helix4d.core.locks import file_lock
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.remote.transfer import Progress, Transfer, hash_text
@@ -72,13 +72,13 @@ class Cache:
         """
         entry = self._entry(file)
         while True:
-            with _locked(entry.lock, exclusive=False):
+            with file_lock(entry.lock, shared=True):
                 path = _whole(entry, file)
                 if path is not None:
                     os.utime(entry.complete)
                     yield path
                     return
-            with _locked(entry.lock, exclusive=True):
+            with file_lock(entry.lock):
                 if _whole(entry, file) is None:
                     self._fill(entry, file, progress)
 
@@ -149,7 +149,7 @@ class Cache:
             time.sleep(_POLL_S)
 
     def _reserve(self, entry: _Entry, needed: int) -> bool:
-        with _locked(self._folder / "room.lock", exclusive=True):
+        with file_lock(self._folder / "room.lock"):
             own = _size(entry.folder)
             others = self._total() - own
             if others + needed > self._most_bytes:
@@ -206,21 +206,12 @@ def _whole(entry: _Entry, file: RemoteFile) -> Path | None:
 def _evict(folder: Path) -> bool:
     """Remove an entry that nobody holds."""
     try:
-        with _locked(folder.with_name(f"{folder.name}.lock"), exclusive=True, wait=False):
+        with file_lock(folder.with_name(f"{folder.name}.lock"), wait=False):
             (folder / _COMPLETE).unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
     except BlockingIOError:
         return False
     return True
-
-
-@contextmanager
-def _locked(path: Path, exclusive: bool, wait: bool = True) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab+") as stream:  # NFS gives a shared lock only to those who may read
-        kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-        fcntl.flock(stream, kind if wait else kind | fcntl.LOCK_NB)
-        yield
 
 
 def _bytes(folder: Path) -> int:

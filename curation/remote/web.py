@@ -6,7 +6,6 @@ slows them all down.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -23,6 +22,7 @@ import requests
 
 from helix4d import __version__
 from helix4d.core import Helix4DError
+from helix4d.core.locks import file_lock
 from helix4d.curation.remote.config import DownloadConfig
 
 log = logging.getLogger("helix4d.curation")
@@ -76,16 +76,13 @@ class Pace:
 
     @contextmanager
     def _next(self, host: str) -> Iterator[list[float]]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / ("host-" + re.sub(r"[^\w.\-]", "_", host)[:100])
-        with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+", encoding="ascii") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            text = stream.read()
-            clock = [float(text) if re.fullmatch(r"\d+\.\d+", text) else 0.0]
-            yield clock
+        with file_lock(self._folder / ("host-" + re.sub(r"[^\w.\-]", "_", host)[:100])) as stream:
             stream.seek(0)
-            stream.truncate()
-            stream.write(f"{clock[0]:.6f}")
+            text = stream.read()
+            clock = [float(text) if re.fullmatch(rb"\d+\.\d+", text) else 0.0]
+            yield clock
+            stream.truncate(0)
+            stream.write(f"{clock[0]:.6f}".encode())
 
 
 class Web:
