@@ -24,7 +24,7 @@ class Vae:
 
 def run(arguments: list[str]) -> int:
     """Run the command; returns the exit status."""
-    from helix4d.train.config import read_settings
+    from helix4d.core.settings import read_settings
     from helix4d.train.small_world.vae import VaeConfig, train_vaes
 
     setup_logging()

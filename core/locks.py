@@ -1,4 +1,4 @@
-"""One writer per folder. The lock is the kernel's, so it ends with its process, however that dies."""
+"""Locks on files, held by the kernel: they end with their process, however it dies."""
 
 from __future__ import annotations
 
@@ -10,53 +10,93 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from helix4d.core.errors import ConfigError
 
 LOCK_FILE = ".lock"
 
 
+class NoLocksError(OSError):
+    """The file system cannot lock files."""
+
+
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder/.lock` while the block runs; the file says who holds it.
+def file_lock(path: Path, *, shared: bool = False, wait: bool = True, create: bool = True) -> Iterator[BinaryIO]:
+    """Hold a lock on a file while the block runs.
+
+    Args:
+        path: file to lock.
+        shared: whether others may hold a shared lock at the same time.
+        wait: whether to wait for the current holder.
+        create: create the file and its folder if they are missing, and open it for reading and appending: NFS grants a
+            shared lock only on a file open for reading, an exclusive one only on a file open for writing. Otherwise
+            open it for reading only, which works on read-only storage.
+
+    Yields:
+        The open file.
 
     Raises:
-        ConfigError: if another process holds it; the message names its host and process id. If the folder cannot be
-            written to, or its file system has no locks.
+        BlockingIOError: if another process holds the lock and `wait` is false.
+        NoLocksError: if the file system has no locks; the caller decides whether to work without one.
+        OSError: if the file cannot be opened.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Not "w": that would wipe out the holder's name before we know that there is one.
-        lock = open(folder / LOCK_FILE, "a+", encoding="utf-8")  # noqa: SIM115
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be written to ({error.strerror})") from error
-    with lock:
+    if create:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    with open(path, "ab+" if create else "rb") as stream:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, operation if wait else operation | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise NoLocksError(error.errno, error.strerror, str(path)) from error
+        yield stream
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold `folder/.lock` while the block runs, as the folder's only writer; the file names the holder.
+
+    Raises:
+        ConfigError: if another process holds the lock (the message names its host and process id), if the folder is
+            not writable, or if its file system has no locks.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = stack.enter_context(file_lock(folder / LOCK_FILE, wait=False))
         except BlockingIOError as error:
-            lock.seek(0)
-            holder = lock.read(200).strip() or "unknown"
             raise ConfigError(
-                f"{folder}: another run is writing there ({holder}): wait for it, stop it, or use another folder"
+                f"{folder}: another run is writing there ({_holder(folder)}): "
+                "wait for it, stop it, or use another folder"
+            ) from error
+        except NoLocksError as error:
+            raise ConfigError(
+                f"{folder}: its file system does not support locks ({error.strerror}): use a folder on another one"
             ) from error
         except OSError as error:
-            raise ConfigError(
-                f"{folder}: its file system gives no locks ({error.strerror}): use a folder on another one"
-            ) from error
+            raise ConfigError(f"{folder}: cannot be written to ({error.strerror})") from error
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        with contextlib.suppress(OSError):  # a full disk: this is for people alone, what is written next waits for room
+        with contextlib.suppress(OSError):  # a full disk: later writes wait for space, the name is for people only
             os.ftruncate(lock.fileno(), 0)
             os.write(lock.fileno(), f"host {socket.gethostname()}, process {os.getpid()}, since {since}\n".encode())
         yield
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether another process holds `folder/.lock`. Writes nothing, so it works on a read-only store."""
+    """Whether another process holds `folder/.lock`. Writes nothing, so it works on read-only storage."""
     try:
-        with open(folder / LOCK_FILE, "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with file_lock(folder / LOCK_FILE, shared=True, wait=False, create=False):
+            return False
     except (FileNotFoundError, NotADirectoryError):
         return False
     except BlockingIOError:
         return True
-    return False
+
+
+def _holder(folder: Path) -> str:
+    """What the holder wrote into `folder/.lock`."""
+    try:
+        return (folder / LOCK_FILE).read_text(encoding="utf-8", errors="replace")[:200].strip() or "unknown"
+    except OSError:
+        return "unknown"

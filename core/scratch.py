@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from helix4d.core.locks import file_lock
 
 _LOCK = "lock"
 _CONTENT = "content"
@@ -22,11 +23,9 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
     removes it. So `prefix` must be of one program's own, such as "helix4d-archive-".
     """
     for lock in Path(tempfile.gettempdir()).glob(f"{prefix}*/{_LOCK}"):
-        with contextlib.suppress(OSError), open(lock, "rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.suppress(OSError), file_lock(lock, wait=False, create=False):
             shutil.rmtree(lock.parent, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=prefix) as name, open(Path(name, "own"), "wb") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with tempfile.TemporaryDirectory(prefix=prefix) as name, file_lock(Path(name, "own")):
         Path(name, "own").rename(Path(name, _LOCK))  # only now can others find it
         folder = Path(name, _CONTENT)
         folder.mkdir()

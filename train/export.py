@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from helix4d.core import ConfigError, FormatError, write_json
+from helix4d.core.settings import build
 from helix4d.model.checkpoint.checkpoint import save_network
 from helix4d.model.networks.config import AttentionPattern
 from helix4d.model.networks.flow import FlowTransformer
 from helix4d.model.sampling.video_pipeline import SETTINGS_KEY
 from helix4d.train.checkpoint import list_checkpoints, load_checkpoint, restore
-from helix4d.train.config import Stage, TrainConfig, build
+from helix4d.train.config import Stage, TrainConfig
 from helix4d.train.data.dataset import latent_statistics
 from helix4d.train.latents.latents import SHAPE, TEXTURE
 from helix4d.train.network import build_network
@@ -37,8 +38,7 @@ def read_run(run: Path) -> TrainConfig:
         values = json.loads((run / "config.json").read_bytes())
     except (OSError, ValueError) as error:
         raise FormatError(f"{run}: not a run's folder ({error})") from error
-    config: TrainConfig = build(TrainConfig, values, str(run))
-    return config
+    return build(TrainConfig, values, str(run))
 
 
 def load_trained(

@@ -1,1 +1,1 @@
-"""Where files are: a folder or a URL, read and written through the same calls."""
+"""Local folders and URLs, read and written through the same interface."""

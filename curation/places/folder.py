@@ -1,4 +1,4 @@
-"""A folder to read from, near or far: who reads an output asks for names and ranges, and does not know where it is."""
+"""Local and remote folders behind one interface, so that readers of an output need not know where it is."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from typing import Protocol
 from helix4d.curation.places.store import Store
 
 Place = Path | str
-"""Where a folder or a file is: a path, or a URL that fsspec opens."""
+"""Location of a folder or file: a path, or a URL that fsspec can open."""
 _AT_ONCE = 8
 _BATCH = 64
 
 
 class Folder(Protocol):
-    """What a folder on disk and a `Store` have in common. Names are relative, with slashes."""
+    """Interface of local folders and `Store`. Names are relative paths with slashes."""
 
     def read(self, name: str) -> bytes:
-        """A whole file.
+        """Content of a file.
 
         Raises:
-            FileNotFoundError: if there is none.
+            FileNotFoundError: if the file does not exist.
         """
 
     def read_ranges(self, name: str, ranges: Iterable[tuple[int, int]]) -> list[bytes]:
-        """(offset, size) -> those bytes; shorter where the file ends.
+        """Content of (offset, size) ranges; shorter at the end of the file.
 
         Raises:
-            FileNotFoundError: if there is no such file.
+            FileNotFoundError: if the file does not exist.
         """
 
     def size(self, name: str) -> int:
-        """Bytes of a file.
+        """Size of a file in bytes.
 
         Raises:
-            FileNotFoundError: if there is none.
+            FileNotFoundError: if the file does not exist.
         """
 
     def names(self, folder: str = "") -> list[str]:
-        """Names of all files below a folder, sorted; [] if there is no such folder."""
+        """Sorted names of all files below a folder; [] if the folder does not exist."""
 
     def address(self, name: str) -> str:
-        """A file as people would name it."""
+        """Path or URL of a file, for messages."""
 
 
 class LocalFolder:
@@ -60,12 +60,12 @@ class LocalFolder:
 
     def read_ranges(self, name: str, ranges: Iterable[tuple[int, int]]) -> list[bytes]:
         """See `Folder`."""
-        found = []
+        parts = []
         with open(self._path / name, "rb") as stream:
             for offset, size in ranges:
                 stream.seek(offset)
-                found.append(stream.read(size))
-        return found
+                parts.append(stream.read(size))
+        return parts
 
     def size(self, name: str) -> int:
         """See `Folder`."""
@@ -85,31 +85,31 @@ class LocalFolder:
 
 
 def is_far(place: Place) -> bool:
-    """Whether it is a URL."""
+    """Whether a place is a URL."""
     return "://" in str(place)
 
 
 def place_of(text: str) -> Place:
-    """What a person typed: a URL stays one."""
+    """Parse a path or URL given by the user."""
     return text.rstrip("/") if is_far(text) else Path(text)
 
 
 def folder_at(place: Place) -> Folder:
-    """The folder there.
+    """The folder at a place.
 
     Raises:
-        StoreError: if it is a URL of a protocol that is not known here.
+        StoreError: if the URL's protocol is unknown, or the package for it is not installed.
     """
     return Store(str(place)) if is_far(place) else LocalFolder(Path(place))
 
 
 def below(place: Place, name: str) -> Place:
-    """A file of a folder."""
+    """The file `name` in a folder."""
     return f"{place}/{name}" if is_far(place) else Path(place) / name
 
 
 def folder_and_name(file: Place) -> tuple[Folder, str]:
-    """The folder that a file is in, and its name there.
+    """The folder of a file, and the file's name in it.
 
     Raises:
         StoreError: as `folder_at`.
@@ -121,10 +121,10 @@ def folder_and_name(file: Place) -> tuple[Folder, str]:
 
 
 def read_each(folder: Folder, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
-    """Many small files in order, some at the same time; None for those that are not there.
+    """Read many small files concurrently, in order; the content of a missing file is None.
 
     Raises:
-        StoreError: if a far one cannot be had.
+        StoreError: if a remote file cannot be read.
     """
 
     def read(name: str) -> bytes | None:

@@ -1,4 +1,4 @@
-"""What a text given by the user names: a URL, a collection, or a path."""
+"""Whether a user's input names a URL, a collection or a path."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ COLLECTIONS = ("texverse", "objaverse")
 
 
 def is_url(text: str) -> bool:
-    """Whether it is a URL, `objaverse:https://...` and the like not included."""
+    """Whether the text is a URL; `objaverse:https://...` and the like are not."""
     return "://" in text and text.partition(":")[0] not in COLLECTIONS

@@ -1,1 +1,1 @@
-"""Files that lie elsewhere: polite requests, resumed downloads, a bounded cache, and the protocol of the model hub."""
+"""Files behind URLs: rate-limited requests, resumable downloads, a bounded cache, and the model hub."""

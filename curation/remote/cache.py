@@ -1,13 +1,12 @@
 """A bounded folder of downloaded assets, shared by all processes of a machine.
 
-An entry is a folder named by the hash of its URL and version: the file, for a `.gltf` also what that names, and
-`complete.json`, written last. Whoever reads an entry holds a shared lock on the file beside it, whoever fills or
-evicts it an exclusive one; the kernel drops the locks of the dead.
+An entry is a folder named by the hash of its URL and version. It holds the file (for a `.gltf` also the files that it
+references) and `complete.json`, written last. Readers of an entry hold a shared lock on the lock file beside it, a
+process that fills or evicts it an exclusive lock; the kernel releases the locks of a process that dies.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from helix4d.assets import Limits, content_hash, external_uris
 from helix4d.core import AssetError, ReasonCode, write_bytes, write_json
+from helix4d.core.locks import file_lock
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.remote.transfer import Progress, Transfer, hash_text
@@ -32,17 +32,17 @@ _TOTAL = "total"
 _FILES = "files"
 _ID_DIGITS = 40
 _POLL_S = 0.2
-_EMPTIED_TO = 0.95
-"""Of the bound, when something must go: counting tens of thousands of entries takes seconds, so it is done rarely."""
+_EVICT_TO = 0.95
+"""Fraction of the limit to evict down to: measuring tens of thousands of entries takes seconds and should be rare."""
 _FRESH_S = 7 * 86400.0
-"""How long the content of a URL counts whose changes nothing tells."""
+"""How long a download counts as current if its URL has neither a version nor a hash."""
 
 
 @dataclass(frozen=True)
 class _Entry:
     folder: Path
     lock: Path
-    remembered: Path
+    recorded: Path
 
     @property
     def complete(self) -> Path:
@@ -50,10 +50,14 @@ class _Entry:
 
 
 class Cache:
-    """Downloads into a bounded folder.
+    """A bounded folder of downloads.
 
     Args:
-        config: folder, bound, pace and attempts; `patience` for others.
+        config: folder, size limit, rate limit and attempts.
+
+    Attributes:
+        web: the HTTP session of the downloads.
+        patience: `config`, for callers that access the network themselves.
     """
 
     def __init__(self, config: DownloadConfig) -> None:
@@ -65,39 +69,42 @@ class Cache:
 
     @contextmanager
     def lease(self, file: RemoteFile, progress: Progress = lambda done, total: None) -> Iterator[Path]:
-        """The file's local path; it is not evicted while the block runs.
+        """Download a file unless it is cached, and protect it from eviction while the block runs.
+
+        Yields:
+            The file's local path.
 
         Raises:
-            AssetError: download_failed, checksum_mismatch, out_of_memory (too large).
+            AssetError: download_failed, checksum_mismatch, or out_of_memory (too large).
         """
         entry = self._entry(file)
         while True:
-            with _locked(entry.lock, exclusive=False):
-                path = _whole(entry, file)
+            with file_lock(entry.lock, shared=True):
+                path = _valid_path(entry, file)
                 if path is not None:
                     os.utime(entry.complete)
                     yield path
                     return
-            with _locked(entry.lock, exclusive=True):
-                if _whole(entry, file) is None:
+            with file_lock(entry.lock):
+                if _valid_path(entry, file) is None:
                     self._fill(entry, file, progress)
 
     def content_hash(self, file: RemoteFile) -> str:
-        """`assets.content_hash` of the file, which is fetched unless a hash of it is known.
+        """`assets.content_hash` of a file, which is downloaded unless its hash is known.
 
-        A hash is remembered though the file is evicted, so a plan that was interrupted fetches nothing twice.
+        Hashes are kept when files are evicted, so resuming an interrupted plan downloads nothing twice.
 
         Raises:
             AssetError: as `lease`.
         """
         if file.sha256 and file.suffix != ".gltf":
             return file.sha256
-        remembered = self._entry(file).remembered
-        if remembered.exists() and (file.is_pinned or _age_s(remembered) < _FRESH_S):
-            return remembered.read_text(encoding="ascii")
+        recorded = self._entry(file).recorded
+        if recorded.exists() and (file.is_pinned or _age_s(recorded) < _FRESH_S):
+            return recorded.read_text(encoding="ascii")
         with self.lease(file) as path:
             digest = content_hash(path)
-        write_bytes(remembered, digest.encode())
+        write_bytes(recorded, digest.encode())
         return digest
 
     def _entry(self, file: RemoteFile) -> _Entry:
@@ -108,89 +115,89 @@ class Cache:
     def _fill(self, entry: _Entry, file: RemoteFile, progress: Progress) -> None:
         entry.complete.unlink(missing_ok=True)
         if self._total() > self._most_bytes:
-            # The bound was larger once. Two that wait for each other's half files would wait for ever.
+            # The limit was lowered. Two processes waiting for each other's partial files would deadlock.
             shutil.rmtree(entry.folder, ignore_errors=True)
         path = entry.folder / _FILES / file.name
         digest = self._transfer.fetch(file, path, lambda total: self._make_room(entry, total), progress)
         if file.suffix == ".gltf":
-            self._fetch_named(entry, file, path, progress)
+            self._fetch_referenced(entry, file, path, progress)
         self._make_room(entry, _bytes(entry.folder / _FILES))
         write_json(entry.complete, {"url": file.url, "name": file.name, "sha256": digest, "time": time.time()})
         (entry.folder / _RESERVED).unlink(missing_ok=True)
 
-    def _fetch_named(self, entry: _Entry, file: RemoteFile, path: Path, progress: Progress) -> None:
-        """Buffers and images of a `.gltf`. One that the server does not have is left for the evaluator to judge."""
+    def _fetch_referenced(self, entry: _Entry, file: RemoteFile, path: Path, progress: Progress) -> None:
+        """Fetch buffers and images of a `.gltf`. Missing ones are skipped: loading the asset reports them."""
         for uri, target in external_uris(path):
             if target == path.resolve():
                 continue
-            here = _bytes(entry.folder / _FILES)
-            named = RemoteFile(_sibling(file.url, uri), version=file.version)
+            present = _bytes(entry.folder / _FILES)
+            referenced = RemoteFile(_sibling(file.url, uri), version=file.version)
 
-            def room(total: int, here: int = here) -> None:
-                self._make_room(entry, here + total)
+            def room(total: int, present: int = present) -> None:
+                self._make_room(entry, present + total)
 
             try:
-                self._transfer.fetch(named, target, room, progress)
+                self._transfer.fetch(referenced, target, room, progress)
             except AssetError as error:
                 missing = isinstance(error.__cause__, UnreachableError) and error.__cause__.status in (404, 410)
                 if not missing:
                     raise
 
     def _make_room(self, entry: _Entry, needed: int) -> None:
-        """Wait until the entry may take `needed` bytes in all, evicting what was used longest ago.
+        """Wait until the entry may take `needed` bytes in total, evicting the least recently used entries.
 
         Raises:
-            AssetError: out_of_memory if the cache could not hold it alone.
+            AssetError: out_of_memory if the entry alone exceeds the cache's limit.
         """
         if needed > self._most_bytes:
-            what = f"needs {needed} bytes, the cache may hold {self._most_bytes}"
+            what = f"needs {needed:,} bytes, which exceeds the cache's limit of {self._most_bytes:,}: raise --cache-gb"
             raise AssetError(ReasonCode.OUT_OF_MEMORY, what)
         while not self._reserve(entry, needed):
             time.sleep(_POLL_S)
 
     def _reserve(self, entry: _Entry, needed: int) -> bool:
-        with _locked(self._folder / "room.lock", exclusive=True):
+        with file_lock(self._folder / "room.lock"):
             own = _size(entry.folder)
             others = self._total() - own
             if others + needed > self._most_bytes:
-                others = self._empty(entry, needed)
+                others = self._evict_others(entry, needed)
             fits = others + needed <= self._most_bytes
-            # Before the entry grows: after a crash the total may be too large, which the next count finds out.
+            # Written before the entry grows: after a crash the total may be too large until the next count.
             write_bytes(self._folder / _TOTAL, str(others + (needed if fits else own)).encode())
             if fits:
                 entry.folder.mkdir(parents=True, exist_ok=True)
                 write_bytes(entry.folder / _RESERVED, str(needed).encode())
             return fits
 
-    def _empty(self, entry: _Entry, needed: int) -> int:
-        """Evict others, what was used longest ago first; what they hold afterwards, counted."""
+    def _evict_others(self, entry: _Entry, needed: int) -> int:
+        """Evict the least recently used other entries; returns the bytes that others still take."""
         others = [(used, size, folder) for used, size, folder in self._entries() if folder != entry.folder]
         total = sum(size for _, size, _ in others)
         if total + needed <= self._most_bytes:
             return total
         for _, size, folder in sorted(others):
-            if total + needed <= _EMPTIED_TO * self._most_bytes:
+            if total + needed <= _EVICT_TO * self._most_bytes:
                 break
             if _evict(folder):
                 total -= size
         return total
 
     def _total(self) -> int:
-        """Bytes of all entries, as remembered, but for a few of their own notes; counted if they are not."""
+        """Bytes of all entries (without the cache's own small files), as recorded; counted if there is no record."""
         try:
             return int((self._folder / _TOTAL).read_bytes())
         except (FileNotFoundError, ValueError):
             return sum(size for _, size, _ in self._entries())
 
     def _entries(self) -> Iterator[tuple[float, int, Path]]:
-        """(last use, bytes, folder) of every entry; bytes that are only reserved count."""
+        """(last use, bytes, folder) of every entry, including reserved bytes."""
         for folder in self._folder.glob("??/*"):
             if folder.is_dir():
                 yield _last_use(folder), _size(folder), folder
 
 
-def _whole(entry: _Entry, file: RemoteFile) -> Path | None:
-    """The entry's file, if it is complete and the one that is wanted."""
+def _valid_path(entry: _Entry, file: RemoteFile) -> Path | None:
+    """Path of the entry's file, if it is complete, current and has the expected hash."""
     try:
         facts: dict[str, Any] = json.loads(entry.complete.read_bytes())
     except (FileNotFoundError, ValueError):
@@ -204,23 +211,14 @@ def _whole(entry: _Entry, file: RemoteFile) -> Path | None:
 
 
 def _evict(folder: Path) -> bool:
-    """Remove an entry that nobody holds."""
+    """Remove an entry unless it is in use; returns whether it was removed."""
     try:
-        with _locked(folder.with_name(f"{folder.name}.lock"), exclusive=True, wait=False):
+        with file_lock(folder.with_name(f"{folder.name}.lock"), wait=False):
             (folder / _COMPLETE).unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
     except BlockingIOError:
         return False
     return True
-
-
-@contextmanager
-def _locked(path: Path, exclusive: bool, wait: bool = True) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab+") as stream:  # NFS gives a shared lock only to those who may read
-        kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-        fcntl.flock(stream, kind if wait else kind | fcntl.LOCK_NB)
-        yield
 
 
 def _bytes(folder: Path) -> int:
@@ -234,7 +232,7 @@ def _bytes(folder: Path) -> int:
 
 
 def _size(folder: Path) -> int:
-    """Bytes that an entry takes or will take."""
+    """Bytes that an entry takes or has reserved."""
     return max(_bytes(folder), _reserved(folder))
 
 
@@ -259,7 +257,7 @@ def _age_s(path: Path) -> float:
 
 
 def _sibling(url: str, uri: str) -> str:
-    """The URL of what a file at `url` names relative to itself."""
+    """URL of a relative reference in the file at `url`."""
     parts = urlsplit(url)
     if parts.scheme in ("http", "https"):
         return urljoin(url, uri)
@@ -268,5 +266,5 @@ def _sibling(url: str, uri: str) -> str:
 
 
 def pinned(file: RemoteFile, sha256: str) -> RemoteFile:
-    """The file with the hash that a plan promised, for those whose hash is that of their bytes."""
+    """The file with the planned hash, for formats whose content hash is that of the file's bytes."""
     return file if file.suffix == ".gltf" else replace(file, sha256=sha256)

@@ -1,4 +1,4 @@
-"""How files behind URLs are fetched: the cache, the pace, the patience."""
+"""How files behind URLs are fetched: cache, rate limit, retries."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from helix4d.core import ConfigError
 
 @dataclass(frozen=True)
 class DownloadConfig:
-    """How assets are fetched that lie elsewhere."""
+    """How remote assets are fetched."""
 
     cache: Path = Path("~/.cache/helix4d")
-    """Folder for downloaded assets; on a cluster, each machine has its own."""
+    """Folder for downloaded assets. On a cluster, each machine has its own."""
     cache_gb: float = 50.0
-    """Gigabytes (10^9 bytes) that the cache may hold; what was used longest ago goes first."""
+    """Size limit of the cache in gigabytes (10^9 bytes). The least recently used assets are evicted first."""
     requests_per_s: float = 8.0
-    """Requests that this machine begins per second and host; "429 Too Many Requests" slows them all down."""
+    """Requests per second and host, over all processes of this machine. "429 Too Many Requests" delays all of them."""
     download_attempts: int = 6
-    """Attempts in a row that bring no byte before a download fails."""
+    """Consecutive attempts without progress before a download fails."""
     backoff_s: float = 1.0
-    """Pause after the first failed attempt; it doubles up to a minute."""
+    """Seconds to wait after the first failed attempt; doubled each time, up to a minute."""
     stall_s: float = 60.0
-    """Seconds without a byte after which an attempt has failed."""
+    """Seconds without data before an attempt fails."""
 
     def __post_init__(self) -> None:
         for name in ("cache_gb", "requests_per_s", "stall_s"):
             if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} {getattr(self, name)}: more than 0 is needed")
-        if self.download_attempts < 1 or self.backoff_s < 0:
-            raise ConfigError(
-                f"download_attempts {self.download_attempts}, backoff_s {self.backoff_s}: at least 1 and 0 are needed"
-            )
+                raise ConfigError(f"{name} {getattr(self, name)}: must be greater than 0")
+        if self.download_attempts < 1:
+            raise ConfigError(f"download_attempts {self.download_attempts}: must be at least 1")
+        if self.backoff_s < 0:
+            raise ConfigError(f"backoff_s {self.backoff_s}: must not be negative")
 
     def to_json(self) -> dict[str, Any]:
         """The values as JSON."""

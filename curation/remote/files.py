@@ -1,4 +1,4 @@
-"""What is known of a file behind a URL before a byte of it is here."""
+"""What is known about a file behind a URL before it is downloaded."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class RemoteFile:
     """A file behind a URL.
 
     Attributes:
-        url: `https://`, `hf://` or whatever fsspec opens.
-        size: bytes; -1 where nobody said.
-        sha256: hex digest of its bytes; "" where nobody said.
-        version: what tells one content of this URL from another (an ETag, a commit); "" where nothing does.
+        url: `https://`, `hf://` or any URL that fsspec can open.
+        size: bytes; -1 if unknown.
+        sha256: hex digest of the content; "" if unknown.
+        version: identifier of the content behind the URL (an ETag, a commit); "" if unknown.
     """
 
     url: str
@@ -30,19 +30,19 @@ class RemoteFile:
 
     @property
     def name(self) -> str:
-        """The last part of the URL's path, safe as a file's name."""
+        """Last part of the URL's path, made safe for use as a file name."""
         last = PurePosixPath(unquote(urlsplit(self.url).path)).name
         safe = re.sub(r"[^\w.\-]", "_", last).encode()[-_NAME_BYTES:].decode(errors="ignore")
         return safe.lstrip(".") or "file"
 
     @property
     def suffix(self) -> str:
-        """`.glb`, in lower case."""
+        """File name extension in lower case, such as `.glb`."""
         return PurePosixPath(self.name).suffix.lower()
 
     @property
     def is_pinned(self) -> bool:
-        """Whether another content would have another identity."""
+        """Whether a change of the content would be noticed."""
         return bool(self.sha256 or self.version)
 
     def to_json(self) -> dict[str, Any]:

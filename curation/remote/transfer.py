@@ -1,7 +1,7 @@
-"""A file behind a URL becomes a local one: continued where the last attempt stopped, checked before it takes its name.
+"""A file behind a URL becomes a local one: interrupted downloads resume, and the hash is checked before the rename.
 
-A half file lies beside the target as `.partial`, with what the server said of it in `.partial.json`. It is continued
-only if the server still has the same file (If-Range), or if a known hash would tell.
+An incomplete file is kept beside the target as `.partial`, with the server's validator (ETag) in `.partial.json`. It is
+resumed only if the server still has the same file (If-Range), or if a known hash would reveal a change.
 """
 
 from __future__ import annotations
@@ -32,17 +32,18 @@ log = logging.getLogger("helix4d.curation")
 _BLOCK_BYTES = 1 << 16
 _RANGE_BYTES = 8 << 20
 _MOST_ATTEMPTS = 100
-"""Also of those that bring bytes: a server that gives a few at a time would keep us for ever."""
+"""Limit that also counts attempts with progress: a server may send a few bytes at a time."""
 _SHA256 = re.compile(r'"?([0-9a-f]{64})"?')
+Room = Callable[[int], None]
 Progress = Callable[[int, int], None]
 
 
 class Transfer:
-    """Downloads.
+    """Resumable downloads.
 
     Args:
-        config: attempts and pauses.
-        most_bytes: of one file; beyond it nothing is fetched.
+        config: rate limit, attempts and pauses.
+        most_bytes: size limit of a file; larger ones are refused.
     """
 
     def __init__(self, config: DownloadConfig, most_bytes: int) -> None:
@@ -50,41 +51,48 @@ class Transfer:
         self._config = config
         self._most_bytes = most_bytes
 
-    def fetch(self, file: RemoteFile, target: Path, room: Callable[[int], None], progress: Progress) -> str:
-        """Write a file to `target`, whole and with the right hash, or not at all. Returns its sha256.
+    def fetch(
+        self,
+        file: RemoteFile,
+        target: Path,
+        room: Room = lambda total: None,
+        progress: Progress = lambda done, total: None,
+    ) -> str:
+        """Download a file; `target` appears only when it is complete and has the expected hash.
 
         Args:
-            file: what is known of it is checked.
-            target: its path; a half file of an earlier attempt is continued.
-            room: called with the whole size as soon as that is known.
-            progress: called with the bytes here and in all (0 where unknown).
+            file: file to fetch; its size and hash are checked if known.
+            target: path to write; the `.partial` file of an earlier attempt is resumed.
+            room: called with the total size as soon as it is known.
+            progress: called with the bytes received and the total (0 if unknown).
+
+        Returns:
+            The sha256 of the file.
 
         Raises:
-            AssetError: download_failed, checksum_mismatch; out_of_memory for a file over the limit.
+            AssetError: download_failed, checksum_mismatch, or out_of_memory for a file over the limit.
         """
         for again in (False, True):
             partial = target.with_name(f"{target.name}.partial")
             try:
-                said = self._complete(file, partial, room, progress)
+                published = self._complete(file, partial, room, progress)
             except UnreachableError as error:
                 raise AssetError(ReasonCode.DOWNLOAD_FAILED, str(error), file.name) from error
-            found = sha256_file(partial)
-            expected = {digest for digest in (file.sha256, said) if digest}
-            if expected <= {found}:
+            digest = sha256_file(partial)
+            expected = {known for known in (file.sha256, published) if known}
+            if expected <= {digest}:
                 os.replace(partial, target)
                 _notes(partial).unlink(missing_ok=True)
                 fsync_folder(target.parent)
-                return found
-            # Bytes may have been lost on the way, or half of it was of another version: once more from the start.
+                return digest
+            # Corrupted in transit, or resumed from another version: download once more from the start.
             _drop(partial)
-            log.info("%s: sha256 is %s, expected %s%s", file.url, found, expected, "" if again else ": once more")
-        expected_text = " and ".join(sorted(expected))
-        raise AssetError(
-            ReasonCode.CHECKSUM_MISMATCH, f"{file.url}: sha256 {found}, expected {expected_text}", file.name
-        )
+            problem = f"{file.url}: sha256 is {digest}, expected {' and '.join(sorted(expected))}"
+            log.info("%s%s", problem, "" if again else ": downloading again")
+        raise AssetError(ReasonCode.CHECKSUM_MISMATCH, problem, file.name)
 
-    def _complete(self, file: RemoteFile, partial: Path, room: Callable[[int], None], progress: Progress) -> str:
-        """Attempts until the partial file is whole; returns the sha256 that the server told, or ""."""
+    def _complete(self, file: RemoteFile, partial: Path, room: Room, progress: Progress) -> str:
+        """Retry until the partial file is complete; returns the sha256 that the server published, or ""."""
         source = _Http(self.web, file) if _is_web(file.url) else _Fsspec(self.web, file)
         fruitless = 0
         for attempt in range(1, _MOST_ATTEMPTS + 1):
@@ -92,10 +100,10 @@ class Transfer:
             try:
                 if self._attempt(source, file, partial, room, progress):
                     return source.sha256
-                problem = f"{file.url}: ended after {_size(partial)} of {max(file.size, source.total)} bytes"
+                problem = f"{file.url}: truncated: received {_size(partial)} of {max(file.size, source.total)} bytes"
             except _BROKEN as error:
                 if isinstance(error, OSError) and error.errno in FULL:
-                    raise  # this machine's disk, no fault of the file's
+                    raise  # the local disk is full: not the server's fault
                 problem = f"{file.url}: {type(error).__name__}: {error}"[:300]
             fruitless = 1 if _size(partial) > before else fruitless + 1
             if fruitless >= self._config.download_attempts:
@@ -105,15 +113,16 @@ class Transfer:
         raise UnreachableError(f"{problem} ({attempt} attempts)")
 
     def _attempt(
-        self, source: _Http | _Fsspec, file: RemoteFile, partial: Path, room: Callable[[int], None], progress: Progress
+        self, source: _Http | _Fsspec, file: RemoteFile, partial: Path, room: Room, progress: Progress
     ) -> bool:
+        """Append what one response brings to the partial file; returns whether it is complete."""
         have = _size(partial)
         notes = _read_notes(partial) if have else {}
         for start, total, block in source.blocks(have, str(notes.get("validator", ""))):
-            if block is None:  # an answer has begun
+            if block is None:  # a response has begun
                 total = max(total, file.size)
                 if total > self._most_bytes:
-                    what = f"has {total} bytes, limit {self._most_bytes}"
+                    what = f"has {total:,} bytes, which exceeds the limit of {self._most_bytes:,}"
                     raise AssetError(ReasonCode.OUT_OF_MEMORY, what, file.name)
                 if start == 0:
                     _drop(partial)
@@ -129,7 +138,7 @@ class Transfer:
         whole = max(source.total, file.size)
         if whole >= 0 and have > whole:
             _drop(partial)
-            raise UnreachableError(f"{file.url}: gave {have} bytes where {whole} were announced")
+            raise UnreachableError(f"{file.url}: received {have} bytes, but {whole} were announced")
         if have == 0 and whole <= 0:
             partial.parent.mkdir(parents=True, exist_ok=True)
             partial.touch()
@@ -138,13 +147,13 @@ class Transfer:
     def _append(self, stream: BinaryIO, have: int, block: bytes, file: RemoteFile) -> int:
         have += len(block)
         if have > self._most_bytes:
-            raise AssetError(ReasonCode.OUT_OF_MEMORY, f"has more than {self._most_bytes} bytes", file.name)
+            raise AssetError(ReasonCode.OUT_OF_MEMORY, f"exceeds the limit of {self._most_bytes:,} bytes", file.name)
         stream.write(block)
         return have
 
 
 class _Http:
-    """Blocks of a file over HTTP. `validator`, `total` and `sha256` are what the last answer said."""
+    """Reads a file over HTTP. `validator`, `total` and `sha256` are those of the last response."""
 
     def __init__(self, web: Web, file: RemoteFile) -> None:
         self._web, self._file = web, file
@@ -152,29 +161,29 @@ class _Http:
         self.validator, self.total, self.sha256 = "", -1, ""
 
     def blocks(self, have: int, validator: str) -> Any:
-        """(start, total, None) when an answer has begun, then (start, total, bytes)."""
+        """Yield (start, total, None) when a response begins, then (start, total, block)."""
         headers = hub_headers(self._address)
         if have and (validator or self._file.sha256):
             headers["Range"] = f"bytes={have}-"
             if validator:
                 headers["If-Range"] = validator
-        response = self._web.get(self._address, headers)
-        if response.status_code == 416:  # there is no more, or the file has changed: all of it then
+        response = self._web.request(self._address, headers)
+        if response.status_code == 416:  # already complete, or the file has changed: fetch all of it
             response.close()
-            response = self._web.get(self._address, hub_headers(self._address))
+            response = self._web.request(self._address, hub_headers(self._address))
         with response:
             start, self.total = _range(response)
             if start not in (0, have):
-                raise UnreachableError(f"{self._file.url}: asked for bytes from {have}, the answer begins at {start}")
+                raise UnreachableError(f"{self._file.url}: requested bytes from {have}, received them from {start}")
             self.validator = _validator(response.headers)
-            self.sha256 = _told_sha256(response)
+            self.sha256 = _published_sha256(response)
             yield start, self.total, None
             while block := response.raw.read1(_BLOCK_BYTES):
                 yield start, self.total, block
 
 
 class _Fsspec:
-    """Blocks of a file over any protocol that fsspec has, a range at a time."""
+    """Reads a file over any protocol that fsspec supports, one range at a time."""
 
     def __init__(self, web: Web, file: RemoteFile) -> None:
         self._web, self._file = web, file
@@ -218,12 +227,12 @@ def _is_web(url: str) -> bool:
 
 
 def _range(response: requests.Response) -> tuple[int, int]:
-    """First byte and whole size of an answer; -1 where the size is not told."""
+    """Offset of a response's first byte, and the total size; -1 if the server does not report the size."""
     if response.status_code == 206:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
-        if not found:
-            raise UnreachableError(f"{response.url}: a part without a readable Content-Range")
-        return int(found[1]), -1 if found[2] == "*" else int(found[2])
+        part = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+        if not part:
+            raise UnreachableError(f"{response.url}: partial content without a valid Content-Range header")
+        return int(part[1]), -1 if part[2] == "*" else int(part[2])
     length = response.headers.get("Content-Length", "")
     return 0, int(length) if length.isdigit() and not response.headers.get("Content-Encoding") else -1
 
@@ -233,12 +242,11 @@ def _validator(headers: Mapping[str, str]) -> str:
     return etag if etag.startswith('"') else headers.get("Last-Modified", "")
 
 
-def _told_sha256(response: requests.Response) -> str:
-    """The hub's hash of a large file: it stands on the redirect to where the bytes lie, or on the answer."""
+def _published_sha256(response: requests.Response) -> str:
+    """The hub's hash of a large file, a header of the redirect to its storage or of the response itself."""
     for answer in (*response.history, response):
-        for name in ("X-Linked-Etag", "X-Linked-ETag"):
-            if found := _SHA256.fullmatch(answer.headers.get(name, "")):
-                return found[1]
+        if digest := _SHA256.fullmatch(answer.headers.get("X-Linked-ETag", "")):
+            return digest[1]
     return ""
 
 

@@ -1,12 +1,11 @@
-"""Requests that a server does not mind: paced per host, repeated with growing pauses, patient where it asks for that.
+"""Polite HTTP requests: rate-limited per host, retried with exponential backoff, waiting as long as a server asks.
 
-The pace is kept in files of the cache folder, so all processes of a machine share it, and one "429 Too Many Requests"
-slows them all down.
+The rate limit is kept in files of the cache folder, so all processes of a machine share it, and a single "429 Too Many
+Requests" slows all of them down.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -23,6 +22,7 @@ import requests
 
 from helix4d import __version__
 from helix4d.core import Helix4DError
+from helix4d.core.locks import file_lock
 from helix4d.curation.remote.config import DownloadConfig
 
 log = logging.getLogger("helix4d.curation")
@@ -30,18 +30,18 @@ log = logging.getLogger("helix4d.curation")
 _LONGEST_PAUSE_S = 60.0
 _LONGEST_HOLD_S = 600.0
 _PATIENCE_S = 1800.0
-"""Waiting that a server may ask of one request, in all."""
+"""Total waiting time that a server may ask of one request."""
 _MOST_HOLDS = 100
-"""Of one request: a server may ask for no time at all, again and again."""
+"""How often a server may ask one request to wait: it may ask for zero seconds every time."""
 _CONNECT_S = 20.0
 _TRANSIENT = frozenset({408, 425, 500, 502, 503, 504})
 
 
 class UnreachableError(Helix4DError):
-    """A URL did not give what was asked for.
+    """A URL could not be read.
 
     Attributes:
-        status: HTTP status; 0 where there was no answer.
+        status: HTTP status; 0 if there was no response.
     """
 
     def __init__(self, message: str, status: int = 0) -> None:
@@ -50,10 +50,10 @@ class UnreachableError(Helix4DError):
 
 
 class Pace:
-    """When the next request to a host may begin, kept in a file per host.
+    """Rate limit per host, kept in one file per host.
 
     Args:
-        folder: of those files.
+        folder: folder of the files.
         per_s: requests per second and host.
     """
 
@@ -62,7 +62,7 @@ class Pace:
         self._per_s = per_s
 
     def wait(self, host: str) -> None:
-        """Return when a request may begin."""
+        """Block until a request may be sent."""
         now = time.time()
         with self._next(host) as clock:
             begin = max(now, min(clock[0], now + _LONGEST_HOLD_S))
@@ -70,29 +70,27 @@ class Pace:
         time.sleep(max(0.0, begin - now))
 
     def hold(self, host: str, seconds: float) -> None:
-        """Let nobody begin a request for a while."""
+        """Delay the next request of every process."""
         with self._next(host) as clock:
             clock[0] = max(clock[0], time.time() + seconds)
 
     @contextmanager
     def _next(self, host: str) -> Iterator[list[float]]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / ("host-" + re.sub(r"[^\w.\-]", "_", host)[:100])
-        with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+", encoding="ascii") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            text = stream.read()
-            clock = [float(text) if re.fullmatch(r"\d+\.\d+", text) else 0.0]
-            yield clock
+        """[time of the next request], to read and change while the host's file is locked."""
+        with file_lock(self._folder / ("host-" + re.sub(r"[^\w.\-]", "_", host)[:100])) as stream:
             stream.seek(0)
-            stream.truncate()
-            stream.write(f"{clock[0]:.6f}")
+            text = stream.read()
+            clock = [float(text) if re.fullmatch(rb"\d+\.\d+", text) else 0.0]
+            yield clock
+            stream.truncate(0)
+            stream.write(f"{clock[0]:.6f}".encode())
 
 
 class Web:
-    """HTTP, with retries.
+    """An HTTP session with retries.
 
     Args:
-        config: pace, attempts and pauses.
+        config: rate limit, attempts and pauses.
     """
 
     def __init__(self, config: DownloadConfig) -> None:
@@ -103,11 +101,14 @@ class Web:
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=32))
 
-    def get(self, url: str, headers: Mapping[str, str] | None = None) -> requests.Response:
-        """A successful answer, or "416 Range Not Satisfiable"; its body is not read yet.
+    def request(self, url: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> requests.Response:
+        """Send a GET, or with a body a POST, which must be safe to repeat.
+
+        Returns:
+            A successful response, or "416 Range Not Satisfiable"; its content is not read yet.
 
         Raises:
-            UnreachableError: for what another attempt would not change, or when the attempts are used up.
+            UnreachableError: if a retry cannot help, or the attempts are used up.
         """
         host = urlsplit(url).netloc
         attempt, holds, waited = 0, 0, 0.0
@@ -115,9 +116,11 @@ class Web:
             self.pace.wait(host)
             asked = None
             try:
-                # Bytes as they are stored: ranges and sizes mean nothing else.
-                response = self._session.get(
+                # No compression: ranges and sizes refer to the stored bytes.
+                response = self._session.request(
+                    "POST" if body else "GET",
                     url,
+                    data=body or None,
                     headers={"Accept-Encoding": "identity", **(headers or {})},
                     stream=True,
                     timeout=(min(_CONNECT_S, self._config.stall_s), self._config.stall_s),
@@ -137,11 +140,11 @@ class Web:
                 if response.status_code != 429 and response.status_code not in _TRANSIENT:
                     raise problem
             if problem.status == 429 and asked is not None:
-                # The server said how long: that is no failure of ours.
+                # The server said how long to wait: not a failed attempt.
                 waited, holds = waited + asked, holds + 1
                 if waited > _PATIENCE_S or holds > _MOST_HOLDS:
-                    raise UnreachableError(f"{problem}; it asked for {waited:.0f} s of waiting in all", 429)
-                log.info("%s asks for %.0f s of patience", host, asked)
+                    raise UnreachableError(f"{problem}; the server asked for {waited:.0f} s of waiting in total", 429)
+                log.info("%s is rate-limiting: waiting %.0f s", host, asked)
                 self.pace.hold(host, min(asked, _LONGEST_HOLD_S))
                 continue
             attempt += 1
@@ -153,26 +156,22 @@ class Web:
             else:
                 time.sleep(wait)
 
-    def read(self, url: str, most_bytes: int, headers: Mapping[str, str] | None = None) -> bytes:
-        """The body of a small answer.
+    def read_page(
+        self, url: str, most_bytes: int, headers: Mapping[str, str] | None = None, body: bytes = b""
+    ) -> tuple[bytes, requests.Response]:
+        """`request` a small document: its content and the response.
 
         Raises:
-            UnreachableError: as `get`; if it breaks off again and again, or is longer than `most_bytes`.
+            UnreachableError: as `request`; if every attempt breaks off, or the content exceeds `most_bytes`.
         """
-        return self.read_page(url, most_bytes, headers)[0]
-
-    def read_page(
-        self, url: str, most_bytes: int, headers: Mapping[str, str] | None = None
-    ) -> tuple[bytes, requests.Response]:
-        """`read`, and the answer that the body came with."""
         for attempt in range(1, self._config.download_attempts + 1):
             try:
-                with self.get(url, headers) as response:
+                with self.request(url, headers, body) as response:
                     data = bytearray()
                     for block in response.iter_content(1 << 16):
                         data += block
                         if len(data) > most_bytes:
-                            raise UnreachableError(f"{url}: more than {most_bytes} bytes")
+                            raise UnreachableError(f"{url}: exceeds the limit of {most_bytes:,} bytes")
                     return bytes(data), response
             except requests.RequestException as error:
                 problem = UnreachableError(f"{url}: {_short(error)} ({attempt} attempts)")
@@ -181,16 +180,16 @@ class Web:
 
 
 def pause_s(config: DownloadConfig, what: str, attempt: int) -> float:
-    """Seconds to wait after a failed attempt: doubled each time, and up to a half more, by the hash of what it is for.
+    """Seconds to wait after a failed attempt: exponential backoff plus up to 50 % jitter.
 
-    The addition keeps those that failed together from coming back together.
+    The jitter, derived from a hash of `what`, keeps requests that failed together from being retried together.
     """
     share = hashlib.sha256(f"{what} {attempt} {os.getpid()}".encode()).digest()[0] / 255
     return min(config.backoff_s * 2.0 ** (attempt - 1), _LONGEST_PAUSE_S) * (1 + share / 2)
 
 
 def _retry_after(headers: Mapping[str, Any]) -> float | None:
-    """Seconds that an answer asks to wait: a number or date in Retry-After, else `t` in the hub's RateLimit."""
+    """Seconds that a response asks to wait: a number or date in Retry-After, else `t` in the hub's RateLimit."""
     text = str(headers.get("Retry-After", "")).strip()
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
@@ -199,8 +198,8 @@ def _retry_after(headers: Mapping[str, Any]) -> float | None:
             return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
         except ValueError:
             return None
-    found = re.search(r"\bt=(\d+)", str(headers.get("RateLimit", "")))
-    return float(found[1]) if found else None
+    reset = re.search(r"\bt=(\d+)", str(headers.get("RateLimit", "")))
+    return float(reset[1]) if reset else None
 
 
 def _short(error: Exception) -> str:

@@ -1,1 +1,1 @@
-"""What `--source` names becomes a sorted list of assets."""
+"""A source, as given to `--source`, becomes a sorted list of assets."""

@@ -1,4 +1,4 @@
-"""Assets become content hashes before any work: by reading them, or by what is published of them."""
+"""Assets become content hashes before any other work: by reading them, or from published hashes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from helix4d.curation.sources.listing import Exclusion, SourceAsset
 log = logging.getLogger("helix4d.curation")
 
 _THREADS = 8
-_TELL_EVERY_S = 30.0
+_LOG_EVERY_S = 30.0
 
 
 def hash_sources(sources: list[SourceAsset], cache: Cache) -> tuple[dict[SourceAsset, str], Mapping[str, Exclusion]]:
-    """Content hashes of assets, and why there is none of the others (name -> why).
+    """Hash the content of assets. Remote assets without a published hash are downloaded through the cache.
 
-    Remote assets whose hash nobody publishes are fetched for it, through the cache.
+    Returns:
+        Hash of each asset; name -> reason for each asset that could not be hashed.
 
     Raises:
-        StorageError: if a disk is full, or a file system away: that says nothing of an asset.
+        StorageError: if a disk is full or a file system is unavailable, which is not the asset's fault.
     """
     hashes: dict[SourceAsset, str] = {}
     failed: dict[str, Exclusion] = {}
-    told = time.monotonic()
+    logged = time.monotonic()
     with ThreadPoolExecutor(_THREADS) as pool:
         for source, digest in zip(sources, pool.map(lambda one: _hash(one, cache), sources), strict=True):
             if isinstance(digest, Exclusion):
@@ -36,8 +37,8 @@ def hash_sources(sources: list[SourceAsset], cache: Cache) -> tuple[dict[SourceA
                 failed[source.name] = digest
             else:
                 hashes[source] = digest
-            if time.monotonic() - told > _TELL_EVERY_S:
-                told = time.monotonic()
+            if time.monotonic() - logged > _LOG_EVERY_S:
+                logged = time.monotonic()
                 log.info("%d of %d assets hashed", len(hashes) + len(failed), len(sources))
     return hashes, failed
 
@@ -46,12 +47,12 @@ def _hash(source: SourceAsset, cache: Cache) -> str | Exclusion:
     try:
         if source.remote is not None:
             return cache.content_hash(source.remote)
-        if source.sha256 and (found := sha256_file(source.path)) != source.sha256:
-            return Exclusion(ReasonCode.CHECKSUM_MISMATCH, f"sha256 {found}, expected {source.sha256}")
+        if source.sha256 and (digest := sha256_file(source.path)) != source.sha256:
+            return Exclusion(ReasonCode.CHECKSUM_MISMATCH, f"sha256 is {digest}, expected {source.sha256}")
         return content_hash(source.path)
     except AssetError as error:
         return Exclusion(error.code, error.message)
     except (FileNotFoundError, PermissionError) as error:
-        return Exclusion(ReasonCode.DOWNLOAD_FAILED, f"cannot be read: {error}")
+        return Exclusion(ReasonCode.DOWNLOAD_FAILED, f"cannot be read ({error})")
     except OSError as error:
-        raise StorageError(f"{source.name}: cannot be hashed ({error}): run it again when that is cured") from error
+        raise StorageError(f"{source.name}: cannot be hashed ({error}): fix this and rerun") from error

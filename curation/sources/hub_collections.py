@@ -1,7 +1,7 @@
 """Collections on the model hub become lists of assets: a folder of a repository, TexVerse, Objaverse.
 
-A repository is listed at the commit that its branch means now; every asset's URL names that commit. The hub publishes
-the sha256 of large files, so they are planned without being fetched.
+A repository is pinned to the current commit of its branch, which every asset's URL names. The hub publishes the sha256
+of large files, so they can be planned without a download.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from helix4d.core import AssetError, ConfigError, ReasonCode
 from helix4d.curation.places.names import is_url
 from helix4d.curation.remote.files import RemoteFile
-from helix4d.curation.remote.hub import Hub, HubFile, HubRepository, parse_hub_url, remote_file
+from helix4d.curation.remote.hub import HubRepository, parse_hub_url
 from helix4d.curation.remote.web import UnreachableError
 from helix4d.curation.sources.listing import SUFFIXES, Exclusion, Listing, SourceAsset
 
 if TYPE_CHECKING:
     from helix4d.curation.remote.cache import Cache
+    from helix4d.curation.remote.hub_api import Hub
 
 log = logging.getLogger("helix4d.curation")
 
 TEXVERSE_IDS = "https://raw.githubusercontent.com/yiboz2001/TexVerse/main/metadata/TexVerse-Animation_id_list.txt"
-"""The animated subset, one uid a line."""
-TEXVERSE_FILES = HubRepository("datasets", "YiboZhang2001/TexVerse-1K")
-TEXVERSE_METADATA = (HubRepository("datasets", "YiboZhang2001/TexVerse"), TEXVERSE_FILES)
-"""Where metadata.json may be, in this order."""
+"""Uids of the animated subset, one per line."""
+TEXVERSE_FILES = HubRepository("dataset", "YiboZhang2001/TexVerse-1K")
+TEXVERSE_METADATA = (HubRepository("dataset", "YiboZhang2001/TexVerse"), TEXVERSE_FILES)
+"""Repositories that may hold metadata.json, in order of preference."""
 _TEXVERSE_FOLDER = "glbs/glbs_1k"
 _TEXVERSE_COLUMNS = ("license", "name", "pbrType", "faceCount")
-OBJAVERSE = HubRepository("datasets", "allenai/objaverse")
+OBJAVERSE = HubRepository("dataset", "allenai/objaverse")
 _OBJAVERSE_PATHS = "object-paths.json.gz"
 _OBJAVERSE_COLUMNS = ("license", "name")
 _AFTER_VALUE = tuple(" \t\r\n,:}")
@@ -48,88 +49,101 @@ def list_hub_folder(source: str, limit: int | None, cache: Cache) -> Listing:
         ConfigError: if it cannot be listed, or holds no asset.
     """
     repository, folder = parse_hub_url(source)
-    hub = Hub(cache.web)
+    hub = _hub(cache)
     try:
         repository = hub.pin(repository)
-        files = list(hub.tree(repository, folder, recursive=True))
+        files = dict(hub.tree(repository, folder))
     except UnreachableError as error:
         raise ConfigError(f"{source}: {error}") from error
     base = f"{folder.strip('/')}/" if folder.strip("/") else ""
     assets = []
-    for file in files:
-        name = file.path.removeprefix(base)
+    for path, file in files.items():
+        name = path.removeprefix(base)
         parts = PurePosixPath(name).parts
         if PurePosixPath(name).suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in parts):
-            assets.append(_asset(name, repository, file, {}))
+            assets.append(_asset(name, file, {}))
     if not assets:
-        raise ConfigError(f"{source}: no asset found (looked for {', '.join(sorted(SUFFIXES))})")
-    return Listing(sorted(assets)[:limit], revisions={_label(repository): repository.revision})
+        raise ConfigError(f"{source}: no assets found (looked for {', '.join(sorted(SUFFIXES))})")
+    return Listing(sorted(assets)[:limit], revisions={repository.label: repository.revision})
 
 
 def list_texverse(ids: str, limit: int | None, cache: Cache) -> Listing:
-    """TexVerse's animated subset, at 1K textures, or what `ids` (a list's path or URL; "" for all) names of it.
+    """TexVerse's animated subset with 1K textures.
 
-    Paths and licenses come from metadata.json, whichever of the repositories has it; where it says no path of an asset,
-    the tree is searched.
+    Paths and licenses come from metadata.json, in whichever repository has it; assets without a path there are searched
+    for in the tree.
+
+    Args:
+        ids: path or URL of a list of uids; "" lists the whole subset.
+        limit: maximum number of assets.
+        cache: fetches lists and metadata.
 
     Raises:
-        ConfigError: if lists or trees cannot be read.
+        ConfigError: if a list or tree cannot be read.
     """
     uids = read_ids(ids or TEXVERSE_IDS, cache)[:limit]
-    hub = Hub(cache.web)
+    hub = _hub(cache)
     try:
         pins = {TEXVERSE_FILES: hub.pin(TEXVERSE_FILES)}
         for repository in TEXVERSE_METADATA:
-            if repository not in pins and (pin := _pin_if_there(hub, repository)):
+            if repository not in pins and (pin := _pin_if_available(hub, repository)):
                 pins[repository] = pin
-        places = [pins[repository] for repository in TEXVERSE_METADATA if repository in pins]
-        metadata = _texverse_metadata(places, set(uids), cache)
+        repositories = [pins[repository] for repository in TEXVERSE_METADATA if repository in pins]
+        metadata = _texverse_metadata(repositories, set(uids), cache)
         paths = {uid: path for uid in uids if (path := _texverse_path(uid, metadata.get(uid, {})))}
-        found = _look_up(hub, pins[TEXVERSE_FILES], paths)
-        if missing := set(uids) - found.keys():
-            log.info("%d assets have no known path in TexVerse's metadata: searching the tree", len(missing))
-            for file in hub.tree(pins[TEXVERSE_FILES], _TEXVERSE_FOLDER, recursive=True):
-                uid = PurePosixPath(file.path).stem.removesuffix("_1024")
-                if uid in missing and PurePosixPath(file.path).name == f"{uid}_1024.glb":
-                    found[uid] = file
+        files = _look_up(hub, pins[TEXVERSE_FILES], paths)
+        if missing := set(uids) - files.keys():
+            log.info("%d assets have no valid path in TexVerse's metadata: searching the tree", len(missing))
+            for path, file in hub.tree(pins[TEXVERSE_FILES], _TEXVERSE_FOLDER):
+                uid = PurePosixPath(path).stem.removesuffix("_1024")
+                if uid in missing and PurePosixPath(path).name == f"{uid}_1024.glb":
+                    files[uid] = file
     except UnreachableError as error:
         raise ConfigError(f"texverse: {error}") from error
     columns = {uid: _columns(metadata.get(uid, {}), _TEXVERSE_COLUMNS) for uid in uids}
-    revisions = {_label(pin): pin.revision for pin in pins.values()}
-    return _listing(uids, pins[TEXVERSE_FILES], found, columns, revisions)
+    revisions = {pin.label: pin.revision for pin in pins.values()}
+    return _listing(uids, pins[TEXVERSE_FILES], files, columns, revisions)
 
 
 def list_objaverse(ids: str, limit: int | None, cache: Cache) -> Listing:
-    """The assets of Objaverse 1.0 that a list of ids (a path or URL) names; licenses from its annotations.
+    """Assets of Objaverse 1.0, with licenses from its annotations.
+
+    Args:
+        ids: path or URL of a list of uids.
+        limit: maximum number of assets.
+        cache: fetches lists and annotations.
 
     Raises:
-        ConfigError: if lists or trees cannot be read.
+        ConfigError: if a list or tree cannot be read.
     """
     if not ids:
-        raise ConfigError("objaverse: name a list of ids: objaverse:FILE (text, one a line, or JSON)")
+        raise ConfigError("objaverse: name a list of ids: objaverse:FILE (text with one id per line, or JSON)")
     uids = read_ids(ids, cache)[:limit]
-    hub = Hub(cache.web)
+    hub = _hub(cache)
     try:
         pin = hub.pin(OBJAVERSE)
         known = _read_hub_json(pin, _OBJAVERSE_PATHS, set(uids), cache)
         if known is None:
             raise ConfigError(f"objaverse: {OBJAVERSE.name} has no {_OBJAVERSE_PATHS}")
         paths = {uid: path for uid, path in known.items() if isinstance(path, str)}
-        found = _look_up(hub, pin, paths)
+        files = _look_up(hub, pin, paths)
         columns: dict[str, dict[str, Any]] = {uid: {} for uid in uids}
         for folder in sorted({PurePosixPath(path).parent.name for path in paths.values()}):
-            noted = _read_hub_json(pin, f"metadata/{folder}.json.gz", set(uids), cache) or {}
-            columns.update({uid: _columns(entry, _OBJAVERSE_COLUMNS) for uid, entry in noted.items()})
+            annotations = _read_hub_json(pin, f"metadata/{folder}.json.gz", set(uids), cache) or {}
+            columns.update({uid: _columns(entry, _OBJAVERSE_COLUMNS) for uid, entry in annotations.items()})
     except UnreachableError as error:
         raise ConfigError(f"objaverse: {error}") from error
-    return _listing(uids, pin, found, columns, {_label(pin): pin.revision})
+    return _listing(uids, pin, files, columns, {pin.label: pin.revision})
 
 
 def read_ids(place: str, cache: Cache) -> list[str]:
-    """A list of ids, sorted, each once: text, one a line, or JSON, an array or the keys of an object.
+    """Read a list of ids: text with one id per line, a JSON array, or the keys of a JSON object.
+
+    Returns:
+        The ids, sorted and unique.
 
     Raises:
-        ConfigError: if it cannot be read, or is empty.
+        ConfigError: if the list cannot be read, or is empty.
     """
     try:
         if is_url(place):
@@ -142,17 +156,17 @@ def read_ids(place: str, cache: Cache) -> list[str]:
         raise ConfigError(f"{place}: not a list of ids ({error})") from error
     ids = {str(value).strip() for value in values} - {""}
     if not ids:
-        raise ConfigError(f"{place}: an empty list of ids")
-    if odd := [uid for uid in sorted(ids) if not uid.isprintable() or "/" in uid or len(uid) > 255]:
-        raise ConfigError(f"{place}: not a list of ids: {odd[0][:80]!r}")
+        raise ConfigError(f"{place}: the list of ids is empty")
+    if invalid := [uid for uid in sorted(ids) if not uid.isprintable() or "/" in uid or len(uid) > 255]:
+        raise ConfigError(f"{place}: not a list of ids: {invalid[0][:80]!r}")
     return sorted(ids)
 
 
 def iterate_object(stream: IO[str]) -> Iterator[tuple[str, Any]]:
-    """Keys and values of a JSON object of any length, one pair in memory at a time.
+    """Iterate over the keys and values of a JSON object of any length, with one pair in memory at a time.
 
     Raises:
-        ValueError: if it is no such object.
+        ValueError: if the stream holds no JSON object, or a truncated one.
     """
     decoder, text, at, end = json.JSONDecoder(), "", 0, False
 
@@ -162,7 +176,7 @@ def iterate_object(stream: IO[str]) -> Iterator[tuple[str, Any]]:
         end = not block
         text, at = text[at:] + block, 0
         if len(text) > _ENTRY_CHARACTERS:
-            raise ValueError(f"an entry of more than {_ENTRY_CHARACTERS} characters")
+            raise ValueError(f"an entry exceeds {_ENTRY_CHARACTERS:,} characters")
 
     def skip(characters: str) -> None:
         nonlocal at
@@ -177,11 +191,11 @@ def iterate_object(stream: IO[str]) -> Iterator[tuple[str, Any]]:
         nonlocal at
         while True:
             try:
-                found, after = decoder.raw_decode(text, at)
-                # A number could go on in the next block: it is whole where something else follows.
+                decoded, after = decoder.raw_decode(text, at)
+                # A number may continue in the next block: it is complete only if something else follows.
                 if end or text[after : after + 1] in _AFTER_VALUE:
                     at = after
-                    return found
+                    return decoded
             except ValueError:
                 if end:
                     raise
@@ -204,8 +218,14 @@ def iterate_object(stream: IO[str]) -> Iterator[tuple[str, Any]]:
         yield key, value()
 
 
-def _pin_if_there(hub: Hub, repository: HubRepository) -> HubRepository | None:
-    """`Hub.pin`, or None where the hub (a mirror, perhaps) does not have the repository."""
+def _hub(cache: Cache) -> Hub:
+    from helix4d.curation.remote.hub_api import Hub
+
+    return Hub(cache.web)
+
+
+def _pin_if_available(hub: Hub, repository: HubRepository) -> HubRepository | None:
+    """`Hub.pin`, or None if the hub (perhaps a mirror) does not have the repository."""
     try:
         return hub.pin(repository)
     except UnreachableError as error:
@@ -218,21 +238,21 @@ def _texverse_metadata(
     repositories: Iterable[HubRepository], uids: set[str], cache: Cache
 ) -> dict[str, Mapping[str, Any]]:
     for repository in repositories:
-        found = _read_hub_json(repository, "metadata.json", uids, cache)
-        if found is not None:
-            return {uid: entry for uid, entry in found.items() if isinstance(entry, Mapping)}
-    log.warning("no metadata.json in TexVerse's repositories: its licenses are unknown")
+        entries = _read_hub_json(repository, "metadata.json", uids, cache)
+        if entries is not None:
+            return {uid: entry for uid, entry in entries.items() if isinstance(entry, Mapping)}
+    log.warning("TexVerse's repositories have no metadata.json: the licenses of its assets are unknown")
     return {}
 
 
 def _texverse_path(uid: str, entry: Mapping[str, Any]) -> str | None:
-    """The asset's path at 1K textures among all that its entry names."""
+    """Path of the asset with 1K textures, among all paths in its entry."""
     name = f"{uid}_1024.glb"
     return next((path for path in _strings(entry.get("glb_paths")) if PurePosixPath(path).name == name), None)
 
 
 def _read_hub_json(repository: HubRepository, path: str, wanted: set[str], cache: Cache) -> dict[str, Any] | None:
-    """Entries of a large JSON object, `.gz` or not; None where there is no such file."""
+    """Wanted entries of a large JSON object, plain or `.gz`; None if the repository has no such file."""
     file = RemoteFile(repository.url(path), version=repository.revision)
     try:
         with cache.lease(file) as local, gzip.open(local) if path.endswith(".gz") else open(local, "rb") as stream:
@@ -247,39 +267,29 @@ def _read_hub_json(repository: HubRepository, path: str, wanted: set[str], cache
         raise UnreachableError(f"{file.url}: {error}") from error
 
 
-def _look_up(hub: Hub, repository: HubRepository, paths: Mapping[str, str]) -> dict[str, HubFile]:
-    """uid -> its file, of those paths that are in the repository; one listing a folder."""
-    wanted = {path: uid for uid, path in paths.items()}
-    found = {}
-    for folder in sorted({str(PurePosixPath(path).parent) for path in wanted}):
-        try:
-            for file in hub.tree(repository, folder):
-                if file.path in wanted:
-                    found[wanted[file.path]] = file
-        except UnreachableError as error:
-            if error.status != 404:
-                raise
-    return found
+def _look_up(hub: Hub, repository: HubRepository, paths: Mapping[str, str]) -> dict[str, RemoteFile]:
+    """Uid -> its file, for those paths that exist in the repository."""
+    files = hub.files(repository, sorted(set(paths.values())))
+    return {uid: files[path] for uid, path in paths.items() if path in files}
 
 
 def _listing(
     uids: list[str],
     repository: HubRepository,
-    found: Mapping[str, HubFile],
+    files: Mapping[str, RemoteFile],
     columns: Mapping[str, Mapping[str, Any]],
     revisions: Mapping[str, str],
 ) -> Listing:
     missing = f"not in {repository.name} at {repository.revision}"
     return Listing(
-        [_asset(uid, repository, found[uid], columns.get(uid, {})) for uid in uids if uid in found],
-        {uid: Exclusion(ReasonCode.DOWNLOAD_FAILED, missing) for uid in uids if uid not in found},
+        [_asset(uid, files[uid], columns.get(uid, {})) for uid in uids if uid in files],
+        {uid: Exclusion(ReasonCode.DOWNLOAD_FAILED, missing) for uid in uids if uid not in files},
         revisions,
     )
 
 
-def _asset(name: str, repository: HubRepository, file: HubFile, metadata: Mapping[str, Any]) -> SourceAsset:
-    remote = remote_file(repository, file)
-    return SourceAsset(name, Path(remote.name), remote.size, 0, remote, metadata=metadata)
+def _asset(name: str, file: RemoteFile, metadata: Mapping[str, Any]) -> SourceAsset:
+    return SourceAsset(name, Path(file.name), file.size, 0, file, metadata=metadata)
 
 
 def _columns(entry: Any, names: Iterable[str]) -> dict[str, Any]:
@@ -287,10 +297,6 @@ def _columns(entry: Any, names: Iterable[str]) -> dict[str, Any]:
     return {
         name: values[name] for name in names if isinstance(values.get(name), str | int | bool) and values[name] != ""
     }
-
-
-def _label(repository: HubRepository) -> str:
-    return f"{repository.kind}/{repository.name}"
 
 
 def _strings(value: Any) -> Iterator[str]:

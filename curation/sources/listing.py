@@ -1,4 +1,4 @@
-"""What a source holds: assets by name, and why some that are listed cannot be had."""
+"""The content of a source: assets by name, and the reasons why some cannot be read."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from helix4d.core import ReasonCode
 from helix4d.curation.remote.files import RemoteFile
 
 SUFFIXES = frozenset({".glb", ".gltf", ".fbx", ".dae", ".abc", ".usd", ".usda", ".usdc", ".usdz", ".blend", ".zip"})
-"""Of asset files; in a folder of this machine, a folder of numbered .obj files is an asset too."""
+"""Extensions of asset files. In a local folder, a folder of numbered .obj files is an asset too."""
 
 
 @dataclass(frozen=True)
 class Exclusion:
-    """Why an asset goes into no shard: a reason, and a sentence for people."""
+    """Why an asset is not in any shard: a reason code, and an explanation."""
 
     reason: ReasonCode
     message: str
@@ -24,16 +24,16 @@ class Exclusion:
 
 @dataclass(frozen=True, order=True)
 class SourceAsset:
-    """A file of the source.
+    """An asset of the source.
 
     Attributes:
-        name: what ledgers and reports call it: its path relative to the source, or the uid of a manifest.
-        path: where it is; of a remote one the name of its file.
-        size: bytes; -1 where nobody said.
-        mtime_ns: modification time, which with the size tells whether it must be hashed again; 0 for a remote one.
-        remote: where a remote one is fetched from.
-        sha256: what a manifest says of a local one's bytes.
-        metadata: what the source says of it: its license, and further columns of a manifest.
+        name: name in ledgers and reports: path relative to the source, or uid in a manifest.
+        path: path of a local asset; file name of a remote one.
+        size: bytes; -1 if unknown.
+        mtime_ns: modification time, used with the size to detect changes; 0 for a remote asset.
+        remote: file to download, for a remote asset.
+        sha256: expected hash of a local file, if a manifest lists one.
+        metadata: what the source publishes about the asset: license, further columns of a manifest.
     """
 
     name: str
@@ -47,12 +47,12 @@ class SourceAsset:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a source holds.
+    """The content of a source.
 
     Attributes:
         assets: sorted by name.
-        unreachable: name of an asset that is listed but not there -> why.
-        revisions: repository -> the commit that was listed.
+        unreachable: name of a listed asset that cannot be read -> reason.
+        revisions: repository -> listed commit.
     """
 
     assets: list[SourceAsset]

@@ -1,7 +1,7 @@
-"""A manifest (CSV, JSON lines or Parquet) becomes a list of assets: a uid and a path or URL a row.
+"""A manifest (CSV, JSON lines or Parquet) becomes a list of assets, one per row.
 
-Columns: `uid`, `path` or `url`, and optionally `license` and `sha256`; all others are kept as metadata. A path is
-relative to the manifest. A manifest behind a URL names only what lies beside it or behind URLs of its own.
+Columns: `uid`, `path` or `url`, and optionally `license` and `sha256`; all others are kept as metadata. Paths are
+relative to the manifest. A remote manifest cannot reference local files.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from urllib.parse import quote
 from helix4d.core import AssetError, ConfigError, ReasonCode
 from helix4d.curation.places.names import is_url
 from helix4d.curation.remote.files import RemoteFile
+from helix4d.curation.remote.hub import parse_hub_url
 from helix4d.curation.sources.listing import Exclusion, Listing, SourceAsset
 
 if TYPE_CHECKING:
@@ -30,10 +31,10 @@ _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,255}")
 
 
 def list_manifest(source: str, limit: int | None, cache: Cache) -> Listing:
-    """The assets of a manifest, sorted by uid.
+    """List the assets of a manifest, sorted by uid.
 
     Raises:
-        ConfigError: if it cannot be read, or a row is not as it should be; the message says which.
+        ConfigError: if the manifest cannot be read, or a row is invalid; the message names the row.
     """
     if not is_url(source):
         return _listing(source, read_rows(Path(source)), limit)
@@ -45,10 +46,13 @@ def list_manifest(source: str, limit: int | None, cache: Cache) -> Listing:
 
 
 def read_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """(where it stands, row) for every row; empty cells are left out.
+    """Read the rows of a manifest.
+
+    Returns:
+        (file and line, row) of each row, without empty cells.
 
     Raises:
-        ConfigError: if it is no such file.
+        ConfigError: if the file does not exist, or is not a valid manifest.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file")
@@ -61,7 +65,7 @@ def read_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
         else:
             rows = list(_json_lines(path))
     except (ValueError, csv.Error) as error:
-        raise ConfigError(f"{path}: not a {suffix.lstrip('.')} manifest ({error})") from error
+        raise ConfigError(f"{path}: not a valid {suffix.lstrip('.')} manifest ({error})") from error
     return [(f"{path.name}, {where}", _filled(row)) for where, row in rows]
 
 
@@ -70,16 +74,16 @@ def _listing(source: str, rows: Iterable[tuple[str, dict[str, Any]]], limit: int
     for where, row in rows:
         if "uid" not in row:
             raise ConfigError(
-                f"{where}: no uid; filled are {', '.join(row) or 'no columns'} (docs/sources.md names them)"
+                f"{where}: no uid, only {', '.join(row) or 'empty cells'} (see docs/sources.md for the columns)"
             )
         name = str(row["uid"])
         if not _NAME.fullmatch(name):
-            raise ConfigError(f"{where}: uid {name!r}: a name in one line of at most 255 characters is needed")
+            raise ConfigError(f"{where}: uid {name!r}: must be one line of at most 255 characters")
         if name in by_name:
-            raise ConfigError(f"{where}: uid {name!r} was in {by_name[name][0]} already")
+            raise ConfigError(f"{where}: uid {name!r} is a duplicate of {by_name[name][0]}")
         by_name[name] = where, row
     if not by_name:
-        raise ConfigError(f"{source}: no asset in it")
+        raise ConfigError(f"{source}: the manifest lists no assets")
     assets: list[SourceAsset] = []
     unreachable: dict[str, Exclusion] = {}
     for name in sorted(by_name)[:limit]:
@@ -95,11 +99,11 @@ def _asset(source: str, name: str, where: str, row: Mapping[str, Any]) -> Source
     path, url = str(row.get("path", "")), str(row.get("url", ""))
     if bool(path) == bool(url):
         raise ConfigError(
-            f"{where}: {'both' if path else 'neither'} path {'and' if path else 'nor'} url: one is needed"
+            f"{where}: {'both' if path else 'neither'} path {'and' if path else 'nor'} url is set: set exactly one"
         )
     digest = str(row.get("sha256", ""))
     if digest and not _SHA256.fullmatch(digest):
-        raise ConfigError(f"{where}: sha256 {digest!r}: 64 hexadecimal digits are needed")
+        raise ConfigError(f"{where}: sha256 {digest!r}: must be 64 hexadecimal digits")
     metadata = {column: value for column, value in row.items() if column not in _PLACES}
     if is_url(path):
         path, url = "", path
@@ -114,28 +118,33 @@ def _asset(source: str, name: str, where: str, row: Mapping[str, Any]) -> Source
     try:
         status = target.stat()
     except (OSError, ValueError) as error:
-        return Exclusion(ReasonCode.DOWNLOAD_FAILED, f"{path}: cannot be read: {error}")
+        return Exclusion(ReasonCode.DOWNLOAD_FAILED, f"{path}: cannot be read ({error})")
     if target.is_dir():
         from helix4d.assets.sequence import folder_status
 
         if digest:
-            raise ConfigError(f"{where}: sha256 of a folder, {path!r}: only files have one")
-        whole = folder_status(target)
-        return SourceAsset(name, target, whole.size, whole.mtime_ns, metadata=metadata)
+            raise ConfigError(f"{where}: sha256 is set for the folder {path!r}: only files can have one")
+        folder = folder_status(target)
+        return SourceAsset(name, target, folder.size, folder.mtime_ns, metadata=metadata)
     return SourceAsset(name, target, status.st_size, status.st_mtime_ns, sha256=digest.lower(), metadata=metadata)
 
 
 def _check_url(url: str, where: str) -> None:
     protocol = url.partition("://")[0].lower()
+    if protocol == "hf":
+        try:
+            parse_hub_url(url)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
     if "://" not in url or "::" in url or protocol in _LOCAL_PROTOCOLS:
-        raise ConfigError(f"{where}: url {url[:100]!r}: expected PROTOCOL://..., not of this machine and not chained")
+        raise ConfigError(f"{where}: url {url[:100]!r}: must be a remote PROTOCOL://... URL, not local or chained")
 
 
 def _beside(source: str, path: str, where: str) -> str:
-    """The URL of a path relative to a manifest behind a URL."""
+    """URL of a path relative to a remote manifest."""
     parts = PurePosixPath(path).parts
     if PurePosixPath(path).is_absolute() or ".." in parts or "\\" in path:
-        raise ConfigError(f"{where}: path {path!r} leaves the folder of the manifest, which is not of this machine")
+        raise ConfigError(f"{where}: path {path!r} leaves the folder of the manifest, which is remote")
     base = source.split("?")[0].split("#")[0].rpartition("/")[0]
     web = source.split("://")[0].lower() in ("http", "https", "hf")
     return f"{base}/{quote(path) if web else path}"
@@ -146,7 +155,7 @@ def _csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         reader = csv.DictReader(stream, strict=True)
         for row in reader:
             if None in row:
-                raise ValueError(f"line {reader.line_num} has more cells than the first")
+                raise ValueError(f"line {reader.line_num} has more cells than the header")
             yield f"line {reader.line_num}", row
 
 
@@ -159,7 +168,7 @@ def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 except ValueError as error:
                     raise ValueError(f"line {number}: {error}") from error
                 if not isinstance(row, dict):
-                    raise ValueError(f"line {number}: not an object")
+                    raise ValueError(f"line {number}: not a JSON object")
                 yield f"line {number}", row
 
 
@@ -168,7 +177,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise ConfigError(f"{path}: Parquet needs pyarrow: pip install 'helix4d[parquet]'") from error
+        raise ConfigError(f"{path}: reading Parquet requires pyarrow: pip install 'helix4d[parquet]'") from error
     try:
         rows = pyarrow.parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
@@ -183,7 +192,7 @@ def _filled(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON holds it."""
+    """The value as JSON represents it."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""A folder behind a URL that fsspec can list becomes a list of assets."""
+"""A remote folder that fsspec can list becomes a list of assets."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from helix4d.curation.sources.listing import SUFFIXES, Listing, SourceAsset
 
 
 def list_remote_folder(source: str, limit: int | None, patience: DownloadConfig) -> Listing:
-    """Every asset file below a URL, sorted by name; hidden ones are left out.
+    """List the asset files below a URL, sorted by name, without hidden ones.
 
     Raises:
-        ConfigError: if it cannot be listed, or holds no asset.
+        ConfigError: if the URL cannot be listed, or has no assets.
     """
     try:
         entries = Store(source, patience).entries()
@@ -35,5 +35,5 @@ def list_remote_folder(source: str, limit: int | None, patience: DownloadConfig)
         file = RemoteFile(url, -1 if size is None else int(size), "", version)
         assets.append(SourceAsset(name, Path(file.name), file.size, 0, file))
     if not assets:
-        raise ConfigError(f"{source}: no asset found (looked for {', '.join(sorted(SUFFIXES))})")
+        raise ConfigError(f"{source}: no assets found (looked for {', '.join(sorted(SUFFIXES))})")
     return Listing(sorted(assets)[:limit])

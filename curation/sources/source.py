@@ -1,4 +1,4 @@
-"""What `--source` names becomes a sorted list of assets: a folder, a manifest, a URL, or a known collection."""
+"""A source (a folder, a manifest, a URL or a known collection) becomes a sorted list of assets."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ MANIFEST_SUFFIXES = frozenset({".csv", ".jsonl", ".ndjson", ".parquet"})
 
 
 def list_source(source: str, limit: int | None, cache: Cache) -> Listing:
-    """Every asset that `source` names, sorted by name, the first `limit` of them.
+    """List the assets of a source, sorted by name.
 
     Args:
-        source: a folder, a manifest's path, a URL, `texverse`, `texverse:IDS` or `objaverse:IDS`.
-        limit: at most so many.
-        cache: fetches lists that lie elsewhere.
+        source: a folder, the path of a manifest, a URL, `texverse`, `texverse:IDS` or `objaverse:IDS`.
+        limit: maximum number of assets; the first ones by name are kept.
+        cache: downloads remote lists.
 
     Raises:
-        ConfigError: if it cannot be listed, or names no asset.
+        ConfigError: if the source cannot be listed, or has no assets.
     """
     collection, _, ids = source.partition(":")
     if collection == "texverse":
@@ -46,7 +46,7 @@ def list_source(source: str, limit: int | None, cache: Cache) -> Listing:
 
 
 def absolute(source: str) -> str:
-    """The source as it is found from any folder."""
+    """The source, independent of the working directory."""
     if is_absolute(source):
         return source
     collection, colon, ids = source.partition(":")
@@ -56,7 +56,7 @@ def absolute(source: str) -> str:
 
 
 def is_absolute(source: str) -> bool:
-    """Whether every working directory finds the same under it."""
+    """Whether the source is independent of the working directory."""
     collection, _, ids = source.partition(":")
     if collection in COLLECTIONS and not is_url(source):
         return not ids or is_url(ids) or Path(ids).is_absolute()
@@ -64,53 +64,53 @@ def is_absolute(source: str) -> bool:
 
 
 def is_listed_once(source: str) -> bool:
-    """Whether an output keeps the list that it was begun with: listing a collection or a URL again costs too much."""
+    """Whether an output keeps its first listing, because listing a collection or URL again is too expensive."""
     return is_url(source) or source.partition(":")[0] in COLLECTIONS
 
 
 def is_manifest(source: str) -> bool:
-    """Whether it is named like a manifest."""
+    """Whether the source has the name of a manifest."""
     path = source.split("?")[0].split("#")[0] if is_url(source) else source
     return Path(path).suffix.lower() in MANIFEST_SUFFIXES and not Path(source).is_dir()
 
 
 def list_folder(source: Path, limit: int | None = None) -> list[SourceAsset]:
-    """Every asset below `source`, sorted by name; hidden files and folders are not searched, nor links to folders.
+    """List the assets below a folder, sorted by name. Hidden files, hidden folders and links to folders are skipped.
 
     Raises:
-        ConfigError: if there is no such folder, no asset in it, or a part of it cannot be listed.
+        ConfigError: if the folder does not exist, has no assets, or cannot be listed in part.
     """
     if source.is_file():
         raise ConfigError(
-            f"{source}: a file; --source takes the folder that it is in, or a manifest "
-            f"({', '.join(sorted(MANIFEST_SUFFIXES))}) that names it"
+            f"{source}: not a folder: set --source to the folder that contains the file, or to a manifest "
+            f"({', '.join(sorted(MANIFEST_SUFFIXES))}) that lists it"
         )
     if not source.is_dir():
         raise ConfigError(f"{source}: no such folder")
     root = source.resolve()
-    found = []
+    assets = []
     frames: dict[Path, list[str]] = {}
-    for parent, below, names in os.walk(root, onerror=_tell_or_refuse):
-        below[:] = [name for name in below if not name.startswith(".")]
+    for parent, folders, names in os.walk(root, onerror=_skip_or_raise):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         for path in (Path(parent, name) for name in names if not name.startswith(".")):
             if path.suffix.lower() == ".obj":
                 frames.setdefault(path.parent, []).append(path.name)
             elif path.suffix.lower() in SUFFIXES and path.is_file():
                 status = path.stat()
                 name = path.relative_to(root).as_posix()
-                found.append(SourceAsset(name, path, status.st_size, status.st_mtime_ns))
+                assets.append(SourceAsset(name, path, status.st_size, status.st_mtime_ns))
     for folder, names in frames.items():
         if is_sequence(names):
-            whole = folder_status(folder)
+            status = folder_status(folder)
             name = folder.relative_to(root).as_posix() if folder != root else root.name
-            found.append(SourceAsset(name, folder, whole.size, whole.mtime_ns))
-    if not found:
-        raise ConfigError(f"{source}: no asset found (looked for {', '.join(sorted(SUFFIXES))})")
-    return sorted(found)[:limit]
+            assets.append(SourceAsset(name, folder, status.size, status.mtime_ns))
+    if not assets:
+        raise ConfigError(f"{source}: no assets found (looked for {', '.join(sorted(SUFFIXES))})")
+    return sorted(assets)[:limit]
 
 
-def _tell_or_refuse(error: OSError) -> None:
-    """A folder that is not for us may be left out (lost+found); one that a server fails to list may hold anything."""
+def _skip_or_raise(error: OSError) -> None:
+    """Skip folders without permission (such as lost+found); refuse others, which may hold assets."""
     if not isinstance(error, PermissionError):
         raise ConfigError(f"{error.filename}: cannot be listed ({error.strerror})") from error
     log.warning("%s: not searched for assets (%s)", error.filename, error.strerror)

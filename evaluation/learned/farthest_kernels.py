@@ -1,4 +1,4 @@
-"""Compiled loop of `helix4d.evaluation.learned.points`."""
+"""Farthest-point sampling, compiled."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 @numba.njit(cache=True, nogil=True)
 def farthest(  # type: ignore[no-untyped-def]
     points,  # (N, 3) float32
-    chosen,  # (K,) int64, out; the first is point 0
-    blind,  # float32: points whose squared norm is not above this are never chosen, but for the first
+    chosen,  # (K,) int64, output; the first is point 0
+    blind,  # float32: points with a squared norm up to this are never chosen, except the first
 ):
-    """Each next point is the one farthest from those chosen before; the first of equally far ones wins."""
+    """Choose each next point as the one farthest from those already chosen; ties go to the lowest index."""
     count = len(points)
     nearest = np.full(count, np.float32(np.inf))
     last = 0

@@ -1,8 +1,8 @@
 """The Fréchet distance between two sets of features, each taken as a Gaussian (Heusel et al. 2017).
 
 |μa − μb|² + tr(A) + tr(B) − 2 tr((A B)^½), with unbiased covariances. Since A = XᵀX for the centered features X,
-divided by √(N − 1), the last trace is the sum of the singular values of Xa Xbᵀ: no root of a singular matrix is ever
-taken, so that few items in many dimensions lose no digits.
+divided by √(N − 1), the last trace is the sum of the singular values of Xa Xbᵀ. This avoids the square root of a
+singular matrix, which is inaccurate for few items in many dimensions.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from helix4d.core import ConfigError
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Of (N, D) and (M, D) features, at least two each; computed in float64, never negative.
+    """Fréchet distance of (N, D) and (M, D) features, N and M at least 2; computed in float64, never negative.
 
     Raises:
-        ConfigError: if there are too few, or the dimensions differ.
+        ConfigError: if there are too few items, or the dimensions differ.
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise ConfigError(f"features of shapes {a.shape} and {b.shape}: expected (N, D) and (M, D), N and M at least 2")
@@ -29,5 +29,5 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _narrow(centered: np.ndarray) -> np.ndarray:
-    """At most D rows with the same covariance."""
+    """Reduce to at most D rows with the same covariance."""
     return np.asarray(np.linalg.qr(centered, mode="r")) if len(centered) > centered.shape[1] else centered

@@ -1,7 +1,7 @@
-"""Frames become what image networks read: over one background, cut around the object, resized, normalized.
+"""Frames become the input of image networks: composited, cropped around the object, resized and normalized.
 
-A prediction and the video that it came from show the same thing at different scale and place, since the video's camera
-is unknown. Both are cut by one square around their own union of alpha, so that neither scale nor place is scored.
+The camera of an input video is unknown, so a prediction shows the object at another scale and position. Each is cropped
+to a square around the union of its own alpha, so that neither scale nor position affects the score.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from torch import Tensor
 from helix4d.core import ConfigError
 
 MARGIN = 1.1
-"""Side of the square, of the union box's longer side."""
+"""Side of the square, relative to the longer side of the union box."""
 
 _HAZE = 8
-"""Alpha up to this counts as nothing, as where Helix4DBench is cut. Glass and smoke, which are far above, are seen."""
+"""Alpha up to this counts as background, as in Helix4DBench. Glass and smoke are far above it."""
 
 
 @dataclass(frozen=True)
 class PixelStatistics:
-    """What a network subtracts and divides by, RGB in [0, 1].
+    """Normalization of a network's input, for RGB in [0, 1].
 
     Args:
-        mean: of each channel.
-        std: of each channel.
+        mean: mean of each channel.
+        std: standard deviation of each channel.
     """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """(…, 3, H, W) in [0, 1] → the same, normalized."""
+        """Normalize (…, 3, H, W) pixels in [0, 1]."""
         shape = (3, 1, 1)
         return (pixels - pixels.new_tensor(self.mean).view(shape)) / pixels.new_tensor(self.std).view(shape)
 
@@ -46,13 +46,13 @@ IMAGENET_PIXELS = PixelStatistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def cut_square(frames: np.ndarray, background: int = 255, margin: float = MARGIN) -> np.ndarray:
-    """(T, H, W, 4) uint8 of straight alpha → (T, S, S, 3) uint8 over a gray `background`.
+    """Crop (T, H, W, 4) uint8 frames with straight alpha to (T, S, S, 3) uint8 over a gray `background`.
 
-    The square is the same in all frames: around the union of their alpha, its side the longer side of that box times
-    `margin`. What lies outside of the image is background. Frames without any object are not cut, only made square.
+    All frames share one square around the union of their alpha, whose side is the longer side of that box times
+    `margin`. Outside of the image it shows the background. Frames without any object are only padded to a square.
 
     Raises:
-        ConfigError: if these are not frames with alpha.
+        ConfigError: if the array does not hold frames with alpha.
     """
     if frames.ndim != 4 or frames.shape[-1] != 4 or frames.dtype != np.uint8:
         raise ConfigError(f"frames of shape {frames.shape} and type {frames.dtype}: expected (T, H, W, 4) uint8")
@@ -66,7 +66,7 @@ def cut_square(frames: np.ndarray, background: int = 255, margin: float = MARGIN
         top, bottom, left, right = 0, height, 0, width
         side = max(height, width)
     y, x = (int(top) + int(bottom) - side) // 2, (int(left) + int(right) - side) // 2
-    # Copied into place rather than padded: the box may leave the image on any side.
+    # Copied into place, since the square may extend beyond the image on any side.
     alpha = frames[..., 3:].astype(np.uint16)
     flat = ((frames[..., :3] * alpha + background * (255 - alpha) + 127) // 255).astype(np.uint8)
     square = np.full((len(frames), side, side, 3), background, np.uint8)
@@ -76,9 +76,9 @@ def cut_square(frames: np.ndarray, background: int = 255, margin: float = MARGIN
 
 
 def resize_bicubic(image: np.ndarray, size: int) -> np.ndarray:
-    """(H, W, 3) uint8 → (size, size, 3) uint8: the shorter side to `size` by PIL's bicubic, then the middle.
+    """Resize the shorter side of (H, W, 3) uint8 to `size` with PIL's bicubic filter, then crop the center.
 
-    As open_clip's and transformers' processors do, the latter checked in a test.
+    Equal to the processors of open_clip and transformers; a test compares it to the latter.
     """
     height, width = image.shape[:2]
     shorter, longer = min(height, width), max(height, width)
@@ -90,6 +90,6 @@ def resize_bicubic(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def network_pixels(images: Sequence[np.ndarray] | np.ndarray, size: int, statistics: PixelStatistics) -> Tensor:
-    """T of (H, W, 3) uint8 → (T, 3, size, size) float32, bicubic and normalized."""
+    """T images (H, W, 3) uint8 → (T, 3, size, size) float32, resized and normalized."""
     stacked = np.stack([resize_bicubic(image, size) for image in images])
     return statistics.normalize(torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 255.0)

@@ -1,7 +1,7 @@
-"""Meshes become the colored point clouds that ULIP-2 and Uni3D read, and clouds become groups of neighbors.
+"""Meshes become colored point clouds, the input of ULIP-2 and Uni3D, and clouds become groups of neighbors.
 
 Sources: `pc_normalize` and `farthest_point_sample` of ULIP's and Uni3D's datasets; their `Group` modules, whose centers
-come from pointnet2_ops, which starts at point 0 and never takes points within sqrt(0.001) of the origin.
+come from pointnet2_ops, which starts at point 0 and never chooses points within sqrt(0.001) of the origin.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from helix4d.evaluation.geometry.sampling import Surface, sample_on_surface
 from helix4d.evaluation.learned.farthest_kernels import farthest
 
 POINTS = 10_000
-"""Of a cloud, as in both networks' training."""
+"""Points of a cloud, as in the training of both networks."""
 CANDIDATES = 4
-"""Uniform samples for each point of a cloud, among which the farthest are taken."""
+"""Uniform samples per point of a cloud, from which farthest-point sampling chooses."""
 COLORLESS = 0.4
-"""Gray of what has no color, as in both networks' training."""
+"""Gray of surfaces without color, as in the training of both networks."""
 
 _BLIND = np.float32(1e-3)
 
 
 def colored_cloud(clip: Clip, frame: Frame, seed: int, textured: bool = True, count: int = POINTS) -> np.ndarray:
-    """(count, 6) float32: x, y, z and sRGB in [0, 1] of a frame's surface, normalized.
+    """Sample a frame's surface: (count, 6) float32 normalized positions and sRGB in [0, 1].
 
-    `CANDIDATES` times as many points, uniform over the area, are thinned by farthest-point sampling.
+    `CANDIDATES` times as many points, uniform over the area, are reduced by farthest-point sampling.
 
     Args:
-        clip: whose materials and images the frame's triangles name.
-        frame: of `clip`.
-        seed: of the uniform samples.
-        textured: whether colors mean anything; if not, all are `COLORLESS`.
-        count: points of the cloud.
+        clip: clip with the materials and images.
+        frame: frame of the clip.
+        seed: seed of the uniform samples.
+        textured: whether to sample colors; otherwise all are `COLORLESS`.
+        count: number of points.
 
     Raises:
-        AssetError: if there is no surface to sample.
+        AssetError: if the frame has no surface.
     """
     sampled = sample_on_surface(Surface(frame.vertices, frame.faces), CANDIDATES * count, seed)
     points = sampled.points.astype(np.float32)
@@ -51,47 +51,53 @@ def colored_cloud(clip: Clip, frame: Frame, seed: int, textured: bool = True, co
 
 
 def unit_ball(points: np.ndarray) -> np.ndarray:
-    """(N, 3) float32: the mean at the origin, the largest norm 1; points that coincide stay at the origin."""
+    """Normalize (N, 3) points to mean 0 and largest norm 1, as float32; coinciding points go to the origin."""
     centered = points - points.mean(axis=0, dtype=np.float64)
     radius = np.linalg.norm(centered, axis=1).max()
     return np.asarray(centered / radius if radius > 0 else centered, np.float32)
 
 
 def farthest_points(points: np.ndarray, count: int, blind: float = -1.0) -> np.ndarray:
-    """(count,) int64 indices of farthest-point sampling, exact in float32, starting from point 0.
+    """Farthest-point sampling, exact in float32, starting from point 0.
 
     Args:
         points: (N, 3) float32.
-        count: at most N.
-        blind: points whose squared norm is not above this are never chosen, but for the first.
+        count: number of points to choose, at most N.
+        blind: points with a squared norm up to this are never chosen, except the first.
+
+    Returns:
+        (count,) int64 indices.
 
     Raises:
-        ConfigError: if there are fewer points than asked for.
+        ConfigError: if there are fewer points than `count`.
     """
     if not 1 <= count <= len(points):
-        raise ConfigError(f"{count} points of {len(points)} cannot be chosen")
+        raise ConfigError(f"cannot choose {count} of {len(points)} points: must be between 1 and {len(points)}")
     chosen = np.empty(count, np.int64)
     farthest(np.ascontiguousarray(points, np.float32), chosen, np.float32(blind))
     return chosen
 
 
 def group(clouds: Tensor, groups: int, size: int) -> tuple[Tensor, Tensor]:
-    """Neighborhoods of spread-out centers.
+    """Group a cloud around centers chosen by farthest-point sampling.
 
     Args:
         clouds: (B, N, 6) float32 points with colors.
-        groups: G, centers of a cloud.
-        size: K, points of a neighborhood; at most N.
+        groups: number of centers, G.
+        size: number of points per group, K; at most N.
 
     Returns:
-        (B, G, K, 6): the `size` points nearest to each center, relative to it, with their colors; (B, G, 3): centers.
+        (B, G, K, 6) nearest points of each center, relative to it, with their colors; (B, G, 3) centers.
+
+    Raises:
+        ConfigError: if the shapes do not match.
     """
     if clouds.ndim != 3 or clouds.shape[-1] != 6 or size > clouds.shape[1]:
         raise ConfigError(
-            f"clouds of shape {tuple(clouds.shape)} in groups of {size}: expected (B, N, 6), N at least that"
+            f"clouds of shape {tuple(clouds.shape)} in groups of {size}: expected (B, N, 6), N at least {size}"
         )
     members, centers = [], []
-    for cloud in clouds:  # one at a time: the distances of a cloud are a matrix of G × N
+    for cloud in clouds:  # one at a time, since the distances of a cloud are a G × N matrix
         xyz = cloud[:, :3]
         chosen = farthest_points(xyz.cpu().numpy(), groups, float(_BLIND))
         center = xyz[torch.from_numpy(chosen).to(xyz.device)]
@@ -104,13 +110,13 @@ def group(clouds: Tensor, groups: int, size: int) -> tuple[Tensor, Tensor]:
 
 
 def base_colors(clip: Clip, frame: Frame, triangles: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(N, 3) float64 sRGB base color in [0, 1] at points inside triangles.
+    """Base color at points inside triangles: (N, 3) float64 sRGB in [0, 1].
 
     Args:
-        clip: whose materials and images count.
-        frame: whose triangles they are.
+        clip: clip with the materials and images.
+        frame: frame of the clip.
         triangles: (N,) indices of faces.
-        weights: (N, 3) barycentrics.
+        weights: (N, 3) barycentric coordinates.
     """
     topology = frame.topology
     colors = np.ones((len(triangles), 3))
@@ -132,12 +138,12 @@ def base_colors(clip: Clip, frame: Frame, triangles: np.ndarray, weights: np.nda
 
 
 def _texels(image: np.ndarray, texture: Texture, uvs: np.ndarray) -> np.ndarray:
-    """(N, 3) linear RGB, between the four texels around each place."""
+    """(N, 3) linear RGB, interpolated bilinearly."""
     matrix = texture.matrix()
     size = np.array(image.shape[1::-1])
-    places = (uvs @ matrix[:, :2].T + matrix[:, 2]) * size - 0.5
-    low = np.floor(places).astype(np.int64)
-    part = places - low
+    positions = (uvs @ matrix[:, :2].T + matrix[:, 2]) * size - 0.5
+    low = np.floor(positions).astype(np.int64)
+    part = positions - low
     total = np.zeros((len(uvs), 3))
     for dy in (0, 1):
         for dx in (0, 1):

@@ -1,4 +1,4 @@
-"""Where the published weights of the learned metrics are, and what each file is called in a folder of weights."""
+"""Published weights of the learned metrics: where to download them, and their paths in a folder of weights."""
 
 from __future__ import annotations
 

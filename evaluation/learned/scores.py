@@ -1,4 +1,4 @@
-"""The learned scores as functions of pictures and clouds; networks and files are somebody else's matter."""
+"""Learned scores as functions of images and point clouds, independent of where the networks come from."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from helix4d.evaluation.learned.towers.i3d import video_pixels
 _BATCH = 8
 
 UNIT_PIXELS = PixelStatistics((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-"""[0, 1] stays [0, 1]."""
+"""Keeps [0, 1]."""
 SIGNED_PIXELS = PixelStatistics((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-"""[0, 1] becomes [-1, 1]."""
+"""Maps [0, 1] to [-1, 1]."""
 
 Encoder = Callable[[Tensor], Tensor]
 
@@ -26,34 +26,37 @@ Encoder = Callable[[Tensor], Tensor]
 def encode_pictures(
     tower: Encoder, frames: np.ndarray, size: int, statistics: PixelStatistics, device: torch.device
 ) -> Tensor:
-    """(T, C) float32 features of (T, H, W, 4) uint8 frames, cut around what they show, over white."""
+    """(T, C) float32 features of (T, H, W, 4) uint8 frames, cropped around the object, over white."""
     return _batched(tower, network_pixels(cut_square(frames), size, statistics), device)
 
 
 def encode_clouds(encoder: Encoder, clouds: np.ndarray, axes: np.ndarray, device: torch.device) -> Tensor:
-    """(T, C) float32 features of (T, N, 6) clouds, their positions turned by the rows of `axes` (3, 3) first."""
+    """(T, C) float32 features of (T, N, 6) clouds, with positions transformed by the rows of `axes` (3, 3)."""
     turned = np.concatenate([clouds[..., :3] @ axes.T, clouds[..., 3:]], axis=-1, dtype=np.float32)
     return _batched(encoder, torch.from_numpy(turned), device)
 
 
 def encode_video(network: Encoder, frames: np.ndarray, device: torch.device) -> np.ndarray:
-    """(C,) float32 features of one video (T, H, W, 4) uint8, cut as one, over white."""
+    """(C,) float32 features of a video (T, H, W, 4) uint8, cropped around the object, over white."""
     pixels = video_pixels(torch.from_numpy(cut_square(frames)))
     with torch.inference_mode():
         return np.asarray(network(pixels[None].to(device))[0].float().cpu().numpy())
 
 
 def mean_cosine(features: Sequence[Tensor], reference: Tensor) -> float:
-    """Mean over views and frames of the cosine between features and those of the same frame's reference.
+    """Mean cosine similarity, over views and frames, to the reference of the same frame.
 
     Args:
-        features: (T, C) of every view.
-        reference: (T, C).
+        features: (T, C) features of every view.
+        reference: (T, C) features.
+
+    Raises:
+        ConfigError: if there are no views, or shapes differ.
     """
     if not features or any(view.shape != reference.shape for view in features):
         shapes = [tuple(view.shape) for view in features]
         raise ConfigError(
-            f"features of shapes {shapes} beside {tuple(reference.shape)}: expected the same, at least one"
+            f"features of shapes {shapes}: expected at least one, all of the reference's shape {tuple(reference.shape)}"
         )
     return float(torch.stack([F.cosine_similarity(view, reference, dim=-1) for view in features]).mean())
 
@@ -66,9 +69,13 @@ def mean_distance(
     statistics: PixelStatistics,
     device: torch.device,
 ) -> float:
-    """Mean of an image distance over the frames of two videos, (T, H, W, 4) uint8 each, cut around what they show."""
+    """Mean image distance between the frames of two videos (T, H, W, 4) uint8, cropped around the object.
+
+    Raises:
+        ConfigError: if the numbers of frames differ.
+    """
     if len(frames) != len(reference):
-        raise ConfigError(f"{len(frames)} frames beside {len(reference)}: expected as many")
+        raise ConfigError(f"{len(frames)} frames, but {len(reference)} reference frames: the numbers must be equal")
     a = network_pixels(cut_square(frames), size, statistics)
     b = network_pixels(cut_square(reference), size, statistics)
     with torch.inference_mode():

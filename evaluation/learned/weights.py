@@ -1,7 +1,7 @@
-"""Published checkpoints become networks: read as tensors only, fitted by name and shape.
+"""Published checkpoints become networks: read as plain tensors, matched by name and shape.
 
-A folder of weights (`--weights DIR`) holds every file where its own download command puts it; a metric whose files are
-not there says that command. No file may run code: safetensors, or `torch.load(weights_only=True)`.
+Each file is expected in the folder of weights (`--weights DIR`) where its download command puts it; a metric with
+missing files reports that command. No file can run code: safetensors, or `torch.load(weights_only=True)`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ from helix4d.core import FormatError, first_line
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
+_STATE_KEYS = ("module", "state_dict")
+"""Keys of training checkpoints that hold the state, in order of preference."""
 _LISTED = 5
-"""Names of each kind that a message shows."""
+"""Maximum number of names of each kind in a message."""
 
-# What published training checkpoints hold beside tensors: options and scores. They are plain data, no code runs.
+# Content of published training checkpoints beside tensors: options and scores. Plain data that runs no code.
 _PLAIN: list[Any] = [
     argparse.Namespace,
     (_scalar, "numpy.core.multiarray.scalar"),  # as numpy 1 wrote it
@@ -42,11 +44,11 @@ _PLAIN: list[Any] = [
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A file that a metric needs, and how to get it.
+    """A file that a metric needs, and how to download it.
 
     Args:
-        path: relative to the folder of weights.
-        command: puts it there; `{weights}` stands for the folder.
+        path: path relative to the folder of weights.
+        command: download command, in which `{weights}` stands for the folder.
     """
 
     path: str
@@ -54,29 +56,29 @@ class WeightFile:
 
 
 def hub_file(folder: str, repository: str, file: str, kind: str = "model", revision: str | None = None) -> WeightFile:
-    """A file of a hub repository, kept in `folder` under its own path."""
+    """A file of a hub repository, stored in `folder` under its path in the repository."""
     options = (f" --repo-type {kind}" if kind != "model" else "") + (f" --revision {revision}" if revision else "")
     return WeightFile(f"{folder}/{file}", f"hf download {repository} {file}{options} --local-dir {{weights}}/{folder}")
 
 
 def linked_file(path: str, address: str) -> WeightFile:
-    """A file behind a plain link."""
+    """A file behind a plain URL."""
     return WeightFile(path, f"curl -fL --create-dirs -o {{weights}}/{path} {address}")
 
 
 @dataclass
 class Networks:
-    """The networks of one evaluation: each is read once, when the first item needs it, and kept on its device.
+    """The networks of an evaluation. Each is loaded when it is first needed, and kept on its device.
 
     Args:
-        weights: the folder; None where the user named none.
+        weights: folder of weights; None if the user set none.
     """
 
     weights: Path | None
     _kept: dict[tuple[str, str], nn.Module] = field(default_factory=dict)
 
     def missing(self, files: Sequence[WeightFile]) -> str | None:
-        """What is not there, with the commands that fetch it; None if all is."""
+        """A message with the download commands of missing files; None if all files exist."""
         folder = self.weights
         absent = [file for file in files if folder is None or not (folder / file.path).is_file()]
         if not absent:
@@ -86,10 +88,10 @@ class Networks:
         return f"weights missing: {commands}; then --weights {shown}"
 
     def path(self, file: WeightFile) -> Path:
-        """Where a file is.
+        """Path of a file.
 
         Raises:
-            FormatError: if it is not there.
+            FormatError: if the file does not exist.
         """
         if (reason := self.missing([file])) is not None or self.weights is None:
             raise FormatError(f"{file.path}: {reason}")
@@ -103,27 +105,21 @@ class Networks:
         return self._kept[key]  # type: ignore[return-value]
 
 
-def unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The names that stood before torch's parallel training put its own `module.` in front of them."""
-    return {name.removeprefix("module."): value for name, value in tensors.items()}
-
-
-def read_tensors(path: Path, inside: Sequence[str] = ()) -> dict[str, Tensor]:
-    """All tensors of a checkpoint, on the CPU.
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read all tensors of a checkpoint, on the CPU, without the `module.` that parallel training puts before names.
 
     Args:
-        path: a safetensors file, or one of torch.save.
-        inside: keys below which the state may be, tried in this order; the whole file if none is there.
+        path: a safetensors file, or one of torch.save with the state at the top or under `module` or `state_dict`.
 
     Raises:
-        FormatError: if it is neither, or would run code.
+        FormatError: if the file is neither, or would run code.
     """
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, "pt") as stored:
                 return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         except SafetensorError as error:
-            raise FormatError(f"{path.name}: not a safetensors file, or a truncated one: {error}") from error
+            raise FormatError(f"{path.name}: not a valid safetensors file ({error})") from error
     try:
         with torch.serialization.safe_globals(_PLAIN):  # mapping into memory: only what is used is read
             document = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -137,39 +133,43 @@ def read_tensors(path: Path, inside: Sequence[str] = ()) -> dict[str, Tensor]:
         TypeError,
     ) as error:
         raise FormatError(
-            f"{path.name}: not a checkpoint of plain tensors, or a truncated one; nothing in it was run "
-            f"({first_line(error)}); if you trust it, save its tensors alone by torch.save under the same name"
+            f"{path.name}: truncated, or not a checkpoint of plain tensors ({first_line(error)}); nothing in it was "
+            "run. If you trust it, save only its tensors with torch.save under the same name"
         ) from error
-    found = next((document[key] for key in inside if isinstance(document, Mapping) and key in document), document)
-    if not isinstance(found, Mapping):
-        raise FormatError(f"{path.name}: holds a {type(found).__name__}, not a dictionary of tensors")
-    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
-
-
-def select(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors below a prefix, without it."""
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    state = next((document[key] for key in _STATE_KEYS if isinstance(document, Mapping) and key in document), document)
+    if not isinstance(state, Mapping):
+        raise FormatError(f"{path.name}: holds a {type(state).__name__}, not a dictionary of tensors")
+    return {name.removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)}
 
 
 def load_named(
-    build: Callable[[], _Network], tensors: Mapping[str, Tensor], origin: str, unused: Sequence[str] = ()
+    build: Callable[[], _Network],
+    tensors: Mapping[str, Tensor],
+    origin: str,
+    *,
+    prefix: str = "",
+    unused: Sequence[str] = (),
 ) -> _Network:
-    """A network with a checkpoint's float32 weights; every name and every shape must be right.
+    """Build a network with the weights of a checkpoint, as float32; all names and shapes must match.
 
     Args:
-        build: makes the network; called where tensors take no memory.
-        tensors: the checkpoint's, by the network's own names.
-        origin: of the tensors, for messages.
-        unused: beginnings of names that the published file has and the metric does not use.
+        build: builds the network; called on the meta device.
+        tensors: tensors of the checkpoint by name.
+        origin: name of the checkpoint, for messages.
+        prefix: prefix of the network's tensors in the checkpoint; others are ignored.
+        unused: prefixes, after `prefix`, of further tensors to ignore.
 
     Raises:
-        FormatError: with the names that are missing, unknown or of another shape.
+        FormatError: if tensors are missing, unknown or of another shape; the message lists them.
     """
     with torch.device("meta"):
         network = build()
+    named = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    if not named:
+        raise FormatError(f"{origin}: no tensors for {type(network).__name__}: expected names that begin with {prefix}")
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    given = {name: value for name, value in tensors.items() if name in wanted or not name.startswith(tuple(unused))}
-    # Counted in training only, and absent from files of before they were counted: torch itself puts zeros there.
+    given = {name: value for name, value in named.items() if name in wanted or not name.startswith(tuple(unused))}
+    # Batch counts are used in training only, and missing in old files: torch itself fills in zeros.
     counts = {name for name in wanted.keys() - given.keys() if name.endswith(".num_batches_tracked")}
     given |= {name: torch.zeros((), dtype=torch.long) for name in counts}
     missing, unknown = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
@@ -180,7 +180,7 @@ def load_named(
     ]
     if missing or unknown or other:
         raise FormatError(
-            f"{origin}: does not fit {type(network).__name__}: {len(missing)} tensors missing {missing[:_LISTED]}, "
+            f"{origin}: does not match {type(network).__name__}: {len(missing)} tensors missing {missing[:_LISTED]}, "
             f"{len(unknown)} unknown {unknown[:_LISTED]}, {len(other)} of another shape {other[:_LISTED]}"
         )
     network.load_state_dict(

@@ -1,6 +1,6 @@
-"""The learned metrics as entries of the registry: which network, which pictures, which weights.
+"""The learned metrics as entries of the registry: their networks, weights, images and definitions.
 
-Pictures and features that several metrics need are made once an item; networks are read once a run.
+Images and features that several metrics need are computed once per item; networks are loaded once per run.
 """
 
 from __future__ import annotations
@@ -40,19 +40,21 @@ from helix4d.evaluation.metrics.metric import Item, Measure, Metric, Need, NotAv
 
 _PIXELS = 224
 _DRAWN = 448
-"""Pixels per side of the pictures: what is cut out of them is about as large as what the networks read."""
+"""Pixels per side of the renderings; their crops are about as large as the networks' input."""
 _AZIMUTHS = (0.0, 90.0, 180.0, 270.0)
 _FRONT = View(0.0, 0.0, "color", _DRAWN)
 _SEED = 44
 
 Y_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
-"""Rows: our Z-up frame to glTF's."""
+"""Rows of the map from our Z-up frame to glTF's Y-up frame."""
 SWAPPED = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-"""Rows: y and z swapped, which mirrors."""
+"""Rows of the map that swaps y and z, which mirrors."""
 
-_CUT = "pictures and frames are cut by a square around the union of their own alpha, 1.1 times as large, over white"
-_DRAWN_BY = "pictures are Blender Cycles', 32 samples, field of view 40°, lit evenly from all sides"
-_OWN_VIEW = "the video's own view is taken to be the front (azimuth 0, elevation 0), whatever its camera was"
+_CUT = (
+    "renderings and frames are cropped to a square around the union of their own alpha, 1.1 times its size, over white"
+)
+_DRAWN_BY = "rendered by Blender Cycles with 32 samples, field of view 40°, lit evenly from all sides"
+_OWN_VIEW = "the video is assumed to show the front (azimuth 0, elevation 0), whatever its camera was"
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,9 @@ class Network:
     """A network and its files.
 
     Args:
-        name: by which it is kept.
-        files: all that `load` needs, in the order of its arguments.
-        load: makes it from their paths.
+        name: name under which the loaded network is cached.
+        files: the files that `load` needs, in the order of its arguments.
+        load: loads the network from their paths.
     """
 
     name: str
@@ -96,22 +98,22 @@ class _Learned(Measure):
     """A measure with networks.
 
     Args:
-        networks: of the run.
-        used: which of them are needed.
+        networks: networks of the run.
+        used: networks of this measure.
     """
 
     networks: Networks
     used: tuple[Network, ...]
 
     def available(self) -> str | None:
-        """None, or the commands that fetch what is missing."""
+        """None, or the commands that download missing files."""
         return self.networks.missing([file for network in self.used for file in network.files])
 
     def _on(self, network: Network, item: Item) -> nn.Module:
         return network.on(self.networks, item)
 
     def _video_features(self, tower: Network, item: Item) -> Tensor:
-        """(T, C) of the input frames, once an item for all metrics with this tower."""
+        """(T, C) features of the input frames, computed once per item for all metrics with this tower."""
         return item.once(
             ("video features", tower.name),
             lambda: encode_pictures(self._on(tower, item), video_of(item), _PIXELS, CLIP_PIXELS, item.device),
@@ -120,10 +122,10 @@ class _Learned(Measure):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClipScore(_Learned, Metric):
-    """Cosine between what the prediction looks like from around and the input frames.
+    """Cosine similarity between views around the prediction and the input frames.
 
     Args:
-        shows: color, or normal maps.
+        shows: color images or normal maps.
     """
 
     shows: Literal["color", "normal"]
@@ -142,10 +144,10 @@ class ClipScore(_Learned, Metric):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PointScore(_Learned, Metric):
-    """Cosine between the features of each frame's surface and those of its input frame.
+    """Cosine similarity between the features of each frame's surface and of its input frame.
 
     Args:
-        axes: (3, 3) rows, our frame to the encoder's.
+        axes: (3, 3) rows of the map from our frame to the encoder's.
     """
 
     axes: np.ndarray
@@ -166,7 +168,7 @@ class FrameDistance(_Learned, Metric):
     """An image distance between the prediction seen from the front and the input frames.
 
     Args:
-        statistics: of the network's pixels.
+        statistics: normalization of the network's input.
     """
 
     statistics: PixelStatistics
@@ -188,7 +190,7 @@ class VideoDistance(_Learned, SetMetric):
     """The Fréchet distance between all predictions, seen from the front, and all input videos."""
 
     def features(self, item: Item) -> np.ndarray | NotAvailable:
-        """(2, 400): of the prediction, and of the input."""
+        """(2, 400) features of the prediction and of the input."""
         network = self._on(self.used[0], item)
         videos = (item.pictures(_FRONT), video_of(item))
         return np.stack([encode_video(network, hold_frames(video), item.device) for video in videos])
@@ -196,16 +198,16 @@ class VideoDistance(_Learned, SetMetric):
     def reduce(self, features: Sequence[np.ndarray]) -> float | NotAvailable:
         """At least 0."""
         if len(features) < 2:
-            return NotAvailable(f"a Fréchet distance needs two items, there are {len(features)}")
+            return NotAvailable(f"a Fréchet distance needs at least two items, found {len(features)}")
         stacked = np.stack(features)
         return frechet_distance(stacked[:, 0], stacked[:, 1])
 
 
 def learned_metrics(weights: Path | None = None) -> tuple[Measure, ...]:
-    """All of them, in the order of the paper's table, LPIPS last.
+    """All learned metrics, in the order of the paper's table, then LPIPS.
 
     Args:
-        weights: folder of the published weights; metrics whose files are not there say which command fetches them.
+        weights: folder of the published weights; metrics with missing files report the download commands.
     """
     networks = Networks(weights)
     video, textured = frozenset({Need.VIDEO}), frozenset({Need.VIDEO, Need.TEXTURE})
@@ -214,10 +216,13 @@ def learned_metrics(weights: Path | None = None) -> tuple[Measure, ...]:
         ClipScore, higher_is_better=True, networks=networks, used=(BIG_G_NETWORK,), choices=(_DRAWN_BY, _CUT, _OWN_VIEW)
     )
     point = partial(PointScore, higher_is_better=True, needs=video, networks=networks)
+    distance = partial(
+        FrameDistance, higher_is_better=False, needs=textured, networks=networks, choices=(_DRAWN_BY, _CUT, _OWN_VIEW)
+    )
     big_g = "open_clip ViT-bigG-14 laion2b_s39b_b160k"
     clouds = (
-        "10,000 points of each frame, the farthest of 40,000 uniform ones; gray 0.4 where no textures are made or read",
-        "cosine for each frame with its own input frame, then the mean",
+        "10,000 points per frame, by farthest-point sampling of 40,000 uniform ones; gray 0.4 without textures",
+        "cosine of each frame with its own input frame, then the mean",
         _CUT,
     )
     return (
@@ -244,7 +249,7 @@ def learned_metrics(weights: Path | None = None) -> tuple[Measure, ...]:
             axes=Y_UP,
             definition="cosine of ULIP-2's features of the surface and of the input frame (Xue et al. 2024)",
             checkpoint=f"ULIP-2-PointBERT-10k-xyzrgb ensembled (SFXX/ulip) with {big_g}",
-            choices=(*clouds, "points with Y up, as in a glTF file"),
+            choices=(*clouds, "points with Y up, as in glTF"),
         ),
         point(
             name="uni3d",
@@ -253,19 +258,15 @@ def learned_metrics(weights: Path | None = None) -> tuple[Measure, ...]:
             axes=SWAPPED,
             definition="cosine of Uni3D's features of the surface and of the input frame (Zhou et al. 2024)",
             checkpoint="Uni3D-g (BAAI/Uni3D modelzoo/uni3d-g) with EVA02-E-14-plus laion2b_s9b_b144k",
-            choices=(*clouds, "y and z of Z-up points swapped"),
+            choices=(*clouds, "points with Z up, y and z swapped"),
         ),
-        FrameDistance(
+        distance(
             name="dreamsim",
             label="DreamSim",
-            higher_is_better=False,
-            needs=textured,
-            networks=networks,
             used=(DREAMSIM_NETWORK,),
             statistics=UNIT_PIXELS,
             definition="DreamSim distance of the rendering and the input frame, mean over frames (Fu et al. 2023)",
             checkpoint="dreamsim v0.2.0 ensemble: DINO, CLIP and OpenCLIP ViT-B/16 with LoRA",
-            choices=(_DRAWN_BY, _CUT, _OWN_VIEW),
         ),
         VideoDistance(
             name="fvd",
@@ -278,30 +279,26 @@ def learned_metrics(weights: Path | None = None) -> tuple[Measure, ...]:
             "(Unterthiner et al. 2018)",
             checkpoint="I3D RGB Kinetics-400 (i3d_pretrained_400.pt of VideoGPT)",
             choices=(
-                f"frames of sequences of fewer than {FRAMES} are held to fill {FRAMES}",
-                "pixels from -1 to 1, as FVD's definition and I3D have them; VideoGPT's own code has -0.5 to 0.5",
+                f"sequences of fewer than {FRAMES} frames are stretched to {FRAMES} by repeating frames",
+                "pixels from -1 to 1, as in the definition of FVD and in I3D; VideoGPT's code uses -0.5 to 0.5",
                 _DRAWN_BY,
                 _CUT,
                 _OWN_VIEW,
             ),
         ),
-        FrameDistance(
+        distance(
             name="lpips",
             label="LPIPS",
-            higher_is_better=False,
-            needs=textured,
-            networks=networks,
             used=(LPIPS_NETWORK,),
             statistics=SIGNED_PIXELS,
             definition="LPIPS 0.1 of the rendering and the input frame at 224², mean over frames (Zhang et al. 2018)",
             checkpoint="AlexNet (torchvision owt-7be5be79) with lpips v0.1 alex",
-            choices=(_DRAWN_BY, _CUT, _OWN_VIEW),
         ),
     )
 
 
 def colored_clouds(item: Item) -> np.ndarray:
-    """(T, N, 6) float32 of all frames; the seed is that of the distances, plus the frame.
+    """(T, N, 6) float32 clouds of all frames; the seed is that of the distances plus the frame.
 
     Raises:
         AssetError: if a frame has no surface.
@@ -317,7 +314,11 @@ def colored_clouds(item: Item) -> np.ndarray:
 
 
 def video_of(item: Item) -> np.ndarray:
-    """The input frames, which `Need.VIDEO` promises."""
+    """The input frames of an item.
+
+    Raises:
+        ConfigError: if the item has none, which `Need.VIDEO` rules out.
+    """
     if isinstance(item.video, NotAvailable):
         raise ConfigError(f"{item.key}: {item.video.reason}")
     return item.video

@@ -181,7 +181,9 @@ def test_stills_are_checked_before_anything_is_generated(world: World, tmp_path:
     stills = write_stills(tmp_path / "stills")
     (stills / "tall.png").unlink()
     (stills / "wide.png").write_bytes(b"another")
-    with pytest.raises(ConfigError, match=r"2 of 3 stills are wrong:\ntall: no file .*\nwide: .* has sha256"):
+    with pytest.raises(
+        ConfigError, match=r"2 of 3 stills are missing or different:\ntall: .* is missing: .*\nwide: .* has sha256"
+    ):
         build(world.config(tmp_path / "bench", stills=stills))
 
 

@@ -114,27 +114,27 @@ def _set(values: dict[str, Any], path: str, value: Any) -> None:
         ("entries.3.category", "exploding", "'exploding' is not one of"),
         ("entries.3.sha256", "0" * 63, "sha256 is .*64 lowercase"),
         ("entries.3.sha256", "G" * 64, "sha256 is .*64 lowercase"),
-        ("entries.3.still", "../secret.webp", "the bare name of an image file"),
-        ("entries.3.id", "Not A Slug", "an id is lowercase"),
-        ("entries.3.prompt", " ", "must say something"),
+        ("entries.3.still", "../secret.webp", "must be the bare name of an image file"),
+        ("entries.3.id", "Not A Slug", "must be lowercase letters and digits"),
+        ("entries.3.prompt", " ", "must not be empty"),
         ("entries.3.seed", -1, "seed is -1"),
         ("entries.3.seed", "many", r"entries\[3\]: seed: expected int"),
-        ("source.commit", "main", "all 40 hexadecimal digits"),
+        ("source.commit", "main", "a full commit hash of 40 hexadecimal digits"),
         ("source.url", "https://example.org/{still}", "source.url"),
-        ("framing.background", [0, 0, 256], "three numbers from 0 to 255"),
+        ("framing.background", [0, 0, 256], "must be three numbers from 0 to 255"),
         ("framing.fill", 0.0, "framing.fill is 0.0"),
-        ("framing.frames", 18, "num_frames is 17, fewer than the 18"),
+        ("framing.frames", 18, r"num_frames is 17: must be at least framing\.frames \(18\)"),
         ("default_model", "sora", "default_model is 'sora'"),
         ("models", [], "models: expected a mapping"),
-        ("models.a14b.size", 630, "a multiple of 16"),
+        ("models.a14b.size", 630, "must be a multiple of 16"),
         ("models.a14b.num_frames", 16, "4k [+] 1"),
         ("models.a14b.guidance", [3.5], "1 guidance values"),
         ("models.ti2v_5b.boundary_ratio", 0.9, "two experts need two values"),
         ("models.a14b.boundary_ratio", 1.5, "between 0 and 1"),
-        ("models.a14b.published", ["speed"], r"published names \['speed'\]"),
+        ("models.a14b.published", ["speed"], r"published lists \['speed'\]"),
     ],
 )
-def test_a_spoiled_manifest_is_refused(
+def test_an_invalid_manifest_is_refused(
     values: dict[str, Any], tmp_path: Path, path: str, value: Any, message: str
 ) -> None:
     _set(values, path, value)
@@ -150,7 +150,7 @@ def test_repeated_values_are_refused(values: dict[str, Any], tmp_path: Path, nam
     values["entries"][7][name] = values["entries"][2][name]
     file = tmp_path / "bench.yaml"
     file.write_text(yaml.safe_dump(values), encoding="utf-8")
-    with pytest.raises(ConfigError, match=f"the same {name} in several entries: .*{values['entries'][2][name]}"):
+    with pytest.raises(ConfigError, match=f"several entries share the same {name}: .*{values['entries'][2][name]}"):
         read_manifest(file)
 
 
@@ -163,7 +163,7 @@ def test_a_missing_setting_is_named(values: dict[str, Any], tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("text", ["- a list", "name: [unclosed"])
-def test_what_is_no_manifest_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_without_a_manifest_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "bench.yaml"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"bench\.yaml"):

@@ -60,7 +60,7 @@ def test_a_missing_still_is_reported_with_its_address(small: tuple[Manifest, Pat
     entry = manifest.entries[2]
     (folder / entry.still).unlink()
     (problem,) = verify_stills(manifest, folder)
-    assert problem.startswith(f"{entry.id}: no file ")
+    assert problem.startswith(f"{entry.id}: {folder / entry.still} is missing: ")
     assert f"https://raw.githubusercontent.com/microsoft/TRELLIS.2/{manifest.source.commit}" in problem
 
 

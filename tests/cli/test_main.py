@@ -118,7 +118,7 @@ def test_curate_takes_folders_not_files_and_another_folder_for_its_output(
     asset = tmp_path / "a.glb"
     asset.write_bytes(b"glTF")
     assert main(["curate", "--source", str(asset), "--output", str(tmp_path / "out")]) == 2
-    assert "a.glb: a file; --source takes the folder that it is in" in capfd.readouterr().err
+    assert "a.glb: not a folder: set --source to the folder that contains the file" in capfd.readouterr().err
     assert main(["curate", "--source", str(tmp_path), "--output", str(tmp_path)]) == 2
     assert "the source itself" in capfd.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Servers of this machine for tests: files with ranges, redirects and faults, and a small model hub."""
+"""Local servers for tests: files with ranges, redirects and faults, and a small model hub."""
 
 from __future__ import annotations
 
@@ -14,22 +14,32 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 @dataclass
 class Request:
-    """What was asked for, and how many bytes of a body went out."""
+    """A request, and how many bytes of a body were sent.
+
+    Attributes:
+        path: path and query.
+        range: the Range header.
+        token: the Authorization header.
+        body: content of a POST.
+        sent: bytes of the response's body.
+    """
 
     path: str
     range: str
+    token: str = ""
+    body: bytes = b""
     sent: int = 0
 
 
 @dataclass
 class FileServer:
-    """Files by path; faults are used up in order, one a request.
+    """Files by path; faults are used up in order, one per request.
 
     Attributes:
         files: path with a leading slash -> content.
-        faults: path -> what happens to the next: ("status", code, headers), ("half", bytes) or ("body", bytes).
-        etags: whether answers carry one.
-        requests: everything that was asked.
+        faults: path -> faults of the next requests: ("status", code, headers), ("half", bytes) or ("body", bytes).
+        etags: whether responses have an ETag.
+        requests: all requests received.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -68,7 +78,9 @@ class Handler(BaseHTTPRequestHandler):
     files: FileServer
 
     def do_GET(self) -> None:
-        self.request_seen = Request(self.path, self.headers.get("Range", ""))
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        token = self.headers.get("Authorization", "")
+        self.request_seen = Request(self.path, self.headers.get("Range", ""), token, body)
         self.files.requests.append(self.request_seen)
         path = unquote(urlsplit(self.path).path)
         fault = self.files.faults.get(path, [])
@@ -83,6 +95,7 @@ class Handler(BaseHTTPRequestHandler):
         return self.files.answer(self)
 
     do_HEAD = do_GET  # noqa: N815
+    do_POST = do_GET  # noqa: N815
 
     def give_file(self, data: bytes, etags: bool = True, headers: dict[str, str] | None = None) -> None:
         headers = dict(headers or {})
@@ -140,17 +153,19 @@ def serving(files: FileServer) -> Iterator[FileServer]:
 
 @dataclass
 class HubServer(FileServer):
-    """The hub's protocol: revision, tree in pages of two, resolve with a redirect for large files.
+    """The hub's protocol: revision, tree in pages of two, paths-info, resolve with a redirect for large files.
 
     Attributes:
         repositories: `datasets/OWNER/NAME` -> path -> content.
         commits: `datasets/OWNER/NAME` -> commit of its main branch.
-        large: files of at least so many bytes are kept elsewhere, with a published sha256.
+        large: files of at least this many bytes are redirected to storage, with a published sha256.
+        storage: address of the storage; "" is this server.
     """
 
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
     commits: dict[str, str] = field(default_factory=dict)
     large: int = 200
+    storage: str = ""
 
     def answer(self, handler: Handler) -> None:
         parts = urlsplit(handler.path)
@@ -173,6 +188,10 @@ class HubServer(FileServer):
             return handler.give(200, json.dumps({"sha": commit, "id": name}).encode())
         if api and rest[0] == "tree":
             return self._tree(handler, files, "/".join(rest[2:]), parse_qs(parts.query), parts.path)
+        if api and rest[0] == "paths-info":
+            paths = parse_qs(handler.request_seen.body.decode())["paths"]
+            entries = [self._entry(path, files[path]) for path in paths if path in files]
+            return handler.give(200, json.dumps(entries).encode())
         path = "/".join(rest[2:])
         if rest[0] != "resolve" or path not in files:
             return handler.give(404, b"Entry not found", {"X-Error-Code": "EntryNotFound"})
@@ -180,7 +199,7 @@ class HubServer(FileServer):
         if len(data) < self.large:
             return handler.give_file(data)
         headers = {
-            "Location": f"/cdn/{sha256(data)}",
+            "Location": f"{self.storage}/cdn/{sha256(data)}",
             "X-Linked-Etag": f'"{sha256(data)}"',
             "X-Linked-Size": str(len(data)),
         }
@@ -199,20 +218,22 @@ class HubServer(FileServer):
             if tail:
                 entries[base + head] = {"type": "directory", "path": base + head, "size": 0, "oid": "d" * 40}
             if not tail or recursive:
-                data = files[path]
-                entry = {"type": "file", "path": path, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
-                if len(data) >= self.large:
-                    entry["lfs"] = {"oid": sha256(data), "size": len(data), "pointerSize": 134}
-                entries[path] = entry
+                entries[path] = self._entry(path, files[path])
         if not entries:
             return handler.give(404, b'{"error": "Entry not found"}')
         start = int(query.get("cursor", ["0"])[0])
         headers = {}
         if start + 2 < len(entries):
-            # As a mirror does: the link names the hub itself.
-            following = f"https://hub.invalid{quote(here)}?recursive={str(recursive).lower()}&cursor={start + 2}"
+            # Like some mirrors, link to the hub itself.
+            following = f"https://hub.invalid{here}?recursive={str(recursive).lower()}&cursor={start + 2}"
             headers["Link"] = f'<{following}>; rel="next"'
         return handler.give(200, json.dumps(list(entries.values())[start : start + 2]).encode(), headers)
+
+    def _entry(self, path: str, data: bytes) -> dict:
+        entry = {"type": "file", "path": path, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+        if len(data) >= self.large:
+            entry["lfs"] = {"oid": sha256(data), "size": len(data), "pointerSize": 134}
+        return entry
 
 
 def sha256(data: bytes) -> str:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from helix4d.core import ConfigError
+from helix4d.core.settings import read_settings
 from helix4d.model.networks.config import AttentionPattern
-from helix4d.train.config import read_config, read_settings
+from helix4d.train.config import read_config
 from helix4d.train.small_world.vae import VaeConfig
 
 REPOSITORY = Path(__file__).parents[2]
@@ -43,7 +44,7 @@ def test_inheritance_merges_key_by_key(folder: Path) -> None:
         ("steps=many", "expected int"),
         ("steps=0", "at least 1"),
         ("data=3", "expected a mapping"),
-        ("steps", "write key=value"),
+        ("steps", "expected key=value"),
         ("network.checkpoint=here", "either checkpoint"),
         ("network.video.kept=2", "between 0 and 1"),
         ("run.save_every=0", "save_every is 0"),
@@ -52,8 +53,8 @@ def test_inheritance_merges_key_by_key(folder: Path) -> None:
         ("data.workers=0", "workers is 0"),
         ("data.ahead=-1", "must not be negative"),
         ("optimizer.clip_history=0", "clip_history is 0"),
-        ("optimizer.betas=[0.9]", "takes two"),
-        ("run.device=cuda:1", "one of auto, cpu, cuda"),
+        ("optimizer.betas=[0.9]", "expected 2 values, found 1"),
+        ("run.device=cuda:1", "must be one of auto, cpu, cuda"),
         ("steps=[1", "the value is not YAML"),
     ],
 )

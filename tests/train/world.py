@@ -13,6 +13,7 @@ from PIL import Image
 from helix4d.assets import Clip, bake_clips, normalize
 from helix4d.assets.samples import SAMPLES
 from helix4d.core import canonical_json
+from helix4d.core.settings import build
 from helix4d.curation.config import SampleConfig
 from helix4d.curation.shards.shard import SAMPLE, Sample, write_part, write_shard
 from helix4d.model.checkpoint.checkpoint import Pipeline
@@ -26,7 +27,7 @@ from helix4d.model.networks.initialize import initialize_vae
 from helix4d.model.vae.dense_vae import DenseDecoder, DenseEncoder
 from helix4d.model.vae.sc_vae import SparseDecoder, SparseEncoder
 from helix4d.render import Lights, RenderSettings, orbit_camera
-from helix4d.train.config import TrainConfig, build
+from helix4d.train.config import TrainConfig
 from helix4d.train.small_world.random_encoder import write_random_image_encoder
 from helix4d.voxelize import OVoxel, encode_vxz, voxelize_clip
 
@@ -194,5 +195,4 @@ def train_values(stage: str, latents: Path, shards: Path, models: Path, output: 
 
 def train_config(stage: str, *folders: Path, **changes: Any) -> TrainConfig:
     """The same as a `TrainConfig`, top-level settings changed; `latents, shards, models, output` as above."""
-    config: TrainConfig = build(TrainConfig, {**train_values(stage, *folders), **changes}, "test")
-    return config
+    return build(TrainConfig, {**train_values(stage, *folders), **changes}, "test")

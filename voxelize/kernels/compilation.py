@@ -9,18 +9,19 @@ those of the functions that it calls, so a stamp of all sources also keeps an up
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import llvmlite  # type: ignore[import-untyped]
 import numba
 from numba import njit, types
+
+from helix4d.core.locks import file_lock
 
 b1, u1, i4, i8 = types.boolean, types.uint8, types.int32, types.int64
 u4, f4, f8 = types.uint32, types.float32, types.float64
@@ -70,7 +71,9 @@ def warm_up() -> int:
             if folder is None or stamp is None or stamp.exists():
                 _STATE["compiled"] = _load()
             else:
-                with _locked(folder / "voxelize.lock"):
+                with ExitStack() as stack:
+                    with suppress(OSError):  # without locks, or in a read-only folder, processes may compile twice
+                        stack.enter_context(file_lock(folder / "voxelize.lock"))
                     if not stamp.exists():
                         _clear(folder)
                     _STATE["compiled"] = _load()
@@ -119,16 +122,3 @@ def _clear(folder: Path) -> None:
     for pattern in ("*_kernels.*.nbi", "*_kernels.*.nbc", "voxelize-*.stamp"):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock that ends with the process; without one where the file cannot be written."""
-    try:
-        file = path.open("a")
-    except OSError:
-        yield
-        return
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

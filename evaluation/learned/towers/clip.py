@@ -1,65 +1,33 @@
-"""CLIP's image tower, with open_clip's parameter names; transformers' layout is read too.
+"""CLIP's image tower with open_clip's parameter names; checkpoints of transformers are converted.
 
-Source: open_clip's `VisionTransformer` (model_configs/ViT-bigG-14.json) and transformers' CLIP, against which a test
-checks the features.
+Source: open_clip's `VisionTransformer` (model_configs/ViT-bigG-14.json) and transformers' CLIP, to which a test
+compares the features.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helix4d.core import ConfigError, FormatError
-from helix4d.evaluation.learned.weights import load_named, read_tensors, select
+from helix4d.core import FormatError
+from helix4d.evaluation.learned.towers.transformer import VitConfig
+from helix4d.evaluation.learned.weights import load_named, read_tensors
 
-
-@dataclass(frozen=True)
-class ClipConfig:
-    """Sizes of an image tower.
-
-    Args:
-        image_size: pixels per side.
-        patch: pixels per side.
-        width: channels.
-        layers: blocks.
-        heads: of the attention.
-        hidden: channels inside the MLPs.
-        embedding: channels of the shared space.
-        quick_gelu: x · sigmoid(1.702 x) in place of GELU, as in OpenAI's own towers.
-    """
-
-    image_size: int = 224
-    patch: int = 14
-    width: int = 1664
-    layers: int = 48
-    heads: int = 16
-    hidden: int = 8192
-    embedding: int = 1280
-    quick_gelu: bool = False
-
-    def __post_init__(self) -> None:
-        if self.image_size % self.patch or self.width % self.heads:
-            raise ConfigError(
-                f"{self.image_size} pixels in patches of {self.patch}, {self.width} channels in {self.heads} heads: "
-                "both must divide"
-            )
-
-
-BIG_G = ClipConfig()
+BIG_G = VitConfig(image_size=224, patch=14, width=1664, layers=48, heads=16, hidden=8192, embedding=1280)
 """open_clip's ViT-bigG-14: 48 blocks of 1664 channels, MLPs int(1664 · 4.9231) = 8192 wide."""
 
 
 class ClipTower(nn.Module):
-    """(B, 3, S, S) normalized pixels → (B, embedding) features, not normalized."""
+    """An image tower: (B, 3, S, S) normalized pixels → (B, embedding) features, not normalized."""
 
-    def __init__(self, config: ClipConfig) -> None:
+    def __init__(self, config: VitConfig) -> None:
         super().__init__()
-        width, tokens = config.width, (config.image_size // config.patch) ** 2 + 1
+        width, tokens = config.width, config.tokens
         self.conv1 = nn.Conv2d(3, width, config.patch, config.patch, bias=False)
         self.class_embedding = nn.Parameter(torch.zeros(width))
         self.positional_embedding = nn.Parameter(torch.zeros(tokens, width))
@@ -80,7 +48,7 @@ class ClipTower(nn.Module):
 
 
 class _Block(nn.Module):
-    def __init__(self, config: ClipConfig) -> None:
+    def __init__(self, config: VitConfig) -> None:
         super().__init__()
         self.ln_1 = nn.LayerNorm(config.width)
         self.attn = _Attention(config.width, config.heads)
@@ -99,7 +67,7 @@ class _Block(nn.Module):
 
 
 class _Attention(nn.Module):
-    """`nn.MultiheadAttention`'s parameters, without its checks and paths."""
+    """Self-attention with the parameters of `nn.MultiheadAttention`."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -117,23 +85,20 @@ class _Attention(nn.Module):
         return out
 
 
-def load_clip(path: Path, config: ClipConfig = BIG_G) -> ClipTower:
-    """The image tower of a checkpoint of open_clip or of transformers; the text tower is left in the file.
+def load_clip(path: Path, config: VitConfig = BIG_G) -> ClipTower:
+    """Load the image tower of a checkpoint of open_clip or transformers; the text tower is not read.
 
     Raises:
-        FormatError: if the file is neither, or does not fit `config`.
+        FormatError: if the file is neither, or does not match `config`.
     """
-    tensors = read_tensors(path, inside=("state_dict",))
+    build, tensors = partial(ClipTower, config), read_tensors(path)
     if any(name.startswith("vision_model.") for name in tensors):
-        return load_named(lambda: ClipTower(config), _from_transformers(tensors, config.layers, path.name), path.name)
-    visual = select(tensors, "visual.")
-    if not visual:
-        raise FormatError(f"{path.name}: no image tower: expected names such as visual.conv1.weight")
-    return load_named(lambda: ClipTower(config), visual, path.name)
+        return load_named(build, _from_transformers(tensors, config.layers, path.name), path.name)
+    return load_named(build, tensors, path.name, prefix="visual.")
 
 
 def _from_transformers(tensors: Mapping[str, Tensor], layers: int, origin: str) -> dict[str, Tensor]:
-    """`CLIPModel`'s names, `pre_layrnorm` included, to open_clip's."""
+    """Rename the tensors of transformers' `CLIPModel` (whose `pre_layrnorm` is spelled so) as in open_clip."""
     renamed = {}
     try:
         for old, new in _TRANSFORMERS.items():
@@ -148,15 +113,15 @@ def _from_transformers(tensors: Mapping[str, Tensor], layers: int, origin: str) 
                 for old, new in _TRANSFORMERS_BLOCK.items():
                     renamed[f"{after}.{new}.{part}"] = tensors[f"{before}.{old}.{part}"]
     except KeyError as error:
-        raise FormatError(f"{origin}: looks like transformers' CLIPModel, but has no {error}") from error
+        raise FormatError(f"{origin}: looks like transformers' CLIPModel, but lacks {error}") from error
     taken = {*_TRANSFORMERS, "visual_projection.weight", "vision_model.embeddings.position_ids"}
     blocks = tuple(f"vision_model.encoder.layers.{layer}." for layer in range(layers))
-    left = [
+    unknown = [
         name
         for name in tensors
         if name.startswith("vision_model.") and name not in taken and not name.startswith(blocks)
     ]
-    return renamed | {name: tensors[name] for name in left}  # they will be reported as unknown
+    return renamed | {name: tensors[name] for name in unknown}  # reported by load_named
 
 
 _TRANSFORMERS = {

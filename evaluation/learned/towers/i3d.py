@@ -1,12 +1,13 @@
-"""I3D (inflated Inception-v1), whose 400 Kinetics logits are FVD's features, with pytorch-i3d's names.
+"""I3D (inflated Inception-v1) with pytorch-i3d's parameter names; FVD's features are its 400 Kinetics logits.
 
-Source: Carreira and Zisserman 2017; piergiaj/pytorch-i3d's `InceptionI3d`; VideoGPT's videogpt/fvd/pytorch_i3d.py, to
-which the weights belong (TensorFlow's, converted) and which has another eps. The TorchScript file that others use is
-code, and is not read.
+Source: Carreira and Zisserman 2017; piergiaj/pytorch-i3d's `InceptionI3d`; VideoGPT's videogpt/fvd/pytorch_i3d.py, for
+which the weights were converted from TensorFlow and which has another eps. The TorchScript file that others use
+contains code and is not supported.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +32,16 @@ _BRANCHES = {
 }
 
 VIDEOGPT_EPS = 1e-5
-"""Of the batch norms with VideoGPT's `i3d_pretrained_400.pt`; with pytorch-i3d's `rgb_imagenet.pt` it is 1e-3."""
+"""Epsilon of the batch norms for VideoGPT's `i3d_pretrained_400.pt`; for pytorch-i3d's `rgb_imagenet.pt` it is 1e-3."""
 
 FRAMES = 16
-"""What videos of fewer frames are stretched to."""
+"""Shorter videos are stretched to this number of frames."""
 MIN_FRAMES = 9
-"""Time is halved three times, rounded up, and two steps must be left to average."""
+"""Minimum: time is halved three times, rounded up, and the average pooling needs two steps."""
 
 
 class I3d(nn.Module):
-    """(B, 3, T, 224, 224) in [-1, 1] → (B, classes) logits, averaged over time."""
+    """A video classifier: (B, 3, T, 224, 224) in [-1, 1] → (B, classes) logits, averaged over time."""
 
     def __init__(self, classes: int = 400, eps: float = VIDEOGPT_EPS) -> None:
         super().__init__()
@@ -73,7 +74,7 @@ class I3d(nn.Module):
 
 
 class _Unit(nn.Module):
-    """Convolution with TensorFlow's SAME padding, batch norm, ReLU; or with `plain` the convolution and its bias."""
+    """Convolution with TensorFlow's SAME padding, batch norm and ReLU; if `plain`, only the convolution with a bias."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, plain: bool = False) -> None:
         super().__init__()
@@ -88,7 +89,7 @@ class _Unit(nn.Module):
 
 
 class _Pool(nn.Module):
-    """Maximum with SAME padding; zeros do not show, since what comes in has passed a ReLU."""
+    """Maximum pooling with SAME padding; zeros do no harm after a ReLU."""
 
     def __init__(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> None:
         super().__init__()
@@ -116,7 +117,7 @@ def _mixed(name: str) -> _Mixed:
 
 
 def pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-    """(B, C, T, H, W) padded with zeros so that ceil(size / stride) windows fit; an odd one goes to the end."""
+    """Pad (B, C, T, H, W) with zeros so that ceil(size / stride) windows fit; an odd zero goes to the end."""
     padding: list[int] = []
     for size, k, s in zip(x.shape[2:], kernel, stride, strict=True):
         total = max((-(-size // s) - 1) * s + k - size, 0)
@@ -125,7 +126,7 @@ def pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Ten
 
 
 def hold_frames(frames: np.ndarray, count: int = FRAMES) -> np.ndarray:
-    """(T, …) → the same, or (count, …) with every frame held about equally long where T is less."""
+    """Stretch (T, …) frames to (count, …) if T is smaller, repeating each about equally often."""
     return frames if len(frames) >= count else frames[np.arange(count) * len(frames) // count]
 
 
@@ -136,9 +137,9 @@ def video_pixels(frames: Tensor, size: int = _SIZE) -> Tensor:
 
 
 def load_i3d(path: Path, eps: float = VIDEOGPT_EPS) -> I3d:
-    """The network of a checkpoint in pytorch-i3d's layout with 400 classes; the file does not say its `eps`.
+    """Load a checkpoint in pytorch-i3d's layout with 400 classes, which does not record its `eps`.
 
     Raises:
-        FormatError: if it is no such checkpoint.
+        FormatError: if the file is not such a checkpoint.
     """
-    return load_named(lambda: I3d(eps=eps), read_tensors(path, inside=("state_dict",)), path.name)
+    return load_named(partial(I3d, eps=eps), read_tensors(path), path.name)

@@ -1,4 +1,4 @@
-"""LPIPS 0.1 (Zhang et al. 2018) on AlexNet or VGG-16: torchvision's `features.*` and lpips' `linN.model.1.weight`.
+"""LPIPS 0.1 (Zhang et al. 2018) on AlexNet or VGG-16, with torchvision's `features.*` and lpips' `linN.model.1.weight`.
 
 Source: richzhang/PerceptualSimilarity, lpips/lpips.py and lpips/pretrained_networks.py, spatial average.
 """
@@ -6,6 +6,7 @@ Source: richzhang/PerceptualSimilarity, lpips/lpips.py and lpips/pretrained_netw
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -19,12 +20,12 @@ _EPS = 1e-10
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network of torchvision, up to its last tap.
+    """Layers of a torchvision network up to its last tap.
 
     Args:
-        layers: per entry of `features`: (inputs, outputs, kernel, stride, padding) of a convolution, None for a ReLU,
-            or (kernel, stride) of a maximum.
-        taps: entries whose outputs are compared.
+        layers: entries of `features`: (inputs, outputs, kernel, stride, padding) of a convolution, None for a ReLU, or
+            (kernel, stride) of a maximum pooling.
+        taps: indices of the entries whose outputs are compared.
     """
 
     layers: tuple[tuple[int, ...] | None, ...]
@@ -32,7 +33,7 @@ class Backbone:
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Of the taps."""
+        """Number of channels of each tap."""
         convolutions = [(index, layer[1]) for index, layer in enumerate(self.layers) if layer and len(layer) == 5]
         return tuple([out for index, out in convolutions if index < tap][-1] for tap in self.taps)
 
@@ -62,7 +63,7 @@ VGG = _vgg()
 
 
 class Lpips(nn.Module):
-    """Two batches (B, 3, H, W) in [-1, 1] → (B,) distances."""
+    """A metric: two batches (B, 3, H, W) in [-1, 1] → (B,) distances."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -92,7 +93,7 @@ class Lpips(nn.Module):
 
 
 class _Weights(nn.Module):
-    """(B, C, H, W) → (B, 1, H, W), by learned weights; `model.0` was a dropout in training."""
+    """(B, C, H, W) → (B, 1, H, W), weighted by learned weights; `model.0` is a dropout in training."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -113,16 +114,16 @@ def _layer(layer: tuple[int, ...] | None) -> nn.Module:
 
 
 def _unit(x: Tensor) -> Tensor:
-    """Channels of each pixel to length one."""
+    """Normalize the channels of each pixel to unit length."""
     return x / (x.square().sum(dim=1, keepdim=True).sqrt() + _EPS)
 
 
 def load_lpips(features: Path, weights: Path, backbone: Backbone = ALEX) -> Lpips:
-    """A metric from torchvision's classifier and lpips' own small file.
+    """Load the metric from torchvision's classifier and lpips' own small file.
 
     Raises:
-        FormatError: if either does not fit `backbone`.
+        FormatError: if either does not match `backbone`.
     """
     tensors = read_tensors(features) | read_tensors(weights)
     origin = f"{features.name} with {weights.name}"
-    return load_named(lambda: Lpips(backbone), tensors, origin, ("classifier.",))
+    return load_named(partial(Lpips, backbone), tensors, origin, unused=("classifier.",))

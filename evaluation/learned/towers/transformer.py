@@ -1,6 +1,7 @@
-"""The transformer blocks of timm's lineage, with its parameter names: Point-BERT, DINO and EVA differ in switches.
+"""Transformer blocks and the vision transformer with timm's parameter names, as used by Point-BERT, DINO and EVA.
 
-Sources: DINO's `vision_transformer.py`, ULIP's `point_encoder.py` (both from timm) and timm's `eva.py`.
+Sources: DINO's `vision_transformer.py`, ULIP's `point_encoder.py` (both from timm) and timm's `eva.py`. Tests compare
+them to transformers' ViT and BEiT.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ from helix4d.core import ConfigError
 
 @dataclass(frozen=True)
 class BlockConfig:
-    """One block.
+    """Settings of a transformer block.
 
     Args:
-        width: channels.
-        heads: of the attention.
-        hidden: channels inside the MLP.
-        bias: of queries, keys and values: "full" (`qkv.bias`), "split" (EVA's `q_bias` and `v_bias`, keys have none) or
-            "none".
-        eps: of the layer norms.
-        quick_gelu: x · sigmoid(1.702 x) in place of GELU.
-        post_norm: norms behind attention and MLP, inside the residual branches (EVA02-E), in place of before them.
+        width: number of channels.
+        heads: number of attention heads.
+        hidden: number of channels inside the MLP.
+        bias: bias of queries, keys and values: "full" (`qkv.bias`), "split" (EVA's `q_bias` and `v_bias`, none for
+            keys) or "none".
+        eps: epsilon of the layer norms.
+        quick_gelu: use x · sigmoid(1.702 x) instead of GELU.
+        post_norm: normalize after attention and MLP, inside the residual branches (EVA02-E), instead of before them.
+
+    Raises:
+        ConfigError: if heads do not divide the width, or the kind of bias is unknown.
     """
 
     width: int
@@ -39,13 +43,75 @@ class BlockConfig:
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
-            raise ConfigError(f"{self.width} channels in {self.heads} heads: they must divide")
+            raise ConfigError(f"width {self.width} must be divisible by heads {self.heads}")
         if self.bias not in ("full", "split", "none"):
-            raise ConfigError(f"bias {self.bias!r}: expected full, split or none")
+            raise ConfigError(f"bias {self.bias!r}: must be full, split or none")
+
+
+@dataclass(frozen=True)
+class VitConfig:
+    """Sizes of an image tower.
+
+    Args:
+        image_size: pixels per side.
+        patch: pixels per side of a patch.
+        width: number of channels.
+        layers: number of blocks.
+        heads: number of attention heads.
+        hidden: number of channels inside the MLPs.
+        embedding: number of channels of the features.
+        quick_gelu: use x · sigmoid(1.702 x) instead of GELU, as OpenAI's CLIP does.
+
+    Raises:
+        ConfigError: if patches do not divide the image, or heads the width.
+    """
+
+    image_size: int
+    patch: int
+    width: int
+    layers: int
+    heads: int
+    hidden: int
+    embedding: int
+    quick_gelu: bool = False
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.patch:
+            raise ConfigError(f"image_size {self.image_size} must be divisible by patch {self.patch}")
+        if self.width % self.heads:
+            raise ConfigError(f"width {self.width} must be divisible by heads {self.heads}")
+
+    @property
+    def tokens(self) -> int:
+        """Number of patches, and one class token."""
+        return (self.image_size // self.patch) ** 2 + 1
+
+
+class Vit(nn.Module):
+    """A vision transformer without its head: patches, class token, positions, blocks and a final norm.
+
+    Args:
+        config: sizes of the tower.
+        block: settings of the blocks.
+    """
+
+    def __init__(self, config: VitConfig, block: BlockConfig) -> None:
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, config.tokens, config.width))
+        self.patch_embed = nn.Module()
+        self.patch_embed.proj = nn.Conv2d(3, config.width, config.patch, config.patch)
+        self.blocks = nn.ModuleList(Block(block) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width, block.eps)
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """(B, 3, S, S) normalized pixels → (B, tokens, width): class token and patches with their positions."""
+        patches = self.patch_embed.proj(pixels).flatten(2).transpose(1, 2)  # type: ignore[operator]
+        return torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1) + self.pos_embed
 
 
 class Block(nn.Module):
-    """(B, L, width) → the same."""
+    """A transformer block: (B, L, width) → (B, L, width)."""
 
     def __init__(self, config: BlockConfig) -> None:
         super().__init__()

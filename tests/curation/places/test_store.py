@@ -25,7 +25,7 @@ PATIENCE = DownloadConfig(download_attempts=4, backoff_s=0.01)
 
 @pytest.fixture
 def s3(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
-    """Without the retries of s3fs: ours are what is tested."""
+    """Without the retries of s3fs: these tests are about ours."""
     monkeypatch.setattr("s3fs.S3FileSystem.retries", 1)
     return s3
 
@@ -38,7 +38,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return Store(urls[request.param], PATIENCE)
 
 
-def test_files_are_put_listed_read_in_ranges_and_removed(store: Store, tmp_path: Path) -> None:
+def test_files_are_written_listed_read_in_ranges_and_removed(store: Store, tmp_path: Path) -> None:
     assert store.names() == []
     with pytest.raises(FileNotFoundError):
         store.read("none")
@@ -58,7 +58,7 @@ def test_files_are_put_listed_read_in_ranges_and_removed(store: Store, tmp_path:
     assert store.names() == ["a/b/large.tar"]
 
 
-def test_refused_writes_are_tried_again(s3: S3Server, tmp_path: Path) -> None:
+def test_refused_writes_are_retried(s3: S3Server, tmp_path: Path) -> None:
     s3.refusals = 3
     Store("s3://bucket/x", PATIENCE).write("a", b"1")
     assert s3.refused == 3
@@ -70,14 +70,14 @@ def test_refused_writes_are_tried_again(s3: S3Server, tmp_path: Path) -> None:
         Store("nosuchprotocol://x")
 
 
-def test_a_place_that_is_not_there_ends_a_run_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_bucket_ends_a_run_with_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store("memory://somewhere", PATIENCE)
 
     def refuse(path: str, data: bytes) -> None:
         raise FileNotFoundError("The specified bucket does not exist")
 
     monkeypatch.setattr(fsspec.filesystem("memory"), "pipe_file", refuse)
-    with pytest.raises(StoreError, match=r"cannot write a: there is no such place \(The specified bucket"):
+    with pytest.raises(StoreError, match=r"cannot write a: no such bucket or folder \(The specified bucket"):
         store.write("a", b"1")
 
 
@@ -111,7 +111,7 @@ def committed(folder: Path, name: str) -> Path:
     return folder / "train" / f"{name}.tar"
 
 
-def test_a_run_goes_on_from_what_is_published(store: Store, tmp_path: Path) -> None:
+def test_a_run_resumes_from_what_is_published(store: Store, tmp_path: Path) -> None:
     here = tmp_path / "here"
     mirror = Mirror(here, store.url, PATIENCE)
     mirror.pull()
@@ -163,7 +163,7 @@ def test_a_run_goes_on_from_what_is_published(store: Store, tmp_path: Path) -> N
     assert "train/helix4d-000000.json" not in store.names()
 
 
-def test_files_of_others_stay_in_a_working_folder(tmp_path: Path) -> None:
+def test_unrelated_files_stay_in_a_working_folder(tmp_path: Path) -> None:
     here = tmp_path / "scratch"
     (here / "thesis").mkdir(parents=True)
     (here / "thesis" / "draft.tex").write_text("years of work")
@@ -173,7 +173,7 @@ def test_files_of_others_stay_in_a_working_folder(tmp_path: Path) -> None:
     assert [path.name for path in here.iterdir()] == ["thesis"]
 
 
-def test_half_files_of_a_killed_run_are_removed_and_not_read(tmp_path: Path) -> None:
+def test_incomplete_files_of_a_killed_run_are_removed_and_not_read(tmp_path: Path) -> None:
     here, store = tmp_path / "here", Store(f"file://{tmp_path}/store", PATIENCE)
     store.write("plan.json", b"{}")
     Ledger(tmp_path / "whole").append(outcome("one"))
@@ -186,7 +186,7 @@ def test_half_files_of_a_killed_run_are_removed_and_not_read(tmp_path: Path) -> 
     assert store.names() == ["ledger/000000.jsonl", "plan.json"]
 
 
-def test_what_a_crash_leaves_of_a_working_folder_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_working_folder_left_by_a_crash_is_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = tmp_path / "here"
     store = Store(f"file://{tmp_path}/store", PATIENCE)
     store.write("plan.json", b"{}")
@@ -233,7 +233,7 @@ def test_nothing_is_published_before_its_ledger_and_no_sidecar_before_its_tar(s3
     assert names == ["ledger/000000.jsonl", "train/helix4d-000000.tar", "train/helix4d-000000.json"]
 
 
-def test_a_report_replaces_an_earlier_one_and_no_picture_goes_up_twice(s3: S3Server, tmp_path: Path) -> None:
+def test_a_report_replaces_an_earlier_one_and_no_image_is_uploaded_twice(s3: S3Server, tmp_path: Path) -> None:
     pictures = tmp_path / "report" / "pictures" / "aa"
     pictures.mkdir(parents=True)
     (tmp_path / "report" / "index.html").write_text("one")
@@ -256,7 +256,7 @@ def test_a_report_replaces_an_earlier_one_and_no_picture_goes_up_twice(s3: S3Ser
     Mirror(tmp_path, None, PATIENCE).push_report()
 
 
-def test_half_a_put_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_write_is_not_visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(f"file://{tmp_path}/store", PATIENCE)
     store.write("a", b"old")
     seen = []

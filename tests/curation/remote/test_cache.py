@@ -53,7 +53,7 @@ def test_a_file_is_fetched_once(server: FileServer, tmp_path: Path) -> None:
     assert len(server.requests) == 2
 
 
-def test_what_was_used_longest_ago_goes_and_what_is_used_stays(server: FileServer, tmp_path: Path) -> None:
+def test_the_least_recently_used_are_evicted_and_leased_ones_stay(server: FileServer, tmp_path: Path) -> None:
     cache = cache_of(tmp_path, 3.9)
     files = [RemoteFile(f"{server.url}/{n}.glb") for n in range(9)]
     with cache.lease(files[0]) as first:
@@ -70,7 +70,7 @@ def test_what_was_used_longest_ago_goes_and_what_is_used_stays(server: FileServe
         assert first.read_bytes() == b"\0" * 1000
 
 
-def test_room_is_waited_for(server: FileServer, tmp_path: Path) -> None:
+def test_a_lease_waits_for_space(server: FileServer, tmp_path: Path) -> None:
     cache = cache_of(tmp_path, 1.9)
     done = threading.Event()
 
@@ -90,7 +90,7 @@ def test_room_is_waited_for(server: FileServer, tmp_path: Path) -> None:
     assert caught.value.code is ReasonCode.OUT_OF_MEMORY
 
 
-def test_hashes_outlive_the_files(server: FileServer, tmp_path: Path) -> None:
+def test_hashes_are_kept_after_eviction(server: FileServer, tmp_path: Path) -> None:
     cache = cache_of(tmp_path, 1.9)
     files = [RemoteFile(f"{server.url}/{n}.glb") for n in range(4)]
     hashes = [cache.content_hash(file) for file in files]
@@ -98,7 +98,7 @@ def test_hashes_outlive_the_files(server: FileServer, tmp_path: Path) -> None:
     assert len(held(tmp_path)) == 1
     assert [cache.content_hash(file) for file in files] == hashes
     assert len(server.requests) == 4
-    # A URL whose changes nothing tells is asked again after a week; one with a version never.
+    # A URL without version or hash is fetched again after a week; one with a version never.
     versioned = RemoteFile(f"{server.url}/8.glb", version="1")
     cache.content_hash(versioned)
     for path in (tmp_path / "files").rglob("*.hash"):
@@ -121,7 +121,7 @@ def test_a_published_hash_needs_no_download_and_is_checked_later(server: FileSer
     assert caught.value.code is ReasonCode.CHECKSUM_MISMATCH
 
 
-def test_a_gltf_comes_with_what_it_names_and_nothing_else(server: FileServer, tmp_path: Path) -> None:
+def test_a_gltf_comes_with_the_files_it_references_and_nothing_else(server: FileServer, tmp_path: Path) -> None:
     uris = ["parts/a b.bin", "../../secret.bin", "file:///etc/passwd", "/etc/passwd", f"{server.url}/1.glb"]
     gltf = {
         "asset": {"version": "2.0"},
@@ -141,7 +141,7 @@ def test_a_gltf_comes_with_what_it_names_and_nothing_else(server: FileServer, tm
     assert asked == ["/dir/x.gltf", "/dir/parts/a%20b.bin", "/dir/none.png", "/dir/skin%20one.png"]
 
 
-def test_what_a_gltf_names_must_come_if_it_is_there(server: FileServer, tmp_path: Path) -> None:
+def test_a_referenced_file_that_exists_must_be_downloaded(server: FileServer, tmp_path: Path) -> None:
     server.files["/x.gltf"] = json.dumps({"asset": {"version": "2.0"}, "buffers": [{"uri": "1.glb"}]}).encode()
     server.faults["/1.glb"] = [("status", 503)] * 2
     with pytest.raises(AssetError) as caught, cache_of(tmp_path).lease(RemoteFile(f"{server.url}/x.gltf")):
@@ -151,10 +151,10 @@ def test_what_a_gltf_names_must_come_if_it_is_there(server: FileServer, tmp_path
         assert (path.parent / "1.glb").exists()
 
 
-def test_files_are_open_for_what_nfs_locks_them_for(
+def test_lock_files_are_opened_as_nfs_requires(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """NFS refuses a shared lock on a file that is open for writing only, an exclusive one on one for reading only."""
+    """NFS refuses shared locks on files opened for writing only, and exclusive locks on those for reading only."""
     real = fcntl.flock
 
     def flock(file: Any, operation: int) -> None:
@@ -169,7 +169,7 @@ def test_files_are_open_for_what_nfs_locks_them_for(
         assert path.read_bytes() == b"a"
 
 
-def test_names_that_are_long_in_utf8(server: FileServer, tmp_path: Path) -> None:
+def test_long_utf8_names_are_shortened(server: FileServer, tmp_path: Path) -> None:
     server.files["/" + "字" * 120 + ".glb"] = b"a"
     file = RemoteFile(f"{server.url}/{quote('字' * 120)}.glb")
     assert file.suffix == ".glb"
@@ -192,10 +192,10 @@ def test_a_full_disk_is_not_the_servers_fault(
         hash_sources([SourceAsset("a", Path("a.glb"), -1, 0, file)], cache)
 
 
-def test_entries_are_counted_only_when_something_must_go(
+def test_entries_are_measured_only_when_something_must_be_evicted(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counting takes a look at every entry, and every download asks for room."""
+    """Measuring looks at every entry, and every download reserves space."""
     plain, counts = Cache._entries, []
 
     def entries(cache: Cache) -> Iterator[tuple[float, int, Path]]:

@@ -39,7 +39,7 @@ def code_of(config: DownloadConfig, file: RemoteFile, target: Path, most: int = 
     return caught.value.code
 
 
-def test_a_broken_download_goes_on_where_it_stopped(server: FileServer, config: DownloadConfig, tmp_path: Path) -> None:
+def test_an_interrupted_download_resumes(server: FileServer, config: DownloadConfig, tmp_path: Path) -> None:
     server.faults["/a.glb"] = [("half", 70_000), ("half", 1_000), ("status", 503), ("half", 0)]
     digest = fetch(config, RemoteFile(f"{server.url}/a.glb", sha256=sha256(DATA)), tmp_path / "a.glb")
     assert (tmp_path / "a.glb").read_bytes() == DATA
@@ -49,7 +49,7 @@ def test_a_broken_download_goes_on_where_it_stopped(server: FileServer, config: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.glb", "cache"]
 
 
-def test_a_later_process_continues_it_too(server: FileServer, config: DownloadConfig, tmp_path: Path) -> None:
+def test_a_later_process_resumes_it_too(server: FileServer, config: DownloadConfig, tmp_path: Path) -> None:
     server.faults["/a.glb"] = [("half", 100_000), *[("half", 0)] * 3]
     assert code_of(config, RemoteFile(f"{server.url}/a.glb"), tmp_path / "a.glb") is ReasonCode.DOWNLOAD_FAILED
     fetch(config, RemoteFile(f"{server.url}/a.glb"), tmp_path / "a.glb")
@@ -57,7 +57,7 @@ def test_a_later_process_continues_it_too(server: FileServer, config: DownloadCo
     assert (tmp_path / "a.glb").read_bytes() == DATA
 
 
-def test_another_content_is_not_glued_to_a_half_file(
+def test_changed_content_is_not_appended_to_a_partial_file(
     server: FileServer, config: DownloadConfig, tmp_path: Path
 ) -> None:
     server.faults["/a.glb"] = [("half", 100_000), *[("half", 0)] * 3]
@@ -67,7 +67,7 @@ def test_another_content_is_not_glued_to_a_half_file(
     assert (tmp_path / "a.glb").read_bytes() == DATA[::-1]
 
 
-def test_without_an_etag_only_a_known_hash_lets_it_continue(
+def test_without_an_etag_only_a_known_hash_allows_resuming(
     server: FileServer, config: DownloadConfig, tmp_path: Path
 ) -> None:
     server.etags = False
@@ -80,7 +80,7 @@ def test_without_an_etag_only_a_known_hash_lets_it_continue(
     assert (tmp_path / "a.glb").read_bytes() == (tmp_path / "b.glb").read_bytes() == DATA
 
 
-def test_a_wrong_hash_is_tried_once_more_and_then_told(
+def test_a_wrong_hash_is_retried_once_and_then_reported(
     server: FileServer, config: DownloadConfig, tmp_path: Path
 ) -> None:
     file = RemoteFile(f"{server.url}/a.glb", sha256=sha256(DATA))
@@ -92,7 +92,7 @@ def test_a_wrong_hash_is_tried_once_more_and_then_told(
 
 
 @pytest.mark.parametrize(("status", "requests"), [(404, 1), (403, 1), (410, 1), (500, 3), (503, 3)])
-def test_statuses_that_do_not_pass(
+def test_permanent_errors_are_not_retried(
     server: FileServer, config: DownloadConfig, tmp_path: Path, status: int, requests: int
 ) -> None:
     server.faults["/a.glb"] = [("status", status)] * 9
@@ -100,10 +100,8 @@ def test_statuses_that_do_not_pass(
     assert len(server.requests) == requests
 
 
-def test_too_many_requests_are_answered_with_patience(
-    server: FileServer, config: DownloadConfig, tmp_path: Path
-) -> None:
-    # More often than there are attempts: a server that says how long to wait is no failure.
+def test_rate_limits_are_waited_for(server: FileServer, config: DownloadConfig, tmp_path: Path) -> None:
+    # More often than there are attempts: being asked to wait is not a failed attempt.
     server.faults["/a.glb"] = [("status", 429, {"Retry-After": "0.3"})] * 4
     start = time.monotonic()
     fetch(config, RemoteFile(f"{server.url}/a.glb"), tmp_path / "a.glb")
@@ -123,17 +121,17 @@ def test_files_over_the_limit_are_refused_before_they_are_fetched(
     assert not (tmp_path / "a.glb.partial").exists()
 
 
-def test_a_server_that_is_not_there(config: DownloadConfig, tmp_path: Path) -> None:
+def test_an_unreachable_server_fails_the_download(config: DownloadConfig, tmp_path: Path) -> None:
     file = RemoteFile("http://127.0.0.1:9/a.glb")
     assert code_of(config, file, tmp_path / "a.glb") is ReasonCode.DOWNLOAD_FAILED
 
 
-def test_a_size_that_was_announced_must_come(server: FileServer, config: DownloadConfig, tmp_path: Path) -> None:
+def test_the_announced_size_must_arrive(server: FileServer, config: DownloadConfig, tmp_path: Path) -> None:
     file = RemoteFile(f"{server.url}/a.glb", size=len(DATA) + 5)
     assert code_of(config, file, tmp_path / "a.glb") is ReasonCode.DOWNLOAD_FAILED
 
 
-def test_empty_files_are_files(server: FileServer, config: DownloadConfig, tmp_path: Path) -> None:
+def test_empty_files_are_downloaded(server: FileServer, config: DownloadConfig, tmp_path: Path) -> None:
     server.files["/empty.glb"] = b""
     fetch(config, RemoteFile(f"{server.url}/empty.glb"), tmp_path / "empty.glb")
     assert (tmp_path / "empty.glb").read_bytes() == b""
@@ -151,7 +149,7 @@ def test_other_protocols_are_fetched_in_ranges(config: DownloadConfig, tmp_path:
     assert code_of(config, nothing, tmp_path / "c.glb") is ReasonCode.DOWNLOAD_FAILED
 
 
-def test_the_pace_is_shared_by_all_who_use_the_folder(tmp_path: Path) -> None:
+def test_the_rate_limit_is_shared_through_the_folder(tmp_path: Path) -> None:
     one, two = Pace(tmp_path, 20), Pace(tmp_path, 20)
     start = time.monotonic()
     for _ in range(5):

@@ -102,7 +102,7 @@ def test_texverse_is_listed_with_hashes_and_licenses_wherever_its_metadata_is(
         assert hashes[listing.assets[0]] == sha256(glb(UIDS[0]))
 
 
-def test_one_that_the_metadata_does_not_place_is_searched(hub: HubServer, cache: Cache, ids: Path) -> None:
+def test_an_asset_without_a_path_in_the_metadata_is_found_in_the_tree(hub: HubServer, cache: Cache, ids: Path) -> None:
     entries = metadata()
     entries[UIDS[1]]["glb_paths"] = []
     entries[UIDS[2]]["glb_paths"] = [f"glbs/glbs_1k/999-999/{UIDS[2]}_1024.glb"]
@@ -136,7 +136,7 @@ def test_objaverse_ids_become_files_with_licenses(hub: HubServer, cache: Cache, 
         list_source("objaverse", None, cache)
 
 
-def test_a_folder_of_a_repository(hub: HubServer, cache: Cache) -> None:
+def test_a_folder_of_a_repository_is_a_source(hub: HubServer, cache: Cache) -> None:
     listing = list_source("hf://datasets/YiboZhang2001/TexVerse-1K/glbs", 4, cache)
     expected = sorted(texverse_path(uid).removeprefix("glbs/") for uid in UIDS[:6])[:4]
     assert [asset.name for asset in listing.assets] == expected
@@ -152,7 +152,7 @@ def test_a_small_file_without_a_published_hash_is_fetched_for_it(hub: HubServer,
     assert list(hashes.values()) == [sha256(b"tiny")]
 
 
-def test_the_hub_may_be_busy(hub: HubServer, cache: Cache, ids: Path) -> None:
+def test_a_busy_hub_is_asked_again(hub: HubServer, cache: Cache, ids: Path) -> None:
     commit = COMMIT
     tree = f"/api/datasets/YiboZhang2001/TexVerse-1K/tree/{commit}/glbs/glbs_1k"
     hub.faults[tree] = [("status", 429, {"Retry-After": "0.1"}), ("status", 502), ("half", 30)]
@@ -160,7 +160,7 @@ def test_the_hub_may_be_busy(hub: HubServer, cache: Cache, ids: Path) -> None:
     assert not hub.faults[tree]
 
 
-def test_lists_of_ids(tmp_path: Path, cache: Cache) -> None:
+def test_lists_of_ids_are_text_or_json(tmp_path: Path, cache: Cache) -> None:
     path = tmp_path / "ids"
     for text, expected in (
         ("b\na", ["a", "b"]),
@@ -195,6 +195,6 @@ def test_large_objects_are_read_pair_by_pair(content: dict, indent: int | None) 
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"a": 1', '{"a"', '{"a" 1}', "{1: 2}", '{"a": tru', '{"a": "x'])
-def test_what_is_no_object_is_told(text: str) -> None:
+def test_anything_but_an_object_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 (json's own)
         list(iterate_object(_Dripping(text)))

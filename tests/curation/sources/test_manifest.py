@@ -53,7 +53,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("name", ["m.csv", "m.jsonl", "m.parquet"])
-def test_every_kind_of_manifest_says_the_same(name: str, tmp_path: Path, cache: Cache) -> None:
+def test_all_formats_give_the_same_listing(name: str, tmp_path: Path, cache: Cache) -> None:
     if name == "m.parquet" and importlib.util.find_spec("pyarrow") is None:
         pytest.skip("pyarrow is not installed")
     rows = ROWS if name != "m.parquet" else [{key: row.get(key) for row_ in ROWS for key in row_} for row in ROWS]
@@ -74,7 +74,7 @@ def test_every_kind_of_manifest_says_the_same(name: str, tmp_path: Path, cache: 
     assert len(list_source(str(tmp_path / name), 1, cache).assets) == 1
 
 
-def test_a_local_file_must_have_the_hash_that_is_said(tmp_path: Path, cache: Cache) -> None:
+def test_a_local_file_must_have_the_listed_hash(tmp_path: Path, cache: Cache) -> None:
     write(tmp_path / "m.jsonl", [{"uid": "b", "path": "assets/b.glb", "sha256": "0" * 64}])
     hashes, failed = hash_sources(list_source(str(tmp_path / "m.jsonl"), None, cache).assets, cache)
     assert not hashes
@@ -82,27 +82,28 @@ def test_a_local_file_must_have_the_hash_that_is_said(tmp_path: Path, cache: Cac
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "message"),
     [
         ({"path": "a.glb"}, "line 2: no uid"),
         ({"uid": "a\nb", "path": "a.glb"}, "one line"),
-        ({"uid": "x", "path": "a.glb"}, "was in m.jsonl, line 1 already"),
+        ({"uid": "x", "path": "a.glb"}, "is a duplicate of m.jsonl, line 1"),
         ({"uid": "y"}, "neither path nor url"),
         ({"uid": "y", "path": "a.glb", "url": "https://x/a.glb"}, "both path and url"),
         ({"uid": "y", "path": "a.glb", "sha256": "12"}, "64 hexadecimal digits"),
-        ({"uid": "y", "url": "a.glb"}, "expected PROTOCOL"),
-        ({"uid": "y", "url": "file:///etc/passwd"}, "not of this machine"),
-        ({"uid": "y", "url": "simplecache::https://x/a.glb"}, "not chained"),
-        ([1], "line 2: not an object"),
+        ({"uid": "y", "url": "a.glb"}, "must be a remote PROTOCOL"),
+        ({"uid": "y", "url": "file:///etc/passwd"}, "not local or chained"),
+        ({"uid": "y", "url": "hf://datasets/x"}, "line 2: hf://datasets/x: expected hf://datasets/OWNER"),
+        ({"uid": "y", "url": "simplecache::https://x/a.glb"}, "not local or chained"),
+        ([1], "line 2: not a JSON object"),
     ],
 )
-def test_rows_that_are_wrong_are_named(row: Any, told: str, tmp_path: Path, cache: Cache) -> None:
+def test_invalid_rows_are_named(row: Any, message: str, tmp_path: Path, cache: Cache) -> None:
     write(tmp_path / "m.jsonl", [{"uid": "x", "path": "a.glb"}, row])
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         list_source(str(tmp_path / "m.jsonl"), None, cache)
 
 
-def test_files_that_are_no_manifest(tmp_path: Path, cache: Cache) -> None:
+def test_invalid_files_are_refused(tmp_path: Path, cache: Cache) -> None:
     for name, text in (("a.csv", "uid,path\na,b,c\n"), ("b.jsonl", "{"), ("c.csv", ""), ("d.csv", "\x00\xff")):
         (tmp_path / name).write_bytes(text.encode("latin-1"))
         with pytest.raises(ConfigError, match=name):
@@ -111,7 +112,7 @@ def test_files_that_are_no_manifest(tmp_path: Path, cache: Cache) -> None:
         list_source(str(tmp_path / "none.csv"), None, cache)
 
 
-def test_a_manifest_behind_a_url_names_what_lies_beside_it(server: FileServer, cache: Cache) -> None:
+def test_a_remote_manifest_lists_files_beside_it(server: FileServer, cache: Cache) -> None:
     server.files["/set/m.csv"] = b"uid,path\na,glbs/a b.glb\n"
     server.files["/set/glbs/a b.glb"] = b"aa"
     (asset,) = list_source(f"{server.url}/set/m.csv", None, cache).assets
@@ -124,7 +125,7 @@ def test_a_manifest_behind_a_url_names_what_lies_beside_it(server: FileServer, c
             list_source(f"{server.url}/set/bad.csv", None, cache_again)
 
 
-def test_folders_behind_urls(server: FileServer, cache: Cache) -> None:
+def test_remote_folders_are_listed(server: FileServer, cache: Cache) -> None:
     memory = fsspec.filesystem("memory")
     for name in ("b.glb", "deep/a.GLB", ".hidden/c.glb", "d.txt"):
         memory.pipe_file(f"/folder/{name}", name.encode())

@@ -1,4 +1,4 @@
-"""Whole runs over assets that lie elsewhere."""
+"""Whole runs over remote assets."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_manifest_of_good_and_bad_urls_ends_with_a_state_for_each(
     assert not verify(output).problems
 
 
-def test_a_remote_folder_makes_the_bytes_of_a_local_one(server: FileServer, tmp_path: Path) -> None:
+def test_a_remote_folder_gives_the_same_shards_as_a_local_one(server: FileServer, tmp_path: Path) -> None:
     names = sorted(SAMPLES)[:3]
     local = tmp_path / "local"
     local.mkdir()
@@ -118,7 +118,7 @@ def test_a_remote_folder_makes_the_bytes_of_a_local_one(server: FileServer, tmp_
     assert len(plan_run(parse_config(arguments(source, tmp_path / "b", **options)))[0].assets()) == 3
 
 
-def test_what_could_not_be_had_is_tried_again_while_no_shard_is_written(server: FileServer, tmp_path: Path) -> None:
+def test_failed_downloads_are_retried_on_request_until_a_shard_is_written(server: FileServer, tmp_path: Path) -> None:
     manifest = tmp_path / "m.csv"
     manifest.write_text(f"uid,url\na,{server.url}/late.glb\n")
 

@@ -9,17 +9,18 @@ from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from helix4d.core import ConfigError, FormatError
-from helix4d.evaluation.learned.towers.clip import BIG_G, ClipConfig, ClipTower, load_clip
+from helix4d.evaluation.learned.towers.clip import BIG_G, ClipTower, load_clip
+from helix4d.evaluation.learned.towers.transformer import VitConfig
 from tests.evaluation.learned.published import randomized, under
 
-TINY = ClipConfig(image_size=28, patch=7, width=48, layers=3, heads=4, hidden=80, embedding=20)
+TINY = VitConfig(image_size=28, patch=7, width=48, layers=3, heads=4, hidden=80, embedding=20)
 
 
 def pixels(count: int = 2, size: int = TINY.image_size) -> torch.Tensor:
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))
 
 
-def vision_config(config: ClipConfig) -> CLIPVisionConfig:
+def vision_config(config: VitConfig) -> CLIPVisionConfig:
     return CLIPVisionConfig(
         hidden_size=config.width,
         intermediate_size=config.hidden,
@@ -34,7 +35,7 @@ def vision_config(config: ClipConfig) -> CLIPVisionConfig:
 
 @pytest.mark.parametrize("quick", [False, True])
 def test_features_are_those_of_transformers(tmp_path: Path, quick: bool) -> None:
-    config = ClipConfig(28, 7, 48, 3, 4, 80, 20, quick_gelu=quick)
+    config = VitConfig(28, 7, 48, 3, 4, 80, 20, quick_gelu=quick)
     theirs = randomized(CLIPVisionModelWithProjection(vision_config(config)))
     save_file({k: v.contiguous() for k, v in theirs.state_dict().items()}, tmp_path / "model.safetensors")
     ours = load_clip(tmp_path / "model.safetensors", config)
@@ -83,7 +84,7 @@ def test_names_and_shapes_of_bigg_are_open_clips() -> None:
     assert round(millions, 2) == 1844.91  # open_clip's docs/model_profile.csv
 
 
-def test_a_wrong_checkpoint_tells_what_is_wrong(tmp_path: Path) -> None:
+def test_mismatched_tensors_are_listed(tmp_path: Path) -> None:
     tensors = under("visual.", ClipTower(TINY))
     tensors["visual.other"] = tensors.pop("visual.ln_pre.bias")
     tensors["visual.proj"] = torch.zeros(3, 3)
@@ -92,20 +93,20 @@ def test_a_wrong_checkpoint_tells_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"1 tensors missing \['ln_pre.bias'\], 1 unknown \['other'\].*\(3, 3\)"):
         load_clip(path, TINY)
     save_file({"something": torch.zeros(1)}, path)
-    with pytest.raises(FormatError, match="no image tower"):
+    with pytest.raises(FormatError, match="no tensors for ClipTower: expected names that begin with visual"):
         load_clip(path, TINY)
     save_file({"vision_model.embeddings.class_embedding": torch.zeros(1)}, path)
-    with pytest.raises(FormatError, match=r"has no 'vision_model\.embeddings\.patch_embedding\.weight'"):
+    with pytest.raises(FormatError, match=r"lacks 'vision_model\.embeddings\.patch_embedding\.weight'"):
         load_clip(path, TINY)
 
 
 def test_more_layers_than_expected_are_reported(tmp_path: Path) -> None:
-    theirs = CLIPVisionModelWithProjection(vision_config(ClipConfig(28, 7, 48, 4, 4, 80, 20)))
+    theirs = CLIPVisionModelWithProjection(vision_config(VitConfig(28, 7, 48, 4, 4, 80, 20)))
     save_file({k: v.contiguous() for k, v in theirs.state_dict().items()}, tmp_path / "model.safetensors")
     with pytest.raises(FormatError, match=r"unknown \['vision_model.encoder.layers.3"):
         load_clip(tmp_path / "model.safetensors", TINY)
 
 
 def test_sizes_that_do_not_divide_are_refused() -> None:
-    with pytest.raises(ConfigError, match="both must divide"):
-        ClipConfig(image_size=30, patch=7)
+    with pytest.raises(ConfigError, match="image_size 30 must be divisible by patch 7"):
+        VitConfig(30, 7, 48, 3, 4, 80, 20)

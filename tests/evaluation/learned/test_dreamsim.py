@@ -1,24 +1,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, ViTConfig, ViTModel
 
 from helix4d.core import ConfigError, FormatError
 from helix4d.evaluation.learned.pictures import CLIP_PIXELS, IMAGENET_PIXELS
 from helix4d.evaluation.learned.towers.dreamsim import CLIP, DINO, ENSEMBLE, Branch, BranchConfig, load_dreamsim
-from tests.evaluation.learned.published import randomized
+from helix4d.evaluation.learned.towers.transformer import VitConfig
+from tests.evaluation.learned.published import randomized, timm_vit
 
-SIZES = {"image_size": 28, "patch": 7, "width": 24, "layers": 2, "heads": 3, "embedding": 10}
+SIZES = VitConfig(image_size=28, patch=7, width=24, layers=2, heads=3, hidden=96, embedding=10)
 TINY = (
-    BranchConfig(IMAGENET_PIXELS, clip=False, **SIZES),
-    BranchConfig(CLIP_PIXELS, clip=True, quick_gelu=True, **SIZES),
-    BranchConfig(CLIP_PIXELS, clip=True, **SIZES),
+    BranchConfig(IMAGENET_PIXELS, clip=False, sizes=SIZES),
+    BranchConfig(CLIP_PIXELS, clip=True, sizes=replace(SIZES, quick_gelu=True)),
+    BranchConfig(CLIP_PIXELS, clip=True, sizes=SIZES),
 )
 RANK, ALPHA = 4, 0.5
 
@@ -39,7 +41,7 @@ def saved(folder: Path, configs: tuple[BranchConfig, ...]) -> tuple[list[Branch]
     random = torch.Generator().manual_seed(9)
     adapter = {}
     for index in range(len(configs)):
-        for layer in range(SIZES["layers"]):
+        for layer in range(SIZES.layers):
             name = f"base_model.model.extractor_list.{index}.model.blocks.{layer}.attn.qkv"
             adapter[f"{name}.lora_A.weight"] = torch.randn(RANK, 24, generator=random)
             adapter[f"{name}.lora_B.weight"] = torch.randn(72, RANK, generator=random)
@@ -102,6 +104,20 @@ def test_clip_branches_are_clips_image_tower() -> None:
         branch.load_state_dict(state)
         expected = theirs(CLIP_PIXELS.normalize(images(0))).image_embeds
         assert torch.allclose(branch(images(0)), expected, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_the_dino_branch_is_transformers_vit() -> None:
+    config = ViTConfig(
+        hidden_size=24, intermediate_size=96, num_hidden_layers=2, num_attention_heads=3, image_size=28, patch_size=7,
+        layer_norm_eps=1e-6,
+    )  # fmt: skip
+    theirs = randomized(ViTModel(config, add_pooling_layer=False))
+    branch = Branch(TINY[0]).eval()
+    branch.load_state_dict(timm_vit(theirs.state_dict(), layers=2))
+    hidden = theirs(IMAGENET_PIXELS.normalize(images(0)), output_hidden_states=True).hidden_states
+    expected = hidden[-1][:, 0]
+    assert expected.abs().max() > 0.1
+    assert (branch(images(0)) - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
 def test_dinos_feature_is_the_class_token_before_the_last_norm() -> None:
@@ -178,5 +194,5 @@ def test_adapters_of_other_networks_are_refused(tmp_path: Path) -> None:
     save_file(
         {name: value[:, :2].contiguous() if "lora_A" in name else value for name, value in tensors.items()}, adapter
     )
-    with pytest.raises(FormatError, match=r"changes \(72, 2\)"):
+    with pytest.raises(FormatError, match=r"an update of shape \(72, 2\)"):
         load_dreamsim(paths, adapter, TINY[:1])

@@ -10,19 +10,22 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import BeitConfig, ViTConfig
+from transformers.models.beit.modeling_beit import BeitLayer
+from transformers.models.vit.modeling_vit import ViTLayer
 
 from helix4d.core import ConfigError, FormatError
 from helix4d.evaluation.learned.points import group
-from helix4d.evaluation.learned.towers.eva import EVA02_E_PLUS, EvaConfig, EvaTower, load_eva
+from helix4d.evaluation.learned.towers.eva import EVA02_E_PLUS, EvaTower, load_eva
 from helix4d.evaluation.learned.towers.point_tokens import PointEncoderConfig
-from helix4d.evaluation.learned.towers.transformer import Block, BlockConfig
+from helix4d.evaluation.learned.towers.transformer import Block, BlockConfig, VitConfig
 from helix4d.evaluation.learned.towers.ulip import ULIP2, UlipEncoder, load_ulip
 from helix4d.evaluation.learned.towers.uni3d import UNI3D_G, Uni3dEncoder, load_uni3d
-from tests.evaluation.learned.published import randomized, under
+from tests.evaluation.learned.published import randomized, timm_block, under
 
 TINY_ULIP = PointEncoderConfig(groups=12, size=5, token=24, width=16, layers=2, heads=2, hidden=64, embedding=10)
 TINY_UNI3D = PointEncoderConfig(groups=12, size=6, token=24, width=16, layers=2, heads=2, hidden=40, embedding=10)
-TINY_EVA = EvaConfig(image_size=28, patch=7, width=32, layers=2, heads=4, hidden=50, embedding=12)
+TINY_EVA = VitConfig(image_size=28, patch=7, width=32, layers=2, heads=4, hidden=50, embedding=12)
 
 
 def clouds(count: int = 2, points: int = 80) -> Tensor:
@@ -152,10 +155,26 @@ def test_a_block_is_its_definition(config: BlockConfig) -> None:
     assert torch.allclose(ours(x), block(dict(ours.state_dict()), x, config), atol=1e-5)
 
 
+@pytest.mark.parametrize("bias", ["full", "none", "split"])
+def test_a_block_is_transformers_layer(bias: str) -> None:
+    """Point-BERT's and DINO's blocks are ViT's, EVA's are BEiT's without relative positions and layer scale."""
+    sizes = {"hidden_size": 12, "num_attention_heads": 3, "intermediate_size": 20, "layer_norm_eps": 1e-6}
+    if bias == "split":
+        theirs = randomized(BeitLayer(BeitConfig(**sizes, layer_scale_init_value=0.0)))
+    else:
+        theirs = randomized(ViTLayer(ViTConfig(**sizes, qkv_bias=bias == "full")))
+    ours = Block(BlockConfig(12, 3, 20, bias=bias)).eval()
+    ours.load_state_dict(timm_block(theirs.state_dict()))
+    x = torch.randn(2, 7, 12, generator=torch.Generator().manual_seed(0))
+    expected = theirs(x)
+    expected = expected[0] if isinstance(expected, tuple) else expected
+    assert (ours(x) - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
 def test_impossible_blocks_are_refused() -> None:
-    with pytest.raises(ConfigError, match="must divide"):
+    with pytest.raises(ConfigError, match="width 10 must be divisible by heads 3"):
         BlockConfig(10, 3, 20)
-    with pytest.raises(ConfigError, match="expected full"):
+    with pytest.raises(ConfigError, match="must be full"):
         BlockConfig(12, 3, 20, bias="some")
 
 
@@ -240,12 +259,12 @@ def test_features_do_not_depend_on_the_order_of_points(network: nn.Module) -> No
     assert not torch.allclose(network(clouds().flip(-1)), network(clouds()), atol=1e-2)
 
 
-def test_a_wrong_checkpoint_tells_what_is_wrong(tmp_path: Path) -> None:
+def test_mismatched_tensors_are_listed(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     torch.save({"module": Uni3dEncoder(TINY_UNI3D).state_dict()}, path)
-    with pytest.raises(FormatError, match=r"model\.pt: does not fit UlipEncoder: .*tensors missing.*unknown"):
+    with pytest.raises(FormatError, match=r"model\.pt: does not match UlipEncoder: .*tensors missing.*unknown"):
         load_ulip(path, TINY_ULIP)
     with pytest.raises(FormatError, match="of another shape"):
         load_uni3d(path, UNI3D_G)
-    with pytest.raises(FormatError, match="no EVA image tower"):
+    with pytest.raises(FormatError, match="no tensors for EvaTower"):
         load_eva(path, TINY_EVA)

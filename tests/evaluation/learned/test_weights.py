@@ -12,20 +12,20 @@ import torch
 from torch import nn
 
 from helix4d.core import FormatError
-from helix4d.evaluation.learned.weights import Networks, hub_file, linked_file, load_named, read_tensors, select
+from helix4d.evaluation.learned.weights import Networks, hub_file, linked_file, load_named, read_tensors
 
 HUB = hub_file("ulip", "SFXX/ulip", "ULIP-2/model.pt", kind="dataset")
 LINK = linked_file("lpips/alex.pth", "https://example.org/alex.pth")
 
 
 class Runs:
-    """What a hostile checkpoint does when it is unpickled."""
+    """Payload of a hostile checkpoint, which runs code when unpickled."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return (print, ("this ran",))
 
 
-def test_options_and_scores_of_a_training_checkpoint_are_no_obstacle(tmp_path: Path) -> None:
+def test_options_and_scores_of_a_training_checkpoint_are_accepted(tmp_path: Path) -> None:
     document = {
         "state_dict": {"a": torch.arange(3.0)},
         "args": argparse.Namespace(lr=0.1, names=["x"]),
@@ -33,7 +33,7 @@ def test_options_and_scores_of_a_training_checkpoint_are_no_obstacle(tmp_path: P
         "epoch": 3,
     }
     torch.save(document, tmp_path / "checkpoint.pt")
-    tensors = read_tensors(tmp_path / "checkpoint.pt", inside=("module", "state_dict"))
+    tensors = read_tensors(tmp_path / "checkpoint.pt")
     assert set(tensors) == {"a"}
     assert tensors["a"].tolist() == [0, 1, 2]
 
@@ -46,10 +46,10 @@ def test_a_scalar_of_numpy_1_is_read(tmp_path: Path) -> None:
         for name in source.namelist():
             data = source.read(name)
             target.writestr(name, data.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
-    assert set(read_tensors(tmp_path / "old.pt", inside=("state_dict",))) == {"a"}
+    assert set(read_tensors(tmp_path / "old.pt")) == {"a"}
 
 
-def test_the_format_before_zip_is_read(tmp_path: Path) -> None:
+def test_the_format_before_zip_files_is_read(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(2)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     assert read_tensors(tmp_path / "old.pth")["a"].tolist() == [1, 1]
 
@@ -80,7 +80,7 @@ def test_a_file_without_a_dictionary_is_refused(tmp_path: Path) -> None:
         read_tensors(tmp_path / "list.pt")
 
 
-def test_unused_parts_may_be_there_and_others_may_not() -> None:
+def test_unused_tensors_are_allowed_and_others_are_not() -> None:
     def build() -> nn.Linear:
         return nn.Linear(2, 3)
 
@@ -88,7 +88,7 @@ def test_unused_parts_may_be_there_and_others_may_not() -> None:
     network = load_named(build, tensors, "x.pt", unused=("head.",))
     assert network.weight.dtype == torch.float32
     assert not network.weight.requires_grad
-    with pytest.raises(FormatError, match=r"x\.pt: does not fit Linear: 0 tensors missing \[\], 1 unknown"):
+    with pytest.raises(FormatError, match=r"x\.pt: does not match Linear: 0 tensors missing \[\], 1 unknown"):
         load_named(build, tensors, "x.pt")
     with pytest.raises(FormatError, match=r"1 tensors missing \['bias'\]"):
         load_named(build, {"weight": tensors["weight"]}, "x.pt")
@@ -96,14 +96,14 @@ def test_unused_parts_may_be_there_and_others_may_not() -> None:
         load_named(build, {"weight": torch.ones(2, 2), "bias": torch.ones(3)}, "x.pt")
 
 
-def test_counts_of_batches_may_be_absent() -> None:
+def test_batch_counts_may_be_missing() -> None:
     state = nn.BatchNorm1d(2).state_dict()
     count = state.pop("num_batches_tracked")
     network = load_named(lambda: nn.Sequential(nn.BatchNorm1d(2)), {f"0.{k}": v for k, v in state.items()}, "x.pt")
     assert torch.equal(network.state_dict()["0.num_batches_tracked"], count)
 
 
-def test_missing_files_are_named_with_the_command_that_fetches_them(tmp_path: Path) -> None:
+def test_missing_files_are_reported_with_their_download_commands(tmp_path: Path) -> None:
     hub = f"hf download SFXX/ulip ULIP-2/model.pt --repo-type dataset --local-dir {tmp_path}/ulip"
     curl = f"curl -fL --create-dirs -o {tmp_path}/lpips/alex.pth https://example.org/alex.pth"
     assert Networks(tmp_path).missing([HUB, LINK]) == f"weights missing: {hub}; {curl}; then --weights {tmp_path}"
@@ -117,7 +117,7 @@ def test_missing_files_are_named_with_the_command_that_fetches_them(tmp_path: Pa
         Networks(tmp_path).path(LINK)
 
 
-def test_commands_can_be_pasted_whatever_the_folder_is_called(tmp_path: Path) -> None:
+def test_commands_quote_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / "my weights"
     assert f"--local-dir '{folder}'/ulip; then --weights '{folder}'" in str(Networks(folder).missing([HUB]))
 
@@ -136,5 +136,13 @@ def test_a_network_is_built_once() -> None:
     assert not first.training
 
 
-def test_a_part_of_a_checkpoint() -> None:
-    assert set(select({"a.b": torch.ones(1), "c": torch.ones(1)}, "a.")) == {"b"}
+def test_a_network_is_read_from_below_a_prefix() -> None:
+    tensors = {"a.weight": torch.ones(3, 2), "a.bias": torch.ones(3), "c": torch.ones(1)}
+    assert load_named(lambda: nn.Linear(2, 3), tensors, "x.pt", prefix="a.").weight.sum() == 6
+    with pytest.raises(FormatError, match=r"x\.pt: no tensors for Linear: expected names that begin with b\."):
+        load_named(lambda: nn.Linear(2, 3), tensors, "x.pt", prefix="b.")
+
+
+def test_prefixes_of_parallel_training_are_removed(tmp_path: Path) -> None:
+    torch.save({"module": {"module.a": torch.ones(1), "b": torch.ones(1)}}, tmp_path / "x.pt")
+    assert set(read_tensors(tmp_path / "x.pt")) == {"a", "b"}

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helix4d.core import ConfigError
+from helix4d.core.settings import build, read_settings
+
+
+class Color(StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclass(frozen=True)
+class Part:
+    width: float
+    color: Color = Color.RED
+
+
+@dataclass(frozen=True)
+class Whole:
+    name: str
+    part: Part
+    parts: dict[str, Part] = field(default_factory=dict)
+    many: tuple[Part, ...] = ()
+    pair: tuple[int, float] = (1, 2.0)
+    note: str | None = None
+    free: dict[str, Any] | None = None
+
+
+VALUES = {"name": "a", "part": {"width": "2e-5"}}
+
+
+def test_nested_values_are_converted() -> None:
+    whole = build(
+        Whole,
+        VALUES | {"parts": {"x": {"width": 1, "color": "blue"}}, "many": [{"width": 3}], "pair": [4, 5], "note": None},
+        "test",
+    )
+    assert whole == Whole("a", Part(2e-5), {"x": Part(1.0, Color.BLUE)}, (Part(3.0),), (4, 5.0))
+    assert isinstance(whole.many[0].width, float)
+    assert build(Whole, VALUES | {"free": {"any": [1, "b"]}}, "test").free == {"any": [1, "b"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"nam": 1, "zzz": 2}, r"^test: unknown settings \['nam', 'zzz'\]; known settings are \['free', 'many', "),
+        ({"part": {}}, r"^test: part: missing settings \['width'\]$"),
+        ({"part": 3}, r"^test: part: expected a mapping, found 3$"),
+        ({"parts": {"x": {"width": "wide"}}}, r"^test: parts\.x: width: expected float, found 'wide'$"),
+        ({"parts": [1]}, r"^test: parts: expected a mapping, found \[1\]$"),
+        ({"many": [{"width": 1}, {"width": True}]}, r"^test: many\[1\]: width: expected float, found True$"),
+        ({"many": "x"}, r"^test: many: expected a list, found 'x'$"),
+        ({"pair": [1]}, r"^test: pair: expected 2 values, found 1$"),
+        ({"pair": [True, 1]}, r"^test: pair\[0\]: expected int, found True$"),
+        ({"note": 3}, r"^test: note: expected str, found 3$"),
+        ({"part": {"width": 1, "color": "green"}}, r"^test: part: color: 'green' is not one of \['red', 'blue'\]$"),
+    ],
+)
+def test_every_wrong_key_is_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(Whole, VALUES | change, "test")
+
+
+def test_missing_keys_are_listed_together() -> None:
+    with pytest.raises(ConfigError, match=r"^test: missing settings \['name', 'part'\]$"):
+        build(Whole, {}, "test")
+
+
+def test_files_inherit_and_changes_come_last(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("name: base\npart: {width: 1, color: blue}\n")
+    (tmp_path / "sub").mkdir()
+    child = tmp_path / "sub" / "child.yaml"
+    child.write_text("inherits: ../base.yaml\nname: child\npart: {width: 2}\n")
+    assert read_settings(Whole, child) == Whole("child", Part(2.0, Color.BLUE))
+    assert read_settings(Whole, child, ["part.width=3e2", "note=x y"]) == Whole(
+        "child", Part(300.0, Color.BLUE), note="x y"
+    )
+
+
+def test_files_that_hold_no_settings_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    with pytest.raises(ConfigError, match=r"a\.yaml: cannot be read .*No such file"):
+        read_settings(Whole, path)
+    for content, message in ((b"[1]", "expected a mapping of settings, found list"), (b"\xff", "cannot be read")):
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match=message):
+            read_settings(Whole, path)
