@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from helix4d import __version__
-from helix4d.assets.samples.glb import GlbBuilder, Part, Track
-from helix4d.assets.samples.shapes import Shape
+from helix4d.assets.gltf.writer import GlbBuilder, Mesh, Part, Track
 from helix4d.core import ConfigError
 from helix4d.voxelize.mesh.baking import BakedMesh
 
@@ -56,7 +55,7 @@ def clip_glb(meshes: Sequence[BakedMesh | None], fps: float) -> bytes:
 
 
 def _builder(title: str) -> GlbBuilder:
-    return GlbBuilder(title, (), extras={"title": title}, generator=f"Helix4D {__version__}")
+    return GlbBuilder(f"Helix4D {__version__}", {"title": title})
 
 
 def _add(builder: GlbBuilder, mesh: BakedMesh, name: str) -> int:
@@ -70,8 +69,8 @@ def _add(builder: GlbBuilder, mesh: BakedMesh, name: str) -> int:
         alpha_mode="BLEND" if mesh.transparent else "OPAQUE",
         double_sided=True,
     )
-    shape = Shape(_y_up(mesh.vertices), _y_up(mesh.normals), mesh.uvs.astype(np.float64), mesh.faces.astype(np.int64))
-    return builder.mesh(name, [Part(shape, material)])
+    surface = Mesh(_y_up(mesh.vertices), _y_up(mesh.normals), mesh.uvs.astype(np.float64), mesh.faces.astype(np.int64))
+    return builder.mesh(name, [Part(surface, material)])
 
 
 def _y_up(points: np.ndarray) -> np.ndarray:
