@@ -43,6 +43,7 @@ def transmit(  # type: ignore[no-untyped-def]
     """
     height, width, samples = left.shape
     squares = round(math.sqrt(samples))
+    # Not `depth_kernels.draw_faces`: 16 samples per pixel that adjoining faces share without gap or overlap, no depths.
     for face in range(len(faces)):
         i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
         ax, ay, bx, by, cx, cy = pixels[i, 0], pixels[i, 1], pixels[j, 0], pixels[j, 1], pixels[k, 0], pixels[k, 1]

@@ -17,7 +17,7 @@ from types import FunctionType
 import numpy as np
 from numba import config, cuda, float32, float64, int32, int64, uint64
 
-from helix4d.voxelize.kernels import solve_kernels, texture_kernels
+from helix4d.voxelize.kernels import scatter_kernels, solve_kernels, texture_kernels
 
 MARK_BRICKS, MARK_VOXELS, ACCUMULATE = 0, 1, 2
 UNIT = 2.0**36
@@ -30,6 +30,8 @@ def _shared(module, name, **callees):
     return cuda.jit(device=True)(code)
 
 
+_triangle_plane = _shared(scatter_kernels, "triangle_plane")
+_corner_order = _shared(scatter_kernels, "corner_order")
 _clamped = _shared(solve_kernels, "_clamped")
 _value = _shared(solve_kernels, "_value")
 _square_minimum = _shared(solve_kernels, "_square_minimum", _clamped=_clamped)
@@ -189,27 +191,15 @@ def scatter(
                 cuda.atomic.min(bad, 0, f)
                 return
             t[corner, axis] = position * scale
-    ux, uy, uz = t[1, 0] - t[0, 0], t[1, 1] - t[0, 1], t[1, 2] - t[0, 2]
-    vx, vy, vz = t[2, 0] - t[0, 0], t[2, 1] - t[0, 1], t[2, 2] - t[0, 2]
-    nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
-    length = math.sqrt(nx * nx + ny * ny + nz * nz)
-    if not length > 0.0:
+    nx, ny, nz, offset = _triangle_plane(t)
+    if nx == 0.0 and ny == 0.0 and nz == 0.0:
         return
-    nx, ny, nz = nx / length, ny / length, nz / length
     normal[0], normal[1], normal[2] = nx, ny, nz
-    offset = -(nx * t[0, 0] + ny * t[0, 1] + nz * t[0, 2])
     for a in range(3):
         low[a] = min(int(min(t[0, a], t[1, a], t[2, a])), last)
         high[a] = min(int(max(t[0, a], t[1, a], t[2, a])), last)
         c = a + 2 if a < 1 else a - 1
-        i0, i1, i2 = 0, 1, 2
-        if t[i1, c] < t[i0, c]:
-            i0, i1 = i1, i0
-        if t[i2, c] < t[i1, c]:
-            i1, i2 = i2, i1
-            if t[i1, c] < t[i0, c]:
-                i0, i1 = i1, i0
-        order[a, 0], order[a, 1], order[a, 2] = i0, i1, i2
+        order[a, 0], order[a, 1], order[a, 2] = _corner_order(t, c)
     main = 0
     if abs(ny) > abs(nx):
         main = 1

@@ -103,15 +103,10 @@ def scatter_triangles(
             state[BAD_FACE] = f
             result = OUTSIDE
             break
-        ux, uy, uz = t[1, 0] - t[0, 0], t[1, 1] - t[0, 1], t[1, 2] - t[0, 2]
-        vx, vy, vz = t[2, 0] - t[0, 0], t[2, 1] - t[0, 1], t[2, 2] - t[0, 2]
-        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
-        length = math.sqrt(nx * nx + ny * ny + nz * nz)
-        if not length > 0.0:
-            continue  # no area, no plane
-        nx, ny, nz = nx / length, ny / length, nz / length
+        nx, ny, nz, offset = triangle_plane(t)
+        if nx == 0.0 and ny == 0.0 and nz == 0.0:
+            continue
         normal[0], normal[1], normal[2] = nx, ny, nz
-        offset = -(nx * t[0, 0] + ny * t[0, 1] + nz * t[0, 2])
         for axis in range(3):
             low[axis] = min(int(min(t[0, axis], t[1, axis], t[2, axis])), last)
             high[axis] = min(int(max(t[0, axis], t[1, axis], t[2, axis])), last)
@@ -184,14 +179,7 @@ def scatter_triangles(
                         column_first, column_stop = max(low[b], block_low[b] - 1), min(high[b], block_high[b] + 1)
                         if row_first >= row_stop or column_first >= column_stop:
                             continue
-                        # Corners by their c coordinate.
-                        i0, i1, i2 = 0, 1, 2
-                        if t[i1, c] < t[i0, c]:
-                            i0, i1 = i1, i0
-                        if t[i2, c] < t[i1, c]:
-                            i1, i2 = i2, i1
-                            if t[i1, c] < t[i0, c]:
-                                i0, i1 = i1, i0
+                        i0, i1, i2 = corner_order(t, c)
                         middle = min(int(t[i1, c]), last)
                         a0, b0, c0 = t[i0, a], t[i0, b], t[i0, c]
                         a1, b1, c1 = t[i1, a], t[i1, b], t[i1, c]
@@ -362,3 +350,29 @@ def scatter_triangles(
                         )
     state[BRICKS], state[SLOTS], state[ACTIVE] = bricks, slots, active
     return result
+
+
+@kernel()
+def triangle_plane(t):
+    """Unit normal n and offset d of a triangle (3, 3), n·x + d = 0; four zeros for one without area."""
+    ux, uy, uz = t[1, 0] - t[0, 0], t[1, 1] - t[0, 1], t[1, 2] - t[0, 2]
+    vx, vy, vz = t[2, 0] - t[0, 0], t[2, 1] - t[0, 1], t[2, 2] - t[0, 2]
+    nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+    length = math.sqrt(nx * nx + ny * ny + nz * nz)
+    if not length > 0.0:
+        return 0.0, 0.0, 0.0, 0.0
+    nx, ny, nz = nx / length, ny / length, nz / length
+    return nx, ny, nz, -(nx * t[0, 0] + ny * t[0, 1] + nz * t[0, 2])
+
+
+@kernel()
+def corner_order(t, axis):
+    """The corners of a triangle (3, 3) by ascending coordinate along an axis."""
+    i0, i1, i2 = 0, 1, 2
+    if t[i1, axis] < t[i0, axis]:
+        i0, i1 = i1, i0
+    if t[i2, axis] < t[i1, axis]:
+        i1, i2 = i2, i1
+        if t[i1, axis] < t[i0, axis]:
+            i0, i1 = i1, i0
+    return i0, i1, i2
