@@ -32,7 +32,7 @@ from helix4d.render.scene.views import Views
 _LIBRARIES = (("libEGL.so.1", "libGL.so.1"), ("libEGL.so", "libGL.so"))
 _MAX_DEVICES = 16
 _THREADS_VARIABLE = "LP_NUM_THREADS"
-_MARGIN = 0.01  # around the depths of the vertices
+_MARGIN = 0.01  # added around the depth range of the vertices
 
 
 def render_views(
@@ -178,8 +178,8 @@ class _Target:
         self._view.write(_view_values(camera, lights, bounds, sky.values(lights), maps, self._lamps))
         self._view.bind_to_uniform_block(VIEW_BLOCK)
         self._context.front_face = "cw"  # rows run down, so the image that GL sees is mirrored
-        # Behind the object is only the environment, which glass shows: draw it with alpha 0, and subtract it afterwards
-        # in proportion to the alpha that is missing.
+        # Glass shows the environment behind the object: draw it first, with alpha 0, and subtract it where alpha stays
+        # below 1.
         behind = np.zeros((1, 1, 3), np.float32)
         if scene.has_glass and lights.environment_map is not None:
             _clear(self._resolved, (0.0, 0.0, 0.0, 0.0))

@@ -19,15 +19,16 @@ from helix4d.core import ConfigError
 from helix4d.render import RenderedImage, RenderSettings, check_engine, load_engine, sample_cameras, sample_lights
 from helix4d.render.scene.environment import EnvironmentMap, place_map
 from tests.render.clips import empty_frame
+from tests.render.measures import psnr
 from tests.render.test_blender import EVEN, FRONT, LAMP, QUICK, SIZE, mixed_clip, unlit_cube
 
 try:
     check_engine("blenderproc")
-    _LACKING = ""
+    _MISSING = ""
 except ConfigError as error:
-    _LACKING = str(error)
+    _MISSING = str(error)
 
-needs_blenderproc = pytest.mark.skipif(bool(_LACKING), reason=_LACKING)
+needs_blenderproc = pytest.mark.skipif(bool(_MISSING), reason=_MISSING)
 
 
 def render(
@@ -38,19 +39,9 @@ def render(
     return list(load_engine(engine, hdf5)(shown, cameras, lights, settings))  # type: ignore[arg-type]
 
 
-def psnr(image: np.ndarray, truth: np.ndarray) -> float:
-    """Over gray, inside the silhouette, as in benchmarks/render.py."""
-    inside = truth[..., 3] > 0
-    a, b = (
-        picture[..., :3] / 255 * (picture[..., 3:] / 255) + 0.5 * (1 - picture[..., 3:] / 255)
-        for picture in (image, truth)
-    )
-    return float(-10 * np.log10(max(np.square(a - b)[inside].mean(), 1e-10)))
-
-
 @needs_blenderproc
 @pytest.mark.parametrize("settings", [QUICK, RenderSettings(image_size=96, device="cpu"), replace(QUICK, passes=True)])
-def test_the_views_are_the_default_engines(settings: RenderSettings) -> None:
+def test_the_views_are_those_of_the_default_engine(settings: RenderSettings) -> None:
     """Textures, masks, glass, one to three lamps, fields of view from 10 to 70 degrees, a mesh that moves."""
     ours, theirs = (render(engine, mixed_clip(), settings, views=4) for engine in ("cycles", "blenderproc"))
     assert [(i.view, i.frame) for i in ours] == [(i.view, i.frame) for i in theirs]
@@ -180,7 +171,7 @@ def test_it_prints_nothing_leaves_no_files_and_changes_no_environment(tmp_path: 
     assert not {name for name in left if name.startswith("helix4d")}
 
 
-def test_what_does_not_fit_together_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_arguments_that_do_not_match_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="only blenderproc writes HDF5"):
         load_engine("cycles", tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -189,8 +180,8 @@ def test_what_does_not_fit_together_is_refused(monkeypatch: pytest.MonkeyPatch, 
 
 
 @needs_blenderproc
-def test_no_views_give_no_files(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="without a view"):
+def test_files_without_views_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no views to write"):
         load_engine("blenderproc", tmp_path / "key")(mixed_clip(), [], [], QUICK)
 
 

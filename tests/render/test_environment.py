@@ -30,8 +30,8 @@ from tests.render import chart
 from tests.render.clips import clip, sphere
 from tests.render.egl import needs_egl
 from tests.render.maps import as_map, landscape, write_hdr
+from tests.render.measures import psnr
 from tests.render.test_blender import QUICK
-from tests.render.test_raster import psnr
 
 RED_AND_GREEN = landscape({(1.0, 0.0, 0.0): (9.0, 0.0, 0.0), (0.0, -1.0, 0.0): (0.0, 9.0, 0.0)})
 SUNNY = landscape({(0.6, -0.7, 0.5): (60.0, 55.0, 50.0)})

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helix4d.assets import AlphaMode, Clip, Material, Texture, Wrap
+from helix4d.assets import AlphaMode, Clip, Material, Texture
 from helix4d.assets.samples import SAMPLES
 from helix4d.cli.main import main
 from helix4d.core import ConfigError
@@ -28,15 +28,14 @@ from helix4d.render import (
     sample_lights,
 )
 from helix4d.render.cycles.engine import render_views as trace
-from helix4d.render.scene.images import linear_to_srgb
 from tests.render import chart
 from tests.render.clips import box, clip, empty_frame, quad, sphere
 from tests.render.egl import needs_egl
+from tests.render.measures import WIDE, center, check_texture_transforms, psnr, srgb
 from tests.render.test_blender import COLORS, EVEN, FRONT, LAMP, MATTE, QUICK, SIZE, mixed_clip, unlit_cube
 
 pytestmark = needs_egl
 
-WIDE = orbit_camera(-90.0, 0.0, 128, fov_deg=2.0 * np.degrees(np.arctan(0.25)), radius=2.0)
 RED = Material(unlit=True, base_color=(1.0, 0.0, 0.0))
 
 
@@ -56,25 +55,6 @@ def traced(shown: Clip, camera: Camera = FRONT, lights: Lights = EVEN, **changes
     settings = replace(QUICK, image_size=camera.image_size, **{"samples": 64, **changes})
     (image,) = trace(shown, [camera], [lights], settings, [0])
     return image
-
-
-def psnr(image: np.ndarray, truth: np.ndarray) -> float:
-    """Over gray, inside the silhouette, as in benchmarks/render.py."""
-    inside = truth[..., 3] > 0
-    a, b = (
-        picture[..., :3] / 255 * (picture[..., 3:] / 255) + 0.5 * (1 - picture[..., 3:] / 255)
-        for picture in (image, truth)
-    )
-    return float(-10 * np.log10(max(np.square(a - b)[inside].mean(), 1e-10)))
-
-
-def center(image: np.ndarray) -> np.ndarray:
-    half = image.shape[0] // 2
-    return np.asarray(image[half - 4 : half + 4, half - 4 : half + 4].reshape(-1, 4).mean(axis=0))
-
-
-def srgb(*linear: float) -> np.ndarray:
-    return 255.0 * linear_to_srgb(np.array(linear))
 
 
 @pytest.mark.parametrize("view", range(3))
@@ -228,22 +208,7 @@ def test_masks_are_cut_within_a_pixel_and_show_what_is_behind() -> None:
 
 
 def test_texture_transforms_and_wrap_modes() -> None:
-    colors = np.random.default_rng(1).integers(0, 256, (4, 4, 4), np.uint8)
-    colors[..., 3] = 255
-    for wrap_u, wrap_v in ((Wrap.REPEAT, Wrap.REPEAT), (Wrap.CLAMP, Wrap.MIRROR), (Wrap.MIRROR, Wrap.REPEAT)):
-        texture = Texture(0, 0, wrap_u, wrap_v, offset=(-0.375, 0.125), rotation=np.pi / 2, scale=(2.0, 2.0))
-        found = picture(clip([quad()], [Material(unlit=True, base_color_texture=texture)], [colors]), WIDE)
-        uv = (np.indices((128, 128))[::-1].reshape(2, -1).T + 0.5) / 128
-        sampled = np.hstack([uv, np.ones((len(uv), 1))]) @ texture.matrix().T * 4
-        texel = np.floor(sampled).astype(int)
-        whole = (np.abs(sampled - texel - 0.5) < 0.1).all(axis=1)
-        axes = []
-        for axis, wrap in enumerate((wrap_u, wrap_v)):
-            index = texel[whole, axis]
-            mirrored = np.minimum(index % 8, 7 - index % 8)
-            axes.append({Wrap.REPEAT: index % 4, Wrap.CLAMP: index.clip(0, 3), Wrap.MIRROR: mirrored}[wrap])
-        expected = colors[axes[1], axes[0], :3]
-        assert np.abs(found.reshape(-1, 4)[whole, :3] - expected).mean() < 8.0, (wrap_u, wrap_v)
+    check_texture_transforms(picture)
 
 
 def test_every_texture_reads_its_own_uv_set() -> None:
@@ -430,7 +395,7 @@ def test_a_lamp_and_the_environment_are_as_bright_as_they_say() -> None:
     )
 
 
-def test_what_does_not_fit_together_is_refused() -> None:
+def test_arguments_that_do_not_match_are_refused() -> None:
     render = load_engine("raster")
     with pytest.raises(ConfigError, match="1 cameras and 2 lights"):
         render(unlit_cube(), [FRONT], [EVEN, EVEN], QUICK)

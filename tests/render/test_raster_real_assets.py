@@ -12,7 +12,7 @@ from helix4d.assets import Clip, bake, normalize
 from helix4d.render import RenderSettings, load_engine, sample_cameras, sample_lights
 from tests.conftest import ASSETS, files
 from tests.render.egl import needs_egl
-from tests.render.test_raster import psnr
+from tests.render.measures import psnr
 
 _SOME = files(ASSETS / "animated", "*.glb")[::4]
 _SETTINGS = RenderSettings(image_size=192, samples=24, device="cpu")

@@ -1,4 +1,4 @@
-"""The quadrics of boundary edges, walked through the grid. Shapes are those of voxelize/kernels/scatter_kernels.py."""
+"""Line quadrics of boundary edges. Shapes as in scatter_kernels.py."""
 
 # mypy: disallow-untyped-defs=False
 
@@ -13,7 +13,10 @@ from helix4d.voxelize.kernels.compilation import array, f4, f8, i4, i8, kernel
 
 @kernel(array(f4, 2), array(i4, 2), i8, f8, array(i4, 2), array(i4, 1), array(i4, 2), array(f4, 2, True))
 def scatter_boundary(vertices, edges, resolution, weight, spread, top, table, sums):
-    """Add the line quadrics of boundary edges (E, 2) to the voxels in use on their walks through the grid."""
+    """Walk along boundary edges (E, 2) and add their line quadrics to the voxels in use.
+
+    `gpu_kernels.add_boundary` is the same walk with fixed-point atomics.
+    """
     scale = float(resolution)
     half = np.float32(0.5)
     last = resolution - 1

@@ -1,10 +1,10 @@
-"""The CUDA kernels: what a voxel gets from a triangle is gathered from its twelve edges, so nothing has to be sorted.
+"""The CUDA kernels: a voxel gathers what it gets from a triangle from its twelve edges, so nothing has to be sorted.
 
-Shapes as in scatter_kernels.py, but: bricks (of the cube,) int32, first a mark and then the number of a brick
-(0 for none), masks (B, 16) uint32, a bit for each active voxel, starts (B, 16) int32, the voxels before each word,
-sums (N, 10) and colors (N, 7) int64 in units of 2^-36, so that sums do not depend on the order of additions.
-The solver and the sampling are the functions that the CPU compiles. Products and sums that decide which voxels are
-active are kept from being fused, since the CPU rounds both.
+Shapes as in scatter_kernels.py, except: bricks (of the cube,) int32, first a mark, then the number of a brick (0 for
+none); masks (B, 16) uint32, one bit per active voxel; starts (B, 16) int32, the number of voxels before each word; sums
+(N, 10) and colors (N, 7) int64 in units of 2^-36, so that sums do not depend on the order of additions.
+The plane of a triangle, the solver and the sampling are the CPU's functions. Multiplications and additions that decide
+which voxels are active must not be fused, because the CPU rounds both.
 """
 
 # mypy: disallow-untyped-defs=False
@@ -24,7 +24,7 @@ UNIT = 2.0**36
 
 
 def _shared(module, name, **callees):
-    """A device function from a CPU kernel of another module; callees are the device functions that it calls."""
+    """Make a device function from a CPU kernel; `callees` are the device functions that it calls."""
     function = getattr(module, name).py_func
     code = FunctionType(function.__code__, {**function.__globals__, **callees}, name, function.__defaults__)
     return cuda.jit(device=True)(code)
@@ -84,7 +84,7 @@ def _fixed(value):
 
 @cuda.jit(device=True)
 def _slot(code, bricks, masks, starts):
-    """The row of a voxel, or -1 if it is not active."""
+    """Row of a voxel, or -1 if it is not active."""
     brick = bricks[code >> 9]
     if brick == 0:
         return -1
@@ -97,7 +97,7 @@ def _slot(code, bricks, masks, starts):
 
 @cuda.jit(device=True)
 def _crossings(t, order, low, high, last, voxel, point):
-    """Crossings of the voxel's edges, 16 each, with the edges that it owns in bits 0 to 2; their sum goes to point."""
+    """Crossings of the voxel's edges, in steps of 16, with its own edges in bits 0 to 2; adds them up in `point`."""
     info = 0
     for a in range(3):
         b = a + 1 if a < 2 else 0
@@ -109,7 +109,7 @@ def _crossings(t, order, low, high, last, voxel, point):
             if row < low[c] or row >= high[c]:
                 continue
             y = float(row + 1)
-            # The line at c = row + 1 leaves the long edge and the short one of its half.
+            # The line at c = row + 1 crosses the long edge and the short one of its half.
             start = i0 if row < middle else i2
             end = i2 if row < middle else i0
             s = (y - t[start, c]) / (t[i1, c] - t[start, c])
@@ -139,7 +139,7 @@ def _crossings(t, order, low, high, last, voxel, point):
 
 @cuda.jit(device=True)
 def _overlaps(t, normal, offset, voxel):
-    """Whether the triangle overlaps the voxel's box, by its plane and the three projections."""
+    """Whether the triangle overlaps the voxel's box, from its plane and three projections."""
     at = _linear(normal[2], voxel[2] + 0.5, offset)
     at = _linear(normal[1], voxel[1] + 0.5, at)
     at = _linear(normal[0], voxel[0] + 0.5, at)
@@ -163,7 +163,7 @@ def scatter(
     phase, lanes, vertices, faces, resolution, face_weight, regularization, spread, bricks, masks, starts, sums, flags,
     colors, bad, uvs, corner_colors, material_ids, materials, transforms, factors, texels,
 ):  # fmt: skip
-    """`lanes` threads a triangle, each for some of the columns along its dominant axis."""
+    """`lanes` threads per triangle, each for some of the columns along its dominant axis."""
     thread = cuda.grid(1)
     f = thread // lanes
     if f >= len(faces):
@@ -268,7 +268,7 @@ def scatter(
 
 @cuda.jit
 def add_boundary(vertices, edges, resolution, weight, spread, bricks, masks, starts, sums):
-    """One thread an edge: its line quadric goes to the active voxels on its walk through the grid."""
+    """One thread per edge: walk along it and add its line quadric to active voxels; see `scatter_boundary`."""
     e = cuda.grid(1)
     if e >= len(edges):
         return
@@ -327,7 +327,7 @@ def add_boundary(vertices, edges, resolution, weight, spread, bricks, masks, sta
 
 @cuda.jit
 def emit(regularization, places, masks, starts, sums, flags, colors, coords, dual, intersected, attributes):
-    """One thread for a word of a brick, 32 voxels; places (B,) int32 are the bricks' places in the cube."""
+    """One thread per word of a brick, 32 voxels; places (B,) int32 are the Morton indices of the bricks."""
     thread = cuda.grid(1)
     brick, word = thread // 16, thread % 16
     if brick >= len(places) or brick == 0:
