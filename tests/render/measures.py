@@ -1,12 +1,15 @@
-"""What the tests of several engines measure in images."""
+"""Measures and checks that the tests of several engines share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 from helix4d.assets import Clip, Material, Texture, Wrap
+from helix4d.assets.samples import SAMPLES
+from helix4d.cli.main import main
 from helix4d.render import Camera, orbit_camera
 from helix4d.render.scene.images import linear_to_srgb
 from tests.render.clips import clip, quad
@@ -55,3 +58,12 @@ def check_texture_transforms(picture: Callable[[Clip, Camera], np.ndarray]) -> N
         whole = (np.abs(sampled - texel - 0.5) < 0.1).all(axis=1)
         columns, rows = (wrapped(texel[whole, axis], 4, wrap) for axis, wrap in enumerate(wraps))
         assert np.abs(found.reshape(-1, 4)[whole, :3] - colors[rows, columns, :3]).mean() < 8.0, wraps
+
+
+def check_preview(engine: str, folder: Path) -> None:
+    """`helix4d preview` writes an animation with any engine."""
+    asset, output = folder / "sprout.glb", folder / "sprout.webp"
+    asset.write_bytes(SAMPLES["sprout"]())
+    options = ["--output", str(output), "--frames", "2", "--image-size", "48", "--engine", engine]
+    assert main(["preview", str(asset), *options]) == 0
+    assert output.stat().st_size > 500

@@ -1,4 +1,4 @@
-"""Real renders on tiny images: what stands where, what the materials do, and that pixels depend on nothing else."""
+"""Real renders of tiny images: positions, materials, and that pixels depend on nothing else."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from helix4d.render import (
     Camera,
     Lights,
     PointLight,
+    RenderedImage,
     RenderSettings,
     orbit_camera,
     project,
@@ -49,8 +50,23 @@ def unlit_cube() -> Clip:
     return clip([box()], materials, ids=[np.repeat(np.arange(6), 2)])
 
 
+def changing_clip() -> Clip:
+    """Nothing, a cube, nothing, a ball."""
+    cube, ball = unlit_cube(), clip([sphere()], [Material(unlit=True, base_color=COLORS[0])])
+    frames = (empty_frame(), cube.frames[0], empty_frame(), ball.frames[0])
+    return replace(cube, frames=frames, times=np.arange(4.0))
+
+
+def check_changing_clip(images: list[RenderedImage]) -> None:
+    """Two views of `changing_clip`, the first one `FRONT`."""
+    assert [(image.frame, image.view) for image in images] == [(f, v) for f in range(4) for v in range(2)]
+    assert [bool(image.rgba.any()) for image in images] == [False, False, True, True, False, False, True, True]
+    assert images[2].rgba[32, 32].tolist() == [0, 0, 255, 255]  # -Y faces the first camera
+    assert images[6].rgba[0, 0].tolist() == [0, 0, 0, 0]
+
+
 def mixed_clip() -> Clip:
-    """Two frames with textures, masks and glass: whatever might keep state between renders."""
+    """Two frames with textures, masks and glass: everything that might keep state between renders."""
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 4), np.uint8)
     materials = [
         replace(MATTE, base_color_texture=Texture(0)),
@@ -88,7 +104,7 @@ def test_points_of_a_cube_appear_where_the_camera_projects_them(view: int) -> No
     assert seen
 
 
-def test_images_stand_upright() -> None:
+def test_images_are_upright() -> None:
     quadrants = np.full((2, 2, 4), 255, np.uint8)
     quadrants[..., :3] = 255 * np.array([[COLORS[0], COLORS[1]], [COLORS[2], COLORS[3]]])
     texture = Texture(0, wrap_u=Wrap.CLAMP, wrap_v=Wrap.CLAMP)
@@ -212,7 +228,7 @@ def test_vertex_colors_multiply_color_and_alpha() -> None:
     np.testing.assert_allclose(found, [*srgb(0.2, 0.2, 0.2), 127.5], atol=1.0)
 
 
-def test_backs_are_visible_unless_asked_otherwise() -> None:
+def test_backs_are_visible_by_default() -> None:
     behind = orbit_camera(90.0, 0.0, SIZE, fov_deg=40.0, radius=2.0)
     assert center(picture(clip([quad()], [MATTE]), behind))[3] == 255
     culled = replace(QUICK, cull_back_faces=True)
@@ -237,7 +253,7 @@ def test_normal_maps_tilt_towards_u_and_against_v(tilt: tuple[float, float], lam
     assert towards > weaker + 10 > away + 20
 
 
-def test_metal_roughness_and_emission_change_what_is_seen() -> None:
+def test_metal_roughness_and_emission_change_the_image() -> None:
     lights = Lights((PointLight((0.0, -30.0, 10.0), 1.0),), 0.5)
     plain = Material(metallic=0.0, roughness=0.3, base_color=(0.8, 0.3, 0.3))
     packed = np.full((1, 1, 4), 255, np.uint8)
@@ -289,14 +305,8 @@ def test_the_environment_and_a_lamp_of_the_same_strength_are_equally_bright() ->
 
 
 def test_frames_without_triangles_are_transparent_and_topology_may_change() -> None:
-    cube, ball = unlit_cube(), clip([sphere()], [Material(unlit=True, base_color=COLORS[0])])
-    frames = (empty_frame(), cube.frames[0], empty_frame(), ball.frames[0])
-    shown = replace(cube, frames=frames, times=np.arange(4.0))
-    images = list(render_views(shown, [FRONT, orbit_camera(0.0, 0.0, SIZE)], [EVEN, EVEN], QUICK))
-    assert [(image.frame, image.view) for image in images] == [(f, v) for f in range(4) for v in range(2)]
-    assert [bool(image.rgba.any()) for image in images] == [False, False, True, True, False, False, True, True]
-    assert images[2].rgba[32, 32].tolist() == [0, 0, 255, 255]  # -Y faces the first camera
-    assert images[6].rgba[0, 0].tolist() == [0, 0, 0, 0]
+    shown, cameras = changing_clip(), [FRONT, orbit_camera(0.0, 0.0, SIZE)]
+    check_changing_clip(list(render_views(shown, cameras, [EVEN, EVEN], QUICK)))
 
 
 @pytest.mark.parametrize("denoise", [False, True])
@@ -340,7 +350,7 @@ def test_rendering_prints_nothing_and_leaves_no_files(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_degenerate_faces_and_missing_uv_sets_do_no_harm() -> None:
+def test_degenerate_faces_and_missing_uv_sets_are_harmless() -> None:
     shown = clip(
         [quad()], [Material(unlit=True, base_color_texture=Texture(0, uv_set=3))], [np.full((1, 1, 4), 255, np.uint8)]
     )

@@ -1,4 +1,4 @@
-"""The engine blenderproc beside the default one: the same places, nearly the same pixels; and the files it writes."""
+"""The engine blenderproc compared with the default one: same positions, nearly the same pixels; and its files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ import numpy as np
 import pytest
 
 from helix4d.assets import Clip
-from helix4d.assets.samples import SAMPLES
-from helix4d.cli.main import main
 from helix4d.core import ConfigError
 from helix4d.render import RenderedImage, RenderSettings, check_engine, load_engine, sample_cameras, sample_lights
 from helix4d.render.scene.environment import EnvironmentMap, place_map
 from tests.render.clips import empty_frame
-from tests.render.measures import psnr
+from tests.render.measures import check_preview, psnr
 from tests.render.test_blender import EVEN, FRONT, LAMP, QUICK, SIZE, mixed_clip, unlit_cube
 
 try:
@@ -56,7 +54,7 @@ def test_the_views_are_those_of_the_default_engine(settings: RenderSettings) -> 
 
 
 @needs_blenderproc
-def test_cycles_own_alpha_is_the_same_too() -> None:
+def test_the_alpha_of_the_paths_is_the_same_too() -> None:
     settings = replace(QUICK, exact_alpha=False, samples=16)
     for a, b in zip(*(render(engine, mixed_clip(), settings) for engine in ("cycles", "blenderproc")), strict=True):
         assert np.abs(a.rgba[..., 3].astype(int) - b.rgba[..., 3]).mean() < 0.5
@@ -64,8 +62,8 @@ def test_cycles_own_alpha_is_the_same_too() -> None:
 
 
 @needs_blenderproc
-def test_environment_maps_light_it_too(tmp_path: Path) -> None:
-    """Two maps and a uniform environment, each in a view of its own."""
+def test_environment_maps_light_the_scene(tmp_path: Path) -> None:
+    """Two maps and a uniform environment, each in its own view."""
     rng = np.random.default_rng(0)
     maps = [EnvironmentMap(f"{i}.hdr", str(i), rng.uniform(0, 2, (8, 16, 3)).astype(np.float32)) for i in range(2)]
     cameras = sample_cameras(2, "mixed", 3, SIZE)
@@ -78,7 +76,7 @@ def test_environment_maps_light_it_too(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("*.hdf5"))) == len(ours) == 6
     for a, b in zip(ours, theirs, strict=True):
         assert psnr(b, a) >= 35
-    with pytest.raises(ConfigError, match="which was not given"):
+    with pytest.raises(ConfigError, match=r"environment map 0\.hdr .* is missing"):
         load_engine("blenderproc")(mixed_clip(), cameras, lights, QUICK)
 
 
@@ -97,7 +95,7 @@ def test_a_view_alone_is_that_view_of_the_set() -> None:
 
 
 @needs_blenderproc
-def test_its_files_hold_images_passes_and_cameras(tmp_path: Path) -> None:
+def test_files_hold_images_passes_and_cameras(tmp_path: Path) -> None:
     import h5py
 
     shown = mixed_clip()
@@ -118,8 +116,8 @@ def test_its_files_hold_images_passes_and_cameras(tmp_path: Path) -> None:
         hit = stored["depth"] < 1e9
         np.testing.assert_array_equal(np.where(hit, stored["depth"], 0), image.depth)
         assert hit.any() == (image.frame == 1)
-        assert (stored["normals"][~hit] == 0.5).all(axis=-1).mean() > 0.9, "all but the silhouette's own pixels"
-        # What a reader makes of BlenderProc's depth and camera must lie on the object.
+        assert (stored["normals"][~hit] == 0.5).all(axis=-1).mean() > 0.9, "all but pixels of the silhouette"
+        # Points unprojected with BlenderProc's depth and camera must be on the object.
         pose, k = stored["cam2world_matrix"], stored["cam_K"]
         np.testing.assert_allclose(
             np.linalg.inv(pose @ np.diag([1.0, -1.0, -1.0, 1.0])), cameras[image.view].extrinsics, atol=1e-9
@@ -148,8 +146,8 @@ def test_files_appear_whole_and_replace_older_ones(tmp_path: Path) -> None:
 
 
 @needs_blenderproc
-def test_it_prints_nothing_leaves_no_files_and_changes_no_environment(tmp_path: Path) -> None:
-    """In a process of its own, where BlenderProc is imported for the first time."""
+def test_rendering_prints_nothing_leaves_no_files_and_changes_no_environment(tmp_path: Path) -> None:
+    """In a new process, where BlenderProc is imported for the first time."""
     script = (
         "import os, sys, numpy as np\nfrom tests.render.test_blenderproc import render, mixed_clip\n"
         "before = list(sys.path), dict(os.environ), hasattr(np, 'string_')\n"
@@ -162,7 +160,7 @@ def test_it_prints_nothing_leaves_no_files_and_changes_no_environment(tmp_path: 
     root = Path(__file__).resolve().parents[2]
     (tmp_path / "temporary").mkdir()
     environment = {**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(tmp_path / "temporary")}
-    environment.pop("OPENCV_IO_ENABLE_OPENEXR", None)  # a test before this one may have set it
+    environment.pop("OPENCV_IO_ENABLE_OPENEXR", None)  # an earlier test may have set it
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=root, env=environment, timeout=300, capture_output=True, text=True
     )
@@ -187,8 +185,4 @@ def test_files_without_views_are_refused(tmp_path: Path) -> None:
 
 @needs_blenderproc
 def test_helix4d_preview_takes_the_engine(tmp_path: Path) -> None:
-    asset, output = tmp_path / "sprout.glb", tmp_path / "sprout.webp"
-    asset.write_bytes(SAMPLES["sprout"]())
-    options = ["--output", str(output), "--frames", "2", "--image-size", "48", "--engine", "blenderproc"]
-    assert main(["preview", str(asset), *options]) == 0
-    assert output.stat().st_size > 500
+    check_preview("blenderproc", tmp_path)

@@ -3,8 +3,8 @@
 Shapes as in scatter_kernels.py, except: bricks (of the cube,) int32, first a mark, then the number of a brick (0 for
 none); masks (B, 16) uint32, one bit per active voxel; starts (B, 16) int32, the number of voxels before each word; sums
 (N, 10) and colors (N, 7) int64 in units of 2^-36, so that sums do not depend on the order of additions.
-The plane of a triangle, the solver and the sampling are the CPU's functions. Multiplications and additions that decide
-which voxels are active must not be fused, because the CPU rounds both.
+The CPU's functions serve for a triangle's plane, the walk along edges, the solver and the sampling. Multiplications and
+additions that decide which voxels are active must not be fused, because the CPU rounds both.
 """
 
 # mypy: disallow-untyped-defs=False
@@ -17,7 +17,7 @@ from types import FunctionType
 import numpy as np
 from numba import config, cuda, float32, float64, int32, int64, uint64
 
-from helix4d.voxelize.kernels import scatter_kernels, solve_kernels, texture_kernels
+from helix4d.voxelize.kernels import boundary_kernels, scatter_kernels, solve_kernels, texture_kernels
 
 MARK_BRICKS, MARK_VOXELS, ACCUMULATE = 0, 1, 2
 UNIT = 2.0**36
@@ -31,7 +31,10 @@ def _shared(module, name, **callees):
 
 
 _triangle_plane = _shared(scatter_kernels, "triangle_plane")
+_dominant_axis = _shared(scatter_kernels, "dominant_axis")
 _corner_order = _shared(scatter_kernels, "corner_order")
+_start_walk = _shared(boundary_kernels, "start_walk")
+_walk_on = _shared(boundary_kernels, "walk_on")
 _clamped = _shared(solve_kernels, "_clamped")
 _value = _shared(solve_kernels, "_value")
 _square_minimum = _shared(solve_kernels, "_square_minimum", _clamped=_clamped)
@@ -200,11 +203,7 @@ def scatter(
         high[a] = min(int(max(t[0, a], t[1, a], t[2, a])), last)
         c = a + 2 if a < 1 else a - 1
         order[a, 0], order[a, 1], order[a, 2] = _corner_order(t, c)
-    main = 0
-    if abs(ny) > abs(nx):
-        main = 1
-    if abs(nz) > abs(normal[main]):
-        main = 2
+    main = _dominant_axis(normal)
     mb, mc = (main + 1) % 3, (main + 2) % 3
     inverse = 1.0 / normal[main]
     span = 0.5 * (abs(nx) + abs(ny) + abs(nz)) * abs(inverse) + 1e-6
@@ -272,30 +271,15 @@ def add_boundary(vertices, edges, resolution, weight, spread, bricks, masks, sta
     e = cuda.grid(1)
     if e >= len(edges):
         return
-    scale = float(resolution)
-    half = np.float32(0.5)
     origin = cuda.local.array(3, float64)
     direction = cuda.local.array(3, float64)
     ahead = cuda.local.array(3, float64)
     between = cuda.local.array(3, float64)
     voxel = cuda.local.array(3, int64)
-    length = 0.0
-    for axis in range(3):
-        origin[axis] = float(vertices[edges[e, 0], axis] + half) * scale
-        direction[axis] = float(vertices[edges[e, 1], axis] + half) * scale - origin[axis]
-        length += direction[axis] * direction[axis]
-    length = math.sqrt(length)
-    if length < 1e-6 * scale:
-        return
-    for axis in range(3):
-        d = direction[axis] / length
-        direction[axis] = d
-        voxel[axis] = int64(math.floor(origin[axis]))
-        ahead[axis] = between[axis] = math.inf
-        if d != 0.0:
-            ahead[axis] = (voxel[axis] + (1 if d > 0.0 else 0) - origin[axis]) / d
-            between[axis] = 1.0 / abs(d)
-    while True:
+    step = cuda.local.array(3, int64)
+    length = _start_walk(vertices, edges[e, 0], edges[e, 1], resolution, origin, direction, voxel, step, ahead, between)
+    walking = length > 0.0
+    while walking:
         inside = True
         for axis in range(3):
             inside = inside and voxel[axis] >= 0 and voxel[axis] < resolution
@@ -314,15 +298,7 @@ def add_boundary(vertices, edges, resolution, weight, spread, bricks, masks, sta
                         unit = 1.0 if i == j else 0.0
                         cuda.atomic.add(sums, (slot, place), _fixed(weight * (unit - direction[i] * direction[j])))
                         place += 1
-        axis = 0
-        if ahead[1] <= ahead[axis]:
-            axis = 1
-        if ahead[2] <= ahead[axis]:
-            axis = 2
-        if ahead[axis] > length:
-            break
-        voxel[axis] += 1 if direction[axis] > 0.0 else -1
-        ahead[axis] += between[axis]
+        walking = _walk_on(length, voxel, step, ahead, between)
 
 
 @cuda.jit

@@ -112,11 +112,7 @@ def scatter_triangles(
             high[axis] = min(int(max(t[0, axis], t[1, axis], t[2, axis])), last)
 
         # The dominant axis: a column of voxels along it meets the plane in at most five of them.
-        main = 0
-        if abs(ny) > abs(nx):
-            main = 1
-        if abs(nz) > abs(normal[main]):
-            main = 2
+        main = dominant_axis(normal)
         mb, mc = (main + 1) % 3, (main + 2) % 3
         columns = (high[mb] - low[mb] + 1) * (high[mc] - low[mc] + 1)
         deep = min(high[main] - low[main] + 1, 5)
@@ -363,6 +359,17 @@ def triangle_plane(t):
         return 0.0, 0.0, 0.0, 0.0
     nx, ny, nz = nx / length, ny / length, nz / length
     return nx, ny, nz, -(nx * t[0, 0] + ny * t[0, 1] + nz * t[0, 2])
+
+
+@kernel()
+def dominant_axis(normal):
+    """The axis along which a normal is largest; of equal ones the first."""
+    axis = 0
+    if abs(normal[1]) > abs(normal[0]):
+        axis = 1
+    if abs(normal[2]) > abs(normal[axis]):
+        axis = 2
+    return axis
 
 
 @kernel()
