@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from helix4d.assets.clip import Clip, Frame
 from helix4d.assets.triangles import areas
+
+_PROBE_FRAMES = 16
 
 
 def solid(frame: Frame) -> np.ndarray:
@@ -58,6 +62,23 @@ def motion(clip: Clip) -> float:
     if any(not solid(frame).any() for frame in clip.frames):
         farthest = max(farthest, diagonal)  # something appears from nothing, or vanishes
     return farthest / diagonal
+
+
+def motion_of_times(start: float, end: float, frames_at: Callable[[np.ndarray], tuple[Frame, ...]]) -> float:
+    """Estimate `motion` from 16 evenly spaced frames.
+
+    Args:
+        start: time of the first frame in seconds.
+        end: time of the last frame in seconds.
+        frames_at: returns one frame for each of (T,) times.
+
+    Returns:
+        -1 for geometry that is not finite.
+    """
+    times = np.linspace(start, end, _PROBE_FRAMES)
+    with np.errstate(over="ignore", invalid="ignore"):
+        value = motion(Clip("", 0, times, frames_at(times), ()))
+    return value if np.isfinite(value) else -1.0
 
 
 def _displacement(first: Frame, first_solid: np.ndarray, frame: Frame, frame_solid: np.ndarray) -> float:

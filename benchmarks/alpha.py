@@ -1,21 +1,18 @@
 """How exact alpha is: `python benchmarks/alpha.py ASSET ... [--image-size 256] [--samples 1024]`.
 
-One view of the middle frame of every asset. Alpha of the rasterizer that every preset uses, and that of paths at the
-default number of samples, beside paths at many: share of the pixels within 1/255, edges left out. An edge is a pixel
-in whose 3 x 3 neighborhood the number of surfaces behind each other changes, unless all of it is opaque.
+Renders one view of the middle frame of every asset. The reference is a path tracer with many samples. Compared with it
+are the alpha of the rasterizer, which every preset uses, and that of a path tracer with the default number of samples:
+the share of pixels within 1/255, without edges. An edge is a pixel in whose 3 x 3 neighborhood the number of
+overlapping surfaces changes, unless all of it is opaque.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-
-# This folder holds a render.py, which is not the package.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from helix4d.assets import AlphaMode, Clip, bake, normalize
 from helix4d.core import AssetError
@@ -26,7 +23,7 @@ PATHS = RenderSettings(exact_alpha=False, denoise=False, diffuse_bounces=0, glos
 
 
 def main() -> None:
-    """Print a row for each asset."""
+    """Print one row per asset."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("assets", nargs="+", type=Path)
     parser.add_argument("--image-size", type=int, default=256)
@@ -69,7 +66,7 @@ def main() -> None:
 
 
 def _edges(clip: Clip, frame: int, camera: Camera) -> np.ndarray:
-    """(H, W) bool: pixels near which a surface begins or ends, seen through whatever is before it."""
+    """(H, W) bool: pixels next to the edge of any surface, hidden or not."""
     half = [replace(m, alpha_mode=AlphaMode.BLEND, alpha=0.5, base_color_texture=None) for m in clip.materials]
     layers = Coverage(replace(clip, materials=tuple(half))).alpha(frame, camera)
     if layers is None:

@@ -1,12 +1,13 @@
-"""How much smaller frame 0 is than its clip, and whether pictures tell: `benchmarks/anchor_scale.py [ASSET ...]`.
+"""How much smaller frame 0 is than its clip, and whether an image shows it: `benchmarks/anchor_scale.py [ASSET ...]`.
 
-For the sample assets, and files given: the longest side of frame 0's bounding box by the union's, which is what the
-anchor's scale should be, and the ratio of the boxes in a picture from the front, which is what `--anchor-fit` sees.
+For the sample assets and any given files, prints the longest side of frame 0's bounding box divided by that of all
+frames, which is the correct scale of the anchor, and the same ratio measured in an image from the front, which is what
+`--anchor-fit` sees.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -22,10 +23,13 @@ SIZE = 512
 
 def main() -> None:
     """Print a table and its summary."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("assets", type=Path, nargs="*", help="animated assets besides the samples")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        paths = write_samples(Path(folder)) + [Path(argument) for argument in sys.argv[1:]]
-        print(f"{'asset':28} {'true ratio':>10} {'pictured':>10}")
-        found = []
+        paths = write_samples(Path(folder)) + arguments.assets
+        print(f"{'asset':28} {'true ratio':>10} {'in image':>10}")
+        measured = []
         for path in paths:
             try:
                 clip, _ = normalize(bake(path))
@@ -39,16 +43,16 @@ def main() -> None:
             camera = orbit_camera(-90.0, 0.0, SIZE)
             pixels = [project(camera, points)[0] for points in shown]
             ratios = (_ratio(shown), _ratio(pixels))
-            found.append(ratios)
+            measured.append(ratios)
             print(f"{path.stem[:28]:28} {ratios[0]:10.3f} {ratios[1]:10.3f}", flush=True)
-    true, pictured = np.array(found).T
-    print(f"{len(found)} clips; {np.mean(true < 0.9):.0%} have a first frame smaller than 0.9 of the clip")
+    true, pictured = np.array(measured).T
+    print(f"{len(measured)} clips; in {np.mean(true < 0.9):.0%} the first frame is smaller than 0.9 of the clip")
     unfitted, fitted = np.abs(1 - true).mean(), np.abs(pictured - true).mean()
     print(f"mean |error| of the scale: {unfitted:.3f} unfitted, {fitted:.3f} fitted")
 
 
 def _ratio(frames: list[np.ndarray]) -> float:
-    """Frame 0's longest side by that of the union."""
+    """Longest side of frame 0's bounding box divided by that of all frames."""
     points = np.concatenate([frame for frame in frames if len(frame)])
     return float(np.ptp(frames[0], axis=0).max() / np.ptp(points, axis=0).max())
 

@@ -1,9 +1,9 @@
-"""Assets per hour of the pipeline against the same stages in a plain loop: `python benchmarks/curation.py SOURCE`.
+"""Assets per hour of the pipeline and of the same stages in a plain loop: `python benchmarks/curation.py SOURCE`.
 
-The loop is one process that bakes, voxelizes, renders and packs one asset after the other, Blender kept between them.
-The pipeline is `helix4d curate` with two workers. Both hold each stage to one thread, both have numba's cache and
-Blender loaded from disk before they are timed, and both must end every asset alike; the ratio is what two cores and the
-driver make of the same work. Run it on an idle machine with two cores or more.
+The loop is one process that bakes, voxelizes, renders and packs one asset after another and keeps Blender open. The
+pipeline is `helix4d curate` with two workers. Both limit each stage to one thread, both run once untimed to fill
+numba's and the disk's caches, and both must end every asset in the same state. The ratio of their rates is the speedup
+from two cores, less the cost of the driver. Run it on an idle machine with at least two cores.
 """
 
 from __future__ import annotations
@@ -19,24 +19,21 @@ import time
 from collections import Counter
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-AIM = 1.7
+TARGET = 1.7
 
 
 def main() -> None:
     """Print both rates and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("source", type=Path, help="folder of assets; or, for one side alone, what --loop makes of it")
-    parser.add_argument("--limit", type=int, help="only the first N, by name")
+    parser.add_argument("source", type=Path, help="folder of assets")
+    parser.add_argument("--limit", type=int, help="use only the first N assets by name")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--image-size", type=int, default=256)
     parser.add_argument("--frames", type=int, default=16)
-    parser.add_argument("--loop", type=Path, help=argparse.SUPPRESS)  # the plain loop's own process
+    parser.add_argument("--loop", type=Path, help=argparse.SUPPRESS)  # output of the loop, run in this process
     arguments = parser.parse_args()
     if arguments.loop:
         _loop(arguments)
@@ -56,12 +53,12 @@ def main() -> None:
         pipeline = _run_pipeline(arguments, source, folder / "pipeline")
         _report(f"pipeline, {arguments.workers} workers", len(assets), pipeline)
         if loop["ends"] != pipeline["ends"]:
-            raise SystemExit(f"they ended differently: {loop['ends']} and {pipeline['ends']}")
+            raise SystemExit(f"the outcomes differ: {loop['ends']} in the loop, {pipeline['ends']} in the pipeline")
         print(
-            f"ratio of wall time {loop['wall_s'] / pipeline['wall_s']:.2f} (start of Ray and summary included), "
-            f"of work alone {loop['work_s'] / pipeline['work_s']:.2f}; aim {AIM} on two idle cores"
+            f"ratio of wall time {loop['wall_s'] / pipeline['wall_s']:.2f} (with Ray's start and the summary), "
+            f"of the work alone {loop['work_s'] / pipeline['work_s']:.2f}; target {TARGET} on two idle cores"
         )
-        print(f"workers in stages {pipeline['utilization']:.0%} of their time; {os.cpu_count()} cores")
+        print(f"workers were busy {pipeline['utilization']:.0%} of the time; {os.cpu_count()} cores")
 
 
 def _assets(arguments: argparse.Namespace) -> list[Path]:
@@ -76,7 +73,7 @@ def _sample_flags(arguments: argparse.Namespace) -> list[str]:
 
 
 def _warm_up(arguments: argparse.Namespace, source: Path, folder: Path) -> None:
-    """One small asset by itself, so that neither side pays for compilers and cold disks."""
+    """Process one small asset, so that neither side pays for compilation and a cold disk."""
     small = folder / "small"
     small.mkdir()
     first = min(source.rglob("*.glb"), key=lambda path: path.stat().st_size)
@@ -86,13 +83,14 @@ def _warm_up(arguments: argparse.Namespace, source: Path, folder: Path) -> None:
 
 def _run_loop(arguments: argparse.Namespace, source: Path, output: Path) -> dict:
     start = time.perf_counter()
-    command = [sys.executable, __file__, str(source), *_sample_flags(arguments), "--loop", str(output)]
-    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
+    command = [sys.executable, os.path.abspath(__file__), str(source), *_sample_flags(arguments)]
+    command += ["--loop", str(output)]
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return {**json.loads(printed.splitlines()[-1]), "wall_s": time.perf_counter() - start}
 
 
 def _loop(arguments: argparse.Namespace) -> None:
-    """Every asset through `process_asset`, in this process, one after the other."""
+    """Run `process_asset` on one asset after another, in this process."""
     from helix4d.assets import content_hash
     from helix4d.core import AssetError
     from helix4d.curation.config import SampleConfig
@@ -123,9 +121,9 @@ def _loop(arguments: argparse.Namespace) -> None:
 
 def _run_pipeline(arguments: argparse.Namespace, source: Path, output: Path) -> dict:
     start = time.perf_counter()
-    command = [sys.executable, "curation/pipeline.py", "--source", str(source), "--output", str(output)]
+    command = [sys.executable, "-m", "helix4d", "curate", "--source", str(source), "--output", str(output)]
     command += [*_sample_flags(arguments), "--workers", str(arguments.workers), "--cpus-per-worker", "1"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wall_s = time.perf_counter() - start
     summary = json.loads((output / "summary.json").read_text())
     ends: Counter[str] = Counter()

@@ -1,8 +1,8 @@
-"""What the driver itself costs per asset: `python benchmarks/driver.py [--assets 100000] [--workers 2]`.
+"""Cost of the driver per asset: `python benchmarks/driver.py [--assets 100000] [--workers 2]`.
 
-Real files are listed, hashed and planned, every job goes through Ray and comes back, the ledger is on disk and every
-shard is written: all by the code of `helix4d curate`. Only the job does nothing: each asset is "filtered" at once. So
-what is left is what the toolkit adds to an asset, in seconds by part, and that this does not grow with their number.
+The code of `helix4d curate` lists, hashes and plans real files, sends every job through Ray, keeps the ledger on disk
+and writes every shard. Only the job does nothing: each asset is "filtered" at once. What remains is the overhead that
+the toolkit adds to an asset, in seconds by part. It should not grow with the number of assets.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,8 +17,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import psutil
 
@@ -41,7 +38,7 @@ def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--assets", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument("--workers", type=int, help="default: as many as the CPUs allow, and one in reserve each")
+    parser.add_argument("--workers", type=int, help="default: as many as the CPUs allow")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     curate_task = pipeline.curate_task
@@ -67,10 +64,10 @@ def _measure(folder: Path, count: int, workers: int | None) -> None:
     with _timed(spent, "whole run"), _parts(spent):
         pipeline.curate(config)
     spent["CPU time of the driver"] = time.process_time() - cpu
-    with _timed(spent, "nothing to do, run again"):
+    with _timed(spent, "second run, nothing to do"):
         summary = pipeline.curate(config)
     if summary.assets != count or len(Ledger(output / "ledger.jsonl").outcomes) != count:
-        raise SystemExit(f"{count} assets went in, {summary.assets} came out")
+        raise SystemExit(f"expected {count} assets, the summary counts {summary.assets}")
     for name, seconds in spent.items():
         print(f"{count:8} {name:>28} {seconds:8.1f} {count / seconds:9.0f} {1000 * seconds / count:9.3f}", flush=True)
     print(f"{count:8} {'memory of the driver':>28} {psutil.Process().memory_info().rss / 1e6:8.0f} MB", flush=True)
@@ -78,7 +75,7 @@ def _measure(folder: Path, count: int, workers: int | None) -> None:
 
 @contextmanager
 def _parts(spent: dict[str, float]) -> Iterator[None]:
-    """Times the driver's own steps inside a run."""
+    """Time the driver's own steps within a run."""
     owners: list[tuple[Any, str, str]] = [
         (pipeline, "plan_run", "list, hash and plan"),
         (pipeline, "_fill_shards", "work"),

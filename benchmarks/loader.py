@@ -1,10 +1,10 @@
-"""How fast the reader feeds a rank: clips, tokens and bytes per second, against what a full-size stage consumes.
+"""How fast the reader feeds a rank: clips, tokens and bytes per second, compared with what a full-size stage consumes.
 
     python benchmarks/loader.py                       # 16 frames of 8192 tokens, images of 512², lossless WebP
     python benchmarks/loader.py --tokens 256 --image-size 64 --clips 4
 
-It writes synthetic latent and image shards of the given size, reads them back through the trainer's own loader, and
-prints one line per number of threads. Pictures are smooth shapes on a transparent ground, like rendered ones.
+Writes synthetic latent and image shards of the given size, reads them back through the trainer's own loader, and
+prints one line per number of threads. The images are smooth shapes on a transparent background, like rendered ones.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,8 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, which has a voxelize.py
 
 from helix4d.core import generator
 from helix4d.curation.shards.shard import Sample, write_part, write_shard
@@ -40,13 +37,13 @@ GRID, CHANNELS, VIEWS = 32, 32, 2
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=8192, help="per frame")
+    parser.add_argument("--tokens", type=int, default=8192, help="tokens per frame")
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--image-size", type=int, default=512)
     parser.add_argument("--clips", type=int, default=2)
     parser.add_argument("--steps", type=int, default=6, help="clips read per measurement")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--mfu", type=float, default=0.4, help="assumed share of the card's rate, for the demand")
+    parser.add_argument("--mfu", type=float, default=0.4, help="assumed utilization of the GPU, for the demand")
     args = parser.parse_args()
     torch.set_num_threads(1)
     lengths = ((args.tokens,) * args.frames,)
@@ -54,14 +51,14 @@ def main() -> None:
         FlowConfig(resolution=GRID, in_channels=32, out_channels=32), VideoConfig(), lengths, 1029, False
     )
     demand = BF16_PEAK["H100"] * args.mfu / flops
-    print(f"demand: {flops:.2e} operations a clip, {demand:.4f} clips/s on an H100 at {args.mfu:.0%} of its rate")
+    print(f"demand: {flops:.2e} operations per clip, {demand:.4f} clips/s on an H100 at {args.mfu:.0%} of its peak")
     with tempfile.TemporaryDirectory() as folder:
         read_bytes = write_world(Path(folder), args)
         for workers in args.workers:
             rate = measure(Path(folder), args, workers)
             print(
                 f"{workers} threads: {rate:.3f} clips/s, {rate * args.tokens * args.frames:,.0f} tokens/s, "
-                f"{rate * read_bytes / 1e6:.1f} MB/s read ({read_bytes / 1e6:.1f} MB a clip), "
+                f"{rate * read_bytes / 1e6:.1f} MB/s read ({read_bytes / 1e6:.1f} MB per clip), "
                 f"{rate / demand:.1f} times the demand"
             )
 
@@ -77,7 +74,7 @@ def measure(folder: Path, args: argparse.Namespace, workers: int) -> float:
     with Loader(reader, Schedule(reader.costs(GRID), 0), config, 0, 1) as loader:
         steps = loader.steps(0, 0)
         for _ in range(data.ahead + 1):
-            next(steps)  # what was read ahead before the clock starts
+            next(steps)  # clips that were read ahead do not count
         start = time.perf_counter()
         for _ in range(args.steps):
             next(steps)
@@ -85,7 +82,7 @@ def measure(folder: Path, args: argparse.Namespace, workers: int) -> float:
 
 
 def write_world(folder: Path, args: argparse.Namespace) -> int:
-    """Shards of synthetic clips; returns the bytes that one clip of the geometry stage reads."""
+    """Write shards of synthetic clips; returns the bytes that the geometry stage reads per clip."""
     draw = generator("loader")
     images = [picture(args.image_size, frame) for frame in range(args.frames)]
     length = args.tokens * args.frames
@@ -123,7 +120,7 @@ def write_world(folder: Path, args: argparse.Namespace) -> int:
 
 
 def picture(size: int, frame: int) -> bytes:
-    """A shaded, textured disk that moves with the frame, lossless WebP."""
+    """A shaded, textured disk that moves with the frame, as lossless WebP."""
     y, x = np.mgrid[:size, :size] / size - 0.5
     x = x - 0.01 * frame
     inside = x**2 + y**2 < 0.12

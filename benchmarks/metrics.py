@@ -1,13 +1,13 @@
-"""Hours that ActionBench's geometry metrics take for 128 items × 16 frames, alignment exact and pruned.
+"""Hours that ActionBench's geometry metrics take for 128 items × 16 frames, with exact and with pruned alignment.
 
-    python benchmarks/metrics.py                         # two frames of two sample assets, some minutes on one core
+    python benchmarks/metrics.py                         # two frames of two sample assets, a few minutes on one core
     python benchmarks/metrics.py --device cuda --frames 8
     python benchmarks/metrics.py --assets A.glb B.glb
 
-Extrapolated: a few frames are timed at the protocol's own 10 000 points (100 000 in the distances), and their mean is
-multiplied. A prediction is the asset itself, sampled anew, bent, scaled per axis, moved and turned; what is compared is
-the distance of the frame after the exact and after the pruned alignment. On a CPU times are processor seconds of one
-thread, which a busy machine disturbs least.
+The hours are extrapolated from the mean of a few frames, timed at the protocol's own 10,000 points (100,000 in the
+distances). The prediction is the asset itself, sampled again, bent, scaled per axis, moved and turned. The last column
+compares the frame's distance after pruned alignment with that after exact alignment. On a CPU, times are processor
+seconds of one thread, which a busy machine disturbs least.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PROTOCOL = Protocol()
 
 @dataclass
 class Times:
-    """Seconds a frame of each part, and distances after both alignments."""
+    """Seconds per frame of each part, and relative differences between the distances after the two alignments."""
 
     sampling: list[float] = field(default_factory=list)
     exact: list[float] = field(default_factory=list)
@@ -60,11 +60,11 @@ class Times:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--frames", type=int, default=2, help="timed of each asset")
-    parser.add_argument("--assets", type=Path, nargs="+", help="animated assets instead of the samples")
+    parser.add_argument("--frames", type=int, default=2, help="number of frames to time per asset")
+    parser.add_argument("--assets", type=Path, nargs="+", help="animated assets to use instead of the samples")
     args = parser.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("no CUDA GPU here: run without --device cuda")
+        parser.error("no CUDA GPU found: run without --device cuda")
     torch.set_num_threads(1)
     device = torch.device(args.device)
     times = Times()
@@ -109,20 +109,20 @@ def _measure(name: str, clip: Clip, frames: int, device: torch.device, times: Ti
 
 
 def _report(times: Times, where: str) -> None:
-    # Each frame is sampled for both kinds of points, and has two distances; the pairs of CD-M are found once an item.
+    # A frame is sampled twice, for both kinds of points, and has two distances; CD-M finds its pairs once per item.
     rest = 2 * fmean(times.sampling) + 2 * fmean(times.distance) + fmean(times.motion) / FRAMES
-    print(f"\n{where}; {len(times.exact)} frames timed at {PROTOCOL.alignment_points} points, the hours extrapolated")
-    print(f"sampling and distances: {rest:.2f} s a frame")
+    print(f"\n{where}; {len(times.exact)} frames timed at {PROTOCOL.alignment_points} points, hours extrapolated")
+    print(f"sampling and distances: {rest:.2f} s per frame")
     for label, spent in (("exact", times.exact), ("pruned", times.pruned)):
         hours = ITEMS * FRAMES * (fmean(spent) + rest) / 3600
-        print(f"{label:7} {fmean(spent):8.2f} s a frame: {hours:7.2f} hours for {ITEMS} items x {FRAMES} frames")
-    print(f"pruned is {fmean(times.exact) / fmean(times.pruned):.1f} times as fast in the alignment")
+        print(f"{label:7} {fmean(spent):8.2f} s per frame: {hours:7.2f} hours for {ITEMS} items x {FRAMES} frames")
+    print(f"pruned alignment is {fmean(times.exact) / fmean(times.pruned):.1f} times faster")
     worst = max(times.differences, key=abs)
-    print(f"distances of pruned against exact: {fmean(times.differences):+.3%} on average, {worst:+.3%} at worst")
+    print(f"distances, pruned relative to exact: {fmean(times.differences):+.3%} on average, {worst:+.3%} at worst")
 
 
 def _mispredicted(surface: Surface) -> Surface:
-    """Bent by 3 % of the cube, scaled by up to 10 %, moved, turned by 0.3 rad off one of the axis rotations."""
+    """Bend by 3 % of the cube, scale by up to 10 %, move, and turn by 0.3 rad from one of the axis rotations."""
     points = surface.vertices.astype(np.float64)
     points += 0.03 * np.sin(6 * points[:, [1, 2, 0]])
     cosine, sine = np.cos(0.3), np.sin(0.3)

@@ -1,9 +1,9 @@
-"""A straightforward dual-grid converter: a dictionary of voxels, scalar loops, compiled.
+"""A plain dual-grid converter: a dictionary of voxels and scalar loops, compiled. The yardstick of voxelize.py.
 
-It does what the official C++ does and the way it does it (one hash lookup for each voxel at each crossing and for each
-overlapped box, 4x4 quadrics, every candidate of the constrained minimum tried), so its time stands for the official
-one on the same machine in the same minute. The dictionary is a chained table as C++'s unordered_map is one; numba's
-typed dictionary costs a third of the whole time more. It is written for that alone: geometry only.
+It follows the official C++ step by step (one hash lookup per voxel at each crossing and per overlapped box, 4x4
+quadrics, every candidate of the constrained minimum), so its time stands for the official one on the same machine at
+the same moment. For that reason it shares no code with `helix4d.voxelize`. The dictionary is a chained hash table like
+C++'s unordered_map; numba's typed dictionary would add a third to the time. Geometry only.
 """
 
 from __future__ import annotations
@@ -212,10 +212,10 @@ def _inside(point, corner):
 
 @njit(cache=True, error_model="numpy")
 def _minimum(quadric, mean, corner, small, right, best):
-    """The best feasible point of 6 faces, 12 edges and 8 corners, in `best`."""
+    """Write the best feasible point of 6 faces, 12 edges and 8 corners to `best`."""
     lowest = np.inf
     for fixed in range(26):
-        # Digit of an axis: 0 lower bound, 1 upper bound, 2 free; 26 would be all free.
+        # Base-3 digit of an axis: 0 lower bound, 1 upper bound, 2 free; 26, all free, was tried before.
         loose = 0
         x = (_bound(fixed % 3, corner[0]), _bound(fixed // 3 % 3, corner[1]), _bound(fixed // 9, corner[2]))
         free = (fixed % 3 == 2, fixed // 3 % 3 == 2, fixed // 9 == 2)

@@ -1,9 +1,9 @@
-"""What an image costs and how good it is: `python benchmarks/render.py ASSET ... [--image-size 384]`.
+"""Cost and quality of rendered images: `python benchmarks/render.py ASSET ... [--image-size 384]`.
 
-One view of the middle frame of every asset. Seconds of processor time an image, after one that is not counted; PSNR
-beside 256 samples over gray, inside the silhouette. The baseline is TRELLIS.2's way: its settings, and a new process
-for every asset. The rasterizer stands in a row of its own (`--engine raster`); its shadows of a frame serve many views,
-so it is measured over four of them.
+Renders one view of the middle frame of every asset. Cost is processor seconds per image, after a first image that does
+not count. Quality is PSNR against 256 samples, over gray, inside the silhouette. The baseline renders as TRELLIS.2
+does, with its settings and a new process per asset. The rasterizer (`--engine raster`) has its own row, measured over
+four views, because it computes the shadows of a frame once for all of them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-
-# This folder holds a render.py, which is not the package.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from helix4d.assets import Clip, bake, normalize
 from helix4d.core import AssetError
@@ -63,7 +60,7 @@ list(render_views(Clip.load(Path(path)), cameras, sample_lights(0, key, cameras)
 
 
 def main() -> None:
-    """Print a row for each setting."""
+    """Print one row per setting."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("assets", nargs="+", type=Path)
     parser.add_argument("--image-size", type=int, default=384)
@@ -96,7 +93,7 @@ def main() -> None:
         alone.append(_process_alone(clip, path.stem, frame, size))
         print(f"{path.stem:28} {quality['preset train'][-1]:6.1f} dB  {seconds['preset train'][-1]:.2f} s", flush=True)
     baseline = float(np.mean(alone))
-    print(f"\n{len(alone)} assets, {size} x {size}; baseline {baseline:.2f} s an image, one image a process")
+    print(f"\n{len(alone)} assets, {size} x {size}; baseline {baseline:.2f} s per image, one process per image")
     print(f"{'setting':20} {'mean dB':>8} {'worst':>6} {'>= 36':>6} {'s/image':>8} {'ratio':>6}")
     for name in rows:
         cost = float(np.mean(seconds[name]))
@@ -104,7 +101,7 @@ def main() -> None:
         passed = f"{(values >= 36).sum()}/{len(values)}"
         print(f"{name:20} {values.mean():8.1f} {values.min():6.1f} {passed:>6} {cost:8.3f} {baseline / cost:6.1f}")
     ratio = float(np.mean(seconds["preset train"])) / float(np.mean(seconds[RASTER]))
-    print(f"engine raster is {ratio:.1f} times cheaper than preset train (asked for: 10)")
+    print(f"engine raster is {ratio:.1f} times cheaper than preset train (target: 10)")
 
 
 def _render(
@@ -117,7 +114,7 @@ def _render(
     repeats: int = 2,
     engine: EngineName = "cycles",
 ) -> tuple[np.ndarray, float]:
-    """The last of equal images, and the mean processor seconds of those after the first."""
+    """Render the same image `repeats` times; returns it and the mean processor seconds after the first."""
     settings = replace(settings, image_size=size, device="cpu")
     images = load_engine(engine)(clip, [camera] * repeats, [lights] * repeats, settings, [frame])
     costs = []
@@ -136,7 +133,7 @@ def _psnr(image: np.ndarray, truth: np.ndarray) -> float:
 
 
 def _process_alone(clip: Clip, key: str, frame: int, size: int) -> float:
-    """Processor seconds of a process that loads Blender and renders one image as TRELLIS.2 does."""
+    """Processor seconds of a new process that loads Blender and renders one image as TRELLIS.2 does."""
     import resource
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,10 +1,10 @@
-"""Submanifold convolution, forward and backward: against a dense one on the same region, and at every decoder level.
+"""Cost of submanifold convolution, forward and backward: compared with a dense one, and at every decoder level.
 
     python benchmarks/sparse_conv.py
-    python benchmarks/sparse_conv.py --device cuda --radius 0.45    # a sphere that fills the 512^3 grid
+    python benchmarks/sparse_conv.py --device cuda --radius 0.45    # a sphere that fills the 512³ grid
 
-The voxels are those of a spherical shell, two voxels thick, as O-Voxels around a surface are. On a CPU times are
-processor seconds of one thread.
+The voxels form a spherical shell two voxels thick, like the O-Voxels of a surface. On a CPU, times are processor
+seconds of one thread.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def main() -> None:
     """Print two tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--radius", type=float, default=0.15, help="of the shell, in units of the grid")
+    parser.add_argument("--radius", type=float, default=0.15, help="radius of the shell as a share of the grid's side")
     parser.add_argument("--repeats", type=int, default=2)
     args = parser.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("no CUDA GPU here: run without --device cuda")
+        parser.error("no CUDA GPU found: run without --device cuda")
     torch.set_num_threads(1)
     device = torch.device(args.device)
     dtype = torch.float32 if args.device == "cpu" else torch.bfloat16
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def _against_dense(device: torch.device, dtype: torch.dtype, repeats: int) -> None:
-    print(f"\nagainst a dense convolution over the shell's bounding box, 64 channels, {device}, {dtype}")
+    print(f"\ncompared with a dense convolution over the shell's bounding box, 64 channels, {device}, {dtype}")
     print(f"{'box':>5s} {'voxels':>8s} {'occupied':>9s} {'sparse s':>9s} {'dense s':>9s} {'dense / sparse':>15s}")
     for side in (16, 32, 48):
         layout = SparseLayout(_shell(side, 0.45, device), 1)
@@ -100,7 +100,7 @@ def _normal(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) ->
 
 
 def _shell(side: int, radius: float, device: torch.device) -> Tensor:
-    """int32 [N, 4]: voxels whose center is within one voxel of the sphere."""
+    """int32 [N, 4]: the voxels with a center within one voxel of the sphere."""
     reach = int(radius * side) + 2
     axis = torch.arange(max(0, side // 2 - reach), min(side, side // 2 + reach), device=device)
     points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).flatten(0, 2)

@@ -1,7 +1,7 @@
-"""One training step of a full-size Helix4D stage: tokens per second, share of the card's bf16 rate, peak memory.
+"""Cost of a training step of a full-size Helix4D stage: tokens per second, share of the GPU's bf16 rate, peak memory.
 
     python benchmarks/training_step.py                         # CUDA: the geometry stage, 16 frames of 8192 tokens
-    python benchmarks/training_step.py --tiny --device cpu     # the same code on a toy network, to see that it runs
+    python benchmarks/training_step.py --tiny --device cpu     # a toy network, to check that the code runs
 
 Weights are random (the official initialization), frozen ones in bfloat16, trained ones in float32; activations are
 bfloat16 and recomputed block by block.
@@ -15,15 +15,15 @@ import time
 import torch
 import torch.nn.functional as F
 
-from helix4d.model.networks.attention import AttentionBackend, plan_self_attention
+from helix4d.model.networks.attention import AttentionBackend
 from helix4d.model.networks.config import FlowConfig, VideoConfig
 from helix4d.model.networks.flow import Checkpointing, SparseFlow
 from helix4d.model.networks.flow_matching import noisy, velocity
 from helix4d.model.networks.frames import FrameLayout, frame_timesteps
 from helix4d.model.networks.initialize import initialize_flow
 from helix4d.model.networks.sparse import SparseLayout, SparseTensor
+from helix4d.train.flops import peak_flops, step_flops
 
-BF16_PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense, from the makers' data sheets
 FULL = FlowConfig(resolution=32, in_channels=32, out_channels=32)
 TINY = FlowConfig(
     resolution=32, in_channels=32, out_channels=32, model_channels=128, cond_channels=64, num_blocks=2, num_heads=2
@@ -31,7 +31,7 @@ TINY = FlowConfig(
 
 
 def main() -> None:
-    """Print the step's figures."""
+    """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
     parser.add_argument("--tiny", action="store_true")
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="compile the blocks")
     args = parser.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("no CUDA GPU here: --tiny --device cpu shows that the step runs")
+        parser.error("no CUDA GPU found: check the code with --tiny --device cpu")
     device, config = torch.device(args.device), TINY if args.tiny else FULL
     tokens = args.tokens or (64 if args.tiny else 8192)
     backend, checkpointing = AttentionBackend(args.backend), Checkpointing(args.checkpointing)
@@ -61,16 +61,15 @@ def main() -> None:
         times.append(time.perf_counter() - start)
     count = sum(p.numel() for p in trained) / 1e6
     seconds = sorted(times[2:])[len(times[2:]) // 2]
-    flops = _model_flops(network, layout, cond.shape[1])
+    flops = step_flops(config, network.video, (clean.layout.lengths,), cond.shape[1], all_trained=False)
     print(f"{args.frames} frames x {tokens} tokens, {count:.1f} M trained, loss {loss:.4f}")
     print(
-        f"{seconds:.3f} s a step, {layout.tokens / seconds:,.0f} tokens/s, {flops / seconds / 1e12:.1f} model TFLOP/s"
+        f"{seconds:.3f} s per step, {layout.tokens / seconds:,.0f} tokens/s, {flops / seconds / 1e12:.1f} model TFLOP/s"
     )
     if device.type == "cuda":
-        name = torch.cuda.get_device_name()
-        peak = next((value for key, value in BF16_PEAK.items() if key in name), None)
+        peak = peak_flops(device)
         share = "" if peak is None else f", {flops / seconds / peak:.0%} of the bf16 rate"
-        print(f"{name}: peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB{share}")
+        print(f"{torch.cuda.get_device_name()}: peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB{share}")
 
 
 def _network(
@@ -114,7 +113,7 @@ def _step(
     layout: FrameLayout,
     step: int,
 ) -> float:
-    """Frame 0 clean, at timestep 0 and without loss; the others noisy at one t."""
+    """One step on frame 0 clean, at timestep 0 and without loss, and the others noisy at one timestep."""
     device = clean.feats.device
     generator = torch.Generator(device).manual_seed(step)
     t = torch.rand(1, generator=generator, device=device)
@@ -128,19 +127,6 @@ def _step(
     loss.backward()
     optimizer.step()
     return float(loss.detach())
-
-
-def _model_flops(network: SparseFlow, layout: FrameLayout, cond_tokens: int) -> float:
-    """What the step must compute: forward and gradients to activations and trained weights; no recomputation."""
-    config, tokens = network.config, layout.tokens
-    width = config.model_channels
-    plan = plan_self_attention(layout, layout, network.video)
-    pairs = sum((s.query[1] - s.query[0]) * s.key_tokens for s in plan.segments) + tokens * cond_tokens
-    attention = 3 * 4.0 * pairs * width  # two products forward, twice that backward
-    own = 2.0 * tokens * 4 * width**2  # to_qkv and to_out: forward, and both gradients
-    other = 2.0 * tokens * (2 * width**2 + 2 * width * config.mlp_channels)  # forward and one gradient
-    image = 2.0 * layout.frames * cond_tokens * config.cond_channels * 2 * width  # keys and values: forward alone
-    return config.num_blocks * (attention + 3 * own + 2 * other + image)
 
 
 def _synchronize(device: torch.device) -> None:

@@ -1,11 +1,11 @@
-"""How fast a mesh becomes an O-Voxel: `python benchmarks/voxelize.py [--quick] [ASSET.glb | CLIP.safetensors ...]`.
+"""Speed of conversion to O-Voxels: `python benchmarks/voxelize.py [--quick] [ASSET.glb | CLIP.safetensors ...]`.
 
-For an icosphere of 327,680 triangles made here, and for the given assets: triangles, voxels, seconds a frame, voxels a
-second and core, peak memory, for geometry alone and with attributes, at 256, 512 and 1024, on one thread and on all.
-The sphere's geometry is compared with the plain loop of reference_converter.py in the same run, so that the ratio
-survives a busy machine, and official figures are scaled by that loop. The loop itself should take 1.7 to 2.5 s at 512
-on an idle core, as the official converter.
-Times are CPU seconds of the process for one thread and wall-clock seconds for several, the best of some repeats.
+Prints, for an icosphere of 327,680 triangles and for the given assets, the triangles, voxels, seconds per frame, voxels
+per second and core, and peak memory, for geometry alone and with attributes, at 256, 512 and 1024, on one thread and on
+all. The plain loop of reference_converter.py converts the sphere in the same run, so that ratios hold on a busy
+machine; the official converter's times are scaled by it. On an idle core the loop should take 1.7 to 2.5 s at 512, like
+the official converter. Times are the best of several repeats: processor seconds for one thread, wall-clock seconds for
+several. Needs trimesh (the extra `dev`).
 """
 
 from __future__ import annotations
@@ -13,20 +13,17 @@ from __future__ import annotations
 import argparse
 import os
 import resource
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import trimesh
+from reference_converter import reference_dual_grid
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks.reference_converter import reference_dual_grid
 from helix4d.assets import Clip, Frame, Material, Texture, Topology
 from helix4d.voxelize import dual_grid, prepare_surface, voxelize_clip, voxelize_frame
 from helix4d.voxelize.convert.conversion import QuadricWeights, convert
-from tests.voxelize.meshes import icosphere
 
 REPEATS = 4
 OFFICIAL_S = {
@@ -34,28 +31,26 @@ OFFICIAL_S = {
     "sketchfab_scifi_crate": (3.0, 5.2),
     "gdquest_bee_bot": (0.6, 1.1),
 }
-"""Seconds of the official converter at 512 on one idle core, for geometry and with attributes, where they are known."""
+"""Seconds of the official converter at 512 on one idle core: geometry alone, and with attributes where known."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("assets", nargs="*", type=Path, help="animated assets, or clips saved as safetensors")
-    parser.add_argument("--quick", action="store_true", help="512 only")
+    parser.add_argument("--quick", action="store_true", help="only at resolution 512")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     resolutions = (512,) if arguments.quick else (256, 512, 1024)
-    dual_grid(*icosphere(2), 64)  # compiles, or loads what was compiled before
+    dual_grid(*_icosphere(2), 64)  # compiles the kernels, or loads them from the cache
     voxelize_clip(_sphere_clip(2), 64)
-    reference_dual_grid(*icosphere(2), 64)
+    reference_dual_grid(*_icosphere(2), 64)
     print(f"{'mesh':24} {'R':>4} {'triangles':>9} {'voxels':>9} {'what':>10} {'s/frame':>8} {'Mvoxel/s':>8} {'MB':>6}")
-    vertices, faces = icosphere(7, radius=0.499995)
+    vertices, faces = _icosphere(7)
     loop = min(_cpu(lambda: reference_dual_grid(vertices, faces, 512)) for _ in range(3))
     slowdown = loop / OFFICIAL_S["icosphere"][0]
     _report("icosphere", _sphere_clip(7), resolutions, arguments.threads, slowdown)
     ours = _best(lambda: dual_grid(vertices, faces, 512))
-    print(
-        f"reference loop on the sphere at 512: {loop:.2f} s; ours, welding included: {ours:.3f} s; {loop / ours:.1f}x"
-    )
+    print(f"reference loop on the sphere at 512: {loop:.2f} s; ours with welding: {ours:.3f} s; {loop / ours:.1f}x")
     for path in arguments.assets:
         _report(path.stem, _load(path), resolutions, arguments.threads, slowdown)
 
@@ -83,7 +78,7 @@ def _report(name: str, clip: Clip, resolutions: tuple[int, ...], threads: int, s
                 for n in (1, threads)
             )
             _print(name, resolution, frame, voxels, f"{threads} threads", together / len(several.frames))
-            print(f"{'':60} {alone / together:.2f} times one thread")
+            print(f"{'':60} {alone / together:.2f} times the speed of one thread")
 
 
 def _print(name: str, resolution: int, frame: Frame, voxels: int, what: str, seconds: float) -> None:
@@ -111,9 +106,15 @@ def _wall(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def _icosphere(subdivisions: int) -> tuple[np.ndarray, np.ndarray]:
+    """(V, 3) float32 vertices and (F, 3) int32 faces that fill the cube."""
+    mesh = trimesh.creation.icosphere(subdivisions, radius=0.499995)
+    return mesh.vertices.astype(np.float32), mesh.faces.astype(np.int32)
+
+
 def _sphere_clip(subdivisions: int) -> Clip:
     """The icosphere, with a 1024 x 1024 pattern shown from above."""
-    vertices, faces = icosphere(subdivisions, radius=0.499995)
+    vertices, faces = _icosphere(subdivisions)
     uvs = (vertices[faces][..., :2] + np.float32(0.5))[None]
     y, x = np.mgrid[:1024, :1024].astype(np.uint32)
     pattern = np.stack([x ^ y, x * 3 + y, x + y * 5, x | y], axis=-1).astype(np.uint8)

@@ -1,6 +1,6 @@
-"""A Clip becomes images.
+"""Renders a Clip to images.
 
-No engine is imported here: importing `render` does not start Blender. Use `load_engine("cycles")` or
+Importing this package imports no engine, so it does not start Blender. Use `load_engine("cycles")` or
 `from helix4d.render.cycles.engine import render_views`.
 """
 

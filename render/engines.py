@@ -1,4 +1,4 @@
-"""Which renderer draws: all take the same call and yield images of the same kind."""
+"""The render engines by name: all take the same arguments and yield the same kind of images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from helix4d.render.scene.settings import RenderSettings
 
 EngineName = Literal["cycles", "raster", "blenderproc"]
 
-# What must be importable; BlenderProc uses more than it declares.
+# Modules that an engine needs; BlenderProc uses more than it declares.
 _LIBRARIES = {
     "raster": ("moderngl",),
     "blenderproc": ("blenderproc", "cv2", "git", "h5py", "imageio", "png", "scipy", "skimage", "sklearn", "trimesh"),
@@ -26,7 +26,7 @@ _LIBRARIES = {
 
 
 class RenderViews(Protocol):
-    """`helix4d.render.cycles.engine.render_views`."""
+    """The signature of `helix4d.render.cycles.engine.render_views`."""
 
     def __call__(
         self,
@@ -40,14 +40,14 @@ class RenderViews(Protocol):
 
 
 def load_engine(name: EngineName, hdf5: Path | None = None) -> RenderViews:
-    """An engine's `render_views`; Blender, or the OpenGL library, is imported no earlier than here.
+    """Import an engine and return its `render_views`; this is what starts Blender or OpenGL.
 
     Args:
-        name: of the engine.
+        name: the engine's name.
         hdf5: a folder for BlenderProc's files, which only that engine writes.
 
     Raises:
-        ConfigError: if there is no such engine, its library is not installed, or it writes no HDF5.
+        ConfigError: if the engine does not exist, lacks a library, or does not write HDF5.
     """
     check_engine(name, hdf5)
     if name == "cycles":
@@ -64,10 +64,10 @@ def load_engine(name: EngineName, hdf5: Path | None = None) -> RenderViews:
 
 
 def check_engine(name: EngineName, hdf5: Path | None = None) -> None:
-    """Raise what `load_engine` would raise, without importing Blender.
+    """Run the checks of `load_engine` without importing the engine.
 
     Raises:
-        ConfigError: as `load_engine`.
+        ConfigError: as in `load_engine`.
     """
     if name not in get_args(EngineName):
         raise ConfigError(f"engine {name!r}: expected one of {', '.join(get_args(EngineName))}")
@@ -76,4 +76,4 @@ def check_engine(name: EngineName, hdf5: Path | None = None) -> None:
     missing = [module for module in _LIBRARIES.get(name, ()) if importlib.util.find_spec(module) is None]
     if missing:
         hint = f"python -m pip install 'helix4d[{name}]'"
-        raise ConfigError(f"engine {name}: {', '.join(missing)} cannot be imported; {hint}")
+        raise ConfigError(f"engine {name}: {', '.join(missing)} cannot be imported; install with {hint}")

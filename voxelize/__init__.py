@@ -1,4 +1,4 @@
-"""A mesh frame becomes an O-Voxel and back."""
+"""Converts mesh frames to O-Voxels and back."""
 
 from helix4d.voxelize.convert.conversion import DualGrid, dual_grid
 from helix4d.voxelize.convert.coverage import vanished_area_share

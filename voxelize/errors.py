@@ -1,4 +1,4 @@
-"""The one error of this package that is not about a file."""
+"""The error for meshes that cannot be voxelized."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class GeometryError(Helix4DError):
 
 
 def outside_error(face: int, vertices: np.ndarray, faces: np.ndarray, names: np.ndarray | None) -> GeometryError:
-    """The error about a face that leaves the cube; names (F,) are the numbers that its reader knows faces by."""
+    """The error for a face outside the cube; names (F,) are the face numbers of the source file."""
     corners = vertices[faces[face]].tolist()
     name = face if names is None else int(names[face])
-    return GeometryError(f"face {name} has corners {corners}: not finite, or outside [-0.5, 0.5]^3")
+    return GeometryError(f"face {name} has corners {corners}: expected finite numbers in [-0.5, 0.5]^3")

@@ -1,4 +1,4 @@
-"""`OVoxel`: the sparse voxels of one mesh frame, in Morton order, geometry and attributes side by side."""
+"""`OVoxel`: the sparse voxels of one mesh frame in Morton order, with geometry and attributes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 MAX_RESOLUTION = 1024
-"""Voxels per side; 10 bits a coordinate."""
+"""Most voxels per side: 10 bits per coordinate."""
 
 
 @dataclass(frozen=True, eq=False)
 class OVoxel:
-    """The active voxels of a surface and what it looks like there. No voxel at all is legal.
+    """The active voxels of a surface with their geometry and attributes. May be empty.
 
     Attributes:
         resolution: voxels per side R of the cube [-0.5, 0.5]^3.
@@ -20,7 +20,7 @@ class OVoxel:
         dual_vertices: (N, 3) float32 in [0, 1], the surface point of each voxel relative to its minimum corner.
         intersected: (N, 3) bool; along axis a, whether the surface crosses the grid edge at the voxel's maximum
             corner in the other two axes.
-        base_color: (N, 3) uint8, as stored in textures times factor (not converted between sRGB and linear).
+        base_color: (N, 3) uint8, texels times factor as stored, without conversion from sRGB.
         metallic, roughness, alpha: (N, 1) uint8.
     """
 
@@ -55,7 +55,7 @@ class OVoxel:
 
     @classmethod
     def empty(cls, resolution: int) -> OVoxel:
-        """The O-Voxel of nothing."""
+        """An O-Voxel without voxels."""
         byte = np.zeros((0, 1), np.uint8)
         return cls(
             resolution,
@@ -76,12 +76,12 @@ def morton_codes(coords: np.ndarray) -> np.ndarray:
 
 
 def grid_side(resolution: int) -> int:
-    """The power of two, at least 8, whose cube of bricks holds a grid of `resolution` voxels per side."""
+    """The smallest power of two that is at least 8 and `resolution`."""
     return max(8, 1 << (resolution - 1).bit_length())
 
 
 def spread_table(side: int) -> np.ndarray:
-    """(3, side) int32: the Morton code of each coordinate alone, per axis."""
+    """(3, side) int32: per axis, the Morton code of each coordinate with the others 0."""
     single = np.zeros((side, 3), np.int64)
     single[:, 2] = np.arange(side)
     z = morton_codes(single)
@@ -89,7 +89,7 @@ def spread_table(side: int) -> np.ndarray:
 
 
 def _spread(values: np.ndarray) -> np.ndarray:
-    """Bit k of each value moves to bit 3k."""
+    """Move bit k of each value to bit 3k."""
     for shift, mask in (
         (32, 0x1F00000000FFFF),
         (16, 0x1F0000FF0000FF),

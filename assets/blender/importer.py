@@ -24,11 +24,10 @@ from helix4d.assets.clip import Clip, Frame, Topology
 from helix4d.assets.geometry_check import GeometryCheck
 from helix4d.assets.limits import Limits
 from helix4d.assets.sequence import FRAMES_PER_S, sequence_files
-from helix4d.assets.surface import motion
+from helix4d.assets.surface import motion_of_times
 from helix4d.core import AssetError, ReasonCode
 
 _LOG = logging.getLogger(__name__)
-_PROBE_FRAMES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,11 +122,8 @@ class BlenderAsset:
 
     def probe_motion(self, index: int) -> float:
         """`assets.motion` of a clip at 16 moments; −1 if it is not finite."""
-        times = np.linspace(self.clips[index].start, self.clips[index].end, _PROBE_FRAMES)
-        with np.errstate(over="ignore", invalid="ignore"):
-            frames, _ = self._frames(index, times, None, None)
-            value = motion(Clip("", index, times, frames, ()))
-        return value if np.isfinite(value) else -1.0
+        info = self.clips[index]
+        return motion_of_times(info.start, info.end, lambda times: self._frames(index, times, None, None)[0])
 
     def bake(self, index: int, frames: int) -> Clip:
         """One animation at `frames` times.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from helix4d.assets.choice import ClipInfo
-from helix4d.assets.clip import Clip, Material, Texture
+from helix4d.assets.clip import Clip, Frame, Material, Texture
 from helix4d.assets.geometry_check import GeometryCheck
 from helix4d.assets.gltf.accessors import Accessors
 from helix4d.assets.gltf.animation import Motion, read_motions
@@ -18,11 +18,10 @@ from helix4d.assets.gltf.parse.document import Document, open_document
 from helix4d.assets.gltf.parse.model import Property
 from helix4d.assets.gltf.scene import Scene
 from helix4d.assets.limits import Limits
-from helix4d.assets.surface import motion
+from helix4d.assets.surface import motion_of_times
 from helix4d.core import ReasonCode
 
 _PROBE_TRIANGLES = 50_000
-_PROBE_FRAMES = 16
 
 
 def gltf_clips(path: Path, limits: Limits) -> list[ClipInfo]:
@@ -68,12 +67,12 @@ class GltfAsset:
         total = sum(len(part.geometry.faces) for part in self._scene.parts)
         parts = thinned(self._scene.parts, -(-total // _PROBE_TRIANGLES))
         topologies = Topologies(parts, [0] * len(parts), 0)
-        times = np.linspace(found.start, found.end, _PROBE_FRAMES)
-        with np.errstate(over="ignore", invalid="ignore"):
+
+        def frames_at(times: np.ndarray) -> tuple[Frame, ...]:
             posed = pose_frames(self._scene, parts, topologies, found, times, with_normals=False)
-            frames = tuple(frame.frame() for frame in posed)
-            value = motion(Clip("", index, times, frames, ()))
-        return value if np.isfinite(value) else -1.0
+            return tuple(frame.frame() for frame in posed)
+
+        return motion_of_times(found.start, found.end, frames_at)
 
     def bake(self, index: int, frames: int) -> Clip:
         """One animation at `frames` times.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from helix4d.assets.gltf.writer import GlbBuilder, Part, Track
 from helix4d.assets.samples import textures as tx
-from helix4d.assets.samples.glb import GlbBuilder, Part, Track
+from helix4d.assets.samples.glb import sample_builder
 from helix4d.assets.samples.motion import axis_angle, turn
 from helix4d.assets.samples.shapes import Shape, join, lathe, rounded_box, sheet
 from helix4d.core import generator
@@ -16,7 +17,7 @@ _LID_M = 0.28
 
 def treasure_chest() -> bytes:
     """The lid of a chest opens within 2.5 s onto coins and gems that no view shows at first; a ruby rises."""
-    builder = GlbBuilder(
+    builder = sample_builder(
         "Treasure chest",
         [
             "hidden inner surface",

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from helix4d.assets.gltf.writer import GlbBuilder, Part, Track
 from helix4d.assets.samples import textures as tx
-from helix4d.assets.samples.glb import GlbBuilder, Part, Track
+from helix4d.assets.samples.glb import sample_builder
 from helix4d.assets.samples.motion import axis_angle, continuous, sampled, turn
 from helix4d.assets.samples.shapes import Shape, join, lathe, rounded_box, sheet, sphere
 
@@ -16,7 +17,7 @@ _FACE_Y_M = 0.78
 
 def clock() -> bytes:
     """Clips: "still" (nothing moves), "tick" (2 s, the hand in steps), "fast forward" (4 s, all hands turn)."""
-    builder = GlbBuilder(
+    builder = sample_builder(
         "Mantel clock",
         ["several clips", "static clip", "STEP keys", "LINEAR keys", "CUBICSPLINE keys", "rigid nodes", "textured PBR"],
     )

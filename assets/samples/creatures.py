@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from helix4d.assets.gltf.writer import GlbBuilder, Part, Target, Track
 from helix4d.assets.samples import textures as tx
-from helix4d.assets.samples.glb import GlbBuilder, Part, Target, Track
+from helix4d.assets.samples.glb import sample_builder
 from helix4d.assets.samples.motion import axis_angle, multiply, sampled, smoothstep, turn
 from helix4d.assets.samples.shapes import Shape, capsule, displaced, join, smooth_normals, sphere, welded
 
@@ -18,7 +19,7 @@ _BODY, _HEAD, _FIRST_LEG = 0, 1, 2
 
 def ladybug() -> bytes:
     """A six-legged skin with 14 joints that walks by the tripod gait for 1.6 s; textured wing cases."""
-    builder = GlbBuilder("Walking ladybug", ["skin", "textured PBR", "normal map", "LINEAR keys", "joint scale"])
+    builder = sample_builder("Walking ladybug", ["skin", "textured PBR", "normal map", "LINEAR keys", "joint scale"])
     shell = _ladybug_shell_material(builder)
     black = builder.material("chitin", tx.linear("#1b1a20"), roughness=0.35)
     cream = builder.material("cream", tx.linear("#fbf1dc"), roughness=0.45)
@@ -60,7 +61,7 @@ def ladybug() -> bytes:
 
 def caterpillar() -> bytes:
     """A caterpillar of 14 joints: crawls by arching its back (2.4 s), looks around (2 s) or rests; cubic keys."""
-    builder = GlbBuilder(
+    builder = sample_builder(
         "Crawling caterpillar",
         ["skin", "CUBICSPLINE keys", "textured PBR", "normal map", "several clips", "static clip"],
     )
@@ -101,7 +102,7 @@ def caterpillar() -> bytes:
 
 def blob_star() -> bytes:
     """A drop of jelly becomes a star and back in 2.4 s: three morph targets, one sparse, and vertex colors."""
-    builder = GlbBuilder("Blob to star", ["morph targets", "CUBICSPLINE keys", "sparse accessors", "vertex colors"])
+    builder = sample_builder("Blob to star", ["morph targets", "CUBICSPLINE keys", "sparse accessors", "vertex colors"])
     jelly = builder.material("jelly", roughness=0.22)
     ink = builder.material("ink", tx.linear("#2a1620"), roughness=0.15)
     ball = sphere(0.6, 40, 80).turned(turn((1, 0, 0), 90))

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from helix4d.assets.gltf.writer import GlbBuilder, Part, Target, Track
 from helix4d.assets.samples import textures as tx
-from helix4d.assets.samples.glb import GlbBuilder, Part, Target, Track
+from helix4d.assets.samples.glb import sample_builder
 from helix4d.assets.samples.motion import axis_angle, sampled, smoothstep, turn
 from helix4d.assets.samples.shapes import Shape, capsule, join, smooth_normals, sphere, welded
 from helix4d.core import generator
@@ -15,7 +16,7 @@ from helix4d.core import generator
 
 def smoke_puff() -> bytes:
     """Five concentric billowing shells of coverage (BLEND) grow fourfold in 2 s, roll and thin out at the rim."""
-    builder = GlbBuilder(
+    builder = sample_builder(
         "Smoke puff", ["translucent shells", "BLEND alpha", "vertex colors with alpha", "morph targets", "scale keys"]
     )
     smoke = builder.material("smoke", roughness=1.0, alpha_mode="BLEND", double_sided=True)
@@ -74,7 +75,7 @@ def smoke_puff() -> bytes:
 
 def campfire() -> bytes:
     """Logs, stones and a fire whose tongues of light lick for 1.2 s: emission above one, morphs, sparks in steps."""
-    builder = GlbBuilder(
+    builder = sample_builder(
         "Campfire",
         ["KHR_materials_emissive_strength", "BLEND alpha", "morph targets", "STEP keys", "textured PBR", "normal map"],
     )

@@ -11,8 +11,9 @@ from functools import cache
 
 import numpy as np
 
+from helix4d.assets.gltf.writer import GlbBuilder, Part, Track
 from helix4d.assets.samples import textures as tx
-from helix4d.assets.samples.glb import GlbBuilder, Part, Track
+from helix4d.assets.samples.glb import sample_builder
 from helix4d.assets.samples.motion import axis_angle, continuous, flight, matrix
 from helix4d.assets.samples.shapes import Shape, join, sheet
 from helix4d.core import generator
@@ -42,7 +43,7 @@ _PROFILE = np.array(
 
 def shattering_vase() -> bytes:
     """A vase stands for 0.3 s, then bursts into 26 pieces that fall, bounce and lie still at 2 s."""
-    builder = GlbBuilder(
+    builder = sample_builder(
         "Shattering vase", ["shattering", "rigid nodes", "inner faces", "textured PBR", "normal map", "LINEAR keys"]
     )
     glaze = _glaze(builder)

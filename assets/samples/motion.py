@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from helix4d.assets.samples.glb import Track
-from helix4d.assets.samples.shapes import Vector
+from helix4d.assets.gltf.writer import Track, Vector
 
 _GRAVITY_M_S2 = 9.81
 

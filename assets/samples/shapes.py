@@ -11,33 +11,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-_WELD_M = 1e-6
+from helix4d.assets.gltf.writer import Mesh, Vector
 
-Vector = Sequence[float] | np.ndarray
-"""A few numbers: a point, a direction, a color."""
+_WELD_M = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Shape:
-    """A triangle mesh.
-
-    Attributes:
-        positions: (V, 3) float64 meters.
-        normals: (V, 3) float64 unit.
-        uvs: (V, 2) float64.
-        faces: (F, 3) int64.
-        colors: (V, 4) float64 linear RGBA in [0, 1], or None.
-        joints: (V, 4) int64 joint numbers, or None.
-        weights: (V, 4) float64 that sum to 1, or None.
-    """
-
-    positions: np.ndarray
-    normals: np.ndarray
-    uvs: np.ndarray
-    faces: np.ndarray
-    colors: np.ndarray | None = None
-    joints: np.ndarray | None = None
-    weights: np.ndarray | None = None
+class Shape(Mesh):
+    """A mesh that can be moved, turned, scaled, colored and bound to a joint."""
 
     def moved(self, offset: Vector) -> Shape:
         """The shape displaced by (3,) meters."""

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from helix4d.assets.gltf.writer import GlbBuilder, Part, Target, Track
 from helix4d.assets.samples import textures as tx
-from helix4d.assets.samples.glb import GlbBuilder, Part, Target, Track
+from helix4d.assets.samples.glb import sample_builder
 from helix4d.assets.samples.motion import axis_angle, multiply, sampled, smoothstep
 from helix4d.assets.samples.shapes import Shape, capsule, displaced, join, lathe, sheet, smooth_normals, sphere, welded
 
@@ -17,7 +18,7 @@ _FLAG_WIDTH_M, _FLAG_HEIGHT_M = 1.5, 0.95
 
 def flag() -> bytes:
     """A cloth with an open boundary in the wind for 2 s: four morph targets whose mix makes the waves travel."""
-    builder = GlbBuilder(
+    builder = sample_builder(
         "Waving flag",
         ["thin open surface", "double-sided", "morph targets", "textured PBR", "normal map", "KHR_texture_transform"],
     )
@@ -56,7 +57,7 @@ def flag() -> bytes:
 
 def butterfly() -> bytes:
     """A monarch flaps four alpha-masked wings for 1.5 s; quantized meshes, one image shared by texture transforms."""
-    builder = GlbBuilder(
+    builder = sample_builder(
         "Monarch butterfly",
         ["MASK alpha", "double-sided", "KHR_mesh_quantization", "KHR_texture_transform", "rigid nodes", "textured"],
     )
@@ -106,7 +107,7 @@ def butterfly() -> bytes:
 
 def sprout() -> bytes:
     """A flower grows from an empty pot in 3 s: stem, leaves and petals start at scale zero."""
-    builder = GlbBuilder(
+    builder = sample_builder(
         "Sprouting flower",
         ["emerging object", "zero scale", "MASK alpha", "textured PBR", "normal map", "CUBICSPLINE keys"],
     )

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from helix4d.assets.gltf.writer import GlbBuilder, Part, Track
 from helix4d.assets.samples import textures as tx
-from helix4d.assets.samples.glb import GlbBuilder, Part, Track
+from helix4d.assets.samples.glb import sample_builder
 from helix4d.assets.samples.motion import axis_angle, multiply, sampled, smoothstep, turn
 from helix4d.assets.samples.shapes import Shape, capsule, displaced, join, lathe, sheet, sphere
 from helix4d.core import generator
@@ -15,7 +16,7 @@ from helix4d.core import generator
 
 def fishbowl() -> bytes:
     """A goldfish swims a round of 4 s in a bowl: transmissive glass with a volume, water as coverage (BLEND)."""
-    builder = GlbBuilder(
+    builder = sample_builder(
         "Goldfish bowl",
         [
             "KHR_materials_transmission",
@@ -64,7 +65,7 @@ def fishbowl() -> bytes:
 
 def firefly_jar() -> bytes:
     """Five fireflies in a jar of coverage glass (BLEND); their lights go on and off in steps within 3 s."""
-    builder = GlbBuilder(
+    builder = sample_builder(
         "Firefly jar",
         ["BLEND alpha", "object inside", "STEP keys", "KHR_materials_emissive_strength", "textured PBR", "normal map"],
     )

@@ -1,4 +1,4 @@
-"""Compiled loops of `visibility` and `flicker`: depth buffers, sample points, coarse cells.
+"""Compiled loops of `visibility` and `flicker`: sample points of triangles, and which of them are seen.
 
 Shapes: faces (F, 3) int32; pixels (V, 3) float64 = x right, y down in pixels, depth away from the eye; samples are the
 centers of congruent parts of triangles, (S, 3) float64, with the face and the area of each.
@@ -11,42 +11,7 @@ import math
 import numba
 import numpy as np
 
-_FLAT = 1e-12
-"""Doubled area in pixels below which a triangle is seen edge-on: it hides nothing."""
-
-
-@numba.njit(cache=True, nogil=True)
-def rasterize(  # type: ignore[no-untyped-def]
-    pixels,
-    faces,
-    opaque,  # (F,) bool: hides what is behind
-    depth,  # (H, W) float64, in and out: of the nearest opaque surface, infinity where there is none
-    winner,  # (H, W) int32, in and out: its face, -1 where there is none
-    covered,  # (H, W) bool, in and out: any surface, opaque or not
-):
-    """Draw triangles at pixel centers; of equal depths the first face stays."""
-    height, width = depth.shape
-    for face in range(len(faces)):
-        i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
-        ax, ay, bx, by, cx, cy = pixels[i, 0], pixels[i, 1], pixels[j, 0], pixels[j, 1], pixels[k, 0], pixels[k, 1]
-        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-        if abs(area) < _FLAT:
-            continue
-        x0, x1 = max(math.ceil(min(ax, bx, cx) - 0.5), 0), min(math.floor(max(ax, bx, cx) - 0.5), width - 1)
-        y0, y1 = max(math.ceil(min(ay, by, cy) - 0.5), 0), min(math.floor(max(ay, by, cy) - 0.5), height - 1)
-        for y in range(y0, y1 + 1):
-            for x in range(x0, x1 + 1):
-                px, py = x + 0.5, y + 0.5
-                u = ((bx - px) * (cy - py) - (by - py) * (cx - px)) / area
-                v = ((cx - px) * (ay - py) - (cy - py) * (ax - px)) / area
-                w = 1.0 - u - v
-                if u < 0.0 or v < 0.0 or w < 0.0:
-                    continue
-                covered[y, x] = True
-                z = u * pixels[i, 2] + v * pixels[j, 2] + w * pixels[k, 2]
-                if opaque[face] and z < depth[y, x]:
-                    depth[y, x] = z
-                    winner[y, x] = face
+from helix4d.render.depth_kernels import barycentrics
 
 
 @numba.njit(cache=True, nogil=True)
@@ -55,7 +20,7 @@ def see(  # type: ignore[no-untyped-def]
     faces,
     points,  # (S, 3) float64: samples as x, y, depth
     owners,  # (S,) int32: their faces
-    winner,  # (H, W) int32 from `rasterize`
+    winner,  # (H, W) int32 from `draw_faces`
     tolerance,  # depth by which a sample may lie behind what is in front of it
 ):
     """(S,) bool: which samples nothing hides from the eye.
@@ -96,11 +61,10 @@ def _plane_depth(pixels, faces, face, px, py):  # type: ignore[no-untyped-def]
     i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
     ax, ay, bx, by, cx, cy = pixels[i, 0], pixels[i, 1], pixels[j, 0], pixels[j, 1], pixels[k, 0], pixels[k, 1]
     area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-    u = ((bx - px) * (cy - py) - (by - py) * (cx - px)) / area
-    v = ((cx - px) * (ay - py) - (cy - py) * (ax - px)) / area
+    u, v, w = barycentrics(px, py, ax, ay, bx, by, cx, cy, area)
     za, zb, zc = pixels[i, 2], pixels[j, 2], pixels[k, 2]
     # Beyond the face's own depths the plane is no surface.
-    return min(max(u * za + v * zb + (1.0 - u - v) * zc, min(za, zb, zc)), max(za, zb, zc))
+    return min(max(u * za + v * zb + w * zc, min(za, zb, zc)), max(za, zb, zc))
 
 
 @numba.njit(cache=True, nogil=True)

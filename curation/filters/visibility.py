@@ -13,7 +13,8 @@ import numpy as np
 
 from helix4d.assets import AlphaMode, Clip, Material
 from helix4d.assets.triangles import areas
-from helix4d.curation.filters.surface_kernels import count_samples, rasterize, sample_points, see
+from helix4d.curation.filters.surface_kernels import count_samples, sample_points, see
+from helix4d.render.depth_kernels import draw_faces
 
 DIRECTIONS = 32
 IMAGE_SIZE = 256
@@ -59,7 +60,7 @@ def frame_visibility(clip: Clip, frame: int) -> Visibility:
         depth = np.full((IMAGE_SIZE, IMAGE_SIZE), np.inf)
         winner = np.full((IMAGE_SIZE, IMAGE_SIZE), -1, np.int32)
         covered = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.bool_)
-        rasterize(pixels, faces, opaque, depth, winner, covered)
+        draw_faces(pixels, faces, opaque, None, depth, winner, covered)
         filled += int(covered.sum())
         hidden = ~see(pixels, faces, _project(points, axes), owners, winner, _TOLERANCE)
         points, owners, weights = points[hidden], owners[hidden], weights[hidden]

@@ -1,8 +1,8 @@
-"""Alpha without noise: how much of every pixel a frame covers, from the geometry and the materials' alpha alone.
+"""Alpha without noise: how much of every pixel a frame covers, from geometry and the materials' alpha.
 
-Coverage needs no depth order, since what passes through a stack of layers is the product of what passes through each.
-So one rasterization with fixed sample positions gives OPAQUE, MASK and BLEND alike, for a fraction of a path tracer's
-cost and without its noise, which denoisers leave in alpha.
+Coverage needs no depth order, because the transmittance of a stack of layers is the product of theirs. So one
+rasterization with fixed sample positions handles OPAQUE, MASK and BLEND, at a fraction of a path tracer's cost and
+without its noise, which denoisers do not remove from alpha.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from helix4d.render.alpha.coverage_kernels import CLAMP, MIRROR, REPEAT, covered
 from helix4d.render.scene.cameras import Camera, project
 
 SAMPLES = 16
-"""Per pixel: no two in the same row or column of a 16×16 grid, so any straight edge passes in 16 steps."""
+"""Samples per pixel: no two share a row or column of a 16×16 grid, so an axis-aligned edge crosses in 16 steps."""
 
 _LEVELS = 7
-"""Sizes of an alpha texture, each half of the one before."""
+"""Number of sizes of an alpha texture, each half the previous one."""
 
 NEAREST_DEPTH = 0.01
-"""Closest depth of a vertex; Blender's camera clips there too."""
+"""Smallest depth of a vertex; Blender's camera clips there too."""
 
 _PerFace = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 _PerMaterial = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -28,7 +28,7 @@ _WRAPS = {Wrap.REPEAT: REPEAT, Wrap.CLAMP: CLAMP, Wrap.MIRROR: MIRROR}
 
 
 class Coverage:
-    """The alpha of a clip's frames; holds what its materials and topologies need.
+    """Computes the alpha of a clip's frames, with tables that its materials and topologies share.
 
     Args:
         clip: inside the unit cube.
@@ -44,7 +44,7 @@ class Coverage:
         self._faces: _PerFace
 
     def alpha(self, frame: int, camera: Camera) -> np.ndarray | None:
-        """(H, W) float32 coverage in [0, 1], or None if the camera stands inside or too near the object."""
+        """(H, W) float32 coverage in [0, 1], or None if the camera is inside the object or too close to it."""
         shown = self._clip.frames[frame]
         pixels, depths = project(camera, shown.vertices)
         used = depths[shown.faces]
@@ -77,7 +77,7 @@ class Coverage:
 
 
 def _is_translucent(material: Material, clip: Clip) -> bool:
-    """Whether some point of the material may cover less than all of a pixel."""
+    """Whether some point of the material may be less than fully opaque."""
     if material.alpha_mode is AlphaMode.OPAQUE:
         return False
     colored = any(frame.topology.colors is not None for frame in clip.frames)
@@ -86,7 +86,7 @@ def _is_translucent(material: Material, clip: Clip) -> bool:
 
 
 def _tables(clip: Clip, translucent: list[bool]) -> tuple[_PerMaterial, np.ndarray]:
-    """Per material: factor, cutoff, first texel, shape, wrap; and the alpha texels of all images that are needed."""
+    """Factor, cutoff, first texel, shape and wrap per material, and the alpha texels of all images in use."""
     count = len(clip.materials)
     factors, cutoffs = np.ones(count), np.full(count, -1.0)
     first, shapes = np.full((count, _LEVELS), -1, np.int64), np.ones((count, 2), np.int64)
@@ -115,14 +115,14 @@ def _tables(clip: Clip, translucent: list[bool]) -> tuple[_PerMaterial, np.ndarr
 
 
 def _halved(alpha: np.ndarray) -> np.ndarray:
-    """Means of 2 × 2 texels, uint8; the last row and column count twice where their number is odd."""
+    """Means of 2 × 2 texels, uint8; an odd last row or column counts twice."""
     even = np.pad(alpha, ((0, alpha.shape[0] % 2), (0, alpha.shape[1] % 2)), mode="edge").astype(np.uint16)
     total = even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]
     return ((total + 2) // 4).astype(np.uint8)
 
 
 def _sample_offsets() -> np.ndarray:
-    """(SAMPLES, 2) positions in (0, 1)²: Hammersley's set, which has one point in every row and column."""
+    """(SAMPLES, 2) positions in (0, 1)²: the Hammersley set, with one point in every row and column."""
     index = np.arange(SAMPLES)
     bits = SAMPLES.bit_length() - 1
     mirrored = sum(((index >> bit) & 1) << (bits - 1 - bit) for bit in range(bits))

@@ -9,7 +9,7 @@ import numpy as np
 
 REPEAT, CLAMP, MIRROR = 0, 1, 2
 _MOST_TAPS = 8
-"""Along a side of a sample's square."""
+"""Taps along a side of a sample's square."""
 _UNIT = 1.0 / 255.0
 _NOTHING = (0.0,) * 11
 _NO_IMAGE = (-1, 1, 1, 1.0, 1.0, 0, 0)
@@ -22,27 +22,29 @@ def transmit(  # type: ignore[no-untyped-def]
     depths,  # (V,) float64, all positive
     faces,  # (F, 3) int32
     classes,  # (F,) int32: -1 opaque, else index into the tables below
-    culled,  # (F,) bool: the back is invisible
-    uvs,  # (F, 3, 2) float64 glTF UVs of the base color texture, transform applied; zeros where there is none
+    culled,  # (F,) bool: whether the back is invisible
+    uvs,  # (F, 3, 2) float64 glTF UVs of the base color texture, transformed; zeros without a texture
     vertex_alpha,  # (F, 3) float64
     factors,  # (M,) float64 alpha factor
     cutoffs,  # (M,) float64, negative: blend
-    images,  # (M, L) int64 first texel in `texels` of the image at 1, 1/2, 1/4, ... of its size, -1 where there is none
-    shapes,  # (M, 2) int64 height and width at its whole size
-    wraps,  # (M, 2) int64 of u and v
+    images,  # (M, L) int64 first texel in `texels` of the image at 1, 1/2, 1/4, ... of its size, -1 without a texture
+    shapes,  # (M, 2) int64 height and width of the image at full size
+    wraps,  # (M, 2) int64 wrap modes of u and v
     texels,  # (sum of H·W,) uint8 alpha
     offsets,  # (K, 2) float64 sample positions inside a pixel
-    left,  # (H, W, K) float32, in and out: what passes each sample
-    closed,  # (H, W) bool, in and out: nothing passes any sample
+    left,  # (H, W, K) float32, in and out: transmittance of each sample
+    closed,  # (H, W) bool, in and out: whether all samples of the pixel are opaque
 ):
     """Multiply every sample by (1 - alpha) of every face over it; the order of the faces does not matter.
 
     K is a square number, and each of the K equal squares of a pixel holds one sample. Where a texture is finer than
-    these squares, alpha is the mean over the sample's square, one tap a texel: seen from afar, points leave noise.
-    Where a square spans many texels, BLEND takes those of a smaller image; of MASK the cutoff would make another thing.
+    these squares, alpha is the mean over the sample's square with one tap per texel, since point samples of a distant
+    texture are noisy. Where a square spans many texels, BLEND reads a smaller image. MASK does not: its cutoff must
+    apply to the texels themselves.
     """
     height, width, samples = left.shape
     squares = round(math.sqrt(samples))
+    # Not `depth_kernels.draw_faces`: 16 samples per pixel that adjoining faces share without gap or overlap, no depths.
     for face in range(len(faces)):
         i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
         ax, ay, bx, by, cx, cy = pixels[i, 0], pixels[i, 1], pixels[j, 0], pixels[j, 1], pixels[k, 0], pixels[k, 1]
@@ -56,7 +58,7 @@ def transmit(  # type: ignore[no-untyped-def]
         sign = corners[9]
         taps_x, taps_y, surface, image = 1, 1, _NOTHING, _NO_IMAGE
         if kind >= 0:
-            # Scalars: handing whole arrays to `_alpha` costs more than what it does.
+            # Scalars, because passing arrays to `_alpha` costs more than its work.
             uv, colors = uvs[face], vertex_alpha[face]
             surface = (uv[0, 0], uv[0, 1], uv[1, 0], uv[1, 1], uv[2, 0], uv[2, 1],
                        colors[0], colors[1], colors[2], factors[kind], cutoffs[kind])  # fmt: skip
@@ -112,7 +114,7 @@ def transmit(  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def covered(left, closed):  # type: ignore[no-untyped-def]
-    """(H, W) float32: what does not pass a pixel, the mean over its samples."""
+    """(H, W) float32 alpha: one minus the mean transmittance of the pixel's samples."""
     height, width, samples = left.shape
     alpha = np.ones((height, width), np.float32)
     for y in range(height):
@@ -128,7 +130,7 @@ def covered(left, closed):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _plane(x, y, corners, surface):  # type: ignore[no-untyped-def]
-    """Alpha, u and v at a pixel's corner and how they grow to the right and down: a pixel has no perspective."""
+    """Alpha, u and v at a pixel's corner and their steps to the right and down, without perspective."""
     alpha, u, v = _interpolate(x, y, corners, surface)
     alpha_x, u_x, v_x = _interpolate(x + 1.0, y, corners, surface)
     alpha_y, u_y, v_y = _interpolate(x, y + 1.0, corners, surface)
@@ -137,7 +139,7 @@ def _plane(x, y, corners, surface):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _mean(x_0, y_0, taps_x, taps_y, squares, plane, cutoff, image, texels):  # type: ignore[no-untyped-def]
-    """Mean alpha over a square of a pixel that the face covers whole."""
+    """Mean alpha over a square of a pixel that the face covers completely."""
     alpha, u, v, alpha_x, u_x, v_x, alpha_y, u_y, v_y = plane
     width, height = 1.0 / (taps_x * squares), 1.0 / (taps_y * squares)
     total = 0.0
@@ -152,7 +154,7 @@ def _mean(x_0, y_0, taps_x, taps_y, squares, plane, cutoff, image, texels):  # t
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _mean_of_part(alpha, x_0, y_0, taps_x, taps_y, squares, corners, surface, image, texels):  # type: ignore[no-untyped-def]
-    """Mean alpha over what the face covers of a square; `alpha`, that of the sample, where no tap meets it."""
+    """Mean alpha over the covered part of a square; `alpha`, that of the sample, where no tap hits the face."""
     total, hits = 0.0, 0
     for tap in range(taps_x * taps_y):
         x = x_0 + (tap % taps_x + 0.5) / (taps_x * squares)
@@ -166,7 +168,7 @@ def _mean_of_part(alpha, x_0, y_0, taps_x, taps_y, squares, corners, surface, im
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _taps(corners, area, uv, shape, squares, levels):  # type: ignore[no-untyped-def]
-    """Texels that a sample's square spans to the right and down, and in which of the images; perspective aside."""
+    """Texels that a sample's square spans to the right and down, and the image level; ignores perspective."""
     ax, ay, bx, by, cx, cy = corners[0], corners[1], corners[2], corners[3], corners[4], corners[5]
     right, down = 0.0, 0.0
     for axis in range(2):
@@ -184,7 +186,7 @@ def _taps(corners, area, uv, shape, squares, levels):  # type: ignore[no-untyped
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _alpha(px, py, corners, surface, image, texels):  # type: ignore[no-untyped-def]
-    """Alpha in [0, 1] of a face at a point of the image, -1 where it is not."""
+    """Alpha in [0, 1] of a face at a point of the image, -1 outside the face."""
     if _in(px, py, corners) < 0.0:
         return -1.0
     alpha, u, v = _interpolate(px, py, corners, surface)
@@ -195,10 +197,10 @@ def _alpha(px, py, corners, surface, image, texels):  # type: ignore[no-untyped-
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _interpolate(px, py, corners, surface):  # type: ignore[no-untyped-def]
-    """Alpha without the texture, u and v of a face at a point of the image."""
+    """Alpha without the texture, and u and v, of a face at a point of the image."""
     ax, ay, bx, by, cx, cy, near_a, near_b, near_c, sign = corners
     au, av, bu, bv, cu, cv, a_alpha, b_alpha, c_alpha, factor, _ = surface
-    # Perspective: barycentrics on the surface are those of the image over the depth.
+    # Perspective: barycentrics on the surface are those in the image divided by depth.
     a = _edge(bx, by, cx, cy, px, py, sign) / near_a
     b = _edge(cx, cy, ax, ay, px, py, sign) / near_b
     c = _edge(ax, ay, bx, by, px, py, sign) / near_c
@@ -216,7 +218,7 @@ def _cut(alpha, cutoff):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _in(px, py, corners):  # type: ignore[no-untyped-def]
-    """1 where an opaque face is, -1 where it is not."""
+    """1 inside an opaque face, -1 outside."""
     ax, ay, bx, by, cx, cy, sign = corners[0], corners[1], corners[2], corners[3], corners[4], corners[5], corners[9]
     if (
         _edge(bx, by, cx, cy, px, py, sign) < 0.0
@@ -229,7 +231,7 @@ def _in(px, py, corners):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _inside(ax, ay, bx, by, x, y, sign):  # type: ignore[no-untyped-def]
-    """1 if the whole pixel is inside the edge, -1 if it is outside, 0 where its samples must be asked."""
+    """1 if the whole pixel is inside the edge, -1 if it is outside, 0 if its samples must be tested."""
     dx, dy = bx - ax, by - ay
     center = sign * (dx * (y + 0.5 - ay) - dy * (x + 0.5 - ax))
     reach = 0.5000001 * (abs(dx) + abs(dy))
@@ -240,9 +242,9 @@ def _inside(ax, ay, bx, by, x, y, sign):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _edge(ax, ay, bx, by, px, py, sign):  # type: ignore[no-untyped-def]
-    """Twice the signed area of (a, b, p), positive inside; the two faces of an edge get exactly opposite numbers.
+    """Twice the signed area of (a, b, p), positive inside; the two faces of an edge get exactly opposite values.
 
-    A sample exactly on an edge belongs to one of its two faces: -1 is returned to the other.
+    A sample exactly on an edge belongs to one of the two faces; the other gets -1.
     """
     swapped = (bx < ax) or (bx == ax and by < ay)
     if swapped:

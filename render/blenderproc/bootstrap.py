@@ -1,8 +1,8 @@
 """BlenderProc from the package index inside pip's Blender, without its launcher.
 
 BlenderProc 2.8 expects to be started by its own command, which downloads a Blender, installs packages into it and sets
-an environment variable. Here Blender is the `bpy` of this Python, and the packages come with our extra. Everything that
-is bent to that end is in this file, and restored once BlenderProc is imported.
+an environment variable. Here Blender is the `bpy` package, and the other packages come with the extra `blenderproc`.
+All the workarounds are in this file, and are undone once BlenderProc is imported.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _SETUP_MODULE = "blenderproc.python.utility.SetupUtility"
 
 @functools.cache
 def load_blenderproc() -> Any:
-    """The `blenderproc` module. The first call takes some six seconds.
+    """Import the `blenderproc` module; the first call takes about six seconds.
 
     Raises:
-        ModuleNotFoundError: if it, or one of the packages that it uses without declaring them, is not installed.
+        ModuleNotFoundError: if BlenderProc, or a package that it uses without declaring it, is not installed.
     """
     spec = importlib.util.find_spec("blenderproc")
     if spec is None or spec.origin is None:
@@ -38,7 +38,7 @@ def load_blenderproc() -> Any:
     site_packages = os.path.abspath(Path(spec.origin).parent.parent)
     with _restored_environment():
         os.environ[_INSIDE_VARIABLE] = "1"
-        sys.path.insert(0, site_packages)  # its __init__ takes the first such entry away
+        sys.path.insert(0, site_packages)  # its __init__ removes the first such entry
         sys.modules[_SETUP_MODULE] = _setup_stub()
         import blenderproc
     atexit.register(_forget)
@@ -46,9 +46,9 @@ def load_blenderproc() -> Any:
 
 
 def start_scene() -> None:
-    """An empty scene with BlenderProc's defaults: what `blenderproc.init()` does, as often as wanted.
+    """Start an empty scene with BlenderProc's defaults, like `blenderproc.init()` but repeatable.
 
-    `init` itself refuses a second call, and speaks of devices on standard output before the caller has chosen them.
+    `init` itself refuses a second call, and selects and prints devices before the caller has chosen them.
     """
     import bpy
 
@@ -56,7 +56,7 @@ def start_scene() -> None:
     from blenderproc.python.utility.GlobalStorage import GlobalStorage
     from blenderproc.python.utility.Initializer import _Initializer
 
-    # Outputs and switches of the scene before, which its nodes went with.
+    # Outputs and switches that refer to nodes of the previous scene.
     GlobalStorage._storage_dict.clear()
     bproc.clean_up(clean_up_camera=True)
     bpy.context.scene.render.engine = "CYCLES"
@@ -65,8 +65,14 @@ def start_scene() -> None:
 
 
 def write_hdf5(folder: Path, data: Mapping[str, Sequence[Any]]) -> None:
-    """`blenderproc.writer.write_hdf5`, which still asks numpy for a name of its first version."""
+    """Call `blenderproc.writer.write_hdf5`: key -> one array per view to one file per view.
+
+    That function takes the number of views from Blender's scene, and uses a name that numpy 2 removed.
+    """
+    import bpy
+
     bproc = load_blenderproc()
+    bpy.context.scene.frame_start, bpy.context.scene.frame_end = 0, max(map(len, data.values()))
     numpy: Any = np
     added = not hasattr(numpy, "string_")
     if added:
@@ -79,7 +85,7 @@ def write_hdf5(folder: Path, data: Mapping[str, Sequence[Any]]) -> None:
 
 
 def _forget() -> None:
-    """Empty BlenderProc's modules: what they hold keeps Blender alive until Python is gone, and then it crashes."""
+    """Empty BlenderProc's modules: objects they hold keep Blender alive past the end of Python, where it crashes."""
     load_blenderproc.cache_clear()
     for name, module in list(sys.modules.items()):
         if name.split(".")[0] == "blenderproc":
@@ -87,7 +93,7 @@ def _forget() -> None:
 
 
 def _setup_stub() -> ModuleType:
-    """In place of the module that installs packages by pip as soon as it is called."""
+    """A replacement for the module that installs packages with pip as soon as it is called."""
 
     class SetupUtility:
         @staticmethod

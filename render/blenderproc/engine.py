@@ -1,13 +1,15 @@
-"""Renders a Clip through BlenderProc's API: the default engine's views and settings, and BlenderProc's HDF5 files.
+"""Renders a Clip through BlenderProc's API: the views and settings of the Cycles engine, and BlenderProc's HDF5 files.
 
-BlenderProc's frame number is its camera's index. So the views are keyframes, set once, and every frame of the clip is
-one BlenderProc rendering of the mesh as it then stands. Meshes and materials are the default engine's.
+In BlenderProc a frame number is the index of a camera. So the views are keyframes, set once, and each frame of the clip
+is one BlenderProc rendering of the current mesh. Meshes and materials are those of the Cycles engine.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
+import itertools
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,23 +21,23 @@ import numpy as np
 
 from helix4d.assets import Clip
 from helix4d.core import ConfigError
-from helix4d.render.alpha.coverage import Coverage
 from helix4d.render.blenderproc.bootstrap import load_blenderproc, start_scene, write_hdf5
 from helix4d.render.cycles.engine import RenderError, captured_output, configure, output_tail
 from helix4d.render.cycles.scene import CLIP_RANGE, SENSOR_MM, ClipObject, camera_to_world, clear
 from helix4d.render.cycles.world import World
+from helix4d.render.frame_loop import render_frames
 from helix4d.render.scene.cameras import Camera
-from helix4d.render.scene.environment import NO_MAPS, EnvironmentMap, check_maps
-from helix4d.render.scene.images import RenderedImage, to_rgba
+from helix4d.render.scene.environment import NO_MAPS, EnvironmentMap
+from helix4d.render.scene.images import Layers, RenderedImage
 from helix4d.render.scene.lighting import Lights
 from helix4d.render.scene.settings import RenderSettings
-from helix4d.render.scene.views import check_views, empty_image
+from helix4d.render.scene.views import Views
 
-load_blenderproc()  # an engine that is not installed is refused when it is imported
+load_blenderproc()  # so that importing this module fails where BlenderProc is not installed
 
-_Outputs = Mapping[str, Sequence[np.ndarray]]  # BlenderProc's key -> one array a view
+_Outputs = Mapping[str, Sequence[np.ndarray]]  # BlenderProc's key -> one array per view
 _BACKGROUND_DEPTH = 1e10
-_NEAR = 1e9  # depths below this are of something
+_NEAR = 1e9  # depths below this belong to a surface
 
 
 def render_views(
@@ -52,71 +54,48 @@ def render_views(
     All views of a frame are rendered before the first of them is yielded.
 
     Args:
-        hdf5: a folder to write BlenderProc's files to, one folder a frame and one file a view (docs/rendering.md): it
-            appears when the last frame is rendered, and replaces what had this name.
+        hdf5: a folder for BlenderProc's files, one folder per frame with one file per view (docs/rendering.md). It
+            appears when the last frame is done, and replaces a folder of this name.
 
     Raises:
-        ConfigError: if cameras, lights and settings do not fit together, or the device is not there.
+        ConfigError: if cameras, lights and settings do not fit together, or the device is not available.
         RenderError: if Blender fails.
     """
-    settings = RenderSettings() if settings is None else settings
-    numbers = range(len(clip.frames)) if frames is None else frames
-    check_views(clip, cameras, lights, settings, numbers)
-    check_maps(lights, maps)
+    views = Views.of(clip, cameras, lights, settings, frames, maps)
     if hdf5 is None:
-        return _render(clip, cameras, lights, settings, numbers, maps, None)
+        return render_frames(views, _open_scene)
     if not cameras:
-        raise ConfigError(f"{hdf5}: without a view there is nothing to write")
-    return _write(clip, cameras, lights, settings, numbers, maps, hdf5)
+        raise ConfigError(f"{hdf5}: no views to write")
+    return _write(views, hdf5)
 
 
-def _write(
-    clip: Clip,
-    cameras: Sequence[Camera],
-    lights: Sequence[Lights],
-    settings: RenderSettings,
-    frames: Sequence[int],
-    maps: Mapping[str, EnvironmentMap],
-    folder: Path,
-) -> Iterator[RenderedImage]:
-    """Render into a folder beside `folder`, which takes its name at the end."""
+def _write(views: Views, folder: Path) -> Iterator[RenderedImage]:
+    """Render into a temporary folder beside `folder`, and rename it at the end."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+    outputs: dict[int, _Outputs] = {}
+    rendered = render_frames(views, functools.partial(_open_scene, outputs=outputs))
+    with (
+        tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary,
+        contextlib.closing(rendered),
+    ):
         unfinished = Path(temporary) / folder.name
-        yield from _render(clip, cameras, lights, settings, frames, maps, unfinished)
-        unfinished.mkdir(exist_ok=True)
+        unfinished.mkdir()
+        for frame in views.frames:
+            images = list(itertools.islice(rendered, len(views.cameras)))
+            passes = outputs.pop(frame) if frame in outputs else _empty_outputs(views)
+            _write_frame(unfinished / f"frame_{frame:02d}", images, passes, views.cameras)
+            yield from images
         if folder.exists():
             shutil.rmtree(folder)
         unfinished.rename(folder)
 
 
-def _render(
-    clip: Clip,
-    cameras: Sequence[Camera],
-    lights: Sequence[Lights],
-    settings: RenderSettings,
-    frames: Sequence[int],
-    maps: Mapping[str, EnvironmentMap],
-    hdf5: Path | None,
-) -> Iterator[RenderedImage]:
-    coverage = Coverage(clip, settings.cull_back_faces) if settings.exact_alpha else None
-    scene: _Scene | None = None
-    try:
-        with tempfile.TemporaryDirectory(prefix="helix4d-render-") as folder:
-            for frame in frames:
-                if scene is None and (hdf5 is not None or len(clip.frames[frame].faces)):
-                    scene = _Scene(clip, cameras, lights, settings, maps, Path(folder))
-                if scene is None or not len(clip.frames[frame].faces):
-                    images = [empty_image(view, frame, settings) for view in range(len(cameras))]
-                    outputs = _outputs_of_nothing(settings, len(cameras))
-                else:
-                    alphas = [None if coverage is None else coverage.alpha(frame, camera) for camera in cameras]
-                    images, outputs = scene.render(frame, alphas)
-                if hdf5 is not None:
-                    _write_frame(hdf5 / f"frame_{frame:02d}", images, outputs, cameras)
-                yield from images
-    finally:
-        if scene is not None:
+@contextlib.contextmanager
+def _open_scene(views: Views, outputs: dict[int, _Outputs] | None = None) -> Iterator[_Scene]:
+    with tempfile.TemporaryDirectory(prefix="helix4d-render-") as folder:
+        try:
+            yield _Scene(views, Path(folder), outputs)
+        finally:
             clear()
 
 
@@ -124,32 +103,25 @@ class _Scene:
     """A clip in BlenderProc's scene, with every view as a keyframe.
 
     Args:
-        maps: sha256 -> environment map, for the lights that name one.
-        folder: where BlenderProc writes what it renders before it reads it again.
+        views: what to render.
+        folder: where BlenderProc writes what it renders and reads it back.
+        outputs: filled with frame -> BlenderProc's own depth and normals, where passes are rendered; None to drop them.
     """
 
-    def __init__(
-        self,
-        clip: Clip,
-        cameras: Sequence[Camera],
-        lights: Sequence[Lights],
-        settings: RenderSettings,
-        maps: Mapping[str, EnvironmentMap],
-        folder: Path,
-    ) -> None:
+    def __init__(self, views: Views, folder: Path, outputs: dict[int, _Outputs] | None) -> None:
         self._bproc = load_blenderproc()
-        self._lights = lights
-        self._cameras, self._passes, self._folder = cameras, settings.passes, folder
+        self._views, self._folder, self._outputs = views, folder, outputs
+        settings, lights = views.settings, views.lights
         clear()
         with _quiet():
             start_scene()
-        self._clip = ClipObject(bpy.context.scene, clip, settings.cull_back_faces)
+        self._clip = ClipObject(bpy.context.scene, views.clip, settings.cull_back_faces)
         self._set_renderer(settings)
-        self._set_cameras(cameras)
+        self._set_cameras(views.cameras)
         self._set_lamps(lights)
         self._world: World | None = None
         if any(light.environment_map is not None for light in lights):
-            self._world = World(bpy.context.scene, maps)
+            self._world = World(bpy.context.scene, views.maps)
         else:
             self._set_environments(lights)
         if settings.passes:
@@ -157,45 +129,39 @@ class _Scene:
             self._bproc.renderer.enable_normals_output(output_dir=str(folder))
             for node in bpy.context.scene.node_tree.nodes:
                 if node.type == "OUTPUT_FILE":
-                    node.format.color_depth = "32"  # BlenderProc leaves half floats
+                    node.format.color_depth = "32"  # BlenderProc's default is half floats
 
-    def render(self, frame: int, alphas: Sequence[np.ndarray | None]) -> tuple[list[RenderedImage], _Outputs]:
-        """Every view of a frame.
-
-        Args:
-            alphas: the exact alpha of every view, (H, W), or None to keep Cycles'.
-
-        Returns:
-            The images, and BlenderProc's own depth and normals where passes were asked for.
-        """
+    def set_frame(self, frame: int) -> None:
+        """Render all views of a frame."""
         self._clip.set_frame(frame)
-        data = self._render_views()
-        colors = data.pop("colors")
-        if len(colors) != len(self._cameras):
-            raise RenderError(f"BlenderProc gave {len(colors)} images for {len(self._cameras)} views")
-        images = []
-        for view, alpha in enumerate(alphas):
-            rgba = to_rgba({name: colors[view][..., i] for i, name in enumerate("RGBA")}, alpha)
-            if self._passes:
-                depth = np.where(data["depth"][view] < _NEAR, data["depth"][view], 0).astype(np.float32)
-                normal = world_normals(data["normals"][view], self._cameras[view])
-                images.append(RenderedImage(view, frame, rgba, depth, normal))
-            else:
-                images.append(RenderedImage(view, frame, rgba))
-        return images, data
+        passes = self._render_views()
+        self._colors = passes.pop("colors")
+        if len(self._colors) != len(self._views.cameras):
+            raise RenderError(f"BlenderProc rendered {len(self._colors)} images for {len(self._views.cameras)} views")
+        self._passes = passes
+        if self._outputs is not None:
+            self._outputs[frame] = passes
+
+    def render(self, view: int) -> Layers:
+        colors = {name: self._colors[view][..., i] for i, name in enumerate("RGBA")}
+        if not self._views.settings.passes:
+            return Layers(colors)
+        depth = self._passes["depth"][view]
+        normal = world_normals(self._passes["normals"][view], self._views.cameras[view])
+        return Layers(colors, np.where(depth < _NEAR, depth, 0).astype(np.float32), normal)
 
     def _render_views(self) -> dict[str, list[np.ndarray]]:
-        """BlenderProc's output, key -> one array a view."""
+        """BlenderProc's output: key -> one array per view."""
         if self._world is None:
             return self._run()
         data: dict[str, list[np.ndarray]] = {}
         interval = self._bproc.utility.set_keyframe_render_interval
-        for view, light in enumerate(self._lights):  # an image cannot be keyframed
+        for view, light in enumerate(self._views.lights):  # an image cannot be keyframed
             self._world.show(light)
             interval(view, view + 1)
             for key, values in self._run().items():
                 data.setdefault(key, []).extend(values)
-        interval(0, len(self._lights))
+        interval(0, len(self._views.lights))
         return data
 
     def _run(self) -> dict[str, list[np.ndarray]]:
@@ -203,9 +169,9 @@ class _Scene:
             try:
                 data: dict[str, list[np.ndarray]] = self._bproc.renderer.render(
                     output_dir=str(self._folder),
-                    load_keys={"colors", "depth", "normals"} if self._passes else {"colors"},
+                    load_keys={"colors", "depth", "normals"} if self._views.settings.passes else {"colors"},
                     keys_with_alpha_channel={"colors"},
-                    verbose=True,  # otherwise it reads Blender's lines in a thread, for a progress bar
+                    verbose=True,  # otherwise a thread reads Blender's output for a progress bar
                 )
             except (RuntimeError, FileNotFoundError) as error:
                 raise RenderError(f"BlenderProc failed: {error}; it printed: {output_tail(output)}") from error
@@ -213,7 +179,7 @@ class _Scene:
 
     def _set_renderer(self, settings: RenderSettings) -> None:
         renderer = self._bproc.renderer
-        renderer.set_denoiser(None)  # BlenderProc's is a compositor node; Cycles' own is switched on below
+        renderer.set_denoiser(None)  # BlenderProc's denoiser is a compositor node; Cycles' own is enabled below
         renderer.set_noise_threshold(0)
         renderer.toggle_light_tree(True)
         configure(bpy.context.scene, settings)
@@ -230,15 +196,12 @@ class _Scene:
             self._bproc.camera.set_intrinsics_from_K_matrix(k, size, size, *CLIP_RANGE)
             for name in ("lens", "shift_x", "shift_y"):  # BlenderProc has one set of intrinsics for all poses
                 data.keyframe_insert(name, frame=view)
-            block.rotation_euler = (
-                0.0,
-                0.0,
-                0.0,
-            )  # of two ways to say a rotation Blender takes that nearer to the last
+            # Of two equivalent sets of angles Blender chooses the one nearer to the previous pose.
+            block.rotation_euler = (0.0, 0.0, 0.0)
             self._bproc.camera.add_camera_pose(camera_to_world(camera), frame=view)
 
     def _set_lamps(self, lights: Sequence[Lights]) -> None:
-        lamps = [self._bproc.types.Light("POINT") for _ in range(max(len(light.points) for light in lights))]
+        lamps = [self._bproc.types.Light("POINT") for _ in range(self._views.lamps)]
         for view, light in enumerate(lights):
             for index, lamp in enumerate(lamps):
                 lit = index < len(light.points)
@@ -257,26 +220,27 @@ class _Scene:
 
 
 def world_normals(encoded: np.ndarray, camera: Camera) -> np.ndarray:
-    """BlenderProc's normals as ours.
+    """Decode BlenderProc's normals.
 
     Args:
-        encoded: (H, W, 3) float: half of one plus the normal in the axes of Blender's camera (x right, y up, z back).
+        encoded: (H, W, 3) float, (1 + n) / 2 of the normal n in the axes of Blender's camera (x right, y up, z back).
+        camera: the camera of the view.
 
     Returns:
-        (H, W, 3) float32 unit vectors of the world, 0 where nothing was hit.
+        (H, W, 3) float32 unit vectors in world space, 0 where nothing was hit.
     """
     normal = (2.0 * encoded.astype(np.float64) - 1.0) @ camera_to_world(camera)[:3, :3].T
     length = np.linalg.norm(normal, axis=-1, keepdims=True)
     return np.where(length > 1e-3, normal / np.maximum(length, 1e-3), 0.0).astype(np.float32)
 
 
-def _outputs_of_nothing(settings: RenderSettings, views: int) -> _Outputs:
-    """What BlenderProc gives where there is no surface."""
-    if not settings.passes:
+def _empty_outputs(views: Views) -> _Outputs:
+    """BlenderProc's depth and normals of a frame without a surface."""
+    if not views.settings.passes:
         return {}
-    shape = (settings.image_size, settings.image_size)
+    shape, count = (views.settings.image_size, views.settings.image_size), len(views.cameras)
     depth, normals = np.full(shape, _BACKGROUND_DEPTH, np.float32), np.full((*shape, 3), 0.5, np.float32)
-    return {"depth": [depth] * views, "normals": [normals] * views}
+    return {"depth": [depth] * count, "normals": [normals] * count}
 
 
 def _write_frame(folder: Path, images: Sequence[RenderedImage], outputs: _Outputs, cameras: Sequence[Camera]) -> None:
@@ -291,7 +255,7 @@ def _write_frame(folder: Path, images: Sequence[RenderedImage], outputs: _Output
 
 
 def _blenderproc_intrinsics(camera: Camera) -> np.ndarray:
-    """(3, 3) pixels, counted from the center of the first pixel as BlenderProc does."""
+    """(3, 3) in pixels, with the origin at the center of the first pixel as in BlenderProc."""
     intrinsics = camera.intrinsics.copy()
     intrinsics[:2, 2] -= 0.5
     return intrinsics
@@ -299,6 +263,6 @@ def _blenderproc_intrinsics(camera: Camera) -> np.ndarray:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[Any]:
-    """Neither Blender's lines nor BlenderProc's reach standard output; yields the file with Blender's."""
+    """Keep the output of Blender and BlenderProc off standard output; yields the file with Blender's."""
     with contextlib.redirect_stdout(io.StringIO()), captured_output() as output:
         yield output

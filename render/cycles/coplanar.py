@@ -1,8 +1,8 @@
-"""Faces that lie on top of each other in one plane are moved apart, by less than anything shows.
+"""Moves coplanar overlapping faces apart, by an invisible distance.
 
-A ray that leaves one of two such faces meets the other at once, so a path tracer shades both with each other's shadow:
-dark noise, or black triangles. Files are full of them: faces modeled twice for their two sides, overlapping parts. Each
-moves along its own normal, so of two that look opposite ways each is seen from its side.
+A ray that leaves one of two such faces hits the other at once, so a path tracer shades each with the other's shadow:
+dark noise, or black triangles. They are common in files: faces modeled twice for their two sides, overlapping parts.
+Each face moves along its own normal, so of two faces with opposite normals each is visible from its own side.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from helix4d.assets import Frame
 from helix4d.render.cycles.coplanar_kernels import color_levels, find_pairs
 
 STEP = 1e-5
-"""Distance between two levels in units of the clip's cube: a hundredth of a pixel, a hundred float32 roundings."""
+"""Distance between levels in units of the clip's cube: a hundredth of a pixel, a hundred float32 rounding errors."""
 _LEVELS = 16
 _MOST_FRAMES = 4
 _FINEST = 16
-"""Halvings of the whole extent down to the finest grid."""
+"""Number of halvings of the extent down to the finest grid."""
 _BORDER = 1e-6
-"""What rounding may do to a point that lies between two cells, in cells."""
+"""Tolerance for rounding of a point on the border of two cells, in cells."""
 _POINTS = np.array([[1, 1, 1], [2, 0.5, 0.5], [0.5, 2, 0.5], [0.5, 0.5, 2]]) / 3
-"""Barycentrics. The centers alone lie on the diagonal of a square that is cut the other way."""
+"""Barycentrics of the tested points; centers alone can lie on the diagonal of a square that is split otherwise."""
 
 
 def find_levels(frames: Sequence[Frame]) -> np.ndarray:
-    """How many steps each face has to move: (F,) int32, 0 for a face that lies on no other.
+    """Number of steps by which each face has to move, (F,) int32; 0 for a face that overlaps no other.
 
     Args:
-        frames: of one topology. Faces count as lying on each other if they do in one of four of these, where one of
-            four points of one is on the other.
+        frames: frames of one topology. Two faces overlap if, in one of four of these frames, one of four points of one
+            face lies on the other.
     """
     faces = frames[0].faces
     codes = [np.empty(0, np.int64)]
@@ -45,7 +45,7 @@ def find_levels(frames: Sequence[Frame]) -> np.ndarray:
 
 
 def moved_corners(frame: Frame, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Corners of the M faces with a level, at their new places, and their normals: (3 M, 3) float32 both."""
+    """New corners of the M faces with a level above 0, and their normals: both (3 M, 3) float32."""
     faces = frame.faces[levels > 0]
     triangles = frame.vertices[faces].astype(np.float64)
     steps = _normals(triangles) * (STEP * levels[levels > 0])[:, None]
@@ -53,14 +53,17 @@ def moved_corners(frame: Frame, levels: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _normals(triangles: np.ndarray) -> np.ndarray:
-    """(F, 3) float64 of length 1, 0 for a triangle without area."""
+    """(F, 3) float64 unit normals, 0 for a triangle without area."""
     normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     return np.asarray(normals / np.maximum(np.sqrt(np.einsum("ij,ij->i", normals, normals)), 1e-300)[:, None])
 
 
 def _pairs(triangles: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """Found through grids, each twice as fine as the one before: a face is in the cells that it touches of the finest
-    grid whose cells are not smaller than it, eight at most; a point asks its cell of every grid."""
+    """(P, 2) int32 overlapping faces, found through a hierarchy of grids, each twice as fine as the previous one.
+
+    A face is stored in the cells (at most eight) that it touches in the finest grid whose cells are not smaller than
+    the face. A point is looked up in its cell of every grid.
+    """
     low, high = triangles.min(axis=1), triangles.max(axis=1)
     shown = np.flatnonzero(normals.any(axis=1))
     if len(shown) < 2:
@@ -93,7 +96,7 @@ def _pairs(triangles: np.ndarray, normals: np.ndarray) -> np.ndarray:
 
 
 def _key(level: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """One number for a grid and a cell of it."""
+    """One integer for a grid level and a cell."""
     bits = _FINEST + 3
-    shifted = cell + 1  # the border may begin at -1
+    shifted = cell + 1  # the tolerance may give -1
     return np.asarray(((level << bits | shifted[:, 0]) << bits | shifted[:, 1]) << bits | shifted[:, 2])

@@ -8,17 +8,17 @@ import numpy as np
 _ON_PLANE = 2e-6
 """Distance within which a point lies on a face, in units of the clip's cube."""
 _PARALLEL = 0.9999
-"""Cosine between the normals of faces in one plane, whichever way they look."""
+"""Least absolute cosine between the normals of faces in one plane."""
 _INSIDE = 1e-3
-"""Least barycentric: what shares an edge does not overlap."""
+"""Least barycentric coordinate: faces that share an edge do not overlap."""
 
 
 @numba.njit(cache=True, nogil=True)
 def find_pairs(points, owners, triangles, normals, first, last, entries):  # type: ignore[no-untyped-def]
-    """(P, 2) int32: faces of which a point of one lies on the other, the smaller number first; pairs may repeat.
+    """(P, 2) int32 pairs of faces where a point of one lies on the other, smaller index first; pairs may repeat.
 
-    points (S, 3) float64 of the faces owners (S,); triangles (F, 3, 3) float64, normals (F, 3) float64 of length 1; the
-    candidates of point s are entries[first[s]:last[s]].
+    points (S, 3) float64 belong to the faces owners (S,); triangles (F, 3, 3) float64; normals (F, 3) float64, unit;
+    the candidates for point s are entries[first[s]:last[s]].
     """
     pairs = np.empty((16, 2), np.int32)
     found = 0
@@ -59,9 +59,9 @@ def _lies_on(points, s, normals, face, triangles, other):  # type: ignore[no-unt
 
 @numba.njit(cache=True, nogil=True)
 def color_levels(pairs, count, most):  # type: ignore[no-untyped-def]
-    """(F,) int32: the least level, below `most`, that no overlapping face of a smaller number has.
+    """(F,) int32: the least level below `most` that no overlapping face with a smaller index has.
 
-    pairs (P, 2) int32, sorted by their second, larger number.
+    pairs (P, 2) int32 are sorted by the second, larger index.
     """
     levels = np.zeros(count, np.int32)
     taken = np.zeros(most, np.bool_)

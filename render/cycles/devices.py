@@ -1,4 +1,4 @@
-"""Which device Cycles renders on: the first type of GPU that has one, else the CPU.
+"""Chooses the device that Cycles renders on: the first available type of GPU, else the CPU.
 
 `python -m helix4d.render.cycles.devices` prints the GPUs that Blender finds, as a JSON list of names.
 """
@@ -14,21 +14,21 @@ from helix4d.core import ConfigError
 _LOG = logging.getLogger(__name__)
 
 GPU_TYPES = ("OPTIX", "CUDA", "HIP", "METAL", "ONEAPI")
-"""Blender's types of GPU devices in the order of preference: OptiX has the ray tracing units, CUDA the same cards."""
+"""Blender's types of GPU devices in order of preference; OptiX is CUDA's cards with their ray tracing cores."""
 
 
 def select_device(preferences: Any, device: str) -> str:
-    """Enable the devices of one type, all that the process may see; Ray shows a worker those that it reserved.
+    """Enable all visible devices of one type; Ray makes only the reserved ones visible to a worker.
 
     Args:
-        preferences: of Blender's Cycles add-on.
+        preferences: preferences of Blender's Cycles add-on.
         device: one of `helix4d.render.scene.settings.DEVICES`.
 
     Returns:
-        What `scene.cycles.device` is to be, "CPU" or "GPU".
+        The value for `scene.cycles.device`, "CPU" or "GPU".
 
     Raises:
-        ConfigError: if a GPU was asked for and Blender finds none of that type.
+        ConfigError: if a GPU is requested and Blender finds none of that type.
     """
     if device == "cpu":
         return "CPU"
@@ -39,16 +39,16 @@ def select_device(preferences: Any, device: str) -> str:
             continue
         preferences.compute_device_type = kind
         for entry in devices:
-            entry.use = entry.type == kind  # a type's list holds the CPU too
+            entry.use = entry.type == kind  # the list of a type also contains the CPU
         _LOG.debug("rendering on %s", ", ".join(entry.name for entry in devices if entry.use))
         return "GPU"
     if device != "auto":
-        raise ConfigError(f"device {device!r}: Blender finds none that it can render on; use auto or cpu")
+        raise ConfigError(f"device {device!r}: Blender finds no such device; use auto or cpu")
     return "CPU"
 
 
 def find_gpus(preferences: Any) -> list[str]:
-    """Names of the devices that `select_device` would enable for "auto", without the CPU."""
+    """Names of the GPUs that `select_device` would enable for "auto"."""
     for kind in GPU_TYPES:
         names = [entry.name for entry in _devices(preferences, kind) if entry.type == kind]
         if names:
@@ -66,9 +66,9 @@ def cycles_preferences() -> Any:
 def _devices(preferences: Any, kind: str) -> list[Any]:
     try:
         return list(preferences.get_devices_for_type(kind) or ())
-    except (TypeError, ValueError):  # a type that this build of Blender does not know
+    except (TypeError, ValueError):  # this build of Blender does not support the type
         return []
 
 
 if __name__ == "__main__":
-    print(json.dumps(find_gpus(cycles_preferences())))  # noqa: T201 (its one purpose)
+    print(json.dumps(find_gpus(cycles_preferences())))  # noqa: T201 (the output of this command)

@@ -1,7 +1,7 @@
 """Renders a Clip with Cycles, inside this process.
 
-Frame-major: a frame's geometry is set once for all of its views. Every image depends on its clip, frame, camera, lights
-and settings alone, so a view may be rendered on its own, after other clips, or on other numbers of threads.
+An image depends only on its clip, frame, camera, lights and settings, so a view may be rendered alone, after other
+clips, or with another number of threads.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ import OpenEXR
 
 from helix4d.assets import Clip
 from helix4d.core import Helix4DError
-from helix4d.render.alpha.coverage import Coverage
 from helix4d.render.cycles.devices import cycles_preferences, select_device
 from helix4d.render.cycles.scene import ClipScene, clear
+from helix4d.render.frame_loop import render_frames
 from helix4d.render.scene.cameras import Camera
-from helix4d.render.scene.environment import NO_MAPS, EnvironmentMap, check_maps
-from helix4d.render.scene.images import RenderedImage, to_rgba
+from helix4d.render.scene.environment import NO_MAPS, EnvironmentMap
+from helix4d.render.scene.images import Layers, RenderedImage
 from helix4d.render.scene.lighting import Lights
 from helix4d.render.scene.passes import split_layers
 from helix4d.render.scene.settings import RenderSettings
-from helix4d.render.scene.views import check_views, empty_image
+from helix4d.render.scene.views import Views
 
 
 class RenderError(Helix4DError):
-    """Blender did not deliver an image; the message ends with what it printed."""
+    """Blender failed to render an image; the message ends with what it printed."""
 
 
 def render_views(
@@ -46,8 +46,8 @@ def render_views(
 ) -> Iterator[RenderedImage]:
     """Render every view of every frame, frame by frame.
 
-    Blender holds one scene per process: finish (or close) one call before the next. Frames without a triangle come out
-    fully transparent without a render.
+    Blender holds one scene per process: finish or close one call before the next. Frames without a triangle come out
+    fully transparent, without rendering.
 
     Args:
         clip: inside [-0.5, 0.5]³, Z up.
@@ -61,50 +61,36 @@ def render_views(
         The images, all views of a frame before the next frame; `view` is the index into `cameras`.
 
     Raises:
-        ConfigError: if cameras, lights and settings do not fit together, or the device is not there.
+        ConfigError: if cameras, lights and settings do not fit together, or the device is not available.
         RenderError: if Blender fails.
     """
-    settings = RenderSettings() if settings is None else settings
-    numbers = range(len(clip.frames)) if frames is None else frames
-    check_views(clip, cameras, lights, settings, numbers)
-    check_maps(lights, maps)
-    return _render(clip, cameras, lights, settings, numbers, maps)
+    return render_frames(Views.of(clip, cameras, lights, settings, frames, maps), _open_scene)
 
 
-def _render(
-    clip: Clip,
-    cameras: Sequence[Camera],
-    lights: Sequence[Lights],
-    settings: RenderSettings,
-    frames: Sequence[int],
-    maps: Mapping[str, EnvironmentMap],
-) -> Iterator[RenderedImage]:
-    scene: ClipScene | None = None
-    coverage = Coverage(clip, settings.cull_back_faces) if settings.exact_alpha else None
-    try:
-        with tempfile.TemporaryDirectory(prefix="helix4d-render-") as folder:
-            path = Path(folder) / "image.exr"
-            for frame in frames:
-                if not len(clip.frames[frame].faces):
-                    yield from (empty_image(view, frame, settings) for view in range(len(cameras)))
-                    continue
-                if scene is None:
-                    scene = ClipScene(clip, max(len(light.points) for light in lights), settings.cull_back_faces, maps)
-                    configure(scene.scene, settings)
-                    _set_output(scene.scene, settings, path)
-                scene.set_frame(frame)
-                for view, (camera, view_lights) in enumerate(zip(cameras, lights, strict=True)):
-                    scene.set_view(camera, view_lights)
-                    alpha = None if coverage is None else coverage.alpha(frame, camera)
-                    channels = _render_once(path)
-                    if settings.passes:
-                        colors, depth, normal = split_layers(channels)
-                        yield RenderedImage(view, frame, to_rgba(colors, alpha), depth, normal)
-                    else:
-                        yield RenderedImage(view, frame, to_rgba(channels, alpha))
-    finally:
-        if scene is not None:
-            clear()  # the clip's meshes, images and Cycles' copies of them
+@contextlib.contextmanager
+def _open_scene(views: Views) -> Iterator[_Scene]:
+    with tempfile.TemporaryDirectory(prefix="helix4d-render-") as folder:
+        try:
+            yield _Scene(views, Path(folder) / "image.exr")
+        finally:
+            clear()  # frees the clip's meshes and images and Cycles' copies of them
+
+
+class _Scene:
+    """A clip in Blender's scene; images travel through the file `path`."""
+
+    def __init__(self, views: Views, path: Path) -> None:
+        settings = views.settings
+        self._views, self._path = views, path
+        self._scene = ClipScene(views.clip, views.lamps, settings.cull_back_faces, views.maps)
+        configure(self._scene.scene, settings)
+        _set_output(self._scene.scene, settings, path)
+        self.set_frame = self._scene.set_frame
+
+    def render(self, view: int) -> Layers:
+        self._scene.set_view(self._views.cameras[view], self._views.lights[view])
+        channels = _render_once(self._path)
+        return split_layers(channels) if self._views.settings.passes else Layers(channels)
 
 
 def _render_once(path: Path) -> dict[str, np.ndarray]:
@@ -133,15 +119,15 @@ def _set_output(scene: Any, settings: RenderSettings, path: Path) -> None:
 
 
 def configure(scene: Any, settings: RenderSettings) -> None:
-    """Set everything about a scene's rendering but what becomes of the image.
+    """Set everything about how a scene is rendered, except its output.
 
     Raises:
-        ConfigError: if the device is not there.
+        ConfigError: if the device is not available.
     """
     scene.render.engine = "CYCLES"
     scene.render.resolution_percentage = 100
     scene.render.film_transparent = True
-    scene.render.use_persistent_data = True  # a new view of the same frame re-uses geometry and BVH
+    scene.render.use_persistent_data = True  # a new view of the same frame reuses geometry and BVH
     scene.view_settings.view_transform = "Standard"
     scene.render.threads_mode = "FIXED" if settings.threads else "AUTO"
     if settings.threads:
@@ -172,7 +158,7 @@ def configure(scene: Any, settings: RenderSettings) -> None:
 
 @contextlib.contextmanager
 def captured_output() -> Iterator[Any]:
-    """Blender's progress lines, which only a file descriptor can stop, go into a file that an error can quote."""
+    """Redirect file descriptor 1, to which Blender prints its progress, to a file that an error can quote."""
     sys.stdout.flush()
     with tempfile.TemporaryFile() as output:
         saved = os.dup(1)
@@ -185,5 +171,6 @@ def captured_output() -> Iterator[Any]:
 
 
 def output_tail(output: Any) -> str:
+    """The last 2,000 bytes of what `captured_output` collected."""
     output.seek(0)
     return str(output.read()[-2000:].decode("utf-8", "replace"))

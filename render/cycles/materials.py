@@ -1,8 +1,8 @@
 """A Clip's materials as Cycles shader graphs.
 
-Metallic-roughness maps onto the Principled BSDF one to one; what it has no socket for (masks, thin glass, absorption,
-unlit) is built around it. Surfaces are double-sided unless asked otherwise: voxels have no back, and TRELLIS.2's
-pictures, which Blender made, ignore glTF's culling too.
+Metallic-roughness maps one to one onto the Principled BSDF. Effects without a socket (masks, thin glass, absorption,
+unlit) are built around it. Surfaces are double-sided by default: voxels have no back, and TRELLIS.2's images, rendered
+with Blender, ignore glTF's culling too.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from helix4d.assets import AlphaMode, Clip, Material, Texture, Wrap
 from helix4d.render.scene.uv_maps import UvMap, uv_maps
 
 COLOR_ATTRIBUTE = "clip_color"
-"""Name of the corner color attribute that vertex colors are read from ("color" is a volume's in Cycles)."""
+"""Name of the corner color attribute for vertex colors (in Cycles, "color" belongs to volumes)."""
 
 _EXTENSIONS = {Wrap.REPEAT: "REPEAT", Wrap.CLAMP: "EXTEND", Wrap.MIRROR: "MIRROR"}
 
 
 def uv_layer_name(slot: int) -> str:
-    """Name of the UV layer that holds, for every face, the map number `slot` of that face's material."""
+    """Name of the UV layer that holds, for every face, UV map number `slot` of its material."""
     return f"uv{slot}"
 
 
 def build_materials(clip: Clip, vertex_colors: bool, cull_back_faces: bool) -> list[Any]:
-    """One bpy material per material of the clip, in its order.
+    """Build one bpy material per material of the clip, in order.
 
     Args:
-        clip: images become bpy images, one per image and color space.
+        clip: the clip; each of its images becomes one bpy image per color space.
         vertex_colors: whether the meshes carry `COLOR_ATTRIBUTE`.
         cull_back_faces: make the back of single-sided materials invisible, as glTF's rasterizers do.
     """
@@ -55,7 +55,7 @@ def _image(array: np.ndarray, name: str, srgb: bool) -> Any:
     height, width = array.shape[:2]
     image = bpy.data.images.new(name, width, height, alpha=True, is_data=not srgb)
     image.colorspace_settings.name = "sRGB" if srgb else "Non-Color"
-    # Alpha is one channel among four: it must not be multiplied into colors that a fully transparent texel also has.
+    # Alpha is an independent channel: it must not be multiplied into the colors of transparent texels.
     image.alpha_mode = "CHANNEL_PACKED"
     upwards = np.divide(array[::-1], np.float32(255.0), dtype=np.float32)  # Blender's first row is the lowest
     image.pixels.foreach_set(upwards.ravel())
@@ -70,7 +70,7 @@ def _build(material: Material, images: _Images, vertex_colors: bool, cull_back_f
     color, alpha = _base(graph, material, vertex_colors)
     if material.unlit:
         shader = _unlit(graph, color)
-        block.cycles.emission_sampling = "NONE"  # a lamp to the eye only
+        block.cycles.emission_sampling = "NONE"  # emits towards the camera only
     else:
         shader = _lit(graph, material, color)
     if alpha is not None:
@@ -82,7 +82,7 @@ def _build(material: Material, images: _Images, vertex_colors: bool, cull_back_f
 
 
 def _base(graph: _Graph, material: Material, vertex_colors: bool) -> tuple[Any, Any]:
-    """Base color, and coverage where it is not 1 everywhere: factor × texture × vertex color."""
+    """Base color, and alpha (None where it is 1 everywhere): factor × texture × vertex color."""
     color: Any = (*material.base_color, 1.0)
     alpha: Any = material.alpha
     if material.base_color_texture is not None:
@@ -94,13 +94,13 @@ def _base(graph: _Graph, material: Material, vertex_colors: bool) -> tuple[Any, 
     if material.alpha_mode is AlphaMode.OPAQUE:
         return color, None
     if material.alpha_mode is AlphaMode.MASK:
-        # glTF shows a texel whose alpha equals the cutoff, and the node compares with "less than".
+        # glTF shows texels with an alpha equal to the cutoff; the node only offers "less than".
         return color, graph.math("SUBTRACT", 1.0, graph.math("LESS_THAN", alpha, material.alpha_cutoff))
     return color, alpha
 
 
 def _unlit(graph: _Graph, color: Any) -> Any:
-    """Exactly the base color to the camera, mirrors and glass; dark to diffuse rays, so that it lights nothing."""
+    """Exactly the base color for camera, mirrors and glass; black for diffuse rays, so that it lights nothing."""
     path = graph.node("ShaderNodeLightPath")
     strength = graph.math("SUBTRACT", 1.0, path["Is Diffuse Ray"])
     return graph.node("ShaderNodeEmission", Color=color, Strength=strength)["Emission"]
@@ -128,7 +128,7 @@ def _lit(graph: _Graph, material: Material, color: Any) -> Any:
 
 
 def _normal(graph: _Graph, texture: Texture, scale: float) -> Any:
-    """Tangent-space normal, green up as in glTF; the scale acts on x and y before normalizing (Blender's does not)."""
+    """Tangent-space normal, green up as in glTF; unlike Blender's, the scale acts on x and y before normalization."""
     color: Any = graph.texture(texture, srgb=False)["Color"]
     if scale != 1.0:
         scaled = graph.node("ShaderNodeVectorMath", operation="MULTIPLY_ADD")
@@ -141,10 +141,10 @@ def _normal(graph: _Graph, texture: Texture, scale: float) -> Any:
 
 
 def _glass(graph: _Graph, material: Material, color: Any, sockets: dict[str, Any]) -> Any:
-    """Transmission: a thin wall bends no light, a volume refracts and absorbs.
+    """Transmission: a thin wall does not bend light, a volume refracts and absorbs.
 
-    Lamps without extent are never met by a refracted ray, so shadow rays go straight through, tinted: what stands in a
-    glass is lit. Glass covers its pixels (alpha 1), as its voxels do.
+    Refracted rays never hit a point light, so shadow rays pass straight through, tinted, and objects inside a glass are
+    lit. Glass covers its pixels (alpha 1), as its voxels do.
     """
     weight: Any = material.transmission
     if material.transmission_texture is not None:
@@ -167,7 +167,7 @@ def _thin_wall(graph: _Graph, material: Material, color: Any, weight: Any, socke
     surface = {"Roughness": sockets["Roughness"]} | ({"Normal": sockets["Normal"]} if "Normal" in sockets else {})
     through = graph.node("ShaderNodeBsdfRefraction", Color=color, IOR=1.0, **surface)["BSDF"]
     mirrored = graph.node("ShaderNodeBsdfAnisotropic", Color=(1.0, 1.0, 1.0, 1.0), **surface)["BSDF"]
-    # Facing, not Fresnel: from inside, the node would answer with total reflection, which a thin wall does not have.
+    # Facing, not Fresnel: from inside, the Fresnel node gives total reflection, which a thin wall does not have.
     facing = graph.node("ShaderNodeLayerWeight", Blend=0.5)["Facing"]
     f0 = ((material.ior - 1.0) / (material.ior + 1.0)) ** 2
     schlick = graph.math("ADD", f0, graph.math("MULTIPLY", 1.0 - f0, graph.math("POWER", facing, 5.0)))
@@ -178,9 +178,9 @@ def _thin_wall(graph: _Graph, material: Material, color: Any, weight: Any, socke
 
 
 def _absorb(graph: _Graph, material: Material, color: Any) -> Any:
-    """Beer's law on the way from the last surface to this one, applied where a ray meets the glass from inside.
+    """Beer's law along the path from the last surface to this one, applied where a ray hits the glass from inside.
 
-    Unlike a volume shader this needs no closed mesh and adds no noise; what lies inside the glass is not tinted by it.
+    Unlike a volume shader this needs no closed mesh and adds no noise, but it does not tint objects inside the glass.
     The Principled BSDF takes the square root of its color for refraction, hence the factor of 2 in the exponent.
     """
     distance = material.attenuation_distance
@@ -196,7 +196,7 @@ def _absorb(graph: _Graph, material: Material, color: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Node:
-    """A shader node: indexing gives its outputs by name."""
+    """A shader node; indexing returns an output by name."""
 
     block: Any
 
@@ -209,7 +209,7 @@ class _Node:
 
 
 class _Graph:
-    """Builds nodes; an input is either a value or another node's output."""
+    """Builds nodes; inputs are values or outputs of other nodes."""
 
     def __init__(self, tree: Any, images: _Images, slots: dict[UvMap, int]) -> None:
         tree.nodes.clear()
@@ -219,7 +219,7 @@ class _Graph:
         self._textures: dict[tuple[Texture, bool], _Node] = {}
 
     def node(self, kind: str, **values: Any) -> _Node:
-        """A node of a type; capitalized keywords are inputs, the others properties."""
+        """Add a node of a type; capitalized keywords are inputs, the others properties."""
         block = self.tree.nodes.new(kind)
         for name, value in values.items():
             if name[0].isupper():
@@ -236,7 +236,7 @@ class _Graph:
             socket.default_value = value
 
     def math(self, operation: str, left: Any, right: Any) -> Any:
-        """left `operation` right, folded where both are numbers and the operation is a product."""
+        """left `operation` right; products of numbers are computed at once."""
         if operation == "MULTIPLY":
             if isinstance(left, float) and isinstance(right, float):
                 return left * right
@@ -259,18 +259,18 @@ class _Graph:
         return block.outputs[0]
 
     def mix_shaders(self, factor: Any, first: Any, second: Any) -> Any:
-        """first where the factor is 0, second where it is 1."""
+        """Mix two shaders: `first` where the factor is 0, `second` where it is 1."""
         block = self.tree.nodes.new("ShaderNodeMixShader")
         for socket, value in zip(block.inputs, (factor, first, second), strict=True):
             self.connect(socket, value)
         return block.outputs[0]
 
     def transparent(self, color: Any = (1.0, 1.0, 1.0, 1.0)) -> Any:
-        """A surface that is not there, or a filter of a color."""
+        """A transparent surface, or a color filter."""
         return self.node("ShaderNodeBsdfTransparent", Color=color)["BSDF"]
 
     def texture(self, texture: Texture, srgb: bool) -> _Node:
-        """An image texture, sampled once however often it is used."""
+        """An image texture, sampled once no matter how often it is used."""
         if (texture, srgb) not in self._textures:
             image = self.images.get(texture.image, srgb)
             uv = self.node("ShaderNodeUVMap", uv_map=uv_layer_name(self.slots[UvMap.of(texture)]))["UV"]
@@ -282,10 +282,10 @@ class _Graph:
         return self._textures[texture, srgb]
 
     def _wrap(self, uv: Any, texture: Texture, size: tuple[int, int]) -> tuple[str, Any]:
-        """The image node's extension and where it looks: it has one extension for both axes.
+        """The image node's extension, which applies to both axes, and its UV input.
 
-        Where modes differ, the node repeats or clamps the axis that asks for it, and the other one is wrapped by hand:
-        folded, and kept off the border by half a texel, so that the filter finds no neighbor beyond it.
+        Where the modes differ, the node repeats or clamps one axis, and the other is wrapped with math nodes: folded,
+        and kept half a texel off the border, so that the filter reads no neighbor beyond it.
         """
         modes = texture.wrap_u, texture.wrap_v
         if modes[0] is modes[1]:

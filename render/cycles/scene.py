@@ -1,7 +1,7 @@
-"""The Blender scene of one Clip: one mesh built from the clip's own arrays, one camera, a few lamps, an environment.
+"""The Blender scene of one Clip: a mesh built from the clip's own arrays, a camera, a few lamps, an environment.
 
-The scene is rebuilt from nothing for every clip. Within it a frame moves vertices and a view moves camera and lamps, so
-that Cycles keeps whatever did not change.
+The scene is rebuilt for every clip. Within it a frame moves only vertices, and a view only camera and lamps, so that
+Cycles keeps everything that did not change.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from helix4d.render.scene.lighting import Lights
 from helix4d.render.scene.uv_maps import UvMap, uv_layer, uv_maps
 
 SENSOR_MM = 36.0
-"""Width of every camera's sensor."""
+"""Width of every camera's sensor in millimeters."""
 
 CLIP_RANGE = (0.01, 1000.0)
-"""Nearest and farthest depth that a camera sees."""
+"""Nearest and farthest depth that a camera renders."""
 
 _OPENCV_TO_BLENDER = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 class ClipObject:
-    """A clip as an object of a scene, at one of its frames.
+    """A clip as an object of a Blender scene, posed at one frame.
 
     Args:
-        scene: Blender's.
+        scene: the Blender scene.
         clip: inside the unit cube.
         cull_back_faces: see `helix4d.render.cycles.materials.build_materials`.
     """
@@ -50,7 +50,7 @@ class ClipObject:
         self.object = _add(scene, "clip", bpy.data.meshes.new("clip"))
 
     def set_frame(self, number: int) -> None:
-        """Show frame `number`; only the vertices move while the topology stays the same object."""
+        """Show frame `number`; as long as the topology is the same object, only the vertices move."""
         frame = self._clip.frames[number]
         if frame.topology is not self._topology:
             self._set_topology(frame)
@@ -73,13 +73,13 @@ class ClipObject:
 
 
 class ClipScene:
-    """A clip in Blender's only scene; whatever was there before is gone.
+    """A clip in Blender's only scene, which replaces everything that was open.
 
     Args:
         clip: inside the unit cube.
-        lamps: the largest number of point lights of any view to come.
+        lamps: the largest number of point lights in any view.
         cull_back_faces: see `helix4d.render.cycles.materials.build_materials`.
-        maps: sha256 -> environment map, of any view to come.
+        maps: sha256 -> environment map, for the lights that name one.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class ClipScene:
         self._world = World(self.scene, maps)
 
     def set_view(self, camera: Camera, lights: Lights) -> None:
-        """Look through a camera, under its lights."""
+        """Set the camera and the lights of a view."""
         size, data = camera.image_size, self._camera.data
         data.lens = camera.focal / size * SENSOR_MM
         data.shift_x = 0.5 - camera.intrinsics[0, 2] / size
@@ -126,7 +126,7 @@ def camera_to_world(camera: Camera) -> np.ndarray:
 
 
 def clear() -> None:
-    """An empty file with factory settings: no data block of an earlier clip survives, no script runs on load."""
+    """Open an empty file with factory settings: removes the data of earlier clips and disables scripts in files."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     bpy.context.preferences.filepaths.use_scripts_auto_execute = False
 
@@ -135,9 +135,9 @@ def _mesh(frame: Frame, levels: np.ndarray, maps: Sequence[Sequence[UvMap]], ver
     topology = frame.topology
     faces = topology.faces.copy()
     moved = 3 * int((levels > 0).sum())
-    # Faces that are moved have corners of their own, after the vertices of the clip.
+    # Moved faces get corners of their own, after the vertices of the clip.
     faces[levels > 0] = len(frame.vertices) + np.arange(moved, dtype=faces.dtype).reshape(-1, 3)
-    # A face that uses a vertex twice has no area, and Blender's edges do not survive it.
+    # A face that uses a vertex twice has no area and breaks Blender's edges.
     kept = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
     faces = faces[kept]
     mesh = bpy.data.meshes.new("clip")

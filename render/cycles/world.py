@@ -1,4 +1,4 @@
-"""Blender's world: a uniform color, or an environment map turned about Z."""
+"""Blender's world: a uniform color, or an environment map rotated about Z."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class World:
     """The environment of a scene.
 
     Args:
-        scene: Blender's.
-        maps: sha256 -> map, of every map of any view to come.
+        scene: the Blender scene.
+        maps: sha256 -> map, for the lights that name one.
     """
 
     def __init__(self, scene: Any, maps: Mapping[str, EnvironmentMap]) -> None:
@@ -34,7 +34,7 @@ class World:
             self._tree.links.new(self._turn.outputs["Vector"], self._texture.inputs["Vector"])
 
     def show(self, lights: Lights) -> None:
-        """Light the scene as a view asks for it."""
+        """Set the environment of a view."""
         color, strength = self._background.inputs["Color"], self._background.inputs["Strength"]
         placed = lights.environment_map
         for link in list(color.links):

@@ -1,4 +1,4 @@
-"""Many small images on one page, over a checkerboard that shows what is transparent."""
+"""Many small images on one page, over a checkerboard that shows transparency."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ def contact_sheet(rows: Sequence[Sequence[np.ndarray]], labels: Sequence[Sequenc
     """Lay images out in rows.
 
     Args:
-        rows: of (H, W, 4) uint8 images, straight alpha; sizes and lengths may differ, cells take the largest size.
-        labels: one text per image, printed above it; None for none.
+        rows: rows of (H, W, 4) uint8 images with straight alpha; sizes and lengths may differ, and all cells have the
+            largest size.
+        labels: one text per image, printed above it; None for no labels.
 
     Returns:
         (H', W', 3) uint8.
 
     Raises:
-        ValueError: if there is no image, or if labels and images do not match.
+        ValueError: if there is no image, or labels and images do not match.
     """
     if labels is not None and [len(row) for row in labels] != [len(row) for row in rows]:
         raise ValueError("expected one label per image")
@@ -53,7 +54,7 @@ def contact_sheet(rows: Sequence[Sequence[np.ndarray]], labels: Sequence[Sequenc
 
 
 def over_checks(image: np.ndarray) -> np.ndarray:
-    """(H, W, 4) uint8 straight alpha over a checkerboard: (H, W, 3) uint8."""
+    """Composite an (H, W, 4) uint8 image with straight alpha over a checkerboard: (H, W, 3) uint8."""
     y, x = np.indices(image.shape[:2]) // _TILE
     checks = np.where((x + y) % 2 == 0, *_CHECKS)[..., None]
     alpha = image[..., 3:].astype(np.float32) / 255.0

@@ -1,6 +1,7 @@
-"""An O-Voxel as a camera sees it, without Blender: its mesh drawn with a depth buffer, in milliseconds.
+"""Pictures of O-Voxels without Blender: the mesh drawn with a depth buffer, in milliseconds.
 
-For looking, not for training: lit from the camera, no shadows. Alpha is what the mesh covers, times the voxels' alpha.
+For inspection, not for training: lit from the camera, without shadows. Alpha is the coverage of the mesh times the
+voxels' alpha.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from helix4d.render.scene.cameras import Camera
 from helix4d.voxelize import OVoxel, extract_mesh
 
 SAMPLES = 4
-"""Per side of a pixel."""
+"""Samples per side of a pixel."""
 
 _AMBIENT = 0.4
 
@@ -25,7 +26,7 @@ class OVoxelPicture:
 
     Attributes:
         rgba: (S, S, 4) uint8, straight alpha.
-        normal: (S, S, 3) float32 in the world, turned towards the camera, of length 1; 0 where nothing is.
+        normal: (S, S, 3) float32 unit vectors in world space, facing the camera; 0 in empty pixels.
     """
 
     rgba: np.ndarray
@@ -33,7 +34,7 @@ class OVoxelPicture:
 
 
 def picture_ovoxel(ovoxel: OVoxel, camera: Camera) -> OVoxelPicture:
-    """Draw the surface of an O-Voxel; one without voxels gives an empty picture."""
+    """Draw the surface of an O-Voxel; without voxels the picture is empty."""
     size = camera.image_size
     vertices, faces = extract_mesh(ovoxel)
     corners = ovoxel.alpha[:, 0].astype(np.float32)[faces]
@@ -64,7 +65,7 @@ def resized(camera: Camera, image_size: int) -> Camera:
 
 
 def _bayer() -> np.ndarray:
-    """(SAMPLES, SAMPLES) float32: every share of the samples of a pixel is spread evenly over it."""
+    """(SAMPLES, SAMPLES) float32 Bayer matrix: at any alpha, the visible samples are spread evenly over a pixel."""
     order = np.array([[0, 2], [3, 1]])
     for _ in range(SAMPLES.bit_length() - 2):
         order = np.block([[4 * order, 4 * order + 2], [4 * order + 3, 4 * order + 1]])

@@ -1,4 +1,4 @@
-"""A clip played twice while the camera goes around it once, on white."""
+"""A clip played twice on white while the camera circles it once."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def turntable(
     lights: Lights = _LIGHT,
     maps: Mapping[str, EnvironmentMap] = NO_MAPS,
 ) -> list[Image.Image]:
-    """RGB pictures, twice as many as frames, beginning at the front.
+    """Render two RGB images per frame, starting from the front.
 
     Args:
         clip: inside [-0.5, 0.5]³, Z up.
-        settings: of the renderer.
-        progress: told frames done and frames in all.
-        engine: which renderer draws.
-        lights: of all pictures.
-        maps: sha256 -> environment map, where the lights name one.
+        settings: the render settings.
+        progress: called with the number of finished frames and the total.
+        engine: name of the engine.
+        lights: the same for all images.
+        maps: sha256 -> environment map, if the lights name one.
     """
     render_views = load_engine(engine)
     count, size = len(clip.frames), settings.image_size
@@ -54,7 +54,7 @@ def turntable(
 
 
 def animation(images: Sequence[Image.Image], fps: float) -> bytes:
-    """Pictures of one size as an animated lossless WebP that repeats."""
+    """Encode images of one size as a looping, lossless, animated WebP."""
     stream = io.BytesIO()
     options: dict[str, Any] = {"duration": round(1000 / fps), "loop": 0, "lossless": True, "exact": True}
     images[0].save(stream, "WEBP", save_all=True, append_images=list(images[1:]), **options)

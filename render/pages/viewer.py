@@ -1,4 +1,4 @@
-"""`viewer.html` and data: one HTML file that plays meshes or O-Voxels in 3D, anywhere and offline."""
+"""Builds a self-contained HTML page (`viewer.html` and data) that plays meshes or O-Voxels in 3D, offline."""
 
 from __future__ import annotations
 
@@ -12,34 +12,32 @@ from typing import Any
 import numpy as np
 
 from helix4d.voxelize import OVoxel, extract_mesh
+from helix4d.voxelize.mesh.baking import is_transparent
 
 _PLACE = "/*DATA*/"
-_OPAQUE = 250
-_TRANSLUCENT_SHARE = 0.005
-"""As in exported meshes: fewer translucent voxels are noise, and drawing them blended would cost depth."""
 
 
 def viewer_page(data: Mapping[str, Any]) -> bytes:
-    """The page.
+    """Build the page.
 
     Args:
-        data: `about`, text; `fps`; `frames`, each base64 of a GLB of ours, or what `packed_ovoxel` returns, or None for
-            an empty one; `input`, addresses of pictures, one a frame or none. With O-Voxels also `resolution`, voxels
-            per side; with stored cameras `views`, each with `camera` (see `Camera.to_json`) and `images`, one address
-            a frame.
+        data: `about`, a text; `fps`; `frames`, each the base64 of a GLB from `helix4d.voxelize.mesh.glb`, a result of
+            `packed_ovoxel`, or None for an empty frame; `input`, addresses of images, none or one per frame. With
+            O-Voxels also `resolution`, voxels per side. With stored cameras also `views`, each with `camera` (see
+            `Camera.to_json`) and `images`, one address per frame.
     """
-    # Inside a script element only a "<" could end it, or begin a comment.
+    # Within a script element, only "<" can end it or start a comment.
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     page = resources.files("helix4d.render.pages").joinpath("viewer.html").read_text(encoding="utf-8")
     return page.replace(_PLACE, text).encode()
 
 
 def packed_ovoxel(ovoxel: OVoxel, factor: int = 1) -> dict[str, Any] | None:
-    """An O-Voxel and its mesh for the page; None for one without voxels.
+    """Pack an O-Voxel and its mesh for the page; None if it has no voxels.
 
     Args:
-        ovoxel: of resolution R.
-        factor: blocks of so many voxels along each axis become one, of mean position and mean color; the page's
+        ovoxel: an O-Voxel of resolution R.
+        factor: number of voxels along each axis that are merged into one of mean position and mean color; the page's
             `resolution` is then R / factor.
     """
     if not len(ovoxel):
@@ -61,7 +59,7 @@ def packed_ovoxel(ovoxel: OVoxel, factor: int = 1) -> dict[str, Any] | None:
     return {
         "voxels": len(cells),
         "faces": len(faces),
-        "blended": bool((ovoxel.alpha < _OPAQUE).mean() > _TRANSLUCENT_SHARE),
+        "blended": is_transparent(ovoxel),
         "packed": base64.b64encode(packed).decode(),
     }
 
@@ -69,9 +67,9 @@ def packed_ovoxel(ovoxel: OVoxel, factor: int = 1) -> dict[str, Any] | None:
 def _coarse(
     coords: np.ndarray, vertices: np.ndarray, paint: np.ndarray, faces: np.ndarray, side: int, factor: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Blocks instead of voxels: cells (M, 3), positions in them (M, 3) in [0, 1], paint (M, 6) uint8, faces (K, 3).
+    """Merge voxels into blocks: cells (M, 3), positions in them (M, 3) in [0, 1], paint (M, 6) uint8, faces (K, 3).
 
-    Faces that shrink to a line or a point vanish, and of several between the same blocks one is kept.
+    Faces that collapse to a line or a point are dropped, and of several faces between the same blocks one is kept.
     """
     block = coords.astype(np.int64) // factor
     codes, block_of = np.unique((block[:, 0] * side + block[:, 1]) * side + block[:, 2], return_inverse=True)

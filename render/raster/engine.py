@@ -1,7 +1,7 @@
-"""Renders a Clip with a rasterizer on EGL: the same call as the Cycles engine, a fraction of its cost, no Blender.
+"""Renders a Clip with a rasterizer on EGL: the same call as the Cycles engine at a fraction of its cost, no Blender.
 
-No display is needed, and no graphics card: Mesa renders in software. Alpha is `render.alpha`'s, as the default
-engine's is. What this leaves out is listed in docs/rendering.md.
+Needs neither a display nor a graphics card: Mesa renders in software. Alpha comes from `helix4d.render.alpha`, as in
+the Cycles engine. docs/rendering.md lists the effects that this engine leaves out.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ import numpy as np
 
 from helix4d.assets import Clip
 from helix4d.core import ConfigError
-from helix4d.render.alpha.coverage import NEAREST_DEPTH, Coverage
+from helix4d.render.alpha.coverage import NEAREST_DEPTH
+from helix4d.render.frame_loop import render_frames
 from helix4d.render.raster.scene import RasterScene
 from helix4d.render.raster.shaders import RESOLVE_FRAGMENT, RESOLVE_VERTEX, SAMPLES, VIEW_BLOCK, view_rows
 from helix4d.render.raster.shadows import Shadows
 from helix4d.render.raster.sky import Sky
 from helix4d.render.scene.cameras import Camera
-from helix4d.render.scene.environment import NO_MAPS, EnvironmentMap, check_maps
-from helix4d.render.scene.images import RenderedImage, to_rgba
+from helix4d.render.scene.environment import NO_MAPS, EnvironmentMap
+from helix4d.render.scene.images import Layers, RenderedImage
 from helix4d.render.scene.lighting import Lights
 from helix4d.render.scene.settings import RenderSettings
-from helix4d.render.scene.views import check_views, empty_image
+from helix4d.render.scene.views import Views
 
 _LIBRARIES = (("libEGL.so.1", "libGL.so.1"), ("libEGL.so", "libGL.so"))
 _MAX_DEVICES = 16
 _THREADS_VARIABLE = "LP_NUM_THREADS"
-_MARGIN = 0.01  # around the depths of the vertices
+_MARGIN = 0.01  # added around the depth range of the vertices
 
 
 def render_views(
@@ -44,54 +45,48 @@ def render_views(
 ) -> Iterator[RenderedImage]:
     """Render every view of every frame, frame by frame; see `helix4d.render.cycles.engine.render_views`.
 
-    Of the settings only `image_size`, `exact_alpha`, `cull_back_faces`, `passes`, `threads` and `device` matter
-    ("cpu": Mesa's software renderer; anything else: EGL's first device). A process keeps its first device and threads,
-    and renders in one thread only.
+    Only the settings `image_size`, `exact_alpha`, `cull_back_faces`, `passes`, `threads` and `device` have an effect
+    ("cpu" is Mesa's software renderer, anything else EGL's first device). A process keeps the device and the number of
+    threads of its first call, and must make all calls from one thread.
 
     Raises:
-        ConfigError: if cameras, lights and settings do not fit together, or there is no EGL.
+        ConfigError: if cameras, lights and settings do not fit together, or EGL is not available.
     """
-    settings = RenderSettings() if settings is None else settings
-    numbers = range(len(clip.frames)) if frames is None else frames
-    check_views(clip, cameras, lights, settings, numbers)
-    check_maps(lights, maps)
-    return _render(clip, cameras, lights, settings, numbers, maps)
+    return render_frames(Views.of(clip, cameras, lights, settings, frames, maps), _open_scene)
 
 
-def _render(
-    clip: Clip,
-    cameras: Sequence[Camera],
-    lights: Sequence[Lights],
-    settings: RenderSettings,
-    frames: Sequence[int],
-    maps: Mapping[str, EnvironmentMap],
-) -> Iterator[RenderedImage]:
-    with _threads(settings.threads):
-        device = open_device(settings.device == "cpu")
-    lamps = max((len(light.points) for light in lights), default=0)
-    coverage = Coverage(clip, settings.cull_back_faces) if settings.exact_alpha else None
-    scene: RasterScene | None = None
-    target = _Target(device.context, settings.image_size, settings.passes, lamps)
-    shadows = Shadows(device.context, lamps)
-    sky = Sky(device.context, maps)
-    mapped = any(light.environment_map is not None for light in lights)
-    for frame in frames:
-        if not len(clip.frames[frame].faces):
-            yield from (empty_image(view, frame, settings) for view in range(len(cameras)))
-            continue
-        if scene is None:
-            scene = RasterScene(device.context, device.programs, clip, lamps, settings.cull_back_faces, mapped)
-        scene.set_frame(frame)
-        bounds = np.stack([clip.frames[frame].vertices.min(axis=0), clip.frames[frame].vertices.max(axis=0)])
-        shadows.set_frame(scene, bounds)
-        for view, (camera, view_lights) in enumerate(zip(cameras, lights, strict=True)):
-            alpha = None if coverage is None else coverage.alpha(frame, camera)
-            colors, depth, normal = target.draw(scene, shadows, sky, camera, view_lights, bounds)
-            yield RenderedImage(view, frame, to_rgba(colors, alpha), depth, normal)
+@contextlib.contextmanager
+def _open_scene(views: Views) -> Iterator[_Scene]:
+    yield _Scene(views)
+
+
+class _Scene:
+    """A clip in this process's GL context."""
+
+    def __init__(self, views: Views) -> None:
+        settings, lamps = views.settings, views.lamps
+        with _threads(settings.threads):
+            device = open_device(settings.device == "cpu")
+        mapped = any(light.environment_map is not None for light in views.lights)
+        self._views = views
+        self._clip = RasterScene(device.context, device.programs, views.clip, lamps, settings.cull_back_faces, mapped)
+        self._target = _Target(device.context, settings.image_size, settings.passes, lamps)
+        self._shadows = Shadows(device.context, lamps)
+        self._sky = Sky(device.context, views.maps)
+
+    def set_frame(self, frame: int) -> None:
+        vertices = self._views.clip.frames[frame].vertices
+        self._bounds = np.stack([vertices.min(axis=0), vertices.max(axis=0)])
+        self._clip.set_frame(frame)
+        self._shadows.set_frame(self._clip, self._bounds)
+
+    def render(self, view: int) -> Layers:
+        camera, lights = self._views.cameras[view], self._views.lights[view]
+        return self._target.draw(self._clip, self._shadows, self._sky, camera, lights, self._bounds)
 
 
 class _Device:
-    """A GL context and the programs that were compiled in it."""
+    """A GL context and the programs compiled in it."""
 
     def __init__(self, context: Any) -> None:
         self.context = context
@@ -100,19 +95,19 @@ class _Device:
 
 
 def open_device(software: bool) -> _Device:
-    """This process's only context, since GL objects die in whatever context is current.
+    """Open this process's only context, or return it: GL objects are released in whatever context is current.
 
     Args:
-        software: insist on Mesa's renderer on the CPU.
+        software: require Mesa's renderer on the CPU.
 
     Raises:
-        ConfigError: if there is none.
+        ConfigError: if no such context can be opened.
     """
     if not _devices:
         _devices.append(_open(software))
     if software and not _devices[0].software:
         renderer = _devices[0].context.info["GL_RENDERER"]
-        raise ConfigError(f"device cpu: this process renders on {renderer} already; ask for cpu in a new process")
+        raise ConfigError(f"device cpu: this process already renders on {renderer}; use a new process for device cpu")
     return _devices[0]
 
 
@@ -135,14 +130,14 @@ def _open(software: bool) -> _Device:
                 return device
             context.release()
     raise ConfigError(
-        f"the raster engine needs OpenGL 4 through EGL ({'; '.join(reasons)}): install a graphics driver or Mesa's "
-        "libegl1, libgl1 and libgl1-mesa-dri, or use the engine cycles"
+        f"engine raster: no OpenGL 4 context through EGL ({'; '.join(reasons)}): install a graphics driver or Mesa "
+        "(libegl1, libgl1 and libgl1-mesa-dri), or use engine cycles"
     )
 
 
 @contextlib.contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Mesa reads its number of threads from the environment when a context is made; 0 is all cores."""
+    """Set the variable from which Mesa reads its number of threads when a context is created; 0 means all cores."""
     before = os.environ.get(_THREADS_VARIABLE)
     if count:
         os.environ[_THREADS_VARIABLE] = str(count if count > 1 else 0)  # 0: in the calling thread
@@ -174,8 +169,8 @@ class _Target:
 
     def draw(
         self, scene: RasterScene, shadows: Shadows, sky: Sky, camera: Camera, lights: Lights, bounds: np.ndarray
-    ) -> tuple[dict[str, np.ndarray], np.ndarray | None, np.ndarray | None]:
-        """Linear premultiplied R, G, B, A of a view, and depth and normals where asked for."""
+    ) -> Layers:
+        """Render a view."""
         axis = camera.extrinsics[2]
         maps = shadows.set_view(scene, lights)
         shadows.use()
@@ -183,8 +178,8 @@ class _Target:
         self._view.write(_view_values(camera, lights, bounds, sky.values(lights), maps, self._lamps))
         self._view.bind_to_uniform_block(VIEW_BLOCK)
         self._context.front_face = "cw"  # rows run down, so the image that GL sees is mirrored
-        # Nothing is behind the object but the environment, which glass shows. Light without coverage is taken off
-        # again where no glass made it coverage.
+        # Glass shows the environment behind the object: draw it first, with alpha 0, and subtract it where alpha stays
+        # below 1.
         behind = np.zeros((1, 1, 3), np.float32)
         if scene.has_glass and lights.environment_map is not None:
             _clear(self._resolved, (0.0, 0.0, 0.0, 0.0))
@@ -202,7 +197,7 @@ class _Target:
         image[..., :3] -= (1.0 - image[..., 3:]) * behind
         colors = {name: image[..., channel] for channel, name in enumerate("RGBA")}
         if self._passes is None:
-            return colors, None, None
+            return Layers(colors)
         target, samples, resolve = self._passes
         _clear(target, (0.0, 0.0, 0.0, 0.0))
         scene.draw(target, axis[:3], passes=True)
@@ -210,8 +205,8 @@ class _Target:
         self._context.enable_only(moderngl.NOTHING)
         samples.use(0)
         resolve.render(moderngl.TRIANGLES, vertices=3)
-        found = self._read()
-        return colors, np.ascontiguousarray(found[..., 3]), np.ascontiguousarray(found[..., :3])
+        resolved = self._read()
+        return Layers(colors, np.ascontiguousarray(resolved[..., 3]), np.ascontiguousarray(resolved[..., :3]))
 
     def _read(self) -> np.ndarray:
         image = np.empty((self._size, self._size, 4), np.float32)
@@ -235,7 +230,7 @@ def _view_values(
     projection[3, 2] = 1.0
     places, colors = np.zeros((lamps, 4)), np.zeros((lamps, 4))
     places[:, 3] = 1.0
-    places[:, 0] = 1e3  # an absent lamp stands somewhere
+    places[:, 0] = 1e3  # an unused lamp needs some position
     for index, lamp in enumerate(lights.points):
         places[index] = *lamp.position, np.dot(lamp.position, lamp.position)
         colors[index, :3] = lamp.irradiance * np.array(lamp.color)

@@ -1,9 +1,9 @@
-"""GLSL of the rasterizer's fragments: what a point looks like, and what of it the passes show.
+"""GLSL of the rasterizer's fragment shaders: shading, passes and depth.
 
-Formulas: GGX with height-correlated Smith shadowing. The environment's mirror image, of a map filtered beforehand for
-each roughness, is multiplied by the directional albedo of the lobe, for which Karis' polynomial stands (Physically
-Based Shading on Mobile, 2014). The lobe is scaled up for what bounces among the microfacets, and the diffuse light gets
-what it leaves, as in Cycles.
+Formulas: GGX with height-correlated Smith shadowing. The reflected environment, from a map prefiltered per roughness,
+is multiplied by the directional albedo of the lobe, approximated by Karis' polynomial (Physically Based Shading on
+Mobile, 2014). The lobe is scaled up to account for multiple scattering among the microfacets, and the remaining energy
+is diffuse, as in Cycles.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ vec3 linear(vec3 srgb) {
 float mirrored(float x) { return 1.0 - abs(mod(x, 2.0) - 1.0); }
 
 #ifdef MASK
-// Which of a pixel's samples the surface covers; 0 for none. Texels as `render.alpha` reads them: without mipmaps.
+// Bit mask of the samples that the surface covers. Reads texels without mipmaps, as `render.alpha` does.
 int masked_samples() {
     int covered = 0;
     for (int s = 0; s < SAMPLES; ++s) {
@@ -44,14 +44,14 @@ vec4 base_color() {
     return color;
 }
 
-// Unit vertex normal on the viewer's side of the triangle.
+// Unit vertex normal, facing the viewer.
 vec3 smooth_normal() {
     float size = dot(shading_normal, shading_normal);
     vec3 n = size > 0.0 ? shading_normal * inversesqrt(size) : vec3(0.0, 0.0, 1.0);
     return gl_FrontFacing ? n : -n;
 }
 
-// The same with the normal map (tangents from the UVs' derivatives).
+// The same with the normal map (tangents from derivatives of the UVs).
 vec3 surface_normal() {
     vec3 n = smooth_normal();
 #ifdef NORMAL
@@ -66,7 +66,7 @@ vec3 surface_normal() {
     if (length_squared > 0.0) {
         tangent *= inversesqrt(length_squared);
         vec3 bitangent = cross(n, tangent);
-        bitangent *= dot(bitangent, along_v) > 0.0 ? -1.0 : 1.0;  // green is up, v runs down
+        bitangent *= dot(bitangent, along_v) > 0.0 ? -1.0 : 1.0;  // green is up, v points down
         vec3 texel = 2.0 * NORMAL_FETCH(normal_texture, NORMAL).xyz - 1.0;
         texel.xy *= emissive.w;
         n = normalize(texel.x * tangent + texel.y * bitangent + texel.z * n);
@@ -88,7 +88,7 @@ uniform sampler2DShadow lamp_shadows;
 
 layout(location = 0, index = 0) out vec4 added;
 #ifdef SORTED
-layout(location = 0, index = 1) out vec4 passed;  // what of the light behind it comes through
+layout(location = 0, index = 1) out vec4 passed;  // transmittance for the light from behind
 #endif
 
 // Directional albedo of a GGX lobe is F0 * x + y.
@@ -98,20 +98,20 @@ vec2 lobe(float roughness, float facing) {
     return clamp(vec2(-1.04, 1.04) * a + r.zw, 0.0, 1.0);
 }
 
-// What a bumped surface hides of a light, as Cycles has it: bumps shade, though they have no shape.
+// Cycles' shadowing of bump-mapped surfaces: the share of a light that the bumps let through.
 float bumped(vec3 smooth_n, vec3 n, vec3 l) {
     float g = dot(smooth_n, l) / max(dot(n, l) * dot(smooth_n, n), 1e-6);
     return g >= 1.0 ? 1.0 : g <= 0.0 ? 0.0 : ((1.0 - g) * g + 1.0) * g;
 }
 
-// The same for the light of all directions; fitted to its mean over the hemisphere around n, weighted by the cosine.
+// The same for light from all directions: a fit to its cosine-weighted mean over the hemisphere around n.
 float bumped_everywhere(vec3 smooth_n, vec3 n) {
     float tilt = 1.0 - clamp(dot(smooth_n, n), 0.0, 1.0);
     return 1.0 - 0.385 * sqrt(tilt) - 0.142 * tilt;
 }
 
 #ifdef MAPPED
-// Layers: radiance as mirrors of growing roughness see it, then what a matte surface sees; of 1 for a uniform sky.
+// Layers: radiance filtered for mirrors of growing roughness, then for matte surfaces; all 1 for a uniform sky.
 uniform sampler3D sky_map;
 
 vec3 sky_at(vec3 d, float layer) {
@@ -171,13 +171,13 @@ void main() {
     vec2 split = lobe(roughness, facing);
     float whole = max(split.x + split.y, 1e-3);
     vec3 f0 = mix(vec3(surface.z), color.rgb, metallic);
-    vec3 again = 1.0 + f0 * (1.0 / whole - 1.0);  // light that bounces among the microfacets
+    vec3 again = 1.0 + f0 * (1.0 / whole - 1.0);  // multiple scattering among the microfacets
     vec3 mirror = (f0 * split.x + split.y) * again;
     float dielectric = (surface.z * split.x + split.y) * (1.0 + surface.z * (1.0 / whole - 1.0));
     vec3 diffuse = color.rgb * ((1.0 - metallic) * (1.0 - dielectric));
     vec3 smooth_n = smooth_normal();
     vec3 sky = open_sky(smooth_n, n), mirrored_sky = sky_mirrored(reflect(-v, n), roughness);
-    // What the sky does not light, the object's own light does: once, as if all of it looked like this point.
+    // Occluded sky is replaced by one bounce off the object, as if all of it had the color of this point.
     vec3 around = sky + (1.0 - sky) * sky * color.rgb;
     shown = around * (sky_matte(n) * diffuse + mirrored_sky * mirror);
 #ifdef NORMAL
@@ -208,7 +208,7 @@ void main() {
         highlight += received * peak * (f0 + (1.0 - f0) * grazing);
         white += received * peak;
     }
-    if (roughness < 1e-3) highlight = white = vec3(0.0);  // a perfect mirror never meets a lamp without extent
+    if (roughness < 1e-3) highlight = white = vec3(0.0);  // a perfect mirror never reflects a point light
     shown += diffuse * lit / 3.14159265 + again * highlight;
     vec3 glow = emissive.rgb;
 #ifdef EMISSIVE
@@ -244,7 +244,7 @@ void main() {
 }
 """
 
-# Depth alone, for shadows. Glass lets light through, and so does what is less than half there.
+# Depth only, for shadows. Glass casts none, and neither do surfaces with alpha below one half.
 DEPTH = """
 void main() {
 #ifdef MASK

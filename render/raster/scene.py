@@ -1,7 +1,7 @@
-"""One Clip on the graphics card: textures and materials once, triangles once per topology, vertices once per frame.
+"""Uploads a Clip to OpenGL: textures and materials once, triangles once per topology, vertices once per frame.
 
-Vertices are shared by the corners that agree in UVs and color, so that a software GL transforms each of them once.
-Faces are grouped by material. Those that let light through are drawn last, the farthest first.
+Corners that agree in UVs and color share a vertex, so that a software GL transforms it once. Faces are grouped by
+material. Translucent faces are drawn last, farthest first.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from helix4d.render.scene.uv_maps import UvMap, uv_layer, uv_maps
 
 _SRGB8_ALPHA8 = 0x8C43
 _MAX_RUNS = 256
-"""Draw calls of sorted faces; beyond it, depth is cut into slices within which materials keep together."""
+"""Most draw calls of sorted faces; with more, depth is cut into slices, and faces are grouped by material in each."""
 _SLICES = 64
 _BACKS_OFFSET = 32.0
-"""Depth steps (of 24 bits) by which backs stand farther: of a surface modeled twice, each side shows its own face."""
-_SOURCES = {  # texture slots of the shaders, in the order of their units
+"""Steps of the 24-bit depth by which backs are moved away: a surface modeled twice shows its own face on each side."""
+_SOURCES = {  # texture slots of the shaders, in order of their units
     "BASE": "base_color_texture",
     "PACKED": "metallic_roughness_texture",
     "NORMAL": "normal_texture",
@@ -40,25 +40,25 @@ _COLORS = ("BASE", "EMISSIVE")
 class _Look:
     """How the faces of one material are drawn."""
 
-    programs: dict[str, Any]  # for color, passes and depth
+    programs: dict[str, Any]  # kind (color, passes or depth) -> program
     values: Any
     textures: tuple[tuple[int, Any, Any], ...]  # unit, texture, sampler
     sorted: bool
     culled: bool
     casts: bool
-    plain: bool  # opaque from both sides whatever its textures say: one program draws the depths of all such
+    plain: bool  # opaque from both sides, without reading textures: one program draws the depths of all of these
 
 
 class RasterScene:
     """A clip in a GL context.
 
     Args:
-        context: the current one.
-        programs: compiled programs of earlier clips in that context, to be re-used and added to.
+        context: the current GL context.
+        programs: programs compiled in that context for earlier clips; reused and extended.
         clip: inside the unit cube.
-        lamps: the largest number of point lights of any view to come.
+        lamps: the largest number of point lights in any view.
         cull_back_faces: hide the backs of single-sided materials.
-        mapped: whether the light of some view comes from an environment map.
+        mapped: whether any view is lit by an environment map.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class RasterScene:
         self._samplers: dict[tuple[bool, bool], Any] = {}
         self._looks = [self._look(material, cull_back_faces) for material in clip.materials]
         self._topology: Topology | None = None
-        self._arrays: dict[tuple[int, str], Any] = {}  # by program and index buffer
+        self._arrays: dict[tuple[int, str], Any] = {}  # keyed by program and index buffer
         self._buffers: dict[str, Any] = {}
 
     def set_frame(self, number: int) -> None:
-        """Show frame `number`; only the vertices are sent while the topology stays the same object."""
+        """Show frame `number`; as long as the topology is the same object, only the vertices are uploaded."""
         frame = self.clip.frames[number]
         if frame.topology is not self._topology:
             self._set_topology(frame)
@@ -95,7 +95,7 @@ class RasterScene:
         self._buffers["normal"].write(np.ascontiguousarray(frame.normals[self._sources], np.float32))
 
     def cast(self) -> None:
-        """Draw the depths of all that stops light."""
+        """Draw the depths of everything that blocks light."""
         if self._plain_count:
             look = self._looks[self._solid[0][0]]
             self._array(look.programs["depth"], "solid").render(moderngl.TRIANGLES, vertices=3 * self._plain_count)
@@ -108,9 +108,9 @@ class RasterScene:
         """Draw everything.
 
         Args:
-            framebuffer: the current one, cleared.
-            depth_axis: (3,) direction in which the camera looks.
-            passes: normals and depth, for which order does not matter, instead of colors.
+            framebuffer: the current framebuffer, cleared.
+            depth_axis: (3,) viewing direction of the camera.
+            passes: draw normals and depth instead of colors.
         """
         context = self._context
         context.enable_only(moderngl.DEPTH_TEST)
@@ -151,7 +151,7 @@ class RasterScene:
             array.render(moderngl.TRIANGLES, vertices=3 * count, first=3 * first)
 
     def _render_sides(self, array: Any, first: int, count: int) -> None:
-        """Draw faces for a camera, backs a little farther than fronts."""
+        """Draw faces for a camera, with backs slightly farther away than fronts."""
         context = self._context
         context.enable(moderngl.CULL_FACE)
         for culled, offset in (("front", _BACKS_OFFSET), ("back", 0.0)):
@@ -204,7 +204,7 @@ class RasterScene:
         self._topology = topology
 
     def _sorted_runs(self, axis: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
-        """Order of the faces that let light through, farthest middle first, and its runs of one material."""
+        """Order of the translucent faces, farthest center first, and its runs of equal material."""
         topology = self._frame.topology
         depth = (self._frame.vertices.astype(np.float64) @ axis)[topology.faces[self._open]].mean(axis=1)
         materials = topology.material_ids[self._open]
@@ -249,7 +249,7 @@ class RasterScene:
             if name in textures
         )
         enabled = [name for name, on in features.items() if on]
-        # The back of a volume of glass is not drawn: the front stands for the whole of it.
+        # The back of a glass volume is not drawn: its front represents the whole volume.
         culled = (cull_back_faces and not material.double_sided) or (glass and material.thickness > 0.0)
         plain = material.alpha_mode is AlphaMode.OPAQUE and not glass and not culled
         programs = {
@@ -278,7 +278,7 @@ class RasterScene:
 
     def _texture(self, index: int, srgb: bool) -> Any:
         if (index, srgb) not in self._images:
-            image = np.ascontiguousarray(self.clip.images[index])  # first row first: v runs down, as glTF's does
+            image = np.ascontiguousarray(self.clip.images[index])  # first row first: v points down, as in glTF
             size = image.shape[1], image.shape[0]
             texture = self._context.texture(size, 4, image)
             texture.build_mipmaps()
@@ -288,9 +288,9 @@ class RasterScene:
         return self._images[index, srgb]
 
     def _average_light(self, texture: Any, image: np.ndarray) -> None:
-        """Mipmaps of sRGB bytes that average light, from a texture that GL knows to be sRGB.
+        """Compute mipmaps that average linear light, using a texture in GL's sRGB format.
 
-        The texture itself stays one of plain bytes: Cycles interpolates those and decodes what comes out.
+        The texture itself holds plain bytes, because Cycles interpolates bytes and decodes the result.
         """
         average = self._context.texture(texture.size, 4, image, internal_format=_SRGB8_ALPHA8)
         average.build_mipmaps()
@@ -298,7 +298,7 @@ class RasterScene:
             texture.write(average.read(level=level), level=level)
 
     def _sampler(self, texture: Texture) -> Any:
-        repeat = texture.wrap_u is Wrap.REPEAT, texture.wrap_v is Wrap.REPEAT  # the shader folds what is mirrored
+        repeat = texture.wrap_u is Wrap.REPEAT, texture.wrap_v is Wrap.REPEAT  # the shader folds mirrored axes
         if repeat not in self._samplers:
             filters = moderngl.LINEAR_MIPMAP_LINEAR, moderngl.LINEAR
             self._samplers[repeat] = self._context.sampler(
@@ -340,16 +340,16 @@ def _values(material: Material) -> bytes:
 
 
 def _shared_vertices(faces: np.ndarray, corners: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Vertices to draw, given what each corner of each face carries.
+    """Split vertices so that each has one value per attribute.
 
-    A corner that carries what the first corner at its vertex carries shares its vertex; any other gets one of its own.
+    A corner shares its vertex if its attributes equal those of the first corner there; otherwise it gets its own.
 
     Args:
         faces: (F, 3) int32.
-        corners: each (F, 3, C).
+        corners: attributes of the corners, each (F, 3, C).
 
     Returns:
-        (N,) the clip's vertex of each drawn vertex, (F, 3) int32 faces over drawn vertices, (N,) a corner (3·face + k)
+        (N,) index of each drawn vertex in the clip, (F, 3) int32 faces of drawn vertices, (N,) one corner (3·face + k)
         of each drawn vertex.
     """
     flat = faces.reshape(-1)
@@ -368,7 +368,7 @@ def _shared_vertices(faces: np.ndarray, corners: Sequence[np.ndarray]) -> tuple[
 
 
 def _runs(materials: np.ndarray) -> list[tuple[int, int, int]]:
-    """Material, first face and number of faces of every run of equal materials."""
+    """(material, first face, number of faces) of every run of equal materials."""
     starts = np.flatnonzero(np.diff(materials, prepend=-1))
     counts = np.diff(starts, append=len(materials))
     return list(zip(materials[starts].tolist(), starts.tolist(), counts.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""GLSL of the rasterizer: a program per combination of features, since a software GL runs both sides of a branch."""
+"""GLSL of the rasterizer: one program per combination of features, since a software GL runs both sides of a branch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from helix4d.render.raster.glsl import COLOR, DEPTH, PASSES, SURFACE
 
 SAMPLES = 4
-"""Of the multisampled image; every GL 4 has as many."""
+"""Samples per pixel; every GL 4 supports this many."""
 
 ATTRIBUTES = "position", "normal", "color", *(f"uv{slot}" for slot in range(6))
 
@@ -15,13 +15,13 @@ VIEW_BLOCK, MATERIAL_BLOCK, SKY_BLOCK = 0, 1, 2
 """Bindings of the uniform blocks."""
 
 SKY_DIRECTIONS = 16
-"""From which the environment's light is asked whether it arrives."""
+"""Number of directions in which the environment's light is tested for occlusion."""
 
 SKY_LAYERS = 9
-"""Roughnesses from 0 to 1 that an environment map is filtered for; one more layer is for matte surfaces."""
+"""Number of roughnesses from 0 to 1 that an environment map is filtered for; one more layer is for matte surfaces."""
 
 _LEVEL_BIAS = -0.7
-"""Of mipmaps: a pixel is the mean over its own square, which is sharper than GL's choice."""
+"""Bias of mipmap levels: a pixel is the mean over its own square, which is sharper than GL's choice."""
 
 _UNIFORMS = """
 layout(std140) uniform View {
@@ -101,7 +101,7 @@ in vec2 place{slot};
     for slot in range(6)
 )
 
-# Normals are a pixel's mean, depth is of one of its points.
+# Normals are the mean of a pixel's samples; depth is that of one sample.
 RESOLVE_VERTEX = """
 #version 400 core
 void main() {
@@ -130,13 +130,13 @@ def view_rows(lamps: int) -> int:
 def shaders(
     features: Iterable[str], slots: Mapping[str, tuple[int, bool, bool]], lamps: int, kind: str
 ) -> tuple[str, str]:
-    """Vertex and fragment shader of a kind of material.
+    """The vertex and the fragment shader for a set of features.
 
     Args:
-        features: of COLORS, MASK, BLEND, GLASS, SORTED, UNLIT, MAPPED.
-        slots: per texture (BASE, PACKED, NORMAL, EMISSIVE, TRANSMISSION, THICKNESS) the number of its UV map, and
+        features: any of COLORS, MASK, BLEND, GLASS, SORTED, UNLIT, MAPPED.
+        slots: texture (BASE, PACKED, NORMAL, EMISSIVE, TRANSMISSION, THICKNESS) -> the number of its UV map, and
             whether u and v are mirrored.
-        lamps: how many there are.
+        lamps: number of lamps.
         kind: color, passes (normals and depth) or depth.
     """
     lines = ["#version 400 core", f"#define LAMPS {max(lamps, 1)}", f"#define SAMPLES {SAMPLES}"]
@@ -151,7 +151,7 @@ def shaders(
             u = "mirrored((uv).x)" if mirror_u else "(uv).x"
             v = "mirrored((uv).y)" if mirror_v else "(uv).y"
             lines.append(f"#define {name}_WRAP(uv) vec2({u}, {v})")
-            # Derivatives of the unfolded place: none jumps where the texture turns around.
+            # Derivatives of the unfolded coordinates, which do not jump where the texture turns around.
             slopes = f"{slope} * dFdx(uv), {slope} * dFdy(uv)"
             lines.append(f"#define {name}_FETCH(map, uv) textureGrad(map, {name}_WRAP(uv), {slopes})")
         else:

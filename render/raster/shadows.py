@@ -1,7 +1,7 @@
-"""What stands in the light's way: depth maps from many directions for the environment, and from each lamp.
+"""Shadow maps: depth from many directions for the environment, and from each lamp.
 
-The environment's maps belong to a frame and serve all of its views; a lamp's belong to a view. Both lie side by side in
-one texture each.
+The environment's maps belong to a frame and serve all of its views; the lamps' maps belong to a view. Each kind is
+packed into one texture.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from helix4d.render.scene.environment import sphere_points
 from helix4d.render.scene.lighting import Lights
 
 LAMP_UNIT, SKY_UNIT = 6, 7
-"""Texture units; the ones before are the materials'."""
+"""Texture units, after those of the materials."""
 
 _SKY_COLUMNS = 8
 _SKY_SIDE, _LAMP_SIDE = 128, 512
-_BORDER = 2.0  # texels around a map that stay empty
-_OFFSET_TEXELS = 1.5  # by which a point moves along its normal, so that a surface does not shade itself
+_BORDER = 2.0  # empty texels around a map
+_OFFSET_TEXELS = 1.5  # distance by which a point moves along its normal, against self-shadowing
 _SLOPE_BIAS, _UNIT_BIAS = 1.5, 2.0
 
 
 class Casters(Protocol):
-    """Whatever can be drawn into a depth map."""
+    """Anything that can be drawn into a depth map."""
 
     def cast(self) -> None:
-        """Draw everything that stops light, under the current view block."""
+        """Draw everything that blocks light, with the current view block."""
 
 
 class Shadows:
-    """Depth maps of one frame at a time.
+    """The shadow maps of one frame.
 
     Args:
-        context: the current one.
-        lamps: the largest number of point lights of any view to come.
+        context: the current GL context.
+        lamps: the largest number of point lights in any view.
     """
 
     def __init__(self, context: Any, lamps: int) -> None:
@@ -47,16 +47,16 @@ class Shadows:
         self._sky = self._map(_SKY_COLUMNS * _SKY_SIDE, rows * _SKY_SIDE)
         self._lamp = self._map(self._lamps * _LAMP_SIDE, _LAMP_SIDE)
         self._sky_values = context.buffer(reserve=16 * (4 * SKY_DIRECTIONS + 1), dynamic=True)
-        # The view block's first member is all that these draws read; the rest makes up its size.
+        # These draws read only the first member of the view block; the rest fills its declared size.
         self._view = context.buffer(reserve=16 * view_rows(lamps), dynamic=True)
         self._directions = sphere_points(SKY_DIRECTIONS)
 
     def set_frame(self, casters: Casters, bounds: np.ndarray) -> None:
-        """Look at a frame from all around.
+        """Draw the environment's maps of a frame.
 
         Args:
             casters: the frame.
-            bounds: (2, 3) its box.
+            bounds: (2, 3) bounding box of the frame.
         """
         self._center, self._radius = bounds.mean(axis=0), 0.5 * float(np.linalg.norm(np.ptp(bounds, axis=0))) + 1e-6
         rows = np.empty((SKY_DIRECTIONS, 3, 4), np.float32)
@@ -77,11 +77,11 @@ class Shadows:
         )
 
     def set_view(self, casters: Casters, lights: Lights) -> np.ndarray:
-        """Look at the frame from every lamp.
+        """Draw the lamps' maps of a view.
 
         Returns:
-            (5 · lamps, 4) rows for the view block: per lamp, the matrix from the world to its map, column by column;
-            then, per lamp, how far a point moves along its normal.
+            (5 · lamps, 4) rows for the view block: for each lamp the matrix from world to map, column by column, then
+            for each lamp the offset of a point along its normal.
         """
         matrices, offsets = np.zeros((self._lamps, 4, 4)), np.zeros((self._lamps, 4))
         if lights.points:
@@ -96,7 +96,7 @@ class Shadows:
         return np.vstack([matrices.reshape(-1, 4), offsets])
 
     def use(self) -> None:
-        """Make the maps readable."""
+        """Bind the maps for reading."""
         self._sky_values.bind_to_uniform_block(SKY_BLOCK)
         for unit, target in ((LAMP_UNIT, self._lamp), (SKY_UNIT, self._sky)):
             self._context.clear_samplers(unit, unit + 1)
@@ -128,7 +128,7 @@ class Shadows:
 
 
 def _facing(direction: np.ndarray) -> np.ndarray:
-    """(3, 3) rotation whose third row points away from `direction`: depth grows away from the light."""
+    """(3, 3) rotation with -`direction` as its third row, so that depth grows away from the light."""
     helper = np.eye(3)[int(np.argmin(np.abs(direction)))]
     right = np.cross(helper, direction)
     right /= np.linalg.norm(right)
@@ -136,7 +136,7 @@ def _facing(direction: np.ndarray) -> np.ndarray:
 
 
 def _from_lamp(position: np.ndarray, center: np.ndarray, radius: float) -> tuple[np.ndarray, float]:
-    """(4, 4) projection of the ball around the object as a lamp sees it, and the world's size of a texel there."""
+    """(4, 4) projection from a lamp onto the object's bounding sphere, and the size of a texel there in world units."""
     distance = max(float(np.linalg.norm(position - center)), 1.01 * radius)
     view = np.eye(4)
     view[:3, :3] = _facing((position - center) / distance)
@@ -152,7 +152,7 @@ def _from_lamp(position: np.ndarray, center: np.ndarray, radius: float) -> tuple
 
 
 def _to_texture(tile: tuple[int, int], side: int, size: tuple[int, int]) -> np.ndarray:
-    """(4, 4) from clip space to a tile of a texture, all in [0, 1]."""
+    """(4, 4) from clip space to a tile of a texture, in [0, 1]."""
     matrix = np.eye(4)
     for axis in (0, 1):
         matrix[axis, axis] = 0.5 * side / size[axis]

@@ -1,6 +1,6 @@
-"""The environment's light on the graphics card: a map filtered beforehand for every roughness, and the picture behind.
+"""The environment's light in OpenGL: maps prefiltered per roughness, and the background behind glass.
 
-A uniform environment needs no map; beside views with one it is a map of ones.
+A uniform environment needs no map; where other views have one, it uses a map of ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAP_UNIT = 8
 """Texture unit, after those of the shadows."""
 
 _WIDTH = 256
-_BROAD = 64  # columns that do for all but the narrowest lobes
+_BROAD = 64  # columns, enough for all but the narrowest lobes
 _UNIFORM = ""
 
 _BEHIND_VERTEX = """
@@ -50,7 +50,7 @@ class Sky:
     """Environment maps in a GL context, each filtered when a view first needs it.
 
     Args:
-        context: the current one.
+        context: the current GL context.
         maps: sha256 -> map.
     """
 
@@ -62,14 +62,14 @@ class Sky:
         self._behind: tuple[Any, Any] | None = None
 
     def use(self, lights: Lights) -> None:
-        """Make the map of a view readable."""
+        """Bind the map of a view for reading."""
         self._lights = lights
         if self._maps:
             self._context.clear_samplers(MAP_UNIT, MAP_UNIT + 1)
             self._texture(lights).use(MAP_UNIT)
 
     def values(self, lights: Lights) -> np.ndarray:
-        """(2 + SKY_DIRECTIONS, 4) rows of the view block: radiance or scale, turn, and every direction's share."""
+        """(2 + SKY_DIRECTIONS, 4) rows of the view block: radiance or scale, rotation, and each direction's share."""
         rows = np.zeros((2 + SKY_DIRECTIONS, 4))
         placed = lights.environment_map
         if placed is None:
@@ -86,7 +86,7 @@ class Sky:
         return rows
 
     def draw(self, camera: Camera) -> None:
-        """Fill the current framebuffer's colors with what stands behind everything."""
+        """Fill the current framebuffer with the environment map as background."""
         placed = self._lights.environment_map
         if placed is None:
             raise ValueError("a view without an environment map has a uniform background")
@@ -96,7 +96,7 @@ class Sky:
             self._behind = program, self._context.vertex_array(program, [])
         program, triangle = self._behind
         to_pixels = np.diag([1.0 / camera.image_size] * 2 + [1.0]) @ camera.intrinsics
-        rays = camera.extrinsics[:3, :3].T @ np.linalg.inv(to_pixels)  # columns, so their transpose goes through turned
+        rays = camera.extrinsics[:3, :3].T @ np.linalg.inv(to_pixels)  # columns, so `turned` takes the transpose
         program["ray"].write(turned(rays.T, -placed.turn).astype(np.float32).tobytes())
         program["scale"].value = placed.scale
         self._context.enable_only(moderngl.NOTHING)
@@ -117,9 +117,9 @@ class Sky:
 
 
 def filter_map(environment: EnvironmentMap) -> np.ndarray:
-    """(SKY_LAYERS + 1, H, W, 3) float32 radiance: as GGX mirrors of growing roughness see it, then a matte surface.
+    """(SKY_LAYERS + 1, H, W, 3) float32 radiance filtered for GGX mirrors of growing roughness and matte surfaces.
 
-    The lobes are those of a mirror that is looked at from straight above (Karis, Real Shading in Unreal Engine 4).
+    Lobes are those of a mirror viewed from straight above (Karis, Real Shading in Unreal Engine 4).
     """
     layers = [_enlarge(shrink(environment.radiance, width), _WIDTH) for width in (_WIDTH, _WIDTH // 2)]
     directions, _ = texel_directions(_BROAD // 2)
@@ -131,7 +131,7 @@ def filter_map(environment: EnvironmentMap) -> np.ndarray:
 
 
 def _filter(environment: EnvironmentMap, directions: np.ndarray, alpha2: float) -> np.ndarray:
-    """(H, W, 3) radiance that a mirror of GGX's alpha² sees which looks in the (H, W, 3) directions."""
+    """(H, W, 3) radiance reflected by GGX mirrors of the given alpha² that face the (H, W, 3) directions."""
     light, sources, angles = environment.coarse
     rows = []
     for row in directions:
@@ -143,7 +143,7 @@ def _filter(environment: EnvironmentMap, directions: np.ndarray, alpha2: float) 
 
 
 def _enlarge(light: np.ndarray, width: int) -> np.ndarray:
-    """(H, W, 3) to (width / 2, width, 3), linear between texel centers, around the back and clamped at the poles."""
+    """Resample (H, W, 3) to (width / 2, width, 3): bilinear, wrapping in longitude, clamped at the poles."""
     height = light.shape[0]
     for axis, (count, size) in enumerate(((width // 2, height), (width, 2 * height))):
         place = (np.arange(count) + 0.5) * size / count - 0.5

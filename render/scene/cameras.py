@@ -1,8 +1,8 @@
-"""Cameras on a sphere around the unit cube: sampled from names, stored as OpenCV matrices.
+"""Cameras on a sphere around the unit cube: sampled from an asset's key, stored as OpenCV matrices.
 
 World: right-handed, Z up, the object inside [-0.5, 0.5]³. Camera: x right, y down, z forward (OpenCV). Pixels: x right,
 y down, the upper left corner of the image is (0, 0), so the center of the first pixel is (0.5, 0.5) and the center of
-the image (image_size / 2, image_size / 2). Ranges are TRELLIS.2's: docs/rendering.md.
+the image is (image_size / 2, image_size / 2). The sampled ranges are those of TRELLIS.2 (docs/rendering.md).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FOV_RANGE_DEG = (10.0, 70.0)
 """Fields of view that fit the bounding sphere at the farthest and the nearest sampled radius."""
 
 RADIUS_JITTER = 1.15
-"""A camera stands up to this factor farther away than its field of view needs."""
+"""Largest factor by which a camera is farther away than its field of view needs."""
 
 _FIT_MARGIN = 1.0 - 1e-9  # rounding must not push a sphere that fits exactly over the edge
 
@@ -44,7 +44,7 @@ class Camera:
     def __post_init__(self) -> None:
         k, w = self.intrinsics, self.extrinsics
         if k.shape != (3, 3) or w.shape != (4, 4):
-            raise ConfigError(f"a camera needs 3x3 intrinsics and 4x4 extrinsics, found {k.shape} and {w.shape}")
+            raise ConfigError(f"intrinsics {k.shape} and extrinsics {w.shape}: expected (3, 3) and (4, 4)")
         if self.image_size < 1:
             raise ConfigError(f"image_size {self.image_size}: expected at least 1 pixel")
         pinhole = np.array([[k[0, 0], 0.0, k[0, 2]], [0.0, k[0, 0], k[1, 2]], [0.0, 0.0, 1.0]])
@@ -71,7 +71,7 @@ class Camera:
         return -self.extrinsics[:3, :3].T @ self.extrinsics[:3, 3]
 
     def to_json(self) -> dict[str, Any]:
-        """Lists and numbers; floats survive JSON exactly."""
+        """The camera as lists and numbers, which JSON keeps exactly."""
         return {
             "intrinsics": self.intrinsics.tolist(),
             "extrinsics": self.extrinsics.tolist(),
@@ -80,10 +80,10 @@ class Camera:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Camera:
-        """The camera that `to_json` described.
+        """The camera from a result of `to_json`.
 
         Raises:
-            ConfigError: if the matrices are not a camera's.
+            ConfigError: if the matrices do not describe a camera.
         """
         return cls(
             np.array(value["intrinsics"], np.float64), np.array(value["extrinsics"], np.float64), value["image_size"]
@@ -91,29 +91,29 @@ class Camera:
 
 
 def sample_cameras(seed: int, key: str, views: int, image_size: int) -> list[Camera]:
-    """All the views of an asset: `sample_camera` for each view."""
+    """Sample all views of an asset, each with `sample_camera`."""
     return [sample_camera(seed, key, view, views, image_size) for view in range(views)]
 
 
 def sample_camera(seed: int, key: str, view: int, views: int, image_size: int) -> Camera:
-    """View number `view` of the `views` that cover the sphere around an asset.
+    """Sample camera number `view` of the `views` that cover the sphere around an asset.
 
     Directions are Hammersley points shifted by one random offset per asset. The radius has 1/r² uniform between the two
-    that fit the bounding sphere into `FOV_RANGE_DEG` exactly; the camera then steps back by U(1, `RADIUS_JITTER`) and
-    its focal length is uniform between the one that it had and the one that fits the sphere again.
+    radii that fit the bounding sphere exactly into the ends of `FOV_RANGE_DEG`. The camera then steps back by a factor
+    of U(1, `RADIUS_JITTER`), and its focal length is uniform between the previous one and the one that fits again.
 
     Args:
-        seed: the data set's.
-        key: the asset's.
+        seed: seed of the data set.
+        key: key of the asset.
         view: 0 ≤ view < views.
-        views: how many there are; part of the draw, since the points spread evenly.
+        views: number of views; it affects every camera, since directions spread evenly.
         image_size: pixels per side.
 
     Raises:
-        ConfigError: if `view` is not one of `views`.
+        ConfigError: if `view` is out of range.
     """
     if not 0 <= view < views:
-        raise ConfigError(f"view {view} of {views}: expected 0 to {views - 1}")
+        raise ConfigError(f"view {view} of {views}: must be between 0 and {views - 1}")
     shift = generator(seed, key, "view directions").random(2)
     height, turn = (np.array([(view + 0.5) / views, _radical_inverse(view)]) + shift) % 1.0
     draw = generator(seed, key, "camera", view)
@@ -127,13 +127,13 @@ def sample_camera(seed: int, key: str, view: int, views: int, image_size: int) -
 def orbit_camera(
     azimuth_deg: float, elevation_deg: float, image_size: int, fov_deg: float = 40.0, radius: float | None = None
 ) -> Camera:
-    """A camera that looks at the origin from a chosen direction.
+    """A camera that looks at the origin from a given direction.
 
     Args:
-        azimuth_deg: about Z, from +X towards +Y. Files in glTF face -Y here: -90 sees their front.
-        elevation_deg: -90 to 90; at the poles the image's right is the one of the same azimuth at the equator.
+        azimuth_deg: angle about Z, from +X towards +Y. glTF assets face -Y in this frame, so -90 shows their front.
+        elevation_deg: -90 to 90; at the poles, the image's right is that of the same azimuth at the equator.
         image_size: pixels per side.
-        fov_deg: full field of view.
+        fov_deg: full field of view in degrees.
         radius: distance from the origin; None fits the unit cube's bounding sphere exactly.
     """
     distance = fitting_radius(fov_deg) if radius is None else radius
@@ -147,10 +147,10 @@ def fitting_radius(fov_deg: float) -> float:
 
 
 def project(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel coordinates and depths of world points.
+    """Project world points to pixels and depths.
 
     Args:
-        camera: where they are seen from.
+        camera: the camera.
         points: (..., 3) world coordinates.
 
     Returns:
@@ -165,7 +165,7 @@ def project(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _camera(azimuth: float, elevation: float, radius: float, focal: float, image_size: int) -> Camera:
-    # The right axis follows from the azimuth alone, so the poles need no special case.
+    # The right axis depends only on the azimuth, so the poles need no special case.
     away = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
     right = np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
     extrinsics = np.eye(4)
@@ -182,7 +182,7 @@ def _fitting_focal(radius: float, image_size: int) -> float:
 
 
 def _radical_inverse(index: int) -> float:
-    """Van der Corput's sequence in base 2: the bits of `index` mirrored at the binary point."""
+    """The van der Corput sequence in base 2: the bits of `index` mirrored at the binary point."""
     value, weight = 0.0, 0.5
     while index:
         value += weight * (index & 1)

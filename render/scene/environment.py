@@ -1,9 +1,9 @@
-"""Environment maps: equirectangular pictures of light, one drawn and placed for every view.
+"""Environment maps: equirectangular images of light, one drawn and placed for every view.
 
-The map is turned about Z and scaled so that the exposure of `lighting` holds: a surface that faces the camera
-receives `TOTAL_IRRADIANCE`, unless the brightest side would then receive more than twice as much. No lamps are added.
+A map is rotated about Z and scaled to the exposure of `lighting`: a surface that faces the camera receives
+`TOTAL_IRRADIANCE`, unless the brightest side would then receive more than twice as much. No lamps are added.
 
-Up is the first row; the middle column looks along +X, the one a quarter to its left along +Y (Blender's convention).
+The first row is up. The middle column looks along +X, and the column a quarter to its left along +Y, as in Blender.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from helix4d.render.scene.hdr_files import SUFFIXES, read_hdr_file
 from helix4d.render.scene.lighting import TOTAL_IRRADIANCE, Lights, MapPlacement
 
 MAX_WIDTH = 1024
-"""Wider maps are averaged down to it; the light of a sun of one texel is kept, its sharpness is not."""
+"""Wider maps are averaged down to this width, which keeps the energy of small lights but not their sharpness."""
 
-_COARSE = 64  # columns of the copy that irradiances are summed over
+_COARSE = 64  # columns of the copy that irradiance is computed from
 _MIN_LIGHT = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class EnvironmentMap:
-    """A picture of light.
+    """An equirectangular image of light.
 
     Attributes:
-        file: its name.
-        sha256: of the file.
+        file: name of the file.
+        sha256: hash of the file.
         radiance: (H, 2·H, 3) float32, linear.
     """
 
@@ -45,7 +45,7 @@ class EnvironmentMap:
     radiance: np.ndarray
 
     def irradiance(self, normals: np.ndarray) -> np.ndarray:
-        """(N, 3) that surfaces receive which see half of the map; the map as it is, neither turned nor scaled.
+        """(N, 3) irradiance of unoccluded surfaces, before the map is rotated or scaled.
 
         Args:
             normals: (N, 3) unit vectors.
@@ -55,7 +55,7 @@ class EnvironmentMap:
 
     @cached_property
     def coarse(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(M, 3) radiance, (M, 3) directions and (M,) solid angles of a small copy."""
+        """(M, 3) radiance, (M, 3) directions and (M,) solid angles of the texels of a small copy."""
         small = shrink(self.radiance, _COARSE).astype(np.float64)
         directions, angles = texel_directions(small.shape[0])
         return small.reshape(-1, 3), directions.reshape(-1, 3), angles.reshape(-1)
@@ -65,16 +65,16 @@ NO_MAPS: Mapping[str, EnvironmentMap] = MappingProxyType({})
 
 
 def find_maps(folder: Path) -> dict[str, str]:
-    """File name -> sha256 of every `.hdr` and `.exr` of a folder, by name.
+    """File name -> sha256 of every `.hdr` and `.exr` file in a folder, sorted by name.
 
     Raises:
-        ConfigError: if there is none.
+        ConfigError: if the folder does not exist or holds no map.
     """
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such folder of environment maps")
+        raise ConfigError(f"{folder}: no such folder (expected environment maps)")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
-        raise ConfigError(f"{folder}: holds no environment map ({', '.join(SUFFIXES)})")
+        raise ConfigError(f"{folder}: contains no environment map ({', '.join(SUFFIXES)})")
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
@@ -82,12 +82,12 @@ def load_map(folder: Path, file: str, sha256: str | None = None) -> EnvironmentM
     """Read a map.
 
     Args:
-        folder: where it lies.
-        file: its name.
-        sha256: what the file must still hash to; None for anything.
+        folder: folder of the file.
+        file: name of the file.
+        sha256: expected hash of the file; None to accept any.
 
     Raises:
-        ConfigError: if it cannot be read, holds no light, or is another file by now.
+        ConfigError: if the file cannot be read, contains no light, or has changed.
     """
     path = folder / file
     try:
@@ -95,27 +95,27 @@ def load_map(folder: Path, file: str, sha256: str | None = None) -> EnvironmentM
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
     if sha256 is not None and found != sha256:
-        raise ConfigError(f"{path}: has changed since the run began (sha256 {found}, was {sha256})")
+        raise ConfigError(f"{path}: has changed since the run started (sha256 {found}, expected {sha256})")
     radiance = shrink(read_hdr_file(path), MAX_WIDTH)
     environment = EnvironmentMap(file, found, radiance)
     if environment.irradiance(sphere_points(16)).max() < _MIN_LIGHT:
-        raise ConfigError(f"{path}: holds no light")
+        raise ConfigError(f"{path}: contains no light")
     return environment
 
 
 def draw_map(seed: int, key: str, view: int, files: Sequence[str]) -> tuple[str, float]:
-    """Which of `files` lights a view, and its turn about Z in radians; depends on (seed, key, view) and the files."""
+    """Draw one of `files` and its rotation about Z in radians; depends on (seed, key, view) and the files."""
     draw = generator(seed, key, "environment map", view)
     return files[int(draw.integers(len(files)))], float(draw.uniform(0.0, 2.0 * np.pi))
 
 
 def place_map(environment: EnvironmentMap, turn: float, camera: Camera) -> Lights:
-    """The lights of a view that a map lights alone.
+    """The lights of a view that is lit only by a map.
 
     Args:
         environment: the map.
-        turn: counterclockwise about Z, in radians.
-        camera: only its position matters.
+        turn: rotation about Z in radians, counterclockwise.
+        camera: camera of the view; only its position matters.
     """
     towards = turned(camera.position[None] / np.linalg.norm(camera.position), -turn)
     facing = float(environment.irradiance(towards).mean())
@@ -129,17 +129,17 @@ def place_map(environment: EnvironmentMap, turn: float, camera: Camera) -> Light
 def sample_map_lights(
     seed: int, key: str, cameras: Sequence[Camera], folder: Path, files: Mapping[str, str]
 ) -> tuple[list[Lights], dict[str, EnvironmentMap]]:
-    """The lights of every view of an asset, each from one map, and the maps that they need by sha256.
+    """Sample the lights of every view of an asset, each from one map, and load the maps they use, by sha256.
 
     Args:
-        seed: the data set's.
-        key: the asset's.
-        cameras: of the views, in order.
-        folder: with the files.
-        files: name -> sha256 of those to draw from.
+        seed: seed of the data set.
+        key: key of the asset.
+        cameras: cameras of the views, in order.
+        folder: folder of the files.
+        files: name -> sha256 of the files to draw from.
 
     Raises:
-        ConfigError: if one of those drawn cannot be read, or has changed.
+        ConfigError: if a drawn file cannot be read or has changed.
     """
     names = sorted(files)
     drawn = [draw_map(seed, key, view, names) for view in range(len(cameras))]
@@ -149,25 +149,25 @@ def sample_map_lights(
 
 
 def check_maps(lights: Sequence[Lights], maps: Mapping[str, EnvironmentMap]) -> None:
-    """Refuse lights that need a map which is not there.
+    """Check that every map which the lights name is available.
 
     Raises:
-        ConfigError: with its name.
+        ConfigError: if one is missing.
     """
     for view, light in enumerate(lights):
         placed = light.environment_map
         if placed is not None and placed.sha256 not in maps:
-            raise ConfigError(f"view {view} is lit by {placed.file} (sha256 {placed.sha256}), which was not given")
+            raise ConfigError(f"view {view}: environment map {placed.file} (sha256 {placed.sha256}) is missing")
 
 
 def turned(directions: np.ndarray, angle: float) -> np.ndarray:
-    """(N, 3) turned about Z."""
+    """Rotate (N, 3) directions about Z."""
     cosine, sine = np.cos(angle), np.sin(angle)
     return np.asarray(directions @ np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]]))
 
 
 def texel_directions(height: int) -> tuple[np.ndarray, np.ndarray]:
-    """(H, 2·H, 3) directions of the texels of a map, and (H, 2·H) their solid angles."""
+    """(H, 2·H, 3) directions and (H, 2·H) solid angles of the texels of a map."""
     width = 2 * height
     polar = np.pi * (np.arange(height) + 0.5) / height
     azimuth = 2.0 * np.pi * (0.5 - (np.arange(width) + 0.5) / width)
@@ -180,7 +180,7 @@ def texel_directions(height: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shrink(light: np.ndarray, width: int) -> np.ndarray:
-    """(H, W, 3) averaged to (width / 2, width, 3) float32 where it is wider."""
+    """Average an (H, W, 3) map down to (width / 2, width, 3) float32 if it is wider."""
     if light.shape[1] <= width:
         return light
     channels = [Image.fromarray(np.ascontiguousarray(light[..., c], np.float32), "F") for c in range(3)]
@@ -188,7 +188,7 @@ def shrink(light: np.ndarray, width: int) -> np.ndarray:
 
 
 def sphere_points(count: int) -> np.ndarray:
-    """(N, 3) unit vectors spread evenly."""
+    """(N, 3) unit vectors, spread evenly over the sphere."""
     index = np.arange(count) + 0.5
     z, turn = 1.0 - 2.0 * index / count, np.pi * (1.0 + np.sqrt(5.0)) * index
     flat = np.sqrt(1.0 - z * z)

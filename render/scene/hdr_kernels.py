@@ -11,7 +11,7 @@ def decode_rows(  # type: ignore[no-untyped-def]
     data,  # (B,) uint8: the file's scanlines
     pixels,  # (H, W, 4) uint8, out: R, G, B and the shared exponent
 ):
-    """Undo run lengths, of both kinds that Radiance wrote; returns whether the data was whole and sound."""
+    """Decode both kinds of Radiance's run-length encoding; returns whether the data was complete and valid."""
     height, width, _ = pixels.shape
     at, end = 0, len(data)
     for row in range(height):
@@ -44,7 +44,7 @@ def decode_rows(  # type: ignore[no-untyped-def]
         while column < width:
             if at + 4 > end:
                 return False
-            if data[at] == 1 and data[at + 1] == 1 and data[at + 2] == 1:  # the pixel before, again
+            if data[at] == 1 and data[at + 1] == 1 and data[at + 2] == 1:  # repeat the previous pixel
                 count = np.int64(data[at + 3]) << shift
                 if column == 0 or shift > 16 or column + count > width:
                     return False

@@ -1,11 +1,26 @@
-"""From Cycles' linear premultiplied floats to what is stored: sRGB bytes with straight alpha."""
+"""Rendered images, and the way from linear premultiplied floats to what is stored: sRGB bytes with straight alpha."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+
+
+class Layers(NamedTuple):
+    """A view as an engine renders it.
+
+    Attributes:
+        colors: channel name -> (H, W) float32, linear, premultiplied: R, G, B and the engine's own alpha A.
+        depth: (H, W) float32, or None without passes; see `helix4d.render.scene.passes`.
+        normal: (H, W, 3) float32, or None without passes.
+    """
+
+    colors: Mapping[str, np.ndarray]
+    depth: np.ndarray | None = None
+    normal: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +32,8 @@ class RenderedImage:
         frame: index of the clip's frame.
         rgba: (H, W, 4) uint8, sRGB under Blender's Standard view transform, straight alpha, first row on top. Color is
             0 where alpha is 0.
-        depth, normal: (H, W) and (H, W, 3) float32 where passes were asked for; see `helix4d.render.scene.passes`.
+        depth: (H, W) float32, or None without passes; see `helix4d.render.scene.passes`.
+        normal: (H, W, 3) float32, or None without passes.
     """
 
     view: int
@@ -28,15 +44,15 @@ class RenderedImage:
 
 
 def to_rgba(channels: Mapping[str, np.ndarray], coverage: np.ndarray | None = None) -> np.ndarray:
-    """Straight sRGB bytes from a render, with a better alpha where there is one.
+    """Convert a render to straight sRGB bytes, with exact alpha where it is available.
 
-    The color of a pixel is what its paths saw, over the share of them that saw anything; that share is the noisy
-    alpha, which `coverage` then replaces. Where no path met a surface that covers a little of the pixel, the color
-    comes from the eight pixels around it.
+    A pixel's premultiplied color is divided by the share of its paths that hit something. That share is the noisy
+    alpha, which `coverage` replaces. Where no path hit a surface that covers a little of the pixel, the color comes
+    from the eight surrounding pixels.
 
     Args:
         channels: (H, W) linear premultiplied R, G, B and the renderer's own alpha A.
-        coverage: (H, W) exact alpha, or None to keep the renderer's.
+        coverage: (H, W) exact alpha, or None to keep the renderer's alpha.
 
     Returns:
         (H, W, 4) uint8, color 0 where alpha rounds to 0.
@@ -44,7 +60,7 @@ def to_rgba(channels: Mapping[str, np.ndarray], coverage: np.ndarray | None = No
     light = np.stack([channels[name] for name in "RGBA"], axis=-1)
     light[..., 3] = np.clip(light[..., 3], 0.0, 1.0)
     alpha = np.rint(255.0 * (light[..., 3] if coverage is None else coverage)).astype(np.uint8)
-    shown = alpha > 0  # most of an image is empty, and the transfer function is the dear part
+    shown = alpha > 0  # most of an image is empty, and the transfer function is the expensive part
     missed = shown & (light[..., 3] <= 0.0)
     light[missed] = _sum_around(light, *np.nonzero(missed))
     seen = light[shown]
@@ -62,6 +78,6 @@ def linear_to_srgb(linear: np.ndarray) -> np.ndarray:
 
 
 def _sum_around(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """(N, C) sums over the 3×3 neighborhoods of N pixels of an (H, W, C) image, nothing beyond its border."""
+    """(N, C) sums over the 3×3 neighborhoods of N pixels of an (H, W, C) image, zero outside it."""
     padded = np.pad(image, [(1, 1), (1, 1), (0, 0)])
     return np.asarray(sum(padded[rows + i, columns + j] for i in range(3) for j in range(3)))

@@ -1,6 +1,6 @@
-"""Lights of a view: one to three white point lights and a white environment that takes what is left.
+"""Lights of a view: one to three white point lights and a white environment that provides the rest.
 
-Unit of strength: the irradiance on a surface at the origin that faces the light, in the unit in which an environment of
+Strengths are irradiances on a surface at the origin that faces the light, in the unit in which an environment of
 radiance 1 gives π. A white diffuse surface under irradiance E has radiance E/π, and radiance 1 is white on the screen.
 """
 
@@ -16,10 +16,10 @@ from helix4d.core import ConfigError, generator
 from helix4d.render.scene.cameras import Camera
 
 TOTAL_IRRADIANCE = 1.5
-"""What a surface at the origin that faces the camera receives from all lights and the environment together.
+"""Irradiance from all lights and the environment on a surface at the origin that faces the camera.
 
-The point lights alone never exceed it either, so no white diffuse point can receive more than twice as much (a little
-more where it stands nearer to a lamp than the origin does): 3.0 < π, and nothing diffuse and convex clips.
+The point lights alone never exceed it either, so no white diffuse point receives more than twice as much (slightly more
+where it is closer to a lamp than the origin is): 3.0 < π, so diffuse convex surfaces never clip.
 """
 
 DISTANCE_RANGE = (10.0, 100.0)
@@ -29,11 +29,11 @@ MAX_POINT_LIGHTS = 3
 
 @dataclass(frozen=True)
 class PointLight:
-    """A lamp without extent.
+    """A point light.
 
     Attributes:
         position: world coordinates.
-        irradiance: on a surface at the origin that faces the lamp; the module's docstring has the unit.
+        irradiance: strength on a surface at the origin that faces the lamp; see the module's docstring.
         color: linear RGB that multiplies the irradiance.
     """
 
@@ -43,20 +43,20 @@ class PointLight:
 
     @property
     def watts(self) -> float:
-        """Blender's power: its point lamp of P watts gives the irradiance P / (4π d²) at distance d (measured)."""
+        """Power in Blender: a point light of P watts gives the irradiance P / (4π d²) at distance d (measured)."""
         distance_squared = float(np.dot(self.position, self.position))
         return 4.0 * np.pi * distance_squared * self.irradiance
 
 
 @dataclass(frozen=True)
 class MapPlacement:
-    """An environment map in the place of the uniform environment; see `helix4d.render.scene.environment`.
+    """An environment map that replaces the uniform environment; see `helix4d.render.scene.environment`.
 
     Attributes:
-        file: its name.
-        sha256: of the file.
-        turn: counterclockwise about Z, in radians.
-        scale: of its radiance.
+        file: name of the file.
+        sha256: hash of the file.
+        turn: rotation about Z in radians, counterclockwise.
+        scale: factor on its radiance.
     """
 
     file: str
@@ -75,10 +75,10 @@ class Lights:
 
     Attributes:
         points: point lights.
-        environment: irradiance of the uniform environment on any surface that sees half of it; of an environment map,
-            on a surface that faces the camera.
+        environment: irradiance from the uniform environment on any unoccluded surface; with an environment map, on a
+            surface that faces the camera.
         environment_color: linear RGB that multiplies the uniform environment.
-        environment_map: what takes the place of the uniform environment.
+        environment_map: replaces the uniform environment.
     """
 
     points: tuple[PointLight, ...]
@@ -89,7 +89,7 @@ class Lights:
     def __post_init__(self) -> None:
         strengths = [self.environment, *(light.irradiance for light in self.points)]
         if not (np.isfinite(strengths).all() and min(strengths) >= 0.0):
-            raise ConfigError(f"irradiances {strengths}: expected finite numbers that are not negative")
+            raise ConfigError(f"irradiances {strengths}: must be finite and not negative")
 
     @property
     def environment_radiance(self) -> float:
@@ -97,7 +97,7 @@ class Lights:
         return self.environment / np.pi
 
     def to_json(self) -> dict[str, Any]:
-        """Lists and numbers; floats survive JSON exactly."""
+        """The lights as lists and numbers, which JSON keeps exactly."""
         content: dict[str, Any] = {
             "points": [
                 {"position": list(light.position), "irradiance": light.irradiance, "color": list(light.color)}
@@ -112,7 +112,7 @@ class Lights:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Lights:
-        """The lights that `to_json` described.
+        """The lights from a result of `to_json`.
 
         Raises:
             ConfigError: if a strength is negative or not finite.
@@ -131,22 +131,22 @@ class Lights:
 
 
 def sample_lights(seed: int, key: str, cameras: Sequence[Camera]) -> list[Lights]:
-    """The lights of every view of an asset: `sample_view_lights` for each camera."""
+    """Sample the lights of all views of an asset, each with `sample_view_lights`."""
     return [sample_view_lights(seed, key, view, camera) for view, camera in enumerate(cameras)]
 
 
 def sample_view_lights(seed: int, key: str, view: int, camera: Camera) -> Lights:
-    """The lights of view number `view`, which `camera` sees.
+    """Sample the lights of one view.
 
-    One to three lamps, directions uniform on the sphere and then biased upwards, distances uniform. Lamps and
-    environment share `TOTAL_IRRADIANCE` at random (a flat Dirichlet draw); what the lamps then do not give to a surface
-    that faces the camera, because they stand beside or behind it, the environment gives.
+    There are one to three lamps, with directions uniform on the sphere and then biased upwards, and uniform distances.
+    Lamps and environment share `TOTAL_IRRADIANCE` at random (a flat Dirichlet draw). What a surface that faces the
+    camera does not receive from the lamps, because they are beside or behind it, comes from the environment.
 
     Args:
-        seed: the data set's.
-        key: the asset's.
-        view: the view's number; the draw depends on (seed, key, view) alone.
-        camera: only its position matters.
+        seed: seed of the data set.
+        key: key of the asset.
+        view: number of the view; the draw depends only on (seed, key, view).
+        camera: camera of the view; only its position matters.
     """
     draw = generator(seed, key, "lights", view)
     count = int(draw.integers(1, MAX_POINT_LIGHTS + 1))

@@ -1,4 +1,4 @@
-"""How much work an image gets: the numbers that trade time for quality, all in one frozen list."""
+"""Render settings: the numbers that trade time for quality."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ DENOISE_PREFILTERS = ("none", "fast", "accurate")
 
 @dataclass(frozen=True)
 class RenderSettings:
-    """Settings of Cycles; measured costs are in docs/rendering.md.
+    """Settings of the engines; docs/rendering.md has measured costs.
 
     Attributes:
-        image_size: pixels per side; cameras are sampled with it.
+        image_size: pixels per side; must equal that of the cameras.
         samples: paths per pixel.
-        denoise: pass the colors through OpenImageDenoise, with albedo and normal as guides.
+        denoise: denoise the colors with OpenImageDenoise, guided by albedo and normal.
         denoise_quality: one of `DENOISE_QUALITIES`.
-        denoise_prefilter: what is done to the guides first, one of `DENOISE_PREFILTERS`.
-        diffuse_bounces: indirect diffuse light.
-        glossy_bounces: mirrors seen in mirrors.
-        transmission_bounces: glass surfaces that a path may cross; a vessel has four on the way through.
-        transparent_bounces: layers of MASK and BLEND surfaces; beyond them a pixel is black.
-        threads: CPU threads, 0 for all cores. Pixels do not depend on it.
-        device: one of `DEVICES`; "gpu" is any GPU, "auto" one where Blender finds one, else the CPU.
-        exact_alpha: take alpha from `render.alpha` instead of the paths, which leave it in steps of 1 / samples.
-        cull_back_faces: hide the backs of single-sided materials as glTF's rasterizers do; voxels are never culled.
-        passes: also give depth and normals (`passes`).
-        seed: of the sampling pattern, the same for every image.
+        denoise_prefilter: filter applied to the guides first, one of `DENOISE_PREFILTERS`.
+        diffuse_bounces: bounces of indirect diffuse light.
+        glossy_bounces: bounces between mirrors.
+        transmission_bounces: glass surfaces that a path may cross; a vessel has four along a straight line.
+        transparent_bounces: MASK and BLEND surfaces that a path may cross; behind more of them, pixels are black.
+        threads: CPU threads, 0 for all cores; does not affect pixels.
+        device: one of `DEVICES`; "gpu" is any GPU, "auto" a GPU if Blender finds one, else the CPU.
+        exact_alpha: compute alpha with `helix4d.render.alpha`; that of the paths has steps of 1 / samples.
+        cull_back_faces: hide the backs of single-sided materials, as glTF's rasterizers do; voxels are never culled.
+        passes: also render depth and normals (`helix4d.render.scene.passes`).
+        seed: seed of the sampling pattern, the same for every image.
     """
 
     image_size: int = 512
@@ -73,7 +73,7 @@ class RenderSettings:
             ("seed", 0, (1 << 31) - 1),
         ):
             if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"{name} {getattr(self, name)}: expected {low} to {high}")
+                raise ConfigError(f"{name} {getattr(self, name)}: must be between {low} and {high}")
 
 
 PresetName = Literal["draft", "train", "reference"]
@@ -83,8 +83,8 @@ PRESETS: Mapping[PresetName, RenderSettings] = {
     "train": RenderSettings(),
     "reference": RenderSettings(samples=256, denoise=False),
 }
-"""`draft` for a look, `train` for data (the cheapest that reaches 36 dB beside `reference`, by `benchmarks/render.py`),
-`reference` to compare with. All take alpha from the rasterizer."""
+"""`draft` for previews, `train` for data (the cheapest that reaches 36 dB in `benchmarks/render.py`), `reference` for
+comparisons. All compute exact alpha."""
 
 TRELLIS2 = RenderSettings(
     samples=32,
@@ -94,11 +94,11 @@ TRELLIS2 = RenderSettings(
     transparent_bounces=3,
     exact_alpha=False,
 )
-"""What TRELLIS.2 renders with, Blender's default denoiser included: the baseline of the benchmark."""
+"""TRELLIS.2's settings, with Blender's default denoiser: the baseline of the benchmark."""
 
 
 def preset(name: PresetName, **changes: Any) -> RenderSettings:
-    """The settings of a preset, some of them changed.
+    """The settings of a preset with some changes.
 
     Raises:
         ConfigError: if there is no such preset.

@@ -1,4 +1,4 @@
-"""Where textures look: a UV set after a texture transform, and the distinct ones of a material."""
+"""UV maps: UV sets after texture transforms, and the distinct ones of a material."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class UvMap:
 
     Attributes:
         uv_set: index into `Topology.uvs`.
-        matrix: rows of `Texture.matrix`, which maps the set's UVs to the sampled ones.
+        matrix: rows of `Texture.matrix`, which maps the set's UVs to sampled UVs.
     """
 
     uv_set: int
@@ -24,11 +24,11 @@ class UvMap:
 
     @classmethod
     def of(cls, texture: Texture) -> UvMap:
-        """The map that a texture is sampled with."""
+        """The UV map of a texture."""
         return cls(texture.uv_set, tuple(map(tuple, texture.matrix().tolist())))
 
     def apply(self, uvs: np.ndarray) -> np.ndarray:
-        """(S, F, 3, 2) glTF UV sets to (F, 3, 2) float64 sampled UVs (v down); zeros where the set is missing."""
+        """Map (S, F, 3, 2) glTF UV sets to (F, 3, 2) float64 sampled UVs (v down); zeros if the set is missing."""
         if self.uv_set >= len(uvs):
             return np.zeros(uvs.shape[1:])
         matrix = np.array(self.matrix)
@@ -36,9 +36,9 @@ class UvMap:
 
 
 def uv_maps(material: Material) -> list[UvMap]:
-    """The distinct UV maps of a material's textures; their order is the order of the layers.
+    """The distinct UV maps of a material's textures, in the order of the layers.
 
-    A material has six textures, so six layers do for any clip, however many transforms it has (Blender allows eight).
+    A material has at most six textures, so six layers are enough for any clip (Blender allows eight).
     """
     textures = (
         material.base_color_texture,
@@ -52,11 +52,11 @@ def uv_maps(material: Material) -> list[UvMap]:
 
 
 def uv_layer(topology: Topology, maps: Sequence[Sequence[UvMap]], slot: int) -> np.ndarray:
-    """(F, 3, 2) float64: every face under map number `slot` of its own material, zeros where that has none.
+    """(F, 3, 2) float64 UVs of every face under map number `slot` of its material; zeros if it has no such map.
 
     Args:
         topology: triangles with UV sets.
-        maps: `uv_maps` of every material.
+        maps: result of `uv_maps` for every material.
         slot: number of the layer.
     """
     layer = np.zeros((len(topology.faces), 3, 2))

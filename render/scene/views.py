@@ -1,43 +1,72 @@
-"""What every engine's `render_views` shares: the checks at its door, and the image of a frame without triangles."""
+"""What an engine is asked to render, checked before the engine starts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from helix4d.assets import Clip
 from helix4d.core import ConfigError
 from helix4d.render.scene.cameras import Camera
-from helix4d.render.scene.images import RenderedImage
+from helix4d.render.scene.environment import EnvironmentMap, check_maps
 from helix4d.render.scene.lighting import Lights
 from helix4d.render.scene.settings import RenderSettings
 
 
-def check_views(
-    clip: Clip, cameras: Sequence[Camera], lights: Sequence[Lights], settings: RenderSettings, frames: Sequence[int]
-) -> None:
-    """Refuse what does not fit together.
+@dataclass(frozen=True, eq=False)
+class Views:
+    """The arguments of every engine's `render_views`.
+
+    Attributes:
+        clip: inside [-0.5, 0.5]³, Z up.
+        cameras: one per view, of `settings.image_size` pixels.
+        lights: one per view.
+        settings: the same for all images.
+        frames: indices of the frames to render, in this order.
+        maps: sha256 -> map, for the lights that name one.
 
     Raises:
-        ConfigError: if cameras, lights, settings and frames do not.
+        ConfigError: on construction, if they do not fit together.
     """
-    if len(cameras) != len(lights):
-        raise ConfigError(f"{len(cameras)} cameras and {len(lights)} lights: expected one of each per view")
-    for view, camera in enumerate(cameras):
-        if camera.image_size != settings.image_size:
+
+    clip: Clip
+    cameras: Sequence[Camera]
+    lights: Sequence[Lights]
+    settings: RenderSettings
+    frames: Sequence[int]
+    maps: Mapping[str, EnvironmentMap]
+
+    def __post_init__(self) -> None:
+        if len(self.cameras) != len(self.lights):
             raise ConfigError(
-                f"view {view} is made for {camera.image_size} pixels, the settings for {settings.image_size}"
+                f"{len(self.cameras)} cameras and {len(self.lights)} lights: expected one of each per view"
             )
-    for frame in frames:
-        if not 0 <= frame < len(clip.frames):
-            raise ConfigError(f"frame {frame}: the clip has frames 0 to {len(clip.frames) - 1}")
+        for view, camera in enumerate(self.cameras):
+            if camera.image_size != self.settings.image_size:
+                raise ConfigError(
+                    f"view {view}: the camera has image_size {camera.image_size}, "
+                    f"the settings have {self.settings.image_size}"
+                )
+        for frame in self.frames:
+            if not 0 <= frame < len(self.clip.frames):
+                raise ConfigError(f"frame {frame}: the clip has frames 0 to {len(self.clip.frames) - 1}")
+        check_maps(self.lights, self.maps)
 
+    @classmethod
+    def of(
+        cls,
+        clip: Clip,
+        cameras: Sequence[Camera],
+        lights: Sequence[Lights],
+        settings: RenderSettings | None,
+        frames: Sequence[int] | None,
+        maps: Mapping[str, EnvironmentMap],
+    ) -> Views:
+        """The views with default settings where `settings` is None, and all frames where `frames` is None."""
+        chosen = range(len(clip.frames)) if frames is None else frames
+        return cls(clip, cameras, lights, RenderSettings() if settings is None else settings, chosen, maps)
 
-def empty_image(view: int, frame: int, settings: RenderSettings) -> RenderedImage:
-    """Nothing, fully transparent."""
-    shape = (settings.image_size, settings.image_size)
-    rgba = np.zeros((*shape, 4), np.uint8)
-    if not settings.passes:
-        return RenderedImage(view, frame, rgba)
-    return RenderedImage(view, frame, rgba, np.zeros(shape, np.float32), np.zeros((*shape, 3), np.float32))
+    @property
+    def lamps(self) -> int:
+        """The largest number of point lights in any view."""
+        return max((len(light.points) for light in self.lights), default=0)

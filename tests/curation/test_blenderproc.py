@@ -16,7 +16,8 @@ from helix4d.cli.main import main
 from helix4d.curation.shards.shard import ShardReader
 from helix4d.render import Camera, Lights, RenderSettings, load_engine, sample_cameras
 from tests.curation.runs import arguments, curate
-from tests.render.test_blenderproc import needs_blenderproc, psnr
+from tests.render.measures import psnr
+from tests.render.test_blenderproc import needs_blenderproc
 
 
 @needs_blenderproc

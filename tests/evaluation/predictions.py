@@ -9,18 +9,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from helix4d.assets.samples.glb import GlbBuilder, Part
-from helix4d.assets.samples.shapes import Shape
+from helix4d.assets.gltf.writer import GlbBuilder, Mesh, Part
 from helix4d.evaluation import Surface, sample_tracked
 
 
 def write_glb(path: Path, surface: Surface, color: tuple[float, float, float] = (0.8, 0.3, 0.2)) -> None:
     """The surface with its coordinates as they are: a file whose axes are those of the surface."""
-    builder = GlbBuilder("still", ())
+    builder = GlbBuilder("tests", {"title": "still"})
     vertices = surface.vertices.astype(np.float64)
     normals = np.tile([0.0, 0.0, 1.0], (len(vertices), 1))
-    shape = Shape(vertices, normals, np.zeros((len(vertices), 2)), surface.faces.astype(np.int64))
-    mesh = builder.mesh("still", [Part(shape, builder.material("red", color))])
+    still = Mesh(vertices, normals, np.zeros((len(vertices), 2)), surface.faces.astype(np.int64))
+    mesh = builder.mesh("still", [Part(still, builder.material("red", color))])
     builder.node("still", mesh=mesh)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(builder.build())

@@ -1,4 +1,4 @@
-"""A sphere of every kind of material, rendered alike: `python -m tests.render.chart docs/images/materials.webp`."""
+"""Renders one sphere per kind of material: `python -m tests.render.chart docs/images/materials.webp`."""
 
 from __future__ import annotations
 

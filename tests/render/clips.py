@@ -1,4 +1,4 @@
-"""Small clips built by hand, for the rendering tests."""
+"""Small hand-made clips for the rendering tests."""
 
 from __future__ import annotations
 

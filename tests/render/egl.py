@@ -1,4 +1,4 @@
-"""Skips what needs OpenGL through EGL where there is none."""
+"""Skips tests that need OpenGL through EGL where it is not available."""
 
 from __future__ import annotations
 

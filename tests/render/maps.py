@@ -1,4 +1,4 @@
-"""Environment maps made by hand, and a writer of `.hdr` files."""
+"""Hand-made environment maps, and a writer of `.hdr` files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def to_rgbe(light: np.ndarray) -> np.ndarray:
 
 
 def write_hdr(path: Path, light: np.ndarray, rows: bytes | None = None) -> None:
-    """A Radiance picture; its rows are flat unless given."""
+    """Write a Radiance file; its rows are uncompressed unless given."""
     height, width = light.shape[:2]
     header = f"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y {height} +X {width}\n".encode()
     path.write_bytes(header + (to_rgbe(light).tobytes() if rows is None else rows))

@@ -1,4 +1,4 @@
-"""Real renders on tiny images: what stands where, what the materials do, and that pixels depend on nothing else."""
+"""Real renders of tiny images: positions, materials, and that pixels depend on nothing else."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from helix4d.render import (
     Camera,
     Lights,
     PointLight,
+    RenderedImage,
     RenderSettings,
     orbit_camera,
     project,
@@ -24,8 +25,8 @@ from helix4d.render import (
     sample_lights,
 )
 from helix4d.render.cycles.engine import render_views
-from helix4d.render.scene.images import linear_to_srgb
 from tests.render.clips import box, clip, empty_frame, quad, sphere
+from tests.render.measures import WIDE, center, check_texture_transforms, srgb, wrapped
 
 SIZE = 64
 QUICK = RenderSettings(image_size=SIZE, samples=4, denoise=False, device="cpu")
@@ -44,23 +45,28 @@ def picture(
     return image.rgba.astype(int)
 
 
-def center(image: np.ndarray) -> np.ndarray:
-    """(4,) mean of the middle of the image."""
-    half = image.shape[0] // 2
-    return np.asarray(image[half - 4 : half + 4, half - 4 : half + 4].reshape(-1, 4).mean(axis=0))
-
-
-def srgb(*linear: float) -> np.ndarray:
-    return 255.0 * linear_to_srgb(np.array(linear))
-
-
 def unlit_cube() -> Clip:
     materials = [Material(unlit=True, base_color=color) for color in COLORS]
     return clip([box()], materials, ids=[np.repeat(np.arange(6), 2)])
 
 
+def changing_clip() -> Clip:
+    """Nothing, a cube, nothing, a ball."""
+    cube, ball = unlit_cube(), clip([sphere()], [Material(unlit=True, base_color=COLORS[0])])
+    frames = (empty_frame(), cube.frames[0], empty_frame(), ball.frames[0])
+    return replace(cube, frames=frames, times=np.arange(4.0))
+
+
+def check_changing_clip(images: list[RenderedImage]) -> None:
+    """Two views of `changing_clip`, the first one `FRONT`."""
+    assert [(image.frame, image.view) for image in images] == [(f, v) for f in range(4) for v in range(2)]
+    assert [bool(image.rgba.any()) for image in images] == [False, False, True, True, False, False, True, True]
+    assert images[2].rgba[32, 32].tolist() == [0, 0, 255, 255]  # -Y faces the first camera
+    assert images[6].rgba[0, 0].tolist() == [0, 0, 0, 0]
+
+
 def mixed_clip() -> Clip:
-    """Two frames with textures, masks and glass: whatever might keep state between renders."""
+    """Two frames with textures, masks and glass: everything that might keep state between renders."""
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 4), np.uint8)
     materials = [
         replace(MATTE, base_color_texture=Texture(0)),
@@ -98,7 +104,7 @@ def test_points_of_a_cube_appear_where_the_camera_projects_them(view: int) -> No
     assert seen
 
 
-def test_images_stand_upright() -> None:
+def test_images_are_upright() -> None:
     quadrants = np.full((2, 2, 4), 255, np.uint8)
     quadrants[..., :3] = 255 * np.array([[COLORS[0], COLORS[1]], [COLORS[2], COLORS[3]]])
     texture = Texture(0, wrap_u=Wrap.CLAMP, wrap_v=Wrap.CLAMP)
@@ -181,24 +187,8 @@ def test_glass_refracts_and_absorbs_only_as_a_volume() -> None:
 
 
 def test_texture_transforms_and_wrap_modes() -> None:
-    colors = np.random.default_rng(1).integers(0, 256, (4, 4, 4), np.uint8)
-    colors[..., 3] = 255
-    camera = orbit_camera(-90.0, 0.0, 128, fov_deg=2.0 * np.degrees(np.arctan(0.25)), radius=2.0)
-    for wrap_u, wrap_v in ((Wrap.REPEAT, Wrap.REPEAT), (Wrap.CLAMP, Wrap.MIRROR), (Wrap.MIRROR, Wrap.REPEAT)):
-        texture = Texture(0, 0, wrap_u, wrap_v, offset=(-0.375, 0.125), rotation=np.pi / 2, scale=(2.0, 2.0))
-        shown = clip([quad()], [Material(unlit=True, base_color_texture=texture)], [colors])
-        found = picture(shown, camera, settings=replace(QUICK, image_size=128, samples=16))
-        uv = (np.indices((128, 128))[::-1].reshape(2, -1).T + 0.5) / 128
-        sampled = np.hstack([uv, np.ones((len(uv), 1))]) @ texture.matrix().T * 4
-        texel = np.floor(sampled).astype(int)
-        whole = (np.abs(sampled - texel - 0.5) < 0.1).all(axis=1)
-        axes = []
-        for axis, wrap in enumerate((wrap_u, wrap_v)):
-            index = texel[whole, axis]
-            mirrored = np.minimum(index % 8, 7 - index % 8)
-            axes.append({Wrap.REPEAT: index % 4, Wrap.CLAMP: index.clip(0, 3), Wrap.MIRROR: mirrored}[wrap])
-        expected = colors[axes[1], axes[0], :3]
-        assert np.abs(found.reshape(-1, 4)[whole, :3] - expected).mean() < 8.0, (wrap_u, wrap_v)
+    settings = replace(QUICK, image_size=128, samples=16)
+    check_texture_transforms(lambda shown, camera: picture(shown, camera, settings=settings))
 
 
 @pytest.mark.parametrize("wrap_u", list(Wrap))
@@ -208,17 +198,13 @@ def test_a_texture_is_filtered_over_its_border_as_each_axis_wraps(wrap_u: Wrap, 
     colors[..., 3] = 255
     texture = Texture(0, 0, wrap_u, wrap_v, offset=(-1.1, -0.8), scale=(3.0, 3.0))
     shown = clip([quad()], [Material(unlit=True, base_color_texture=texture)], [colors])
-    camera = orbit_camera(-90.0, 0.0, 128, fov_deg=2.0 * np.degrees(np.arctan(0.25)), radius=2.0)
-    found = picture(shown, camera, settings=replace(QUICK, image_size=128, samples=8))
+    found = picture(shown, WIDE, settings=replace(QUICK, image_size=128, samples=8))
     rows = []
     for wrap, size, scale, offset in ((wrap_v, 3, 3.0, -0.8), (wrap_u, 2, 3.0, -1.1)):
         place = ((np.arange(128) + 0.5) / 128 * scale + offset) * size - 0.5
         low, weights = np.floor(place).astype(int), np.zeros((128, size))
         for step, share in ((0, 1.0 - (place - low)), (1, place - low)):
-            index = low + step
-            mirrored = np.minimum(index % (2 * size), 2 * size - 1 - index % (2 * size))
-            texel = {Wrap.REPEAT: index % size, Wrap.CLAMP: index.clip(0, size - 1), Wrap.MIRROR: mirrored}[wrap]
-            weights[np.arange(128), texel] += share
+            weights[np.arange(128), wrapped(low + step, size, wrap)] += share
         rows.append(weights)
     expected = np.einsum("vj,ui,jic->vuc", rows[0], rows[1], colors[..., :3].astype(float))
     assert np.abs(found[..., :3] - expected).mean() < 2.0
@@ -242,7 +228,7 @@ def test_vertex_colors_multiply_color_and_alpha() -> None:
     np.testing.assert_allclose(found, [*srgb(0.2, 0.2, 0.2), 127.5], atol=1.0)
 
 
-def test_backs_are_visible_unless_asked_otherwise() -> None:
+def test_backs_are_visible_by_default() -> None:
     behind = orbit_camera(90.0, 0.0, SIZE, fov_deg=40.0, radius=2.0)
     assert center(picture(clip([quad()], [MATTE]), behind))[3] == 255
     culled = replace(QUICK, cull_back_faces=True)
@@ -267,7 +253,7 @@ def test_normal_maps_tilt_towards_u_and_against_v(tilt: tuple[float, float], lam
     assert towards > weaker + 10 > away + 20
 
 
-def test_metal_roughness_and_emission_change_what_is_seen() -> None:
+def test_metal_roughness_and_emission_change_the_image() -> None:
     lights = Lights((PointLight((0.0, -30.0, 10.0), 1.0),), 0.5)
     plain = Material(metallic=0.0, roughness=0.3, base_color=(0.8, 0.3, 0.3))
     packed = np.full((1, 1, 4), 255, np.uint8)
@@ -319,14 +305,8 @@ def test_the_environment_and_a_lamp_of_the_same_strength_are_equally_bright() ->
 
 
 def test_frames_without_triangles_are_transparent_and_topology_may_change() -> None:
-    cube, ball = unlit_cube(), clip([sphere()], [Material(unlit=True, base_color=COLORS[0])])
-    frames = (empty_frame(), cube.frames[0], empty_frame(), ball.frames[0])
-    shown = replace(cube, frames=frames, times=np.arange(4.0))
-    images = list(render_views(shown, [FRONT, orbit_camera(0.0, 0.0, SIZE)], [EVEN, EVEN], QUICK))
-    assert [(image.frame, image.view) for image in images] == [(f, v) for f in range(4) for v in range(2)]
-    assert [bool(image.rgba.any()) for image in images] == [False, False, True, True, False, False, True, True]
-    assert images[2].rgba[32, 32].tolist() == [0, 0, 255, 255]  # -Y faces the first camera
-    assert images[6].rgba[0, 0].tolist() == [0, 0, 0, 0]
+    shown, cameras = changing_clip(), [FRONT, orbit_camera(0.0, 0.0, SIZE)]
+    check_changing_clip(list(render_views(shown, cameras, [EVEN, EVEN], QUICK)))
 
 
 @pytest.mark.parametrize("denoise", [False, True])
@@ -370,7 +350,7 @@ def test_rendering_prints_nothing_and_leaves_no_files(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_degenerate_faces_and_missing_uv_sets_do_no_harm() -> None:
+def test_degenerate_faces_and_missing_uv_sets_are_harmless() -> None:
     shown = clip(
         [quad()], [Material(unlit=True, base_color_texture=Texture(0, uv_set=3))], [np.full((1, 1, 4), 255, np.uint8)]
     )
@@ -381,10 +361,10 @@ def test_degenerate_faces_and_missing_uv_sets_do_no_harm() -> None:
     assert center(picture(replace(shown, frames=(broken,))))[3] > 0
 
 
-def test_what_does_not_fit_together_is_refused() -> None:
+def test_arguments_that_do_not_match_are_refused() -> None:
     with pytest.raises(ConfigError, match="1 cameras and 2 lights"):
         render_views(unlit_cube(), [FRONT], [EVEN, EVEN], QUICK)
-    with pytest.raises(ConfigError, match="made for 64 pixels"):
+    with pytest.raises(ConfigError, match="the camera has image_size 64"):
         render_views(unlit_cube(), [FRONT], [EVEN], RenderSettings())
     with pytest.raises(ConfigError, match="frame 3"):
         render_views(unlit_cube(), [FRONT], [EVEN], QUICK, [3])
@@ -395,5 +375,5 @@ def test_what_does_not_fit_together_is_refused() -> None:
 
 
 def test_importing_the_package_does_not_start_blender() -> None:
-    script = "import render, sys; assert 'bpy' not in sys.modules"
+    script = "import helix4d.render, sys; assert 'bpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).resolve().parents[2], timeout=60)

@@ -1,4 +1,4 @@
-"""The engine blenderproc beside the default one: the same places, nearly the same pixels; and the files it writes."""
+"""The engine blenderproc compared with the default one: same positions, nearly the same pixels; and its files."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ import numpy as np
 import pytest
 
 from helix4d.assets import Clip
-from helix4d.assets.samples import SAMPLES
-from helix4d.cli.main import main
 from helix4d.core import ConfigError
 from helix4d.render import RenderedImage, RenderSettings, check_engine, load_engine, sample_cameras, sample_lights
 from helix4d.render.scene.environment import EnvironmentMap, place_map
 from tests.render.clips import empty_frame
+from tests.render.measures import check_preview, psnr
 from tests.render.test_blender import EVEN, FRONT, LAMP, QUICK, SIZE, mixed_clip, unlit_cube
 
 try:
     check_engine("blenderproc")
-    _LACKING = ""
+    _MISSING = ""
 except ConfigError as error:
-    _LACKING = str(error)
+    _MISSING = str(error)
 
-needs_blenderproc = pytest.mark.skipif(bool(_LACKING), reason=_LACKING)
+needs_blenderproc = pytest.mark.skipif(bool(_MISSING), reason=_MISSING)
 
 
 def render(
@@ -38,19 +37,9 @@ def render(
     return list(load_engine(engine, hdf5)(shown, cameras, lights, settings))  # type: ignore[arg-type]
 
 
-def psnr(image: np.ndarray, truth: np.ndarray) -> float:
-    """Over gray, inside the silhouette, as in benchmarks/render.py."""
-    inside = truth[..., 3] > 0
-    a, b = (
-        picture[..., :3] / 255 * (picture[..., 3:] / 255) + 0.5 * (1 - picture[..., 3:] / 255)
-        for picture in (image, truth)
-    )
-    return float(-10 * np.log10(max(np.square(a - b)[inside].mean(), 1e-10)))
-
-
 @needs_blenderproc
 @pytest.mark.parametrize("settings", [QUICK, RenderSettings(image_size=96, device="cpu"), replace(QUICK, passes=True)])
-def test_the_views_are_the_default_engines(settings: RenderSettings) -> None:
+def test_the_views_are_those_of_the_default_engine(settings: RenderSettings) -> None:
     """Textures, masks, glass, one to three lamps, fields of view from 10 to 70 degrees, a mesh that moves."""
     ours, theirs = (render(engine, mixed_clip(), settings, views=4) for engine in ("cycles", "blenderproc"))
     assert [(i.view, i.frame) for i in ours] == [(i.view, i.frame) for i in theirs]
@@ -65,7 +54,7 @@ def test_the_views_are_the_default_engines(settings: RenderSettings) -> None:
 
 
 @needs_blenderproc
-def test_cycles_own_alpha_is_the_same_too() -> None:
+def test_the_alpha_of_the_paths_is_the_same_too() -> None:
     settings = replace(QUICK, exact_alpha=False, samples=16)
     for a, b in zip(*(render(engine, mixed_clip(), settings) for engine in ("cycles", "blenderproc")), strict=True):
         assert np.abs(a.rgba[..., 3].astype(int) - b.rgba[..., 3]).mean() < 0.5
@@ -73,8 +62,8 @@ def test_cycles_own_alpha_is_the_same_too() -> None:
 
 
 @needs_blenderproc
-def test_environment_maps_light_it_too(tmp_path: Path) -> None:
-    """Two maps and a uniform environment, each in a view of its own."""
+def test_environment_maps_light_the_scene(tmp_path: Path) -> None:
+    """Two maps and a uniform environment, each in its own view."""
     rng = np.random.default_rng(0)
     maps = [EnvironmentMap(f"{i}.hdr", str(i), rng.uniform(0, 2, (8, 16, 3)).astype(np.float32)) for i in range(2)]
     cameras = sample_cameras(2, "mixed", 3, SIZE)
@@ -87,7 +76,7 @@ def test_environment_maps_light_it_too(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("*.hdf5"))) == len(ours) == 6
     for a, b in zip(ours, theirs, strict=True):
         assert psnr(b, a) >= 35
-    with pytest.raises(ConfigError, match="which was not given"):
+    with pytest.raises(ConfigError, match=r"environment map 0\.hdr .* is missing"):
         load_engine("blenderproc")(mixed_clip(), cameras, lights, QUICK)
 
 
@@ -106,7 +95,7 @@ def test_a_view_alone_is_that_view_of_the_set() -> None:
 
 
 @needs_blenderproc
-def test_its_files_hold_images_passes_and_cameras(tmp_path: Path) -> None:
+def test_files_hold_images_passes_and_cameras(tmp_path: Path) -> None:
     import h5py
 
     shown = mixed_clip()
@@ -127,8 +116,8 @@ def test_its_files_hold_images_passes_and_cameras(tmp_path: Path) -> None:
         hit = stored["depth"] < 1e9
         np.testing.assert_array_equal(np.where(hit, stored["depth"], 0), image.depth)
         assert hit.any() == (image.frame == 1)
-        assert (stored["normals"][~hit] == 0.5).all(axis=-1).mean() > 0.9, "all but the silhouette's own pixels"
-        # What a reader makes of BlenderProc's depth and camera must lie on the object.
+        assert (stored["normals"][~hit] == 0.5).all(axis=-1).mean() > 0.9, "all but pixels of the silhouette"
+        # Points unprojected with BlenderProc's depth and camera must be on the object.
         pose, k = stored["cam2world_matrix"], stored["cam_K"]
         np.testing.assert_allclose(
             np.linalg.inv(pose @ np.diag([1.0, -1.0, -1.0, 1.0])), cameras[image.view].extrinsics, atol=1e-9
@@ -157,8 +146,8 @@ def test_files_appear_whole_and_replace_older_ones(tmp_path: Path) -> None:
 
 
 @needs_blenderproc
-def test_it_prints_nothing_leaves_no_files_and_changes_no_environment(tmp_path: Path) -> None:
-    """In a process of its own, where BlenderProc is imported for the first time."""
+def test_rendering_prints_nothing_leaves_no_files_and_changes_no_environment(tmp_path: Path) -> None:
+    """In a new process, where BlenderProc is imported for the first time."""
     script = (
         "import os, sys, numpy as np\nfrom tests.render.test_blenderproc import render, mixed_clip\n"
         "before = list(sys.path), dict(os.environ), hasattr(np, 'string_')\n"
@@ -171,7 +160,7 @@ def test_it_prints_nothing_leaves_no_files_and_changes_no_environment(tmp_path: 
     root = Path(__file__).resolve().parents[2]
     (tmp_path / "temporary").mkdir()
     environment = {**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(tmp_path / "temporary")}
-    environment.pop("OPENCV_IO_ENABLE_OPENEXR", None)  # a test before this one may have set it
+    environment.pop("OPENCV_IO_ENABLE_OPENEXR", None)  # an earlier test may have set it
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=root, env=environment, timeout=300, capture_output=True, text=True
     )
@@ -180,7 +169,7 @@ def test_it_prints_nothing_leaves_no_files_and_changes_no_environment(tmp_path: 
     assert not {name for name in left if name.startswith("helix4d")}
 
 
-def test_what_does_not_fit_together_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_arguments_that_do_not_match_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="only blenderproc writes HDF5"):
         load_engine("cycles", tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -189,15 +178,11 @@ def test_what_does_not_fit_together_is_refused(monkeypatch: pytest.MonkeyPatch, 
 
 
 @needs_blenderproc
-def test_no_views_give_no_files(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="without a view"):
+def test_files_without_views_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no views to write"):
         load_engine("blenderproc", tmp_path / "key")(mixed_clip(), [], [], QUICK)
 
 
 @needs_blenderproc
 def test_helix4d_preview_takes_the_engine(tmp_path: Path) -> None:
-    asset, output = tmp_path / "sprout.glb", tmp_path / "sprout.webp"
-    asset.write_bytes(SAMPLES["sprout"]())
-    options = ["--output", str(output), "--frames", "2", "--image-size", "48", "--engine", "blenderproc"]
-    assert main(["preview", str(asset), *options]) == 0
-    assert output.stat().st_size > 500
+    check_preview("blenderproc", tmp_path)

@@ -100,7 +100,7 @@ def test_the_poles_are_ordinary(elevation: float) -> None:
     np.testing.assert_allclose(camera.extrinsics[0, :3], orbit_camera(30.0, 0.0, 64).extrinsics[0, :3], atol=1e-12)
 
 
-def test_what_is_no_camera_is_refused() -> None:
+def test_invalid_cameras_are_refused() -> None:
     camera = sample_camera(0, "asset", 0, 1, 64)
     with pytest.raises(ConfigError, match="square pixels"):
         Camera(np.diag([1.0, 2.0, 1.0]), camera.extrinsics, 64)

@@ -1,4 +1,4 @@
-"""Each sphere of the chart differs from its neighbor, and in the way that its material says."""
+"""Each sphere of the chart differs from its neighbor as its material requires."""
 
 from __future__ import annotations
 

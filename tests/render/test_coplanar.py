@@ -19,7 +19,7 @@ def flipped(part: Part) -> Part:
 
 
 def cut_otherwise(part: Part) -> Part:
-    """A quad along its other diagonal."""
+    """A quad split along its other diagonal."""
     vertices, normals, _, uvs = part
     faces = np.array([[1, 2, 3], [1, 3, 0]])
     return vertices, normals, faces, np.zeros_like(uvs)
@@ -29,13 +29,13 @@ def levels_of(*parts: Part) -> np.ndarray:
     return find_levels(clip(parts, [Material()] * len(parts)).frames)
 
 
-def test_what_only_touches_stays() -> None:
+def test_faces_that_only_touch_stay() -> None:
     for parts in ([box()], [sphere()], [box(), sphere(0.3)], [quad(0.0), quad(1e-4)]):
         assert not levels_of(*parts).any()
 
 
 @pytest.mark.parametrize("twin", [lambda part: part, flipped, cut_otherwise])
-def test_of_two_faces_in_one_place_one_moves(twin: Callable[[Part], Part]) -> None:
+def test_one_of_two_coinciding_faces_moves(twin: Callable[[Part], Part]) -> None:
     assert levels_of(quad(), twin(quad())).tolist() == [0, 0, 1, 1]
     assert levels_of(quad(), twin(quad()), quad()).tolist() == [0, 0, 1, 1, 2, 2]
 
@@ -50,7 +50,7 @@ def test_a_moved_face_goes_along_its_normal() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 40))
-def test_no_two_overlapping_faces_have_one_level(seed: int, count: int) -> None:
+def test_overlapping_faces_have_different_levels(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     # Small and large triangles in two planes, so that many overlap.
     size = rng.choice([0.01, 0.1, 0.6], count)
@@ -94,7 +94,7 @@ def test_a_doubled_surface_looks_like_one(twin: Callable[[Part], Part]) -> None:
     assert np.abs(seen[0] - seen[1]).mean() < 1.0
 
 
-def test_a_face_modeled_for_each_side_shows_each_its_own() -> None:
+def test_faces_modeled_for_each_side_are_visible_from_their_own_side() -> None:
     from helix4d.render.cycles.engine import render_views
 
     cameras = [orbit_camera(azimuth, 0.0, 32) for azimuth in (-90.0, 90.0)]

@@ -54,7 +54,7 @@ def test_neighbors_share_an_edge_without_overlap_or_gap() -> None:
     assert set(np.unique(alpha[24:40, 24:40])) == {np.float32(0.25)}
 
 
-def test_layers_multiply_what_they_let_through_in_any_order() -> None:
+def test_the_transmittance_of_layers_multiplies_in_any_order() -> None:
     half = Material(alpha=0.5, alpha_mode=AlphaMode.BLEND)
     layers = clip([quad(-0.2), quad(0.0), quad(0.2)], [half] * 3)
     backwards = clip([quad(0.2), quad(0.0), quad(-0.2)], [half] * 3)
@@ -63,7 +63,7 @@ def test_layers_multiply_what_they_let_through_in_any_order() -> None:
     assert alpha_of(clip([quad(-0.2), quad(0.0)], [half, Material()]))[32, 32] == 1.0
 
 
-def test_opaque_ignores_alpha_and_a_mask_shows_what_equals_the_cutoff() -> None:
+def test_opaque_ignores_alpha_and_a_mask_keeps_alpha_equal_to_the_cutoff() -> None:
     image = np.full((4, 4, 4), 255, np.uint8)
     image[:, :2, 3] = 51  # 0.2 on the left
     texture = Texture(0, wrap_u=Wrap.CLAMP, wrap_v=Wrap.CLAMP)
@@ -78,8 +78,8 @@ def test_opaque_ignores_alpha_and_a_mask_shows_what_equals_the_cutoff() -> None:
     assert left == {"opaque": 1.0, "at": 1.0, "above": 0.0, "blend": pytest.approx(0.1, abs=1e-6)}
 
 
-def test_a_mask_whose_cutoff_nothing_reaches_covers_nothing() -> None:
-    """glTF: a cutoff above 1 makes a material fully transparent, with a texture or without."""
+def test_a_mask_below_its_cutoff_covers_nothing() -> None:
+    """In glTF a cutoff above 1 makes a material fully transparent, with or without a texture."""
     mask = Material(alpha_mode=AlphaMode.MASK, alpha_cutoff=1.5)
     assert alpha_of(clip([quad()], [mask])).max() == 0.0
     assert alpha_of(clip([quad()], [replace(mask, alpha=0.7, alpha_cutoff=0.7)])).max() == 1.0
@@ -159,7 +159,7 @@ def test_an_empty_frame_covers_nothing() -> None:
     assert not alpha.any()
 
 
-def test_the_projected_cube_is_what_is_covered() -> None:
+def test_the_projected_cube_is_covered() -> None:
     for camera in sample_cameras(0, "cube", 4, 128):
         alpha = Coverage(clip([box()], [Material()])).alpha(0, camera)
         corners = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])

@@ -1,4 +1,4 @@
-"""The choice among GPUs that are not there: Blender's preferences, played by a list."""
+"""The choice among GPUs, with a fake of Blender's preferences."""
 
 from __future__ import annotations
 
@@ -64,16 +64,16 @@ def test_one_type_may_be_asked_for() -> None:
     preferences = machine("CUDA", "OPTIX")
     assert select_device(preferences, "cuda") == "GPU"
     assert [entry.name for entry in preferences.entries if entry.use] == ["CUDA 1"]
-    with pytest.raises(ConfigError, match="device 'hip': Blender finds none"):
+    with pytest.raises(ConfigError, match="device 'hip': Blender finds no such device"):
         select_device(preferences, "hip")
-    with pytest.raises(ConfigError, match="device 'metal': Blender finds none"):
+    with pytest.raises(ConfigError, match="device 'metal': Blender finds no such device"):
         select_device(preferences, "metal")
 
 
 def test_without_a_gpu_only_auto_falls_back() -> None:
     assert select_device(machine(), "auto") == "CPU"
     assert find_gpus(machine()) == []
-    with pytest.raises(ConfigError, match="device 'gpu': Blender finds none"):
+    with pytest.raises(ConfigError, match="device 'gpu': Blender finds no such device"):
         select_device(machine(), "gpu")
 
 

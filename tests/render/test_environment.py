@@ -1,4 +1,4 @@
-"""Environment maps: where their light comes from, how much of it, and that both engines agree."""
+"""Environment maps: direction and amount of their light, and that both engines agree."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from tests.render import chart
 from tests.render.clips import clip, sphere
 from tests.render.egl import needs_egl
 from tests.render.maps import as_map, landscape, write_hdr
+from tests.render.measures import psnr
 from tests.render.test_blender import QUICK
-from tests.render.test_raster import psnr
 
 RED_AND_GREEN = landscape({(1.0, 0.0, 0.0): (9.0, 0.0, 0.0), (0.0, -1.0, 0.0): (0.0, 9.0, 0.0)})
 SUNNY = landscape({(0.6, -0.7, 0.5): (60.0, 55.0, 50.0)})
@@ -92,8 +92,8 @@ def test_a_white_sphere_does_not_clip(engine: str, light: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_light_comes_from_where_the_map_says_it_does(engine: str) -> None:
-    """A quarter turn brings the red spot from the right of the camera, which looks along +Y, behind the object."""
+def test_light_comes_from_the_bright_side_of_the_map(engine: str) -> None:
+    """A quarter turn moves the red spot from the right of the camera, which looks along +Y, to behind the object."""
     environment, camera = as_map(RED_AND_GREEN), orbit_camera(-90.0, 0.0, 64, 40.0, 2.0)
 
     def picture(turn: float) -> np.ndarray:
@@ -135,7 +135,7 @@ def test_spheres_of_the_chart_look_alike_in_both_engines(name: str, least: float
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_view_alone_is_that_view_of_the_set(engine: str) -> None:
-    """Also where its neighbors have another map, or none."""
+    """Also if neighboring views have another map, or none."""
     maps = {name: EnvironmentMap(name, name, light) for name, light in (("a", SUNNY), ("b", RED_AND_GREEN))}
     cameras = sample_cameras(0, "ball", 4, 48)
     lights = [place_map(maps["ab"[view % 2]], float(view), camera) for view, camera in enumerate(cameras)]
@@ -149,7 +149,7 @@ def test_a_view_alone_is_that_view_of_the_set(engine: str) -> None:
             assert np.abs(alone.rgba.astype(int) - together[view]).max() <= 1
         else:
             np.testing.assert_array_equal(alone.rgba, together[view])
-    with pytest.raises(ConfigError, match="view 0 is lit by b"):
+    with pytest.raises(ConfigError, match="view 0: environment map b"):
         render(shown, cameras[1:2], lights[1:2], small, maps={"a": maps["a"]})
 
 
@@ -174,10 +174,10 @@ def test_maps_are_drawn_per_view_and_named_in_its_json(tmp_path: Path) -> None:
     assert draw_map(6, "asset", 0, sorted(files)) != draw_map(5, "asset", 0, sorted(files))
 
 
-def test_folders_and_files_that_will_not_do(tmp_path: Path) -> None:
+def test_invalid_folders_and_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such folder"):
         find_maps(tmp_path / "none")
-    with pytest.raises(ConfigError, match="holds no environment map"):
+    with pytest.raises(ConfigError, match="contains no environment map"):
         find_maps(tmp_path)
     write_hdr(tmp_path / "a.hdr", SUNNY)
     files = find_maps(tmp_path)
@@ -185,7 +185,7 @@ def test_folders_and_files_that_will_not_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has changed"):
         load_map(tmp_path, "a.hdr", files["a.hdr"])
     write_hdr(tmp_path / "a.hdr", np.zeros_like(SUNNY))
-    with pytest.raises(ConfigError, match="holds no light"):
+    with pytest.raises(ConfigError, match="contains no light"):
         load_map(tmp_path, "a.hdr")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_map(tmp_path, "b.hdr")

@@ -15,7 +15,7 @@ QUANTIZED = np.ldexp(to_rgbe(LIGHT)[..., :3].astype(np.float32), to_rgbe(LIGHT)[
 
 
 def _new_runs(light: np.ndarray) -> bytes:
-    """Every channel of a row apart: runs of what repeats, dumps of what does not."""
+    """Encode each channel of a row separately, as runs of equal bytes and dumps of the others."""
     encoded = b""
     for row in to_rgbe(light):
         encoded += bytes([2, 2, len(row) >> 8, len(row) & 255])
@@ -49,7 +49,7 @@ def _old_runs(light: np.ndarray) -> bytes:
 
 
 @pytest.mark.parametrize("rows", [None, _new_runs(LIGHT), _old_runs(LIGHT)], ids=["flat", "new runs", "old runs"])
-def test_radiance_pictures_of_all_three_kinds(tmp_path: Path, rows: bytes | None) -> None:
+def test_all_three_encodings_of_radiance_files(tmp_path: Path, rows: bytes | None) -> None:
     write_hdr(tmp_path / "a.hdr", LIGHT, rows)
     found = read_hdr_file(tmp_path / "a.hdr")
     assert found.dtype == np.float32
@@ -57,14 +57,14 @@ def test_radiance_pictures_of_all_three_kinds(tmp_path: Path, rows: bytes | None
     assert np.abs(found - LIGHT).max() < LIGHT.max() / 128
 
 
-def test_a_run_longer_than_a_byte(tmp_path: Path) -> None:
+def test_runs_longer_than_a_byte(tmp_path: Path) -> None:
     light = np.full((300, 600, 3), 0.75, np.float32)
     write_hdr(tmp_path / "a.hdr", light, _old_runs(light))
     np.testing.assert_array_equal(read_hdr_file(tmp_path / "a.hdr"), light)
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32])
-def test_exr_pictures(tmp_path: Path, kind: type) -> None:
+def test_exr_files(tmp_path: Path, kind: type) -> None:
     light = LIGHT.astype(kind)
     light[0, 0] = [np.inf, -1.0, 0.0]
     planes = {name: np.ascontiguousarray(light[..., c]) for c, name in enumerate("RGB")}
@@ -75,23 +75,23 @@ def test_exr_pictures(tmp_path: Path, kind: type) -> None:
     assert found[0, 0].tolist() == [65504.0, 0.0, 0.0]
 
 
-def test_what_is_no_map_is_refused_by_name(tmp_path: Path) -> None:
+def test_invalid_files_are_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "a.hdr"
     whole = _new_runs(LIGHT)
     for rows, what in (
-        (whole[:-9], "ends too early"),
+        (whole[:-9], "truncated"),
         (b"\x02\x02\x00\x20\x00" + whole, "damaged"),
-        (b"", "too early"),
+        (b"", "truncated"),
     ):
         write_hdr(path, LIGHT, rows)
         with pytest.raises(ConfigError, match=rf"a\.hdr: .*{what}"):
             read_hdr_file(path)
     for data, what in (
-        (b"GIF89a", "not a Radiance picture"),
-        (b"#?RADIANCE\n\n+Y 4 +X 8\n" + bytes(128), "rows from the top"),
+        (b"GIF89a", "not a Radiance file"),
+        (b"#?RADIANCE\n\n+Y 4 +X 8\n" + bytes(128), "rows from top to bottom"),
         (b"#?RADIANCE\nFORMAT=32-bit_rle_xyze\n\n-Y 4 +X 8\n" + bytes(128), "XYZ"),
         (b"#?RADIANCE\n\n-Y 4 +X 9\n" + bytes(144), "twice as wide"),
-        (b"#?RADIANCE\n\n-Y 400000 +X 800000\n", "at most"),
+        (b"#?RADIANCE\n\n-Y 400000 +X 800000\n", "exceed the limit"),
     ):
         path.write_bytes(data)
         with pytest.raises(ConfigError, match=what):
@@ -106,5 +106,5 @@ def test_what_is_no_map_is_refused_by_name(tmp_path: Path) -> None:
         read_hdr_file(broken)
     hole = {name: np.full((4, 8), np.nan, np.float32) for name in "RGB"}
     OpenEXR.File({"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}, hole).write(str(broken))
-    with pytest.raises(ConfigError, match="no numbers"):
+    with pytest.raises(ConfigError, match="NaN pixels"):
         read_hdr_file(broken)

@@ -8,13 +8,13 @@ from helix4d.render.pages.contact_sheet import _CHECKS
 from helix4d.render.scene.images import linear_to_srgb, to_rgba
 
 
-def test_the_transfer_function_meets_the_standards_points() -> None:
+def test_the_transfer_function_matches_the_standard() -> None:
     np.testing.assert_allclose(
         linear_to_srgb(np.array([-1.0, 0.0, 0.0031308, 0.214041, 1.0, 7.0])), [0, 0, 0.04045, 0.5, 1, 1], atol=1e-5
     )
 
 
-def test_color_is_what_the_paths_saw_and_alpha_is_the_coverage() -> None:
+def test_color_comes_from_the_paths_and_alpha_from_the_coverage() -> None:
     seen = np.array([[0.5, 0.0, 0.0], [1.0, 0.0, 0.0]])
     channels = {"R": 0.25 * seen, "G": 0.0 * seen, "B": 1.0 * seen, "A": seen}
     coverage = np.array([[0.25, 0.1, 0.0], [1.0, 0.0, 0.0]])
@@ -38,7 +38,7 @@ def test_a_contact_sheet_has_a_cell_for_every_image() -> None:
     assert (labelled[4:18, 4:38] < 128).all(axis=-1).any()
 
 
-def test_a_sheet_of_nothing_and_labels_that_do_not_match_are_refused() -> None:
+def test_empty_sheets_and_mismatched_labels_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         contact_sheet([])
     with pytest.raises(ValueError, match="one label per image"):

@@ -13,7 +13,7 @@ from helix4d.render.scene.lighting import DISTANCE_RANGE, TOTAL_IRRADIANCE
 
 
 @given(st.integers(0, 2**31), st.text(max_size=12))
-def test_what_faces_the_camera_receives_the_total_and_nothing_can_clip(seed: int, key: str) -> None:
+def test_a_surface_that_faces_the_camera_receives_the_total_and_nothing_clips(seed: int, key: str) -> None:
     for camera, lights in zip(
         sample_cameras(seed, key, 4, 64), sample_lights(seed, key, sample_cameras(seed, key, 4, 64)), strict=True
     ):
@@ -50,7 +50,7 @@ def test_lights_survive_json_exactly() -> None:
     assert Lights.from_json(json.loads(json.dumps(lights.to_json()))) == lights
 
 
-def test_strengths_that_are_none_are_refused() -> None:
+def test_invalid_strengths_are_refused() -> None:
     with pytest.raises(ConfigError, match="not negative"):
         Lights((PointLight((0.0, 0.0, 10.0), -1.0),), 1.0)
     with pytest.raises(ConfigError, match="finite"):

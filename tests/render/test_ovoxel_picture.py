@@ -33,7 +33,7 @@ def test_a_sphere_is_a_disc_of_the_right_size_and_color() -> None:
     assert middle[3] == 255
 
 
-def test_normals_are_the_worlds_and_face_the_camera() -> None:
+def test_normals_are_in_world_space_and_face_the_camera() -> None:
     camera = orbit_camera(-70.0, 35.0, SIZE)
     picture = picture_ovoxel(ball(), camera)
     inside = picture.rgba[..., 3] == 255
@@ -44,7 +44,7 @@ def test_normals_are_the_worlds_and_face_the_camera() -> None:
     assert not picture.normal[picture.rgba[..., 3] == 0].any()
 
 
-def test_what_is_nearer_hides_and_alpha_lets_through() -> None:
+def test_nearer_surfaces_hide_farther_ones_and_alpha_lets_them_through() -> None:
     ovoxel = ball()
     half = replace(ovoxel, alpha=np.full_like(ovoxel.alpha, 128))
     picture = picture_ovoxel(half, orbit_camera(0.0, 0.0, SIZE))
@@ -62,7 +62,7 @@ def test_what_is_nearer_hides_and_alpha_lets_through() -> None:
     assert abs(columns.mean() + 0.5 - pixels[0]) < 1
 
 
-def test_an_empty_one_is_an_empty_picture_and_cameras_scale() -> None:
+def test_an_empty_ovoxel_gives_an_empty_picture_and_cameras_scale() -> None:
     camera = resized(orbit_camera(0.0, 0.0, 64), 32)
     picture = picture_ovoxel(OVoxel.empty(64), camera)
     assert picture.rgba.shape == (32, 32, 4)

@@ -1,4 +1,4 @@
-"""Depth and normals against geometry that is known, and their files against their conventions."""
+"""Depth and normals of known geometry, and the conventions of their files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def picture(shape: Clip, azimuth: float = -90.0, elevation: float = 0.0, **chang
 
 
 def test_a_wall_has_one_depth_and_one_normal() -> None:
-    """Along the camera's axis, not along the ray: the whole front of the box is equally deep."""
+    """Depth is measured along the camera's axis, not along the ray, so the front of the box has one depth."""
     image = picture(clip([box()], [Material()]))
     inside = image.rgba[..., 3] == 255
     assert np.allclose(image.depth[inside], 2.0, atol=1e-4)
@@ -44,7 +44,7 @@ def test_a_wall_has_one_depth_and_one_normal() -> None:
 
 
 def test_points_come_back_from_depth_and_camera() -> None:
-    """Every pixel of a sphere, unprojected, lies on it, and its normal is its direction from the center."""
+    """Unprojected pixels of a sphere are on it, and normals point away from its center."""
     camera = orbit_camera(35.0, 25.0, SIZE, 40.0, 2.5)
     image = picture(clip([sphere(0.45)], [Material()]), 35.0, 25.0)
     rows, columns = np.nonzero(image.rgba[..., 3] == 255)

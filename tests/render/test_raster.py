@@ -1,4 +1,4 @@
-"""The rasterizer beside Cycles: equal alpha, equal places, nearly equal light; and what only order can tell."""
+"""The rasterizer compared with Cycles: equal alpha and positions, nearly equal light; and the order of layers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helix4d.assets import AlphaMode, Clip, Material, Texture, Wrap
-from helix4d.assets.samples import SAMPLES
-from helix4d.cli.main import main
+from helix4d.assets import AlphaMode, Clip, Material, Texture
 from helix4d.core import ConfigError
 from helix4d.render import (
     Camera,
@@ -28,15 +26,26 @@ from helix4d.render import (
     sample_lights,
 )
 from helix4d.render.cycles.engine import render_views as trace
-from helix4d.render.scene.images import linear_to_srgb
 from tests.render import chart
-from tests.render.clips import box, clip, empty_frame, quad, sphere
+from tests.render.clips import box, clip, quad, sphere
 from tests.render.egl import needs_egl
-from tests.render.test_blender import COLORS, EVEN, FRONT, LAMP, MATTE, QUICK, SIZE, mixed_clip, unlit_cube
+from tests.render.measures import WIDE, center, check_preview, check_texture_transforms, psnr, srgb
+from tests.render.test_blender import (
+    COLORS,
+    EVEN,
+    FRONT,
+    LAMP,
+    MATTE,
+    QUICK,
+    SIZE,
+    changing_clip,
+    check_changing_clip,
+    mixed_clip,
+    unlit_cube,
+)
 
 pytestmark = needs_egl
 
-WIDE = orbit_camera(-90.0, 0.0, 128, fov_deg=2.0 * np.degrees(np.arctan(0.25)), radius=2.0)
 RED = Material(unlit=True, base_color=(1.0, 0.0, 0.0))
 
 
@@ -58,27 +67,8 @@ def traced(shown: Clip, camera: Camera = FRONT, lights: Lights = EVEN, **changes
     return image
 
 
-def psnr(image: np.ndarray, truth: np.ndarray) -> float:
-    """Over gray, inside the silhouette, as in benchmarks/render.py."""
-    inside = truth[..., 3] > 0
-    a, b = (
-        picture[..., :3] / 255 * (picture[..., 3:] / 255) + 0.5 * (1 - picture[..., 3:] / 255)
-        for picture in (image, truth)
-    )
-    return float(-10 * np.log10(max(np.square(a - b)[inside].mean(), 1e-10)))
-
-
-def center(image: np.ndarray) -> np.ndarray:
-    half = image.shape[0] // 2
-    return np.asarray(image[half - 4 : half + 4, half - 4 : half + 4].reshape(-1, 4).mean(axis=0))
-
-
-def srgb(*linear: float) -> np.ndarray:
-    return 255.0 * linear_to_srgb(np.array(linear))
-
-
 @pytest.mark.parametrize("view", range(3))
-def test_a_flat_cube_is_exact_and_stands_where_cycles_has_it(view: int) -> None:
+def test_a_flat_cube_is_exact_and_in_the_same_place_as_in_cycles(view: int) -> None:
     camera = sample_camera(11, "cube", view, 3, SIZE)
     image, truth = picture(unlit_cube(), camera), traced(unlit_cube(), camera).rgba.astype(int)
     np.testing.assert_array_equal(image[..., 3], truth[..., 3])
@@ -98,8 +88,8 @@ def test_a_flat_cube_is_exact_and_stands_where_cycles_has_it(view: int) -> None:
     assert psnr(image, truth) > 30
 
 
-def test_matte_things_look_as_in_cycles() -> None:
-    """With the lamps out, where nothing stands in anything's way."""
+def test_matte_objects_look_as_in_cycles() -> None:
+    """Without lamps and without occlusion."""
     shapes = {
         "ball": clip([sphere()], [MATTE]),
         "box": clip([box()], [replace(MATTE, base_color=(0.9, 0.4, 0.1))]),
@@ -175,7 +165,7 @@ def test_depth_and_normals_are_those_of_cycles() -> None:
     assert np.allclose(flat.normal[front], (0, -1, 0), atol=1e-4)
 
 
-def test_passes_change_no_color_and_skip_what_is_less_than_half_there() -> None:
+def test_passes_change_no_color_and_skip_surfaces_below_half_alpha() -> None:
     veil = replace(MATTE, alpha=0.4, alpha_mode=AlphaMode.BLEND)
     shown = clip([quad(), quad(0.3)], [veil, MATTE])
     (image,) = rasterize(shown, passes=True)
@@ -188,7 +178,7 @@ def test_passes_change_no_color_and_skip_what_is_less_than_half_there() -> None:
     assert image.depth[32, 32] == pytest.approx(2.0, abs=1e-4)
 
 
-def test_layers_are_drawn_from_behind_whatever_their_order() -> None:
+def test_layers_are_drawn_back_to_front_in_any_order() -> None:
     near = Material(unlit=True, base_color=(0.0, 1.0, 0.0), alpha=0.5, alpha_mode=AlphaMode.BLEND)
     middle = Material(unlit=True, base_color=(0.0, 0.0, 1.0), alpha=0.25, alpha_mode=AlphaMode.BLEND)
     layers = [(quad(-0.2), near), (quad(0.0), middle), (quad(0.3), RED)]
@@ -203,7 +193,7 @@ def test_layers_are_drawn_from_behind_whatever_their_order() -> None:
 
 
 def test_many_layers_of_two_materials_keep_their_order() -> None:
-    """More runs than draw calls are spent on: within a slice of depth materials keep together."""
+    """With more runs than draw calls, faces are grouped by material within slices of depth."""
     green, blue = (
         Material(unlit=True, base_color=color, alpha=0.02, alpha_mode=AlphaMode.BLEND)
         for color in ((0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
@@ -228,22 +218,7 @@ def test_masks_are_cut_within_a_pixel_and_show_what_is_behind() -> None:
 
 
 def test_texture_transforms_and_wrap_modes() -> None:
-    colors = np.random.default_rng(1).integers(0, 256, (4, 4, 4), np.uint8)
-    colors[..., 3] = 255
-    for wrap_u, wrap_v in ((Wrap.REPEAT, Wrap.REPEAT), (Wrap.CLAMP, Wrap.MIRROR), (Wrap.MIRROR, Wrap.REPEAT)):
-        texture = Texture(0, 0, wrap_u, wrap_v, offset=(-0.375, 0.125), rotation=np.pi / 2, scale=(2.0, 2.0))
-        found = picture(clip([quad()], [Material(unlit=True, base_color_texture=texture)], [colors]), WIDE)
-        uv = (np.indices((128, 128))[::-1].reshape(2, -1).T + 0.5) / 128
-        sampled = np.hstack([uv, np.ones((len(uv), 1))]) @ texture.matrix().T * 4
-        texel = np.floor(sampled).astype(int)
-        whole = (np.abs(sampled - texel - 0.5) < 0.1).all(axis=1)
-        axes = []
-        for axis, wrap in enumerate((wrap_u, wrap_v)):
-            index = texel[whole, axis]
-            mirrored = np.minimum(index % 8, 7 - index % 8)
-            axes.append({Wrap.REPEAT: index % 4, Wrap.CLAMP: index.clip(0, 3), Wrap.MIRROR: mirrored}[wrap])
-        expected = colors[axes[1], axes[0], :3]
-        assert np.abs(found.reshape(-1, 4)[whole, :3] - expected).mean() < 8.0, (wrap_u, wrap_v)
+    check_texture_transforms(picture)
 
 
 def test_every_texture_reads_its_own_uv_set() -> None:
@@ -286,7 +261,7 @@ def test_vertex_colors_multiply_color_and_alpha() -> None:
     assert split[24, 40].tolist()[3] == 255
 
 
-def test_backs_are_visible_unless_asked_otherwise() -> None:
+def test_backs_are_visible_by_default() -> None:
     behind = orbit_camera(90.0, 0.0, SIZE, fov_deg=40.0, radius=2.0)
     front = center(picture(clip([quad()], [MATTE])))
     np.testing.assert_allclose(center(picture(clip([quad()], [MATTE]), behind)), front, atol=1.0)
@@ -297,7 +272,7 @@ def test_backs_are_visible_unless_asked_otherwise() -> None:
 
 
 def test_a_culled_back_hides_nothing() -> None:
-    """Depth is drawn first, to shade each pixel once: not that of what is culled."""
+    """Depth is drawn first, to shade each pixel once, but not that of culled faces."""
     behind = orbit_camera(90.0, 0.0, SIZE, fov_deg=40.0, radius=2.0)
     red = replace(RED, double_sided=True)
     shown = clip([quad(0.2), quad(0.0)], [MATTE, red])
@@ -307,8 +282,8 @@ def test_a_culled_back_hides_nothing() -> None:
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_a_surface_modeled_twice_shows_each_side_its_own_face(order: tuple[int, int]) -> None:
-    """In Cycles, too. The halves of the two squares are cut along different diagonals, so their depths round apart."""
+def test_a_surface_modeled_twice_shows_its_own_face_on_each_side(order: tuple[int, int]) -> None:
+    """As in Cycles. The two squares are split along different diagonals, so their depths are rounded differently."""
     vertices, normals, _, _ = quad()
     sides = []
     for faces, turn in ((np.array([[0, 1, 2], [0, 2, 3]]), 1.0), (np.array([[3, 1, 0], [3, 2, 1]]), -1.0)):
@@ -323,8 +298,8 @@ def test_a_surface_modeled_twice_shows_each_side_its_own_face(order: tuple[int, 
             assert np.abs(seen.astype(int) - color).max() <= 1
 
 
-def test_what_stands_in_the_light_casts_a_shadow() -> None:
-    """From a lamp, and from the environment, where Cycles has it; a surface casts none on itself."""
+def test_objects_cast_shadows() -> None:
+    """In the light of a lamp and of the environment, as in Cycles; a surface casts none on itself."""
     side = Lights((PointLight((0.0, -20.0, 20.0), 1.0),), 0.0)
     wall, hanging, shelf = (
         quad(0.3),
@@ -347,7 +322,7 @@ def test_what_stands_in_the_light_casts_a_shadow() -> None:
         assert np.ptp(middle) <= 8, "only distance makes a difference"
 
 
-def test_a_mask_shades_with_its_holes_and_glass_not_at_all() -> None:
+def test_a_mask_casts_shadows_with_holes_and_glass_casts_none() -> None:
     side = Lights((PointLight((0.0, -20.0, 20.0), 1.5),), 0.0)
     holes = np.full((4, 4, 4), 255, np.uint8)
     holes[..., 3] = 0
@@ -407,17 +382,10 @@ def test_another_process_on_one_thread_without_blender_gives_the_same_bytes(tmp_
 
 
 def test_frames_without_triangles_are_transparent_and_topology_may_change() -> None:
-    cube, ball = unlit_cube(), clip([sphere()], [RED])
-    frames = (empty_frame(), cube.frames[0], empty_frame(), ball.frames[0])
-    shown = replace(cube, frames=frames, times=np.arange(4.0))
-    images = rasterize(shown, [FRONT, orbit_camera(0.0, 0.0, SIZE)], passes=True)
-    assert [(image.frame, image.view) for image in images] == [(f, v) for f in range(4) for v in range(2)]
-    assert [bool(image.rgba.any()) for image in images] == [False, False, True, True, False, False, True, True]
-    assert images[2].rgba[32, 32].tolist() == [0, 0, 255, 255]
-    assert images[6].rgba[0, 0].tolist() == [0, 0, 0, 0]
+    check_changing_clip(rasterize(changing_clip(), [FRONT, orbit_camera(0.0, 0.0, SIZE)], passes=True))
 
 
-def test_a_lamp_and_the_environment_are_as_bright_as_they_say() -> None:
+def test_a_lamp_and_the_environment_have_the_given_brightness() -> None:
     half = Material(metallic=0.0, roughness=1.0, ior=1.0, base_color=(0.5, 0.5, 0.5))
     for lights in (Lights((PointLight((0.0, -50.0, 0.0), 1.5),), 0.0), EVEN):
         found = center(picture(clip([quad()], [half]), lights=lights))
@@ -430,7 +398,7 @@ def test_a_lamp_and_the_environment_are_as_bright_as_they_say() -> None:
     )
 
 
-def test_what_does_not_fit_together_is_refused() -> None:
+def test_arguments_that_do_not_match_are_refused() -> None:
     render = load_engine("raster")
     with pytest.raises(ConfigError, match="1 cameras and 2 lights"):
         render(unlit_cube(), [FRONT], [EVEN, EVEN], QUICK)
@@ -439,8 +407,4 @@ def test_what_does_not_fit_together_is_refused() -> None:
 
 
 def test_helix4d_preview_takes_the_engine(tmp_path: Path) -> None:
-    asset, output = tmp_path / "sprout.glb", tmp_path / "sprout.webp"
-    asset.write_bytes(SAMPLES["sprout"]())
-    options = ["--output", str(output), "--frames", "2", "--image-size", "48", "--engine", "raster"]
-    assert main(["preview", str(asset), *options]) == 0
-    assert output.stat().st_size > 500
+    check_preview("raster", tmp_path)

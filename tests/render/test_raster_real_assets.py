@@ -1,4 +1,4 @@
-"""The rasterizer beside Cycles on real assets: alpha equal to the byte, light near enough for a preview."""
+"""The rasterizer compared with Cycles on real assets: identical alpha, light close enough for previews."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from helix4d.assets import Clip, bake, normalize
 from helix4d.render import RenderSettings, load_engine, sample_cameras, sample_lights
 from tests.conftest import ASSETS, files
 from tests.render.egl import needs_egl
-from tests.render.test_raster import psnr
+from tests.render.measures import psnr
 
 _SOME = files(ASSETS / "animated", "*.glb")[::4]
 _SETTINGS = RenderSettings(image_size=192, samples=24, device="cpu")
@@ -30,7 +30,7 @@ def _middle_frame(path: Path) -> Clip:
 
 
 def test_every_fourth_asset_looks_as_in_cycles() -> None:
-    """Two views each. Coplanar faces, which Cycles shades black here and there, are why one may be far off."""
+    """Two views each. One may be far off, because Cycles shades some coplanar faces black."""
     found: dict[str, float] = {}
     for path in _SOME:
         clip = _middle_frame(path)

@@ -1,4 +1,4 @@
-"""Small meshes for the tests of this package."""
+"""Small meshes for these tests."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tests.voxelize.meshes import icosphere
 
 @settings(max_examples=25, deadline=None)
 @given(st.sets(st.integers(0, 319), max_size=6))
-def test_holes_of_a_sphere_are_closed_and_turned_outwards(removed: set[int]) -> None:
+def test_holes_of_a_sphere_are_closed_and_oriented_outwards(removed: set[int]) -> None:
     vertices, faces = icosphere(2)
     left = np.delete(faces, sorted(removed), axis=0)
     mesh = trimesh.Trimesh(*fill_holes(vertices.astype(np.float32), left, 10.0), process=False)
@@ -42,7 +42,7 @@ def test_large_holes_stay_open() -> None:
 
 @settings(deadline=None)
 @given(st.floats(0, 1))
-def test_small_pieces_go_and_the_largest_stays(share: float) -> None:
+def test_small_components_are_removed_and_the_largest_stays(share: float) -> None:
     pieces = [icosphere(n)[1] for n in (2, 1, 0)]  # 320, 80 and 20 faces
     offsets = np.cumsum([0] + [int(p.max()) + 1 for p in pieces])
     faces = np.concatenate([p + o for p, o in zip(pieces, offsets, strict=False)]).astype(np.int32)
@@ -57,7 +57,7 @@ def test_a_share_is_between_0_and_1() -> None:
         remove_small_components(icosphere(0)[1], 2.0)
 
 
-def test_the_surface_of_an_ovoxel_is_turned_outwards() -> None:
+def test_the_surface_of_an_ovoxel_is_oriented_outwards() -> None:
     grid = dual_grid(*icosphere(3), 32)
     vertices, faces = extract_mesh_arrays(32, grid.coords, grid.dual_vertices, grid.intersected)
     outwards = vertices / np.linalg.norm(vertices, axis=1, keepdims=True)

@@ -113,7 +113,7 @@ def test_a_plane_is_found_where_it_is() -> None:
     assert not grid.intersected[:, :2].any()
 
 
-def test_nothing_becomes_nothing() -> None:
+def test_an_empty_mesh_gives_an_empty_grid() -> None:
     for vertices in (np.zeros((0, 3), np.float32), np.zeros((5, 3), np.float32)):
         grid = dual_grid(vertices, np.zeros((0, 3), np.int32), 64)
         assert len(grid.coords) == 0
@@ -145,8 +145,8 @@ def test_the_finest_grid_takes_memory_for_its_voxels_only() -> None:
     assert 2000 < len(grid.coords) < 10000
 
 
-def test_sheets_on_top_of_each_other_do_not_ask_for_room_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Areas say how many voxels there may be: hundreds of layers of hair cards took more memory than there is."""
+def test_stacked_sheets_do_not_each_reserve_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is reserved by area: hundreds of layers of hair cards once took more than the machine has."""
 
     class AskedError(Exception):
         pass
@@ -161,7 +161,7 @@ def test_sheets_on_top_of_each_other_do_not_ask_for_room_for_each(monkeypatch: p
     assert caught.value.args[0] < 1 << 25
 
 
-def test_seams_are_welded_before_boundaries_are_looked_for() -> None:
+def test_seams_are_welded_before_the_search_for_boundaries() -> None:
     vertices, faces = icosphere(1)
     loose = vertices[faces].reshape(-1, 3)
     separate = np.arange(len(loose), dtype=np.int32).reshape(-1, 3)

@@ -39,7 +39,7 @@ def test_specks_vanish_by_their_area() -> None:
     assert both == pytest.approx(5e-5 / (0.25 + 5e-5), rel=1e-3)
 
 
-def test_nothing_loses_nothing() -> None:
+def test_empty_frames_lose_nothing() -> None:
     clip = clip_of(np.zeros((3, 3), np.float32), np.array([[0, 1, 2]], np.int32))
     assert vanished_area_share(clip.frames[0], OVoxel.empty(64)) == 0.0
 

@@ -24,7 +24,7 @@ pytest.importorskip("xatlas")
 
 
 def painted_sphere(resolution: int = 32, alpha: int = 255, radius: float = 0.45) -> OVoxel:
-    """A sphere whose color is its place: red grows along x, green along y, blue along z."""
+    """A sphere colored by position: red grows along x, green along y, blue along z."""
     vertices, faces = icosphere(3, radius)
     grid = dual_grid(vertices, faces, resolution)
     count = len(grid.coords)
@@ -45,7 +45,7 @@ def read_json(data: bytes) -> dict:
     return document
 
 
-def test_texels_show_what_the_voxels_under_them_look_like() -> None:
+def test_texels_match_the_voxels_under_them() -> None:
     ovoxel = painted_sphere()
     vertices, faces = surface(ovoxel)
     mesh = bake_mesh(vertices, faces, ovoxel, 256)
@@ -66,7 +66,7 @@ def test_texels_show_what_the_voxels_under_them_look_like() -> None:
 
 @pytest.mark.parametrize("size", [32, 100, 512])
 def test_no_texel_is_left_black_at_any_size(size: int) -> None:
-    """Charts smaller than a texel, the space between charts, and sizes that are no powers of two."""
+    """Charts smaller than a texel, space between charts, and sizes that are not powers of two."""
     ovoxel = painted_sphere()
     mesh = bake_mesh(*surface(ovoxel), ovoxel, size)
     assert set(np.unique(mesh.metallic_roughness[..., 1])) == {127}
@@ -78,7 +78,7 @@ def test_no_texel_is_left_black_at_any_size(size: int) -> None:
     assert mesh.base_color[..., :3].max(axis=2).min() > 60
 
 
-def test_others_read_the_file_as_we_meant_it(tmp_path: Path) -> None:
+def test_other_readers_agree_on_the_file(tmp_path: Path) -> None:
     ovoxel = painted_sphere()
     vertices, faces = surface(ovoxel)
     data = frame_glb(bake_mesh(vertices, faces, ovoxel, 128))
@@ -103,7 +103,7 @@ def test_alpha_mode_follows_the_voxels() -> None:
 
 
 def test_a_clip_shows_one_frame_at_a_time(tmp_path: Path) -> None:
-    """Our own evaluator, at the middle of every frame: one frame's surface, the others shrunk to a point."""
+    """Our own reader, in the middle of every frame: one frame's surface, with the others shrunk to a point."""
     meshes = []
     for radius in (0.2, 0.3, 0.4):
         vertices, faces = icosphere(2, radius)
@@ -121,13 +121,13 @@ def test_a_clip_shows_one_frame_at_a_time(tmp_path: Path) -> None:
         assert np.linalg.norm(positions, axis=1).max(initial=0) == pytest.approx(radius, abs=0.01)
 
 
-def test_what_cannot_be_written_is_refused() -> None:
-    with pytest.raises(ConfigError, match="nothing to play"):
+def test_invalid_arguments_are_refused() -> None:
+    with pytest.raises(ConfigError, match="expected a mesh and a positive rate"):
         clip_glb([None, None], 8)
     ovoxel = painted_sphere(16)
-    with pytest.raises(ConfigError, match="have no voxel near"):
+    with pytest.raises(ConfigError, match="have no voxel within 8 voxels"):
         bake_mesh(*icosphere(2, 0.1), painted_sphere(64), 64)
-    with pytest.raises(ConfigError, match="nothing to bake"):
+    with pytest.raises(ConfigError, match="cannot bake"):
         bake_mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32), ovoxel, 64)
 
 

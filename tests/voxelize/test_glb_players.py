@@ -1,4 +1,4 @@
-"""Clips in the hands of others: Khronos' validator, three.js in Chromium, Blender."""
+"""Clips in other programs: the Khronos validator, three.js in Chromium, Blender."""
 
 from __future__ import annotations
 

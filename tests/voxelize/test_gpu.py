@@ -1,4 +1,4 @@
-"""The GPU path gives what the CPU path gives: on numba's CUDA simulator always, on a GPU where there is one."""
+"""GPU and CPU agree: on numba's CUDA simulator, and on a real GPU where available."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_gpu_agrees_with_the_cpu(resolution: int) -> None:
     np.testing.assert_array_equal(again.dual_vertices, found.dual_vertices)
 
 
-def test_a_gpu_that_fails_or_differs_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_fails_or_disagrees_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "is_available", lambda: True)
 
     def broken() -> str:

@@ -1,4 +1,4 @@
-"""Geometry agrees with the official converter's: the same voxels and flags, dual vertices within float32 noise."""
+"""Geometry agrees with the official converter: same voxels and flags, dual vertices within float32 rounding."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def test_fixtures_are_present() -> None:
 
 
 def _sorted(faces: np.ndarray) -> np.ndarray:
-    """Triangles in a canonical order; a triangle may begin at any of its corners."""
+    """Triangles in a canonical order; a triangle may start at any of its corners."""
     start = faces.argmin(axis=1)
     turned = np.stack([np.take_along_axis(faces, ((start + k) % 3)[:, None], axis=1)[:, 0] for k in range(3)], axis=1)
     return turned[np.lexsort(turned.T[::-1])]

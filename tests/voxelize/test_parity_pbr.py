@@ -1,4 +1,4 @@
-"""Attributes agree with the official converter's."""
+"""Attributes agree with the official converter."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _matched(ours: OVoxel, coords: np.ndarray, resolution: int) -> tuple[np.ndar
 
 
 def _load(path: Path) -> tuple[Clip, dict[str, np.ndarray]]:
-    """A clip of one frame; single-channel textures are packed into glTF's two RGBA images a material."""
+    """A clip of one frame; single-channel textures are packed into glTF's two RGBA images per material."""
     with safe_open(str(path), "numpy") as reader:
         tensors = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118 (not a dict)
         described = json.loads(reader.metadata()["materials"])

@@ -1,4 +1,4 @@
-"""Files of the official writer are read exactly, and what we write holds the same."""
+"""Official files are read exactly, and files that we write have the same content."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_all_files_of_an_asset_hold_the_same() -> None:
 
 
 def _compare_with_the_converter(path: Path, resolution: int) -> None:
-    """Where the attributes' fixture of the same asset is there, the file must hold exactly its values."""
+    """If there is a fixture with attributes of the same asset, the file must have exactly its values."""
     fixture = PARITY / "ovoxel" / f"pbr_{path.stem.rsplit('_', 3)[0]}.safetensors"
     if not fixture.is_file():
         return

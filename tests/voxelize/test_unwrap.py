@@ -92,5 +92,5 @@ def test_both_methods_bake_the_same_colors() -> None:
 
 def test_a_texture_too_small_is_refused() -> None:
     ovoxel = painted_sphere(64)
-    with pytest.raises(ConfigError, match="do not fit on a texture of 16 pixels"):
+    with pytest.raises(ConfigError, match="do not fit into a texture of 16 pixels"):
         unwrap_blocks(*surface(ovoxel), 64, 16)

@@ -14,7 +14,7 @@ from torch import Tensor
 from helix4d.core import ConfigError, write_bytes
 from helix4d.model.checkpoint.checkpoint import Pipeline
 from helix4d.model.device import choose_device
-from helix4d.model.latents import decode as model_decode
+from helix4d.model.latents.decode import GeneratedFrame, decode_frame
 from helix4d.model.latents.latents import tokens_from_occupancy
 from helix4d.model.sampling.sampler import SamplerConfig
 from helix4d.model.vae.sc_vae import SparseDecoder
@@ -64,6 +64,11 @@ class ColoredMesh:
     vertices: np.ndarray
     colors: np.ndarray
     faces: np.ndarray
+
+    @classmethod
+    def of(cls, frame: GeneratedFrame) -> ColoredMesh:
+        """The surface of a decoded frame, with its voxels' base colors at the vertices."""
+        return cls(frame.vertices, frame.ovoxel.base_color, frame.faces)
 
 
 def generate(config: GenerateConfig) -> list[ColoredMesh]:
@@ -129,20 +134,7 @@ def sample_meshes(config: GenerateConfig) -> list[ColoredMesh]:
     texture = readers[Stage.MATERIAL].statistics[TEXTURE].denormalize(texture)
     pieces = zip(shape.split(list(lengths)), texture.split(list(lengths)), coords.split(list(lengths)), strict=True)
     grid = readers[Stage.GEOMETRY].token_grid
-    return [decode_frame(shape_decoder, texture_decoder, *piece, grid) for piece in pieces]
-
-
-def decode_frame(
-    shape_decoder: SparseDecoder,
-    texture_decoder: SparseDecoder,
-    shape: Tensor,
-    texture: Tensor,
-    coords: Tensor,
-    grid: int,
-) -> ColoredMesh:
-    """`helix4d.model.latents.decode.decode_frame` with the voxels' base colors at the vertices."""
-    frame = model_decode.decode_frame(shape_decoder, texture_decoder, shape, texture, coords, grid)
-    return ColoredMesh(frame.vertices, frame.ovoxel.base_color, frame.faces)
+    return [ColoredMesh.of(decode_frame(shape_decoder, texture_decoder, *piece, grid)) for piece in pieces]
 
 
 def ply(mesh: ColoredMesh) -> bytes:

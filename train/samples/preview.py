@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from helix4d.core import ConfigError, write_bytes
 from helix4d.model.checkpoint.checkpoint import CheckpointSource, Pipeline
 from helix4d.model.conditioning.images import ImageEncoder
+from helix4d.model.latents.decode import decode_frame
 from helix4d.model.networks.flow import FlowTransformer
 from helix4d.model.sampling.sampler import SHAPE_SAMPLER, STRUCTURE_SAMPLER, TEXTURE_SAMPLER
 from helix4d.train.config import Stage, TrainConfig
 from helix4d.train.data.dataset import ClipReader, Latent
 from helix4d.train.latents.latents import SHAPE, TEXTURE
-from helix4d.train.samples.generate import ColoredMesh, animate, decode_frame, picture
+from helix4d.train.samples.generate import ColoredMesh, animate, picture
 from helix4d.train.samples.sampling import SampledMesh, decode_meshes, decode_occupancy, sample_video
 
 _DECODERS = {
@@ -92,7 +93,8 @@ class Previews:
         lengths = list(latent.lengths)
         pieces = zip(shape.split(lengths), texture.split(lengths), latent.coords.split(lengths), strict=True)
         shape_decoder, texture_decoder = self._decoders
-        return [picture(decode_frame(shape_decoder, texture_decoder, *p, grid), _PIXELS) for p in pieces]  # type: ignore[arg-type]
+        frames = [decode_frame(shape_decoder, texture_decoder, *piece, grid) for piece in pieces]  # type: ignore[arg-type]
+        return [picture(ColoredMesh.of(frame), _PIXELS) for frame in frames]
 
 
 def shaded(mesh: SampledMesh) -> ColoredMesh:

@@ -1,6 +1,6 @@
-"""Triangles become a sparse dual grid: active voxels, crossed edges, dual vertices, and attributes if asked for.
+"""Converts triangles to a sparse dual grid: active voxels, crossed edges, dual vertices, and optionally attributes.
 
-The entry points: arguments checked, and the CPU or the GPU chosen. Algorithm and conventions are TRELLIS.2's;
+These are the entry points, which check the arguments and choose CPU or GPU. Algorithm and conventions follow TRELLIS.2;
 docs/voxelize.md has the details and the cost.
 """
 
@@ -29,19 +29,19 @@ def dual_grid(
     weld: bool = True,
     device: Device = "auto",
 ) -> DualGrid:
-    """The dual grid of one mesh, without attributes.
+    """Compute the dual grid of one mesh, without attributes.
 
     Args:
-        vertices: (V, 3) float32 in [-0.5, 0.5]; those that no face uses may lie anywhere.
-        faces: (F, 3) int32; triangles without area count for nothing but the boundary.
+        vertices: (V, 3) float32 in [-0.5, 0.5]; unused vertices may be anywhere.
+        faces: (F, 3) int32; triangles without area only affect the boundary.
         resolution: voxels per side, 1 to 1024.
-        face_weight, boundary_weight, regularization_weight: TRELLIS.2's terms; 0 leaves one out.
-        weld: take vertices of equal position for one when looking for boundary edges.
+        face_weight, boundary_weight, regularization_weight: weights of TRELLIS.2's terms; 0 omits a term.
+        weld: merge vertices with equal positions when searching for boundary edges.
         device: see `Device`.
 
     Raises:
-        GeometryError: for an index without a vertex, a vertex outside the cube or one that is not finite.
-        ValueError: for a resolution out of range.
+        GeometryError: if an index has no vertex, or a vertex is not finite or outside the cube.
+        ValueError: if the resolution is out of range.
     """
     warm_up()
     vertices, faces = np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces, np.int32)
@@ -54,13 +54,13 @@ def dual_grid(
 
 
 def check_faces(faces: np.ndarray, vertices: int) -> None:
-    """Raise GeometryError unless every index of (F, 3) int32 faces is one of `vertices`."""
+    """Raise GeometryError unless all indices of (F, 3) int32 faces are below `vertices`."""
     if len(faces) and (faces.min() < 0 or faces.max() >= vertices):
-        raise GeometryError(f"faces index vertices {faces.min()} to {faces.max()}, the mesh has {vertices}")
+        raise GeometryError(f"faces use vertices {faces.min()} to {faces.max()}, the mesh has {vertices}")
 
 
 def weld_labels(frames: list[np.ndarray], vertices: int) -> np.ndarray:
-    """(V,) int32: for each vertex the first one that has the same position in every one of the frames (V, 3)."""
+    """(V,) int32: for each vertex, the first one with the same position in all frames (V, 3)."""
     warm_up()
     labels = np.zeros(vertices, np.int32) if frames else np.arange(vertices, dtype=np.int32)
     for positions in frames:
@@ -81,13 +81,13 @@ def convert(
     device: Device = "auto",
     names: np.ndarray | None = None,
 ) -> tuple[DualGrid, np.ndarray]:
-    """The dual grid and its (N, 6) uint8 attributes: base color 3, metallic, roughness, alpha.
+    """Compute the dual grid and its (N, 6) uint8 attributes: base color 3, metallic, roughness, alpha.
 
-    Without `materials` the attributes are empty, (0, 6). `edges` (E, 2) int32 are the boundary's, `names` (F,) what
-    faces are called in errors; see `dual_grid` for the rest and the errors.
+    Without `materials` the attributes are empty, (0, 6). `edges` (E, 2) int32 are the boundary edges; `names` (F,) are
+    face numbers for error messages. See `dual_grid` for the other arguments and the errors.
     """
     if not 1 <= resolution <= MAX_RESOLUTION:
-        raise ValueError(f"resolution {resolution} is not between 1 and {MAX_RESOLUTION}")
+        raise ValueError(f"resolution {resolution}: must be between 1 and {MAX_RESOLUTION}")
     warm_up()
     vertices, faces = np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces, np.int32)
     uvs = _NO_UVS if uvs is None else np.ascontiguousarray(uvs, np.float32)

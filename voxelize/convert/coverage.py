@@ -1,4 +1,4 @@
-"""What voxelization loses: a surface that crosses no grid edge leaves no voxel. This says how much of it that was."""
+"""Measures what voxelization loses: a surface that crosses no grid edge has no voxel."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from helix4d.voxelize.ovoxel import OVoxel, grid_side, spread_table
 
 
 def vanished_area_share(frame: Frame, ovoxel: OVoxel) -> float:
-    """The share, 0 to 1, of the frame's area that lies in no active voxel of its own O-Voxel.
+    """The share (0 to 1) of a frame's area that lies in no active voxel of its O-Voxel; 0 for a frame without area.
 
-    0 for a frame without area. Specks, wires and rims thinner than a voxel vanish; a surface wider than that does not.
+    Specks, wires and rims thinner than a voxel are lost; wider surfaces are not.
     """
     warm_up()
     total, lost = surface_areas(

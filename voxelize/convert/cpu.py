@@ -1,7 +1,7 @@
-"""The CPU path: one pass over the triangles, then one over the voxels.
+"""Conversion on the CPU: one pass over the triangles, then one over the voxels.
 
-The first pass scatters into a two-level grid (a dense top of 8^3 bricks, and for each brick in use a table of the slots
-of its voxels), the second solves and writes the bricks in Morton order.
+The first pass scatters into a two-level grid: a dense top level of 8^3 bricks, and for each brick in use a table of its
+voxels' slots. The second pass solves the quadrics and writes the bricks in Morton order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from helix4d.voxelize.kernels.solve_kernels import emit_voxels
 from helix4d.voxelize.ovoxel import grid_side, spread_table
 
 _MOST_EXPECTED = 1 << 24
-"""Voxels that room is made for before any is found. Sheets on top of each other share voxels, but not areas."""
+"""Most voxels to allocate in advance: stacked sheets share voxels, so area overestimates their number."""
 
 
 def convert_on_cpu(
@@ -35,10 +35,10 @@ def convert_on_cpu(
     corner_colors: np.ndarray,
     names: np.ndarray | None = None,
 ) -> tuple[DualGrid, np.ndarray]:
-    """The dual grid and its attributes, as `conversion.convert` returns them; its arguments, contiguous.
+    """`conversion.convert` on the CPU, with contiguous arguments.
 
     Raises:
-        GeometryError: for a face that is outside or not finite.
+        GeometryError: if a face is not finite or outside the cube.
     """
     with_attributes = materials is not None
     if materials is None:
@@ -46,7 +46,7 @@ def convert_on_cpu(
     side = grid_side(resolution)
     spread = spread_table(side)
     order, shadow = spatial_order(vertices, faces, spread_table(ORDER_SIDE))
-    # Expected voxels; `grow` makes up for what the guess lacks.
+    # Expected number of voxels; `grow` corrects a guess that is too small.
     guess = min(1.1 * shadow * resolution**2, float(side) ** 3, _MOST_EXPECTED) if math.isfinite(shadow) else 0.0
     store = _Store(side, int(guess) + 4096, with_attributes)
     turn = 0
@@ -110,7 +110,7 @@ def _emitted(resolution: int, weights: QuadricWeights, store: _Store) -> tuple[D
 
 
 class _Store:
-    """The arrays of the two-level grid, which grow with the voxels in use."""
+    """The arrays of the two-level grid, which grow with the number of voxels in use."""
 
     def __init__(self, side: int, voxels: int, with_attributes: bool) -> None:
         self.with_attributes = with_attributes
@@ -123,7 +123,7 @@ class _Store:
         self._resize(voxels // 32 + 64, voxels)
 
     def grow(self, extent: int) -> None:
-        """Make room for at least one triangle of `extent` voxels along its longest side."""
+        """Make room for at least one triangle with a bounding box of up to `extent` voxels per side."""
         bricks, slots = int(self.state[scatter.BRICKS]), int(self.state[scatter.SLOTS])
         need_bricks = bricks + 5 * (extent // 8 + 2) ** 2
         need_slots = slots + 5 * extent**2

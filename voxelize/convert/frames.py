@@ -1,4 +1,4 @@
-"""A clip becomes one O-Voxel a frame; what frames share is prepared once and frames may run in parallel threads."""
+"""Converts a clip to one O-Voxel per frame; shared data is prepared once, and frames may run in parallel threads."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from helix4d.voxelize.ovoxel import OVoxel, spread_table
 
 @dataclass(frozen=True, eq=False)
 class PreparedTopology:
-    """A topology with its faces in spatial order, so that memory is read nearly in sequence, and its boundary.
+    """A topology with its faces in spatial order, so that memory is read almost sequentially, and its boundary.
 
     Attributes:
-        topology: the one that this was made from, untouched.
-        order: (F,) int32, the faces by where they lie in the first frame; the arrays of faces below follow it.
-        faces, uvs, material_ids, colors: as in the topology.
-        edges: (E, 2) int32, those that bound the surface.
+        topology: the original topology.
+        order: (F,) int32, the faces in spatial order of the first frame.
+        faces, uvs, material_ids, colors: as in the topology, but in this order.
+        edges: (E, 2) int32 boundary edges.
     """
 
     topology: Topology
@@ -40,29 +40,33 @@ class PreparedTopology:
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """What all frames of a clip share at every resolution; `prepare_surface` makes it."""
+    """Data shared by all frames of a clip at every resolution; created by `prepare_surface`."""
 
     materials: MaterialTable
     topologies: Mapping[int, PreparedTopology]
-    """By the identity of the topology, which the value keeps alive."""
+    """Keyed by the `id` of the topology, which the value keeps alive."""
 
     def prepared(self, topology: Topology) -> PreparedTopology:
-        """What was prepared for this topology (the same object, not an equal one)."""
+        """The prepared data for this topology (the same object, not an equal one).
+
+        Raises:
+            GeometryError: if the topology is not part of the clip.
+        """
         try:
             return self.topologies[id(topology)]
         except KeyError:
-            raise GeometryError("the frame's topology is not one of the clip that the surface was made for") from None
+            raise GeometryError("the frame is not part of the clip that the surface was prepared for") from None
 
 
 def prepare_surface(clip: Clip) -> Surface:
-    """Mip pyramids, material tables and boundary edges of a clip.
+    """Compute mip pyramids, material tables and boundary edges of a clip.
 
-    Vertices are welded for the search of boundary edges where they coincide, to the bit, in every frame of their
-    topology. UV seams do, since both copies of a vertex move alike; two parts that only touch for a moment do not,
-    so the boundary is the same in all frames.
+    To find boundary edges, vertices are welded if their positions are bitwise equal in every frame of their topology.
+    This welds UV seams, where both copies of a vertex move alike, but not parts that touch only for a moment, so the
+    boundary is the same in all frames.
 
     Raises:
-        GeometryError: for an index without a vertex, a material or a UV set.
+        GeometryError: if an index has no vertex, material, image or UV set.
     """
     frames: dict[int, list[Frame]] = {}
     for frame in clip.frames:
@@ -72,15 +76,15 @@ def prepare_surface(clip: Clip) -> Surface:
 
 
 def voxelize_frame(frame: Frame, surface: Surface, resolution: int, device: Device = "auto") -> OVoxel:
-    """The O-Voxel of one frame of the clip that `surface` was prepared from.
+    """Convert one frame of the clip that `surface` was prepared from.
 
-    A triangle feeds its color to the voxels that it makes active, sampled at their centers and weighted by 1 minus
-    the signed distance of the center from its plane. Texels are multiplied by factors as stored, without conversion
-    from sRGB, as TRELLIS.2 does.
+    A triangle contributes its color to the voxels that it activates, sampled at their centers and weighted by 1 minus
+    the signed distance of the center from its plane. Stored texels are multiplied by factors without conversion from
+    sRGB, as in TRELLIS.2.
 
     Raises:
-        GeometryError: if a triangle leaves [-0.5, 0.5]^3 or is not finite.
-        ValueError: for a resolution not between 1 and 1024.
+        GeometryError: if a triangle is not finite or leaves [-0.5, 0.5]^3.
+        ValueError: if the resolution is not between 1 and 1024.
     """
     prepared = surface.prepared(frame.topology)
     grid, attributes = convert(
@@ -111,20 +115,20 @@ def voxelize_frame(frame: Frame, surface: Surface, resolution: int, device: Devi
 def voxelize_clip(
     clip: Clip, resolution: int, threads: int = 1, surface: Surface | None = None, device: Device = "auto"
 ) -> list[OVoxel]:
-    """The O-Voxels of all frames, the same for any number of threads.
+    """Convert all frames; the result does not depend on the number of threads.
 
     Args:
-        clip: normalized into [-0.5, 0.5]^3.
+        clip: normalized to [-0.5, 0.5]^3.
         resolution: voxels per side.
-        threads: frames converted at a time; memory grows with it.
-        surface: `prepare_surface(clip)`, where several resolutions share it.
-        device: "gpu", "cpu", or "auto" for a GPU that passes a check against the CPU, else the CPU.
+        threads: frames to convert at the same time; memory grows with it.
+        surface: `prepare_surface(clip)`, if several resolutions share it.
+        device: "gpu", "cpu", or "auto" for a GPU that agrees with the CPU in a self-check, else the CPU.
 
     Raises:
-        GeometryError, ValueError: as `prepare_surface` and `voxelize_frame`.
+        GeometryError, ValueError: as in `prepare_surface` and `voxelize_frame`.
     """
     if threads < 1:
-        raise ValueError(f"threads is {threads}, at least 1 is needed")
+        raise ValueError(f"threads {threads}: must be at least 1")
     shared = prepare_surface(clip) if surface is None else surface
     if threads == 1:
         return [voxelize_frame(frame, shared, resolution, device) for frame in clip.frames]
@@ -136,22 +140,22 @@ def _prepared_topology(clip: Clip, frames: list[Frame]) -> PreparedTopology:
     topology = frames[0].topology
     vertices = len(frames[0].vertices)
     if any(len(frame.vertices) != vertices for frame in frames):
-        raise GeometryError("frames of one topology have different numbers of vertices")
+        raise GeometryError("frames with the same topology have different numbers of vertices")
     check_faces(topology.faces, vertices)
     ids = topology.material_ids
     if len(ids) and (ids.min() < 0 or ids.max() >= len(clip.materials)):
-        raise GeometryError(f"material ids {ids.min()} to {ids.max()}, the clip has {len(clip.materials)} materials")
+        raise GeometryError(f"faces use materials {ids.min()} to {ids.max()}, the clip has {len(clip.materials)}")
     for used in np.unique(ids):
         material = clip.materials[used]
         for texture in (material.base_color_texture, material.metallic_roughness_texture):
             if texture is None:
                 continue
             if not 0 <= texture.image < len(clip.images):
-                raise GeometryError(f"material {used} shows image {texture.image}, the clip has {len(clip.images)}")
+                raise GeometryError(f"material {used} uses image {texture.image}, the clip has {len(clip.images)}")
             if not 0 <= texture.uv_set < len(topology.uvs):
-                raise GeometryError(f"material {used} reads UV set {texture.uv_set}, there are {len(topology.uvs)}")
+                raise GeometryError(f"material {used} uses UV set {texture.uv_set}, the clip has {len(topology.uvs)}")
     if len(topology.uvs) and not math.isfinite(float(np.abs(topology.uvs).max(initial=0.0))):
-        raise GeometryError("a UV is not finite")
+        raise GeometryError("UVs are not finite")
     labels = weld_labels([frame.vertices for frame in frames], vertices)
     faces = np.ascontiguousarray(topology.faces, np.int32)
     positions = np.ascontiguousarray(frames[0].vertices, np.float32)

@@ -1,8 +1,8 @@
-"""The GPU path: the same dual grid and attributes as `conversion.convert`, from three passes of CUDA kernels.
+"""Conversion on a GPU: three passes of CUDA kernels.
 
-Crossings mark bricks, then voxels, which numbers the voxels in Morton order by counting bits; then everything is added
-up in fixed point, so that results do not depend on the order of threads. The counting of a few megabytes is done by
-numpy. docs/voxelize.md says why it is numba and not torch.
+Crossings first mark bricks, then voxels, so that counting bits numbers the voxels in Morton order. The third pass sums
+in fixed point, so that results do not depend on the order of threads. The counting, over a few megabytes, is done by
+numpy. docs/voxelize.md explains the choice of numba over torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from helix4d.voxelize.ovoxel import grid_side, spread_table
 
 _THREADS = 128
 _FULL = 1 << 20
-"""Threads that keep a large GPU busy; a mesh of few triangles gets more of them for each."""
+"""Threads that keep a large GPU busy; meshes with few triangles use several threads per triangle."""
 
 
 def convert_on_gpu(
@@ -34,10 +34,10 @@ def convert_on_gpu(
     corner_colors: np.ndarray,
     names: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """coords, dual vertices, flags and attributes as `conversion.convert` returns them.
+    """`conversion.convert` on the GPU, with contiguous arguments; returns coords, dual vertices, flags and attributes.
 
     Raises:
-        GeometryError: for a face that is outside or not finite.
+        GeometryError: if a face is not finite or outside the cube.
     """
     from numba import cuda
 
@@ -52,7 +52,7 @@ def convert_on_gpu(
     bad = cuda.to_device(np.array([np.iinfo(np.int64).max]))
     lanes = int(min(max(_FULL // len(faces), 1), 1024))
     shading = (
-        *(cuda.to_device(_present(array)) for array in (uvs, corner_colors, material_ids)),
+        *(cuda.to_device(np.ascontiguousarray(array)) for array in (uvs, corner_colors, material_ids)),
         *_resident(NO_MATERIALS if materials is None else materials),
     )
 
@@ -88,31 +88,26 @@ def convert_on_gpu(
         kernels.add_boundary[_blocks(len(edges)), _THREADS](
             points, cuda.to_device(edges), resolution, weights.boundary, spread, bricks, masks, starts, sums
         )
-    found = _host_arrays(count, 0 if materials is None else count)
+    results = _host_arrays(count, 0 if materials is None else count)
     if count:
-        out = [cuda.device_array(array.shape, array.dtype) for array in found]
+        out = [cuda.device_array(array.shape, array.dtype) for array in results]
         where = cuda.to_device(np.concatenate([[0], places]).astype(np.int32))
         kernels.emit[_blocks(16 * (len(places) + 1)), _THREADS](
             weights.regularization, where, masks, starts, sums, flags, colors, *out
         )
-        for device, host in zip(out, found, strict=True):
+        for device, host in zip(out, results, strict=True):
             if host.size:
                 device.copy_to_host(host)
-    return found
+    return results
 
 
 @lru_cache(maxsize=2)
 def _resident(materials: MaterialTable) -> tuple[Any, ...]:
-    """The material tables on the device: those of the last clips stay there from frame to frame."""
+    """Copy the material tables to the device; those of the last two clips stay there."""
     from numba import cuda
 
     tables = (materials.layout, materials.transforms, materials.factors, materials.texels)
-    return tuple(cuda.to_device(_present(table)) for table in tables)
-
-
-def _present(array: np.ndarray) -> np.ndarray:
-    """The array in C order."""
-    return np.ascontiguousarray(array)
+    return tuple(cuda.to_device(np.ascontiguousarray(table)) for table in tables)
 
 
 def _host_arrays(count: int, attributes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

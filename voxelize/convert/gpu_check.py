@@ -1,4 +1,4 @@
-"""Whether the GPU can be trusted: a small mesh is converted on both devices and compared."""
+"""The GPU self-check: a small mesh is converted on CPU and GPU, and the results are compared."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _LOG = logging.getLogger(__name__)
 
 @lru_cache(maxsize=1)
 def gpu_works() -> bool:
-    """Whether there is a CUDA device on which a small mesh becomes what it becomes on the CPU."""
+    """Whether there is a CUDA device that converts a small mesh like the CPU."""
     try:
         from numba import cuda
 
         if not cuda.is_available():
             return False
         difference = _difference()
-    except Exception as error:  # noqa: BLE001 (drivers and toolkits fail in many ways; the CPU can always do it)
-        _LOG.warning("voxelizing on the CPU, for the GPU fails: %s", error)
+    except Exception as error:  # noqa: BLE001 (drivers and toolkits fail in many ways; the CPU always works)
+        _LOG.warning("voxelizing on the CPU, because the GPU failed: %s", error)
         return False
     if difference:
-        _LOG.warning("voxelizing on the CPU, for the GPU gives another result: %s", difference)
+        _LOG.warning("voxelizing on the CPU, because the GPU disagrees with it: %s", difference)
     return not difference
 
 
 def _difference() -> str:
-    """What differs between GPU and CPU for a soup of triangles with a texture; nothing if all is well."""
+    """Describe the difference between GPU and CPU for a textured triangle soup; empty if they agree."""
     rng = np.random.default_rng(0)
     count, resolution = 40, 12
     corners = rng.uniform(-0.5, 0.5, (count, 1, 3)) + rng.uniform(-0.2, 0.2, (count, 3, 3))
@@ -51,11 +51,11 @@ def _difference() -> str:
 
 
 def difference_of(expected: tuple[np.ndarray, ...], found: tuple[np.ndarray, ...]) -> str:
-    """What differs between coords, dual vertices, flags and attributes beyond rounding."""
+    """Describe the difference between coords, dual vertices, flags and attributes; empty if it is rounding."""
     if not np.array_equal(expected[0], found[0]) or not np.array_equal(expected[2], found[2]):
-        return "other voxels or crossed edges"
+        return "different voxels or crossed edges"
     moved = np.abs(expected[1] - found[1]).max(initial=0.0)
     if moved > 1e-3:
-        return f"a dual vertex {moved:.4f} of a voxel away"
+        return f"a dual vertex differs by {moved:.4f} voxels"
     colors = np.abs(expected[3].astype(int) - found[3].astype(int)).max(initial=0)
-    return f"an attribute {colors}/255 away" if colors > 1 else ""
+    return f"an attribute differs by {colors}/255" if colors > 1 else ""

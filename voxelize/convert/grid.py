@@ -1,4 +1,4 @@
-"""The dual grid of a mesh as arrays, and the weights that its vertices follow from."""
+"""The dual grid of a mesh as arrays, and the weights that determine its vertices."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 
 Device = Literal["auto", "cpu", "gpu"]
-"""Where to convert; "auto" is the GPU if there is one that passes a check against the CPU."""
+"""Where to convert; "auto" is a GPU that agrees with the CPU in a self-check, else the CPU."""
 
 
 @dataclass(frozen=True, eq=False)
 class DualGrid:
-    """What `dual_grid` finds, in Morton order.
+    """The result of `dual_grid`, in Morton order.
 
     Attributes:
         resolution: voxels per side R.
@@ -30,7 +30,7 @@ class DualGrid:
 
 @dataclass(frozen=True)
 class QuadricWeights:
-    """Weights of the terms of a voxel's quadric besides the planes of its crossings; TRELLIS.2's values."""
+    """Weights of the terms of a voxel's quadric besides the planes of its crossings; defaults as in TRELLIS.2."""
 
     face: float = 1.0
     boundary: float = 0.2

@@ -1,4 +1,4 @@
-"""What the frames of a clip share, prepared once: mip pyramids, material tables, boundary edges."""
+"""Material tables and mip pyramids, prepared once per clip."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WRAPS = {Wrap.REPEAT: REPEAT, Wrap.CLAMP: CLAMP, Wrap.MIRROR: MIRROR}
 
 @dataclass(frozen=True, eq=False)
 class MaterialTable:
-    """Materials as the kernels read them; voxelize/kernels/texture_kernels.py gives the columns.
+    """Materials in the layout of the kernels; texture_kernels.py documents the columns.
 
     Attributes:
         layout: (M, 16) int64.
@@ -50,7 +50,7 @@ NO_MATERIALS = MaterialTable(np.zeros((0, 16), np.int64), np.zeros((0, 12)), np.
 
 
 def material_table(materials: Sequence[Material], images: Sequence[np.ndarray]) -> MaterialTable:
-    """Pyramids and tables of materials and of those of the (H, W, 4) uint8 images that they show."""
+    """Build tables of the materials and pyramids of the (H, W, 4) uint8 images that they use."""
     warm_up()
     used = {texture.image for m in materials for texture in _textures(m) if texture is not None}
     squares = {image: square_image(images[image]) for image in sorted(used)}
@@ -93,11 +93,11 @@ def material_table(materials: Sequence[Material], images: Sequence[np.ndarray]) 
 
 
 def square_image(image: np.ndarray) -> np.ndarray:
-    """(S, S, 4) uint8 from (H, W, 4): S the power of two at or above the longer side, at most 2048.
+    """Resize (H, W, 4) to (S, S, 4) uint8, S the next power of two of the longer side, at most 2048.
 
-    The filter is Pillow's bilinear: exact linear interpolation where it enlarges, which is what sampling the original
-    would have done, and a tent that covers the whole footprint where it shrinks. It cannot overshoot, as Lanczos does
-    at the edges of masks. Channels are filtered apart, because they are data and not premultiplied color.
+    The filter is Pillow's bilinear: linear interpolation when enlarging, which equals sampling the original, and a tent
+    over the whole footprint when shrinking. Unlike Lanczos it does not overshoot at the edges of masks. Channels are
+    filtered separately, because they are data and not premultiplied color.
     """
     height, width = image.shape[:2]
     size = min(1 << (max(height, width) - 1).bit_length(), MAX_TEXTURE_SIZE)

@@ -1,4 +1,4 @@
-"""The compressions of `.vxz`, with decompression that stops at a bound given by the caller."""
+"""The compressions of `.vxz`; decompression stops at a bound given by the caller."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import zstandard
 from helix4d.core import ConfigError, FormatError
 
 LEVELS = {"zstd": 3, "deflate": 6, "lzma": 9, "none": 0}
-"""The compressions and the level that each has by default."""
+"""Compression -> default level."""
 
 _RANGES = {"zstd": (1, 22), "deflate": (0, 9), "lzma": (0, 9), "none": (0, 0)}
 _RAW_WINDOW = -15
@@ -18,23 +18,23 @@ _ZSTD_WINDOW_BYTES = 1 << 27
 
 
 def checked_level(compression: str, level: int | None) -> int:
-    """The level to use, the default for None.
+    """Check a compression level; None is the default.
 
     Raises:
-        ConfigError: for an unknown compression or a level that it does not have.
+        ConfigError: if the compression is unknown or the level is out of range.
     """
     if compression not in LEVELS:
-        raise ConfigError(f"compression {compression!r} is not one of {', '.join(LEVELS)}")
+        raise ConfigError(f"compression {compression!r}: expected one of {', '.join(LEVELS)}")
     if level is None:
         return LEVELS[compression]
     low, high = _RANGES[compression]
     if not low <= level <= high:
-        raise ConfigError(f"{compression} level {level} is not between {low} and {high}")
+        raise ConfigError(f"{compression} level {level}: must be between {low} and {high}")
     return level
 
 
 def compress(data: bytes, compression: str, level: int) -> bytes:
-    """Raw deflate, raw LZMA2, zstd without checksum, or the data itself."""
+    """Compress with raw deflate, raw LZMA2, zstd without checksum, or not at all."""
     if compression == "zstd":
         return zstandard.ZstdCompressor(level=level, write_checksum=False).compress(data)
     if compression == "deflate":
@@ -46,10 +46,10 @@ def compress(data: bytes, compression: str, level: int) -> bytes:
 
 
 def decompress(data: bytes, compression: str, level: int, most: int) -> bytes:
-    """What `compress` was given, if that is at most `most` bytes.
+    """Undo `compress`, for at most `most` bytes of output.
 
     Raises:
-        FormatError: if the data is corrupt, truncated or larger than that.
+        FormatError: if the data is corrupt, truncated, or larger than that.
     """
     try:
         if compression == "zstd":
@@ -61,25 +61,25 @@ def decompress(data: bytes, compression: str, level: int, most: int) -> bytes:
             inflater = zlib.decompressobj(_RAW_WINDOW)
             found = inflater.decompress(data, most + 1)
             if len(found) <= most and not inflater.eof:
-                raise FormatError("a deflate stream ends early")
+                raise FormatError("a deflate stream is truncated")
         elif compression == "lzma":
             unpacker = lzma.LZMADecompressor(format=lzma.FORMAT_RAW, filters=_lzma_filters(level))
             found = unpacker.decompress(data, most + 1)
             if len(found) <= most and not unpacker.eof:
-                raise FormatError("an lzma stream ends early")
+                raise FormatError("an lzma stream is truncated")
         else:
             found = data
     except (zlib.error, lzma.LZMAError, zstandard.ZstdError, EOFError) as error:
         raise FormatError(f"a {compression} stream is corrupt ({error})") from error
     if len(found) > most:
-        raise FormatError(f"a {compression} stream holds more than the {most} bytes that its header allows")
+        raise FormatError(f"a {compression} stream decompresses to more than the {most} bytes that the header allows")
     return found
 
 
-def _require_frame_end(data: bytes, found: int) -> None:
+def _require_frame_end(data: bytes, length: int) -> None:
     declared = zstandard.frame_content_size(data)
-    if declared >= 0 and found < declared:
-        raise FormatError(f"a zstd stream ends after {found} of {declared} bytes")
+    if declared >= 0 and length < declared:
+        raise FormatError(f"a zstd stream is truncated (has {length} of {declared} bytes)")
 
 
 def _lzma_filters(level: int) -> list[dict[str, int]]:

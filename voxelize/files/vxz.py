@@ -1,8 +1,8 @@
-"""O-Voxels on disk: TRELLIS.2's `.vxz`, version 0.
+"""Reads and writes O-Voxels in TRELLIS.2's `.vxz` format, version 0.
 
-`VXZ`, a zero byte, a big-endian uint32 that is the offset of the payload, a JSON header, the payload. Voxels are split
-into cubic chunks, each an octree and its attributes, compressed one by one. Files carry one key more than the official
-ones, `resolution`, which the format has no place for otherwise.
+A file is `VXZ`, a zero byte, the offset of the payload as a big-endian uint32, a JSON header, and the payload. Voxels
+are split into cubic chunks; the octree and the attributes of each are compressed separately. Our headers have one key
+more than official ones, `resolution`, which the format does not store otherwise.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ATTRIBUTES = (
     ("alpha", 1),
 )
 _COORDS_BYTES = 12
-"""What the official `raw_size` counts for the coordinates of a voxel."""
+"""Bytes that the official `raw_size` counts for the coordinates of a voxel."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class VxzInfo:
     """The header of a `.vxz` file.
 
     Attributes:
-        voxels: how many it declares.
-        resolution: voxels per side, None in files that do not say.
-        chunk_size: voxels along a chunk's side.
+        voxels: number of voxels.
+        resolution: voxels per side; None if not stored.
+        chunk_size: voxels per side of a chunk.
         compression: "zstd", "lzma", "deflate" or "none".
-        level: of the compression.
+        level: level of the compression.
         interleave: "as_is", "none" or "all".
-        attributes: name and channels of each.
-        chunks: the entries of the payload, as in the header.
+        attributes: name and number of channels of each attribute.
+        chunks: the header's entries for the chunks.
         payload: offset of the payload in the file.
     """
 
@@ -69,7 +69,7 @@ def write_vxz(
     level: int | None = None,
     chunk_size: int = 256,
 ) -> None:
-    """Write `encode_vxz` of the same arguments to a path (atomically) or a binary stream."""
+    """Write a `.vxz` file to a path (atomically) or a binary stream; for the arguments see `encode_vxz`."""
     data = encode_vxz(ovoxel, compression, level, chunk_size)
     if isinstance(target, str | Path):
         write_bytes(Path(target), data)
@@ -84,31 +84,31 @@ def encode_vxz(
     chunk_size: int = 256,
     interleave: str = "as_is",
 ) -> bytes:
-    """An O-Voxel as the bytes of a `.vxz` file, the same bytes for the same input.
+    """Encode an O-Voxel as the bytes of a `.vxz` file, deterministically.
 
     Args:
-        ovoxel: dual vertices are stored as trunc(255 d).
+        ovoxel: the O-Voxel; its dual vertices d are stored as trunc(255 d).
         compression: "zstd", "lzma", "deflate" or "none".
-        level: of the compression; None is zstd 3, deflate 6, lzma 9.
-        chunk_size: voxels along a chunk's side, a power of two from 2 to 1024.
-        interleave: one stream an attribute ("as_is"), a channel ("none"), or for everything ("all").
+        level: level of the compression; None for zstd 3, deflate 6, lzma 9.
+        chunk_size: voxels per side of a chunk, a power of two from 2 to 1024.
+        interleave: one stream per attribute ("as_is"), per channel ("none"), or for all ("all").
 
     Raises:
-        ConfigError: for arguments out of range, and for voxels that are not in Morton order or outside of the grid.
+        ConfigError: if an argument is out of range, or voxels are outside the grid or not in Morton order.
     """
     level = checked_level(compression, level)
     if not (2 <= chunk_size <= 1024 and chunk_size & (chunk_size - 1) == 0):
-        raise ConfigError(f"chunk_size {chunk_size} is not a power of two from 2 to 1024")
+        raise ConfigError(f"chunk_size {chunk_size}: must be a power of two from 2 to 1024")
     if interleave not in ("as_is", "none", "all"):
-        raise ConfigError(f"interleave {interleave!r} is not as_is, none or all")
+        raise ConfigError(f"interleave {interleave!r}: expected one of as_is, none, all")
     warm_up()
     levels = chunk_size.bit_length() - 1
     low, high = int(ovoxel.coords.min(initial=0)), int(ovoxel.coords.max(initial=0))
     if low < 0 or high >= ovoxel.resolution:
-        raise ConfigError(f"coords reach from {low} to {high} at resolution {ovoxel.resolution}")
+        raise ConfigError(f"coords range from {low} to {high}: must be between 0 and {ovoxel.resolution - 1}")
     codes = morton_codes(ovoxel.coords)
     if (np.diff(codes) <= 0).any():
-        raise ConfigError("the voxels are not in Morton order, or one comes twice: the octree would lose some of them")
+        raise ConfigError("voxels are duplicated or not in Morton order")
     columns = _quantized(ovoxel)
     chunk_of = codes >> (3 * levels)
     starts = np.flatnonzero(np.diff(chunk_of, prepend=-1))
@@ -117,7 +117,7 @@ def encode_vxz(
     payload: list[bytes] = []
     chunks = []
     offset = 0
-    for number in np.lexsort(corners.T[::-1]):  # Chunks in lexicographic order, as the official writer has them.
+    for number in np.lexsort(corners.T[::-1]):  # chunks in lexicographic order, as in official files
         first, stop = starts[number], stops[number]
         chunk: dict[str, Any] = {"idx": corners[number].tolist()}
         octree = encode_octree(codes[first:stop] & ((1 << 3 * levels) - 1), levels)
@@ -150,7 +150,7 @@ def encode_vxz(
 
 
 def read_vxz(source: Path | str | BinaryIO, resolution: int | None = None) -> OVoxel:
-    """`decode_vxz` of a file or a binary stream; errors name the file."""
+    """Read a `.vxz` file or binary stream with `decode_vxz`; errors name the file."""
     if not isinstance(source, str | Path):
         return decode_vxz(source.read(), resolution)
     try:
@@ -160,29 +160,29 @@ def read_vxz(source: Path | str | BinaryIO, resolution: int | None = None) -> OV
 
 
 def read_vxz_info(source: Path | str | bytes) -> VxzInfo:
-    """The header alone; of a file, nothing else is read.
+    """Read only the header of a `.vxz` file.
 
     Raises:
-        FormatError: if it is not the header of a `.vxz` file that this program reads.
+        FormatError: if it is not a supported `.vxz` header.
     """
     if isinstance(source, bytes):
         return _parsed_header(source[:8], source[8 : int.from_bytes(source[4:8], "big")])
     with open(source, "rb") as stream:
         start = stream.read(8)
         if start[:4] != MAGIC:
-            raise FormatError(f"{source}: not a .vxz file (it begins with {start[:4]!r})")
+            raise FormatError(f"{source}: not a .vxz file (starts with {start[:4]!r})")
         return _parsed_header(start, stream.read(max(int.from_bytes(start[4:8], "big") - 8, 0)))
 
 
 def decode_vxz(data: bytes, resolution: int | None = None) -> OVoxel:
-    """The O-Voxel of the bytes of a `.vxz` file; dual vertices come back as multiples of 1/255.
+    """Decode the bytes of a `.vxz` file; dual vertices are multiples of 1/255.
 
     Args:
         data: the whole file.
-        resolution: of files that do not say; the smallest power of two that holds the coords if None.
+        resolution: voxels per side; None for the stored value or, without one, the smallest power of two that fits.
 
     Raises:
-        FormatError: if the file is corrupt or truncated, uses a filter, or lacks one of an O-Voxel's attributes.
+        FormatError: if the file is corrupt or truncated, uses a filter, or lacks an attribute.
     """
     info, coords, attributes = decode_vxz_arrays(data)
     for name, channels in _ATTRIBUTES:
@@ -194,10 +194,10 @@ def decode_vxz(data: bytes, resolution: int | None = None) -> OVoxel:
     if resolution is None:
         resolution = 1 << highest.bit_length()
     if not highest < resolution <= MAX_RESOLUTION:
-        raise FormatError(f"coords reach {highest}, the resolution is {resolution} (at most {MAX_RESOLUTION})")
+        raise FormatError(f"coords reach {highest}, but the resolution is {resolution} (at most {MAX_RESOLUTION})")
     bits = attributes["intersected"]
     if int(bits.max(initial=0)) > 7:
-        raise FormatError(f"intersected holds {int(bits.max())}, three flags are at most 7")
+        raise FormatError(f"intersected contains {int(bits.max())}: must be at most 7 (three flags)")
     return OVoxel(
         resolution,
         coords,
@@ -208,10 +208,10 @@ def decode_vxz(data: bytes, resolution: int | None = None) -> OVoxel:
 
 
 def decode_vxz_arrays(data: bytes) -> tuple[VxzInfo, np.ndarray, dict[str, np.ndarray]]:
-    """The header, (N, 3) int32 coords in Morton order, and each attribute (N, C) uint8 as stored.
+    """Decode the header, (N, 3) int32 coords in Morton order, and each attribute (N, C) uint8 as stored.
 
     Raises:
-        FormatError: as `decode_vxz`, but any set of attributes is accepted.
+        FormatError: as in `decode_vxz`, except that any set of attributes is accepted.
     """
     info = read_vxz_info(data)
     levels = info.chunk_size.bit_length() - 1
@@ -227,12 +227,12 @@ def decode_vxz_arrays(data: bytes) -> tuple[VxzInfo, np.ndarray, dict[str, np.nd
         chunk = info.chunks[number]
         place = int(morton_codes(corners[number : number + 1])[0])
         if place == before:
-            raise FormatError(f"two chunks lie at {chunk['idx']}")
+            raise FormatError(f"two chunks have the index {chunk['idx']}")
         before = place
         offset, length = chunk["ptr"]
         begin = info.payload + offset
         if begin + length > len(data):
-            raise FormatError(f"a chunk ends at byte {begin + length} of a file of {len(data)} bytes: truncated?")
+            raise FormatError(f"a chunk ends at byte {begin + length}, the file at {len(data)}: it is truncated")
         block = data[begin : begin + length]
         room = codes[used:]
         octree = np.frombuffer(_stream(info, chunk, "svo", block, levels * len(room)), np.uint8)
@@ -243,7 +243,7 @@ def decode_vxz_arrays(data: bytes) -> tuple[VxzInfo, np.ndarray, dict[str, np.nd
         _fill(info, chunk, block, columns[used : used + count])
         used += count
     if used != info.voxels:
-        raise FormatError(f"{used} voxels in the chunks, {info.voxels} in the header")
+        raise FormatError(f"the chunks contain {used} voxels, the header declares {info.voxels}")
     attributes = {}
     column = 0
     for name, channels in info.attributes:
@@ -265,7 +265,7 @@ def _fill(info: VxzInfo, chunk: dict[str, Any], block: bytes, columns: np.ndarra
     for name, width in widths:
         stream = _stream(info, chunk, name, block, count * width)
         if len(stream) != count * width:
-            raise FormatError(f"{name} of chunk {chunk['idx']}: {len(stream)} bytes for {count} voxels of {width}")
+            raise FormatError(f"{name} of chunk {chunk['idx']}: {len(stream)} bytes, expected {count * width}")
         columns[:, column : column + width] = np.frombuffer(stream, np.uint8).reshape(count, width)
         column += width
 
@@ -273,19 +273,19 @@ def _fill(info: VxzInfo, chunk: dict[str, Any], block: bytes, columns: np.ndarra
 def _stream(info: VxzInfo, chunk: dict[str, Any], name: str, block: bytes, most: int) -> bytes:
     extent: Any = chunk.get(name)
     if not _is_extent(extent):
-        raise FormatError(f"chunk {chunk['idx']} has no [offset, length] for {name}: {extent!r}")
+        raise FormatError(f"chunk {chunk['idx']} has no valid [offset, length] for {name}: {extent!r}")
     offset, length = extent
     if offset + length > len(block):
-        raise FormatError(f"{name} of chunk {chunk['idx']} ends at {offset + length} of {len(block)} bytes")
+        raise FormatError(f"{name} of chunk {chunk['idx']} ends at byte {offset + length} of {len(block)}")
     return decompress(block[offset : offset + length], info.compression, info.level, most)
 
 
 def _parsed_header(start: bytes, text: bytes) -> VxzInfo:
     if len(start) < 8 or start[:4] != MAGIC:
-        raise FormatError(f"not a .vxz file (it begins with {start[:4]!r})")
+        raise FormatError(f"not a .vxz file (starts with {start[:4]!r})")
     payload = int.from_bytes(start[4:8], "big")
     if payload < 8 or len(text) != payload - 8:
-        raise FormatError(f"the header should end at byte {payload}, the file ends at {8 + len(text)}: truncated?")
+        raise FormatError(f"the header ends at byte {payload}, the file at {8 + len(text)}: it is truncated")
     try:
         header: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -294,7 +294,7 @@ def _parsed_header(start: bytes, text: bytes) -> VxzInfo:
         raise FormatError(f"the header is a {type(header).__name__}, not an object")
     filtered = header.get("filter", "none")
     if filtered != "none":
-        raise FormatError(f"filter {filtered!r} is not supported, only 'none' is")
+        raise FormatError(f"filter {filtered!r} is not supported: expected 'none'")
     _require(header.get("compression") in tuple(LEVELS), header, "compression")
     _require(header.get("attr_interleave") in ("as_is", "none", "all"), header, "attr_interleave")
     _require(_is_count(header.get("num_voxel"), MAX_VOXELS), header, "num_voxel")
@@ -314,10 +314,10 @@ def _parsed_header(start: bytes, text: bytes) -> VxzInfo:
     _require(isinstance(chunks, list), header, "chunks")
     for chunk in chunks:
         if not isinstance(chunk, dict) or not _is_extent(chunk.get("ptr")):
-            raise FormatError(f"a chunk has no ptr [offset, length]: {str(chunk)[:200]}")
+            raise FormatError(f"a chunk has no valid ptr [offset, length]: {str(chunk)[:200]}")
         idx = chunk.get("idx")
         if not (isinstance(idx, list) and len(idx) == 3 and all(_is_count(i, MAX_COORDINATE // size - 1) for i in idx)):
-            raise FormatError(f"a chunk's idx is {idx!r}: coordinates must stay below {MAX_COORDINATE}")
+            raise FormatError(f"a chunk has idx {idx!r}: expected three integers, voxels below {MAX_COORDINATE}")
     return VxzInfo(
         header["num_voxel"],
         resolution,
@@ -333,7 +333,7 @@ def _parsed_header(start: bytes, text: bytes) -> VxzInfo:
 
 def _require(condition: bool, header: dict[str, Any], key: str) -> None:
     if not condition:
-        raise FormatError(f"the header's {key} is {str(header.get(key))[:200]!r}, which this program cannot read")
+        raise FormatError(f"the header has {key} {str(header.get(key))[:200]!r}, which is invalid or not supported")
 
 
 def _is_count(value: Any, most: int) -> bool:
@@ -345,7 +345,7 @@ def _is_extent(value: Any) -> bool:
 
 
 def _quantized(ovoxel: OVoxel) -> np.ndarray:
-    """(N, 10) uint8: all attributes side by side, in the order of _ATTRIBUTES."""
+    """(N, 10) uint8: all attributes in the order of _ATTRIBUTES."""
     dual = np.clip(ovoxel.dual_vertices * np.float32(255), 0, 255).astype(np.uint8)
     flags = ovoxel.intersected @ np.array([1, 2, 4], np.uint8)
     others = (ovoxel.base_color, ovoxel.metallic, ovoxel.roughness, ovoxel.alpha)
@@ -367,12 +367,12 @@ def _interleaved(columns: np.ndarray, first: int, stop: int, interleave: str) ->
 
 
 def _coords(codes: np.ndarray) -> np.ndarray:
-    """(N, 3) int32 of (N,) int64 Morton codes."""
+    """(N, 3) int32 coords of (N,) int64 Morton codes."""
     return np.stack([_gathered(codes >> 2), _gathered(codes >> 1), _gathered(codes)], axis=1).astype(np.int32)
 
 
 def _gathered(values: np.ndarray) -> np.ndarray:
-    """Bit 3k of each value moves to bit k."""
+    """Move bit 3k of each value to bit k."""
     values = values & 0x1249249249249249
     for shift, mask in (
         (2, 0x10C30C30C30C30C3),

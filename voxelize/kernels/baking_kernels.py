@@ -1,4 +1,4 @@
-"""Texels of an unwrapped mesh: where on the surface each one lies, and what the voxels around that place look like."""
+"""Texels of an unwrapped mesh: the surface point of each, and the attributes of the voxels around it."""
 
 # mypy: disallow-untyped-defs=False
 
@@ -8,18 +8,18 @@ import numpy as np
 from numba import njit
 
 MARGIN = 2.0
-"""Texels around a chart that show its edge."""
+"""Texels around a chart that are filled from its edge."""
 REACH = 8
-"""Voxels along an axis that a point may be away from the next one: filled holes have none of their own."""
+"""Largest distance of a point from the nearest voxel, in voxels per axis: closed holes have no voxels of their own."""
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def rasterize_positions(uvs, vertices, faces, size, positions, distances):
-    """Surface point of every texel in a triangle, or within MARGIN texels of one: the nearest point of the nearest.
+    """The nearest surface point for every texel within MARGIN texels of a triangle.
 
-    So no triangle is too small for a texel, and filtering across a chart's edge finds what lies on the edge.
-    uvs (V, 2) in [0, 1], v downwards as glTF has it; vertices (V, 3); faces (F, 3);
-    positions (size, size, 3) float32, row = v, column = u, and distances (size, size) float32, infinite; both written.
+    So no triangle is too small for a texel, and filtering across a chart's edge reads values from the edge.
+    uvs (V, 2) in [0, 1], v down as in glTF; vertices (V, 3); faces (F, 3); in and out: positions (size, size, 3)
+    float32, row = v, column = u, and distances (size, size) float32, initially infinite.
     """
     x, y = np.empty(3), np.empty(3)
     weights, best = np.empty(3), np.empty(3)
@@ -68,11 +68,10 @@ def rasterize_positions(uvs, vertices, faces, size, positions, distances):
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def sample_voxels(points, codes, table, resolution, attributes, out):
-    """Attributes at points: trilinear between the voxel centers around each that exist, else those of the nearest
-    voxel within REACH.
+    """Attributes at points: trilinear between existing voxels around a point, else those of the nearest within REACH.
 
-    points (P, 3) in [-0.5, 0.5]; codes (N,) ascending Morton codes; table (3, side) of `spread_table`;
-    attributes (N, C) float32; out (P, C) float32, written. Returns how many points had no voxel near.
+    points (P, 3) in [-0.5, 0.5]; codes (N,) ascending Morton codes; table (3, side) from `spread_table`; attributes
+    (N, C) float32; out (P, C) float32. Returns the number of points without a voxel within REACH.
     """
     lost = 0
     channels = attributes.shape[1]
@@ -127,7 +126,7 @@ def sample_voxels(points, codes, table, resolution, attributes, out):
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _find(codes, table, resolution, place):
-    """The voxel at a place, or -1."""
+    """Index of the voxel at a place, or -1."""
     for axis in range(3):
         if place[axis] < 0 or place[axis] >= resolution:
             return -1

@@ -1,4 +1,4 @@
-"""The quadrics of boundary edges, walked through the grid. Shapes are those of voxelize/kernels/scatter_kernels.py."""
+"""Line quadrics of boundary edges. Shapes as in scatter_kernels.py."""
 
 # mypy: disallow-untyped-defs=False
 
@@ -13,9 +13,10 @@ from helix4d.voxelize.kernels.compilation import array, f4, f8, i4, i8, kernel
 
 @kernel(array(f4, 2), array(i4, 2), i8, f8, array(i4, 2), array(i4, 1), array(i4, 2), array(f4, 2, True))
 def scatter_boundary(vertices, edges, resolution, weight, spread, top, table, sums):
-    """Add the line quadrics of boundary edges (E, 2) to the voxels in use on their walks through the grid."""
-    scale = float(resolution)
-    half = np.float32(0.5)
+    """Walk along boundary edges (E, 2) and add their line quadrics to the voxels in use.
+
+    `gpu_kernels.add_boundary` is the same walk with fixed-point atomics.
+    """
     last = resolution - 1
     start = np.empty(3)
     direction = np.empty(3)
@@ -24,31 +25,12 @@ def scatter_boundary(vertices, edges, resolution, weight, spread, top, table, su
     ahead = np.empty(3)
     between = np.empty(3)
     for e in range(len(edges)):
-        length = 0.0
-        for axis in range(3):
-            start[axis] = float(vertices[edges[e, 0], axis] + half) * scale
-            direction[axis] = float(vertices[edges[e, 1], axis] + half) * scale - start[axis]
-            length += direction[axis] * direction[axis]
-        length = math.sqrt(length)
-        if length < 1e-6 * scale:
-            continue
-        for axis in range(3):
-            direction[axis] /= length
-            voxel[axis] = math.floor(start[axis])
-            if direction[axis] > 0.0:
-                step[axis] = 1
-                ahead[axis] = (voxel[axis] + 1 - start[axis]) / direction[axis]
-                between[axis] = 1.0 / direction[axis]
-            elif direction[axis] < 0.0:
-                step[axis] = -1
-                ahead[axis] = (voxel[axis] - start[axis]) / direction[axis]
-                between[axis] = -1.0 / direction[axis]
-            else:
-                step[axis] = 0
-                ahead[axis] = np.inf
-                between[axis] = np.inf
+        length = start_walk(
+            vertices, edges[e, 0], edges[e, 1], resolution, start, direction, voxel, step, ahead, between
+        )
         dx, dy, dz = direction[0], direction[1], direction[2]
-        while True:
+        walking = length > 0.0
+        while walking:
             x, y, z = voxel[0], voxel[1], voxel[2]
             if 0 <= x <= last and 0 <= y <= last and 0 <= z <= last:
                 code = spread[0, x] | spread[1, y] | spread[2, z]
@@ -66,12 +48,52 @@ def scatter_boundary(vertices, edges, resolution, weight, spread, top, table, su
                     sums[slot, 7] += np.float32(weight * (1.0 - dy * dy))
                     sums[slot, 8] -= np.float32(weight * dy * dz)
                     sums[slot, 9] += np.float32(weight * (1.0 - dz * dz))
-            axis = 0  # ties go to the later axis, as in TRELLIS.2
-            if ahead[1] <= ahead[axis]:
-                axis = 1
-            if ahead[2] <= ahead[axis]:
-                axis = 2
-            if ahead[axis] > length:
-                break
-            voxel[axis] += step[axis]
-            ahead[axis] += between[axis]
+            walking = walk_on(length, voxel, step, ahead, between)
+
+
+@kernel()
+def start_walk(vertices, first, second, resolution, start, direction, voxel, step, ahead, between):
+    """Start a walk along an edge through the grid; returns its length in voxels, 0 if it is too short to walk.
+
+    Written, (3,) each: start float64 in voxels, direction float64 unit, voxel int64; along each axis step int64 from
+    voxel to voxel, ahead float64 distance to the next voxel, between float64 distance from voxel to voxel.
+    """
+    scale = float(resolution)
+    half = np.float32(0.5)
+    length = 0.0
+    for axis in range(3):
+        start[axis] = float(vertices[first, axis] + half) * scale
+        direction[axis] = float(vertices[second, axis] + half) * scale - start[axis]
+        length += direction[axis] * direction[axis]
+    length = math.sqrt(length)
+    if length < 1e-6 * scale:
+        return 0.0
+    for axis in range(3):
+        direction[axis] /= length
+        voxel[axis] = int(math.floor(start[axis]))  # noqa: RUF046 (a float on a GPU)
+        step[axis] = 0
+        ahead[axis] = between[axis] = math.inf
+        if direction[axis] > 0.0:
+            step[axis] = 1
+            ahead[axis] = (voxel[axis] + 1 - start[axis]) / direction[axis]
+            between[axis] = 1.0 / direction[axis]
+        elif direction[axis] < 0.0:
+            step[axis] = -1
+            ahead[axis] = (voxel[axis] - start[axis]) / direction[axis]
+            between[axis] = -1.0 / direction[axis]
+    return length
+
+
+@kernel()
+def walk_on(length, voxel, step, ahead, between):
+    """Move to the next voxel of a walk; returns False at the end of the edge."""
+    axis = 0  # ties go to the later axis, as in TRELLIS.2
+    if ahead[1] <= ahead[axis]:
+        axis = 1
+    if ahead[2] <= ahead[axis]:
+        axis = 2
+    if ahead[axis] > length:
+        return False
+    voxel[axis] += step[axis]
+    ahead[axis] += between[axis]
+    return True

@@ -1,10 +1,10 @@
-"""Compilation of the kernels: once a machine, however many processes start at once.
+"""Compiles the kernels once per machine, no matter how many processes start at the same time.
 
-Kernels are declared with `kernel`, the entry points with the types of their arguments, so that there is exactly one
-specialization of each. The machine code goes to numba's on-disk cache (beside the sources, or in the user's cache
-folder where that is not writable, or where NUMBA_CACHE_DIR says). The first process compiles under a file lock in that
-folder and leaves a stamp there; others wait for it and load. Numba itself looks only at the file of a kernel, not at
-those of the functions that it calls, so a stamp of all sources also keeps an update from running old code.
+Kernels are declared with `kernel`; entry points list the types of their arguments, so that each has exactly one
+specialization. Machine code goes to numba's on-disk cache: beside the sources, in the user's cache folder if that is
+not writable, or in NUMBA_CACHE_DIR. The first process compiles under a file lock in that folder and leaves a stamp; the
+others wait and load. Numba invalidates a kernel only when its own file changes, not when a file it calls into does, so
+the stamp covers all sources.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def array(dtype: Any, dimensions: int, writable: bool = False) -> Any:
 
 
 def kernel(*arguments: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a function for the CPU: an entry point for these types only, or, without types, where it is called."""
+    """Compile a function for the CPU: with types, as an entry point for these only; without, where it is called."""
 
     def declare(function: Callable[..., Any]) -> Any:
         options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
@@ -47,8 +47,8 @@ def kernel(*arguments: Any) -> Callable[[Callable[..., Any]], Any]:
             return njit(**options)(function)
         try:
             dispatcher = njit(cache=True, **options)(function)
-        except RuntimeError:  # neither the sources' folder nor the user's cache folder is writable
-            _LOG.warning("no writable folder for compiled kernels: set NUMBA_CACHE_DIR, or each process compiles anew")
+        except RuntimeError:  # neither the source folder nor the user's cache folder is writable
+            _LOG.warning("no writable folder for compiled kernels, so every process compiles them: set NUMBA_CACHE_DIR")
             dispatcher = njit(**options)(function)
         _KERNELS.append((dispatcher, arguments))
         return dispatcher
@@ -57,10 +57,10 @@ def kernel(*arguments: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def warm_up() -> int:
-    """Compile every kernel, or load it from the cache; returns how many had to be compiled by this process.
+    """Compile every kernel or load it from the cache; returns the number that this process compiled.
 
-    The functions of this package call it at their first use. Call it at installation, or before starting many
-    processes, to have it done. It costs nothing when it was called before.
+    The functions of this package call it on first use. Call it at installation, or before starting many processes.
+    Further calls return immediately.
     """
     if _STATE["ready"]:
         return _STATE["compiled"]
@@ -94,7 +94,7 @@ def _load() -> int:
 
 
 def _cache_folder() -> Path | None:
-    """Where numba keeps the machine code of this package; None if nowhere."""
+    """The folder of numba's cache for this package; None if there is none."""
     path = _KERNELS[0][0].stats.cache_path
     if path is None:
         return None
@@ -107,18 +107,18 @@ def _cache_folder() -> Path | None:
 
 
 def _fingerprint() -> str:
-    """A hash of all that the machine code depends on."""
-    found = hashlib.sha256()
+    """Hash of everything that the machine code depends on."""
+    digest = hashlib.sha256()
     for source in sorted(_SOURCES.glob("*.py")):
         if source.stem.endswith("_kernels"):
-            found.update(source.name.encode() + source.read_bytes())
+            digest.update(source.name.encode() + source.read_bytes())
     host = llvmlite.binding.get_host_cpu_name(), str(llvmlite.binding.get_host_cpu_features())
-    found.update(repr((numba.__version__, llvmlite.__version__, host)).encode())
-    return found.hexdigest()[:16]
+    digest.update(repr((numba.__version__, llvmlite.__version__, host)).encode())
+    return digest.hexdigest()[:16]
 
 
 def _clear(folder: Path) -> None:
-    """Remove what other sources were compiled to; a stamp of this package says nothing about other packages' files."""
+    """Remove machine code compiled from other versions of the sources."""
     for pattern in ("*_kernels.*.nbi", "*_kernels.*.nbc", "voxelize-*.stamp"):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""How much of a surface lies in voxels that are not active.
+"""The area of a surface outside active voxels.
 
 Shapes: vertices (V, 3) float32, faces (F, 3) int32, coords (N, 3) int32, spread (3, side) int32, top (bricks of the
-cube,) int32 in Morton order with zero for "none", masks (B, 8) uint64, a bit for each voxel of a brick.
+cube,) int32 in Morton order with 0 for none, masks (B, 8) uint64 with one bit per voxel of a brick.
 """
 
 # mypy: disallow-untyped-defs=False
@@ -15,16 +15,16 @@ import numpy as np
 from helix4d.voxelize.kernels.compilation import array, f4, i4, i8, kernel
 
 MOST_PARTS = 64
-"""Parts along the side of a triangle at most."""
+"""Most parts along the side of a triangle."""
 TOLERANCE = 1e-6
-"""In voxels: a point this near to a face of its voxel counts for the voxel beyond, too."""
+"""In voxels: a point this close to a face of its voxel also counts for the voxel beyond."""
 
 
 @kernel(array(f4, 2), array(i4, 2), array(i4, 2), i8, array(i4, 2))
 def surface_areas(vertices, faces, coords, resolution, spread):
-    """The area of all triangles and of what lies in none of the voxels, in voxel faces.
+    """Total area of the triangles, and their area outside all voxels, in units of a voxel's face.
 
-    A triangle is cut into congruent parts of about a voxel's size; the center of a part says where it lies.
+    A triangle is cut into congruent parts of about a voxel's size; the center of a part decides where it belongs.
     """
     side = spread.shape[1]
     top = np.zeros((side >> 3) ** 3, np.int32)
@@ -64,7 +64,7 @@ def surface_areas(vertices, faces, coords, resolution, spread):
         missing = 0
         for i in range(parts):
             for twice_j in range(2 * (parts - i) - 1):
-                # Even ones point as the triangle does, odd ones the other way.
+                # Even parts are oriented like the triangle, odd parts are rotated by 180°.
                 third = (1.0 + (twice_j & 1)) / 3.0
                 a, b = (i + third) / parts, ((twice_j >> 1) + third) / parts
                 x, y, z = ox + a * ux + b * vx, oy + a * uy + b * vy, oz + a * uz + b * vz

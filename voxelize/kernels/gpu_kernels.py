@@ -1,10 +1,10 @@
-"""The CUDA kernels: what a voxel gets from a triangle is gathered from its twelve edges, so nothing has to be sorted.
+"""The CUDA kernels: a voxel gathers what it gets from a triangle from its twelve edges, so nothing has to be sorted.
 
-Shapes as in scatter_kernels.py, but: bricks (of the cube,) int32, first a mark and then the number of a brick
-(0 for none), masks (B, 16) uint32, a bit for each active voxel, starts (B, 16) int32, the voxels before each word,
-sums (N, 10) and colors (N, 7) int64 in units of 2^-36, so that sums do not depend on the order of additions.
-The solver and the sampling are the functions that the CPU compiles. Products and sums that decide which voxels are
-active are kept from being fused, since the CPU rounds both.
+Shapes as in scatter_kernels.py, except: bricks (of the cube,) int32, first a mark, then the number of a brick (0 for
+none); masks (B, 16) uint32, one bit per active voxel; starts (B, 16) int32, the number of voxels before each word; sums
+(N, 10) and colors (N, 7) int64 in units of 2^-36, so that sums do not depend on the order of additions.
+The CPU's functions serve for a triangle's plane, the walk along edges, the solver and the sampling. Multiplications and
+additions that decide which voxels are active must not be fused, because the CPU rounds both.
 """
 
 # mypy: disallow-untyped-defs=False
@@ -17,19 +17,24 @@ from types import FunctionType
 import numpy as np
 from numba import config, cuda, float32, float64, int32, int64, uint64
 
-from helix4d.voxelize.kernels import solve_kernels, texture_kernels
+from helix4d.voxelize.kernels import boundary_kernels, scatter_kernels, solve_kernels, texture_kernels
 
 MARK_BRICKS, MARK_VOXELS, ACCUMULATE = 0, 1, 2
 UNIT = 2.0**36
 
 
 def _shared(module, name, **callees):
-    """A device function from a CPU kernel of another module; callees are the device functions that it calls."""
+    """Make a device function from a CPU kernel; `callees` are the device functions that it calls."""
     function = getattr(module, name).py_func
     code = FunctionType(function.__code__, {**function.__globals__, **callees}, name, function.__defaults__)
     return cuda.jit(device=True)(code)
 
 
+_triangle_plane = _shared(scatter_kernels, "triangle_plane")
+_dominant_axis = _shared(scatter_kernels, "dominant_axis")
+_corner_order = _shared(scatter_kernels, "corner_order")
+_start_walk = _shared(boundary_kernels, "start_walk")
+_walk_on = _shared(boundary_kernels, "walk_on")
 _clamped = _shared(solve_kernels, "_clamped")
 _value = _shared(solve_kernels, "_value")
 _square_minimum = _shared(solve_kernels, "_square_minimum", _clamped=_clamped)
@@ -82,7 +87,7 @@ def _fixed(value):
 
 @cuda.jit(device=True)
 def _slot(code, bricks, masks, starts):
-    """The row of a voxel, or -1 if it is not active."""
+    """Row of a voxel, or -1 if it is not active."""
     brick = bricks[code >> 9]
     if brick == 0:
         return -1
@@ -95,7 +100,7 @@ def _slot(code, bricks, masks, starts):
 
 @cuda.jit(device=True)
 def _crossings(t, order, low, high, last, voxel, point):
-    """Crossings of the voxel's edges, 16 each, with the edges that it owns in bits 0 to 2; their sum goes to point."""
+    """Crossings of the voxel's edges, in steps of 16, with its own edges in bits 0 to 2; adds them up in `point`."""
     info = 0
     for a in range(3):
         b = a + 1 if a < 2 else 0
@@ -107,7 +112,7 @@ def _crossings(t, order, low, high, last, voxel, point):
             if row < low[c] or row >= high[c]:
                 continue
             y = float(row + 1)
-            # The line at c = row + 1 leaves the long edge and the short one of its half.
+            # The line at c = row + 1 crosses the long edge and the short one of its half.
             start = i0 if row < middle else i2
             end = i2 if row < middle else i0
             s = (y - t[start, c]) / (t[i1, c] - t[start, c])
@@ -137,7 +142,7 @@ def _crossings(t, order, low, high, last, voxel, point):
 
 @cuda.jit(device=True)
 def _overlaps(t, normal, offset, voxel):
-    """Whether the triangle overlaps the voxel's box, by its plane and the three projections."""
+    """Whether the triangle overlaps the voxel's box, from its plane and three projections."""
     at = _linear(normal[2], voxel[2] + 0.5, offset)
     at = _linear(normal[1], voxel[1] + 0.5, at)
     at = _linear(normal[0], voxel[0] + 0.5, at)
@@ -161,7 +166,7 @@ def scatter(
     phase, lanes, vertices, faces, resolution, face_weight, regularization, spread, bricks, masks, starts, sums, flags,
     colors, bad, uvs, corner_colors, material_ids, materials, transforms, factors, texels,
 ):  # fmt: skip
-    """`lanes` threads a triangle, each for some of the columns along its dominant axis."""
+    """`lanes` threads per triangle, each for some of the columns along its dominant axis."""
     thread = cuda.grid(1)
     f = thread // lanes
     if f >= len(faces):
@@ -189,32 +194,16 @@ def scatter(
                 cuda.atomic.min(bad, 0, f)
                 return
             t[corner, axis] = position * scale
-    ux, uy, uz = t[1, 0] - t[0, 0], t[1, 1] - t[0, 1], t[1, 2] - t[0, 2]
-    vx, vy, vz = t[2, 0] - t[0, 0], t[2, 1] - t[0, 1], t[2, 2] - t[0, 2]
-    nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
-    length = math.sqrt(nx * nx + ny * ny + nz * nz)
-    if not length > 0.0:
+    nx, ny, nz, offset = _triangle_plane(t)
+    if nx == 0.0 and ny == 0.0 and nz == 0.0:
         return
-    nx, ny, nz = nx / length, ny / length, nz / length
     normal[0], normal[1], normal[2] = nx, ny, nz
-    offset = -(nx * t[0, 0] + ny * t[0, 1] + nz * t[0, 2])
     for a in range(3):
         low[a] = min(int(min(t[0, a], t[1, a], t[2, a])), last)
         high[a] = min(int(max(t[0, a], t[1, a], t[2, a])), last)
         c = a + 2 if a < 1 else a - 1
-        i0, i1, i2 = 0, 1, 2
-        if t[i1, c] < t[i0, c]:
-            i0, i1 = i1, i0
-        if t[i2, c] < t[i1, c]:
-            i1, i2 = i2, i1
-            if t[i1, c] < t[i0, c]:
-                i0, i1 = i1, i0
-        order[a, 0], order[a, 1], order[a, 2] = i0, i1, i2
-    main = 0
-    if abs(ny) > abs(nx):
-        main = 1
-    if abs(nz) > abs(normal[main]):
-        main = 2
+        order[a, 0], order[a, 1], order[a, 2] = _corner_order(t, c)
+    main = _dominant_axis(normal)
     mb, mc = (main + 1) % 3, (main + 2) % 3
     inverse = 1.0 / normal[main]
     span = 0.5 * (abs(nx) + abs(ny) + abs(nz)) * abs(inverse) + 1e-6
@@ -278,34 +267,19 @@ def scatter(
 
 @cuda.jit
 def add_boundary(vertices, edges, resolution, weight, spread, bricks, masks, starts, sums):
-    """One thread an edge: its line quadric goes to the active voxels on its walk through the grid."""
+    """One thread per edge: walk along it and add its line quadric to active voxels; see `scatter_boundary`."""
     e = cuda.grid(1)
     if e >= len(edges):
         return
-    scale = float(resolution)
-    half = np.float32(0.5)
     origin = cuda.local.array(3, float64)
     direction = cuda.local.array(3, float64)
     ahead = cuda.local.array(3, float64)
     between = cuda.local.array(3, float64)
     voxel = cuda.local.array(3, int64)
-    length = 0.0
-    for axis in range(3):
-        origin[axis] = float(vertices[edges[e, 0], axis] + half) * scale
-        direction[axis] = float(vertices[edges[e, 1], axis] + half) * scale - origin[axis]
-        length += direction[axis] * direction[axis]
-    length = math.sqrt(length)
-    if length < 1e-6 * scale:
-        return
-    for axis in range(3):
-        d = direction[axis] / length
-        direction[axis] = d
-        voxel[axis] = int64(math.floor(origin[axis]))
-        ahead[axis] = between[axis] = math.inf
-        if d != 0.0:
-            ahead[axis] = (voxel[axis] + (1 if d > 0.0 else 0) - origin[axis]) / d
-            between[axis] = 1.0 / abs(d)
-    while True:
+    step = cuda.local.array(3, int64)
+    length = _start_walk(vertices, edges[e, 0], edges[e, 1], resolution, origin, direction, voxel, step, ahead, between)
+    walking = length > 0.0
+    while walking:
         inside = True
         for axis in range(3):
             inside = inside and voxel[axis] >= 0 and voxel[axis] < resolution
@@ -324,20 +298,12 @@ def add_boundary(vertices, edges, resolution, weight, spread, bricks, masks, sta
                         unit = 1.0 if i == j else 0.0
                         cuda.atomic.add(sums, (slot, place), _fixed(weight * (unit - direction[i] * direction[j])))
                         place += 1
-        axis = 0
-        if ahead[1] <= ahead[axis]:
-            axis = 1
-        if ahead[2] <= ahead[axis]:
-            axis = 2
-        if ahead[axis] > length:
-            break
-        voxel[axis] += 1 if direction[axis] > 0.0 else -1
-        ahead[axis] += between[axis]
+        walking = _walk_on(length, voxel, step, ahead, between)
 
 
 @cuda.jit
 def emit(regularization, places, masks, starts, sums, flags, colors, coords, dual, intersected, attributes):
-    """One thread for a word of a brick, 32 voxels; places (B,) int32 are the bricks' places in the cube."""
+    """One thread per word of a brick, 32 voxels; places (B,) int32 are the Morton indices of the bricks."""
     thread = cuda.grid(1)
     brick, word = thread // 16, thread % 16
     if brick >= len(places) or brick == 0:

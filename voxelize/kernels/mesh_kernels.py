@@ -1,4 +1,4 @@
-"""Quads of the dual grid: for each crossed grid edge the four voxels around it, found through the sorted codes."""
+"""Quads of the dual grid: the four voxels around each crossed grid edge, found through the sorted codes."""
 
 # mypy: disallow-untyped-defs=False
 
@@ -9,12 +9,12 @@ import numpy as np
 from helix4d.voxelize.kernels.compilation import array, b1, f4, i4, i8, kernel
 
 FIRST, WEIGHT, ALIGNED = 0, 1, 2
-"""How a quad is cut: always at diagonal 0-2, at the heavier one, at the one with the better aligned triangles."""
+"""How a quad is split: at diagonal 0-2, at the one with larger weights, or at the one with better aligned triangles."""
 
 
 @kernel()
 def _find(codes, heads, shift, code):
-    """The row of a code among ascending codes, or -1; heads (H,) int64 is the first row of each code >> shift."""
+    """Index of a code among ascending codes, or -1; heads (H,) int64 is the first index of each code >> shift."""
     bucket = code >> shift
     if bucket + 1 >= len(heads):
         return -1
@@ -32,10 +32,10 @@ def _find(codes, heads, shift, code):
     i8, array(i8, 1), array(i8, 1), i8, array(i4, 2), array(i4, 2), array(b1, 2), array(f4, 2), array(f4, 1), i8
 )  # fmt: skip
 def dual_faces(resolution, codes, heads, shift, spread, coords, intersected, vertices, weights, split):
-    """(F, 3) int32 over the voxels as vertices.
+    """(F, 3) int32 faces, with the voxels as vertices.
 
-    codes (N,) int64 ascending, coords (N, 3) int32, intersected (N, 3) bool, vertices (N, 3) float32,
-    weights (N,) float32, spread (3, R) the code of a coordinate along each axis.
+    codes (N,) int64 ascending, coords (N, 3) int32, intersected (N, 3) bool, vertices (N, 3) float32, weights (N,)
+    float32, spread (3, R) int32 code of a coordinate along each axis.
     """
     total = 0
     for n in range(len(coords)):
@@ -48,7 +48,7 @@ def dual_faces(resolution, codes, heads, shift, spread, coords, intersected, ver
         for axis in range(3):
             if not intersected[n, axis]:
                 continue
-            # The orders of FACTS: x 000, 001, 011, 010; y 000, 100, 101, 001; z 000, 010, 110, 100.
+            # Voxel offsets in TRELLIS.2's order: x 000, 001, 011, 010; y 000, 100, 101, 001; z 000, 010, 110, 100.
             first, second = (axis + 2) % 3, (axis + 1) % 3
             complete = coords[n, first] + 1 < resolution and coords[n, second] + 1 < resolution
             if not complete:
@@ -84,7 +84,7 @@ def dual_faces(resolution, codes, heads, shift, spread, coords, intersected, ver
 
 @kernel()
 def _alignment(vertices, a, b, c, d, e, f):
-    """The cosine between the normals of triangles (a, b, c) and (d, e, f); -2 if either has no area."""
+    """Cosine between the normals of triangles (a, b, c) and (d, e, f); -2 if one has no area."""
     px, py, pz = _normal(vertices, a, b, c)
     qx, qy, qz = _normal(vertices, d, e, f)
     lengths = (px * px + py * py + pz * pz) * (qx * qx + qy * qy + qz * qz)

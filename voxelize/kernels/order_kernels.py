@@ -1,6 +1,6 @@
-"""The faces of a mesh in the order of where they lie, and about how many voxels they will take.
+"""Sorts the faces of a mesh spatially, and estimates how many voxels they need.
 
-Shapes: vertices (V, 3) float32, faces (F, 3) int32, spread (3, 32) int32 of `helix4d.voxelize.ovoxel.spread_table`.
+Shapes: vertices (V, 3) float32, faces (F, 3) int32, spread (3, 32) int32 from `helix4d.voxelize.ovoxel.spread_table`.
 """
 
 # mypy: disallow-untyped-defs=False
@@ -12,15 +12,15 @@ import numpy as np
 from helix4d.voxelize.kernels.compilation import array, f4, i4, kernel
 
 ORDER_SIDE = 32
-"""Cells along a side of the cube by which faces are ordered."""
+"""Cells per side of the grid by which faces are sorted."""
 
 
 @kernel(array(f4, 2), array(i4, 2), array(i4, 2))
 def spatial_order(vertices, faces, spread):
-    """(F,) int32: the faces by the Morton code of their first corner on a 32^3 grid, equal ones in their own order.
+    """(F,) int32 face indices sorted (stably) by the Morton code of the first corner on a 32^3 grid, for locality.
 
-    Beside it the sum over faces of the areas of their three projections, about the number of voxels at resolution 1.
-    A mesh whose triangles come in no spatial order would otherwise miss the cache at each voxel.
+    Also returns the sum over faces of the areas of their three projections: times resolution², about the number of
+    voxels. Without sorting, triangles in random order would cause a cache miss at each voxel.
     """
     keys = np.empty(len(faces), np.int32)
     starts = np.zeros(ORDER_SIDE**3 + 1, np.int32)
@@ -34,7 +34,7 @@ def spatial_order(vertices, faces, spread):
         key = 0
         for axis in range(3):
             position = vertices[faces[f, 0], axis]
-            # Written so that NaN and what lies outside end in a bucket; the scatter reports them.
+            # NaN and points outside also end up in a bucket; the scatter reports them.
             cell = (
                 int((position + np.float32(0.5)) * np.float32(ORDER_SIDE)) if -0.5 <= position < 0.5 else ORDER_SIDE - 1
             )

@@ -1,9 +1,9 @@
-"""One pass over the triangles of a mesh into the accumulators of the voxels that they touch.
+"""Adds the triangles of a mesh to the accumulators of the voxels that they touch, in one pass.
 
 Shapes: vertices (V, 3) float32, faces (F, 3) int32, spread (3, side) int32, top (bricks of the cube,) int32 in Morton
 order, table (B, 512) int32 slots in Morton order, sums (N, 12) float32, colors (N, 8) float32, flags (N,) uint8.
-Brick 0 and slot 0 are never used, so that zero means "none". Lengths are in voxels and positions in a voxel are
-relative to its center, which is what lets float32 hold the sums at any resolution.
+Brick 0 and slot 0 are never used, so that 0 means none. Lengths are in voxels, and positions in a voxel are relative to
+its center, so that float32 is precise enough for the sums at any resolution.
 A row of sums is (b_x, b_y, b_z, crossings, A_xx, A_xy, A_xz, A_yy, A_yz, A_zz, two unused) of the quadric
 x^T A x - 2 b^T x without its regularizer's diagonal.
 """
@@ -21,16 +21,16 @@ from helix4d.voxelize.kernels.texture_kernels import sample_material, setup_mate
 
 FINISHED = -1
 OUTSIDE = -2
-"""Values of `scatter_triangles` besides the triangle at which it ran out of room."""
+"""Results of `scatter_triangles` besides the position of the triangle at which it ran out of room."""
 
 BRICKS, SLOTS, BAD_FACE, ACTIVE = 0, 1, 2, 3
-"""Places in `state`: bricks in use, slots in use (both counting the unused first), the face that is outside, and the
-voxels with a crossing."""
+"""Indices into `state`: bricks and slots in use (both count the unused first one), the face that is outside, and the
+number of voxels with a crossing."""
 
 BLOCK = 14
-"""Voxels along a block's side: with one more on either side, a cell is three digits of four bits."""
+"""Voxels per side of a block: with a border of one voxel, a cell index has three digits of four bits."""
 OVERLAP, CROSSING = 8, 16
-"""Of a cell's word: bits 0 to 2 are crossed edges, bit 3 says overlapped, the rest counts crossings."""
+"""Bits of a cell: 0 to 2 are crossed edges, 3 is set if overlapped, the rest counts crossings."""
 
 
 @kernel(
@@ -61,13 +61,13 @@ def scatter_triangles(
     factors,
     texels,
 ):
-    """Scatter faces[order[start:]]; returns FINISHED, OUTSIDE, or the place in the order where room has run out.
+    """Scatter faces[order[start:]]; returns FINISHED, OUTSIDE, or the position in `order` where room ran out.
 
-    A caller that gets a place back enlarges `table` or `sums` and calls again from there. Attributes are sampled
-    where `colors` is not empty.
+    In the last case the caller enlarges `table` or `sums` and continues from that position. Attributes are sampled if
+    `colors` is not empty.
 
-    A triangle is taken in blocks of at most 14^3 voxels (one, if it is small). In a block, crossings and overlaps are
-    first gathered per cell, then each touched cell is looked up in the grid once.
+    A triangle is processed in blocks of at most 14^3 voxels (one block, if it is small). In a block, crossings and
+    overlaps are first collected per cell, then each touched cell is looked up in the grid once.
     """
     scale = float(resolution)
     half = np.float32(0.5)
@@ -103,25 +103,16 @@ def scatter_triangles(
             state[BAD_FACE] = f
             result = OUTSIDE
             break
-        ux, uy, uz = t[1, 0] - t[0, 0], t[1, 1] - t[0, 1], t[1, 2] - t[0, 2]
-        vx, vy, vz = t[2, 0] - t[0, 0], t[2, 1] - t[0, 1], t[2, 2] - t[0, 2]
-        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
-        length = math.sqrt(nx * nx + ny * ny + nz * nz)
-        if not length > 0.0:
-            continue  # no area, no plane
-        nx, ny, nz = nx / length, ny / length, nz / length
+        nx, ny, nz, offset = triangle_plane(t)
+        if nx == 0.0 and ny == 0.0 and nz == 0.0:
+            continue
         normal[0], normal[1], normal[2] = nx, ny, nz
-        offset = -(nx * t[0, 0] + ny * t[0, 1] + nz * t[0, 2])
         for axis in range(3):
             low[axis] = min(int(min(t[0, axis], t[1, axis], t[2, axis])), last)
             high[axis] = min(int(max(t[0, axis], t[1, axis], t[2, axis])), last)
 
         # The dominant axis: a column of voxels along it meets the plane in at most five of them.
-        main = 0
-        if abs(ny) > abs(nx):
-            main = 1
-        if abs(nz) > abs(normal[main]):
-            main = 2
+        main = dominant_axis(normal)
         mb, mc = (main + 1) % 3, (main + 2) % 3
         columns = (high[mb] - low[mb] + 1) * (high[mc] - low[mc] + 1)
         deep = min(high[main] - low[main] + 1, 5)
@@ -131,7 +122,7 @@ def scatter_triangles(
             result = turn
             break
 
-        # Edge functions of the projections, shifted so that they are taken at a cell's minimum corner.
+        # Edge functions of the projections, shifted so that they are evaluated at a cell's minimum corner.
         for projection in range(3):
             p, q = (main, mb) if projection == 0 else ((mc, main) if projection == 1 else (mb, mc))
             sign = 1.0 if normal[3 - p - q] >= 0.0 else -1.0
@@ -148,7 +139,7 @@ def scatter_triangles(
         wx, wy, wz = np.float32(nx), np.float32(ny), np.float32(nz)
         qxx, qxy, qxz = np.float32(nx * nx), np.float32(nx * ny), np.float32(nx * nz)
         qyy, qyz, qzz = np.float32(ny * ny), np.float32(ny * nz), np.float32(nz * nz)
-        sampled = False  # the material is set up at the first crossing: many small triangles have none
+        sampled = False  # the material is set up at the first crossing, which many small triangles lack
         single = high[0] - low[0] < BLOCK and high[1] - low[1] < BLOCK and high[2] - low[2] < BLOCK
 
         for c_start in range(low[mc], high[mc] + 1, BLOCK):
@@ -163,7 +154,7 @@ def scatter_triangles(
                         outside = outside or reach + max(edge[row, 1] * c_start, edge[row, 1] * c_stop) < -1e-9
                     if outside:
                         continue
-                    # The plane over the block, from the extremes of a linear function.
+                    # Range of the plane over the block, from the extremes of a linear function.
                     flat_b0, flat_b1 = normal[mb] * b_start, normal[mb] * (b_stop + 1)
                     flat_c0, flat_c1 = normal[mc] * c_start, normal[mc] * (c_stop + 1)
                     at0 = -(offset + max(flat_b0, flat_b1) + max(flat_c0, flat_c1)) * inverse
@@ -179,19 +170,12 @@ def scatter_triangles(
                     for a in range(3):
                         b = a + 1 if a < 2 else 0
                         c = b + 1 if b < 2 else 0
-                        # Lines between rows i and i + 1 and columns j and j + 1, those at the block's border too.
+                        # Lines between rows i and i + 1 and columns j and j + 1, including the block's border.
                         row_first, row_stop = max(low[c], block_low[c] - 1), min(high[c], block_high[c] + 1)
                         column_first, column_stop = max(low[b], block_low[b] - 1), min(high[b], block_high[b] + 1)
                         if row_first >= row_stop or column_first >= column_stop:
                             continue
-                        # Corners by their c coordinate.
-                        i0, i1, i2 = 0, 1, 2
-                        if t[i1, c] < t[i0, c]:
-                            i0, i1 = i1, i0
-                        if t[i2, c] < t[i1, c]:
-                            i1, i2 = i2, i1
-                            if t[i1, c] < t[i0, c]:
-                                i0, i1 = i1, i0
+                        i0, i1, i2 = corner_order(t, c)
                         middle = min(int(t[i1, c]), last)
                         a0, b0, c0 = t[i0, a], t[i0, b], t[i0, c]
                         a1, b1, c1 = t[i1, a], t[i1, b], t[i1, c]
@@ -200,7 +184,7 @@ def scatter_triangles(
                         k_low, k_high = low[a], high[a]
                         block_a, block_a_stop = block_low[a], block_high[a]
                         for row in range(row_first, row_stop):
-                            # The line at c = row + 1 leaves the long edge at q and the short one of this half at p.
+                            # The line at c = row + 1 crosses the long edge at q and the short one of this half at p.
                             y = float(row + 1)
                             if row < middle:
                                 s = (y - c0) / (c1 - c0)
@@ -238,7 +222,7 @@ def scatter_triangles(
                                     here = cell
                                     for _ in range(2):
                                         before = cells[here]
-                                        touched[count] = here  # kept only if the cell is new, without a branch
+                                        touched[count] = here  # branch-free: kept only if the cell is new
                                         count += before == 0
                                         cells[here] = (before + CROSSING) | bits
                                         points[here, a] += along
@@ -251,7 +235,7 @@ def scatter_triangles(
                                     cell += step_b
 
                     if face_weight != 0.0:
-                        # Boxes that the triangle overlaps: plane and three projections (Schwarz and Seidel 2010).
+                        # Boxes that the triangle overlaps, from plane and three projections (Schwarz and Seidel 2010).
                         step_a, step_b, step_c = 1 << (8 - 4 * main), 1 << (8 - 4 * mb), 1 << (8 - 4 * mc)
                         for i in range(c_start, c_stop + 1):
                             y = float(i)
@@ -299,7 +283,7 @@ def scatter_triangles(
                         points[cell, 0] = points[cell, 1] = points[cell, 2] = np.float32(0.0)
                         dx, dy, dz = cell >> 8, (cell >> 4) & 15, cell & 15
                         if dx < 1 or dx > x_size or dy < 1 or dy > y_size or dz < 1 or dz > z_size:
-                            continue  # a neighboring block's
+                            continue  # belongs to a neighboring block
                         x, y, z = x_origin + dx, y_origin + dy, z_origin + dz
                         code = spread[0, x] | spread[1, y] | spread[2, z]
                         place = code >> 9
@@ -362,3 +346,40 @@ def scatter_triangles(
                         )
     state[BRICKS], state[SLOTS], state[ACTIVE] = bricks, slots, active
     return result
+
+
+@kernel()
+def triangle_plane(t):
+    """Unit normal n and offset d of a triangle (3, 3), n·x + d = 0; four zeros for one without area."""
+    ux, uy, uz = t[1, 0] - t[0, 0], t[1, 1] - t[0, 1], t[1, 2] - t[0, 2]
+    vx, vy, vz = t[2, 0] - t[0, 0], t[2, 1] - t[0, 1], t[2, 2] - t[0, 2]
+    nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+    length = math.sqrt(nx * nx + ny * ny + nz * nz)
+    if not length > 0.0:
+        return 0.0, 0.0, 0.0, 0.0
+    nx, ny, nz = nx / length, ny / length, nz / length
+    return nx, ny, nz, -(nx * t[0, 0] + ny * t[0, 1] + nz * t[0, 2])
+
+
+@kernel()
+def dominant_axis(normal):
+    """The axis along which a normal is largest; of equal ones the first."""
+    axis = 0
+    if abs(normal[1]) > abs(normal[0]):
+        axis = 1
+    if abs(normal[2]) > abs(normal[axis]):
+        axis = 2
+    return axis
+
+
+@kernel()
+def corner_order(t, axis):
+    """The corners of a triangle (3, 3) by ascending coordinate along an axis."""
+    i0, i1, i2 = 0, 1, 2
+    if t[i1, axis] < t[i0, axis]:
+        i0, i1 = i1, i0
+    if t[i2, axis] < t[i1, axis]:
+        i1, i2 = i2, i1
+        if t[i1, axis] < t[i0, axis]:
+            i0, i1 = i1, i0
+    return i0, i1, i2

@@ -1,9 +1,9 @@
-"""From accumulators to voxels in Morton order: the dual vertex that minimizes each quadric inside its voxel.
+"""Converts accumulators to voxels in Morton order: the dual vertex minimizes the quadric within its voxel.
 
-A strictly convex quadratic whose free minimum violates some bounds of a box has its constrained minimum on one of the
-violated faces (else a step toward the free minimum would be allowed and lower). So at most three faces are tried, on
-each at most two edges, and an edge's minimum is a clamp: the best of 6 faces, 12 edges and 8 corners without visiting
-most of them.
+If the free minimum of a strictly convex quadratic violates some bounds of a box, its constrained minimum is on one of
+the violated faces (otherwise a step towards the free minimum would be feasible and lower). So at most three faces are
+tried, on each at most two edges, and the minimum on an edge is a clamp. This finds the best of 6 faces, 12 edges and 8
+corners without visiting most of them.
 """
 
 # mypy: disallow-untyped-defs=False
@@ -46,7 +46,7 @@ def emit_voxels(regularization, top, table, sums, colors, flags, coords, dual, i
             if with_attributes:
                 inverse = 255.0 / float(colors[slot, 6])
                 for k in range(6):
-                    # 1e-3 keeps a constant 255 from being truncated to 254 by the last bit of a weighted mean.
+                    # 1e-3 keeps rounding of the weighted mean from truncating a constant 255 to 254.
                     value = float(colors[slot, k]) * inverse + 1e-3
                     attributes[n, k] = np.uint8(min(max(value, 0.0), 255.0))
             n += 1
@@ -54,7 +54,7 @@ def emit_voxels(regularization, top, table, sums, colors, flags, coords, dual, i
 
 @kernel()
 def _compact(code):
-    """Every third bit of a Morton code, gathered."""
+    """Gather every third bit of a Morton code."""
     x = 0
     for bit in range(11):
         x |= ((code >> (3 * bit)) & 1) << bit
@@ -77,7 +77,7 @@ def _box_minimum(sums, slot, regularization):
     z = (cxz * bx + cyz * by + czz * bz) * inverse
     if abs(x) <= 0.5 and abs(y) <= 0.5 and abs(z) <= 0.5:
         return x, y, z
-    # Rank-deficient and not regularized: the division gave no number, so every face is tried.
+    # Rank-deficient without regularization: the division gave NaN, so every face is tried.
     free = not (abs(x) < np.inf and abs(y) < np.inf and abs(z) < np.inf)
     best = np.inf
     rx = ry = rz = 0.0

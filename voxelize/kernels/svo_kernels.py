@@ -1,7 +1,7 @@
-"""Morton codes to a depth-first octree of one byte a node, and back.
+"""Converts Morton codes to a depth-first octree with one byte per node, and back.
 
-The root comes first; the bit of a child is its octal digit (4x + 2y + z), so the codes of a chunk in ascending order
-visit the nodes in the order in which they are stored. The nodes of the last level hold the voxels.
+The root comes first. The bit of a child is its octal digit (4x + 2y + z), so ascending codes visit the nodes in the
+order in which they are stored. The nodes of the last level hold the voxels.
 """
 
 # mypy: disallow-untyped-defs=False
@@ -24,7 +24,7 @@ def encode_octree(codes, levels):
     before = np.int64(-1)
     for n in range(len(codes)):
         code = codes[n]
-        level = 0  # the deepest node that this voxel shares with the one before
+        level = 0  # the deepest node that this voxel shares with the previous one
         if before >= 0:
             while level + 1 < levels and (code ^ before) >> (3 * (levels - 1 - level)) == 0:
                 level += 1

@@ -1,9 +1,10 @@
-"""Mip pyramids and the trilinear sampling of a material at the points of a triangle's plane.
+"""Mip pyramids, and trilinear sampling of a material at points of a triangle's plane.
 
-A pyramid is a run of RGBA words (uint32, little-endian bytes R, G, B, A) in one flat array of texels: the levels of a
-square power of two, largest first. A row of `materials` (M, 16) int64 is described by the constants below, a row of
-`transforms` (M, 12) float64 is the (2, 3) UV matrix of the color texture, then that of the metallic-roughness texture,
-a row of `factors` (M, 8) float64 is base color 3, metallic, roughness, alpha, alpha cutoff, unused.
+A pyramid is a range of RGBA words (uint32, little-endian bytes R, G, B, A) in one flat array of texels: the levels of a
+square image with a power of two per side, largest first. The constants below describe the
+columns of `materials` (M, 16) int64. A row of `transforms` (M, 12) float64 is the (2, 3) UV matrix of the color
+texture, then that of the metallic-roughness texture. A row of `factors` (M, 8) float64 is base color 3, metallic,
+roughness, alpha, alpha cutoff, unused.
 """
 
 # mypy: disallow-untyped-defs=False
@@ -22,10 +23,10 @@ COLOR, SURFACE = 1, 7
 """Where the five entries of each texture begin: offset of its pyramid (-1 for none), log2 of its size, UV set, wrap
 of u, wrap of v."""
 SHARED = 13
-"""Whether both textures are there and agree in all but the offset, transforms too: texels have the same addresses."""
+"""Whether both textures exist and agree in everything but the offset, so that their texels have the same addresses."""
 REPEAT, CLAMP, MIRROR = 0, 1, 2
 WEIGHT = 1 << 22
-"""The sum of a sample's integer weights: with a byte it fits in half of a 64-bit word."""
+"""Sum of a sample's integer weights: times a byte, it fits into half a 64-bit word."""
 
 
 @kernel(array(u1, 3), array(u4, 1, True))
@@ -45,7 +46,7 @@ def build_pyramid(image, texels):
         target = source + size * size
         for y in range(size // 2):
             for x in range(size // 2):
-                even = np.uint32(0)  # two channels to a word, sixteen bits each: four bytes sum without overflow
+                even = np.uint32(0)  # two channels per word, 16 bits each: four bytes sum without overflow
                 odd = np.uint32(0)
                 for dy in range(2):
                     for dx in range(2):
@@ -59,7 +60,7 @@ def build_pyramid(image, texels):
 
 @kernel()
 def setup_material(f, t, uvs, corner_colors, material_ids, materials, transforms, factors, setup):
-    """Everything about face f that its samples share, into setup (48,) float64.
+    """Write everything that the samples of face f share to setup (48,) float64.
 
     setup[0:8] and [8:16]: for each texture u, du/dx, du/dy, du/dz, v, dv/dx, dv/dy, dv/dz in units of the image;
     [16], [17]: their mip levels; [18:24] factors; [24:40]: four corner colors, value and gradient; [40]: has colors;
@@ -71,7 +72,7 @@ def setup_material(f, t, uvs, corner_colors, material_ids, materials, transforms
     setup[41] = factors[material, 6]
     e1x, e1y, e1z = t[1, 0] - t[0, 0], t[1, 1] - t[0, 1], t[1, 2] - t[0, 2]
     e2x, e2y, e2z = t[2, 0] - t[0, 0], t[2, 1] - t[0, 1], t[2, 2] - t[0, 2]
-    # Rows of the pseudo-inverse of (e1, e2): barycentrics 1 and 2 are linear in the position, flat along the normal.
+    # Rows of the pseudo-inverse of (e1, e2): barycentrics 1 and 2 are linear in position and constant along the normal.
     e11 = e1x * e1x + e1y * e1y + e1z * e1z
     e12 = e1x * e2x + e1y * e2y + e1z * e2z
     e22 = e2x * e2x + e2y * e2y + e2z * e2z
@@ -157,13 +158,13 @@ def _wrapped(i, size, mode):
 
 @kernel()
 def _corner_color(x, y, z, s, setup):
-    # Centers may lie outside the triangle: an extrapolated color is cut to the range of colors.
+    # Centers may be outside the triangle: extrapolated colors are clamped.
     return min(max(setup[s] + setup[s + 1] * x + setup[s + 2] * y + setup[s + 3] * z, 0.0), 1.0)
 
 
 @kernel()
 def _even(word):
-    """Red and blue of a texel, 32 bits each: products with a weight of 22 bits do not meet."""
+    """Red and blue of a texel, 32 bits each, so that products with a 22-bit weight do not overlap."""
     return np.uint64(word & np.uint32(255)) | (np.uint64(word & np.uint32(0xFF0000)) << np.uint64(16))
 
 
@@ -171,8 +172,8 @@ def _even(word):
 def _add_texels(count, points, s, setup, level, share, log_size, wrap_u, wrap_v, offset, other, texels, lanes):
     """Add one level's samples, times share, to lanes (>= count, 4) uint64: RB and GA of each of two pyramids.
 
-    Weights are integers whose sum over all levels is WEIGHT, so that a constant texture stays what it is.
-    offset and other are where the pyramids begin; the second is left out where other is negative.
+    Weights are integers that sum to WEIGHT over all levels, so that a constant texture stays constant. offset and other
+    are the starts of the pyramids; the second is omitted if other is negative.
     """
     size = 1 << (log_size - level)
     # Levels of sizes S, S/2, ..., 2s take S^2 + S^2/4 + ... + 4s^2 = (4 S^2 - 4 s^2) / 3 texels.
@@ -209,10 +210,10 @@ def _add_texels(count, points, s, setup, level, share, log_size, wrap_u, wrap_v,
 
 @kernel()
 def sample_material(count, hits, points, setup, material, materials, texels, lanes, values, colors):
-    """Add weight * (base color 3, metallic, roughness, alpha, 1) to the rows of colors that are hit.
+    """Add weight * (base color 3, metallic, roughness, alpha, 1) to the rows `hits` of colors.
 
-    hits (>= count,) int32 rows, points (>= count, 4) float32 places relative to corner 0 and weights, lanes
-    (>= count, 4) uint64 and values (>= count, 8) float32 room for the samples of the two textures.
+    hits (>= count,) int32 rows; points (>= count, 4) float32 positions relative to corner 0, and weights; lanes
+    (>= count, 4) uint64 and values (>= count, 8) float32 are scratch space for the samples of the two textures.
     """
     shared = materials[material, SHARED] != 0
     same = shared and materials[material, COLOR] == materials[material, SURFACE]
@@ -247,7 +248,7 @@ def sample_material(count, hits, points, setup, material, materials, texels, lan
         low = np.uint64(0xFFFFFFFF)
         half = np.uint64(32)
         to = 4 * texture
-        # A texture alone uses the first two lanes, one that shares addresses with another the last two.
+        # A texture on its own uses the first two lanes; one that shares addresses with the other uses the last two.
         source = 2 if texture == 1 and shared and not same else 0
         for n in range(count):
             if offset < 0:

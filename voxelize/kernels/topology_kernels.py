@@ -1,4 +1,4 @@
-"""Which vertices coincide and which edges bound a surface: worked out once per topology."""
+"""Finds coinciding vertices and boundary edges, once per topology."""
 
 # mypy: disallow-untyped-defs=False
 
@@ -11,9 +11,9 @@ from helix4d.voxelize.kernels.compilation import array, f4, i4, kernel
 
 @kernel(array(f4, 2), array(i4, 1))
 def refine_labels(vertices, labels):
-    """Split groups of equal labels by position: the new label of v is the first vertex equal to it in both.
+    """Split groups of equal labels by position: the new label of v is the first vertex with its label and position.
 
-    vertices (V, 3) float32, labels (V,) int32; two vertices are equal if their coordinates are (so -0 equals 0).
+    vertices (V, 3) float32, labels (V,) int32; positions are equal if their coordinates are, so -0 equals 0.
     """
     count = len(vertices)
     size = 1
@@ -52,9 +52,9 @@ def refine_labels(vertices, labels):
 
 @kernel(array(i4, 2), array(i4, 1))
 def boundary_edges(faces, labels):
-    """(E, 2) int32 edges that exactly one triangle uses, as vertices of `faces`, in the order of their triangles.
+    """(E, 2) int32 edges of exactly one triangle, as vertices of `faces`, in the order of their triangles.
 
-    Vertices with equal labels (V,) int32 are one. A triangle two of whose corners are one has no edges.
+    Vertices with equal labels (V,) int32 count as one. A triangle with two equal corners has no edges.
     """
     count = len(labels)
     starts = np.zeros(count + 1, np.int64)
@@ -85,7 +85,7 @@ def boundary_edges(faces, labels):
     found = 0
     for v in range(count):
         first, stop = starts[v], starts[v + 1]
-        if stop - first > 64:  # a fan: sorting keeps a vertex of a million triangles from costing a trillion steps
+        if stop - first > 64:  # a fan: without sorting, a vertex of a million triangles would cost a trillion steps
             order = _ascending(others[first:stop])
             for k in range(len(order)):
                 here = others[first + order[k]]
@@ -116,7 +116,7 @@ def boundary_edges(faces, labels):
 
 @kernel()
 def _ascending(values):
-    """The order that sorts values, by a shell sort: numpy's compiles for longer than all the rest of this file."""
+    """Indices that sort values, with a shell sort: compiling numpy's takes longer than all the rest of this file."""
     order = np.arange(len(values))
     gap = len(values) // 2
     while gap > 0:

@@ -1,4 +1,4 @@
-"""Baked meshes as a `Clip`, for everything that takes one: rendering above all."""
+"""Converts baked meshes to a `Clip`, mainly for rendering."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from helix4d.voxelize.mesh.baking import BakedMesh
 
 
 def baked_clip(meshes: Sequence[BakedMesh | None], fps: float) -> Clip:
-    """A clip of one material and two images a frame; frames of None are empty.
+    """A clip with one material and two images per frame.
 
     Args:
-        meshes: the frames.
+        meshes: one mesh per frame; None for an empty frame.
         fps: frames per second.
     """
     frames: list[Frame] = []

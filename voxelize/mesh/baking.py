@@ -1,6 +1,6 @@
-"""An O-Voxel's mesh with its attributes in textures: unwrapped, every texel sampled from the voxels.
+"""Bakes an O-Voxel's attributes into textures of its mesh: unwraps the mesh, then samples the voxels for every texel.
 
-What TRELLIS.2's exporter does on a GPU, on any machine. Unlike it, this says in the material whether alpha matters.
+Like TRELLIS.2's exporter, but without a GPU, and with an alpha mode that depends on the voxels.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from helix4d.voxelize.mesh.cleaning import vertex_normals
 from helix4d.voxelize.mesh.unwrap import unwrap
 from helix4d.voxelize.ovoxel import OVoxel, morton_codes, spread_table
 
-OPAQUE_ALPHA = 250
-"""Voxels from this alpha on count as opaque: decoders seldom reach 255."""
-TRANSPARENT_SHARE = 0.005
-"""With a larger share of other voxels the material is BLEND."""
+_OPAQUE_ALPHA = 250
+"""Voxels with at least this alpha count as opaque: decoders seldom reach 255."""
+_TRANSPARENT_SHARE = 0.005
+"""Share of other voxels up to which they are noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +26,13 @@ class BakedMesh:
     """A textured mesh.
 
     Attributes:
-        vertices: float32 (V, 3), Z up, those of the input repeated along the seams.
+        vertices: float32 (V, 3), Z up; vertices of the input are repeated along seams.
         normals: float32 (V, 3), unit.
-        uvs: float32 (V, 2), v downwards as glTF has it.
+        uvs: float32 (V, 2), v down as in glTF.
         faces: int32 (F, 3).
-        base_color: uint8 (S, S, 4), as stored in the voxels.
-        metallic_roughness: uint8 (S, S, 3), glTF's channels: roughness in green, metallic in blue.
-        transparent: whether alpha matters.
+        base_color: uint8 (S, S, 4), sRGB as in the voxels, and alpha.
+        metallic_roughness: uint8 (S, S, 3), channels as in glTF: roughness in green, metallic in blue.
+        transparent: whether the material needs blending.
     """
 
     vertices: np.ndarray
@@ -50,14 +50,14 @@ def bake_mesh(vertices: np.ndarray, faces: np.ndarray, ovoxel: OVoxel, texture_s
     Args:
         vertices: (N, 3) float32 in the unit cube, Z up.
         faces: (F, 3) int32; at least one.
-        ovoxel: what the surface looks like; in Morton order, as every O-Voxel.
+        ovoxel: attributes of the surface, in Morton order.
         texture_size: pixels per side S.
 
     Raises:
         ConfigError: if xatlas is not installed, the mesh has no face, or the texture is too small.
     """
     if not len(faces) or texture_size < 1:
-        raise ConfigError(f"{len(faces)} faces and a texture of {texture_size} pixels: nothing to bake")
+        raise ConfigError(f"cannot bake {len(faces)} faces into a texture of {texture_size} pixels per side")
     normals = vertex_normals(vertices, faces)
     cut = unwrap(vertices, faces, ovoxel.resolution, texture_size)
     placed = np.ascontiguousarray(vertices[cut.origin], np.float32)
@@ -71,7 +71,7 @@ def bake_mesh(vertices: np.ndarray, faces: np.ndarray, ovoxel: OVoxel, texture_s
     image[covered] = sample_attributes(positions[covered], ovoxel, attributes)
     image = np.round(_fill(image, covered)).astype(np.uint8)
 
-    transparent = float((ovoxel.alpha < OPAQUE_ALPHA).mean()) > TRANSPARENT_SHARE
+    transparent = is_transparent(ovoxel)
     base_color = np.ascontiguousarray(image[..., :4])
     if not transparent:
         base_color[..., 3] = 255
@@ -80,8 +80,13 @@ def bake_mesh(vertices: np.ndarray, faces: np.ndarray, ovoxel: OVoxel, texture_s
     return BakedMesh(placed, normals[cut.origin], cut.uvs, cut.faces, base_color, metallic_roughness, transparent)
 
 
+def is_transparent(ovoxel: OVoxel) -> bool:
+    """Whether an O-Voxel needs blending, which costs depth when it is drawn."""
+    return bool((ovoxel.alpha < _OPAQUE_ALPHA).mean() > _TRANSPARENT_SHARE)
+
+
 def sample_attributes(points: np.ndarray, ovoxel: OVoxel, attributes: np.ndarray) -> np.ndarray:
-    """Values of the voxels' (N, C) attributes at points (P, 3) of the unit cube, float32 (P, C): `sample_voxels`.
+    """Sample the voxels' (N, C) attributes at points (P, 3) of the unit cube: float32 (P, C); see `sample_voxels`.
 
     Raises:
         ConfigError: if a point is more than 8 voxels from the nearest one.
@@ -93,13 +98,13 @@ def sample_attributes(points: np.ndarray, ovoxel: OVoxel, attributes: np.ndarray
     lost = sample_voxels(np.ascontiguousarray(points, np.float32), codes, table, ovoxel.resolution, values, out)
     if lost:
         raise ConfigError(
-            f"{lost} of {len(points)} points have no voxel near: are the mesh and the O-Voxel of one frame?"
+            f"{lost} of {len(points)} points have no voxel within 8 voxels: are mesh and O-Voxel of the same frame?"
         )
     return out
 
 
 def _fill(image: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """Give texels between charts the mean of the finest square around them that has any: mip levels mix them in.
+    """Fill texels between charts with the mean of the smallest enclosing square that has a value, for mip levels.
 
     image (S, S, C) float32, covered (S, S) bool.
     """

@@ -1,4 +1,4 @@
-"""Repairs of surfaces taken from O-Voxels: faces turned alike, crumbs removed, small holes closed."""
+"""Cleans up meshes extracted from O-Voxels: orients faces, removes small components, closes small holes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from helix4d.core import ConfigError
 
 
 def orient_faces(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """The faces (F, 3) turned so that neighbors agree, and pieces that enclose something show their outsides.
+    """Orient faces (F, 3) consistently, and outwards where a component encloses a volume.
 
-    An O-Voxel says where a surface crosses an edge and not which way, so the faces made from it look either way. Faces
-    are neighbors if they are the only two at an edge; which way an open sheet faces as a whole stays arbitrary.
+    An O-Voxel stores where a surface crosses an edge but not in which direction, so the extracted faces have arbitrary
+    orientations. Faces are neighbors if they are the only two at an edge. The orientation of an open sheet as a whole
+    remains arbitrary.
     """
     if not len(faces):
         return faces
@@ -32,8 +33,12 @@ def orient_faces(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def face_neighbors(faces: np.ndarray, vertices: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of faces (F, 3) that are the only two at an edge: both int64 (P,), and bool (P,) whether they disagree,
-    that is, run along their edge in the same direction."""
+    """Pairs of faces (F, 3) that are the only two at an edge.
+
+    Returns:
+        first and second face, int64 (P,) each, and bool (P,) whether their orientations disagree, that is, whether both
+        run along the edge in the same direction.
+    """
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
     owners = np.tile(np.arange(len(faces)), 3)
     names = edges.min(axis=1) * vertices + edges.max(axis=1)
@@ -45,13 +50,13 @@ def face_neighbors(faces: np.ndarray, vertices: int) -> tuple[np.ndarray, np.nda
 
 
 def connected_faces(count: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """int64 (count,): a number that faces share if a chain of the given pairs connects them."""
+    """int64 (count,) component labels of faces connected by the given pairs."""
     piece, _ = _turned_alike(count, first, second, np.zeros(len(first), np.bool_))
     return piece
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit float32 (V, 3): the area-weighted mean of the faces around each vertex, +z where there is none."""
+    """Unit normals, float32 (V, 3): the area-weighted mean of the faces around each vertex; +z without faces."""
     corners = vertices[faces].astype(np.float64)
     areas = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     summed = np.zeros((len(vertices), 3))
@@ -64,15 +69,15 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def remove_small_components(faces: np.ndarray, min_share: float) -> np.ndarray:
-    """The faces (F, 3) of those connected pieces that have at least `min_share` of all faces, in their order.
+    """Keep the faces (F, 3) of components with at least `min_share` of all faces, in order.
 
-    Pieces are connected by vertices. The largest piece stays, whatever its share.
+    Faces that share a vertex are connected. The largest component is always kept.
 
     Raises:
         ConfigError: if the share is not between 0 and 1.
     """
     if not 0 <= min_share <= 1:
-        raise ConfigError(f"min_share is {min_share}: it is a share of the faces, between 0 and 1")
+        raise ConfigError(f"min_share {min_share}: must be between 0 and 1")
     if not len(faces):
         return faces
     labels = _components(np.ascontiguousarray(faces, np.int64), int(faces.max()) + 1)[faces[:, 0]]
@@ -84,17 +89,17 @@ def remove_small_components(faces: np.ndarray, min_share: float) -> np.ndarray:
 def fill_holes(vertices: np.ndarray, faces: np.ndarray, max_perimeter: float) -> tuple[np.ndarray, np.ndarray]:
     """Close every boundary loop of at most `max_perimeter` with a fan around its center.
 
-    A loop is a ring of edges that one face uses. Where rings touch, which edge follows which is not known: those stay
-    open, as do longer rings, such as the rim of a leaf.
+    A loop is a ring of edges that have only one face. Rings that touch stay open, because the order of their edges is
+    ambiguous, and so do longer rings, such as the rim of a leaf.
 
     Args:
         vertices: float32 (V, 3).
-        faces: int32 (F, 3), turned alike (`orient_faces`).
-        max_perimeter: in the units of the vertices.
+        faces: int32 (F, 3), consistently oriented (`orient_faces`).
+        max_perimeter: longest perimeter to close, in the units of the vertices.
 
     Returns:
-        The vertices with one more for each closed hole, and the faces with as many more as its ring has edges, turned
-        like the faces around them.
+        The vertices plus one per closed hole, and the faces plus one per edge of its ring, oriented like the faces
+        around it.
     """
     if not len(faces) or max_perimeter <= 0:
         return vertices, faces
@@ -120,7 +125,7 @@ def fill_holes(vertices: np.ndarray, faces: np.ndarray, max_perimeter: float) ->
             continue
         center = len(vertices) + len(centers)
         centers.append(points.mean(axis=0))
-        # The faces around the hole run along the ring, so those that fill it run against it.
+        # The faces around the hole run along the ring, so the new faces run against it.
         added += [(b, a, center) for a, b in zip(ring, [*ring[1:], ring[0]], strict=True)]
     if not centers:
         return vertices, faces
@@ -132,9 +137,9 @@ def fill_holes(vertices: np.ndarray, faces: np.ndarray, max_perimeter: float) ->
 
 @njit(cache=True, error_model="numpy")
 def _turned_alike(count: int, first: np.ndarray, second: np.ndarray, disagree: np.ndarray) -> tuple:
-    """Union-find with parity over `count` faces: each one's piece, and whether it must be flipped to agree with it."""
+    """Union-find with parity over `count` faces: the component of each, and whether it must be flipped."""
     parent = np.arange(count)
-    parity = np.zeros(count, np.bool_)  # against the parent
+    parity = np.zeros(count, np.bool_)  # relative to the parent
     for pair in range(len(first)):
         a, b = first[pair], second[pair]
         turn = disagree[pair]
@@ -148,7 +153,7 @@ def _turned_alike(count: int, first: np.ndarray, second: np.ndarray, disagree: n
             low, high = min(a, b), max(a, b)
             parent[high] = low
             parity[high] = turn
-        # Short paths for the faces that were asked about.
+        # Path compression for the two faces.
         for start in (first[pair], second[pair]):
             at = start
             whole = False
@@ -173,7 +178,7 @@ def _turned_alike(count: int, first: np.ndarray, second: np.ndarray, disagree: n
 
 @njit(cache=True, error_model="numpy")
 def _components(faces: np.ndarray, count: int) -> np.ndarray:
-    """(count,) the smallest vertex of each vertex's piece."""
+    """(count,) smallest vertex of each vertex's component."""
     parent = np.arange(count)
     for f in range(len(faces)):
         for corner in range(1, 3):

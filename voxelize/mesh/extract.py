@@ -1,4 +1,4 @@
-"""An O-Voxel becomes a mesh: one vertex a voxel, two triangles around each crossed grid edge."""
+"""Extracts a mesh from an O-Voxel: one vertex per voxel, two triangles around each crossed grid edge."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BUCKET_SHIFT = 9
 def extract_mesh(
     ovoxel: OVoxel, split: Split = "aligned", split_weight: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`extract_mesh_arrays` of an O-Voxel."""
+    """Extract the surface of an O-Voxel; see `extract_mesh_arrays`."""
     return extract_mesh_arrays(
         ovoxel.resolution, ovoxel.coords, ovoxel.dual_vertices, ovoxel.intersected, split, split_weight
     )
@@ -32,29 +32,29 @@ def extract_mesh_arrays(
     split: Split = "aligned",
     split_weight: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The surface of voxels given in any order.
+    """Extract the surface of voxels in any order.
 
     Args:
         resolution: voxels per side R.
-        coords: (N, 3) integers in [0, R), no voxel twice.
+        coords: (N, 3) distinct integers in [0, R).
         dual_vertices: (N, 3) in [0, 1].
         intersected: (N, 3) bool.
-        split: how quads are cut: at the diagonal whose ends have the larger product of weights ("weight", what
-            TRELLIS.2's decoder predicts), at the one whose two triangles' normals agree better ("aligned", our own),
-            or always at 0-2 ("first", what TRELLIS.2 does without weights).
-        split_weight: (N,) or (N, 1), for split "weight".
+        split: the diagonal at which quads are split: the one with the larger product of weights at its ends ("weight",
+            predicted by TRELLIS.2's decoder), the one with better aligned triangle normals ("aligned", our own), or
+            always 0-2 ("first", as TRELLIS.2 does without weights).
+        split_weight: (N,) or (N, 1), for "weight".
 
     Returns:
-        vertices (N, 3) float32 in [-0.5, 0.5], vertex n in voxel n, and faces (F, 3) int32. A crossed edge of which
-        one of the four voxels is missing makes no face.
+        vertices (N, 3) float32 in [-0.5, 0.5], vertex n in voxel n, and faces (F, 3) int32. A crossed edge without all
+        of its four voxels has no faces.
 
     Raises:
-        ValueError: for an unknown split, missing weights, coords out of range, or a voxel that comes twice.
+        ValueError: if the split is unknown, weights are missing, or coords are duplicated or out of range.
     """
     if split not in _SPLITS:
-        raise ValueError(f"split {split!r} is not one of {', '.join(_SPLITS)}")
+        raise ValueError(f"split {split!r}: expected one of {', '.join(_SPLITS)}")
     if split == "weight" and split_weight is None:
-        raise ValueError("split by weight needs split_weight, one number a voxel")
+        raise ValueError("split 'weight' requires split_weight, one number per voxel")
     count = len(coords)
     weights = np.zeros(count, np.float32) if split_weight is None else np.asarray(split_weight, np.float32).ravel()
     if not len(dual_vertices) == len(intersected) == len(weights) == count:

@@ -1,8 +1,8 @@
-"""UVs for a mesh: by xatlas while that takes seconds, by projection in blocks where it would take minutes.
+"""Computes UVs of a mesh: with xatlas for meshes where it takes seconds, by projection in blocks for larger ones.
 
-xatlas makes fewer and better charts, but its time grows faster than the mesh: 4 s for 67 000 faces, 66 s for 275 000.
-Large meshes from O-Voxels are cut into blocks of voxels instead; in each block the connected faces that look along the
-same axis are projected along it. Charts are small squares then, at most 1.8 times stretched, and made in linear time.
+xatlas makes fewer and better charts, but its time grows faster than linearly: 4 s for 67,000 faces, 66 s for 275,000.
+Larger meshes from O-Voxels are cut into blocks of voxels; in each block, connected faces that point along the same axis
+are projected along it. This takes linear time and yields small charts, stretched by a factor of at most 1.8.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from helix4d.voxelize.kernels.baking_kernels import MARGIN
 from helix4d.voxelize.mesh.cleaning import connected_faces, face_neighbors, vertex_normals
 
 XATLAS_FACES = 100_000
-"""Up to so many faces xatlas unwraps."""
+"""Meshes with up to this many faces are unwrapped by xatlas."""
 
-_BLOCK = 32  # voxels; within one, faces that look the same way seldom hide each other
+_BLOCK = 32  # voxels; within a block, faces with the same direction seldom overlap
 _PADDING = 2 * int(MARGIN)
 _SEARCH = 14
 
@@ -28,9 +28,9 @@ class Unwrapped:
     """A mesh cut along the seams of its charts.
 
     Attributes:
-        origin: int64 (V,), the vertex that each new one repeats.
+        origin: int64 (V,), the input vertex of each new vertex.
         faces: int32 (F, 3), in the order of the input.
-        uvs: float32 (V, 2) in [0, 1], v downwards.
+        uvs: float32 (V, 2) in [0, 1], v down.
     """
 
     origin: np.ndarray
@@ -39,14 +39,14 @@ class Unwrapped:
 
 
 def unwrap(vertices: np.ndarray, faces: np.ndarray, resolution: int, texture_size: int) -> Unwrapped:
-    """By the method that suits the mesh's size."""
+    """Unwrap with the method that suits the size of the mesh."""
     if len(faces) <= XATLAS_FACES:
         return unwrap_xatlas(vertices, faces, texture_size)
     return unwrap_blocks(vertices, faces, resolution, texture_size)
 
 
 def unwrap_xatlas(vertices: np.ndarray, faces: np.ndarray, texture_size: int) -> Unwrapped:
-    """Charts by xatlas, packed onto one square.
+    """Unwrap with xatlas, packed into one square.
 
     Raises:
         ConfigError: if xatlas is not installed.
@@ -54,7 +54,7 @@ def unwrap_xatlas(vertices: np.ndarray, faces: np.ndarray, texture_size: int) ->
     try:
         import xatlas
     except ImportError as error:
-        raise ConfigError("unwrapping needs the package xatlas: pip install xatlas") from error
+        raise ConfigError("unwrapping requires the package xatlas: python -m pip install xatlas") from error
     atlas = xatlas.Atlas()
     atlas.add_mesh(vertices.astype(np.float32), faces.astype(np.uint32))
     options = xatlas.PackOptions()
@@ -66,17 +66,18 @@ def unwrap_xatlas(vertices: np.ndarray, faces: np.ndarray, texture_size: int) ->
 
 
 def unwrap_blocks(vertices: np.ndarray, faces: np.ndarray, resolution: int, texture_size: int) -> Unwrapped:
-    """Projections in blocks of 32³ voxels, all at one scale, packed in rows.
+    """Unwrap by projection in blocks of 32³ voxels, all at one scale, packed in rows.
 
     Args:
-        vertices: (V, 3) in the unit cube; faces: (F, 3), turned alike.
+        vertices: (V, 3) in the unit cube.
+        faces: (F, 3), consistently oriented.
         resolution: voxels per side.
-        texture_size: texels per side; the scale is the largest at which everything fits with space between charts.
+        texture_size: texels per side; the scale is the largest at which all charts fit, with padding.
 
     Raises:
         ConfigError: if the texture is too small for the charts at any scale.
     """
-    # Which way a face looks: the mean of its corners' normals, which noise turns less than its own.
+    # Direction of a face: the mean of its corners' normals, which is less noisy than its own normal.
     looks = vertex_normals(vertices, faces)[faces].sum(axis=1)
     axis = np.abs(looks).argmax(axis=1)
     positive = np.take_along_axis(looks, axis[:, None], axis=1)[:, 0] > 0
@@ -89,7 +90,7 @@ def unwrap_blocks(vertices: np.ndarray, faces: np.ndarray, resolution: int, text
     together = label[first] == label[second]
     _, chart = np.unique(connected_faces(len(faces), first[together], second[together]), return_inverse=True)
 
-    # A vertex for every chart that it is in, projected along the chart's axis without mirroring.
+    # One vertex per chart that uses it, projected along the chart's axis without mirroring.
     names, corners = np.unique((chart[:, None] * len(vertices) + faces).ravel(), return_inverse=True)
     origin, owner = names % len(vertices), names // len(vertices)
     count = int(chart.max()) + 1
@@ -112,14 +113,14 @@ def unwrap_blocks(vertices: np.ndarray, faces: np.ndarray, resolution: int, text
 
 
 def _pack(sizes: np.ndarray, texture_size: int) -> tuple[np.ndarray, float]:
-    """Rectangles (N, 2), in rows by falling height: corners in texels (N, 2), and the texels that a unit became."""
+    """Pack rectangles (N, 2) in rows by decreasing height: corners in texels (N, 2), and texels per unit."""
     order = np.argsort(-sizes[:, 1], kind="stable")
     area = float(np.prod(sizes + 1e-9, axis=1).sum())
     low, high = 0.0, 2.0 * texture_size / max(np.sqrt(area), 1e-9)
     best = _rows(sizes * 0.0, order, texture_size)
     if best is None:
         raise ConfigError(
-            f"{len(sizes)} charts do not fit on a texture of {texture_size} pixels: give it more (--texture-size)"
+            f"{len(sizes)} charts do not fit into a texture of {texture_size} pixels: increase --texture-size"
         )
     for _ in range(_SEARCH):
         scale = (low + high) / 2

@@ -1,0 +1,61 @@
+"""The loop over frames and views that all engines share: exact alpha, frames without triangles, one scene per clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, ExitStack
+from typing import Protocol
+
+import numpy as np
+
+from helix4d.render.alpha.coverage import Coverage
+from helix4d.render.scene.images import Layers, RenderedImage, to_rgba
+from helix4d.render.scene.settings import RenderSettings
+from helix4d.render.scene.views import Views
+
+
+class EngineScene(Protocol):
+    """A clip in an engine's own terms, at one of its frames."""
+
+    def set_frame(self, frame: int) -> None:
+        """Pose the clip at a frame."""
+
+    def render(self, view: int) -> Layers:
+        """Render one view of the current frame."""
+
+
+def render_frames(
+    views: Views, open_scene: Callable[[Views], AbstractContextManager[EngineScene]]
+) -> Generator[RenderedImage, None, None]:
+    """Render all views of a frame before the next frame.
+
+    Args:
+        views: what to render.
+        open_scene: opens the clip in an engine; called once, and not for a clip without triangles.
+
+    Yields:
+        The images. Frames without a triangle come out fully transparent, without the engine.
+    """
+    settings = views.settings
+    coverage = Coverage(views.clip, settings.cull_back_faces) if settings.exact_alpha else None
+    scene: EngineScene | None = None
+    with ExitStack() as stack:
+        for frame in views.frames:
+            if not len(views.clip.frames[frame].faces):
+                yield from (_empty_image(view, frame, settings) for view in range(len(views.cameras)))
+                continue
+            if scene is None:
+                scene = stack.enter_context(open_scene(views))
+            scene.set_frame(frame)
+            for view, camera in enumerate(views.cameras):
+                alpha = None if coverage is None else coverage.alpha(frame, camera)
+                colors, depth, normal = scene.render(view)
+                yield RenderedImage(view, frame, to_rgba(colors, alpha), depth, normal)
+
+
+def _empty_image(view: int, frame: int, settings: RenderSettings) -> RenderedImage:
+    shape = (settings.image_size, settings.image_size)
+    rgba = np.zeros((*shape, 4), np.uint8)
+    if not settings.passes:
+        return RenderedImage(view, frame, rgba)
+    return RenderedImage(view, frame, rgba, np.zeros(shape, np.float32), np.zeros((*shape, 3), np.float32))
