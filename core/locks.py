@@ -1,4 +1,4 @@
-"""One writer per folder. The lock is the kernel's, so it ends with its process, however that dies."""
+"""One writer per folder. The kernel holds the lock, so it is released when its process ends, even if killed."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ LOCK_FILE = ".lock"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder/.lock` while the block runs; the file says who holds it.
+    """Hold `folder/.lock` while the block runs; the file names the holder.
 
     Raises:
-        ConfigError: if another process holds it; the message names its host and process id. If the folder cannot be
-            written to, or its file system has no locks.
+        ConfigError: if another process holds the lock (the message names its host and process id), if the folder is
+            not writable, or if its file system does not support locks.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Not "w": that would wipe out the holder's name before we know that there is one.
+        # Not "w": that would erase the holder's name before we know whether the lock is held.
         lock = open(folder / LOCK_FILE, "a+", encoding="utf-8")  # noqa: SIM115
     except OSError as error:
-        raise ConfigError(f"{folder}: cannot be written to ({error.strerror})") from error
+        raise ConfigError(
+            f"{folder}: cannot be written to ({error.strerror}): make it writable, or use another folder"
+        ) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,17 +43,17 @@ def locked(folder: Path) -> Iterator[None]:
             ) from error
         except OSError as error:
             raise ConfigError(
-                f"{folder}: its file system gives no locks ({error.strerror}): use a folder on another one"
+                f"{folder}: cannot be locked ({error.strerror}): use a folder on a file system that supports flock"
             ) from error
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        with contextlib.suppress(OSError):  # a full disk: this is for people alone, what is written next waits for room
+        with contextlib.suppress(OSError):  # a full disk; the name is only informative, and later writes will wait
             os.ftruncate(lock.fileno(), 0)
             os.write(lock.fileno(), f"host {socket.gethostname()}, process {os.getpid()}, since {since}\n".encode())
         yield
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether another process holds `folder/.lock`. Writes nothing, so it works on a read-only store."""
+    """Return whether another process holds `folder/.lock`. Works on read-only storage, as it writes nothing."""
     try:
         with open(folder / LOCK_FILE, "rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
