@@ -1,6 +1,6 @@
-"""The default scene, posed at a moment: node hierarchy, skins and morphs become vertices in world space.
+"""Poses the default scene: node hierarchy, skins and morph targets determine vertices in world space.
 
-Float64 throughout. A skinned mesh ignores its own node's transform (glTF 2.0 section 3.7.3.3).
+All arithmetic is in float64. A skinned mesh ignores the transform of its node (glTF 2.0 section 3.7.3.3).
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ _IDENTITY = np.eye(4)
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A primitive placed by a node.
+    """A primitive placed in the scene by a node.
 
     Attributes:
-        local: (4, 4) placement below the node (an instance), identity for ordinary nodes.
+        node: index of the node.
+        mesh: index of the mesh.
+        geometry: decoded primitive.
+        local: (4, 4) transform of an instance relative to its node; the identity for ordinary nodes.
         joints: (J,) nodes of the skin, or None.
-        inverse_bind: (J, 4, 4), or None.
-        weighted: (J,) bool, which joints some vertex follows, or None.
+        inverse_bind: (J, 4, 4) inverse bind matrices, or None.
+        weighted: (J,) bool mask of the joints that some vertex follows, or None.
     """
 
     node: int
@@ -40,7 +43,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class PosedPart:
-    """A part at a moment: (V, 3) float64 glTF-space positions and unit normals (None if not asked for or flat)."""
+    """A posed part: (V, 3) float64 positions and unit normals in glTF's axes (None if not requested or flat)."""
 
     positions: np.ndarray
     normals: np.ndarray | None
@@ -50,12 +53,12 @@ class PosedPart:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """All that an animation drives, at a moment.
+    """Animated properties of the scene at one time.
 
     Attributes:
-        globals: (N, 4, 4) node to world.
+        globals: (N, 4, 4) transforms from node to world space.
         weights: morph weights by node.
-        visible: (N,) bool, ancestors included.
+        visible: (N,) bool mask; a node is visible if its ancestors are, too.
     """
 
     globals: np.ndarray
@@ -64,7 +67,7 @@ class State:
 
 
 class Scene:
-    """The visible triangles of a document's default scene, and how to pose them."""
+    """Default scene of a document: its visible primitives, and how to pose them."""
 
     def __init__(self, accessors: Accessors) -> None:
         self.accessors = accessors
@@ -80,18 +83,18 @@ class Scene:
         self.parts = self._place()
 
     def influences(self) -> set[int]:
-        """Nodes whose motion can move, morph or hide a part."""
-        found: set[int] = set()
+        """Return the nodes whose animation can move, morph or hide a part."""
+        nodes: set[int] = set()
         for part in self.parts:
             for start in (part.node, *(part.joints if part.joints is not None else ())):
                 node = int(start)
-                while node != -1 and node not in found:
-                    found.add(node)
+                while node != -1 and node not in nodes:
+                    nodes.add(node)
                     node = self.document.parents[node]
-        return found
+        return nodes
 
     def state(self, motion: Motion | None, time: float) -> State:
-        """Node transforms, morph weights and visibility at a time (the rest pose for None)."""
+        """Return node transforms, morph weights and visibility at a time in seconds; the rest pose without a motion."""
         translations, rotations, scales = self._translations.copy(), self._rotations.copy(), self._scales.copy()
         matrices = dict(self._matrices)
         weights: dict[int, np.ndarray] = {}
@@ -108,7 +111,7 @@ class Scene:
             elif track.property is Property.VISIBLE:
                 visible[node] = bool(value[0])
             else:
-                if node in matrices:  # against the specification, yet found: animate the matrix's own parts
+                if node in matrices:  # violates the specification, but occurs: decompose the matrix and animate that
                     translations[node], rotations[node], scales[node] = _decompose(matrices.pop(node))
                 target = {Property.TRANSLATION: translations, Property.ROTATION: rotations, Property.SCALE: scales}
                 target[track.property][node] = value
@@ -124,7 +127,7 @@ class Scene:
         return State(world, weights, visible)
 
     def pose(self, part: Part, state: State, with_normals: bool = True) -> PosedPart:
-        """A part's vertices at a moment."""
+        """Return the vertices of a part in a given state."""
         geometry = part.geometry
         weights = state.weights[part.node]
         positions = _morphed(geometry.positions, geometry.morph_positions, weights)
@@ -154,10 +157,10 @@ class Scene:
         return mesh_weights.get(part.mesh, np.array(self.document.meshes[part.mesh].weights))
 
     def _reachable(self) -> list[int]:
-        found = list(self.document.roots)
-        for node in found:  # grows while it is walked
-            found.extend(self.document.nodes[node].children)
-        return found
+        nodes = list(self.document.roots)
+        for node in nodes:  # grows during iteration
+            nodes.extend(self.document.nodes[node].children)
+        return nodes
 
     def _place(self) -> tuple[Part, ...]:
         geometries: dict[tuple[int, int], Geometry] = {}
@@ -170,7 +173,10 @@ class Scene:
                 continue
             mesh = self.document.meshes[node.mesh]
             if node.weights is not None and len(node.weights) != mesh.targets:
-                raise self._invalid(f"nodes[{number}] has {len(node.weights)} weights for {mesh.targets} targets")
+                raise self._invalid(
+                    f"nodes[{number}]: weights must contain one number per morph target ({mesh.targets}), "
+                    f"found {len(node.weights)}"
+                )
             placements = self._instances(number, node)
             for slot, primitive in enumerate(mesh.primitives):
                 key = node.mesh, slot
@@ -180,16 +186,14 @@ class Scene:
                 skin = self._skin_of(number, node, geometry)
                 triangles += len(geometry.faces) * len(placements)
                 vertices += len(geometry.positions) * len(placements)
-                if (
-                    triangles > limits.triangles
-                    or vertices > limits.vertices
-                    or len(parts) + len(placements) > limits.primitives
+                for count, limit, unit in (
+                    (len(parts) + len(placements), limits.primitives, "primitives"),
+                    (triangles, limits.triangles, "triangles"),
+                    (vertices, limits.vertices, "vertices"),
                 ):
-                    raise self.document.fail(
-                        ReasonCode.OUT_OF_MEMORY,
-                        f"the scene has at least {len(parts) + len(placements)} primitives, {triangles} triangles and "
-                        f"{vertices} vertices; limits {limits.primitives}, {limits.triangles}, {limits.vertices}",
-                    )
+                    if count > limit:
+                        message = f"the scene has at least {count:,} {unit}, more than the limit of {limit:,}"
+                        raise self.document.fail(ReasonCode.OUT_OF_MEMORY, message)
                 parts += [Part(number, node.mesh, geometry, local, *skin) for local in placements]
         return tuple(parts)
 
@@ -201,13 +205,15 @@ class Scene:
             if name in node.instancing:
                 rows[name] = self.accessors.floats(node.instancing[name])
                 if rows[name].shape[1] != width or not np.isfinite(rows[name]).all():
-                    raise self._invalid(f"nodes[{number}]: instancing {name} is not {width} finite numbers each")
+                    raise self._invalid(f"nodes[{number}]: {name} of instances must be {width} finite numbers each")
         counts = {len(array) for array in rows.values()}
         if len(counts) > 1:
-            raise self._invalid(f"nodes[{number}]: instancing attributes have different counts")
+            found = " and ".join(f"{count:,}" for count in sorted(counts))
+            raise self._invalid(f"nodes[{number}]: instancing attributes must be equally long, found {found} elements")
         count = counts.pop() if counts else 1
-        if count > self.document.limits.primitives:
-            raise self.document.fail(ReasonCode.OUT_OF_MEMORY, f"nodes[{number}] has {count} instances")
+        if count > (limit := self.document.limits.primitives):
+            message = f"nodes[{number}]: has {count:,} instances, more than the limit of {limit:,}"
+            raise self.document.fail(ReasonCode.OUT_OF_MEMORY, message)
         translations = rows.get("TRANSLATION", np.zeros((count, 3)))
         rotations = rows.get("ROTATION", np.tile([0.0, 0.0, 0.0, 1.0], (count, 1)))
         return list(compose(translations, rotations, rows.get("SCALE", np.ones((count, 3)))))
@@ -215,22 +221,23 @@ class Scene:
     def _skin_of(
         self, number: int, node: Node, geometry: Geometry
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | tuple[None, None, None]:
-        """A part's joints, inverse bind matrices, and which of the joints some vertex follows."""
+        """Return the joints of a part, their inverse bind matrices, and a mask of those that some vertex follows."""
         if node.skin is None or geometry.joints is None or geometry.weights is None:
             if node.skin is not None:
-                self.document.warn(f"nodes[{number}] has a skin, its mesh no joints: the skin is ignored")
+                self.document.warn(f"nodes[{number}]: has a skin, but its mesh has no JOINTS_0: the skin is ignored")
             return None, None, None
         skin = self.document.skins[node.skin]
         if geometry.joints.max(initial=0) >= len(skin.joints):
             raise self._invalid(
-                f"nodes[{number}]: a vertex names joint {geometry.joints.max()}, the skin has {len(skin.joints)}"
+                f"nodes[{number}]: joint {geometry.joints.max():,} of a vertex is out of range "
+                f"(the skin has {len(skin.joints):,} joints)"
             )
         weighted = np.zeros(len(skin.joints), bool)
         weighted[geometry.joints[geometry.weights != 0]] = True
         return np.array(skin.joints), self.inverse_binds(node.skin), weighted
 
     def inverse_binds(self, number: int) -> np.ndarray:
-        """(J, 4, 4) inverse bind matrices of a skin.
+        """Return the (J, 4, 4) inverse bind matrices of a skin.
 
         Raises:
             AssetError: invalid_accessor, non_finite_geometry.
@@ -241,13 +248,13 @@ class Scene:
         accessor = self.document.accessors[skin.inverse_bind]
         if accessor.kind != "MAT4" or accessor.count < len(skin.joints):
             raise self._invalid(
-                f"skins[{number}] needs {len(skin.joints)} inverse bind matrices, "
-                f"its accessor holds {accessor.count} × {accessor.kind}"
+                f"skins[{number}]: inverseBindMatrices must contain {len(skin.joints):,} × MAT4, "
+                f"found {accessor.count:,} × {accessor.kind}"
             )
         matrices = self.accessors.floats(skin.inverse_bind)[: len(skin.joints)].reshape(-1, 4, 4)
         if not np.isfinite(matrices).all():
             raise self.document.fail(
-                ReasonCode.NON_FINITE_GEOMETRY, f"skins[{number}]: inverse bind matrices hold NaN or infinity"
+                ReasonCode.NON_FINITE_GEOMETRY, f"skins[{number}]: inverseBindMatrices contain NaN or infinity"
             )
         return matrices.transpose(0, 2, 1)
 
@@ -256,7 +263,7 @@ class Scene:
 
 
 def compose(translations: np.ndarray, rotations: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """(N, 4, 4) of translation · rotation · scale; rotations are (N, 4) quaternions (x, y, z, w)."""
+    """Return (N, 4, 4) matrices translation · rotation · scale; rotations are (N, 4) quaternions (x, y, z, w)."""
     x, y, z, w = nearly_unit(rotations).T
     turn = np.empty((len(rotations), 3, 3))
     turn[:, 0] = np.stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)], axis=1)
@@ -270,13 +277,13 @@ def compose(translations: np.ndarray, rotations: np.ndarray, scales: np.ndarray)
 
 
 def cofactor(matrices: np.ndarray) -> np.ndarray:
-    """(N, 3, 3) cofactor matrices: det · inverse transpose, finite for flattening matrices too."""
+    """Return the (N, 3, 3) cofactor matrices: det · inverse transpose, but finite for singular matrices, too."""
     a, b, c = matrices[:, :, 0], matrices[:, :, 1], matrices[:, :, 2]
     return np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)], axis=2)
 
 
 def _blend(matrices: np.ndarray, joints: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(V, 3, 4): each vertex's weighted sum of its joints' matrices."""
+    """Return (V, 3, 4): for each vertex, the weighted sum of the matrices of its joints."""
     blended = np.zeros((len(joints), 3, 4))
     for slot in range(joints.shape[1]):
         used = np.flatnonzero(weights[:, slot])
@@ -289,7 +296,7 @@ def _skin(
     blended: np.ndarray, positions: np.ndarray, normals: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray | None, bool]:
     posed = np.einsum("vij,vj->vi", blended[:, :, :3], positions) + blended[:, :, 3]
-    # The joints place a skinned mesh, so they decide whether it is mirrored: most of its vertices do.
+    # A skinned mesh is placed by its joints: it is mirrored if they mirror the majority of its vertices.
     determinants = np.linalg.det(blended[:, :, :3])
     mirrored = bool((determinants < 0).sum() > (determinants > 0).sum())
     if normals is None:
@@ -327,7 +334,7 @@ def _decompose(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if np.linalg.det(linear) < 0:
         scale[0] = -scale[0]
     turn = linear / np.where(scale == 0, 1.0, scale)
-    # The quaternion is the dominant eigenvector of a symmetric matrix (Bar-Itzhack), whatever the rotation.
+    # For any rotation, the quaternion is the dominant eigenvector of this symmetric matrix (Bar-Itzhack).
     (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = turn
     symmetric = np.array(
         [
