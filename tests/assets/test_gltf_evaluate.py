@@ -355,7 +355,7 @@ def test_clips_without_a_visible_target_are_no_animation(tmp_path: Path) -> None
     builder = tetrahedron()
     builder.gltf["nodes"].append({"name": "camera"})
     builder.channel(1, "translation", [0, 1], [[0, 0, 0], [2, 0, 0]])
-    with pytest.raises(AssetError, match="nothing that is visible") as caught:
+    with pytest.raises(AssetError, match="do not affect any visible mesh") as caught:
         bake(builder.write(tmp_path))
     assert caught.value.code is ReasonCode.NO_ANIMATION
 
