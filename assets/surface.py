@@ -1,4 +1,4 @@
-"""Which triangles have a surface, and how far that surface moves: arrays in, numbers out."""
+"""Measures the visible surface of clips: its size, and how far it moves."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from helix4d.assets.triangles import areas
 
 
 def solid(frame: Frame) -> np.ndarray:
-    """(F,) bool: which triangles of a frame have area."""
+    """Return an (F,) bool mask of the triangles of a frame that have area."""
     return areas(frame.triangles()) > 0
 
 
 def union_diagonal(clip: Clip) -> float:
-    """Length of the diagonal of `clip.bounds()`; 0 where no triangle has area."""
+    """Return the length of the diagonal of `clip.bounds()`; 0 if no triangle has area."""
     try:
         low, high = clip.bounds()
     except ValueError:
@@ -23,9 +23,9 @@ def union_diagonal(clip: Clip) -> float:
 
 
 def size(clip: Clip) -> float:
-    """Square root of the area in the frame that shows most, as a share of the union diagonal; 0 without surface.
+    """Return the square root of the largest surface area of any frame, as a fraction of the union diagonal.
 
-    Small where the whole object travels so far that the box around all frames dwarfs it.
+    Small if the object travels so far that the bounding box of all frames dwarfs it; 0 if there is no surface.
     """
     diagonal = union_diagonal(clip)
     most = max(float(areas(frame.triangles()).sum()) for frame in clip.frames)
@@ -33,15 +33,12 @@ def size(clip: Clip) -> float:
 
 
 def motion(clip: Clip) -> float:
-    """How far the surface travels: the largest displacement of a surface point since the first frame with a surface,
-    relative to the diagonal of the box around all frames.
+    """Return how far the surface moves, as a fraction of the union diagonal; 0 for a clip without motion or surface.
 
-    Within a triangle the displacement is an affine function of the barycentric coordinates, so its length is largest
-    at a corner: comparing the corners of triangles with area is exact, no samples needed. Triangles that appear or
-    vanish, and frames whose vertices cannot be matched by number, count by the movement of their box's corners.
-
-    Returns:
-        0 for a clip that stands still or has no surface.
+    This is the largest displacement of any surface point from the first frame that has a surface. Within a triangle,
+    the displacement is an affine function of the barycentric coordinates, so it is largest at a corner, and comparing
+    the corners of triangles with area is exact. Frames whose vertices do not correspond are compared by the corners of
+    their bounding boxes. A surface that vanishes, or appears later, counts as a displacement by the whole diagonal.
     """
     diagonal = union_diagonal(clip)
     if diagonal == 0:
@@ -56,14 +53,14 @@ def motion(clip: Clip) -> float:
             continue
         farthest = max(farthest, _displacement(reference, reference_mask, frame, mask))
     if any(not solid(frame).any() for frame in clip.frames):
-        farthest = max(farthest, diagonal)  # something appears from nothing, or vanishes
+        farthest = max(farthest, diagonal)  # the object appears or vanishes
     return farthest / diagonal
 
 
 def _displacement(first: Frame, first_solid: np.ndarray, frame: Frame, frame_solid: np.ndarray) -> float:
     if len(first.vertices) != len(frame.vertices) or len(first.faces) != len(frame.faces):
         return _box_displacement(first, first_solid, frame, frame_solid)
-    # A triangle collapsed in one of the two frames is not seen there, but its vertices still say where it went.
+    # A triangle that is collapsed in one of the two frames is not visible there, but its vertices still have positions.
     used = np.unique(np.concatenate([first.faces[first_solid], frame.faces[frame_solid]]))
     if not len(used):
         return 0.0

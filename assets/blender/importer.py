@@ -1,4 +1,4 @@
-"""Turns files of other formats than glTF into `Clip`s with Blender's importers. The only file of `assets` to import bpy.
+"""Turns files of formats other than glTF into `Clip`s with Blender's importers; the only file here that imports bpy.
 
 Blender's state is global to the process: opening a file clears it, so only the asset opened last can be baked. Scripts
 in files are never run. A frame is the triangulated result of Blender's dependency graph, with separate corners, so that
