@@ -1,4 +1,4 @@
-"""Samples that live: a ladybug and a caterpillar (skins), a blob that becomes a star (morph targets)."""
+"""Living things: a ladybug and a caterpillar (skins), and a blob that turns into a star (morph targets)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BODY, _HEAD, _FIRST_LEG = 0, 1, 2
 
 
 def ladybug() -> bytes:
-    """A six-legged skin with 14 joints that walks by the tripod gait for 1.6 s; textured wing cases."""
+    """A ladybug with 14 joints and textured wing cases that walks with a tripod gait for 1.6 s."""
     builder = GlbBuilder("Walking ladybug", ["skin", "textured PBR", "normal map", "LINEAR keys", "joint scale"])
     shell = _ladybug_shell_material(builder)
     black = builder.material("chitin", tx.linear("#1b1a20"), roughness=0.35)
@@ -59,7 +59,7 @@ def ladybug() -> bytes:
 
 
 def caterpillar() -> bytes:
-    """A caterpillar of 14 joints: crawls by arching its back (2.4 s), looks around (2 s) or rests; cubic keys."""
+    """A caterpillar with 14 joints that crawls by arching its back (2.4 s), looks around (2 s) or rests; cubic keys."""
     builder = GlbBuilder(
         "Crawling caterpillar",
         ["skin", "CUBICSPLINE keys", "textured PBR", "normal map", "several clips", "static clip"],
@@ -100,7 +100,7 @@ def caterpillar() -> bytes:
 
 
 def blob_star() -> bytes:
-    """A drop of jelly becomes a star and back in 2.4 s: three morph targets, one sparse, and vertex colors."""
+    """A blob of jelly turns into a star and back in 2.4 s: vertex colors and three morph targets, one sparse."""
     builder = GlbBuilder("Blob to star", ["morph targets", "CUBICSPLINE keys", "sparse accessors", "vertex colors"])
     jelly = builder.material("jelly", roughness=0.22)
     ink = builder.material("ink", tx.linear("#2a1620"), roughness=0.15)
@@ -120,7 +120,7 @@ def blob_star() -> bytes:
         jelly_targets.append(Target(name, moved, smooth_normals(moved, base.faces, points)))
         eye_targets.append(Target(name, eyes.positions + _front(shape, eye_centers), eyes.normals))
     smile = base.positions + _smile(base.positions)
-    # Normals change one ring farther than points do; only where they do does the target store anything.
+    # Normals change one ring of vertices farther than positions do; the target stores only what changes.
     jelly_targets.append(Target("smile", smile, smooth_normals(smile, base.faces, points), sparse=True))
     blink = eye_base.positions.copy()
     middle = np.repeat(eye_base.positions.reshape(2, -1, 3).mean(axis=1), len(blink) // 2, axis=0)
@@ -142,13 +142,13 @@ def blob_star() -> bytes:
 
 
 def _ladybug_dome(points: np.ndarray) -> np.ndarray:
-    """Unit sphere to a shell that is high above and flat below."""
+    """Deform a unit sphere to a shell that is domed on top and flat below."""
     height = np.where(points[:, 1] > 0, 0.43 * points[:, 1], 0.1 * points[:, 1])
     return np.stack([0.5 * points[:, 0], 0.3 + height, 0.58 * points[:, 2] - 0.02], axis=-1)
 
 
 def _planar(points: np.ndarray, half_x: float, half_z: float) -> np.ndarray:
-    """UVs seen from above, the front at the top of the image."""
+    """Return UVs projected from above, with the front at the top of the image."""
     return np.stack([points[:, 0] / half_x, -points[:, 2] / half_z], axis=-1) * 0.49 + 0.5
 
 
@@ -178,7 +178,7 @@ def _ladybug_shell_material(builder: GlbBuilder) -> int:
 
 
 def _ladybug_legs() -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-    """Hips, knees and feet of six legs: right ones first, front to back."""
+    """Return hips, knees and feet of the six legs: right ones first, front to back."""
     hips, knees, feet = [], [], []
     for side in (1.0, -1.0):
         for z, spread in ((0.32, 0.26), (0.02, 0.0), (-0.28, -0.28)):
@@ -189,7 +189,7 @@ def _ladybug_legs() -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray
 
 
 def _ladybug_leg(hip: np.ndarray, knee: np.ndarray, foot: np.ndarray, joint: int) -> Shape:
-    """A bent leg whose weights pass from the hip's to the knee's joint around the knee."""
+    """Return a bent leg with weights that change from the hip joint to the knee joint around the knee."""
     along = np.linspace(0.0, 2.0, 21)[:, None]
     path = np.where(along < 1, hip + (knee - hip) * along, knee + (foot - knee) * (along - 1))
     for _ in range(3):
@@ -289,7 +289,7 @@ def _eyes(x: float, y: float, z: float, radius: float) -> list[Shape]:
 
 
 def _bound_along(shape: Shape, starts: np.ndarray, spacing: float) -> Shape:
-    """Weights that pass linearly from joint to joint along Z; a joint's influence peaks at the middle of its bone."""
+    """Bind a shape to joints along Z with linear weights; a joint's influence peaks in the middle of its bone."""
     place = np.clip((shape.positions[:, 2] - starts[0]) / spacing - 0.5, 0.0, len(starts) - 1.0)
     lower = np.minimum(np.floor(place).astype(int), len(starts) - 2)
     return _two_joints(shape, lower, lower + 1, smoothstep(place - lower))
@@ -319,7 +319,7 @@ def _crawl(joints: list[int], rest: np.ndarray, bone: float) -> list[Track]:
         return bone * np.cos(slopes(t)).sum(axis=1)
 
     def tail(t: np.ndarray) -> np.ndarray:
-        # The head is planted while the back rises, the tail while it sinks.
+        # The head is planted while the back rises, the tail while the back sinks.
         full, least = bone * len(joints), float(span(np.array([period_s / 2]))[0])
         done = np.floor(t / period_s + 1e-9)
         rising = (t / period_s - done) < 0.5
@@ -352,7 +352,7 @@ def _look_around(joints: list[int]) -> list[Track]:
 
 
 def _blob(points: np.ndarray) -> np.ndarray:
-    """A drop: round below, drawn up to a blunt tip."""
+    """Deform to a drop that is round below and has a blunt tip."""
     x, y, z = points.T
     rise = np.clip(y / 0.6, -1.0, 1.0)
     narrow = 1.0 - 0.22 * smoothstep((rise + 0.1) / 1.1)
@@ -364,7 +364,7 @@ def _squash(points: np.ndarray) -> np.ndarray:
 
 
 def _star(points: np.ndarray) -> np.ndarray:
-    """A puffy five-pointed star in the XY plane."""
+    """Deform to a puffy five-pointed star in the XY plane."""
     x, y, z = points.T / 0.6
     angle, out = np.arctan2(y, x), np.hypot(x, y)
     arm = 0.5 + 0.5 * np.cos(5 * (angle - np.pi / 2))
@@ -375,13 +375,13 @@ def _star(points: np.ndarray) -> np.ndarray:
 
 
 def _front(shape: Callable[[np.ndarray], np.ndarray], centers: np.ndarray) -> np.ndarray:
-    """(V, 3) how far a point of the face plane at `centers` (V, 2) has to go to lie on the front of the shape."""
+    """Return (V, 3) offsets that move points of the face plane at `centers` (V, 2) to the front of the shape."""
     across = np.column_stack([centers, np.sqrt(0.36 - (centers**2).sum(axis=1))])
     return shape(across) - np.column_stack([centers, np.zeros(len(centers))])
 
 
 def _smile(points: np.ndarray) -> np.ndarray:
-    """(V, 3) a furrow in the shape of a smile on the front."""
+    """Return (V, 3) offsets for a furrow in the shape of a smile on the front."""
     x, y, z = points.T
     curve = -0.16 + 1.6 * x**2
     depth = 0.05 * np.exp(-(((y - curve) / 0.03) ** 2)) * smoothstep((0.24 - np.abs(x)) / 0.08) * (z > 0.1)

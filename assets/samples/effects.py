@@ -1,4 +1,4 @@
-"""Things without a firm surface: a puff of smoke in translucent shells, a campfire of glowing tongues."""
+"""Things without a solid surface: a puff of smoke made of translucent shells, and a campfire with glowing flames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from helix4d.core import generator
 
 
 def smoke_puff() -> bytes:
-    """Five concentric billowing shells of coverage (BLEND) grow fourfold in 2 s, roll and thin out at the rim."""
+    """Five concentric, billowing, translucent shells (BLEND) grow fourfold in 2 s, roll, and fade at the rim."""
     builder = GlbBuilder(
         "Smoke puff", ["translucent shells", "BLEND alpha", "vertex colors with alpha", "morph targets", "scale keys"]
     )
@@ -73,7 +73,7 @@ def smoke_puff() -> bytes:
 
 
 def campfire() -> bytes:
-    """Logs, stones and a fire whose tongues of light lick for 1.2 s: emission above one, morphs, sparks in steps."""
+    """Logs, stones and flickering flames for 1.2 s: emission above 1, morph targets, and sparks with STEP keys."""
     builder = GlbBuilder(
         "Campfire",
         ["KHR_materials_emissive_strength", "BLEND alpha", "morph targets", "STEP keys", "textured PBR", "normal map"],
@@ -139,10 +139,10 @@ def campfire() -> bytes:
 
 
 def _billow(directions: np.ndarray, phase: float) -> np.ndarray:
-    """(V, 3) unit directions pushed out to the hull of balls around a core; the balls wander with `phase`."""
+    """Push (V, 3) unit directions out to the hull of balls around a core; the balls move with `phase`."""
     random = generator("samples", "smoke")
     count = 30
-    # Evenly spread (a golden spiral), then disturbed: random places would leave gaps.
+    # Spread evenly (a golden spiral), then perturbed: purely random positions would leave gaps.
     height = 1 - 2 * (np.arange(count) + 0.5) / count
     angle = np.arange(count) * np.pi * (3 - np.sqrt(5))
     level = np.sqrt(1 - height**2)
@@ -157,7 +157,7 @@ def _billow(directions: np.ndarray, phase: float) -> np.ndarray:
 
 
 def _flame(points: np.ndarray, wide: float, tall: float, layer: int, pose: int) -> np.ndarray:
-    """A tongued drop of fire around the Y axis with its foot at the origin."""
+    """Return a flame with several tongues around the Y axis, with its base at the origin."""
     height = np.clip(points[:, 1] / 2 + 0.5, 0.0, 1.0)
     angle = np.arctan2(points[:, 2], points[:, 0])
     out = np.hypot(points[:, 0], points[:, 2])

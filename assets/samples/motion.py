@@ -1,4 +1,4 @@
-"""Keys of motion: quaternions, evenly keyed curves and the flight of pieces."""
+"""Animation keys: quaternions, curves sampled at given times, and bouncing bodies."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _GRAVITY_M_S2 = 9.81
 
 
 def axis_angle(axis: Vector, angle_rad: np.ndarray | float) -> np.ndarray:
-    """(..., 4) quaternions x, y, z, w that turn about `axis` by (...) radians."""
+    """Return (..., 4) quaternions (x, y, z, w) that rotate by (...) radians about `axis`."""
     direction = np.asarray(axis, float) / np.linalg.norm(axis)
     half = np.asarray(angle_rad, float)[..., None] / 2
     return np.concatenate([np.sin(half) * direction, np.cos(half)], axis=-1)
 
 
 def multiply(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(..., 4) the rotation that does `second`, then `first`."""
+    """Return the (..., 4) rotation that applies `second`, then `first`."""
     a, b = np.broadcast_arrays(first, second)
     vector = a[..., 3:] * b[..., :3] + b[..., 3:] * a[..., :3] + np.cross(a[..., :3], b[..., :3])
     scalar = a[..., 3:] * b[..., 3:] - np.sum(a[..., :3] * b[..., :3], axis=-1, keepdims=True)
@@ -28,7 +28,7 @@ def multiply(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def matrix(quaternion: np.ndarray) -> np.ndarray:
-    """(3, 3) rotation of a (4,) quaternion."""
+    """Return the (3, 3) rotation matrix of a (4,) quaternion."""
     x, y, z, w = quaternion
     return np.array(
         [
@@ -40,14 +40,14 @@ def matrix(quaternion: np.ndarray) -> np.ndarray:
 
 
 def turn(axis: Vector, degrees: float) -> np.ndarray:
-    """(3, 3) rotation about `axis`."""
+    """Return the (3, 3) rotation matrix about `axis` by an angle in degrees."""
     return matrix(axis_angle(axis, np.radians(degrees)))
 
 
 def sampled(
     node: int, path: str, times: np.ndarray, curve: Callable[[np.ndarray], np.ndarray], cubic: bool = False
 ) -> Track:
-    """A track whose keys lie on `curve`, which maps (K,) seconds to (K, n); cubic keys take its slopes along."""
+    """Return a track with keys on `curve`, which maps (K,) seconds to (K, n); cubic keys also store its slopes."""
     values = curve(times)
     if path == "rotation":
         values = continuous(values)
@@ -61,7 +61,7 @@ def sampled(
 
 
 def continuous(quaternions: np.ndarray) -> np.ndarray:
-    """(K, 4) the same rotations without jumps of sign from key to key."""
+    """Return the same (K, 4) rotations without sign changes between keys."""
     result = quaternions.copy()
     for key in range(1, len(result)):
         if result[key] @ result[key - 1] < 0:
@@ -70,7 +70,7 @@ def continuous(quaternions: np.ndarray) -> np.ndarray:
 
 
 def smoothstep(values: np.ndarray) -> np.ndarray:
-    """0 below 0, 1 above 1, an easing in between."""
+    """Ease from 0 (at 0 and below) to 1 (at 1 and above)."""
     clipped = np.clip(values, 0.0, 1.0)
     return clipped * clipped * (3 - 2 * clipped)
 
@@ -78,14 +78,14 @@ def smoothstep(values: np.ndarray) -> np.ndarray:
 def flight(
     start: np.ndarray, velocity: np.ndarray, times: np.ndarray, floor: float, bounce: float = 0.35
 ) -> np.ndarray:
-    """(K, 3) positions of a body thrown at time 0 that bounces on the plane y = floor and slides to rest.
+    """Return (K, 3) positions of a body thrown at time 0, which bounces on the plane y = floor and slides to rest.
 
     Args:
-        start: (3,) meters.
-        velocity: (3,) meters per second.
-        times: (K,) seconds.
+        start: (3,) position in meters.
+        velocity: (3,) velocity in meters per second.
+        times: (K,) times in seconds.
         floor: lowest height of the body's center.
-        bounce: the part of the vertical speed that a bounce keeps.
+        bounce: fraction of the vertical speed that remains after a bounce.
     """
     step_s = 1 / 960
     position, speed = np.array(start, float), np.array(velocity, float)

@@ -1,4 +1,4 @@
-"""Thin things: a waving flag (an open surface, morph targets), a butterfly and a sprout with alpha-masked leaves."""
+"""Thin things: a waving flag (open surface, morph targets), and a butterfly and a flower with alpha masks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FLAG_WIDTH_M, _FLAG_HEIGHT_M = 1.5, 0.95
 
 
 def flag() -> bytes:
-    """A cloth with an open boundary in the wind for 2 s: four morph targets whose mix makes the waves travel."""
+    """A flag with an open boundary in the wind for 2 s: the weights of four morph targets make the waves travel."""
     builder = GlbBuilder(
         "Waving flag",
         ["thin open surface", "double-sided", "morph targets", "textured PBR", "normal map", "KHR_texture_transform"],
@@ -55,7 +55,7 @@ def flag() -> bytes:
 
 
 def butterfly() -> bytes:
-    """A monarch flaps four alpha-masked wings for 1.5 s; quantized meshes, one image shared by texture transforms."""
+    """A monarch flaps four alpha-masked wings for 1.5 s: quantized meshes that share an image by texture transforms."""
     builder = GlbBuilder(
         "Monarch butterfly",
         ["MASK alpha", "double-sided", "KHR_mesh_quantization", "KHR_texture_transform", "rigid nodes", "textured"],
@@ -67,8 +67,8 @@ def butterfly() -> bytes:
     tracks = []
     for half, lag, reach in ((0, 0.0, 1.0), (1, 0.07, 0.92)):
         for side in (1.0, -1.0):
-            # Seen from above with the head up, x runs to the left: the image holds the fore and the hind wing of
-            # the side x < 0; a negative scale mirrors them.
+            # Seen from above with the head up, x points left. The image contains the fore and hind wing of
+            # the side x < 0; a negative scale mirrors it for the other side.
             offset, scale = ([0.5 * half, 0.0], [0.5, 1.0]) if side < 0 else ([0.5 * half + 0.5, 0.0], [-0.5, 1.0])
             transform = {"KHR_texture_transform": {"offset": offset, "scale": scale}}
             material = builder.material(
@@ -105,7 +105,7 @@ def butterfly() -> bytes:
 
 
 def sprout() -> bytes:
-    """A flower grows from an empty pot in 3 s: stem, leaves and petals start at scale zero."""
+    """A flower grows from an empty pot in 3 s: its stem, leaves and petals start at scale zero."""
     builder = GlbBuilder(
         "Sprouting flower",
         ["emerging object", "zero scale", "MASK alpha", "textured PBR", "normal map", "CUBICSPLINE keys"],
@@ -199,7 +199,7 @@ def _unit_uvs(shape: Shape) -> Shape:
 
 
 def _wing(side: float, half: int) -> Shape:
-    """One wing as a cambered sheet, its root at the origin; the image runs from the root outward."""
+    """Return one wing as a curved sheet, with its root at the origin and at the edge of the image."""
     out, forward = np.meshgrid(np.linspace(0.0, 1.0, 15), np.linspace(0.0, 1.0, 15))
     if half == 0:
         x, z = 0.95 * out, -0.22 + 0.92 * forward
@@ -211,7 +211,7 @@ def _wing(side: float, half: int) -> Shape:
 
 
 def _wing_image() -> np.ndarray:
-    """(256, 512, 4): fore wing and hind wing, alpha outside their outlines."""
+    """Return a (256, 512, 4) image of the fore and the hind wing, transparent outside their outlines."""
     halves = []
     for half, root, spread, tips in (
         (0, (-0.02, 0.24), (-26, 68), (0.99, 0.62, 0.16)),
@@ -247,7 +247,7 @@ def _wing_image() -> np.ndarray:
 
 
 def _grow(node: int, start: float, lasting: float, size: float = 1.0) -> Track:
-    """Scale from zero to `size` with a small overshoot."""
+    """Return a track that scales a node from zero to `size` with a small overshoot."""
     times = np.array([0.0, start, start + 0.75 * lasting, start + lasting, 3.0])
     sizes = np.array([0.0, 0.0, 1.08, 1.0, 1.0]) * size
     return Track(node, "scale", times, np.repeat(sizes[:, None], 3, axis=1), "CUBICSPLINE")

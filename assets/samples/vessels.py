@@ -1,4 +1,4 @@
-"""Glass vessels with something alive inside: a goldfish in a bowl, fireflies in a jar."""
+"""Glass vessels with animals inside: a goldfish in a bowl, and fireflies in a jar."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from helix4d.core import generator
 
 
 def fishbowl() -> bytes:
-    """A goldfish swims a round of 4 s in a bowl: transmissive glass with a volume, water as coverage (BLEND)."""
+    """A goldfish swims in a circle for 4 s: transmissive glass with volume, translucent water (BLEND), skin."""
     builder = GlbBuilder(
         "Goldfish bowl",
         [
@@ -63,7 +63,7 @@ def fishbowl() -> bytes:
 
 
 def firefly_jar() -> bytes:
-    """Five fireflies in a jar of coverage glass (BLEND); their lights go on and off in steps within 3 s."""
+    """Five fireflies fly in a jar of translucent glass (BLEND) for 3 s; their lights blink with STEP keys."""
     builder = GlbBuilder(
         "Firefly jar",
         ["BLEND alpha", "object inside", "STEP keys", "KHR_materials_emissive_strength", "textured PBR", "normal map"],
@@ -88,7 +88,7 @@ def firefly_jar() -> bytes:
     inner = [Part(moss, builder.material("moss", roughness=1.0)), Part(join(twigs), bark)]
     builder.node("inside", mesh=builder.mesh("inside", inner))
     tracks = _fireflies(builder)
-    # Last, so that viewers that draw coverage in file order show what is inside.
+    # Last, so that viewers that draw translucent meshes in file order show what is inside.
     builder.node("jar", mesh=builder.mesh("jar", [Part(jar, glass)]))
     builder.animation("glow", tracks)
     return builder.build()
@@ -103,7 +103,7 @@ def _bowl() -> Shape:
 
 
 def _water() -> Shape:
-    """The closed volume of the water, a hair inside the glass."""
+    """Return the closed surface of the water, slightly inside the glass."""
     angle = np.linspace(-0.5 * np.pi + 0.42, 0.62, 18)
     wall = np.stack([0.566 * np.cos(angle), 0.496 * np.sin(angle) + 0.49], axis=-1)
     return lathe(np.concatenate([[[0.0, wall[0, 1]]], wall, [[0.0, wall[-1, 1] - 0.006]]]), 56, 50.0)
@@ -136,7 +136,7 @@ def _weed() -> Shape:
 
 
 def _fish(builder: GlbBuilder) -> list[Track]:
-    """A goldfish of five joints that swims along a circle."""
+    """Add a goldfish with five joints, and return tracks that make it swim in a circle."""
     count, length = 5, 0.34
     station = np.linspace(0.0, 1.0, 30)
     tall = 0.082 * np.sin(np.pi * (0.06 + 0.9 * station) ** 0.7) ** 0.8 + 0.012
@@ -202,7 +202,7 @@ def _fish(builder: GlbBuilder) -> list[Track]:
 
 
 def _fin(corners: list[list[float]], color: np.ndarray) -> Shape:
-    """A thin, slightly wavy triangle: from its root (first and last corner) to its tip (second)."""
+    """Return a thin, slightly wavy triangle from its root (first and last corner) to its tip (second corner)."""
     root, tip, end = np.array(corners)
     share = np.linspace(0.0, 1.0, 7)[:, None, None]
     across = np.linspace(0.0, 1.0, 7)[None, :, None]
@@ -213,7 +213,7 @@ def _fin(corners: list[list[float]], color: np.ndarray) -> Shape:
 
 
 def _rounded(profile: np.ndarray, times: int) -> np.ndarray:
-    """The profile with its corners cut (Chaikin), ends kept."""
+    """Round a profile by cutting its corners (Chaikin's algorithm); its ends are kept."""
     for _ in range(times):
         near, far = 0.75 * profile[:-1] + 0.25 * profile[1:], 0.25 * profile[:-1] + 0.75 * profile[1:]
         middle = np.stack([near, far], axis=1).reshape(-1, 2)
