@@ -1,4 +1,4 @@
-"""A file of any 3D format becomes a `Clip`, or an `AssetError` with a reason code."""
+"""Turns a file of any 3D format into a `Clip`, or raises an `AssetError` with a reason code."""
 
 from helix4d.assets.bake import SUFFIXES, bake, bake_clips, bake_still, list_clips, validate
 from helix4d.assets.checks import check_clip

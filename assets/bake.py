@@ -1,4 +1,4 @@
-"""A file becomes `Clip`s: validation, the choice among a file's animations, and the way in for every format."""
+"""Entry points for files of every format: validate, list animations, and bake them to `Clip`s."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GLTF = (".glb", ".gltf")
 _BLENDER = (".fbx", ".dae", ".abc", ".usd", ".usda", ".usdc", ".blend")
 _ARCHIVES = (".zip", ".usdz")
 SUFFIXES = frozenset(_GLTF + _BLENDER + _ARCHIVES)
-"""Of files that can be baked; a folder of numbered .obj files can be, too."""
+"""Suffixes of files that can be baked. Folders of numbered .obj files can be baked, too."""
 
 
 class _Asset(Protocol):
@@ -31,10 +31,10 @@ class _Asset(Protocol):
 
 
 def validate(path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
-    """Check a file without decoding an image: container, JSON, references, bounds, URIs, finiteness, sizes.
+    """Check a file without decoding its images: container, JSON, references, bounds, URIs, finite values, sizes.
 
     Raises:
-        AssetError: with the reason code of the first thing found wrong.
+        AssetError: for the first problem found.
     """
     with _unpacked(Path(path), limits) as (inside, _):
         if not _is_sequence(inside) and _suffix(inside) in _GLTF:
@@ -46,7 +46,7 @@ def validate(path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
 
 
 def list_clips(path: Path, limits: Limits = DEFAULT_LIMITS) -> list[ClipInfo]:
-    """The animations of a file, in its order; [] for a static file.
+    """List the animations of a file, in file order; [] for a static file.
 
     Raises:
         AssetError: if the file is broken.
@@ -58,28 +58,28 @@ def list_clips(path: Path, limits: Limits = DEFAULT_LIMITS) -> list[ClipInfo]:
 
 
 def bake(path: Path, frames: int = 16, clip: str | int = MOST_MOVING, limits: Limits = DEFAULT_LIMITS) -> Clip:
-    """Evaluate one animation at `frames` times spaced evenly from its first to its last key, both included.
+    """Bake one animation at `frames` times, evenly spaced from its first to its last key, both included.
 
     Args:
-        path: a file of any format in `SUFFIXES`, a zip of exactly one, or a folder of numbered .obj files.
-        frames: how many, at least 1.
-        clip: "most-moving", "longest", "first", an index, or an animation's name.
-        limits: what the file may cost.
+        path: file of any format in `SUFFIXES`, zip archive of exactly one, or folder of numbered .obj files.
+        frames: number of frames, at least 1.
+        clip: "most-moving", "longest", "first", an index, or the name of an animation.
+        limits: upper bounds on the size of the file.
 
     Raises:
-        AssetError: with the reason why the file cannot be baked; no_animation if it has no such clip.
-        ValueError: for "all", or less than one frame.
+        AssetError: if the file cannot be baked; no_animation if it has no such clip.
+        ValueError: if `clip` is "all" or `frames` is less than 1.
     """
     if clip == ALL:
-        raise ValueError("bake() returns one clip: use bake_clips() for all of them")
+        raise ValueError('bake() returns a single clip: use bake_clips() for "all"')
     return bake_clips(path, frames, clip, limits)[0]
 
 
 def bake_clips(path: Path, frames: int = 16, clip: str | int = ALL, limits: Limits = DEFAULT_LIMITS) -> list[Clip]:
-    """`bake` for several clips: every one of the file for "all", a list of one otherwise.
+    """Bake several clips: all animations of the file for "all", otherwise a list of one.
 
     Raises:
-        AssetError, ValueError: as `bake`.
+        AssetError, ValueError: see `bake`.
     """
     if frames < 1:
         raise ValueError(f"frames must be at least 1, found {frames}")
@@ -90,19 +90,20 @@ def bake_clips(path: Path, frames: int = 16, clip: str | int = ALL, limits: Limi
 
 
 def _is_sequence(path: Path) -> bool:
-    """Whether it may be a folder of numbered files: any folder that is not called like a file."""
+    """Return whether the path is a folder that may contain numbered files: any folder without a known suffix."""
     return path.is_dir() and path.suffix.lower() not in SUFFIXES
 
 
 def bake_still(path: Path, limits: Limits = DEFAULT_LIMITS) -> Clip:
-    """A .glb or .gltf as its nodes place it, whether it has animations or not: a clip of one frame at time 0.
+    """Bake the rest pose of a .glb or .gltf file, ignoring any animations: a clip of one frame at time 0.
 
     Raises:
-        AssetError: if the file is broken or shows nothing.
+        AssetError: if the file is broken or has no visible mesh.
     """
     path = Path(path)
     if _suffix(path) not in _GLTF:
-        raise AssetError(ReasonCode.NOT_GLTF, f"a still is read from {' or '.join(_GLTF)}, not {path.suffix}", path)
+        message = f"a still must be a {' or '.join(_GLTF)} file, found {path.suffix}"
+        raise AssetError(ReasonCode.NOT_GLTF, message, path)
     return GltfAsset(path, limits).bake_still()
 
 
@@ -110,13 +111,14 @@ def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         supported = ", ".join(_GLTF + _BLENDER + _ARCHIVES)
-        raise AssetError(ReasonCode.NOT_GLTF, f"{suffix or 'no suffix'} is not supported, only {supported}", path)
+        found = f"the format {suffix}" if suffix else "a file without a suffix"
+        raise AssetError(ReasonCode.NOT_GLTF, f"{found} is not supported: convert it to one of {supported}", path)
     return suffix
 
 
 @contextmanager
 def _unpacked(path: Path, limits: Limits) -> Iterator[tuple[Path, Path]]:
-    """The asset and the folder that it must not leave; what an archive held lives as long as the block runs."""
+    """Provide the asset and the folder that its references must not leave; archives are unpacked for the block."""
     if not _is_sequence(path) and _suffix(path) in _ARCHIVES:
         _check_file(path, limits)
     with single_asset(path, limits) as (inside, root):
@@ -124,7 +126,7 @@ def _unpacked(path: Path, limits: Limits) -> Iterator[tuple[Path, Path]]:
 
 
 def _open(path: Path, limits: Limits, root: Path) -> _Asset:
-    # Blender is started only when it is needed.
+    # Start Blender only if it is needed.
     if _is_sequence(path):
         from helix4d.assets.blender.importer import ObjSequence
 
@@ -141,10 +143,11 @@ def _check_file(path: Path, limits: Limits) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise AssetError(ReasonCode.CORRUPT_FILE, f"cannot be read: {error}", path) from error
+        raise AssetError(ReasonCode.CORRUPT_FILE, f"cannot be read ({error})", path) from error
     if not path.is_file():
-        raise AssetError(ReasonCode.CORRUPT_FILE, "is not a readable file", path)
+        raise AssetError(ReasonCode.CORRUPT_FILE, "is not a regular file", path)
     if size == 0:
-        raise AssetError(ReasonCode.EMPTY_FILE, "has no bytes", path)
+        raise AssetError(ReasonCode.EMPTY_FILE, "the file is empty", path)
     if size > limits.file_bytes:
-        raise AssetError(ReasonCode.OUT_OF_MEMORY, f"has {size} bytes, limit {limits.file_bytes}", path)
+        message = f"has {size:,} bytes, more than the limit of {limits.file_bytes:,}"
+        raise AssetError(ReasonCode.OUT_OF_MEMORY, message, path)

@@ -1,4 +1,4 @@
-"""Whether a baked clip is wanted: the reasons that filter a well-formed asset, measured on what was baked."""
+"""Filters baked clips that are well formed but unwanted: no duration, nothing visible, too small, or no motion."""
 
 from __future__ import annotations
 
@@ -8,30 +8,34 @@ from helix4d.core import AssetError, ReasonCode
 
 MIN_MOTION = 0.01
 MIN_SIZE = 0.05
-"""A cube of about ten voxels at 512³."""
+"""Corresponds to a cube of about ten voxels at 512³."""
 
 
 def check_clip(clip: Clip, min_motion: float = MIN_MOTION, min_size: float = MIN_SIZE) -> None:
-    """Raise if the clip should be filtered.
+    """Raise if a clip should be filtered.
 
     Args:
-        clip: a baked clip, normalized or not (every measure is relative).
-        min_motion: least `motion`, as a share of the union diagonal.
-        min_size: least square root of the surface area in the best frame, as a share of the union diagonal.
+        clip: baked clip, normalized or not (all measures are relative).
+        min_motion: minimum `motion`, as a fraction of the union diagonal.
+        min_size: minimum square root of the surface area in the best frame, as a fraction of the union diagonal.
 
     Raises:
         AssetError: zero_duration, empty_first_frame, object_too_small_in_union_bbox or no_motion, in this order.
     """
     if len(clip.times) > 1 and clip.times[-1] <= clip.times[0]:
-        raise AssetError(ReasonCode.ZERO_DURATION, f"clip {clip.name!r} has its first and last key at the same time")
+        raise AssetError(ReasonCode.ZERO_DURATION, f"clip {clip.name!r}: the first and last key have the same time")
     if not solid(clip.frames[0]).any():
-        raise AssetError(ReasonCode.EMPTY_FIRST_FRAME, f"clip {clip.name!r} shows nothing in its first frame")
-    found = size(clip)
-    if found < min_size:
+        raise AssetError(ReasonCode.EMPTY_FIRST_FRAME, f"clip {clip.name!r}: the first frame has no visible surface")
+    relative_size = size(clip)
+    if relative_size < min_size:
         raise AssetError(
             ReasonCode.OBJECT_TOO_SMALL_IN_UNION_BBOX,
-            f"clip {clip.name!r} travels so far that the object is {found:.2g} of the box around it, least {min_size}",
+            f"clip {clip.name!r}: the object is too small relative to the space that it moves through "
+            f"({relative_size:.2g} of the diagonal, minimum {min_size})",
         )
-    moved = motion(clip)
-    if moved < min_motion:
-        raise AssetError(ReasonCode.NO_MOTION, f"clip {clip.name!r} moves by {moved:.2g}, least {min_motion}")
+    relative_motion = motion(clip)
+    if relative_motion < min_motion:
+        raise AssetError(
+            ReasonCode.NO_MOTION,
+            f"clip {clip.name!r}: moves too little ({relative_motion:.2g} of the diagonal, minimum {min_motion})",
+        )

@@ -1,4 +1,4 @@
-"""Which animations of a file to bake."""
+"""Selects the animations of a file to bake."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ LONGEST = "longest"
 FIRST = "first"
 ALL = "all"
 _TIE = 1e-6
-"""Clips whose motion differs by less than this share count as equal, and the first of them is taken."""
+"""Clips whose motion differs by less than this fraction are tied; the first of them is chosen."""
 
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """An animation of a file: its index, name and the times (seconds) of its first and last key."""
+    """An animation of a file: its index, its name, and the times of its first and last key in seconds."""
 
     index: int
     name: str
@@ -26,12 +26,17 @@ class ClipInfo:
 
 
 def choose(clips: list[ClipInfo], clip: str | int, motion_of: Callable[[int], float]) -> list[int]:
-    """Indices of the clips that `clip` means; `motion_of` measures the motion of one.
+    """Return the indices of the clips that are selected.
 
-    Ties go to the longer clip when nothing moves, else to the first.
+    If several clips move most, the first is selected; if no clip moves at all, the longest.
+
+    Args:
+        clips: clips of the file, at least one.
+        clip: "all", "first", "longest", "most-moving", an index, or a name.
+        motion_of: measures the motion of the clip with a given index.
 
     Raises:
-        AssetError: no_animation for a clip that the file does not have: it is in order, but not what was asked for.
+        AssetError: no_animation if the file has no such clip.
     """
     if clip == ALL:
         return [info.index for info in clips]
@@ -50,7 +55,7 @@ def choose(clips: list[ClipInfo], clip: str | int, motion_of: Callable[[int], fl
     named = [info.index for info in clips if clip in (info.index, info.name)]
     if not named:
         names = ", ".join(repr(info.name) for info in clips[:10])
-        raise AssetError(ReasonCode.NO_ANIMATION, f"no clip {clip!r}; there are {len(clips)}: {names}")
+        raise AssetError(ReasonCode.NO_ANIMATION, f"no clip {clip!r}: choose one of {len(clips)} ({names})")
     return named[:1]
 
 

@@ -1,8 +1,8 @@
-"""`Clip`: an animation as plain arrays, T baked frames with one set of materials.
+"""`Clip`: an animation as plain arrays, with T baked frames and one set of materials.
 
-Right-handed, Z up, meters until `normalize` maps the clip into the unit cube. Frames whose topology is the same
-object share it, so a clip of constant topology stores its triangles, UVs and material ids once. A clip is saved as
-one safetensors file whose header carries everything that is not an array.
+Coordinates are right-handed, Z up, and in meters until `normalize` maps the clip to the unit cube. Frames share
+`Topology` objects, so a clip of constant topology stores its triangles, UVs and material ids once. A clip is saved as
+one safetensors file, with everything that is not an array in its header.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from safetensors.numpy import save
 
 from helix4d.assets.triangles import areas
 from helix4d.core import FormatError, Schema, write_bytes
+from helix4d.core.arrays import Float32Array, Float64Array, Int32Array, UInt8Array
 
 SCHEMA = Schema("clip", version=1, oldest=1, rewrite="bake its asset again")
 
 
 class AlphaMode(StrEnum):
-    """glTF alpha modes: OPAQUE ignores alpha, MASK compares it with the cutoff, BLEND is coverage."""
+    """Alpha mode of glTF: OPAQUE ignores alpha, MASK compares it with the cutoff, BLEND uses it as coverage."""
 
     OPAQUE = "OPAQUE"
     MASK = "MASK"
@@ -33,7 +34,7 @@ class AlphaMode(StrEnum):
 
 
 class Wrap(StrEnum):
-    """What lies outside [0, 1] of a texture."""
+    """How a texture continues outside [0, 1]."""
 
     REPEAT = "repeat"
     CLAMP = "clamp"
@@ -42,10 +43,10 @@ class Wrap(StrEnum):
 
 @dataclass(frozen=True)
 class Texture:
-    """A view of one of the clip's images, sampled linearly.
+    """A linearly filtered texture that refers to one of the clip's images.
 
-    UVs follow glTF: (0, 0) is the upper left corner of the image, v runs down. The transform is KHR_texture_transform's
-    (scale, then rotation in radians, then offset): it maps the UVs of `uv_set` to the ones that are sampled.
+    UVs follow glTF: (0, 0) is the upper left corner of the image, and v points down. The UVs of `uv_set` are
+    transformed as in KHR_texture_transform before sampling: scale, then rotation in radians, then offset.
     """
 
     image: int
@@ -56,8 +57,8 @@ class Texture:
     rotation: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
 
-    def matrix(self) -> np.ndarray:
-        """(2, 3) float64: sampled_uv = matrix @ (u, v, 1), KHR_texture_transform's translation · rotation · scale."""
+    def matrix(self) -> Float64Array:
+        """Return the (2, 3) float64 matrix of the transform: sampled_uv = matrix @ (u, v, 1)."""
         c, s = np.cos(self.rotation), np.sin(self.rotation)
         (ox, oy), (sx, sy) = self.offset, self.scale
         return np.array([[c * sx, s * sy, ox], [-s * sx, c * sy, oy]])
@@ -65,18 +66,18 @@ class Texture:
 
 @dataclass(frozen=True)
 class Material:
-    """glTF metallic-roughness with the extensions that change what a surface looks like.
+    """A glTF metallic-roughness material, with the extensions that affect the look of a surface most.
 
-    Color factors are linear; color textures hold sRGB bytes, the others linear bytes. Every texture multiplies its
-    factor. Metallic is the texture's blue, roughness its green, transmission its red, thickness its green channel.
-    The defaults are glTF's for a primitive without a material.
+    Color factors are linear; color textures are sRGB, other textures linear. Every texture is multiplied by its factor.
+    Channels are glTF's: roughness in green, metallic in blue, transmission in red, thickness in green. The defaults are
+    glTF's for a primitive without a material.
     """
 
     name: str = ""
     base_color: tuple[float, float, float] = (1.0, 1.0, 1.0)
     alpha: float = 1.0
     base_color_texture: Texture | None = None
-    """RGB is base color, A is alpha."""
+    """RGB is the base color, A is alpha."""
     metallic: float = 1.0
     roughness: float = 1.0
     metallic_roughness_texture: Texture | None = None
@@ -85,13 +86,13 @@ class Material:
     normal_texture: Texture | None = None
     normal_scale: float = 1.0
     emissive: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """KHR_materials_emissive_strength is multiplied in, so values may exceed 1."""
+    """Includes KHR_materials_emissive_strength, so values may exceed 1."""
     emissive_texture: Texture | None = None
     transmission: float = 0.0
     transmission_texture: Texture | None = None
     ior: float = 1.5
     thickness: float = 0.0
-    """In the units of the clip's vertices; 0 means a thin wall that does not refract."""
+    """In the units of the clip's vertices; 0 is a thin wall that does not refract."""
     thickness_texture: Texture | None = None
     attenuation_color: tuple[float, float, float] = (1.0, 1.0, 1.0)
     attenuation_distance: float | None = None
@@ -102,19 +103,19 @@ class Material:
 
 @dataclass(frozen=True, eq=False)
 class Topology:
-    """What frames of constant topology share.
+    """Triangles and their attributes, shared by frames of the same topology.
 
     Attributes:
         faces: (F, 3) int32 vertex indices, counter-clockwise seen from outside.
         uvs: (S, F, 3, 2) float32 UV sets per triangle corner; S may be 0.
-        material_ids: (F,) int32 index into the clip's materials.
-        colors: (F, 3, 4) float32 linear RGBA per corner that multiplies base color and alpha, or None.
+        material_ids: (F,) int32 indices into the clip's materials.
+        colors: (F, 3, 4) float32 linear RGBA per corner, multiplied with base color and alpha, or None.
     """
 
-    faces: np.ndarray
-    uvs: np.ndarray
-    material_ids: np.ndarray
-    colors: np.ndarray | None = None
+    faces: Int32Array
+    uvs: Float32Array
+    material_ids: Int32Array
+    colors: Float32Array | None = None
 
     def __post_init__(self) -> None:
         faces = len(self.faces)
@@ -127,16 +128,16 @@ class Topology:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One moment.
+    """One frame of a clip.
 
     Attributes:
-        vertices: (V, 3) float32.
+        vertices: (V, 3) float32 positions.
         normals: (V, 3) float32 unit shading normals.
-        topology: triangles over these vertices; the same object in every frame where it does not change.
+        topology: triangles over these vertices; frames of the same topology share the object.
     """
 
-    vertices: np.ndarray
-    normals: np.ndarray
+    vertices: Float32Array
+    normals: Float32Array
     topology: Topology
 
     def __post_init__(self) -> None:
@@ -144,12 +145,12 @@ class Frame:
         _check("normals", self.normals, (len(self.vertices), 3), np.float32)
 
     @property
-    def faces(self) -> np.ndarray:
-        """(F, 3) int32."""
+    def faces(self) -> Int32Array:
+        """(F, 3) int32 vertex indices."""
         return self.topology.faces
 
-    def triangles(self) -> np.ndarray:
-        """(F, 3, 3) float32 corner positions."""
+    def triangles(self) -> Float32Array:
+        """Return the (F, 3, 3) float32 positions of the triangles' corners."""
         return self.vertices[self.topology.faces]
 
 
@@ -158,41 +159,41 @@ class Clip:
     """A baked animation.
 
     Attributes:
-        name: the animation's name in the file ("" where it has none).
-        index: its index in the file.
+        name: name of the animation in the file, "" if it has none.
+        index: index of the animation in the file.
         times: (T,) float64 seconds.
         frames: T frames.
-        materials: what `material_ids` index.
-        images: each (H, W, 4) uint8 RGBA as decoded from the file, first row on top.
-        extras: JSON-able facts about the asset: author, license, source, generator, ...
-        warnings: what was ignored or repaired, one sentence each.
+        materials: materials that `material_ids` refer to.
+        images: decoded images, each (H, W, 4) uint8 RGBA, first row on top.
+        extras: JSON-serializable facts about the asset: author, license, source, generator, ...
+        warnings: what was ignored or repaired, one message each.
     """
 
     name: str
     index: int
-    times: np.ndarray
+    times: Float64Array
     frames: tuple[Frame, ...]
     materials: tuple[Material, ...]
-    images: tuple[np.ndarray, ...] = ()
-    extras: Mapping[str, Any] = field(default_factory=dict)
+    images: tuple[UInt8Array, ...] = ()
+    extras: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.frames:
-            raise ValueError("a clip needs at least one frame")
+            raise ValueError("a clip must have at least one frame")
         _check("times", self.times, (len(self.frames),), np.float64)
         for number, image in enumerate(self.images):
             _check(f"images[{number}]", image, (*image.shape[:2], 4), np.uint8)
 
-    def with_vertices(self, vertices: list[np.ndarray]) -> Clip:
-        """The same clip with the given (V, 3) float32 vertices in each frame."""
+    def with_vertices(self, vertices: list[Float32Array]) -> Clip:
+        """Return a copy with other (V, 3) float32 vertices in each frame."""
         frames = tuple(replace(frame, vertices=v) for frame, v in zip(self.frames, vertices, strict=True))
         return replace(self, frames=frames)
 
-    def bounds(self) -> np.ndarray:
-        """(2, 3) float64: minimum and maximum over the triangles of all frames.
+    def bounds(self) -> Float64Array:
+        """Return the (2, 3) float64 minimum and maximum over the triangles of all frames.
 
-        Triangles without area do not count, nor do vertices that no triangle uses: neither is ever seen.
+        Triangles without area and vertices that no triangle uses are never visible, and are ignored.
 
         Raises:
             ValueError: if no frame has a triangle with area.
@@ -200,7 +201,7 @@ class Clip:
         shown = [(frame, frame.faces[areas(frame.triangles()) > 0]) for frame in self.frames]
         corners = [frame.vertices[faces.reshape(-1)] for frame, faces in shown if len(faces)]
         if not corners:
-            raise ValueError("the clip has no triangle with area")
+            raise ValueError("no triangle has any area")
         low = np.min([c.min(axis=0) for c in corners], axis=0)
         high = np.max([c.max(axis=0) for c in corners], axis=0)
         return np.stack([low, high]).astype(np.float64)
@@ -239,10 +240,10 @@ class Clip:
 
     @classmethod
     def load(cls, path: Path) -> Clip:
-        """Read what `save` wrote.
+        """Load a clip that was written by `save`.
 
         Raises:
-            FormatError: if the file is not a clip, a newer version of one, or damaged.
+            FormatError: if the file is not a clip, damaged, or of an unsupported version.
         """
         try:
             with safe_open(str(path), "numpy") as reader:
@@ -255,7 +256,7 @@ class Clip:
         try:
             return cls._from_parts(header, tensors)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise FormatError(f"{path}: a damaged Helix4D clip ({error!r})") from error
+            raise FormatError(f"{path}: damaged Helix4D clip ({error!r}): {SCHEMA.rewrite}") from error
 
     @classmethod
     def _from_parts(cls, header: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> Clip:

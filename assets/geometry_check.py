@@ -1,4 +1,4 @@
-"""What can be wrong with the shape of a baked clip, found in float64 before it is rounded to float32."""
+"""Checks the geometry of a baked clip in float64, before it is rounded to float32."""
 
 from __future__ import annotations
 
@@ -9,30 +9,36 @@ import numpy as np
 
 from helix4d.assets.triangles import areas
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.arrays import Float64Array, IntArray
 
 _PRECISION = 1 / 1024
-"""Float32 steps must be finer than this share of the clip's diagonal: they stay below a voxel at 512³."""
+"""Float32 steps must be finer than this fraction of the clip's diagonal, so that they stay below a voxel at 512³."""
 
 
 class GeometryCheck:
-    """Takes the frames one after the other; `finish` says what is wrong with all of them."""
+    """Collects the extent and rounding of frames; `finish` raises if the clip as a whole is unusable."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._low, self._high = np.full(3, np.inf), np.full(3, -np.inf)
         self._rounding = 0.0
 
-    def add(self, positions: np.ndarray, faces: np.ndarray, rounding: float) -> None:
-        """Look at a frame: (V, 3) float64 world positions, (F, 3) faces, the rounding that the file itself carries.
+    def add(self, positions: Float64Array, faces: IntArray, rounding: float) -> None:
+        """Add a frame.
+
+        Args:
+            positions: (V, 3) float64 world positions.
+            faces: (F, 3) vertex indices.
+            rounding: largest error of the positions, in meters, due to float32 rounding in the file.
 
         Raises:
-            AssetError: non_finite_geometry, also for what float32 cannot hold at all.
+            AssetError: non_finite_geometry, including values outside the range of float32.
         """
         used = positions[faces]
         if not (np.abs(used) <= np.finfo(np.float32).max).all():  # false for NaN as well
             raise AssetError(
                 ReasonCode.NON_FINITE_GEOMETRY,
-                "a vertex is infinite or undefined once its node's transform is applied",
+                "a vertex becomes infinite or NaN when the transform of its node is applied",
                 self._path,
             )
         solid = used[areas(used) > 0].reshape(-1, 3)
@@ -41,12 +47,12 @@ class GeometryCheck:
             self._high = np.maximum(self._high, solid.max(axis=0))
         self._rounding = max(self._rounding, rounding)
 
-    def finish(self, unposed: Iterable[np.ndarray]) -> None:
-        """Decide.
+    def finish(self, unposed: Iterable[Float64Array]) -> None:
+        """Check the clip as a whole.
 
         Args:
-            unposed: (F, 3, 3) triangles as the file stores them: if these have area and the posed ones never do, the
-                transforms are to blame (degenerate_geometry), else the meshes (empty_geometry).
+            unposed: (F, 3, 3) triangles before posing. If no posed triangle has any area but some of these do, the
+                transforms are the cause (degenerate_geometry), otherwise the meshes (empty_geometry).
 
         Raises:
             AssetError: empty_geometry, degenerate_geometry, precision_loss.
@@ -55,7 +61,7 @@ class GeometryCheck:
             if any((areas(triangles) > 0).any() for triangles in unposed):
                 raise AssetError(
                     ReasonCode.DEGENERATE_GEOMETRY,
-                    "its transforms collapse every triangle to a line or a point in every frame, or hide it",
+                    "every triangle is hidden or collapsed to a line or point by its transforms, in every frame",
                     self._path,
                 )
             raise AssetError(ReasonCode.EMPTY_GEOMETRY, "no triangle has any area", self._path)
@@ -65,7 +71,7 @@ class GeometryCheck:
         if step > _PRECISION * diagonal:
             raise AssetError(
                 ReasonCode.PRECISION_LOSS,
-                f"float32 steps are {step:.3g} m where it stands ({farthest:.3g} m out), it is only {diagonal:.3g} m "
-                "large: move it to the origin",
+                f"float32 is too coarse (steps of {step:.3g} m for an object of {diagonal:.3g} m, {farthest:.3g} m "
+                "from the origin): move it to the origin",
                 self._path,
             )

@@ -1,4 +1,4 @@
-"""What a hostile or oversized file may cost before it is refused."""
+"""Upper bounds on the size of files, so that hostile or oversized ones are refused early."""
 
 from __future__ import annotations
 
@@ -7,36 +7,37 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """Upper bounds, checked from headers and counts before anything is decoded.
+    """Upper bounds, checked on headers and counts before anything is decoded.
 
-    The defaults let every asset of a web collection with 8K textures through on a machine with 16 GiB. Exceeding
-    one ends in `AssetError` with `out_of_memory` (`texture_too_large` for images).
+    The defaults admit typical web assets with 8K textures on a machine with 16 GiB of memory. Exceeding a limit raises
+    an `AssetError`: `texture_too_large` for images, otherwise `out_of_memory`.
     """
 
     file_bytes: int = 2 << 30
-    """The asset and its resources together."""
+    """Applies to the asset itself, and to the total of the files that it refers to."""
     json_bytes: int = 256 << 20
     json_depth: int = 128
     nodes: int = 100_000
     animations: int = 1_000
-    """The one that moves most is found by posing every one of them at 16 moments."""
+    """Every animation is posed at 16 times to find the one that moves most."""
     primitives: int = 100_000
-    """Placed in the scene: a mesh that ten nodes show counts ten times."""
+    """Primitives in the scene: a mesh that is used by ten nodes counts ten times."""
     accessor_bytes: int = 4 << 30
-    """All accessors together, decompressed."""
+    """Decompressed size of all accessors together."""
     unbacked_elements: int = 1_000_000
-    """Of an accessor without a buffer view, which costs its file nothing; as many as any other accessor holds pass."""
+    """Elements of an accessor without a buffer view, which takes no space in the file. As many elements as the largest
+    accessor with a buffer view are always accepted."""
     triangles: int = 20_000_000
     vertices: int = 20_000_000
     frame_vertices: int = 400_000_000
-    """Frames times vertices of one clip; a vertex takes 24 bytes a frame."""
+    """Frames times vertices of one clip; each takes 24 bytes."""
     morph_values: int = 400_000_000
-    """Morph targets times vertices, over the placed primitives."""
+    """Morph targets times vertices of one primitive."""
     image_pixels: int = 8192 * 8192
-    """One image, as its header states."""
+    """Pixels of one image, according to its header."""
     total_image_pixels: int = 32 * 8192 * 8192
     image_side: int = 4096
-    """Larger images are reduced by the smallest integer factor that brings both sides to this."""
+    """Larger images are reduced by the smallest integer factor for which neither side is longer than this."""
     extras_bytes: int = 64 << 10
 
 

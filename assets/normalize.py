@@ -1,42 +1,43 @@
-"""A clip in meters becomes a clip in the unit cube, with one scale and offset for all its frames."""
+"""Maps a clip to the unit cube, with one scale and offset for all its frames."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from helix4d.assets.clip import Clip, Frame, Topology
 from helix4d.assets.surface import solid
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.arrays import BoolArray, Float64Array, FloatArray
 
 LONGEST_SIDE = 0.99999
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """normalized = (world − center) · scale, so world = normalized / scale + center."""
+    """The mapping from world to normalized coordinates: normalized = (world − center) · scale."""
 
     scale: float
     center: tuple[float, float, float]
 
-    def to_world(self, points: np.ndarray) -> np.ndarray:
-        """(..., 3) normalized points back in the file's units, float64."""
-        return np.asarray(points, np.float64) / self.scale + np.array(self.center)
+    def to_world(self, points: FloatArray) -> Float64Array:
+        """Map (..., 3) normalized points back to the units of the file, in float64."""
+        world: Float64Array = np.asarray(points, np.float64) / self.scale + np.array(self.center)
+        return world
 
-    def to_json(self) -> dict[str, Any]:
-        """`{"scale": ..., "center": [x, y, z]}`."""
-        return {**asdict(self), "center": list(self.center)}
+    def to_json(self) -> dict[str, float | list[float]]:
+        """Return `{"scale": ..., "center": [x, y, z]}`."""
+        return {"scale": self.scale, "center": list(self.center)}
 
 
 def normalize(clip: Clip) -> tuple[Clip, Normalization]:
-    """Center the box around all frames on the origin and make its longest side 0.99999.
+    """Center the bounding box of all frames on the origin and scale its longest side to 0.99999.
 
-    The box counts triangles with area only. A vertex outside the cube that only lines and points use (a part scaled to
-    nothing somewhere far away, say) is put at the origin in that frame, so that every vertex of the result lies in
-    [−0.5, 0.5]³. A line that this would open to a triangle is left out of the frame's topology. Thickness and
-    attenuation distance of the materials are lengths and scale with the vertices.
+    Only triangles with area count for the box. Vertices outside the cube, which can only belong to triangles without
+    area (such as a part that is scaled to zero far away), are moved to the origin in that frame, so that all vertices
+    of the result lie in [−0.5, 0.5]³. Triangles that would gain area that way are removed from the frame's topology.
+    The thickness and attenuation distance of materials are lengths, and scale with the vertices.
 
     Raises:
         AssetError: empty_geometry if no triangle of any frame has area.
@@ -61,17 +62,17 @@ def normalize(clip: Clip) -> tuple[Clip, Normalization]:
     return replace(clip, frames=frames, materials=materials), Normalization(scale, (x, y, z))
 
 
-def _normalized(frame: Frame, center: np.ndarray, scale: float, opened: dict[tuple[int, bytes], Topology]) -> Frame:
-    """`opened` collects the topologies without some lines, so that frames share them."""
+def _normalized(frame: Frame, center: Float64Array, scale: float, opened: dict[tuple[int, bytes], Topology]) -> Frame:
+    """Normalize a frame; `opened` caches topologies with some triangles removed, so that frames share them."""
     vertices = ((frame.vertices.astype(np.float64) - center) * scale).astype(np.float32)
-    outside = ~(np.abs(vertices) <= 0.5).all(axis=1)
+    outside: BoolArray = np.asarray(~(np.abs(vertices) <= 0.5).all(axis=1))
     if not outside.any():
         return replace(frame, vertices=vertices)
     shown = solid(frame)
     outside[frame.faces[shown]] = False
     vertices[outside] = 0.0
     moved = replace(frame, vertices=vertices)
-    lines = ~shown & solid(moved)  # lines that had corners on the surface and one outside
+    lines = ~shown & solid(moved)  # triangles that gained area: lines with a corner outside the cube
     lines &= outside[frame.faces].any(axis=1)
     if not lines.any():
         return moved
@@ -81,8 +82,8 @@ def _normalized(frame: Frame, center: np.ndarray, scale: float, opened: dict[tup
     return replace(moved, topology=opened[key])
 
 
-def _without(topology: Topology, faces: np.ndarray) -> Topology:
-    """The topology without some of its (F,) bool faces."""
+def _without(topology: Topology, faces: BoolArray) -> Topology:
+    """Return the topology without the faces selected by an (F,) bool mask."""
     return Topology(
         faces=topology.faces[~faces],
         uvs=np.ascontiguousarray(topology.uvs[:, ~faces]),

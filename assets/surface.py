@@ -1,4 +1,4 @@
-"""Which triangles have a surface, and how far that surface moves: arrays in, numbers out."""
+"""Measures the visible surface of clips: its size, and how far it moves."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import numpy as np
 
 from helix4d.assets.clip import Clip, Frame
 from helix4d.assets.triangles import areas
+from helix4d.core.arrays import BoolArray
 
 _PROBE_FRAMES = 16
 
 
-def solid(frame: Frame) -> np.ndarray:
-    """(F,) bool: which triangles of a frame have area."""
+def solid(frame: Frame) -> BoolArray:
+    """Return an (F,) bool mask of the triangles of a frame that have area."""
     return areas(frame.triangles()) > 0
 
 
 def union_diagonal(clip: Clip) -> float:
-    """Length of the diagonal of `clip.bounds()`; 0 where no triangle has area."""
+    """Return the length of the diagonal of `clip.bounds()`; 0 if no triangle has area."""
     try:
         low, high = clip.bounds()
     except ValueError:
@@ -27,25 +28,22 @@ def union_diagonal(clip: Clip) -> float:
 
 
 def size(clip: Clip) -> float:
-    """Square root of the area in the frame that shows most, as a share of the union diagonal; 0 without surface.
+    """Return the square root of the largest surface area of any frame, as a fraction of the union diagonal.
 
-    Small where the whole object travels so far that the box around all frames dwarfs it.
+    Small if the object travels so far that the bounding box of all frames dwarfs it; 0 if there is no surface.
     """
     diagonal = union_diagonal(clip)
-    most = max(float(areas(frame.triangles()).sum()) for frame in clip.frames)
-    return float(np.sqrt(most)) / diagonal if diagonal else 0.0
+    largest = max(float(areas(frame.triangles()).sum()) for frame in clip.frames)
+    return float(np.sqrt(largest)) / diagonal if diagonal else 0.0
 
 
 def motion(clip: Clip) -> float:
-    """How far the surface travels: the largest displacement of a surface point since the first frame with a surface,
-    relative to the diagonal of the box around all frames.
+    """Return how far the surface moves, as a fraction of the union diagonal; 0 for a clip without motion or surface.
 
-    Within a triangle the displacement is an affine function of the barycentric coordinates, so its length is largest
-    at a corner: comparing the corners of triangles with area is exact, no samples needed. Triangles that appear or
-    vanish, and frames whose vertices cannot be matched by number, count by the movement of their box's corners.
-
-    Returns:
-        0 for a clip that stands still or has no surface.
+    This is the largest displacement of any surface point from the first frame that has a surface. Within a triangle,
+    the displacement is an affine function of the barycentric coordinates, so it is largest at a corner, and comparing
+    the corners of triangles with area is exact. Frames whose vertices do not correspond are compared by the corners of
+    their bounding boxes. A surface that vanishes, or appears later, counts as a displacement by the whole diagonal.
     """
     diagonal = union_diagonal(clip)
     if diagonal == 0:
@@ -60,7 +58,7 @@ def motion(clip: Clip) -> float:
             continue
         farthest = max(farthest, _displacement(reference, reference_mask, frame, mask))
     if any(not solid(frame).any() for frame in clip.frames):
-        farthest = max(farthest, diagonal)  # something appears from nothing, or vanishes
+        farthest = max(farthest, diagonal)  # the object appears or vanishes
     return farthest / diagonal
 
 
@@ -81,10 +79,10 @@ def motion_of_times(start: float, end: float, frames_at: Callable[[np.ndarray], 
     return value if np.isfinite(value) else -1.0
 
 
-def _displacement(first: Frame, first_solid: np.ndarray, frame: Frame, frame_solid: np.ndarray) -> float:
+def _displacement(first: Frame, first_solid: BoolArray, frame: Frame, frame_solid: BoolArray) -> float:
     if len(first.vertices) != len(frame.vertices) or len(first.faces) != len(frame.faces):
         return _box_displacement(first, first_solid, frame, frame_solid)
-    # A triangle collapsed in one of the two frames is not seen there, but its vertices still say where it went.
+    # A triangle that is collapsed in one of the two frames is not visible there, but its vertices still have positions.
     used = np.unique(np.concatenate([first.faces[first_solid], frame.faces[frame_solid]]))
     if not len(used):
         return 0.0
@@ -92,10 +90,10 @@ def _displacement(first: Frame, first_solid: np.ndarray, frame: Frame, frame_sol
     return float(np.sqrt((difference**2).sum(axis=1).max()))
 
 
-def _box_displacement(first: Frame, first_solid: np.ndarray, frame: Frame, frame_solid: np.ndarray) -> float:
+def _box_displacement(first: Frame, first_solid: BoolArray, frame: Frame, frame_solid: BoolArray) -> float:
     if not frame_solid.any():
         return 0.0
-    one = first.vertices[np.unique(first.faces[first_solid])].astype(np.float64)
-    two = frame.vertices[np.unique(frame.faces[frame_solid])].astype(np.float64)
-    low, high = two.min(axis=0) - one.min(axis=0), two.max(axis=0) - one.max(axis=0)
+    start = first.vertices[np.unique(first.faces[first_solid])].astype(np.float64)
+    end = frame.vertices[np.unique(frame.faces[frame_solid])].astype(np.float64)
+    low, high = end.min(axis=0) - start.min(axis=0), end.max(axis=0) - start.max(axis=0)
     return float(np.linalg.norm(np.maximum(np.abs(low), np.abs(high))))

@@ -1,7 +1,7 @@
-"""Typed errors and the one list of reason codes that an asset can end with.
+"""Typed errors, and the reason codes for assets that do not become samples.
 
-A reason code fixes the final state: some mean that the asset is well formed but unwanted (`filtered`), the others
-that it is broken or beyond our limits (`failed`).
+The reason code determines the final state: `filtered` for assets that are well formed but unwanted, `failed` for
+assets that are broken or exceed a limit.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from pathlib import Path
 
 
 class Helix4DError(Exception):
-    """Base of every error that this project raises on purpose."""
+    """Base class of every error that this project raises deliberately."""
 
 
 class ConfigError(Helix4DError):
-    """A setting is impossible or contradicts another; the message gives the numbers."""
+    """A setting is invalid or contradicts another one; the message states the values."""
 
 
 class FormatError(Helix4DError):
-    """A file of ours (shard, `.vxz`, clip, ledger) is not what its format says."""
+    """A file written by helix4d (shard, `.vxz`, clip, ledger) does not conform to its format."""
 
 
 def first_line(error: BaseException) -> str:
-    """What another package's error says, without its advice of many lines; its type's name where it says nothing."""
+    """Return the first non-empty line of an error's message, or the name of its type if the message is empty."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 class AssetState(StrEnum):
-    """The three ends of an asset. Counts over them always add up to the inputs."""
+    """Final state of an asset. The counts of the three states always add up to the number of inputs."""
 
     DONE = "done"
     FILTERED = "filtered"
@@ -55,10 +55,10 @@ class ReasonCode(StrEnum):
     FLICKER = "flicker"
     FACE_LIMIT = "face_limit"
     TEXTURE_LIMIT = "texture_limit"
-    # Not there.
+    # Unavailable.
     DOWNLOAD_FAILED = "download_failed"
     CHECKSUM_MISMATCH = "checksum_mismatch"
-    # Broken, or beyond our limits.
+    # Broken, or over a limit.
     EMPTY_FILE = "empty_file"
     NOT_GLTF = "not_gltf"
     CORRUPT_FILE = "corrupt_file"
@@ -83,7 +83,7 @@ class ReasonCode(StrEnum):
 
     @property
     def state(self) -> AssetState:
-        """`AssetState.FILTERED` or `AssetState.FAILED`."""
+        """Final state of the asset: `AssetState.FILTERED` or `AssetState.FAILED`."""
         return AssetState.FILTERED if self in _FILTERED else AssetState.FAILED
 
 
@@ -110,12 +110,12 @@ _FILTERED = frozenset(
 
 
 class AssetError(Helix4DError):
-    """An asset cannot become a sample.
+    """Raised when an asset cannot become a sample.
 
     Args:
-        code: the reason, which also fixes the asset's final state.
+        code: reason, which also determines the asset's final state.
         message: what was found, and where in the file.
-        path: the file concerned; its name opens the message.
+        path: file concerned; its name is prefixed to the message.
     """
 
     def __init__(self, code: ReasonCode, message: str, path: Path | str | None = None) -> None:

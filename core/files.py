@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and hashes of their contents."""
+"""Atomic file writes, canonical JSON and content hashes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 _BLOCK_BYTES = 1 << 20
-_SYNCS_NO_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
-"""What CIFS and some FUSE file systems answer; their renames are as durable as they are."""
+_FOLDER_SYNC_UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
+"""Errors of file systems that cannot sync a folder (CIFS, some FUSE mounts); nothing more can be done there."""
 
 
 @contextmanager
 def atomic_writer(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path` that takes its name only if the block ends without an error.
+    """Open a temporary file next to `path` and rename it to `path` if the block completes without an error.
 
-    The data is on disk before the rename and the rename is on disk before this returns (fsync of file and folder).
+    File and folder are both synced, so the new file survives a power failure once this returns.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
+        os.chmod(temporary, 0o644)  # mkstemp creates files that only their owner can read
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -40,42 +40,43 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make renames and removals inside `folder` durable, where its file system can."""
+    """Make renames and removals inside `folder` durable, if its file system supports that."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in _SYNCS_NO_FOLDERS:
+        if error.errno not in _FOLDER_SYNC_UNSUPPORTED:
             raise
     finally:
         os.close(descriptor)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Atomic `Path.write_bytes`."""
+    """Write a file atomically."""
     with atomic_writer(path) as stream:
         stream.write(data)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Atomically write `canonical_json(value)`."""
+def write_json(path: Path, value: object) -> None:
+    """Write `canonical_json(value)` atomically."""
     write_bytes(path, canonical_json(value))
 
 
-def canonical_json(value: Any) -> bytes:
-    """UTF-8 JSON whose bytes depend on the value alone: sorted keys, one space of indent, no NaN.
+def canonical_json(value: object) -> bytes:
+    """Encode a value as UTF-8 JSON whose bytes depend on the value alone: sorted keys, one space of indent.
 
-    Half a surrogate pair (in names of files that are no UTF-8, or in strangers' JSON) stays escaped: UTF-8 lacks it.
+    Lone surrogates (from file names that are not UTF-8, or from untrusted JSON) stay escaped, as UTF-8 cannot encode
+    them.
 
     Raises:
-        ValueError: for NaN and infinities, which JSON cannot hold.
+        ValueError: if the value contains NaN or infinity, which JSON cannot represent.
     """
     text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    return text.encode(errors="backslashreplace")  # Python's escape is JSON's
+    return text.encode(errors="backslashreplace")  # Python and JSON write the same escape
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file, read in blocks."""
+    """Return the hex SHA-256 of a file."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         while block := stream.read(_BLOCK_BYTES):
@@ -83,6 +84,6 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def sha256_json(value: Any) -> str:
-    """Hex SHA-256 of `canonical_json(value)`: the hash of a configuration."""
+def sha256_json(value: object) -> str:
+    """Return the hex SHA-256 of `canonical_json(value)`, used to hash configurations."""
     return hashlib.sha256(canonical_json(value)).hexdigest()

@@ -75,16 +75,18 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder}: its file system does not support locks ({error.strerror}): use a folder on another one"
             ) from error
         except OSError as error:
-            raise ConfigError(f"{folder}: cannot be written to ({error.strerror})") from error
+            raise ConfigError(
+                f"{folder}: cannot be written to ({error.strerror}): make it writable, or use another folder"
+            ) from error
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        with contextlib.suppress(OSError):  # a full disk: later writes wait for space, the name is for people only
+        with contextlib.suppress(OSError):  # a full disk; the name is only informative, and later writes will wait
             os.ftruncate(lock.fileno(), 0)
             os.write(lock.fileno(), f"host {socket.gethostname()}, process {os.getpid()}, since {since}\n".encode())
         yield
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether another process holds `folder/.lock`. Writes nothing, so it works on read-only storage."""
+    """Return whether another process holds `folder/.lock`. Works on read-only storage, as it writes nothing."""
     try:
         with file_lock(folder / LOCK_FILE, shared=True, wait=False, create=False):
             return False

@@ -7,7 +7,7 @@ import sys
 
 
 def setup_logging() -> None:
-    """Send log records to standard error. Libraries never call this; commands call it once."""
+    """Send log records to standard error. Each command calls this once; library code never does."""
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",

@@ -1,4 +1,4 @@
-"""Random generators seeded from names, so that any single draw can be repeated on its own."""
+"""Random generators seeded from names, so that any single draw can be reproduced on its own."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 
 
 def generator(*names: str | int) -> np.random.Generator:
-    """A generator that depends on its names alone: `generator(dataset_seed, key, "view", 3)`.
+    """Return a generator that depends on its names alone, as in `generator(dataset_seed, key, "view", 3)`.
 
-    The names are hashed with their types and lengths, so ("ab", "c") and ("a", "bc") are different streams.
+    Names are hashed with their types and lengths, so ("ab", "c") and ("a", "bc") seed different streams.
     """
     digest = hashlib.sha256()
     for name in names:

@@ -1,4 +1,4 @@
-"""Writes that wait while their storage refuses them: full, read-only, or away for a while."""
+"""Retry writes while storage is full, read-only or temporarily unavailable."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ T = TypeVar("T")
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 AWAY = frozenset({errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO})
-"""What a network file system answers while its server is gone, whatever is read or written."""
+"""Errors of a network file system whose server is unreachable, for reads and writes alike."""
 REFUSING = FULL | AWAY | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
-"""What a disk, a network file system or a mount answers while something is wrong with it, not with what is written."""
+"""Errors caused by the state of a disk or mount rather than by the write itself."""
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 
 
 class StorageError(Helix4DError):
-    """A folder took no writes for longer than we wait. What was finished before is on disk."""
+    """Storage kept refusing a write for longer than the allowed time. Everything written earlier is on disk."""
 
 
 def insist(write: Callable[[], T], path: Path, patience_s: float, tell: Callable[[str], object] = log.warning) -> T:
-    """Call `write` until storage takes it, with pauses that double from half a second to half a minute.
+    """Call `write` until it succeeds, with pauses that double from half a second to half a minute.
 
     Args:
-        write: atomic, or harmless to repeat.
-        path: what it writes, for messages.
+        write: function that is atomic or safe to repeat.
+        path: file or folder that it writes, for messages.
         patience_s: seconds from the first refusal to the last attempt.
-        tell: is given a sentence before each pause.
+        tell: receives one message before each pause.
 
     Returns:
-        What `write` returns.
+        The return value of `write`.
 
     Raises:
-        StorageError: if it is refused to the end.
-        OSError: for anything that waiting does not cure; at once.
+        StorageError: if storage still refuses the write after `patience_s`.
+        OSError: immediately, for any error that waiting cannot resolve.
     """
     deadline: float | None = None
     pause_s = _FIRST_PAUSE_S
@@ -60,10 +60,10 @@ def insist(write: Callable[[], T], path: Path, patience_s: float, tell: Callable
             why = os.strerror(error.errno)
             if left_s <= 0:
                 raise StorageError(
-                    f"{path}: could not be written for {patience_s:g} s ({why}): make room or make it writable, and "
-                    "run the same command again; what is finished is kept"
+                    f"{path}: could not be written for {patience_s:g} s ({why}): free some space or make it writable, "
+                    "then rerun the same command; finished work is kept"
                 ) from error
             pause_s = min(pause_s, left_s)
-            tell(f"{path}: cannot be written ({why}): trying again in {pause_s:.1f} s")
+            tell(f"{path}: cannot be written ({why}): retrying in {pause_s:.1f} s")
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

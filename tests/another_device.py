@@ -1,8 +1,8 @@
-"""A device that is the CPU but does not admit it: what would fail on a GPU for tensors on two devices fails here.
+"""A stand-in for a GPU that runs on the CPU: mixing devices fails here as it would fail with CUDA.
 
-Inside `another_device()` tensors may live on it as they would on a card: an operation on tensors of both devices is an
-error, unless CUDA allows it (a scalar, a copy, an index), and so is turning one into a numpy array. Numbers are
-the CPU's, up to what another attention kernel rounds. It says nothing of kernels made for CUDA, their speed or memory.
+Within `another_device()`, tensors can be placed on the stand-in. An operation on tensors of both devices is an error
+unless CUDA allows it (scalars, copies, indices), and so is converting a tensor on the stand-in to numpy. Results are
+those of the CPU, up to the rounding of a different attention kernel. CUDA kernels, speed and memory are not simulated.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ _BETWEEN_DEVICES = {_aten.copy_.default, _aten._to_copy.default}
 _INDEXING = {_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.default, _aten._index_put_impl_.default}
 _MATH_ATTENTION = 0
 
-# On import, because autograd counts the devices of a process when it is first used.
+# At import, because autograd counts the devices of the process when it is first used.
 _setup_privateuseone_for_python_backend(_NAME)
 _DEVICE = torch.device(_NAME, 0)
 
 
 @contextmanager
 def another_device() -> Iterator[torch.device]:
-    """The device, which tensors may be on while the block runs."""
-    # Wrapped tensors have no inference mode; to grow no graph is all that it means here.
+    """Provide the device, which tensors may be placed on while the block runs."""
+    # Wrapped tensors do not support inference mode; disabling gradients is all that matters here.
     with mock.patch.object(torch, "inference_mode", torch.no_grad), _Functions(), _Operations():
         yield _DEVICE
 
 
 class _Elsewhere(torch.Tensor):
-    """A tensor that says it is on the other device, around the one on the CPU that holds its numbers."""
+    """A tensor that reports the other device, wrapping the CPU tensor with its data."""
 
     raw: torch.Tensor
 
     @staticmethod
     def __new__(cls, raw: torch.Tensor) -> _Elsewhere:
-        made: _Elsewhere = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        wrapper: _Elsewhere = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls,
             raw.size(),
             strides=raw.stride(),
@@ -52,8 +52,8 @@ class _Elsewhere(torch.Tensor):
             dtype=raw.dtype,
             device=_DEVICE,
         )
-        made.raw = raw
-        return made
+        wrapper.raw = raw
+        return wrapper
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
@@ -68,24 +68,24 @@ class _Elsewhere(torch.Tensor):
         return self.raw.tolist()
 
     def numpy(self, **options: Any) -> NoReturn:
-        raise TypeError(f"a tensor on {self.device} is no numpy array: copy it to the CPU first")
+        raise TypeError(f"a tensor on {self.device} cannot be converted to numpy: copy it to the CPU first")
 
     __array__ = numpy
 
 
 class _Operations(TorchDispatchMode):
-    """Every operation on tensors, those that make new ones included."""
+    """Intercepts every operation on tensors, including those that create tensors."""
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _run(operation, args, kwargs or {})
 
 
 class _Functions(TorchFunctionMode):
-    """The few functions that copy Python's numbers to a device without an operation."""
+    """Intercepts the few functions that copy Python numbers to a device without dispatching an operation."""
 
     def __torch_function__(self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if function in (torch.tensor, torch.as_tensor) and _is_ours(kwargs.get("device")):
+        if function in (torch.tensor, torch.as_tensor) and _is_elsewhere(kwargs.get("device")):
             device = kwargs.pop("device")
             return function(*args, **kwargs).to(device)
         if args and isinstance(args[0], _Elsewhere):
@@ -100,39 +100,39 @@ class _Functions(TorchFunctionMode):
 
 def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-    ours = [tensor for tensor in tensors if isinstance(tensor, _Elsewhere)]
-    _check(operation, args, tensors, bool(ours))
-    if operation is _aten._fused_sdp_choice.default and ours:
-        return _MATH_ATTENTION  # the CPU's own kernels are looked up by the device
+    wrapped = [tensor for tensor in tensors if isinstance(tensor, _Elsewhere)]
+    _check(operation, args, tensors, bool(wrapped))
+    if operation is _aten._fused_sdp_choice.default and wrapped:
+        return _MATH_ATTENTION  # the CPU's own kernels are selected by device
     target = kwargs.get("device")
-    to_ours = bool(ours) if target is None else _is_ours(target)
+    to_elsewhere = bool(wrapped) if target is None else _is_elsewhere(target)
     if operation is _aten.copy_.default:
-        to_ours = isinstance(args[0], _Elsewhere)
+        to_elsewhere = isinstance(args[0], _Elsewhere)
 
     raw_args, raw_kwargs = tree_map(lambda x: x.raw if isinstance(x, _Elsewhere) else x, (args, kwargs))
-    if _is_ours(target):
+    if _is_elsewhere(target):
         raw_kwargs["device"] = torch.device("cpu")
     result = operation(*raw_args, **raw_kwargs)
-    if operation is _aten._to_copy.default and to_ours != bool(ours):
-        result = result.clone()  # both are the CPU here, so the copy may be its source
-    if not to_ours:
+    if operation is _aten._to_copy.default and to_elsewhere != bool(wrapped):
+        result = result.clone()  # both devices are the CPU, so the copy may alias its source
+    if not to_elsewhere:
         return result
 
-    known = {id(tensor.raw): tensor for tensor in ours}
+    known = {id(tensor.raw): tensor for tensor in wrapped}
 
-    def wrapped(x: Any) -> Any:
+    def wrap(x: Any) -> Any:
         if not isinstance(x, torch.Tensor):
             return x
         return known[id(x)] if id(x) in known else _Elsewhere(x)
 
-    result = tree_map(wrapped, result)
-    return return_and_correct_aliasing(operation, args, kwargs, result) if ours else result
+    result = tree_map(wrap, result)
+    return return_and_correct_aliasing(operation, args, kwargs, result) if wrapped else result
 
 
-def _check(operation: Any, args: Any, tensors: list[torch.Tensor], any_ours: bool) -> None:
-    """As CUDA does: scalars, copies and a CPU's index into a device's tensor are the only meetings of devices."""
+def _check(operation: Any, args: Any, tensors: list[torch.Tensor], any_wrapped: bool) -> None:
+    """Allow the same mixing of devices as CUDA: scalars, copies, and CPU indices into a tensor on the device."""
     others = [tensor for tensor in tensors if not isinstance(tensor, _Elsewhere) and tensor.dim()]
-    if not any_ours or not others or operation in _BETWEEN_DEVICES:
+    if not any_wrapped or not others or operation in _BETWEEN_DEVICES:
         return
     if operation in _INDEXING and isinstance(args[0], _Elsewhere):
         others = [tensor for tensor in others if not any(tensor is index for index in args[1])]
@@ -140,5 +140,5 @@ def _check(operation: Any, args: Any, tensors: list[torch.Tensor], any_ours: boo
         raise RuntimeError(f"{operation}: tensors on two devices, of shapes {[tuple(t.shape) for t in tensors]}")
 
 
-def _is_ours(device: Any) -> bool:
+def _is_elsewhere(device: Any) -> bool:
     return device is not None and torch.device(device).type == _NAME

@@ -1,4 +1,4 @@
-"""What tests need to ask other people's viewers: npm packages in a temporary folder, a local server, Chromium."""
+"""Drives third-party viewers in tests: npm packages in a temporary folder, a local web server, and Chromium."""
 
 from __future__ import annotations
 
@@ -69,7 +69,13 @@ const {chromium} = require("playwright-core");
 
 @dataclass(frozen=True)
 class Visit:
-    """What came of driving a page: what the steps returned, what the page complained of, what it asked for."""
+    """Outcome of driving a page.
+
+    Attributes:
+        result: return value of the steps.
+        errors: errors and warnings of the page.
+        requests: URLs that the page requested.
+    """
 
     result: Any
     errors: list[str]
@@ -77,9 +83,9 @@ class Visit:
 
 
 def drive(url: str, steps: str, folder: Path, size: tuple[int, int] = (1200, 900), touch: bool = False) -> Visit:
-    """Open a page and run JavaScript against Playwright's `page`; `folder` is a name for screenshots to go to.
+    """Open a page and run JavaScript with Playwright's `page`, and with `folder` as the folder for screenshots.
 
-    Skips the test where there is no Chromium, or npm cannot install what drives it.
+    Skips the test if Chromium is missing or npm cannot install Playwright.
     """
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
@@ -93,7 +99,7 @@ def drive(url: str, steps: str, folder: Path, size: tuple[int, int] = (1200, 900
 
 
 def npm_install(folder: Path, *packages: str) -> Path:
-    """The `node_modules` with packages; skips the test where npm cannot install them."""
+    """Install npm packages and return their `node_modules`; skips the test if npm cannot install them."""
     if shutil.which("npm") is None or shutil.which("node") is None:
         pytest.skip("node and npm are not installed")
     command = ["npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(folder), *packages]
@@ -104,9 +110,9 @@ def npm_install(folder: Path, *packages: str) -> Path:
 
 
 def browse(url: str, ready: str, folder: Path, size: int = 256) -> tuple[str, Path]:
-    """Open a page, wait until a JavaScript expression is true, and give its HTML and a screenshot.
+    """Open a page, wait until a JavaScript expression is true, and return its HTML and a screenshot.
 
-    Skips the test where there is no Chromium, or npm cannot install what drives it.
+    Skips the test if Chromium is missing or npm cannot install Playwright.
     """
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
@@ -122,7 +128,7 @@ def browse(url: str, ready: str, folder: Path, size: int = 256) -> tuple[str, Pa
 
 @functools.cache
 def _driver() -> Path:
-    """A folder with playwright-core, once a process."""
+    """Install playwright-core in a temporary folder, once per process."""
     folder = Path(tempfile.mkdtemp(prefix="browser-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     npm_install(folder, "playwright-core")
@@ -133,7 +139,7 @@ def _driver() -> Path:
 
 @contextlib.contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """A folder behind a local address."""
+    """Serve a folder at a local address while the block runs; yields the address."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:

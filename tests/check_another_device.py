@@ -1,4 +1,4 @@
-"""The stand-in for a GPU refuses what a GPU refuses, and computes what the CPU computes."""
+"""The stand-in for a GPU refuses to mix devices like a GPU, and computes the same results as the CPU."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import torch
 from tests.another_device import another_device
 
 
-def test_tensors_of_two_devices_do_not_meet() -> None:
+def test_mixing_tensors_of_two_devices_is_an_error() -> None:
     with another_device() as device:
-        here, there = torch.ones(3), torch.ones(3, device=device)
-        for meeting in (
-            lambda: here + there,
-            lambda: torch.cat([here, there]),
-            lambda: torch.equal(here, there),
-            lambda: torch.nn.functional.linear(here, torch.ones(2, 3, device=device)),
-            lambda: there.index_add_(0, torch.tensor([0]), torch.ones(1)),
+        local, remote = torch.ones(3), torch.ones(3, device=device)
+        for mixing in (
+            lambda: local + remote,
+            lambda: torch.cat([local, remote]),
+            lambda: torch.equal(local, remote),
+            lambda: torch.nn.functional.linear(local, torch.ones(2, 3, device=device)),
+            lambda: remote.index_add_(0, torch.tensor([0]), torch.ones(1)),
         ):
             with pytest.raises(RuntimeError, match="two devices"):
-                meeting()
-        for conversion in (there.numpy, lambda: np.asarray(there)):
+                mixing()
+        for conversion in (remote.numpy, lambda: np.asarray(remote)):
             with pytest.raises(TypeError, match="copy it to the CPU first"):
                 conversion()
-        assert (there + torch.tensor(2.0)).tolist() == [3, 3, 3]
-        assert there[torch.tensor([0, 2])].device.type == device.type
-        assert (there.cpu() + here).tolist() == [2, 2, 2]
-        copied = there.to("cpu")
-        there.zero_()
+        assert (remote + torch.tensor(2.0)).tolist() == [3, 3, 3]
+        assert remote[torch.tensor([0, 2])].device.type == device.type
+        assert (remote.cpu() + local).tolist() == [2, 2, 2]
+        copied = remote.to("cpu")
+        remote.zero_()
         assert copied.tolist() == [1, 1, 1]
 
 
-def test_a_step_of_training_is_the_cpus() -> None:
+def test_training_steps_equal_those_on_the_cpu() -> None:
     def trained(device: torch.device) -> list[torch.Tensor]:
         torch.manual_seed(0)
         network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.Linear(8, 2)).to(device)
@@ -45,6 +45,6 @@ def test_a_step_of_training_is_the_cpus() -> None:
 
     expected = trained(torch.device("cpu"))
     with another_device() as device:
-        found = trained(device)
-    for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, theirs)
+        parameters = trained(device)
+    for parameter, reference in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(parameter, reference)

@@ -1,4 +1,4 @@
-"""Where the shared fixtures are, and what is skipped when they are absent."""
+"""Locates the shared fixtures, and skips tests whose fixtures or hardware are not available."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ASSETS = _folder("HELIX4D_ASSETS_DIR", "../shared/assets")
 
 
 def files(folder: Path, pattern: str) -> list[Path]:
-    """Sorted matches, for parametrising; empty where the folder is absent."""
+    """List the files of a folder, sorted, for parametrizing tests; empty if the folder is absent."""
     return sorted(folder.glob(pattern)) if folder.is_dir() else []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none."""
+    """Skip tests that need a GPU if there is none."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
@@ -37,17 +37,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def animated_assets() -> Path:
-    """The folder of real animated assets."""
+    """Folder of real animated assets."""
     folder = ASSETS / "animated"
     if not folder.is_dir():
-        pytest.skip(f"no assets at {folder}: set HELIX4D_ASSETS_DIR")
+        pytest.skip(f"no assets in {folder}: set HELIX4D_ASSETS_DIR")
     return folder
 
 
 @pytest.fixture(scope="session")
 def hostile_assets() -> Path:
-    """The folder of hostile assets."""
+    """Folder of hostile assets."""
     folder = ASSETS / "hostile"
     if not folder.is_dir():
-        pytest.skip(f"no assets at {folder}: set HELIX4D_ASSETS_DIR")
+        pytest.skip(f"no assets in {folder}: set HELIX4D_ASSETS_DIR")
     return folder

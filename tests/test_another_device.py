@@ -1,4 +1,4 @@
-"""Everything in `check_another_device.py`, in a process of its own: torch takes a new kind of device for good."""
+"""Runs all `check_another_device.py` files in a separate process, as torch cannot unregister a device type."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TESTS = Path(__file__).parent
 
 
 @pytest.mark.slow
-def test_nothing_is_left_behind_on_the_cpu() -> None:
+def test_no_tensor_is_left_on_the_cpu() -> None:
     checks = sorted(_TESTS.rglob("check_another_device.py"))
     assert len(checks) == 4
     done = subprocess.run(

@@ -1,1 +1,1 @@
-"""What only Blender reads becomes `Clip`s: the one wing of this package that imports bpy."""
+"""Turns files of the formats that only Blender reads into `Clip`s."""

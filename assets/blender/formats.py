@@ -1,6 +1,6 @@
-"""How Blender reads each format that is not glTF, and over which frames it plays.
+"""How Blender imports each format other than glTF, and which frames its animation spans.
 
-Blender comes in as an argument: one file of this package imports it. Scripts in files are never run.
+The bpy module is passed as an argument, as only `importer` imports it. Scripts in files are never run.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ class BlenderFormat:
     """A file format.
 
     Attributes:
-        name: as people call it.
-        looks_right: whether a file that begins with these bytes is one; it is checked before Blender sees it.
-        read: reads a file into an empty Blender; returns the operator's result.
-        timeline: first and last frame of what moves, or None where nothing does. FBX has clips instead.
+        name: name of the format, for messages.
+        looks_right: returns whether a file starting with the given bytes has this format; checked before the import.
+        read: imports a file into an empty Blender session, and returns the operator's result.
+        timeline: returns the first and last frame of the animation, or None without one. Not used for FBX, which has
+            named clips.
     """
 
     name: str
@@ -45,13 +46,13 @@ class BlenderFormat:
 
 
 def head(path: Path) -> bytes:
-    """The first bytes of a file, enough for every check here."""
+    """Read the first bytes of a file, enough for all checks in this module."""
     with open(path, "rb") as stream:
         return stream.read(_HEAD_BYTES)
 
 
 def check_end(path: Path) -> None:
-    """Blender takes what it finds of a COLLADA file that was cut off; we do not.
+    """Check that a COLLADA file is complete, as Blender silently imports truncated ones.
 
     Raises:
         AssetError: corrupt_file.
@@ -61,23 +62,23 @@ def check_end(path: Path) -> None:
     with open(path, "rb") as stream:
         stream.seek(max(0, path.stat().st_size - _TAIL_BYTES))
         if b"</COLLADA>" not in stream.read():
-            raise AssetError(ReasonCode.CORRUPT_FILE, "ends before </COLLADA>: the file is truncated", path)
+            raise AssetError(ReasonCode.CORRUPT_FILE, "does not end with </COLLADA>: the file is truncated", path)
 
 
 def rate(bpy: Any, path: Path, first_bytes: bytes) -> tuple[float, str]:
-    """Blender frames per second of the file's own time, and a warning where that is a guess."""
+    """Return how many Blender frames correspond to one second of the file, and a warning ("" if none) if assumed."""
     if path.suffix.lower() in (".usd", ".usda", ".usdc"):
-        # Blender counts USD's time codes as frames, and does not say how many make a second.
+        # Blender maps USD time codes to frames, but does not expose the number of time codes per second.
         if first_bytes.startswith(b"#usda"):
-            found = _USD_RATE.search(first_bytes)
-            return (float(found[1]) if found and float(found[1]) > 0 else _USD_DEFAULT_RATE), ""
-        return _USD_DEFAULT_RATE, f"binary USD: {_USD_DEFAULT_RATE:g} time codes a second are taken for granted"
+            match = _USD_RATE.search(first_bytes)
+            return (float(match[1]) if match and float(match[1]) > 0 else _USD_DEFAULT_RATE), ""
+        return _USD_DEFAULT_RATE, f"binary USD: the frame rate is unknown: {_USD_DEFAULT_RATE:g} per second assumed"
     render = bpy.context.scene.render
     return render.fps / render.fps_base, ""
 
 
 def refuse_outside(bpy: Any, path: Path, root: Path) -> None:
-    """Nothing that the file links to may lie outside of its folder.
+    """Check that all files that were linked by the import lie inside the asset's folder.
 
     Raises:
         AssetError: uri_outside_asset.
@@ -89,8 +90,8 @@ def refuse_outside(bpy: Any, path: Path, root: Path) -> None:
         except (OSError, ValueError, RuntimeError):
             inside = False
         if not inside:
-            what = f"links to {block.filepath[:80]!r}, which is not in the asset's folder"
-            raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, what, path)
+            message = f"links to {block.filepath[:80]!r} outside the asset's folder: move it there, or pack it"
+            raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, message, path)
 
 
 def _read_fbx(bpy: Any, file: str) -> set[str]:
@@ -106,7 +107,7 @@ def _read_collada(bpy: Any, file: str) -> set[str]:
 
 
 def _read_alembic(bpy: Any, file: str) -> set[str]:
-    # The importer rounds the file's range to whole frames: short frames lose less of it.
+    # The importer rounds the file's time range to whole frames; a high frame rate keeps the error small.
     bpy.context.scene.render.fps = _ALEMBIC_RATE
     result: set[str] = bpy.ops.wm.alembic_import(filepath=file, set_frame_range=True, as_background_job=False)
     return result
@@ -133,33 +134,31 @@ def _actions_range(bpy: Any) -> tuple[float, float] | None:
     ranges = [action.frame_range for action in bpy.data.actions if len(action.fcurves)]
     if not ranges:
         return None
-    return float(min(one[0] for one in ranges)), float(max(one[1] for one in ranges))
+    return float(min(start for start, _ in ranges)), float(max(end for _, end in ranges))
 
 
 def _scene_range(bpy: Any) -> tuple[float, float] | None:
-    """The scene's range, where anything in it follows the time."""
+    """Return the frame range of the scene, or None if nothing in it is animated."""
     scene = bpy.context.scene
     moves = any(
-        any(item.type in _CACHES | _TIMED_MODIFIERS for item in (*thing.modifiers, *thing.constraints))
-        for thing in scene.objects
+        any(item.type in _CACHES | _TIMED_MODIFIERS for item in (*obj.modifiers, *obj.constraints))
+        for obj in scene.objects
     )
     owners = (*bpy.data.objects, *bpy.data.shape_keys, *bpy.data.armatures, *bpy.data.meshes)
     data = [owner.animation_data for owner in owners if owner.animation_data is not None]
-    moves = moves or any(one.action or len(one.drivers) or len(one.nla_tracks) for one in data)
+    moves = moves or any(entry.action or len(entry.drivers) or len(entry.nla_tracks) for entry in data)
     return (float(scene.frame_start), float(scene.frame_end)) if moves else None
 
 
 def _is_collada(data: bytes) -> bool:
     start = data.find(b"<COLLADA")
-    # A document type could define entities that grow without end.
+    # Refuse document types, which could define exponentially growing entities.
     return start >= 0 and b"<!" not in re.sub(rb"<!--.*?-->", b"", data[:start], flags=re.DOTALL)
 
 
 FORMATS: Mapping[str, BlenderFormat] = MappingProxyType(
     {
-        ".fbx": BlenderFormat(
-            "binary FBX", lambda data: data.startswith(b"Kaydara FBX Binary"), _read_fbx, _actions_range
-        ),
+        ".fbx": BlenderFormat("binary FBX", lambda data: data.startswith(_FBX), _read_fbx, _actions_range),
         ".dae": BlenderFormat("COLLADA", _is_collada, _read_collada, _actions_range),
         ".abc": BlenderFormat(
             "Alembic", lambda data: data.startswith((b"Ogawa", b"\x89HDF")), _read_alembic, _scene_range
@@ -176,4 +175,4 @@ FORMATS: Mapping[str, BlenderFormat] = MappingProxyType(
         ),
     }
 )
-"""By suffix."""
+"""Formats by suffix."""

@@ -1,8 +1,8 @@
-"""What is not glTF becomes `Clip`s through Blender's importer: the one file here that imports bpy.
+"""Turns files of formats other than glTF into `Clip`s with Blender's importers; the only file here that imports bpy.
 
-Blender is one global state per process: opening a file empties it, and only the last opened asset can be baked.
-Scripts in files are never run. A frame is what Blender's dependency graph evaluates, triangulated, with its corners
-apart, so that per-corner normals have a place.
+Blender's state is global to the process: opening a file clears it, so only the asset opened last can be baked. Scripts
+in files are never run. A frame is the triangulated result of Blender's dependency graph, with separate corners, so that
+it can have per-corner normals.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from helix4d.assets.blender.formats import FORMATS, check_end, head, rate, refuse_outside
 from helix4d.assets.blender.materials import BlenderMaterials
@@ -26,32 +27,35 @@ from helix4d.assets.limits import Limits
 from helix4d.assets.sequence import FRAMES_PER_S, sequence_files
 from helix4d.assets.surface import motion_of_times
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.arrays import Float32Array, Float64Array, Int32Array
 
 _LOG = logging.getLogger(__name__)
+
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
 class _Moment:
-    """A frame in float64: (3F, 3) positions and normals, corners apart."""
+    """A frame in float64: (3F, 3) positions and normals of separate corners."""
 
-    positions: np.ndarray
-    normals: np.ndarray
-    uvs: np.ndarray
-    material_ids: np.ndarray
-    unposed: list[np.ndarray]
+    positions: Float64Array
+    normals: Float64Array
+    uvs: Float32Array
+    material_ids: Int32Array
+    unposed: list[Float64Array]
     rounding: float
 
 
 class BlenderAsset:
-    """A file imported into an emptied Blender. The clips of an FBX file have names; other formats have one timeline.
+    """A file imported into an empty Blender session. FBX files have named clips; other formats have one timeline.
 
     Args:
-        path: the file.
-        limits: what it may cost.
-        root: the folder that it must not leave; None: its own.
+        path: path of the file.
+        limits: upper bounds on its size.
+        root: folder that its references must not leave; its own folder if None.
 
     Raises:
-        AssetError: not_gltf for a file of another format, corrupt_file if the importer gives up, uri_outside_asset.
+        AssetError: not_gltf for a file of another format, corrupt_file if the import fails, uri_outside_asset.
     """
 
     def __init__(self, path: Path, limits: Limits, root: Path | None = None) -> None:
@@ -73,13 +77,13 @@ class BlenderAsset:
     def _load(self) -> None:
         bpy, path = self._bpy, self._path
         suffix = path.suffix.lower()
-        form = FORMATS[suffix]
+        file_format = FORMATS[suffix]
         first_bytes = head(path)
-        if not form.looks_right(first_bytes):
-            raise AssetError(ReasonCode.NOT_GLTF, f"is not a {form.name} file", path)
+        if not file_format.looks_right(first_bytes):
+            raise AssetError(ReasonCode.NOT_GLTF, f"is not a {file_format.name} file: its suffix may be wrong", path)
         check_end(path)
-        self._reader = form.name.removeprefix("binary ")
-        self._import(form.read, path)
+        self._reader = file_format.name.removeprefix("binary ")
+        self._import(file_format.read, path)
         refuse_outside(bpy, path, self._root)
         self._rate, warning = rate(bpy, path, first_bytes)
         self._warnings += [warning] if warning else []
@@ -93,7 +97,7 @@ class BlenderAsset:
                 for name, members in self._actions.items()
             }
         else:
-            span = form.timeline(bpy)
+            span = file_format.timeline(bpy)
             spans = {"": span} if span else {}
         self.clips = [
             ClipInfo(number, name, start / self._rate, end / self._rate)
@@ -101,32 +105,32 @@ class BlenderAsset:
         ]
 
     def _import(self, read: Callable[[Any, str], set[str]], path: Path) -> None:
-        talk = io.StringIO()
+        output = io.StringIO()
         try:
-            with contextlib.redirect_stdout(talk):
+            with contextlib.redirect_stdout(output):
                 result = read(self._bpy, str(path.resolve()))
-        except RuntimeError as error:  # bpy turns whatever the importer raises into this
+        except RuntimeError as error:  # bpy converts any exception of the importer to this
             reason = (str(error).strip().splitlines() or ["no reason given"])[-1][:200]
-            raise AssetError(ReasonCode.CORRUPT_FILE, f"Blender cannot import it: {reason}", path) from error
+            raise AssetError(ReasonCode.CORRUPT_FILE, f"Blender cannot import the file ({reason})", path) from error
         finally:
-            _LOG.debug("%s", talk.getvalue())
+            _LOG.debug("%s", output.getvalue())
         if "FINISHED" not in result:
-            raise AssetError(ReasonCode.CORRUPT_FILE, "Blender cannot import it", path)
+            raise AssetError(ReasonCode.CORRUPT_FILE, "Blender cannot import the file", path)
 
     def require_visible_animation(self) -> None:
-        """Raise no_mesh or no_animation where there is nothing to bake."""
+        """Raise no_mesh or no_animation if there is nothing to bake."""
         if not any(item.type == "MESH" and len(item.data.polygons) for item in self._bpy.context.scene.objects):
-            raise AssetError(ReasonCode.NO_MESH, "Blender found no mesh with faces in it", self._path)
+            raise AssetError(ReasonCode.NO_MESH, "has no mesh with faces", self._path)
         if not self.clips:
             raise AssetError(ReasonCode.NO_ANIMATION, "has no animation", self._path)
 
     def probe_motion(self, index: int) -> float:
-        """`assets.motion` of a clip at 16 moments; −1 if it is not finite."""
+        """Return `assets.motion` of a clip at 16 times; −1 if it is not finite."""
         info = self.clips[index]
         return motion_of_times(info.start, info.end, lambda times: self._frames(index, times, None, None)[0])
 
     def bake(self, index: int, frames: int) -> Clip:
-        """One animation at `frames` times.
+        """Bake one animation at `frames` times.
 
         Raises:
             AssetError: out_of_memory, empty_geometry, degenerate_geometry, non_finite_geometry, precision_loss,
@@ -151,17 +155,18 @@ class BlenderAsset:
         )
 
     def _frames(
-        self, index: int, times: np.ndarray, materials: BlenderMaterials | None, check: GeometryCheck | None
-    ) -> tuple[tuple[Frame, ...], list[np.ndarray]]:
+        self, index: int, times: Float64Array, materials: BlenderMaterials | None, check: GeometryCheck | None
+    ) -> tuple[tuple[Frame, ...], list[Float64Array]]:
         self._play(index)
         frames: list[Frame] = []
-        unposed: list[np.ndarray] = []
+        unposed: list[Float64Array] = []
         for time in times:
             moment = self._moment(float(time), materials)
             if len(moment.positions) * len(times) > self._limits.frame_vertices:
                 raise AssetError(
                     ReasonCode.OUT_OF_MEMORY,
-                    f"{len(times)} frames of {len(moment.positions)} vertices, limit {self._limits.frame_vertices}",
+                    f"{len(times)} frames of {len(moment.positions):,} vertices are more than the limit of "
+                    f"{self._limits.frame_vertices:,} vertices in all frames",
                     self._path,
                 )
             faces = np.arange(len(moment.positions), dtype=np.int32).reshape(-1, 3)
@@ -175,7 +180,7 @@ class BlenderAsset:
         return tuple(frames), unposed
 
     def _play(self, index: int) -> None:
-        """Leave only the chosen clip's actions on the objects and shape keys, where clips have names."""
+        """Assign only the actions of the given clip to objects and shape keys, if the file has named clips."""
         if not self._actions:
             return
         bpy = self._bpy
@@ -209,23 +214,23 @@ class BlenderAsset:
 
 
 class ObjSequence(BlenderAsset):
-    """A folder of numbered .obj files: each is a frame, of which the nearest in time is shown; topologies may differ.
+    """A folder of numbered .obj files, one per frame; at any time the nearest is shown. Their topologies may differ.
 
     Raises:
-        AssetError: not_gltf where there is no sequence; out_of_memory for one over the limit.
+        AssetError: not_gltf if the folder is not a sequence, out_of_memory if it exceeds a limit.
     """
 
     def _load(self) -> None:
         self._frames_on_disk = sequence_files(self._path)
         total = sum(path.stat().st_size for path in self._frames_on_disk)
         if total > self._limits.file_bytes:
-            what = f"has {total} bytes, limit {self._limits.file_bytes}"
-            raise AssetError(ReasonCode.OUT_OF_MEMORY, what, self._path)
+            message = f"has {total:,} bytes, more than the limit of {self._limits.file_bytes:,}"
+            raise AssetError(ReasonCode.OUT_OF_MEMORY, message, self._path)
         self._reader, self._rate, self._shown_frame = "OBJ", FRAMES_PER_S, -1
         self.clips = [ClipInfo(0, "", 0.0, (len(self._frames_on_disk) - 1) / FRAMES_PER_S)]
 
     def require_visible_animation(self) -> None:
-        """Raise no_mesh where the first frame has no face."""
+        """Raise no_mesh if the first frame has no faces."""
         self._show(0.0)
         super().require_visible_animation()
 
@@ -243,15 +248,15 @@ def _read_obj(bpy: Any, file: str) -> set[str]:
 
 
 def _grouped_actions(bpy: Any) -> dict[str, list[tuple[Any, Any]]]:
-    """Clips by name: the actions of one FBX stack, each with the object or shape key that it drives.
+    """Return the clips by name: the actions of one FBX stack, each with the object or shape key that it animates.
 
-    The importer names an action `block|stack|layer`; block names may hold bars themselves.
+    The importer names an action `block|stack|layer`; the names of blocks may contain bars themselves.
     """
     blocks = sorted((*bpy.data.objects, *bpy.data.shape_keys), key=lambda block: -len(block.name))
     clips: dict[str, list[tuple[Any, Any]]] = {}
     for action in bpy.data.actions:
         owner = next((block for block in blocks if action.name.startswith(f"{block.name}|")), None)
-        if owner is None:  # a long name was cut; whoever wears it now is its owner
+        if owner is None:  # a long name was truncated: fall back to the block that uses the action
             owner = next((b for b in blocks if b.animation_data and b.animation_data.action == action), None)
         if owner is not None:
             clips.setdefault(action.name.removeprefix(f"{owner.name}|"), []).append((owner, action))
@@ -281,7 +286,7 @@ def _read_object(instance: Any, materials: BlenderMaterials | None) -> _Moment:
         if mesh.uv_layers.active is not None:
             layer = _column(mesh.uv_layers.active.data, "uv", 2 * len(mesh.loops), np.float32).reshape(-1, 2)
             uvs[0] = layer[loops].reshape(-1, 3, 2)
-            uvs[0, ..., 1] = 1.0 - uvs[0, ..., 1]  # Blender's v runs up
+            uvs[0, ..., 1] = 1.0 - uvs[0, ..., 1]  # v points up in Blender
         local = vertices[corner_vertices[loops]].astype(np.float64)
         normals = corner_normals[loops].astype(np.float64)
         ids = np.zeros(count, np.int32)
@@ -294,7 +299,7 @@ def _read_object(instance: Any, materials: BlenderMaterials | None) -> _Moment:
     turn = np.stack([np.cross(linear[:, (n + 1) % 3], linear[:, (n + 2) % 3]) for n in range(3)], axis=1)
     positions = local @ linear.T + world[:3, 3]
     normals = normals @ turn.T
-    if np.linalg.det(linear) < 0:  # mirrored: turn the triangles over, and the cofactor matrix's sign with them
+    if np.linalg.det(linear) < 0:  # mirrored: flip the triangles, and the sign of the cofactor matrix
         order = np.arange(3 * count).reshape(-1, 3)[:, [0, 2, 1]].reshape(-1)
         positions, normals, uvs = positions[order], -normals[order], uvs[:, :, [0, 2, 1]]
     length = np.linalg.norm(normals, axis=1, keepdims=True)
@@ -303,8 +308,8 @@ def _read_object(instance: Any, materials: BlenderMaterials | None) -> _Moment:
     return _Moment(positions, normals, np.ascontiguousarray(uvs), ids, [local.reshape(-1, 3, 3)], step)
 
 
-def _column(collection: Any, name: str, size: int, dtype: type) -> np.ndarray:
-    values: np.ndarray = np.empty(size, dtype)
+def _column(collection: Any, name: str, size: int, dtype: type[T]) -> NDArray[T]:
+    values = np.empty(size, dtype)
     collection.foreach_get(name, values)
     return values
 

@@ -1,28 +1,32 @@
-"""Blender materials become `Material`s where their Principled BSDF can be read; images are decoded here, not there."""
+"""Converts Blender materials with a Principled BSDF to `Material`s; images are decoded by us rather than by Blender."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from helix4d.assets.clip import AlphaMode, Material, Texture, Wrap
-from helix4d.assets.gltf.images import GLTF_FORMATS, decode_image, header_size
+from helix4d.assets.gltf.images import GLTF_FORMATS, decode_image, header_size, reduced_by, too_large
 from helix4d.assets.limits import Limits
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.arrays import UInt8Array
 
 _FORMATS = (*GLTF_FORMATS, "BMP", "TGA", "TIFF")
 _WRAPS = {"EXTEND": Wrap.CLAMP, "CLIP": Wrap.CLAMP, "MIRROR": Wrap.MIRROR}
 
 
 class BlenderMaterials:
-    """Collects the materials in use: `slot` gives a material's index among `materials`.
+    """Collects the materials in use and their images.
 
     Args:
-        path: the asset.
-        limits: of its images.
-        root: the folder that images are read from; None: the asset's own.
+        path: path of the asset.
+        limits: upper bounds on the size of images.
+        root: folder that image files must not leave; the asset's own folder if None.
+
+    Attributes:
+        materials: materials in the order of their slots.
+        images: images that the materials refer to, each (H, W, 4) uint8.
+        warnings: what was replaced or reduced.
     """
 
     def __init__(self, path: Path, limits: Limits, root: Path | None = None) -> None:
@@ -30,13 +34,13 @@ class BlenderMaterials:
         self._root = root or path.parent
         self._limits = limits
         self.materials: list[Material] = []
-        self.images: list[np.ndarray] = []
+        self.images: list[UInt8Array] = []
         self.warnings: list[str] = []
         self._slots: dict[str | None, int] = {}
         self._image_slots: dict[tuple[str, str], int | None] = {}
 
     def slot(self, material: Any) -> int:
-        """The clip's index of a Blender material (None: the default material)."""
+        """Return the index in `materials` of a Blender material; None stands for the default material."""
         name = None if material is None else material.name
         if name not in self._slots:
             self._slots[name] = len(self.materials)
@@ -102,15 +106,16 @@ class BlenderMaterials:
             return bytes(image.packed_file.data)
         folder = self._root.resolve()
         try:
-            # The path comes from the file: only one inside the asset's own folder is opened.
+            # The path is untrusted: open it only if it lies inside the asset's folder.
             target = Path(image.filepath_from_user()).resolve()
-            inside = target.is_relative_to(folder) and target.is_file()
-            if inside and target.stat().st_size <= self._limits.file_bytes:
+            available = target.is_relative_to(folder) and target.is_file()
+            if available and target.stat().st_size <= self._limits.file_bytes:
                 return target.read_bytes()
         except (OSError, ValueError, RuntimeError) as error:
-            self.warnings.append(f"image {image.name!r} cannot be read ({error}): replaced by white")
+            self.warnings.append(f"image {image.name!r}: cannot be read ({error}): replaced by white")
             return None
-        self.warnings.append(f"image {image.name!r} is not in the asset's folder: replaced by white")
+        problem = "larger than the limit" if available else "not found in the asset's folder"
+        self.warnings.append(f"image {image.name!r}: {problem}: replaced by white")
         return None
 
     def _decode(self, name: str, data: bytes) -> int | None:
@@ -118,16 +123,16 @@ class BlenderMaterials:
         if size is not None and size[0] * size[1] > self._limits.image_pixels:
             raise AssetError(
                 ReasonCode.TEXTURE_TOO_LARGE,
-                f"image {name!r} is {size[0]} × {size[1]} pixels, limit {self._limits.image_pixels} pixels",
+                f"image {name!r}: {too_large(size, self._limits)}",
                 self._path,
             )
         try:
             pixels, factor = decode_image(data, self._limits, _FORMATS)
         except ValueError as error:
-            self.warnings.append(f"image {name!r} cannot be decoded ({str(error)[:120]}): replaced by white")
+            self.warnings.append(f"image {name!r}: cannot be decoded ({str(error)[:120]}): replaced by white")
             return None
         if factor > 1:
-            self.warnings.append(f"image {name!r} is larger than {self._limits.image_side} pixels: reduced by {factor}")
+            self.warnings.append(f"image {name!r}: {reduced_by(factor, self._limits)}")
         self.images.append(pixels)
         return len(self.images) - 1
 

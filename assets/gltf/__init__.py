@@ -1,4 +1,4 @@
-"""A glTF 2.0 file becomes numpy arrays, by the specification."""
+"""Turns glTF 2.0 files into numpy arrays, following the specification."""
 
 from helix4d.assets.gltf.evaluate import GltfAsset, gltf_clips
 from helix4d.assets.gltf.parse.resources import content_hash, external_uris

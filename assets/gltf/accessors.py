@@ -1,4 +1,4 @@
-"""Accessors become arrays: views, strides, sparse replacement, normalized integers, meshopt (glTF 2.0 section 3.6)."""
+"""Decodes accessors to arrays: views, strides, sparse elements, normalized integers, meshopt (glTF 2.0 section 3.6)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from helix4d.assets.gltf.compression import decode_meshopt
 from helix4d.assets.gltf.parse.document import Document
 from helix4d.assets.gltf.parse.model import Accessor
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.arrays import Float64Array, NumberArray, UInt8Array
 
 _SCALES: Mapping[np.dtype, float] = {
     np.dtype("<i1"): 127.0,
@@ -20,16 +21,16 @@ _SCALES: Mapping[np.dtype, float] = {
 
 
 class Accessors:
-    """Reads the accessors of a document; buffers, decompressed views and arrays are kept while it lives."""
+    """Reads the accessors of a document, and caches buffers, decompressed views and arrays."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
         self._buffers: dict[int, bytes] = {}
-        self._views: dict[int, np.ndarray] = {}
-        self._arrays: dict[int, np.ndarray] = {}
+        self._views: dict[int, UInt8Array] = {}
+        self._arrays: dict[int, NumberArray] = {}
 
-    def raw(self, index: int) -> np.ndarray:
-        """(count, components) in the accessor's own type; read-only.
+    def raw(self, index: int) -> NumberArray:
+        """Return a read-only (count, components) array in the accessor's own type.
 
         Raises:
             AssetError: missing_buffer, corrupt_file, invalid_accessor.
@@ -40,12 +41,12 @@ class Accessors:
             self._arrays[index] = array
         return self._arrays[index]
 
-    def floats(self, index: int) -> np.ndarray:
-        """(count, components) float64; normalized integers become [0, 1] or [−1, 1] (glTF 2.0 section 3.11)."""
+    def floats(self, index: int) -> Float64Array:
+        """Return a (count, components) array of float64; normalized integers are mapped to [0, 1] or [−1, 1]."""
         return to_floats(self.raw(index), self.document.accessors[index].normalized)
 
-    def view(self, index: int) -> np.ndarray:
-        """(bytes,) uint8 of a buffer view, decompressed."""
+    def view(self, index: int) -> UInt8Array:
+        """Return the decompressed bytes of a buffer view as a uint8 array."""
         if index not in self._views:
             view = self.document.views[index]
             if view.meshopt is None:
@@ -57,30 +58,34 @@ class Accessors:
                 try:
                     self._views[index] = decode_meshopt(source, meshopt)
                 except (ValueError, RuntimeError, MemoryError) as error:
-                    raise self._invalid(f"bufferViews[{index}]: meshopt data cannot be decoded ({error})") from error
+                    message = f"bufferViews[{index}]: meshopt data cannot be decoded ({error}): the file is corrupt"
+                    raise self._invalid(message) from error
         return self._views[index]
 
-    def _read(self, index: int, accessor: Accessor) -> np.ndarray:
+    def _read(self, index: int, accessor: Accessor) -> NumberArray:
         shape = (accessor.count, accessor.components)
         if accessor.kind in ("MAT2", "MAT3") and accessor.dtype.itemsize < 4:
-            raise self._invalid(f"accessors[{index}]: matrices of small integers are not supported")
+            raise self._invalid(f"accessors[{index}]: {accessor.kind} of 8- or 16-bit integers is not supported")
         if accessor.view is None:
             array = np.zeros(shape, accessor.dtype)
         else:
             stride = self.document.views[accessor.view].stride or accessor.element_bytes
             array = self._strided(accessor.view, accessor.offset, shape, accessor.dtype, stride)
         if (sparse := accessor.sparse) is not None:
-            places = self._strided(
+            indices = self._strided(
                 sparse.indices_view,
                 sparse.indices_offset,
                 (sparse.count, 1),
                 sparse.indices_dtype,
                 sparse.indices_dtype.itemsize,
             )[:, 0]
-            if places.max() >= accessor.count:
-                raise self._invalid(f"accessors[{index}]: a sparse index is past the {accessor.count} elements")
+            if indices.max() >= accessor.count:
+                raise self._invalid(
+                    f"accessors[{index}]: sparse index {indices.max():,} is out of range "
+                    f"(the accessor has {accessor.count:,} elements)"
+                )
             array = array.copy()
-            array[places] = self._strided(
+            array[indices] = self._strided(
                 sparse.values_view,
                 sparse.values_offset,
                 (sparse.count, accessor.components),
@@ -89,12 +94,12 @@ class Accessors:
             )
         return array.view()
 
-    def _strided(self, view: int, offset: int, shape: tuple[int, int], dtype: np.dtype, stride: int) -> np.ndarray:
+    def _strided(self, view: int, offset: int, shape: tuple[int, int], dtype: np.dtype, stride: int) -> NumberArray:
         data = self.view(view)
         try:
             array = np.ndarray(shape, dtype, np.ascontiguousarray(data), offset, (stride, dtype.itemsize))
         except (TypeError, ValueError) as error:
-            raise self._invalid(f"bufferViews[{view}] is too short ({error})") from error
+            raise self._invalid(f"bufferViews[{view}]: too short for an accessor that uses it ({error})") from error
         return np.ascontiguousarray(array)
 
     def _buffer(self, index: int) -> bytes:
@@ -105,14 +110,12 @@ class Accessors:
         if buffer.uri is not None:
             data = self.document.resource(buffer.uri)
         if data is None:
-            what = "the file it names does not exist" if buffer.uri else "it has no data"
-            raise self.document.fail(
-                ReasonCode.MISSING_BUFFER, f"buffers[{index}]: {what} ({(buffer.uri or 'no uri')[:80]!r})"
-            )
+            problem = f"the file {buffer.uri[:80]!r} is missing: restore it" if buffer.uri else "has no data"
+            raise self.document.fail(ReasonCode.MISSING_BUFFER, f"buffers[{index}]: {problem}")
         if len(data) < buffer.byte_length:
             raise self.document.fail(
                 ReasonCode.CORRUPT_FILE,
-                f"buffers[{index}] announces {buffer.byte_length} bytes, has {len(data)}: the file is truncated",
+                f"buffers[{index}]: needs {buffer.byte_length:,} bytes, has {len(data):,}: the file is truncated",
             )
         self._buffers[index] = data
         return data
@@ -121,8 +124,11 @@ class Accessors:
         return self.document.fail(ReasonCode.INVALID_ACCESSOR, message)
 
 
-def to_floats(array: np.ndarray, normalized: bool) -> np.ndarray:
-    """float64 of the values; integers divided by their type's maximum and clamped at −1 where normalized."""
+def to_floats(array: NumberArray, normalized: bool) -> Float64Array:
+    """Convert an array to float64.
+
+    Normalized integers are divided by the maximum of their type and clamped at −1 (glTF 2.0 section 3.11).
+    """
     floats = array.astype(np.float64)
     if normalized and array.dtype in _SCALES:
         np.maximum(floats / _SCALES[array.dtype], -1.0, out=floats)

@@ -1,4 +1,4 @@
-"""Keyframes become values at any time: STEP, LINEAR, CUBICSPLINE (glTF 2.0 appendix C), in float64."""
+"""Evaluates keyframes at any time: STEP, LINEAR and CUBICSPLINE (glTF 2.0 appendix C), in float64."""
 
 from __future__ import annotations
 
@@ -9,58 +9,64 @@ import numpy as np
 from helix4d.assets.gltf.accessors import Accessors
 from helix4d.assets.gltf.parse.model import Animation, Channel, Interpolation, Property
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.arrays import Float64Array
 
 _COMPONENTS = {Property.TRANSLATION: 3, Property.ROTATION: 4, Property.SCALE: 3, Property.VISIBLE: 1}
 _STEP_TOLERANCE = 1e-6
-"""Key times are float32: a key closer than this share of the clip counts as reached, so that a STEP never
-depends on how a multiple of 1/30 s was rounded."""
+"""Key times are float32. A key closer than this fraction of the clip counts as reached, so that STEP does not depend on
+how a multiple of 1/30 s was rounded."""
 
 ROUNDED = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """One channel's keys.
+    """Keys of one channel.
 
     Attributes:
+        target: index of the animated node (of the mesh for MESH_WEIGHTS).
         times: (K,) float64 seconds, non-decreasing.
         values: (K, C) float64.
-        tangents: (2, K, C) float64 in and out tangents of CUBICSPLINE, else None.
+        tangents: (2, K, C) float64 in- and out-tangents for CUBICSPLINE, else None.
     """
 
     target: int
     property: Property
     interpolation: Interpolation
-    times: np.ndarray
-    values: np.ndarray
-    tangents: np.ndarray | None
+    times: Float64Array
+    values: Float64Array
+    tangents: Float64Array | None
 
-    def at(self, time: float) -> np.ndarray:
-        """(C,) float64; the first and last key hold outside their range. Rotations are quaternions (x, y, z, w)."""
+    def at(self, time: float) -> Float64Array:
+        """Return the (C,) float64 value at a time in seconds.
+
+        The first and last key hold before and after them. Rotations are quaternions (x, y, z, w).
+        """
         times, values = self.times, self.values
         tolerance = _STEP_TOLERANCE * max(float(times[-1] - times[0]), abs(float(times[-1])))
         if self.interpolation is Interpolation.STEP:
             key = int(np.searchsorted(times, time + tolerance, side="right")) - 1
-            return values[max(key, 0)]
+            return values[max(key, 0), :]
         if time <= times[0]:
-            return values[0]
+            return values[0, :]
         if time >= times[-1]:
-            return values[-1]
+            return values[-1, :]
         key = int(np.searchsorted(times, time, side="right")) - 1
-        span = times[key + 1] - times[key]
-        share = (time - times[key]) / span
+        span = float(times[key + 1] - times[key])
+        share = float((time - times[key]) / span)
+        start, end = values[key, :], values[key + 1, :]
         if self.tangents is not None:
             incoming, outgoing = self.tangents[0, key + 1], self.tangents[1, key]
-            value = hermite(values[key], outgoing, values[key + 1], incoming, share, span)
+            value = hermite(start, outgoing, end, incoming, share, span)
             return unit(value) if self.property is Property.ROTATION else value
         if self.property is Property.ROTATION:
-            return slerp(values[key], values[key + 1], share)
-        return values[key] + share * (values[key + 1] - values[key])
+            return slerp(start, end, share)
+        return start + share * (end - start)
 
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """An animation ready to be sampled; `start` and `end` are its first and last key over all channels."""
+    """An animation ready for sampling; `start` and `end` are the first and last key time of all channels."""
 
     tracks: tuple[Track, ...]
     start: float
@@ -71,7 +77,7 @@ def read_motions(accessors: Accessors) -> tuple[Motion, ...]:
     """Decode the keys of every animation of a file.
 
     Raises:
-        AssetError: invalid_accessor for keys that do not fit, non_finite_geometry for NaN and infinity.
+        AssetError: invalid_accessor for inconsistent keys, non_finite_geometry for values that are NaN or infinite.
     """
     document = accessors.document
     morphs = {(True, number): mesh.targets for number, mesh in enumerate(document.meshes)}
@@ -97,9 +103,9 @@ def _read_motion(animation: Animation, accessors: Accessors, morphs: dict[tuple[
 
 
 def hermite(
-    start: np.ndarray, outgoing: np.ndarray, end: np.ndarray, incoming: np.ndarray, share: float, span: float
-) -> np.ndarray:
-    """Cubic Hermite spline; tangents are per second and scaled by the span (glTF 2.0 appendix C.5)."""
+    start: Float64Array, outgoing: Float64Array, end: Float64Array, incoming: Float64Array, share: float, span: float
+) -> Float64Array:
+    """Evaluate a cubic Hermite spline; tangents are per second and scaled by the span (glTF 2.0 appendix C.5)."""
     s2, s3 = share**2, share**3
     return (
         (2 * s3 - 3 * s2 + 1) * start
@@ -109,8 +115,8 @@ def hermite(
     )
 
 
-def slerp(start: np.ndarray, end: np.ndarray, share: float) -> np.ndarray:
-    """(4,) spherical interpolation of unit quaternions along the shorter arc (glTF 2.0 appendix C.4)."""
+def slerp(start: Float64Array, end: Float64Array, share: float) -> Float64Array:
+    """Interpolate (4,) unit quaternions spherically along the shorter arc (glTF 2.0 appendix C.4)."""
     if np.array_equal(start, end):
         return start
     cosine = float(start @ end)
@@ -118,46 +124,47 @@ def slerp(start: np.ndarray, end: np.ndarray, share: float) -> np.ndarray:
         end, cosine = -end, -cosine
     if cosine > 1 - 1e-9:
         return start + share * (end - start)
-    angle = np.arccos(cosine)
-    return (np.sin((1 - share) * angle) * start + np.sin(share * angle) * end) / np.sin(angle)
+    angle = float(np.arccos(cosine))
+    from_start, from_end = float(np.sin((1 - share) * angle)), float(np.sin(share * angle))
+    return (from_start * start + from_end * end) / float(np.sin(angle))
 
 
-def nearly_unit(quaternions: np.ndarray, tolerance: float = ROUNDED) -> np.ndarray:
-    """(N, 4) quaternions with those whose length is off by more than the tolerance normalized.
+def nearly_unit(quaternions: Float64Array, tolerance: float = ROUNDED) -> Float64Array:
+    """Normalize those of (N, 4) quaternions whose length differs from 1 by more than the tolerance.
 
-    Files round: 0.707 for √½ turns up. Such keys are used as they stand, which scales the shape by as little; this is
-    what viewers do. Quantized and plainly wrong ones are normalized.
+    Files contain rounded values, such as 0.707 for √½. Like viewers, we use such keys unchanged, which scales the shape
+    by the same small amount.
     """
     length = np.linalg.norm(quaternions, axis=1, keepdims=True)
     units = np.where(length > 1e-30, quaternions / np.maximum(length, 1e-30), [0.0, 0.0, 0.0, 1.0])
     return np.where(np.abs(length - 1) < tolerance, quaternions, units)
 
 
-def unit(quaternion: np.ndarray) -> np.ndarray:
-    """The quaternion divided by its length; the identity where it has none."""
-    length = np.linalg.norm(quaternion)
+def unit(quaternion: Float64Array) -> Float64Array:
+    """Normalize a quaternion; one of zero length becomes the identity."""
+    length = float(np.linalg.norm(quaternion))
     return quaternion / length if length > 1e-30 else np.array([0.0, 0.0, 0.0, 1.0])
 
 
-def _read_times(channel: Channel, accessors: Accessors) -> np.ndarray:
+def _read_times(channel: Channel, accessors: Accessors) -> Float64Array:
     accessor = accessors.document.accessors[channel.input]
     if accessor.kind != "SCALAR":
-        raise _invalid(accessors, channel, f"key times are {accessor.kind}, expected SCALAR")
+        raise _invalid(accessors, channel, f"key times must be SCALAR, found {accessor.kind}")
     times = accessors.floats(channel.input)[:, 0]
     if not np.isfinite(times).all():
-        raise _invalid(accessors, channel, "key times hold NaN or infinity")
-    if (np.diff(times) < 0).any():
-        raise _invalid(accessors, channel, f"key times go back after {times[np.argmax(np.diff(times) < 0)]:g} s")
+        raise _invalid(accessors, channel, "key times contain NaN or infinity")
+    if (backwards := np.diff(times) < 0).any():
+        raise _invalid(accessors, channel, f"key times must not decrease, but do after {times[backwards.argmax()]:g} s")
     return times
 
 
 def _read_track(
-    channel: Channel, times: np.ndarray, accessors: Accessors, morphs: dict[tuple[bool, int], int]
+    channel: Channel, times: Float64Array, accessors: Accessors, morphs: dict[tuple[bool, int], int]
 ) -> Track | None:
     if channel.property in (Property.WEIGHTS, Property.MESH_WEIGHTS):
         components = morphs.get((channel.property is Property.MESH_WEIGHTS, channel.target), 0)
         if components == 0:
-            accessors.document.warn(f"{channel.where} drives morph weights of something without targets: ignored")
+            accessors.document.warn(f"{channel.where}: animates morph weights, but there are no morph targets: ignored")
             return None
     else:
         components = _COMPONENTS[channel.property]
@@ -168,10 +175,11 @@ def _read_track(
     expected = len(times) * components * (3 if cubic else 1)
     if values.size != expected or (values.shape[1] not in (1, components)):
         shape = f"{values.shape[0]} × {values.shape[1]}"
-        raise _invalid(accessors, channel, f"{len(times)} keys need {expected} numbers, the output is {shape}")
+        message = f"{len(times):,} keys of {channel.property} need {expected:,} numbers, but the output is {shape}"
+        raise _invalid(accessors, channel, message)
     if not np.isfinite(values).all():
         raise accessors.document.fail(
-            ReasonCode.NON_FINITE_GEOMETRY, f"{channel.where}: the keys of {channel.property} hold NaN or infinity"
+            ReasonCode.NON_FINITE_GEOMETRY, f"{channel.where}: keys of {channel.property} contain NaN or infinity"
         )
     tangents = None
     if cubic:

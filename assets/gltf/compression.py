@@ -1,7 +1,8 @@
-"""Compressed geometry through maintained decoders: meshopt buffer views and Draco primitives."""
+"""Decodes compressed geometry with maintained libraries: meshopt buffer views and Draco primitives."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import DracoPy
@@ -9,48 +10,51 @@ import meshoptimizer
 import numpy as np
 
 from helix4d.assets.gltf.parse.model import Meshopt
+from helix4d.core.arrays import Int64Array, NumberArray, UInt8Array
+
+_FILTERS: Mapping[str, Callable[[UInt8Array, int, int], UInt8Array]] = {
+    "OCTAHEDRAL": meshoptimizer.decode_filter_oct,
+    "QUATERNION": meshoptimizer.decode_filter_quat,
+    "EXPONENTIAL": meshoptimizer.decode_filter_exp,
+}
 
 
 @dataclass(frozen=True)
 class DracoMesh:
-    """`faces` (F, 3) int64; `attributes` by unique id, each (V, components) in the type that was stored."""
+    """A decoded mesh: `faces` (F, 3) int64, and `attributes` (V, components) in their stored type by unique id."""
 
-    faces: np.ndarray
-    attributes: dict[int, np.ndarray]
+    faces: Int64Array
+    attributes: dict[int, NumberArray]
 
 
-def decode_meshopt(data: bytes, meshopt: Meshopt) -> np.ndarray:
-    """(count · stride,) uint8 of a view (EXT_meshopt_compression, KHR_meshopt_compression).
+def decode_meshopt(data: bytes, meshopt: Meshopt) -> UInt8Array:
+    """Decompress a buffer view to (count · stride,) uint8 (EXT_meshopt_compression, KHR_meshopt_compression).
 
     Raises:
-        ValueError, RuntimeError: if the data is broken.
+        ValueError, RuntimeError: if the data is corrupt.
     """
     count, stride = meshopt.count, meshopt.stride
     if not data:
-        raise ValueError("no data")
+        raise ValueError("the view is empty")
     if meshopt.mode != "ATTRIBUTES":
         decode = (
             meshoptimizer.decode_index_buffer if meshopt.mode == "TRIANGLES" else meshoptimizer.decode_index_sequence
         )
-        # The wrapper hands the decoder 32-bit storage whatever the size, so indices are decoded wide, then narrowed.
+        # The wrapper always passes 32-bit storage to the decoder, so decode to 32 bits and narrow afterwards.
         return np.asarray(decode(count, 4, data), np.uint32).astype(f"<u{stride}").view(np.uint8)
     raw = meshoptimizer.decode_vertex_buffer(count, stride, data, np.dtype((np.void, stride)))
     array = np.frombuffer(raw.tobytes(), np.uint8).copy()
-    if meshopt.filter == "OCTAHEDRAL":
-        return meshoptimizer.decode_filter_oct(array, count, stride)
-    if meshopt.filter == "QUATERNION":
-        return meshoptimizer.decode_filter_quat(array, count, stride)
-    if meshopt.filter == "EXPONENTIAL":
-        return meshoptimizer.decode_filter_exp(array, count, stride)
     if meshopt.filter == "COLOR":
         return decode_color_filter(array, stride)
+    if meshopt.filter in _FILTERS:
+        return _FILTERS[meshopt.filter](array, count, stride)
     return array
 
 
-def decode_color_filter(data: np.ndarray, stride: int) -> np.ndarray:
-    """KHR_meshopt_compression's COLOR filter: (Y, Co, Cg, A) of shared bit depth to RGBA, 8 or 16 bits a channel.
+def decode_color_filter(data: UInt8Array, stride: int) -> UInt8Array:
+    """Undo KHR_meshopt_compression's COLOR filter: (Y, Co, Cg, A) to RGBA of 8 or 16 bits per channel.
 
-    The position of alpha's highest set bit says how many bits the other channels use; alpha itself has one bit less.
+    The highest set bit of alpha encodes how many bits the other channels use; alpha itself has one bit less.
     """
     bits = 8 * stride // 4
     unsigned = data.view(f"<u{bits // 8}").reshape(-1, 4).astype(np.int64)
@@ -67,18 +71,18 @@ def decode_color_filter(data: np.ndarray, stride: int) -> np.ndarray:
 
 
 def decode_draco(data: bytes) -> DracoMesh:
-    """A KHR_draco_mesh_compression bitstream.
+    """Decode the bitstream of a KHR_draco_mesh_compression primitive.
 
     Raises:
-        ValueError: if it cannot be decoded or holds no triangles.
+        ValueError: if it cannot be decoded or contains no triangles.
     """
     try:
         mesh = DracoPy.decode(data)
     except (ValueError, RuntimeError, TypeError, MemoryError, DracoPy.FileTypeException) as error:
-        raise ValueError(f"Draco data cannot be decoded ({error})") from error
+        raise ValueError(f"Draco data cannot be decoded ({error}): the file is corrupt") from error
     faces = getattr(mesh, "faces", None)
     if faces is None:
-        raise ValueError("Draco data holds a point cloud, not triangles")
+        raise ValueError("Draco data contains a point cloud, not triangles")
     attributes = {int(a["unique_id"]): np.asarray(a["data"]) for a in mesh.attributes if a["data"] is not None}
     return DracoMesh(
         np.asarray(faces).reshape(-1, 3).astype(np.int64),

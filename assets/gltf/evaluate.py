@@ -1,4 +1,4 @@
-"""An opened document becomes a `Clip`: one animation, posed at T times, in Z-up space."""
+"""Turns an opened document into a `Clip`: one animation, posed at T times, Z up."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from helix4d.assets.gltf.scene import Scene
 from helix4d.assets.limits import Limits
 from helix4d.assets.surface import motion_of_times
 from helix4d.core import ReasonCode
+from helix4d.core.arrays import UInt8Array
 
 _PROBE_TRIANGLES = 50_000
 
 
 def gltf_clips(path: Path, limits: Limits) -> list[ClipInfo]:
-    """The animations of a file, without decoding its meshes."""
+    """List the animations of a file without decoding its meshes."""
     document = open_document(path, limits)
     return _clip_infos(document, read_motions(Accessors(document)))
 
 
 class GltfAsset:
-    """A file with everything decoded and checked but its images, ready to bake any of its clips.
+    """A file that is decoded and checked, except for the pixels of its images, and ready to bake any of its clips.
 
     Raises:
-        AssetError: on construction, for whatever is wrong with the file.
+        AssetError: on construction, if anything in the file is invalid or exceeds a limit.
     """
 
     def __init__(self, path: Path, limits: Limits) -> None:
@@ -49,7 +50,7 @@ class GltfAsset:
         self.clips = _clip_infos(self.document, self._motions)
 
     def require_visible_animation(self) -> None:
-        """Raise no_mesh, empty_geometry or no_animation where there is nothing to bake."""
+        """Raise no_mesh, empty_geometry or no_animation if there is nothing to bake."""
         self._require_visible()
         document, parts = self.document, self._scene.parts
         if not self._motions:
@@ -57,10 +58,10 @@ class GltfAsset:
         influences, meshes = self._scene.influences(), {part.mesh for part in parts}
         tracks = [track for found in self._motions for track in found.tracks]
         if not any(t.target in (meshes if t.property is Property.MESH_WEIGHTS else influences) for t in tracks):
-            raise document.fail(ReasonCode.NO_ANIMATION, "its animations drive nothing that is visible")
+            raise document.fail(ReasonCode.NO_ANIMATION, "its animations do not affect any visible mesh")
 
     def probe_motion(self, index: int) -> float:
-        """`assets.motion` of a clip at 16 moments; large files are thinned to about 50 000 triangles. −1 if broken."""
+        """Return `assets.motion` of a clip at 16 times, on about 50,000 triangles at most; −1 if it is not finite."""
         found = self._motions[index]
         if found.end <= found.start:
             return 0.0
@@ -75,7 +76,7 @@ class GltfAsset:
         return motion_of_times(found.start, found.end, frames_at)
 
     def bake(self, index: int, frames: int) -> Clip:
-        """One animation at `frames` times.
+        """Bake one animation at `frames` times.
 
         Raises:
             AssetError: out_of_memory, empty_geometry, degenerate_geometry, non_finite_geometry, precision_loss,
@@ -84,7 +85,7 @@ class GltfAsset:
         return self._bake(self._motions[index], self.document.animations[index].name, index, frames)
 
     def bake_still(self) -> Clip:
-        """The scene as its nodes place it, animations or not: one frame at time 0, index −1.
+        """Bake the scene in its rest pose, ignoring animations: one frame at time 0, index −1.
 
         Raises:
             AssetError: no_mesh, and as `bake`.
@@ -94,9 +95,9 @@ class GltfAsset:
 
     def _require_visible(self) -> None:
         if not self._scene.parts:
-            raise self.document.fail(ReasonCode.NO_MESH, "the default scene shows no triangle mesh")
+            raise self.document.fail(ReasonCode.NO_MESH, "the default scene has no triangle mesh")
         if not any(len(part.geometry.faces) for part in self._scene.parts):
-            raise self.document.fail(ReasonCode.EMPTY_GEOMETRY, "its meshes have no triangle")
+            raise self.document.fail(ReasonCode.EMPTY_GEOMETRY, "its meshes have no triangles")
 
     def _bake(self, found: Motion, name: str, index: int, frames: int) -> Clip:
         document, parts = self.document, self._scene.parts
@@ -104,7 +105,8 @@ class GltfAsset:
         if frames * vertices > document.limits.frame_vertices:
             raise document.fail(
                 ReasonCode.OUT_OF_MEMORY,
-                f"{frames} frames of {vertices} vertices, limit {document.limits.frame_vertices} in all",
+                f"{frames} frames of {vertices:,} vertices are more than the limit of "
+                f"{document.limits.frame_vertices:,} vertices in all frames",
             )
         materials, images, material_ids = self._materials()
         topologies = Topologies(parts, material_ids, self._uv_sets(materials))
@@ -127,8 +129,8 @@ class GltfAsset:
             warnings=tuple(document.warnings),
         )
 
-    def _materials(self) -> tuple[tuple[Material, ...], tuple[np.ndarray, ...], list[int]]:
-        """The materials in use, their images, and each part's slot among them."""
+    def _materials(self) -> tuple[tuple[Material, ...], tuple[UInt8Array, ...], list[int]]:
+        """Return the materials in use, their images, and the index of each part's material."""
         images = Images(self._accessors)
         materials = Materials(self.document, images)
         slots: dict[int | None, int] = {}

@@ -1,4 +1,4 @@
-"""Posed parts become the frames of a clip: one vertex array a frame, Z up, and topologies shared where they repeat."""
+"""Combines posed parts to the frames of a clip: one vertex array per frame, Z up, with topologies shared by frames."""
 
 from __future__ import annotations
 
@@ -11,34 +11,39 @@ from helix4d.assets.clip import Frame, Topology
 from helix4d.assets.gltf.animation import Motion
 from helix4d.assets.gltf.geometry import Geometry
 from helix4d.assets.gltf.scene import Part, PosedPart, Scene, State
+from helix4d.core.arrays import Float64Array
 
 
 @dataclass(frozen=True, eq=False)
 class WorldFrame:
-    """A moment in float64.
+    """One frame in float64.
 
     Attributes:
-        positions, normals: (V, 3) float64, Z up; normals are zero where they were not asked for.
-        faces: (F, 3) int32 of the visible triangles.
-        topology: what will go into the clip.
-        rounding: meters that the file's own float32 numbers may be off by, carried into the world.
+        positions, normals: (V, 3) float64, Z up; normals are zero if they were not requested.
+        topology: visible triangles.
+        rounding: largest error in world space, in meters, due to float32 rounding in the file.
     """
 
-    positions: np.ndarray
-    normals: np.ndarray
+    positions: Float64Array
+    normals: Float64Array
     topology: Topology
     rounding: float
 
     def frame(self) -> Frame:
-        """The same in float32."""
+        """Convert to float32."""
         return Frame(self.positions.astype(np.float32), self.normals.astype(np.float32), self.topology)
 
 
 class Topologies:
-    """The triangles of some parts; which are hidden and which are turned over may change from frame to frame."""
+    """Topologies of a list of parts, of which each frame may hide some and mirror others.
+
+    Args:
+        parts: parts of the scene.
+        material_ids: index of each part's material in the clip.
+        uv_sets: number of UV sets in the clip.
+    """
 
     def __init__(self, parts: Sequence[Part], material_ids: Sequence[int], uv_sets: int) -> None:
-        """`material_ids` holds the clip's material of each part."""
         self._parts = parts
         self._sizes = [len(part.geometry.faces) for part in parts]
         starts = np.concatenate([[0], np.cumsum([len(part.geometry.positions) for part in parts])])
@@ -59,8 +64,8 @@ class Topologies:
                 self._colors[rows] = geometry.colors[geometry.faces]
         self._built: dict[tuple[bytes, bytes], Topology] = {}
 
-    def of(self, posed: Sequence[PosedPart]) -> Topology:
-        """The topology of a moment; the same object as at any earlier moment that looks alike."""
+    def topology(self, posed: Sequence[PosedPart]) -> Topology:
+        """Return the topology of a frame: the same object for frames that hide and mirror the same parts."""
         mirrored = np.array([part.mirrored for part in posed], bool)
         visible = np.array([part.visible for part in posed], bool)
         key = mirrored.tobytes(), visible.tobytes()
@@ -79,9 +84,9 @@ class Topologies:
 
 
 def pose_frames(
-    scene: Scene, parts: Sequence[Part], topologies: Topologies, motion: Motion, times: np.ndarray, with_normals: bool
+    scene: Scene, parts: Sequence[Part], topologies: Topologies, motion: Motion, times: Float64Array, with_normals: bool
 ) -> Iterator[WorldFrame]:
-    """One frame a time."""
+    """Yield one frame per time."""
     for time in times:
         state = scene.state(motion, float(time))
         posed = [scene.pose(part, state, with_normals) for part in parts]
@@ -90,23 +95,23 @@ def pose_frames(
         if with_normals:
             normals = np.concatenate([_normals(part, p) for part, p in zip(parts, posed, strict=True)])
         rounding = max((_rounding(part, state) for part, p in zip(parts, posed, strict=True) if p.visible), default=0.0)
-        yield WorldFrame(z_up(positions), z_up(normals), topologies.of(posed), rounding)
+        yield WorldFrame(z_up(positions), z_up(normals), topologies.topology(posed), rounding)
 
 
 def thinned(parts: Sequence[Part], stride: int) -> list[Part]:
-    """Every `stride`-th triangle of each part (at least one), without what does not move vertices."""
+    """Keep every `stride`-th triangle of each part (at least one), and only the data that moves vertices."""
     return [replace(part, geometry=_thin(part.geometry, stride)) for part in parts if len(part.geometry.faces)]
 
 
-def z_up(vectors: np.ndarray) -> np.ndarray:
-    """glTF's (x, y, z) to Blender's (x, −z, y)."""
+def z_up(vectors: Float64Array) -> Float64Array:
+    """Convert (V, 3) vectors from glTF's axes (x, y, z) to Z up (x, −z, y)."""
     return np.stack([vectors[:, 0], -vectors[:, 2], vectors[:, 1]], axis=1)
 
 
-def _normals(part: Part, posed: PosedPart) -> np.ndarray:
+def _normals(part: Part, posed: PosedPart) -> Float64Array:
     if posed.normals is not None:
         return posed.normals
-    corners = posed.positions.reshape(-1, 3, 3)  # a part without normals has its corners apart
+    corners = posed.positions.reshape(-1, 3, 3)  # the corners of a part without normals are separate
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         flat = flat / np.linalg.norm(flat, axis=1, keepdims=True) * (-1.0 if posed.mirrored else 1.0)
@@ -117,15 +122,15 @@ def _rounding(part: Part, state: State) -> float:
     step = part.geometry.position_step
     if part.joints is None or part.inverse_bind is None or part.weighted is None:
         return float(step * _sizes(state.globals[part.node] @ part.local))
-    # Joints that no vertex follows may stand anywhere.
+    # Ignore joints that no vertex follows: they may be arbitrarily far away.
     matrices, inverse_bind = state.globals[part.joints[part.weighted]], part.inverse_bind[part.weighted]
     bind_steps = np.spacing(np.abs(inverse_bind[:, :3, 3]).max(axis=1, initial=0.0).astype(np.float32))
     rounded = np.maximum(step * _sizes(matrices @ inverse_bind), bind_steps * _sizes(matrices))
     return float(rounded.max(initial=0.0))
 
 
-def _sizes(matrices: np.ndarray) -> np.ndarray:
-    """(...) how much each of the (..., 4, 4) matrices stretches at most."""
+def _sizes(matrices: Float64Array) -> Float64Array:
+    """Return an upper bound (...) of how much each of (..., 4, 4) matrices stretches a vector."""
     return np.asarray(np.sqrt((matrices[..., :3, :3] ** 2).sum(axis=(-2, -1))))
 
 

@@ -1,7 +1,7 @@
-"""A mesh primitive becomes corner-exact arrays in its own space: positions, faces, normals, UVs, colors, skin, morphs.
+"""Decodes a mesh primitive to arrays in its own space: positions, faces, normals, UVs, colors, skin and morph targets.
 
-Strips and fans become triangles, Draco is decoded, and a primitive without normals is split into separate corners so
-that flat normals have a place (glTF 2.0 section 3.7.2.1).
+Strips and fans become triangles, and Draco is decoded. The corners of a primitive without normals are separated, so
+that it can have flat normals (glTF 2.0 section 3.7.2.1).
 """
 
 from __future__ import annotations
@@ -9,42 +9,49 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from helix4d.assets.gltf.accessors import Accessors, to_floats
 from helix4d.assets.gltf.compression import DracoMesh, decode_draco
 from helix4d.assets.gltf.parse.model import Primitive
+from helix4d.assets.gltf.parse.values import alternatives
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.arrays import BoolArray, Float32Array, Float64Array, Int64Array, NumberArray
+
+T = TypeVar("T", bound=np.generic)
 
 UV_SETS = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """V vertices and F triangles of a primitive, unposed.
+    """V vertices and F triangles of a primitive before posing.
 
     Attributes:
         positions: (V, 3) float64.
-        normals: (V, 3) float64, or None for flat ones.
+        normals: (V, 3) float64, or None for flat normals.
         faces: (F, 3) int64.
-        uvs: per set that the primitive has, (V, 2) float32.
+        uvs: (V, 2) float32 by the number of the UV set.
         colors: (V, 4) float32 linear RGBA, or None.
         joints, weights: (V, K) int64 and float64 (rows sum to 1), or None.
-        morph_positions: (M, V, 3) float64; None where no target moves positions.
-        morph_normals: (M, V, 3) float64 or None.
-        position_step: the largest rounding of the positions as stored, in the primitive's own units.
+        morph_positions: (M, V, 3) float64 differences, or None if no target moves positions.
+        morph_normals: (M, V, 3) float64 differences, or None.
+        material: index in the file, or None.
+        position_step: largest rounding error of the stored positions, in the primitive's own units.
     """
 
-    positions: np.ndarray
-    normals: np.ndarray | None
-    faces: np.ndarray
-    uvs: Mapping[int, np.ndarray]
-    colors: np.ndarray | None
-    joints: np.ndarray | None
-    weights: np.ndarray | None
-    morph_positions: np.ndarray | None
-    morph_normals: np.ndarray | None
+    positions: Float64Array
+    normals: Float64Array | None
+    faces: Int64Array
+    uvs: Mapping[int, Float32Array]
+    colors: Float32Array | None
+    joints: Int64Array | None
+    weights: Float64Array | None
+    morph_positions: Float64Array | None
+    morph_normals: Float64Array | None
     material: int | None
     position_step: float
 
@@ -53,13 +60,13 @@ def read_geometry(primitive: Primitive, accessors: Accessors) -> Geometry:
     """Decode one primitive.
 
     Raises:
-        AssetError: invalid_accessor for anything that does not fit together, non_finite_geometry for NaN and infinity.
+        AssetError: invalid_accessor for inconsistent attributes, non_finite_geometry for NaN or infinity.
     """
     return _Reader(primitive, accessors).read()
 
 
-def triangulate(indices: np.ndarray, mode: int) -> np.ndarray:
-    """(F, 3) corners of triangles (mode 4), a strip (5) or a fan (6); leftovers are dropped."""
+def triangulate(indices: Int64Array, mode: int) -> Int64Array:
+    """Return the (F, 3) corners of triangles (mode 4), a strip (5) or a fan (6); leftover indices are dropped."""
     if mode == 4:
         return indices[: len(indices) // 3 * 3].reshape(-1, 3)
     count = max(len(indices) - 2, 0)
@@ -93,7 +100,7 @@ class _Reader:
             morph_positions = self._finite("morph POSITION", morph_positions, used)
         morph_normals = self._morph("NORMAL", count) if normals is not None else None
         if normals is not None and not (_all_finite(normals, used) and _all_finite(morph_normals, used)):
-            self.document.warn(f"{self.primitive.where}: normals hold NaN or infinity: replaced by flat ones")
+            self.document.warn(f"{self.primitive.where}: NORMAL contains NaN or infinity: replaced by flat normals")
             normals = morph_normals = None
         if normals is not None:
             normals = self._without_zeros(normals, positions, faces, used)
@@ -122,7 +129,7 @@ class _Reader:
         except ValueError as error:
             raise self._fail(str(error)) from error
 
-    def _raw(self, name: str, components: tuple[int, ...]) -> np.ndarray:
+    def _raw(self, name: str, components: tuple[int, ...]) -> NumberArray:
         draco = self.primitive.draco
         accessor = self.primitive.attributes[name]
         if self.draco is not None and draco is not None and name in draco.attributes:
@@ -132,22 +139,23 @@ class _Reader:
         else:
             array = self.accessors.raw(accessor)
         if array.shape[1] not in components:
-            raise self._fail(f"{name} has {array.shape[1]} components, expected {' or '.join(map(str, components))}")
+            raise self._fail(f"{name} must have {alternatives(components)} components, found {array.shape[1]}")
         return array
 
-    def _floats(self, name: str, components: tuple[int, ...]) -> np.ndarray:
+    def _floats(self, name: str, components: tuple[int, ...]) -> Float64Array:
         normalized = self.document.accessors[self.primitive.attributes[name]].normalized
         return to_floats(self._raw(name, components), normalized)
 
-    def _optional(self, name: str, components: tuple[int, ...], count: int) -> np.ndarray | None:
-        if name not in self.primitive.attributes:
-            return None
+    def _optional(self, name: str, components: tuple[int, ...], count: int) -> Float64Array | None:
+        return self._required(name, components, count) if name in self.primitive.attributes else None
+
+    def _required(self, name: str, components: tuple[int, ...], count: int) -> Float64Array:
         array = self._floats(name, components)
         if len(array) != count:
-            raise self._fail(f"{name} has {len(array)} elements, POSITION has {count}")
+            raise self._wrong_count(name, len(array), count)
         return array
 
-    def _faces(self, count: int) -> np.ndarray:
+    def _faces(self, count: int) -> Int64Array:
         if self.draco is not None:
             faces = self.draco.faces
         elif self.primitive.indices is None:
@@ -155,16 +163,19 @@ class _Reader:
         else:
             accessor = self.document.accessors[self.primitive.indices]
             if accessor.kind != "SCALAR" or accessor.dtype.kind != "u":
-                raise self._fail("indices must be unsigned scalars")
+                raise self._fail(
+                    f"indices must be SCALAR of unsigned integers, found {accessor.kind} of {accessor.dtype}"
+                )
             faces = triangulate(self.accessors.raw(self.primitive.indices)[:, 0].astype(np.int64), self.primitive.mode)
         if faces.size and (faces.max() >= count or faces.min() < 0):
-            raise self._fail(f"an index is {faces.max()}, there are {count} vertices")
+            index = faces.max() if faces.max() >= count else faces.min()
+            raise self._fail(f"index {index:,} is out of range (there are {count:,} vertices)")
         return faces
 
     def _without_zeros(
-        self, normals: np.ndarray, positions: np.ndarray, faces: np.ndarray, used: np.ndarray
-    ) -> np.ndarray:
-        """Normals of length 0 point nowhere: those of their triangles, weighted by area, take their place."""
+        self, normals: Float64Array, positions: Float64Array, faces: Int64Array, used: BoolArray
+    ) -> Float64Array:
+        """Replace normals of length 0 by the area-weighted normals of their triangles."""
         zero = used & ~normals.any(axis=1)
         if not zero.any():
             return normals
@@ -174,56 +185,60 @@ class _Reader:
         sums = np.zeros_like(normals)
         np.add.at(sums, touched, flat[:, None])
         length = np.linalg.norm(sums, axis=1, keepdims=True)
-        found = zero & (length[:, 0] > 0)  # the others belong to triangles without area, which nobody sees
-        if found.any():
-            where = self.primitive.where
-            self.document.warn(f"{where}: {found.sum()} normals are 0: replaced by those of their triangles")
-        return np.where(found[:, None], sums / np.where(length > 0, length, 1.0), normals)
+        replaced = zero & (length[:, 0] > 0)  # the others belong to triangles without area, which are never visible
+        if replaced.any():
+            problem = f"{replaced.sum():,} of {len(normals):,} normals have length 0"
+            self.document.warn(f"{self.primitive.where}: {problem}: replaced by triangle normals")
+        return np.where(replaced[:, None], sums / np.where(length > 0, length, 1.0), normals)
 
-    def _skin(self, count: int, used: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def _skin(self, count: int, used: BoolArray) -> tuple[Int64Array | None, Float64Array | None]:
         sets = sorted(
             int(match[1]) for name in self.primitive.attributes if (match := re.fullmatch(r"JOINTS_(\d{1,2})", name))
         )
         joints, weights = [], []
         for number in sets:
             if f"WEIGHTS_{number}" not in self.primitive.attributes:
-                raise self._fail(f"JOINTS_{number} comes without WEIGHTS_{number}")
+                raise self._fail(f"JOINTS_{number} has no matching WEIGHTS_{number}")
             raw = self._raw(f"JOINTS_{number}", (4,))
-            found = self._optional(f"WEIGHTS_{number}", (4,), count)
-            if len(raw) != count or not np.isfinite(raw).all() or found is None:
-                raise self._fail(f"JOINTS_{number} does not go with POSITION")
+            if len(raw) != count:
+                raise self._wrong_count(f"JOINTS_{number}", len(raw), count)
+            if not np.isfinite(raw).all():
+                raise self._fail(f"JOINTS_{number} contains NaN or infinity")
             joints.append(raw.astype(np.int64))
-            weights.append(found)
+            weights.append(self._required(f"WEIGHTS_{number}", (4,), count))
         if not joints:
             return None, None
         slots, shares = np.concatenate(joints, axis=1), np.concatenate(weights, axis=1)
         shares = self._finite("WEIGHTS", shares, used)
         if slots.min() < 0:
-            raise self._fail("a joint index is negative")
+            raise self._fail(f"joint indices must not be negative, found {slots.min()}")
         total = shares.sum(axis=1, keepdims=True)
-        # Weights must sum to 1; many exporters miss it a little, and a vertex without any follows its first joint.
+        # Weights should sum to 1, but many exporters are slightly off; a vertex without any follows its first joint.
         without = ~(np.abs(total[:, 0]) > 0)
         shares = np.where(without[:, None], 0.0, shares / np.where(without[:, None], 1.0, total))
         shares[without, 0] = 1.0
         return np.where(shares == 0, 0, slots), shares
 
-    def _morph(self, name: str, count: int) -> np.ndarray | None:
+    def _morph(self, name: str, count: int) -> Float64Array | None:
         targets = self.primitive.targets
         if not any(name in target for target in targets):
             return None
         if len(targets) * count > self.document.limits.morph_values:
-            raise self._fail(f"{len(targets)} morph targets of {count} vertices", ReasonCode.OUT_OF_MEMORY)
+            limit = f"more than the limit of {self.document.limits.morph_values:,} values"
+            message = f"has {len(targets):,} morph targets of {count:,} vertices, {limit}"
+            raise self._fail(message, ReasonCode.OUT_OF_MEMORY)
         deltas = np.zeros((len(targets), count, 3))
         for number, target in enumerate(targets):
             if name not in target:
                 continue
             array = self.accessors.floats(target[name])
             if array.shape != (count, 3):
-                raise self._fail(f"morph target {number}: {name} is {array.shape}, expected {(count, 3)}")
+                shape = f"{array.shape[0]:,} × {array.shape[1]}"
+                raise self._fail(f"targets[{number}].{name} must be {count:,} × 3 numbers, found {shape}")
             deltas[number] = array
         return deltas
 
-    def _uvs(self, count: int) -> dict[int, np.ndarray]:
+    def _uvs(self, count: int) -> dict[int, Float32Array]:
         uvs = {}
         for number in range(UV_SETS):
             array = self._optional(f"TEXCOORD_{number}", (2,), count)
@@ -231,30 +246,33 @@ class _Reader:
                 continue
             uvs[number] = _repaired(array)
             if not np.isfinite(array).all():
-                self.document.warn(f"{self.primitive.where}: TEXCOORD_{number} holds NaN or infinity: replaced by 0")
+                self.document.warn(f"{self.primitive.where}: TEXCOORD_{number} contains NaN or infinity: replaced by 0")
         return uvs
 
-    def _colors(self, count: int) -> np.ndarray | None:
+    def _colors(self, count: int) -> Float32Array | None:
         name = "COLOR_0"
         if name not in self.primitive.attributes:
             return None
         raw = self._raw(name, (3, 4))
         if len(raw) != count:
-            raise self._fail(f"{name} has {len(raw)} elements, POSITION has {count}")
-        # Integer colors are normalized by definition, whether or not the flag was set.
+            raise self._wrong_count(name, len(raw), count)
+        # Integer colors are normalized by definition, even if the flag is not set.
         colors = np.ones((count, 4), np.float32)
         colors[:, : raw.shape[1]] = np.clip(_repaired(to_floats(raw, normalized=True)), 0.0, 1.0)
         return colors
 
-    def _finite(self, name: str, array: np.ndarray, used: np.ndarray) -> np.ndarray:
-        """The array (..., V, C), with 0 for what is not finite of vertices that no triangle uses."""
-        broken = ~np.isfinite(array).all(axis=-1)
+    def _finite(self, name: str, array: Float64Array, used: BoolArray) -> Float64Array:
+        """Return the (..., V, C) array with 0 for vertices that are not finite and that no triangle uses."""
+        broken: BoolArray = np.asarray(~np.isfinite(array).all(axis=-1))
         if not broken.any():
             return array
         if (broken & used).any():
             first = int(np.argwhere(broken & used)[0, -1])
-            raise self._fail(f"{name} of vertex {first} holds NaN or infinity", ReasonCode.NON_FINITE_GEOMETRY)
+            raise self._fail(f"{name} of vertex {first:,} is NaN or infinite", ReasonCode.NON_FINITE_GEOMETRY)
         return np.where(broken[..., None], 0.0, array)
+
+    def _wrong_count(self, name: str, count: int, expected: int) -> AssetError:
+        return self._fail(f"{name} must have as many elements as POSITION ({expected:,}), found {count:,}")
 
     def _fail(self, message: str, code: ReasonCode = ReasonCode.INVALID_ACCESSOR) -> AssetError:
         return self.document.fail(code, f"{self.primitive.where}: {message}")
@@ -263,7 +281,7 @@ class _Reader:
 def _split_corners(geometry: Geometry) -> Geometry:
     corners = geometry.faces.reshape(-1)
 
-    def pick(array: np.ndarray | None, axis: int = 0) -> np.ndarray | None:
+    def pick(array: NDArray[T] | None, axis: int = 0) -> NDArray[T] | None:
         return None if array is None else np.take(array, corners, axis=axis)
 
     return Geometry(
@@ -281,12 +299,12 @@ def _split_corners(geometry: Geometry) -> Geometry:
     )
 
 
-def _repaired(array: np.ndarray) -> np.ndarray:
+def _repaired(array: Float64Array) -> Float32Array:
     with np.errstate(over="ignore"):
         narrow = array.astype(np.float32)
     return np.where(np.isfinite(narrow), narrow, np.float32(0))
 
 
-def _all_finite(array: np.ndarray | None, used: np.ndarray) -> bool:
-    """Whether the vertices that triangles use have finite values in (..., V, C)."""
+def _all_finite(array: Float64Array | None, used: BoolArray) -> bool:
+    """Return whether the values (..., V, C) of all vertices in use are finite."""
     return array is None or bool(np.isfinite(array).all() or np.isfinite(array[..., used, :]).all())

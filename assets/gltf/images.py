@@ -1,4 +1,4 @@
-"""Texture images: their sizes from headers alone, their pixels only when a material needs them."""
+"""Reads texture images: sizes from their headers, pixels only when a material uses them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from helix4d.assets.gltf.accessors import Accessors
-from helix4d.assets.gltf.parse.values import JsonObject
+from helix4d.assets.gltf.parse.values import JsonObject, alternatives
 from helix4d.assets.limits import Limits
 from helix4d.core import ReasonCode
+from helix4d.core.arrays import UInt8Array
 
 GLTF_FORMATS = ("PNG", "JPEG", "WEBP")
 _DECODE_ERRORS = (
@@ -28,16 +29,20 @@ _DECODE_ERRORS = (
     MemoryError,
     struct.error,
     zlib.error,
-    UnidentifiedImageError,
     Image.DecompressionBombError,
 )
-"""Pillow's decoders raise all of these on broken files."""
+"""Exceptions that Pillow's decoders raise for broken files."""
 
 
 class Images:
-    """The images of a document: `use` gives a slot of the clip's images, `kept` is what fills the slots.
+    """Images of a document.
 
-    With `headers_only` every image that is there stands for one white pixel: materials can be checked without decoding.
+    Args:
+        accessors: accessors of the document.
+        headers_only: replace every available image by one white pixel, to check materials without decoding.
+
+    Attributes:
+        kept: images of the clip, in the order of their slots.
     """
 
     def __init__(self, accessors: Accessors, headers_only: bool = False) -> None:
@@ -45,24 +50,24 @@ class Images:
         self.document = accessors.document
         self.headers_only = headers_only
         self.entries = self.document.root.children("images")
-        self.kept: list[np.ndarray] = []
+        self.kept: list[UInt8Array] = []
         self._slots: dict[int, int | None] = {}
-        self._decoded: dict[int, np.ndarray | None] = {}
+        self._decoded: dict[int, UInt8Array | None] = {}
 
     def use(self, index: int) -> int | None:
-        """The slot of an image of the file, or None if it is missing or broken (a warning says so)."""
+        """Return the slot of an image of the file; None, with a warning, if it is missing or broken."""
         if index not in self._slots:
             image = self.decoded(index)
             self._slots[index] = None if image is None else self.add(image)
         return self._slots[index]
 
-    def add(self, image: np.ndarray) -> int:
-        """Keep an (H, W, 4) uint8 image; returns its slot."""
+    def add(self, image: UInt8Array) -> int:
+        """Keep an (H, W, 4) uint8 image and return its slot."""
         self.kept.append(image)
         return len(self.kept) - 1
 
-    def decoded(self, index: int) -> np.ndarray | None:
-        """(H, W, 4) uint8 pixels, reduced to the limits' side, or None."""
+    def decoded(self, index: int) -> UInt8Array | None:
+        """Return (H, W, 4) uint8 pixels, reduced to `Limits.image_side`; None, with a warning, if unavailable."""
         if index not in self._decoded:
             data = self.data(index)
             if data is None:
@@ -74,10 +79,10 @@ class Images:
         return self._decoded[index]
 
     def data(self, index: int) -> bytes | None:
-        """The encoded image, or None (with a warning) where it is missing.
+        """Return the encoded image; None, with a warning, if it is missing.
 
         Raises:
-            AssetError: uri_outside_asset, or what is wrong with its buffer view.
+            AssetError: uri_outside_asset, or an error in its buffer view.
         """
         entry = self.entries[index]
         view = entry.optional_index("bufferView", len(self.document.views))
@@ -85,70 +90,78 @@ class Images:
             return self.accessors.view(view).tobytes()
         data = self.document.resource(entry.text("uri")) if entry.has("uri") else None
         if data is None:
-            self.document.warn(f"{entry.where} is missing ({entry.text('uri', 'no uri')[:80]!r}): replaced by white")
+            self.document.warn(f"{entry.where}: missing ({entry.text('uri', 'no uri')[:80]!r}): replaced by white")
         return data
 
     def check_sizes(self) -> None:
-        """Read every image's header, decode none.
+        """Check the sizes in the headers of all images, without decoding any.
 
         Raises:
-            AssetError: texture_too_large, alone or together.
+            AssetError: texture_too_large if one image, or all of them together, exceed a limit.
         """
         limits = self.document.limits
         total = 0
         for index, entry in enumerate(self.entries):
             if not entry.has("bufferView") and not entry.has("uri"):
-                self.document.warn(f"{entry.where} has neither uri nor bufferView: replaced by white")
+                self.document.warn(f"{entry.where}: has neither uri nor bufferView: replaced by white")
                 continue
             data = self.data(index)
             size = None if data is None else header_size(data)
             if size is None:
-                continue  # missing or of another kind: never decoded, or refused by the decoder
+                continue  # missing or of another format: never decoded, or refused by the decoder
             pixels = size[0] * size[1]
             total += pixels
             if pixels > limits.image_pixels:
-                entry.fail(
-                    f"is {size[0]} × {size[1]} pixels, limit {limits.image_pixels} pixels",
-                    ReasonCode.TEXTURE_TOO_LARGE,
-                )
+                entry.fail(too_large(size, limits), ReasonCode.TEXTURE_TOO_LARGE)
         if total > limits.total_image_pixels:
             raise self.document.fail(
-                ReasonCode.TEXTURE_TOO_LARGE, f"its images have {total} pixels, limit {limits.total_image_pixels}"
+                ReasonCode.TEXTURE_TOO_LARGE,
+                f"images total {total:,} pixels, more than the limit of {limits.total_image_pixels:,}",
             )
 
-    def _decode(self, entry: JsonObject, data: bytes) -> np.ndarray | None:
+    def _decode(self, entry: JsonObject, data: bytes) -> UInt8Array | None:
         try:
             image, factor = decode_image(data, self.document.limits)
         except ValueError as error:
-            self.document.warn(f"{entry.where} cannot be decoded ({str(error)[:120]}): replaced by white")
+            self.document.warn(f"{entry.where}: cannot be decoded ({str(error)[:120]}): replaced by white")
             return None
         if factor > 1:
-            self.document.warn(
-                f"{entry.where} is larger than {self.document.limits.image_side} pixels: reduced by {factor}"
-            )
+            self.document.warn(f"{entry.where}: {reduced_by(factor, self.document.limits)}")
         return image
 
 
-def decode_image(data: bytes, limits: Limits, formats: tuple[str, ...] = GLTF_FORMATS) -> tuple[np.ndarray, int]:
-    """(H, W, 4) uint8 RGBA of an encoded image, and the factor by which it was reduced to the limits' side.
+def decode_image(data: bytes, limits: Limits, formats: tuple[str, ...] = GLTF_FORMATS) -> tuple[UInt8Array, int]:
+    """Decode an image to (H, W, 4) uint8 RGBA, reduced to `Limits.image_side`; also return the factor of reduction.
 
     Raises:
-        ValueError: if it is broken, of another format, or larger than the limits allow.
+        ValueError: if it is broken, not in one of `formats`, or over `Limits.image_pixels`.
     """
     try:
         with Image.open(io.BytesIO(data), formats=formats) as image:
             width, height = image.size
             if width * height > limits.image_pixels:
-                raise ValueError(f"{width} × {height} pixels")
+                raise ValueError(too_large((width, height), limits))
             factor = -(-max(width, height) // limits.image_side)
             rgba = _to_rgba(image)
+    except UnidentifiedImageError as error:  # its message contains the address of the stream
+        raise ValueError(f"not a {alternatives(formats)} image, or corrupt") from error
     except _DECODE_ERRORS as error:
         raise ValueError(str(error)) from error
     return (_reduced(rgba, factor) if factor > 1 else rgba), factor
 
 
+def too_large(size: tuple[int, int], limits: Limits) -> str:
+    """Return the message for an image of (width, height) pixels that is over the limit."""
+    return f"has {size[0]:,} × {size[1]:,} pixels, more than the limit of {limits.image_pixels:,}"
+
+
+def reduced_by(factor: int, limits: Limits) -> str:
+    """Return the warning for an image whose sides were divided by `factor`."""
+    return f"a side is longer than {limits.image_side:,} pixels: reduced by a factor of {factor}"
+
+
 def header_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) from the header of a PNG, JPEG, WebP or KTX2 file; None for anything else."""
+    """Return (width, height) from the header of a PNG, JPEG, WebP or KTX2 file; None for other formats."""
     if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR" and len(data) >= 24:
         width, height = struct.unpack(">II", data[16:24])
         return width, height
@@ -193,8 +206,8 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _to_rgba(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I") or image.mode == "F":  # 16-bit gray, which convert() would clip instead of scale
+def _to_rgba(image: Image.Image) -> UInt8Array:
+    if image.mode.startswith("I") or image.mode == "F":  # 16-bit gray, which convert() would clip rather than scale
         gray = np.asarray(image).astype(np.int64)
         wide = image.mode.startswith("I;16") or gray.max(initial=0) > 255
         gray8 = np.clip(gray >> 8 if wide else gray, 0, 255).astype(np.uint8)
@@ -202,6 +215,6 @@ def _to_rgba(image: Image.Image) -> np.ndarray:
     return np.array(image.convert("RGBA"))
 
 
-def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
-    # Channel by channel, for alpha may be anything; Pillow's reduce is the mean over factor × factor pixels.
+def _reduced(image: UInt8Array, factor: int) -> UInt8Array:
+    # Channel by channel, as alpha may be unrelated data; Pillow's reduce averages factor × factor pixels.
     return np.stack([np.asarray(Image.fromarray(image[..., n]).reduce(factor)) for n in range(4)], axis=-1)

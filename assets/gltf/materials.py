@@ -1,4 +1,4 @@
-"""glTF materials become `Material`s, with the textures they use and nothing else (glTF 2.0 section 3.9)."""
+"""Reads glTF materials, and the textures that they use (glTF 2.0 section 3.9)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WRAPS = {33071: Wrap.CLAMP, 33648: Wrap.MIRROR, 10497: Wrap.REPEAT}
 
 
 class Materials:
-    """Reads materials on demand; `images` grows with the textures they use."""
+    """Reads materials on demand, and adds the textures that they use to `images`."""
 
     def __init__(self, document: Document, images: Images) -> None:
         self.document = document
@@ -33,9 +33,7 @@ class Materials:
         return self._parsed[index]
 
     def _parse(self, entry: JsonObject) -> Material:
-        mode = entry.text("alphaMode", "OPAQUE")
-        if mode not in AlphaMode.__members__:
-            entry.fail(f"alphaMode {mode[:20]!r} does not exist")
+        mode = entry.choice("alphaMode", tuple(AlphaMode), "OPAQUE")
         normal, emissive = entry.child("normalTexture"), _triple(entry, "emissiveFactor", 0.0)
         strength = _number(entry, "KHR_materials_emissive_strength", "emissiveStrength", 1.0)
         material = Material(
@@ -116,7 +114,7 @@ class Materials:
             and specular_texture
             and replace(specular_texture, image=0) != replace(diffuse_texture, image=0)
         ):
-            self.document.warn(f"{entry.where}: both textures are read at the diffuse texture's coordinates")
+            self.document.warn(f"{entry.where}: the two textures have different UVs: both use the diffuse texture's")
         return replace(
             material,
             base_color=(1.0, 1.0, 1.0),
@@ -128,9 +126,9 @@ class Materials:
         )
 
     def _texture(self, parent: JsonObject, key: str, keep: bool = True) -> Texture | None:
-        """The texture under `key`; None where it is absent or its image cannot be had.
+        """Return the texture under `key`; None if it is absent or its image is unavailable.
 
-        `image` is a slot of the clip's images, or with `keep=False` an index of the file's own.
+        Its `image` is a slot of the clip's images, or an index into the file's images with `keep=False`.
         """
         if not parent.has(key):
             return None
@@ -143,7 +141,7 @@ class Materials:
             rotation = transform.number("rotation", 0.0)
             uv_set = transform.integer("texCoord", uv_set)
         if uv_set >= UV_SETS:
-            self.document.warn(f"{info.where} uses UV set {uv_set}, at most {UV_SETS - 1} is supported: ignored")
+            self.document.warn(f"{info.where}: texCoord must be at most {UV_SETS - 1}, found {uv_set}: ignored")
             return None
         image = self._image(texture)
         slot = image if image is None or not keep else self.images.use(image)
@@ -170,14 +168,14 @@ class Materials:
             return webp.index("source", count)
         source = texture.optional_index("source", count)
         if source is None:
-            reason = "only as KTX2" if texture.extension("KHR_texture_basisu") else "without an image"
-            self.document.warn(f"{texture.where} is there {reason}: replaced by white")
+            reason = "KTX2 is not supported" if texture.extension("KHR_texture_basisu") else "has no image"
+            self.document.warn(f"{texture.where}: {reason}: replaced by white")
         return source
 
 
 def _number(entry: JsonObject, extension: str, key: str, default: float) -> float:
-    found = entry.extension(extension)
-    return default if found is None else found.number(key, default)
+    values = entry.extension(extension)
+    return default if values is None else values.number(key, default)
 
 
 def _triple(entry: JsonObject, key: str, default: float) -> tuple[float, float, float]:

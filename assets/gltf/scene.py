@@ -1,6 +1,6 @@
-"""The default scene, posed at a moment: node hierarchy, skins and morphs become vertices in world space.
+"""Poses the default scene: node hierarchy, skins and morph targets determine vertices in world space.
 
-Float64 throughout. A skinned mesh ignores its own node's transform (glTF 2.0 section 3.7.3.3).
+All arithmetic is in float64. A skinned mesh ignores the transform of its node (glTF 2.0 section 3.7.3.3).
 """
 
 from __future__ import annotations
@@ -10,61 +10,65 @@ from dataclasses import dataclass
 import numpy as np
 
 from helix4d.assets.gltf.accessors import Accessors
-from helix4d.assets.gltf.animation import Motion, Property, Track, nearly_unit
+from helix4d.assets.gltf.animation import Motion, Track, nearly_unit
 from helix4d.assets.gltf.geometry import Geometry, read_geometry
-from helix4d.assets.gltf.parse.model import Node
+from helix4d.assets.gltf.parse.model import Node, Property
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.arrays import BoolArray, Float64Array, Int64Array
 
 _IDENTITY = np.eye(4)
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A primitive placed by a node.
+    """A primitive placed in the scene by a node.
 
     Attributes:
-        local: (4, 4) placement below the node (an instance), identity for ordinary nodes.
+        node: index of the node.
+        mesh: index of the mesh.
+        geometry: decoded primitive.
+        local: (4, 4) transform of an instance relative to its node; the identity for ordinary nodes.
         joints: (J,) nodes of the skin, or None.
-        inverse_bind: (J, 4, 4), or None.
-        weighted: (J,) bool, which joints some vertex follows, or None.
+        inverse_bind: (J, 4, 4) inverse bind matrices, or None.
+        weighted: (J,) bool mask of the joints that some vertex follows, or None.
     """
 
     node: int
     mesh: int
     geometry: Geometry
-    local: np.ndarray
-    joints: np.ndarray | None
-    inverse_bind: np.ndarray | None
-    weighted: np.ndarray | None
+    local: Float64Array
+    joints: Int64Array | None
+    inverse_bind: Float64Array | None
+    weighted: BoolArray | None
 
 
 @dataclass(frozen=True, eq=False)
 class PosedPart:
-    """A part at a moment: (V, 3) float64 glTF-space positions and unit normals (None if not asked for or flat)."""
+    """A posed part: (V, 3) float64 positions and unit normals in glTF's axes (None if not requested or flat)."""
 
-    positions: np.ndarray
-    normals: np.ndarray | None
+    positions: Float64Array
+    normals: Float64Array | None
     mirrored: bool
     visible: bool
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """All that an animation drives, at a moment.
+    """Animated properties of the scene at one time.
 
     Attributes:
-        globals: (N, 4, 4) node to world.
+        globals: (N, 4, 4) transforms from node to world space.
         weights: morph weights by node.
-        visible: (N,) bool, ancestors included.
+        visible: (N,) bool mask; a node is visible if its ancestors are, too.
     """
 
-    globals: np.ndarray
-    weights: dict[int, np.ndarray]
-    visible: np.ndarray
+    globals: Float64Array
+    weights: dict[int, Float64Array]
+    visible: BoolArray
 
 
 class Scene:
-    """The visible triangles of a document's default scene, and how to pose them."""
+    """Default scene of a document: its visible primitives, and how to pose them."""
 
     def __init__(self, accessors: Accessors) -> None:
         self.accessors = accessors
@@ -80,22 +84,22 @@ class Scene:
         self.parts = self._place()
 
     def influences(self) -> set[int]:
-        """Nodes whose motion can move, morph or hide a part."""
-        found: set[int] = set()
+        """Return the nodes whose animation can move, morph or hide a part."""
+        nodes: set[int] = set()
         for part in self.parts:
             for start in (part.node, *(part.joints if part.joints is not None else ())):
                 node = int(start)
-                while node != -1 and node not in found:
-                    found.add(node)
+                while node != -1 and node not in nodes:
+                    nodes.add(node)
                     node = self.document.parents[node]
-        return found
+        return nodes
 
     def state(self, motion: Motion | None, time: float) -> State:
-        """Node transforms, morph weights and visibility at a time (the rest pose for None)."""
+        """Return node transforms, morph weights and visibility at a time in seconds; the rest pose without a motion."""
         translations, rotations, scales = self._translations.copy(), self._rotations.copy(), self._scales.copy()
         matrices = dict(self._matrices)
-        weights: dict[int, np.ndarray] = {}
-        mesh_weights: dict[int, np.ndarray] = {}
+        weights: dict[int, Float64Array] = {}
+        mesh_weights: dict[int, Float64Array] = {}
         visible = np.array([node.visible for node in self.document.nodes], bool)
         tracks: tuple[Track, ...] = motion.tracks if motion else ()
         for track in tracks:
@@ -108,7 +112,7 @@ class Scene:
             elif track.property is Property.VISIBLE:
                 visible[node] = bool(value[0])
             else:
-                if node in matrices:  # against the specification, yet found: animate the matrix's own parts
+                if node in matrices:  # violates the specification, but occurs: decompose the matrix and animate that
                     translations[node], rotations[node], scales[node] = _decompose(matrices.pop(node))
                 target = {Property.TRANSLATION: translations, Property.ROTATION: rotations, Property.SCALE: scales}
                 target[track.property][node] = value
@@ -124,14 +128,19 @@ class Scene:
         return State(world, weights, visible)
 
     def pose(self, part: Part, state: State, with_normals: bool = True) -> PosedPart:
-        """A part's vertices at a moment."""
+        """Return the vertices of a part in a given state."""
         geometry = part.geometry
         weights = state.weights[part.node]
         positions = _morphed(geometry.positions, geometry.morph_positions, weights)
         normals = None
         if with_normals and geometry.normals is not None:
             normals = _morphed(geometry.normals, geometry.morph_normals, weights)
-        if part.joints is not None and geometry.joints is not None and geometry.weights is not None:
+        if (
+            part.joints is not None
+            and part.inverse_bind is not None
+            and geometry.joints is not None
+            and geometry.weights is not None
+        ):
             matrices = state.globals[part.joints] @ part.inverse_bind
             blended = _blend(matrices, geometry.joints, geometry.weights)
             posed, turned, mirrored = _skin(blended, positions, normals)
@@ -147,17 +156,17 @@ class Scene:
             turned = _unit_rows(turned)
         return PosedPart(posed, turned, mirrored, bool(state.visible[part.node]))
 
-    def _rest_weights(self, part: Part, mesh_weights: dict[int, np.ndarray]) -> np.ndarray:
+    def _rest_weights(self, part: Part, mesh_weights: dict[int, Float64Array]) -> Float64Array:
         own = self.document.nodes[part.node].weights
         if own is not None:
             return np.array(own)
         return mesh_weights.get(part.mesh, np.array(self.document.meshes[part.mesh].weights))
 
     def _reachable(self) -> list[int]:
-        found = list(self.document.roots)
-        for node in found:  # grows while it is walked
-            found.extend(self.document.nodes[node].children)
-        return found
+        nodes = list(self.document.roots)
+        for node in nodes:  # grows during iteration
+            nodes.extend(self.document.nodes[node].children)
+        return nodes
 
     def _place(self) -> tuple[Part, ...]:
         geometries: dict[tuple[int, int], Geometry] = {}
@@ -170,7 +179,10 @@ class Scene:
                 continue
             mesh = self.document.meshes[node.mesh]
             if node.weights is not None and len(node.weights) != mesh.targets:
-                raise self._invalid(f"nodes[{number}] has {len(node.weights)} weights for {mesh.targets} targets")
+                raise self._invalid(
+                    f"nodes[{number}]: weights must contain one number per morph target ({mesh.targets}), "
+                    f"found {len(node.weights)}"
+                )
             placements = self._instances(number, node)
             for slot, primitive in enumerate(mesh.primitives):
                 key = node.mesh, slot
@@ -180,57 +192,58 @@ class Scene:
                 skin = self._skin_of(number, node, geometry)
                 triangles += len(geometry.faces) * len(placements)
                 vertices += len(geometry.positions) * len(placements)
-                if (
-                    triangles > limits.triangles
-                    or vertices > limits.vertices
-                    or len(parts) + len(placements) > limits.primitives
+                for count, limit, unit in (
+                    (len(parts) + len(placements), limits.primitives, "primitives"),
+                    (triangles, limits.triangles, "triangles"),
+                    (vertices, limits.vertices, "vertices"),
                 ):
-                    raise self.document.fail(
-                        ReasonCode.OUT_OF_MEMORY,
-                        f"the scene has at least {len(parts) + len(placements)} primitives, {triangles} triangles and "
-                        f"{vertices} vertices; limits {limits.primitives}, {limits.triangles}, {limits.vertices}",
-                    )
+                    if count > limit:
+                        message = f"the scene has at least {count:,} {unit}, more than the limit of {limit:,}"
+                        raise self.document.fail(ReasonCode.OUT_OF_MEMORY, message)
                 parts += [Part(number, node.mesh, geometry, local, *skin) for local in placements]
         return tuple(parts)
 
-    def _instances(self, number: int, node: Node) -> list[np.ndarray]:
+    def _instances(self, number: int, node: Node) -> list[Float64Array]:
         if not node.instancing:
             return [_IDENTITY]
-        rows: dict[str, np.ndarray] = {}
+        rows: dict[str, Float64Array] = {}
         for name, width in (("TRANSLATION", 3), ("ROTATION", 4), ("SCALE", 3)):
             if name in node.instancing:
                 rows[name] = self.accessors.floats(node.instancing[name])
                 if rows[name].shape[1] != width or not np.isfinite(rows[name]).all():
-                    raise self._invalid(f"nodes[{number}]: instancing {name} is not {width} finite numbers each")
+                    raise self._invalid(f"nodes[{number}]: {name} of instances must be {width} finite numbers each")
         counts = {len(array) for array in rows.values()}
         if len(counts) > 1:
-            raise self._invalid(f"nodes[{number}]: instancing attributes have different counts")
+            found = " and ".join(f"{count:,}" for count in sorted(counts))
+            raise self._invalid(f"nodes[{number}]: instancing attributes must be equally long, found {found} elements")
         count = counts.pop() if counts else 1
-        if count > self.document.limits.primitives:
-            raise self.document.fail(ReasonCode.OUT_OF_MEMORY, f"nodes[{number}] has {count} instances")
+        if count > (limit := self.document.limits.primitives):
+            message = f"nodes[{number}]: has {count:,} instances, more than the limit of {limit:,}"
+            raise self.document.fail(ReasonCode.OUT_OF_MEMORY, message)
         translations = rows.get("TRANSLATION", np.zeros((count, 3)))
         rotations = rows.get("ROTATION", np.tile([0.0, 0.0, 0.0, 1.0], (count, 1)))
         return list(compose(translations, rotations, rows.get("SCALE", np.ones((count, 3)))))
 
     def _skin_of(
         self, number: int, node: Node, geometry: Geometry
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | tuple[None, None, None]:
-        """A part's joints, inverse bind matrices, and which of the joints some vertex follows."""
+    ) -> tuple[Int64Array, Float64Array, BoolArray] | tuple[None, None, None]:
+        """Return the joints of a part, their inverse bind matrices, and a mask of those that some vertex follows."""
         if node.skin is None or geometry.joints is None or geometry.weights is None:
             if node.skin is not None:
-                self.document.warn(f"nodes[{number}] has a skin, its mesh no joints: the skin is ignored")
+                self.document.warn(f"nodes[{number}]: has a skin, but its mesh has no JOINTS_0: the skin is ignored")
             return None, None, None
         skin = self.document.skins[node.skin]
         if geometry.joints.max(initial=0) >= len(skin.joints):
             raise self._invalid(
-                f"nodes[{number}]: a vertex names joint {geometry.joints.max()}, the skin has {len(skin.joints)}"
+                f"nodes[{number}]: joint {geometry.joints.max():,} of a vertex is out of range "
+                f"(the skin has {len(skin.joints):,} joints)"
             )
         weighted = np.zeros(len(skin.joints), bool)
         weighted[geometry.joints[geometry.weights != 0]] = True
         return np.array(skin.joints), self.inverse_binds(node.skin), weighted
 
-    def inverse_binds(self, number: int) -> np.ndarray:
-        """(J, 4, 4) inverse bind matrices of a skin.
+    def inverse_binds(self, number: int) -> Float64Array:
+        """Return the (J, 4, 4) inverse bind matrices of a skin.
 
         Raises:
             AssetError: invalid_accessor, non_finite_geometry.
@@ -241,13 +254,13 @@ class Scene:
         accessor = self.document.accessors[skin.inverse_bind]
         if accessor.kind != "MAT4" or accessor.count < len(skin.joints):
             raise self._invalid(
-                f"skins[{number}] needs {len(skin.joints)} inverse bind matrices, "
-                f"its accessor holds {accessor.count} × {accessor.kind}"
+                f"skins[{number}]: inverseBindMatrices must contain {len(skin.joints):,} × MAT4, "
+                f"found {accessor.count:,} × {accessor.kind}"
             )
         matrices = self.accessors.floats(skin.inverse_bind)[: len(skin.joints)].reshape(-1, 4, 4)
         if not np.isfinite(matrices).all():
             raise self.document.fail(
-                ReasonCode.NON_FINITE_GEOMETRY, f"skins[{number}]: inverse bind matrices hold NaN or infinity"
+                ReasonCode.NON_FINITE_GEOMETRY, f"skins[{number}]: inverseBindMatrices contain NaN or infinity"
             )
         return matrices.transpose(0, 2, 1)
 
@@ -255,8 +268,8 @@ class Scene:
         return self.document.fail(ReasonCode.INVALID_ACCESSOR, message)
 
 
-def compose(translations: np.ndarray, rotations: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """(N, 4, 4) of translation · rotation · scale; rotations are (N, 4) quaternions (x, y, z, w)."""
+def compose(translations: Float64Array, rotations: Float64Array, scales: Float64Array) -> Float64Array:
+    """Return (N, 4, 4) matrices translation · rotation · scale; rotations are (N, 4) quaternions (x, y, z, w)."""
     x, y, z, w = nearly_unit(rotations).T
     turn = np.empty((len(rotations), 3, 3))
     turn[:, 0] = np.stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)], axis=1)
@@ -269,14 +282,14 @@ def compose(translations: np.ndarray, rotations: np.ndarray, scales: np.ndarray)
     return matrices
 
 
-def cofactor(matrices: np.ndarray) -> np.ndarray:
-    """(N, 3, 3) cofactor matrices: det · inverse transpose, finite for flattening matrices too."""
+def cofactor(matrices: Float64Array) -> Float64Array:
+    """Return the (N, 3, 3) cofactor matrices: det · inverse transpose, but finite for singular matrices, too."""
     a, b, c = matrices[:, :, 0], matrices[:, :, 1], matrices[:, :, 2]
     return np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)], axis=2)
 
 
-def _blend(matrices: np.ndarray, joints: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(V, 3, 4): each vertex's weighted sum of its joints' matrices."""
+def _blend(matrices: Float64Array, joints: Int64Array, weights: Float64Array) -> Float64Array:
+    """Return (V, 3, 4): for each vertex, the weighted sum of the matrices of its joints."""
     blended = np.zeros((len(joints), 3, 4))
     for slot in range(joints.shape[1]):
         used = np.flatnonzero(weights[:, slot])
@@ -286,10 +299,10 @@ def _blend(matrices: np.ndarray, joints: np.ndarray, weights: np.ndarray) -> np.
 
 
 def _skin(
-    blended: np.ndarray, positions: np.ndarray, normals: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray | None, bool]:
+    blended: Float64Array, positions: Float64Array, normals: Float64Array | None
+) -> tuple[Float64Array, Float64Array | None, bool]:
     posed = np.einsum("vij,vj->vi", blended[:, :, :3], positions) + blended[:, :, 3]
-    # The joints place a skinned mesh, so they decide whether it is mirrored: most of its vertices do.
+    # A skinned mesh is placed by its joints: it is mirrored if they mirror the majority of its vertices.
     determinants = np.linalg.det(blended[:, :, :3])
     mirrored = bool((determinants < 0).sum() > (determinants > 0).sum())
     if normals is None:
@@ -298,21 +311,21 @@ def _skin(
     return posed, turned * np.where(determinants < 0, -1.0, 1.0)[:, None], mirrored
 
 
-def _morphed(base: np.ndarray, deltas: np.ndarray | None, weights: np.ndarray) -> np.ndarray:
+def _morphed(base: Float64Array, deltas: Float64Array | None, weights: Float64Array) -> Float64Array:
     if deltas is None:
         return base
     active = np.flatnonzero(weights[: len(deltas)])
     return base + np.tensordot(weights[active], deltas[active], axes=1) if len(active) else base
 
 
-def _unit_rows(vectors: np.ndarray) -> np.ndarray:
+def _unit_rows(vectors: Float64Array) -> Float64Array:
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         units = vectors / length
     return np.where(np.isfinite(units), units, [0.0, 1.0, 0.0])
 
 
-def _levels(order: tuple[int, ...], parents: tuple[int, ...]) -> list[np.ndarray]:
+def _levels(order: tuple[int, ...], parents: tuple[int, ...]) -> list[Int64Array]:
     depths = np.zeros(len(order), np.int64)
     for node in order:
         if parents[node] != -1:
@@ -321,13 +334,13 @@ def _levels(order: tuple[int, ...], parents: tuple[int, ...]) -> list[np.ndarray
     return np.split(ranked, np.flatnonzero(np.diff(depths[ranked])) + 1) if len(order) else []
 
 
-def _decompose(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _decompose(matrix: Float64Array) -> tuple[Float64Array, Float64Array, Float64Array]:
     linear = matrix[:3, :3]
     scale = np.linalg.norm(linear, axis=0)
     if np.linalg.det(linear) < 0:
         scale[0] = -scale[0]
     turn = linear / np.where(scale == 0, 1.0, scale)
-    # The quaternion is the dominant eigenvector of a symmetric matrix (Bar-Itzhack), whatever the rotation.
+    # For any rotation, the quaternion is the dominant eigenvector of this symmetric matrix (Bar-Itzhack).
     (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = turn
     symmetric = np.array(
         [

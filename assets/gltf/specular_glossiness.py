@@ -1,7 +1,7 @@
-"""KHR_materials_pbrSpecularGlossiness in terms of metallic-roughness.
+"""Converts KHR_materials_pbrSpecularGlossiness to metallic-roughness.
 
-A surface of diffuse color d and specular color s is read as a mixture of a dielectric (reflectance 0.04) and a metal:
-the metallic share is the one whose perceived brightness matches both. Colors here are linear.
+A surface of diffuse color d and specular color s is interpreted as a mixture of a dielectric (reflectance 0.04) and a
+metal, with the metallic value for which the base colors derived from d and s are equally bright. Colors are linear.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from helix4d.core.arrays import Float64Array, UInt8Array
+
 _DIELECTRIC = 0.04
-_ROWS = 256  # converted at a time, so that memory stays near the images' own
+_ROWS = 256  # converted at a time, to bound memory
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
-def convert_factors(diffuse: np.ndarray, specular: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(..., 3) linear diffuse and specular colors to (..., 3) base color and (...) metallic."""
+def convert_factors(diffuse: Float64Array, specular: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Convert (..., 3) linear diffuse and specular colors to (..., 3) base color and (...) metallic."""
     strongest = specular.max(axis=-1)
     diffuse_light = np.sqrt((diffuse**2) @ _LUMA)
     specular_light = np.sqrt((specular**2) @ _LUMA)
@@ -33,22 +35,22 @@ def convert_factors(diffuse: np.ndarray, specular: np.ndarray) -> tuple[np.ndarr
 
 
 def convert_textures(
-    diffuse_image: np.ndarray | None,
-    specular_image: np.ndarray | None,
-    diffuse: np.ndarray,
-    specular: np.ndarray,
+    diffuse_image: UInt8Array | None,
+    specular_image: UInt8Array | None,
+    diffuse: Float64Array,
+    specular: Float64Array,
     glossiness: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Base color (sRGB, alpha kept) and metallic-roughness images with the factors multiplied in.
+) -> tuple[UInt8Array, UInt8Array]:
+    """Convert textures to a base color image (sRGB, alpha kept) and a metallic-roughness image, factors included.
 
     Args:
-        diffuse_image: (H, W, 4) uint8, RGB in sRGB; at least one of the two images is there.
+        diffuse_image: (H, W, 4) uint8, RGB in sRGB; at most one of the two images may be None.
         specular_image: (H', W', 4) uint8, RGB specular in sRGB, A glossiness.
         diffuse, specular: (3,) linear factors.
-        glossiness: factor.
+        glossiness: glossiness factor.
 
     Returns:
-        two (H, W, 4) uint8 images of the larger one's size.
+        Two (H, W, 4) uint8 images of the size of the larger input.
     """
     images = [image for image in (diffuse_image, specular_image) if image is not None]
     height, width = max((image.shape[:2] for image in images), key=lambda shape: shape[0] * shape[1])
@@ -68,21 +70,21 @@ def convert_textures(
     return base_image, metallic_image
 
 
-def _resized(image: np.ndarray | None, height: int, width: int) -> np.ndarray:
+def _resized(image: UInt8Array | None, height: int, width: int) -> UInt8Array:
     if image is None:
         return np.full((height, width, 4), 255, np.uint8)
     if image.shape[:2] == (height, width):
         return image
-    # Channel by channel: Pillow would premultiply alpha, which here is glossiness or coverage of its own.
+    # Channel by channel: Pillow would premultiply by alpha, which here is independent glossiness or coverage.
     channels = [
         np.asarray(Image.fromarray(image[..., n]).resize((width, height), Image.Resampling.BILINEAR)) for n in range(4)
     ]
     return np.stack(channels, axis=-1)
 
 
-def _to_linear(value: np.ndarray) -> np.ndarray:
+def _to_linear(value: Float64Array) -> Float64Array:
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
 
 
-def _to_srgb(value: np.ndarray) -> np.ndarray:
+def _to_srgb(value: Float64Array) -> Float64Array:
     return np.where(value <= 0.0031308, value * 12.92, 1.055 * value ** (1 / 2.4) - 0.055)

@@ -1,8 +1,8 @@
-"""A small writer of binary glTF 2.0: meshes, skins, morph targets, materials and animations into the bytes of a `.glb`.
+"""A small writer for binary glTF 2.0: meshes, skins, morph targets, materials and animations.
 
-It covers what the samples and generated clips need and follows the specification strictly: aligned buffer views with
-their targets, exact minima and maxima, normalized weights. Numbers are rounded before they become float32, so that the
-last bit of a machine's sine does not change the file.
+It supports what the samples and generated clips need, in strict conformance with the specification: aligned buffer
+views with targets, exact minima and maxima, normalized weights. Numbers are rounded before they are converted to
+float32, so that files do not depend on the last bit of a machine's sine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 Vector = Sequence[float] | np.ndarray
-"""A few numbers: a point, a direction, a color."""
+"""A point, a direction or a color."""
 
 _DECIMALS = 6
 _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963
@@ -58,11 +58,11 @@ class Mesh:
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A morph target: where the mesh's vertices go.
+    """A morph target of a mesh.
 
     Attributes:
-        name: for `targetNames`.
-        positions: (V, 3) absolute positions in meters; the file stores the differences.
+        name: name in `targetNames`.
+        positions: (V, 3) absolute positions in meters; the file stores differences.
         normals: (V, 3) unit normals at those positions.
         sparse: store only the vertices that move, as a sparse accessor.
     """
@@ -87,11 +87,12 @@ class Track:
     """An animation channel with its own sampler.
 
     Attributes:
-        node: the node that moves.
+        node: index of the animated node.
         path: translation, rotation (quaternions x, y, z, w), scale or weights.
-        times: (K,) seconds.
-        values: (K, n).
-        interpolation: LINEAR, STEP or CUBICSPLINE; for the latter `tangents` are the (K, n) derivatives per second.
+        times: (K,) key times in seconds.
+        values: (K, n) values.
+        interpolation: LINEAR, STEP or CUBICSPLINE.
+        tangents: (K, n) derivatives per second for CUBICSPLINE, else None.
     """
 
     node: int
@@ -103,7 +104,7 @@ class Track:
 
 
 class GlbBuilder:
-    """Collects the parts of one asset; every method returns the index of what it added.
+    """Builds one asset; every method that adds an object returns its index.
 
     Args:
         generator: `asset.generator`, the program that writes the file.
@@ -121,7 +122,7 @@ class GlbBuilder:
         self._accessors: dict[tuple[bytes, str, str, bool, int | None, bool], int] = {}
 
     def texture(self, pixels: np.ndarray, name: str = "", compress_level: int = 9) -> int:
-        """Add (H, W, 3) or (H, W, 4) uint8 pixels, first row on top, as a PNG with a repeating linear sampler."""
+        """Add a PNG of (H, W, 3) or (H, W, 4) uint8 pixels, first row on top, with a repeating linear sampler."""
         stream = io.BytesIO()
         Image.fromarray(pixels).save(stream, format="PNG", compress_level=compress_level)
         view = self._view(stream.getvalue(), None, None)
@@ -148,7 +149,7 @@ class GlbBuilder:
         double_sided: bool = False,
         extensions: Mapping[str, Any] | None = None,
     ) -> int:
-        """Add a metallic-roughness material; colors are linear, a texture is an index or a whole textureInfo."""
+        """Add a metallic-roughness material; colors are linear, and textures are indices or textureInfo objects."""
         pbr: dict[str, Any] = {
             "baseColorFactor": _floats([*color, alpha]),
             "metallicFactor": metallic,
@@ -182,12 +183,12 @@ class GlbBuilder:
         return self._add("materials", material)
 
     def mesh(self, name: str, parts: Sequence[Part], quantized: bool = False) -> int:
-        """Add a mesh of one primitive per part; every part has the same targets.
+        """Add a mesh with one primitive per part; all parts must have the same targets.
 
         Args:
-            name: the mesh's name.
-            parts: its primitives.
-            quantized: KHR_mesh_quantization: 16-bit positions (inside [−1, 1] m) and UVs (in [0, 1]), 8-bit normals.
+            name: name of the mesh.
+            parts: primitives.
+            quantized: use KHR_mesh_quantization: 16-bit positions (in [−1, 1] m) and UVs (in [0, 1]), 8-bit normals.
         """
         mesh: dict[str, Any] = {"name": name, "primitives": [self._primitive(part, quantized) for part in parts]}
         if parts[0].targets:
@@ -207,7 +208,7 @@ class GlbBuilder:
         rotation: Vector | None = None,
         scale: Vector | None = None,
     ) -> int:
-        """Add a node below `parent`, or at the root of the scene."""
+        """Add a node to `parent`, or to the scene if None."""
         node: dict[str, Any] = {"name": name}
         if mesh is not None:
             node["mesh"] = mesh
@@ -220,22 +221,22 @@ class GlbBuilder:
         return index
 
     def skin(self, node: int, joints: Sequence[int], rest_positions: np.ndarray) -> None:
-        """Skin the mesh of `node` with joints whose rest pose is a pure translation.
+        """Add a skin to the mesh of `node`, for joints that have only a translation in the rest pose.
 
         Args:
-            node: a node with a mesh that has joints and weights.
-            joints: J node indices.
-            rest_positions: (J, 3) where the joints are in the mesh's space at rest.
+            node: index of a node with a mesh that has joints and weights.
+            joints: indices of J nodes.
+            rest_positions: (J, 3) rest positions of the joints in the space of the mesh.
         """
         matrices = np.tile(np.eye(4), (len(joints), 1, 1))
-        matrices[:, 3, :3] = -np.asarray(rest_positions)  # row 3: the file stores columns
+        matrices[:, 3, :3] = -np.asarray(rest_positions)  # row 3, as the file is column-major
         inverse = self._accessor(_single(matrices))
         self._lists["nodes"][node]["skin"] = self._add(
             "skins", {"joints": list(joints), "inverseBindMatrices": inverse}
         )
 
     def animation(self, name: str, tracks: Sequence[Track]) -> int:
-        """Add a clip."""
+        """Add an animation."""
         channels, samplers = [], []
         for track in tracks:
             values = np.asarray(track.values, np.float64)
@@ -256,7 +257,7 @@ class GlbBuilder:
         return self._add("animations", {"name": name, "channels": channels, "samplers": samplers})
 
     def build(self) -> bytes:
-        """The whole file."""
+        """Return the bytes of the file."""
         children = {child for node in self._lists["nodes"] for child in node.get("children", ())}
         roots = [index for index in range(len(self._lists["nodes"])) if index not in children]
         document: dict[str, Any] = {
@@ -297,7 +298,7 @@ class GlbBuilder:
             attributes["COLOR_0"] = self._vertex_accessor(_integers(mesh.colors, np.uint8), normalized=True)
         if mesh.joints is not None and mesh.weights is not None:
             weights = _single(mesh.weights)
-            used = np.where(weights > 0, mesh.joints, 0)  # the specification wants joint 0 where the weight is 0
+            used = np.where(weights > 0, mesh.joints, 0)  # the specification requires joint 0 where the weight is 0
             attributes["JOINTS_0"] = self._vertex_accessor(used.astype(np.uint8))
             attributes["WEIGHTS_0"] = self._vertex_accessor((weights / weights.sum(axis=1, keepdims=True)).astype("f4"))
         index_type = np.uint16 if len(positions) < 65535 else np.uint32
@@ -322,7 +323,7 @@ class GlbBuilder:
     def _sparse_accessor(self, array: np.ndarray, bounds: bool) -> int:
         moved = np.flatnonzero(np.any(array != 0, axis=1))
         if not len(moved):
-            moved = np.zeros(1, int)  # the specification wants at least one element
+            moved = np.zeros(1, int)  # the specification requires at least one element
         accessor: dict[str, Any] = {
             "componentType": _COMPONENT_TYPES[array.dtype],
             "count": len(array),
@@ -345,7 +346,7 @@ class GlbBuilder:
         rows = np.ascontiguousarray(array).reshape(len(array), -1)
         stride = None
         if target == _ARRAY_BUFFER:
-            stride = -(-item_bytes // 4) * 4  # vertex attributes start on multiples of four bytes
+            stride = -(-item_bytes // 4) * 4  # vertex attributes must be aligned to four bytes
             packed = np.zeros((len(rows), stride), np.uint8)
             packed[:, :item_bytes] = rows.view(np.uint8).reshape(len(rows), -1)
             data = packed.tobytes()
@@ -390,14 +391,16 @@ def _floats(values: Vector) -> list[float]:
 
 
 def _single(values: np.ndarray) -> np.ndarray:
-    """float32 of the rounded values; + 0 turns −0 into 0."""
+    """Round values and convert them to float32; adding 0 turns −0 into 0."""
     return (np.round(np.asarray(values, np.float64), _DECIMALS) + 0.0).astype(np.float32)
 
 
 def _integers(values: np.ndarray, dtype: type) -> np.ndarray:
-    """glTF's normalized integers: the type's maximum is 1."""
+    """Convert values to glTF's normalized integers, which map the maximum of the type to 1."""
     largest = np.iinfo(dtype).max
-    return np.round(np.clip(values, -1.0 if np.iinfo(dtype).min < 0 else 0.0, 1.0) * largest).astype(dtype)
+    least = -1.0 if np.iinfo(dtype).min < 0 else 0.0
+    integers: np.ndarray = np.round(np.clip(values, least, 1.0) * largest).astype(dtype)
+    return integers
 
 
 def _bounds(array: np.ndarray) -> tuple[list[Any], list[Any]]:

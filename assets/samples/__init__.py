@@ -1,4 +1,4 @@
-"""Sample assets: animated GLBs made from nothing, the same bytes on every run."""
+"""Sample assets: procedurally generated, animated GLBs with reproducible bytes."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ SAMPLES: Mapping[str, Callable[[], bytes]] = {
     "sprout": sprout,
     "treasure_chest": treasure_chest,
 }
-"""Name to a function that returns the bytes of a `.glb`."""
+"""Functions that return the bytes of a `.glb`, by the name of the sample."""
 
 
 def write_samples(folder: Path) -> list[Path]:
-    """Write every sample as `folder`/NAME.glb and return the paths, sorted by name."""
+    """Write every sample to `folder`/NAME.glb, and return the paths sorted by name."""
     paths = []
     for name, build in sorted(SAMPLES.items()):
         path = Path(folder) / f"{name}.glb"

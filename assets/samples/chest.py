@@ -1,4 +1,4 @@
-"""A treasure behind an opening lid: surfaces that exist in the first frame and that no camera sees."""
+"""A treasure chest that opens: surfaces that exist in the first frame but are hidden from every camera."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from helix4d.assets.samples.glb import sample_builder
 from helix4d.assets.samples.motion import axis_angle, turn
 from helix4d.assets.samples.shapes import Shape, join, lathe, rounded_box, sheet
 from helix4d.core import generator
+from helix4d.core.arrays import Float64Array
 
 _WIDTH_M, _HEIGHT_M, _DEPTH_M, _WALL_M = 1.0, 0.5, 0.68, 0.05
 _LID_M = 0.28
 
 
 def treasure_chest() -> bytes:
-    """The lid of a chest opens within 2.5 s onto coins and gems that no view shows at first; a ruby rises."""
+    """A chest opens within 2.5 s and reveals coins and gems that are hidden at first; a ruby rises from it."""
     builder = sample_builder(
         "Treasure chest",
         [
@@ -59,7 +60,7 @@ def treasure_chest() -> bytes:
 
 
 def _chest_box() -> tuple[list[Shape], list[Shape]]:
-    """Five boards around a hollow, and the iron on them."""
+    """Return the five boards of the box, and its iron fittings."""
     across, deep = _WIDTH_M / 2 - _WALL_M / 2, _DEPTH_M / 2 - _WALL_M / 2
     boards = [rounded_box((_WIDTH_M, _WALL_M, _DEPTH_M), 0.012).moved((0, _WALL_M / 2, 0))]
     for side in (-1.0, 1.0):
@@ -83,7 +84,7 @@ def _chest_box() -> tuple[list[Shape], list[Shape]]:
 
 
 def _chest_lid() -> tuple[list[Shape], list[Shape], Shape]:
-    """Boards, bands and lock of the lid, the hinge at the origin."""
+    """Return the boards, bands and lock of the lid, with the hinge at the origin."""
     boards = [_vault(_WIDTH_M / 2, 0.0, _WALL_M)]
     boards += [_lid_end(side * _WIDTH_M / 2, side * (_WIDTH_M / 2 - _WALL_M)) for side in (-1.0, 1.0)]
     bands = [_vault(0.0425, -0.014, 0.012).moved((x, 0, 0)) for x in (-0.33, 0.33)]
@@ -93,15 +94,15 @@ def _chest_lid() -> tuple[list[Shape], list[Shape], Shape]:
     return boards, bands, join([lock, key])
 
 
-def _arc(inset: float, count: int = 33) -> np.ndarray:
-    """(count, 2) z and y of the lid's vault from front to back."""
+def _arc(inset: float, count: int = 33) -> Float64Array:
+    """Return (count, 2) z and y coordinates of the lid's arch from front to back."""
     angle = np.linspace(0.0, np.pi, count)
     radius, rise = _DEPTH_M / 2 - inset, _LID_M - inset
     return np.stack([_DEPTH_M / 2 + radius * np.cos(angle), rise * np.sin(angle)], axis=-1)
 
 
 def _vault(half_width: float, outer_inset: float, inner_inset: float) -> Shape:
-    """A half pipe along X of some thickness with closed ends."""
+    """Return a half pipe along X with a wall thickness and closed ends."""
     outer, inner = _arc(outer_inset), _arc(inner_inset)[::-1]
     ring = np.concatenate([outer, inner, outer[:1]])
     across = np.array([-half_width, half_width])
@@ -115,7 +116,7 @@ def _vault(half_width: float, outer_inset: float, inner_inset: float) -> Shape:
 
 
 def _lid_end(outside: float, inside: float) -> Shape:
-    """The half disk that closes an end of the vault."""
+    """Return the half disk that closes one end of the lid."""
     arc = _arc(0.02)
     outline = np.concatenate([arc, arc[:1]])
     middle = np.broadcast_to([[_DEPTH_M / 2, 0.1]], outline.shape)
@@ -130,7 +131,7 @@ def _rivet() -> Shape:
 
 
 def _hoard() -> tuple[Shape, list[Shape]]:
-    """A mound with coins on it, and colored gems."""
+    """Return a mound covered with coins, and colored gems."""
     random = generator("samples", "hoard")
     columns, rows = np.meshgrid(np.linspace(-0.45, 0.45, 30), np.linspace(0.29, -0.29, 20))
     gold = [sheet(np.stack([columns, _mound(columns, rows), rows], axis=-1))]
@@ -146,8 +147,8 @@ def _hoard() -> tuple[Shape, list[Shape]]:
     return join(gold), gems
 
 
-def _mound(x: np.ndarray | float, z: np.ndarray | float) -> np.ndarray:
-    """Height of the heap at x, z."""
+def _mound(x: Float64Array | float, z: Float64Array | float) -> Float64Array:
+    """Return the height of the mound at x, z."""
     heap = 0.27 + 0.13 * np.exp(-(np.square(x) / 0.09 + np.square(z) / 0.05))
     return np.asarray(heap + 0.012 * np.sin(31 * np.asarray(x)) * np.sin(29 * np.asarray(z)))
 
@@ -166,7 +167,7 @@ def _coin() -> Shape:
 
 
 def _gem(radius: float) -> Shape:
-    """A brilliant cut with flat facets."""
+    """Return a brilliant-cut gem with flat facets."""
     return lathe(np.array([[0, -0.8], [0.95, 0.15], [1.0, 0.25], [0.62, 0.55], [0, 0.55]]) * radius, 8, 5.0)
 
 

@@ -1,4 +1,4 @@
-"""A mantel clock: several clips in one file (one static), and all three interpolations side by side."""
+"""A mantel clock: several clips in one file, one of them static, and all three interpolation modes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from helix4d.assets.samples import textures as tx
 from helix4d.assets.samples.glb import sample_builder
 from helix4d.assets.samples.motion import axis_angle, continuous, sampled, turn
 from helix4d.assets.samples.shapes import Shape, join, lathe, rounded_box, sheet, sphere
+from helix4d.core.arrays import Float64Array
 
 _FACE_Y_M = 0.78
 
 
 def clock() -> bytes:
-    """Clips: "still" (nothing moves), "tick" (2 s, the hand in steps), "fast forward" (4 s, all hands turn)."""
+    """A clock with the clips "still" (static), "tick" (2 s, STEP keys) and "fast forward" (4 s, all hands turn)."""
     builder = sample_builder(
         "Mantel clock",
         ["several clips", "static clip", "STEP keys", "LINEAR keys", "CUBICSPLINE keys", "rigid nodes", "textured PBR"],
@@ -44,7 +45,7 @@ def clock() -> bytes:
     small_mesh = builder.mesh("small gear", [Part(_gear(12, 0.06), brass)])
     small = builder.node("small gear", mesh=small_mesh, translation=(0.077, 0.28, 0.03))
 
-    forward = np.array([0.0, 0.0, -1.0])  # clockwise for a viewer in front
+    forward = np.array([0.0, 0.0, -1.0])  # clockwise as seen from the front
     still = np.array([0.0, 1.0])
     noon = axis_angle(forward, np.radians(np.full(2, 55.0)))
     builder.animation("still", [Track(hour, "rotation", still, noon), Track(second, "rotation", still, noon, "STEP")])
@@ -64,7 +65,7 @@ def clock() -> bytes:
     )
     times = np.linspace(0.0, 4.0, 33)
 
-    def turning(turns: float) -> np.ndarray:
+    def turning(turns: float) -> Float64Array:
         return continuous(axis_angle(forward, 2 * np.pi * turns * times / 4.0))
 
     builder.animation(
@@ -81,12 +82,12 @@ def clock() -> bytes:
     return builder.build()
 
 
-def _swing(t: np.ndarray) -> np.ndarray:
+def _swing(t: Float64Array) -> Float64Array:
     return axis_angle((0, 0, 1), 0.36 * np.sin(2 * np.pi * t))
 
 
 def _case() -> list[Shape]:
-    """A base, two posts and a round head around the dial, open in front of the pendulum."""
+    """Return a base, two posts and a round head around the dial, with an opening for the pendulum."""
     parts = [
         rounded_box((0.86, 0.1, 0.42), 0.025).moved((0, 0.05, 0)),
         rounded_box((0.76, 0.05, 0.36), 0.02).moved((0, 0.115, 0)),
@@ -127,7 +128,7 @@ def _dial() -> Shape:
 
 
 def _hand(length: float, width: float, z: float) -> Shape:
-    """A slender spade with a short tail, pointing to twelve."""
+    """Return a slender spade hand with a short tail, pointing to twelve."""
     line = np.array([-0.06, -0.05, 0.0, 0.4 * length, 0.72 * length, 0.8 * length, length])
     half = width * np.array([0.15, 0.4, 0.35, 0.3, 0.3, 0.62, 0.02])
     front = np.stack(
@@ -140,7 +141,7 @@ def _hand(length: float, width: float, z: float) -> Shape:
 
 
 def _gear(teeth: int, radius: float) -> Shape:
-    """A spoked disk with trapezoid teeth in the XY plane."""
+    """Return a spoked disk with trapezoidal teeth in the XY plane."""
     angle = np.linspace(0.0, 2 * np.pi, teeth * 4 + 1)
     high = np.array([0, 1, 1, 0] * teeth + [0])
     outline = np.where(high > 0, radius * (1 + 1.6 / teeth), radius * (1 - 1.0 / teeth))

@@ -1,7 +1,7 @@
-"""A painted vase that breaks: its wall is cut into cells, each a solid piece with inner faces, and thrown apart.
+"""A painted vase that shatters: its wall is cut into solid pieces with inner faces, which fly apart.
 
-The wall is a sheet (around, along) with a thickness. Cells of a Voronoi diagram in that sheet are convex polygons; a
-smooth warp of the sheet makes their edges irregular, equally on both sides of every cut.
+The wall is a sheet with coordinates (around, along) and a thickness. The cells of a Voronoi diagram of the sheet are
+convex polygons; a smooth warp of the sheet makes their edges irregular, and equal on both sides of every cut.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from helix4d.assets.samples.glb import sample_builder
 from helix4d.assets.samples.motion import axis_angle, continuous, flight, matrix
 from helix4d.assets.samples.shapes import Shape, join, sheet
 from helix4d.core import generator
+from helix4d.core.arrays import Float64Array
 
 _CELLS = 26
 _IMPACT_S, _DURATION_S = 0.3, 2.0
 _THICKNESS_M = 0.028
 _ASPECT = 1.25
-"""Length of the profile relative to the way around the belly."""
+"""Length of the profile relative to the circumference of the belly."""
 
 _PROFILE = np.array(
     [
@@ -42,7 +43,7 @@ _PROFILE = np.array(
 
 
 def shattering_vase() -> bytes:
-    """A vase stands for 0.3 s, then bursts into 26 pieces that fall, bounce and lie still at 2 s."""
+    """A vase stands still for 0.3 s, then bursts into 26 pieces that fall, bounce and come to rest by 2 s."""
     builder = sample_builder(
         "Shattering vase", ["shattering", "rigid nodes", "inner faces", "textured PBR", "normal map", "LINEAR keys"]
     )
@@ -70,7 +71,7 @@ def shattering_vase() -> bytes:
                 random.normal(size=3), random.uniform(1.5, 4.0) * (1 - np.exp(-2.5 * (times - _IMPACT_S).clip(0.0)))
             )
         )
-        # A tumbling piece touches the ground with its lowest corner, not with its center.
+        # A tumbling piece hits the ground with its lowest corner, not with its center.
         lowest = [float(((outline - center) @ matrix(rotation).T)[:, 1].min()) for rotation in turning[1:]]
         path[:, 1] = np.maximum(path[:, 1], -np.array(lowest))
         tracks.append(Track(node, "translation", times, np.vstack([center, path])))
@@ -79,8 +80,8 @@ def shattering_vase() -> bytes:
     return builder.build()
 
 
-def _cells() -> list[np.ndarray]:
-    """Convex polygons (K, 2) that tile the wall in (turns around, share along); those at the seam stick out of it."""
+def _cells() -> list[Float64Array]:
+    """Return convex polygons (K, 2) that tile the wall in (turns around, fraction along); some extend past the seam."""
     random = generator("samples", "vase cells")
     seeds = np.column_stack([random.random(_CELLS), random.random(_CELLS)])
     for _ in range(3):  # Lloyd: even out the sizes
@@ -89,7 +90,7 @@ def _cells() -> list[np.ndarray]:
     return [_cell(seeds, number) for number in range(_CELLS)]
 
 
-def _cell(seeds: np.ndarray, number: int) -> np.ndarray:
+def _cell(seeds: Float64Array, number: int) -> Float64Array:
     own = seeds[number]
     polygon = np.array([[own[0] - 0.5, 0.0], [own[0] + 0.5, 0.0], [own[0] + 0.5, 1.0], [own[0] - 0.5, 1.0]])
     for turn in (-1.0, 0.0, 1.0):
@@ -99,8 +100,8 @@ def _cell(seeds: np.ndarray, number: int) -> np.ndarray:
     return polygon
 
 
-def _cut(polygon: np.ndarray, point: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """The part of a convex polygon on the side of `point` away from `normal`."""
+def _cut(polygon: Float64Array, point: Float64Array, normal: Float64Array) -> Float64Array:
+    """Return the part of a convex polygon behind the line through `point` with the given `normal`."""
     side = (polygon - point) @ normal
     kept = []
     for start in range(len(polygon)):
@@ -113,8 +114,8 @@ def _cut(polygon: np.ndarray, point: np.ndarray, normal: np.ndarray) -> np.ndarr
     return np.array(kept).reshape(-1, 2)
 
 
-def _piece(polygon: np.ndarray) -> tuple[Shape, Shape, Shape]:
-    """Outer wall, inner wall and broken edge of a cell."""
+def _piece(polygon: Float64Array) -> tuple[Shape, Shape, Shape]:
+    """Return the outer wall, inner wall and broken edge of a cell."""
     outline = []
     for start, end in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
         count = max(2, round(float(np.hypot(*((end - start) * [1.0, _ASPECT]))) * 26))
@@ -122,15 +123,15 @@ def _piece(polygon: np.ndarray) -> tuple[Shape, Shape, Shape]:
     ring = np.concatenate([*outline, outline[0][:1]])
     rings = np.linspace(0.0, 1.0, 7)[:, None, None]
     flat = polygon.mean(axis=0) * (1 - rings) + ring * rings  # from the middle to the outline
-    # The outline runs counter-clockwise in (around, along), which is seen from outside: columns run left to right.
+    # The outline is counter-clockwise in (around, along) as seen from outside, so columns run from left to right.
     outer = _on_wall(flat[::-1], 0.0)
     inner = _on_wall(flat, 1.0)
     edge = sheet(np.stack([_wall(_warp(ring), share)[0] for share in (1.0, 0.5, 0.0)]), 30.0)
     return outer, inner, edge
 
 
-def _on_wall(flat: np.ndarray, depth: float) -> Shape:
-    """The outer (depth 0) or inner (1) wall over a grid (M, N, 2) of the sheet, with normals that match across cuts."""
+def _on_wall(flat: Float64Array, depth: float) -> Shape:
+    """Return the outer (depth 0) or inner (1) wall over a grid (M, N, 2), with normals that match across cuts."""
     warped = _warp(flat)
     points, _ = _wall(warped, depth)
     shape = sheet(points, 180.0, np.stack([warped[..., 0], 1 - warped[..., 1]], axis=-1))
@@ -138,24 +139,24 @@ def _on_wall(flat: np.ndarray, depth: float) -> Shape:
     return replace(shape, normals=normals if depth == 0 else -normals)
 
 
-def _warp(flat: np.ndarray) -> np.ndarray:
-    """A periodic displacement of the sheet that keeps its ends in place."""
+def _warp(flat: Float64Array) -> Float64Array:
+    """Displace the sheet periodically, without moving its ends."""
     around, along = flat[..., 0], flat[..., 1]
     inside = 4 * along * (1 - along)
     a, b = 2 * np.pi * around, 2 * np.pi * along
-    # Slopes that add up to less than 1 in either direction keep the sheet from folding over.
+    # The slopes add up to less than 1 in each direction, so the sheet does not fold over.
     aside = 0.014 * np.sin(3 * a + 4 * b) + 0.006 * np.sin(7 * a - 6 * b) + 0.003 * np.sin(13 * a + 11 * b)
     up = 0.013 * np.sin(4 * a - 3 * b + 1) + 0.006 * np.sin(7 * a + 8 * b) + 0.003 * np.sin(13 * a - 12 * b)
     return np.stack([around + inside * aside, along + inside * up], axis=-1)
 
 
-def _wall(warped: np.ndarray, depth: float) -> tuple[np.ndarray, np.ndarray]:
-    """(..., 3) points and outward normals at (around, along) (..., 2), `depth` of the thickness below the outside."""
+def _wall(warped: Float64Array, depth: float) -> tuple[Float64Array, Float64Array]:
+    """Return (..., 3) points and outward normals at (..., 2) (around, along); depth 0 is outside, 1 inside."""
     curve = _smooth_profile()
     station = np.linspace(0.0, 1.0, len(curve))
     slope = np.gradient(curve, axis=0)
     slope /= np.linalg.norm(slope, axis=1, keepdims=True)
-    slope[0] = (1.0, 0.0)  # level at the axis, so that both walls meet it
+    slope[0] = (1.0, 0.0)  # level at the axis, so that both walls are closed there
     radius, height, rise_r, rise_y = (
         np.interp(warped[..., 1], station, values) for values in (curve[:, 0], curve[:, 1], slope[:, 0], slope[:, 1])
     )
@@ -169,22 +170,22 @@ def _wall(warped: np.ndarray, depth: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 @cache
-def _smooth_profile() -> np.ndarray:
-    """(400, 2) the profile by arc length, its corners rounded."""
+def _smooth_profile() -> Float64Array:
+    """Return the (400, 2) profile by arc length, with rounded corners."""
     curve = _by_length(_PROFILE, 400)
     for _ in range(400):
         curve[1:-1] = (curve[:-2] + 2 * curve[1:-1] + curve[2:]) / 4
     return _by_length(curve, 400)
 
 
-def _by_length(curve: np.ndarray, count: int) -> np.ndarray:
+def _by_length(curve: Float64Array, count: int) -> Float64Array:
     length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(curve, axis=0), axis=1))])
     at = np.linspace(0.0, length[-1], count)
     return np.stack([np.interp(at, length, curve[:, axis]) for axis in range(2)], axis=-1)
 
 
 def _glaze(builder: GlbBuilder) -> int:
-    """Blue brushwork on cream: bands, petals and a lattice."""
+    """Add a texture of blue brushwork on cream: bands, petals and a lattice."""
     u, v = tx.coordinates(512)
     grain = tx.noise("vase", 512, 8, 4)
     paint = np.zeros_like(u)

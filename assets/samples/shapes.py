@@ -1,7 +1,7 @@
-"""Parametric triangle meshes: lathes, tubes, sheets and rounded boxes as arrays with normals and UVs.
+"""Parametric triangle meshes with normals and UVs: lathes, tubes, sheets and rounded boxes.
 
-glTF axes: Y up, meters, triangles counter-clockwise seen from outside, v = 0 at the top of the image. Every shape is
-shaded by one rule: a corner averages the faces around its point that bend away by less than a crease angle.
+Axes are glTF's: Y up, meters, triangles counter-clockwise seen from outside, v = 0 at the top of the image. All shapes
+use the same shading: the normal of a corner averages the faces around its point that meet at less than a crease angle.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ class Shape(Mesh):
     """A mesh that can be moved, turned, scaled, colored and bound to a joint."""
 
     def moved(self, offset: Vector) -> Shape:
-        """The shape displaced by (3,) meters."""
+        """Return the shape translated by (3,) meters."""
         return replace(self, positions=self.positions + np.asarray(offset))
 
     def turned(self, matrix: np.ndarray) -> Shape:
-        """The shape under a (3, 3) rotation."""
+        """Return the shape rotated by a (3, 3) matrix."""
         return replace(self, positions=self.positions @ matrix.T, normals=self.normals @ matrix.T)
 
     def scaled(self, factors: Vector) -> Shape:
-        """The shape under positive factors per axis."""
+        """Return the shape scaled by positive factors per axis."""
         normals = self.normals / np.asarray(factors)
         return replace(self, positions=self.positions * np.asarray(factors), normals=_unit(normals))
 
     def colored(self, rgb: Vector, alpha: float = 1.0) -> Shape:
-        """The shape with one linear vertex color."""
+        """Return the shape with a uniform linear vertex color."""
         return replace(self, colors=np.tile([*rgb, alpha], (len(self.positions), 1)))
 
     def bound_to(self, joint: int) -> Shape:
-        """The shape carried rigidly by one joint."""
+        """Return the shape bound rigidly to one joint."""
         joints = np.zeros((len(self.positions), 4), int)
         joints[:, 0] = joint
         weights = np.zeros((len(self.positions), 4))
@@ -47,7 +47,7 @@ class Shape(Mesh):
 
 
 def join(shapes: Sequence[Shape]) -> Shape:
-    """One shape of several that have the same optional attributes."""
+    """Combine shapes that have the same optional attributes."""
     offsets = np.cumsum([0, *(len(shape.positions) for shape in shapes[:-1])])
     faces = np.concatenate([shape.faces + offset for shape, offset in zip(shapes, offsets, strict=True)])
 
@@ -67,13 +67,13 @@ def join(shapes: Sequence[Shape]) -> Shape:
 
 
 def sheet(points: np.ndarray, crease_deg: float = 180.0, uvs: np.ndarray | None = None) -> Shape:
-    """A surface through a grid of points.
+    """Return a surface through a grid of points.
 
     Args:
-        points: (M, N, 3) rows upwards, columns to the right for a viewer on the side of the normals. A closed surface
-            repeats its first column or row, a pole repeats a point.
-        crease_deg: edges that bend by more are sharp.
-        uvs: (M, N, 2); by default the image fills the grid.
+        points: (M, N, 3) points, rows upward and columns to the right as seen from the side of the normals. A closed
+            surface repeats its first column or row, a pole repeats a point.
+        crease_deg: angle above which edges are sharp.
+        uvs: (M, N, 2) UVs; by default, the image fills the grid.
     """
     rows, columns = points.shape[:2]
     if uvs is None:
@@ -87,24 +87,24 @@ def sheet(points: np.ndarray, crease_deg: float = 180.0, uvs: np.ndarray | None 
 
 
 def lathe(profile: np.ndarray, segments: int, crease_deg: float = 40.0) -> Shape:
-    """A solid of revolution about Y.
+    """Return a solid of revolution about Y.
 
     Args:
         profile: (K, 2) radius and height, from the bottom up along the outside (and down again along the inside).
-        segments: around the axis.
-        crease_deg: edges that bend by more are sharp.
+        segments: number of segments around the axis.
+        crease_deg: angle above which edges are sharp.
     """
     angle = np.linspace(0.0, 2 * np.pi, segments + 1)
     radius, height = np.asarray(profile, float).T
     x = radius[:, None] * np.cos(angle)
     z = -radius[:, None] * np.sin(angle)
     points = np.stack([x, np.broadcast_to(height[:, None], x.shape), z], axis=-1)
-    points[:, -1] = points[:, 0]  # sin(2π) is not quite 0
+    points[:, -1] = points[:, 0]  # sin(2π) is not exactly 0
     return sheet(points, crease_deg)
 
 
 def sphere(radius: float, rings: int = 16, segments: int = 32) -> Shape:
-    """A sphere about the origin with poles on Y."""
+    """Return a sphere around the origin with poles on Y."""
     angle = np.linspace(-np.pi / 2, np.pi / 2, rings + 1)
     profile = np.stack([np.cos(angle), np.sin(angle)], axis=-1) * radius
     profile[[0, -1], 0] = 0.0
@@ -112,13 +112,13 @@ def sphere(radius: float, rings: int = 16, segments: int = 32) -> Shape:
 
 
 def tube(path: np.ndarray, radii: np.ndarray, segments: int = 12, crease_deg: float = 60.0) -> Shape:
-    """A round tube; radius 0 at an end closes it.
+    """Return a round tube; a radius of 0 closes an end.
 
     Args:
         path: (K, 3) center line.
-        radii: (K,) meters.
-        segments: around the line.
-        crease_deg: edges that bend by more are sharp.
+        radii: (K,) radii in meters.
+        segments: number of segments around the line.
+        crease_deg: angle above which edges are sharp.
     """
     path = np.asarray(path, float)
     tangents = _unit(np.gradient(path, axis=0))
@@ -126,7 +126,7 @@ def tube(path: np.ndarray, radii: np.ndarray, segments: int = 12, crease_deg: fl
     angle = np.linspace(0.0, 2 * np.pi, segments + 1)
     rings = []
     for point, tangent, radius in zip(path, tangents, radii, strict=True):
-        side = _unit(side - tangent * (side @ tangent))  # transported along the line, so the tube does not twist
+        side = _unit(side - tangent * (side @ tangent))  # parallel transport, so that the tube does not twist
         other = np.cross(tangent, side)
         ring = point + radius * (np.cos(angle)[:, None] * side + np.sin(angle)[:, None] * other)
         ring[-1] = ring[0]
@@ -135,7 +135,7 @@ def tube(path: np.ndarray, radii: np.ndarray, segments: int = 12, crease_deg: fl
 
 
 def capsule(path: np.ndarray, radii: np.ndarray, segments: int = 12, cap_rings: int = 4) -> Shape:
-    """A tube with hemispheres on both ends."""
+    """Return a tube with hemispheres at both ends."""
     path, radii = np.asarray(path, float), np.asarray(radii, float)
     angle = np.linspace(0.0, np.pi / 2, cap_rings + 1)[:-1]
     first, last = _unit(path[0] - path[1]), _unit(path[-1] - path[-2])
@@ -146,13 +146,13 @@ def capsule(path: np.ndarray, radii: np.ndarray, segments: int = 12, cap_rings: 
 
 
 def rounded_box(size: Vector, bevel: float, steps: int = 3, cuts: int = 1) -> Shape:
-    """A box about the origin with rounded edges; each side shows the whole image.
+    """Return a box around the origin with rounded edges; each side shows the entire image.
 
     Args:
-        size: (3,) full lengths.
+        size: (3,) side lengths.
         bevel: radius of the edges.
-        steps: rings per rounded edge.
-        cuts: divisions of the flat middle.
+        steps: number of rings per rounded edge.
+        cuts: number of subdivisions of the flat sides.
     """
     half = np.asarray(size, float) / 2
     inner = half - bevel
@@ -166,7 +166,7 @@ def rounded_box(size: Vector, bevel: float, steps: int = 3, cuts: int = 1) -> Sh
                 edge = inner[across] + bevel * ramp
                 middle = np.linspace(-inner[across], inner[across], cuts + 1)[1:-1]
                 lines.append(np.concatenate([-edge[::-1], middle, edge]))
-            columns = lines[0] * sign  # mirrored on the negative side, so that the winding stays outward
+            columns = lines[0] * sign  # mirrored on the negative side to keep the winding outward
             points = np.empty((len(lines[1]), len(lines[0]), 3))
             points[..., axis] = sign * half[axis]
             points[..., right] = columns[None, :]
@@ -180,19 +180,19 @@ def rounded_box(size: Vector, bevel: float, steps: int = 3, cuts: int = 1) -> Sh
 
 
 def displaced(shape: Shape, move: Callable[[np.ndarray], np.ndarray]) -> Shape:
-    """The shape with `move` applied to its (V, 3) positions, shaded smoothly anew."""
+    """Apply `move` to the (V, 3) positions of a shape, and recompute smooth normals."""
     positions = move(shape.positions)
     return replace(shape, positions=positions, normals=smooth_normals(positions, shape.faces, welded(shape.positions)))
 
 
 def shaded(positions: np.ndarray, faces: np.ndarray, uvs: np.ndarray, crease_deg: float) -> Shape:
-    """A shape whose corners share a vertex where point, UV and normal agree; degenerate faces are dropped.
+    """Return a shape in which corners of equal point, UV and normal share a vertex; degenerate faces are dropped.
 
     Args:
-        positions: (V, 3); vertices at the same place are one point for shading.
-        faces: (F, 3).
-        uvs: (V, 2).
-        crease_deg: faces around a point that bend away by more do not take part in the average.
+        positions: (V, 3) positions; vertices at the same position are one point for shading.
+        faces: (F, 3) vertex indices.
+        uvs: (V, 2) UVs.
+        crease_deg: angle above which a neighboring face is excluded from the average.
     """
     points = welded(positions)
     around = points[faces]
@@ -203,7 +203,7 @@ def shaded(positions: np.ndarray, faces: np.ndarray, uvs: np.ndarray, crease_deg
     corner_normals = _corner_normals(area, around.reshape(-1), np.cos(np.radians(crease_deg)))
     rows = np.column_stack([around.reshape(-1), uvs[faces.reshape(-1)], corner_normals])
     _, first, inverse = np.unique(np.round(rows, 5), axis=0, return_index=True, return_inverse=True)
-    # In the order of first use, which does not depend on the last bits that the sort sees.
+    # In the order of first use, which does not depend on the last bits of the sorted values.
     order = np.argsort(first)
     number = np.empty(len(order), int)
     number[order] = np.arange(len(order))
@@ -212,22 +212,23 @@ def shaded(positions: np.ndarray, faces: np.ndarray, uvs: np.ndarray, crease_deg
 
 
 def smooth_normals(positions: np.ndarray, faces: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """(V, 3) area-weighted normals; vertices with the same number in `points` (V,) share theirs."""
+    """Return (V, 3) area-weighted normals; vertices with the same number in `points` (V,) share a normal."""
     corners = positions[faces]
     area = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     sums = np.zeros((int(points.max()) + 1, 3))
     np.add.at(sums, points[faces].reshape(-1), np.repeat(area, 3, axis=0))
-    return _unit(sums)[points]
+    normals: np.ndarray = _unit(sums)[points]
+    return normals
 
 
 def welded(positions: np.ndarray) -> np.ndarray:
-    """(V,) int: the same number for vertices at the same place."""
+    """Return (V,) integers that are equal for vertices at the same position."""
     _, points = np.unique(np.round(positions / _WELD_M).astype(np.int64), axis=0, return_inverse=True)
     return points.reshape(-1)
 
 
 def _corner_normals(area: np.ndarray, points: np.ndarray, least_cosine: float) -> np.ndarray:
-    """(3F, 3) normals per corner: `area` (F, 3) of the faces at its point that bend away by less than the crease."""
+    """Return (3F, 3) corner normals: sums of `area` (F, 3) over the faces at a point within the crease angle."""
     corner = np.repeat(area, 3, axis=0)
     direction = _unit(corner)
     order = np.argsort(points, kind="stable")

@@ -1,4 +1,4 @@
-"""Thin things: a waving flag (an open surface, morph targets), a butterfly and a sprout with alpha-masked leaves."""
+"""Thin things: a waving flag (open surface, morph targets), and a butterfly and a flower with alpha masks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from helix4d.assets.samples import textures as tx
 from helix4d.assets.samples.glb import sample_builder
 from helix4d.assets.samples.motion import axis_angle, multiply, sampled, smoothstep
 from helix4d.assets.samples.shapes import Shape, capsule, displaced, join, lathe, sheet, smooth_normals, sphere, welded
+from helix4d.core.arrays import Float64Array, UInt8Array
 
 _FLAG_WIDTH_M, _FLAG_HEIGHT_M = 1.5, 0.95
 
 
 def flag() -> bytes:
-    """A cloth with an open boundary in the wind for 2 s: four morph targets whose mix makes the waves travel."""
+    """A flag with an open boundary in the wind for 2 s: the weights of four morph targets make the waves travel."""
     builder = sample_builder(
         "Waving flag",
         ["thin open surface", "double-sided", "morph targets", "textured PBR", "normal map", "KHR_texture_transform"],
@@ -47,7 +48,7 @@ def flag() -> bytes:
     builder.node("pole", mesh=builder.mesh("pole", parts), translation=(-0.03, 0.0, 0.0))
     times = np.linspace(0.0, 2.0, 33)
 
-    def weights(t: np.ndarray) -> np.ndarray:
+    def weights(t: Float64Array) -> Float64Array:
         slow, fast = 2 * np.pi * t, 2 * np.pi * 1.5 * t
         return np.stack([np.cos(slow), -np.sin(slow), np.cos(fast), -np.sin(fast)], axis=-1)
 
@@ -56,7 +57,7 @@ def flag() -> bytes:
 
 
 def butterfly() -> bytes:
-    """A monarch flaps four alpha-masked wings for 1.5 s; quantized meshes, one image shared by texture transforms."""
+    """A monarch flaps four alpha-masked wings for 1.5 s: quantized meshes that share an image by texture transforms."""
     builder = sample_builder(
         "Monarch butterfly",
         ["MASK alpha", "double-sided", "KHR_mesh_quantization", "KHR_texture_transform", "rigid nodes", "textured"],
@@ -68,8 +69,8 @@ def butterfly() -> bytes:
     tracks = []
     for half, lag, reach in ((0, 0.0, 1.0), (1, 0.07, 0.92)):
         for side in (1.0, -1.0):
-            # Seen from above with the head up, x runs to the left: the image holds the fore and the hind wing of
-            # the side x < 0; a negative scale mirrors them.
+            # Seen from above with the head up, x points left. The image contains the fore and hind wing of
+            # the side x < 0; a negative scale mirrors it for the other side.
             offset, scale = ([0.5 * half, 0.0], [0.5, 1.0]) if side < 0 else ([0.5 * half + 0.5, 0.0], [-0.5, 1.0])
             transform = {"KHR_texture_transform": {"offset": offset, "scale": scale}}
             material = builder.material(
@@ -84,17 +85,17 @@ def butterfly() -> bytes:
             mesh = builder.mesh(f"wing {half} {side:+.0f}", [Part(wing, material)], quantized=True)
             node = builder.node(f"wing {half} {side:+.0f}", body, mesh=mesh, translation=(side * 0.03, 0.03, 0.0))
 
-            def flap(t: np.ndarray, side: float = side, lag: float = lag, reach: float = reach) -> np.ndarray:
+            def flap(t: Float64Array, side: float = side, lag: float = lag, reach: float = reach) -> Float64Array:
                 beat = 0.5 + 0.85 * reach * np.cos(2 * np.pi * (2 * t - lag))
                 return axis_angle((0, 0, 1), side * beat)
 
             tracks.append(sampled(node, "rotation", times, flap))
 
-    def drift(t: np.ndarray) -> np.ndarray:
+    def drift(t: Float64Array) -> Float64Array:
         phase = 2 * np.pi * t / 1.5
         return np.stack([0.12 * np.sin(phase), 0.1 * np.cos(2 * np.pi * 2 * t + 2.4), 0.08 * np.cos(phase)], axis=-1)
 
-    def bank(t: np.ndarray) -> np.ndarray:
+    def bank(t: Float64Array) -> Float64Array:
         phase = 2 * np.pi * t / 1.5
         pitch = axis_angle((1, 0, 0), -0.35 + 0.12 * np.cos(2 * np.pi * 2 * t + 1.0))
         return multiply(axis_angle((0, 0, 1), -0.2 * np.cos(phase)), pitch)
@@ -106,7 +107,7 @@ def butterfly() -> bytes:
 
 
 def sprout() -> bytes:
-    """A flower grows from an empty pot in 3 s: stem, leaves and petals start at scale zero."""
+    """A flower grows from an empty pot in 3 s: its stem, leaves and petals start at scale zero."""
     builder = sample_builder(
         "Sprouting flower",
         ["emerging object", "zero scale", "MASK alpha", "textured PBR", "normal map", "CUBICSPLINE keys"],
@@ -200,7 +201,7 @@ def _unit_uvs(shape: Shape) -> Shape:
 
 
 def _wing(side: float, half: int) -> Shape:
-    """One wing as a cambered sheet, its root at the origin; the image runs from the root outward."""
+    """Return one wing as a curved sheet, with its root at the origin and at the edge of the image."""
     out, forward = np.meshgrid(np.linspace(0.0, 1.0, 15), np.linspace(0.0, 1.0, 15))
     if half == 0:
         x, z = 0.95 * out, -0.22 + 0.92 * forward
@@ -211,8 +212,8 @@ def _wing(side: float, half: int) -> Shape:
     return sheet(points if side < 0 else points[:, ::-1])
 
 
-def _wing_image() -> np.ndarray:
-    """(256, 512, 4): fore wing and hind wing, alpha outside their outlines."""
+def _wing_image() -> UInt8Array:
+    """Return a (256, 512, 4) image of the fore and the hind wing, transparent outside their outlines."""
     halves = []
     for half, root, spread, tips in (
         (0, (-0.02, 0.24), (-26, 68), (0.99, 0.62, 0.16)),
@@ -248,7 +249,7 @@ def _wing_image() -> np.ndarray:
 
 
 def _grow(node: int, start: float, lasting: float, size: float = 1.0) -> Track:
-    """Scale from zero to `size` with a small overshoot."""
+    """Return a track that scales a node from zero to `size` with a small overshoot."""
     times = np.array([0.0, start, start + 0.75 * lasting, start + lasting, 3.0])
     sizes = np.array([0.0, 0.0, 1.08, 1.0, 1.0]) * size
     return Track(node, "scale", times, np.repeat(sizes[:, None], 3, axis=1), "CUBICSPLINE")
@@ -260,7 +261,7 @@ def _pot() -> Shape:
     return lathe(np.array(profile + inside), 64, 40.0)
 
 
-def _soil(points: np.ndarray) -> np.ndarray:
+def _soil(points: Float64Array) -> Float64Array:
     x, y, z = points.T
     mound = 0.06 * np.exp(-(x**2 + z**2) / 0.03) + 0.012 * np.sin(31 * x + 2) * np.sin(37 * z)
     return np.stack([x, y + mound * (np.hypot(x, z) < 0.33), z], axis=-1)

@@ -14,7 +14,7 @@ _KINDS = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
 
 
 class Builder:
-    """Collects arrays into one binary chunk; `gltf` is the JSON, free to be changed."""
+    """Collects arrays into one binary chunk; `gltf` is the JSON, which tests may modify."""
 
     def __init__(self) -> None:
         self.binary = bytearray()
@@ -91,7 +91,7 @@ TETRAHEDRON_FACES = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], np.ui
 
 
 def tetrahedron(normals: bool = True) -> Builder:
-    """A tetrahedron, indexed, with normals and no animation."""
+    """An indexed tetrahedron without animation."""
     builder = Builder()
     builder.primitive["attributes"]["POSITION"] = builder.accessor(TETRAHEDRON)
     if normals:
@@ -103,7 +103,7 @@ def tetrahedron(normals: bool = True) -> Builder:
 
 
 def moving_tetrahedron() -> Builder:
-    """The tetrahedron one second long, moving by two along x."""
+    """A tetrahedron that moves by 2 along x in one second."""
     builder = tetrahedron()
     builder.channel(0, "translation", [0, 1], [[0, 0, 0], [2, 0, 0]])
     return builder

@@ -1,4 +1,4 @@
-"""A glTF as it stands, without playing it."""
+"""Baking the rest pose of a glTF file."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def test_a_static_file_is_a_clip_of_one_frame(tmp_path: Path) -> None:
     assert found.value.code is ReasonCode.NO_ANIMATION
 
 
-def test_an_animated_file_stands_as_its_nodes_place_it(tmp_path: Path) -> None:
+def test_an_animated_file_is_baked_in_its_rest_pose(tmp_path: Path) -> None:
     path = moving_tetrahedron().write(tmp_path)
     np.testing.assert_array_equal(bake_still(path).frames[0].vertices, bake(path, 2).frames[0].vertices)
 
 
-def test_broken_files_are_told_as_by_bake(tmp_path: Path) -> None:
+def test_broken_files_raise_the_same_errors_as_in_bake(tmp_path: Path) -> None:
     (tmp_path / "a.glb").write_bytes(b"")
     with pytest.raises(AssetError) as found:
         bake_still(tmp_path / "a.glb")

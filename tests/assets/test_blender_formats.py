@@ -1,4 +1,4 @@
-"""Files of every format that Blender reads, exported by Blender itself for the occasion."""
+"""Files of every format that Blender reads, exported with Blender by the tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def empty(fps: int = 24) -> None:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A green textured cube that moves by three along x in a second, linearly; at 24 frames a second."""
+    """A folder of exports of a green textured cube that moves linearly by 3 along x in one second, at 24 frames/s."""
     folder = tmp_path_factory.mktemp("formats")
     empty()
     bpy.ops.mesh.primitive_cube_add(size=2)
@@ -63,7 +63,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_moving_cube_comes_back(exported: Path, name: str) -> None:
+def test_a_moving_cube_is_baked(exported: Path, name: str) -> None:
     path = exported / name
     validate(path)
     (info,) = list_clips(path)
@@ -77,13 +77,13 @@ def test_a_moving_cube_comes_back(exported: Path, name: str) -> None:
         assert areas(frame.triangles().astype(np.float64)).sum() == pytest.approx(24, rel=1e-4)
         np.testing.assert_allclose(np.linalg.norm(frame.normals, axis=1), 1, atol=1e-3)
     assert "importer" in clip.extras["generator"]
-    if name != "cube.abc":  # it has no materials
+    if name != "cube.abc":  # Alembic has no materials
         texture = clip.materials[0].base_color_texture
         assert texture is not None, clip.warnings
         assert clip.images[texture.image][0, 0].tolist() == [0, 255, 0, 255]
 
 
-def test_numbered_obj_files_are_frames_in_a_folder_and_in_a_zip(exported: Path, tmp_path: Path) -> None:
+def test_numbered_obj_files_in_a_folder_or_zip_are_frames(exported: Path, tmp_path: Path) -> None:
     folder = tmp_path / "numbered"
     shutil.copytree(exported / "numbered", folder)
     (folder / "notes.txt").write_text("x")
@@ -115,7 +115,7 @@ def test_numbered_obj_files_are_frames_in_a_folder_and_in_a_zip(exported: Path, 
         bake(folder)
 
 
-def test_shape_changes_come_through(tmp_path: Path) -> None:
+def test_shape_keys_are_baked(tmp_path: Path) -> None:
     empty()
     bpy.ops.mesh.primitive_cube_add(size=2)
     cube = bpy.context.object
@@ -135,7 +135,7 @@ def test_shape_changes_come_through(tmp_path: Path) -> None:
         np.testing.assert_allclose(heights, [2, 6], atol=0.05)
 
 
-def test_what_does_not_move_has_no_animation(tmp_path: Path) -> None:
+def test_static_files_have_no_animation(tmp_path: Path) -> None:
     empty()
     bpy.ops.mesh.primitive_cube_add(size=2)
     bpy.ops.wm.collada_export(filepath=str(tmp_path / "a.dae"))
@@ -167,7 +167,7 @@ def test_scripts_in_a_blend_file_are_never_run(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("* ran"))
 
 
-def test_a_blend_file_may_not_link_out_of_its_folder(tmp_path: Path) -> None:
+def test_a_blend_file_must_not_link_to_files_outside_its_folder(tmp_path: Path) -> None:
     inside = tmp_path / "asset"
     inside.mkdir()
     empty()
@@ -202,7 +202,7 @@ def test_a_blend_file_may_not_link_out_of_its_folder(tmp_path: Path) -> None:
         ("a.usdz", b"nothing", ReasonCode.INVALID_ARCHIVE),
     ],
 )
-def test_broken_files_end_with_a_reason(tmp_path: Path, name: str, data: bytes, code: ReasonCode) -> None:
+def test_broken_files_are_refused(tmp_path: Path, name: str, data: bytes, code: ReasonCode) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(AssetError) as caught:
         bake(tmp_path / name)

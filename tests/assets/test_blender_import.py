@@ -1,4 +1,4 @@
-"""FBX files, exported by Blender itself for the occasion."""
+"""FBX files, exported with Blender by the tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.assets.glb import tetrahedron
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A textured cube that moves by three along x and turns by 90° about z in a second."""
+    """A textured cube that moves by 3 along x and rotates by 90° about z in one second."""
     folder = tmp_path_factory.mktemp("fbx")
     bpy.ops.wm.read_factory_settings(use_empty=True)
     bpy.context.scene.render.fps = 30
@@ -44,7 +44,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_an_animated_textured_cube_comes_back(exported: Path) -> None:
+def test_an_animated_textured_cube_is_baked(exported: Path) -> None:
     validate(exported)
     (info,) = list_clips(exported)[:1]
     assert info.end - info.start == pytest.approx(1.0)
@@ -65,7 +65,7 @@ def test_an_animated_textured_cube_comes_back(exported: Path) -> None:
     assert motion(clip) > 0.3
 
 
-def test_every_action_is_a_clip_as_in_the_gltf_it_came_from(tmp_path: Path) -> None:
+def test_every_action_is_a_clip_and_equals_that_of_the_original_gltf(tmp_path: Path) -> None:
     builder = tetrahedron()
     builder.channel(0, "translation", [0, 1], [[0, 0, 0], [3, 0, 0]], animation=0)
     turn = [0, np.sin(0.15), 0, np.cos(0.15)]  # small: Blender interpolates quaternions component by component
@@ -79,10 +79,10 @@ def test_every_action_is_a_clip_as_in_the_gltf_it_came_from(tmp_path: Path) -> N
     ours, theirs = bake_clips(source, frames=5), bake_clips(path, frames=5)
     assert len(theirs) == 2
     for clip in theirs:
-        twin = next(found for found in ours if found.name in clip.name)
-        assert clip.times[-1] - clip.times[0] == pytest.approx(twin.times[-1], abs=1e-3)
-        for frame, wanted in zip(clip.frames, twin.frames, strict=True):
-            np.testing.assert_allclose(_sorted(frame.triangles()), _sorted(wanted.triangles()), atol=0.01)
+        original = next(candidate for candidate in ours if candidate.name in clip.name)
+        assert clip.times[-1] - clip.times[0] == pytest.approx(original.times[-1], abs=1e-3)
+        for frame, expected in zip(clip.frames, original.frames, strict=True):
+            np.testing.assert_allclose(_sorted(frame.triangles()), _sorted(expected.triangles()), atol=0.01)
 
 
 def _sorted(triangles: np.ndarray) -> np.ndarray:
@@ -90,7 +90,7 @@ def _sorted(triangles: np.ndarray) -> np.ndarray:
     return centers[np.lexsort(np.round(centers, 1).T)]
 
 
-def test_what_is_no_fbx(tmp_path: Path) -> None:
+def test_files_that_are_not_fbx_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.fbx"
     for data, code in (
         (b"", ReasonCode.EMPTY_FILE),

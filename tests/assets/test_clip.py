@@ -44,28 +44,28 @@ def test_a_clip_survives_saving_and_loading(tmp_path: Path) -> None:
     assert again.frames[0].topology is again.frames[2].topology
 
 
-def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_saving_is_deterministic(tmp_path: Path) -> None:
     make_clip().save(tmp_path / "a")
     make_clip().save(tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_loading_something_else_is_a_format_error(tmp_path: Path) -> None:
+def test_loading_another_file_raises_a_format_error(tmp_path: Path) -> None:
     path = tmp_path / "clip.safetensors"
     path.write_bytes(b"not a clip")
     with pytest.raises(FormatError, match="not a Helix4D clip"):
         Clip.load(path)
 
 
-@pytest.mark.parametrize("broken", ["topology_0.uvs", "frame_0001.normals", "materials", "frame_topologies"])
-def test_a_clip_that_lacks_a_part_is_a_format_error(tmp_path: Path, broken: str) -> None:
+@pytest.mark.parametrize("missing", ["topology_0.uvs", "frame_0001.normals", "materials", "frame_topologies"])
+def test_loading_an_incomplete_clip_raises_a_format_error(tmp_path: Path, missing: str) -> None:
     path = tmp_path / "clip.safetensors"
     make_clip().save(path)
     with safe_open(str(path), "numpy") as reader:
         header = json.loads(reader.metadata()["helix4d_clip"])
-        tensors = {name: reader.get_tensor(name) for name in reader.keys() if name != broken}  # noqa: SIM118
-    if broken in header:
-        del header[broken]
+        tensors = {name: reader.get_tensor(name) for name in reader.keys() if name != missing}  # noqa: SIM118
+    if missing in header:
+        del header[missing]
     path.write_bytes(save(tensors, {"helix4d_clip": json.dumps(header)}))
     with pytest.raises(FormatError, match="damaged"):
         Clip.load(path)
@@ -86,7 +86,7 @@ def test_texture_matrix_follows_the_specification() -> None:
     np.testing.assert_allclose(matrix @ [0.0, 1.0, 1.0], [0.1 + 3.0, 0.2], atol=1e-12)
 
 
-def test_wrong_shapes_are_refused_at_the_door() -> None:
+def test_arrays_of_the_wrong_type_are_refused() -> None:
     topology = make_clip().frames[0].topology
     with pytest.raises(ValueError, match="vertices: expected float32"):
         Frame(np.zeros((4, 3)), np.zeros((4, 3), np.float32), topology)  # float64

@@ -1,4 +1,4 @@
-"""The evaluator against closed forms, in Z-up space."""
+"""The glTF evaluator against closed forms, Z up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.assets.glb import TETRAHEDRON, TETRAHEDRON_FACES, Builder, moving_tet
 
 
 def _volume(triangles: np.ndarray) -> float:
-    """Signed: positive where triangles face outwards."""
+    """Signed volume, positive if the triangles face outward."""
     corners = triangles.astype(np.float64)
     return float(np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6)
 
@@ -29,7 +29,7 @@ def _z_up(points: np.ndarray) -> np.ndarray:
     return np.stack([points[:, 0], -points[:, 2], points[:, 1]], axis=1)
 
 
-def test_translation_is_linear_and_axes_turn(tmp_path: Path) -> None:
+def test_translation_is_linear_and_axes_are_converted_to_z_up(tmp_path: Path) -> None:
     clip = bake(moving_tetrahedron().write(tmp_path), frames=5)
     np.testing.assert_allclose(clip.times, [0, 0.25, 0.5, 0.75, 1])
     for time, frame in zip(clip.times, clip.frames, strict=True):
@@ -39,7 +39,7 @@ def test_translation_is_linear_and_axes_turn(tmp_path: Path) -> None:
     assert all(frame.topology is clip.frames[0].topology for frame in clip.frames)
 
 
-def test_step_cubic_and_keys_outside_the_clip(tmp_path: Path) -> None:
+def test_step_and_cubic_interpolation_and_times_outside_the_keys(tmp_path: Path) -> None:
     builder = tetrahedron()
     builder.channel(0, "translation", [0, 1, 2], [[0, 0, 0], [1, 0, 0], [2, 0, 0]], "STEP")
     values = [[0, 0, 0], [0, 0, 0], [6, 0, 0], [-3, 0, 0], [1, 0, 0], [0, 0, 0]]
@@ -76,7 +76,7 @@ def compose_y90() -> np.ndarray:
     return compose(np.zeros((1, 3)), np.array([[0, np.sqrt(0.5), 0, np.sqrt(0.5)]]), np.ones((1, 3)))[0, :3, :3]
 
 
-def test_a_mirroring_node_turns_triangles_over(tmp_path: Path) -> None:
+def test_a_mirroring_node_flips_triangles(tmp_path: Path) -> None:
     for normals in (True, False):
         builder = tetrahedron(normals)
         builder.gltf["nodes"][0]["scale"] = [-1, 2, 1]
@@ -112,7 +112,7 @@ def _skinned(joint_scale: float = 1.0) -> Builder:
     return builder
 
 
-def test_skins_ignore_their_node_follow_joint_scale_and_normalize_weights(tmp_path: Path) -> None:
+def test_skins_ignore_their_node_and_honor_joint_scale_with_normalized_weights(tmp_path: Path) -> None:
     frames = bake(_skinned(joint_scale=2).write(tmp_path), 2).frames
     rest = (TETRAHEDRON - [1, 0, 0]) * 2
     np.testing.assert_allclose(frames[0].vertices, _z_up(rest), atol=1e-6)
@@ -122,7 +122,7 @@ def test_skins_ignore_their_node_follow_joint_scale_and_normalize_weights(tmp_pa
 
 
 def _on_one_joint(weights: np.ndarray, joints: np.ndarray) -> Builder:
-    """The tetrahedron on one joint that moves."""
+    """The tetrahedron, skinned to one moving joint."""
     builder = tetrahedron()
     builder.primitive["attributes"] |= {
         "JOINTS_0": builder.accessor(joints, "u1"),
@@ -135,15 +135,15 @@ def _on_one_joint(weights: np.ndarray, joints: np.ndarray) -> Builder:
     return builder
 
 
-def test_joints_without_weight_may_be_anything_beside_a_vertex_without_weights(tmp_path: Path) -> None:
+def test_invalid_joints_of_zero_weight_are_ignored_even_beside_a_vertex_without_weights(tmp_path: Path) -> None:
     weights, joints = np.tile([1.0, 0, 0, 0], (4, 1)), np.tile([0, 200, 0, 0], (4, 1))
     weights[2] = 0.0
     clip = bake(_on_one_joint(weights, joints).write(tmp_path), 2)
     np.testing.assert_allclose(clip.frames[1].vertices, _z_up(TETRAHEDRON + [0, 1, 0]), atol=1e-6)
 
 
-def test_only_what_is_seen_can_lose_precision(tmp_path: Path) -> None:
-    far = 1e6  # float32 steps there are a sixteenth
+def test_only_visible_geometry_can_lose_precision(tmp_path: Path) -> None:
+    far = 1e6  # float32 steps are 1/16 there
     hidden = moving_tetrahedron()
     hidden.gltf["meshes"].append({"primitives": [{"attributes": {"POSITION": hidden.accessor(far * TETRAHEDRON[:3])}}]})
     hidden.gltf["nodes"].append({"mesh": 1, "extensions": {"KHR_node_visibility": {"visible": False}}})
@@ -165,7 +165,7 @@ def test_only_what_is_seen_can_lose_precision(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+def test_non_finite_weights_are_refused(tmp_path: Path, value: float) -> None:
     weights = np.tile([1.0, 0, 0, 0], (4, 1))
     weights[2, 1] = value
     with pytest.raises(AssetError) as caught:
@@ -173,7 +173,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -
     assert caught.value.code is ReasonCode.NON_FINITE_GEOMETRY
 
 
-def test_what_no_triangle_uses_may_be_no_number(tmp_path: Path) -> None:
+def test_unused_vertices_may_be_non_finite(tmp_path: Path) -> None:
     builder = moving_tetrahedron()
     stray = np.full((1, 3), np.nan)
     attributes = builder.primitive["attributes"]
@@ -189,15 +189,15 @@ def test_what_no_triangle_uses_may_be_no_number(tmp_path: Path) -> None:
     assert np.isfinite(clip.frames[0].vertices).all()
 
 
-def test_a_joint_that_does_not_exist(tmp_path: Path) -> None:
+def test_a_joint_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     builder = _skinned()
     builder.primitive["attributes"]["JOINTS_0"] = builder.accessor([[2, 0, 0, 0]] * 4, "u1")
-    with pytest.raises(AssetError, match="joint 2, the skin has 2") as caught:
+    with pytest.raises(AssetError, match="joint 2 of a vertex is out of range") as caught:
         bake(builder.write(tmp_path))
     assert caught.value.code is ReasonCode.INVALID_ACCESSOR
 
 
-def test_morphs_by_mesh_node_and_animation(tmp_path: Path) -> None:
+def test_morph_weights_of_mesh_node_and_animation(tmp_path: Path) -> None:
     builder = tetrahedron()
     up = builder.accessor(np.tile([0, 1.0, 0], (4, 1)))
     far = builder.accessor(np.tile([1.0, 0, 0], (4, 1)))
@@ -280,12 +280,12 @@ def test_animation_pointers_and_visibility(tmp_path: Path) -> None:
         channel["target"] = {"path": "pointer", "extensions": {"KHR_animation_pointer": {"pointer": pointer}}}
     clip = bake(builder.write(tmp_path), 3)
     assert [len(frame.faces) for frame in clip.frames] == [8, 4, 4]
-    assert clip.times[-1] == 2  # every channel counts for the times
+    assert clip.times[-1] == 2  # ignored channels extend the time range, too
     np.testing.assert_allclose(clip.frames[1].vertices[0], [2, 0, 0])
     assert "metallicFactor" in clip.warnings[0]
 
 
-def test_normals_of_length_zero_become_those_of_their_triangles(tmp_path: Path) -> None:
+def test_normals_of_length_zero_are_replaced_by_triangle_normals(tmp_path: Path) -> None:
     builder = moving_tetrahedron()
     normals = np.tile([0.0, 0.0, 2.0], (4, 1))
     normals[[0, 3]] = 0.0
@@ -297,10 +297,10 @@ def test_normals_of_length_zero_become_those_of_their_triangles(tmp_path: Path) 
     expected = [corner / np.sqrt(3) * mirror, tip, tip, tip * mirror]
     np.testing.assert_allclose(clip.frames[0].normals, _z_up(np.array(expected)), atol=1e-6)
     assert len(clip.frames[0].vertices) == 4
-    assert "2 normals are 0" in clip.warnings[0]
+    assert "2 of 4 normals have length 0" in clip.warnings[0]
 
 
-def test_a_primitive_without_normals_gets_flat_ones(tmp_path: Path) -> None:
+def test_a_primitive_without_normals_gets_flat_normals(tmp_path: Path) -> None:
     builder = tetrahedron(normals=False)
     builder.channel(0, "rotation", [0, 1], [[0, 0, 0, 1], [0, 1, 0, 0]])
     for frame in bake(builder.write(tmp_path), 3).frames:
@@ -351,16 +351,16 @@ def test_meshopt_color_filter() -> None:
     assert decode_color_filter(encoded, 4).tolist() == [200, 200, 200, 255]
 
 
-def test_clips_without_a_visible_target_are_no_animation(tmp_path: Path) -> None:
+def test_clips_without_a_visible_target_are_not_animations(tmp_path: Path) -> None:
     builder = tetrahedron()
     builder.gltf["nodes"].append({"name": "camera"})
     builder.channel(1, "translation", [0, 1], [[0, 0, 0], [2, 0, 0]])
-    with pytest.raises(AssetError, match="nothing that is visible") as caught:
+    with pytest.raises(AssetError, match="do not affect any visible mesh") as caught:
         bake(builder.write(tmp_path))
     assert caught.value.code is ReasonCode.NO_ANIMATION
 
 
-def test_choosing_clips(tmp_path: Path) -> None:
+def test_clips_are_selected_by_motion_length_name_and_index(tmp_path: Path) -> None:
     builder = tetrahedron()
     for number, (length, distance) in enumerate([(1, 0.1), (3, 1), (2, 5)]):
         builder.channel(0, "translation", [0, length], [[0, 0, 0], [distance, 0, 0]], animation=number)

@@ -1,4 +1,4 @@
-"""A mutated file is a `Clip` or an `AssetError`, never anything else."""
+"""Any mutated file results in a `Clip` or an `AssetError`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.assets.glb import Builder, tetrahedron
 
 
 def rich() -> Builder:
-    """Something of everything: skin, morphs, sparse, material, image, several clips."""
+    """A file with many features: skin, morph targets, sparse accessor, material, image, several clips."""
     builder = tetrahedron()
     attributes = builder.primitive["attributes"]
     attributes["TEXCOORD_0"] = builder.accessor(np.zeros((4, 2)))
@@ -144,7 +144,7 @@ def test_each_place_of_the_json_with_the_same_wrong_value(value: Any) -> None:
     st.integers(0, len(_BYTES)),
     st.booleans(),
 )
-def test_any_bytes_changed_or_cut(changes: list[tuple[int, int]], length: int, cut: bool) -> None:
+def test_any_bytes_changed_or_truncated(changes: list[tuple[int, int]], length: int, cut: bool) -> None:
     data = bytearray(_BYTES)
     for place, value in changes:
         data[place] = value
@@ -158,14 +158,14 @@ def test_any_bytes_at_all(data: bytes, start: bytes) -> None:
 
 
 @pytest.mark.parametrize("depth", [200, 5_000, 200_000])
-def test_deeply_nested_json(depth: int) -> None:
+def test_deeply_nested_json_is_refused(depth: int) -> None:
     text = '{"asset":{"version":"2.0","extras":' + "[" * depth + "]" * depth + "}}"
     found = _outcome(text.encode(), "test.gltf")
     assert isinstance(found, AssetError)
     assert found.code is ReasonCode.INVALID_GLTF
 
 
-def test_not_a_number_in_json() -> None:
+def test_nan_in_json_is_refused() -> None:
     found = _outcome(b'{"asset":{"version":"2.0"},"nodes":[{"translation":[NaN,0,0]}]}', "test.gltf")
     assert isinstance(found, AssetError)
     assert found.code is ReasonCode.INVALID_GLTF

@@ -1,4 +1,4 @@
-"""Each hostile file ends as the index says."""
+"""Each hostile file ends with the outcome that the index records."""
 
 from __future__ import annotations
 

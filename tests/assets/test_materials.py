@@ -34,7 +34,7 @@ def _bake(builder: Builder, folder: Path, **material: Any) -> Clip:
     return bake(builder.write(folder), 2)
 
 
-def test_every_field(tmp_path: Path) -> None:
+def test_every_field_is_read(tmp_path: Path) -> None:
     builder = _with_image(Image.new("RGBA", (4, 2), (1, 2, 3, 4)))
     builder.gltf["samplers"] = [{"wrapS": 33071, "wrapT": 33648}]
     builder.gltf["textures"] = [{"source": 1, "sampler": 0}]
@@ -84,7 +84,7 @@ def test_every_field(tmp_path: Path) -> None:
     assert (found.offset, found.rotation, found.scale) == ((0.5, 0.25), 1.0, (2, 3))
     assert material.transmission_texture is not None
     assert material.thickness_texture is not None
-    assert len(clip.images) == 1  # the image that no texture uses is not even looked for
+    assert len(clip.images) == 1  # the unused image is not read
     np.testing.assert_array_equal(clip.images[0], np.broadcast_to(np.uint8([1, 2, 3, 4]), (2, 4, 4)))
     topology = clip.frames[0].topology
     assert topology.uvs.shape == (2, 4, 3, 2)
@@ -92,7 +92,7 @@ def test_every_field(tmp_path: Path) -> None:
     assert (topology.uvs[0] == 0).all()
 
 
-def test_no_material_is_the_default_and_colors_multiply(tmp_path: Path) -> None:
+def test_the_default_material_and_vertex_colors(tmp_path: Path) -> None:
     builder = moving_tetrahedron()
     builder.primitive["attributes"]["COLOR_0"] = builder.accessor([[0, 0, 65535]] * 4, "u2", normalized=True)
     clip = bake(builder.write(tmp_path), 2)
@@ -102,7 +102,7 @@ def test_no_material_is_the_default_and_colors_multiply(tmp_path: Path) -> None:
     np.testing.assert_array_equal(colors, np.broadcast_to(np.float32([0, 0, 1, 1]), (4, 3, 4)))
 
 
-def test_no_more_light_passes_than_there_is(tmp_path: Path) -> None:
+def test_transmission_is_clamped_to_one(tmp_path: Path) -> None:
     for found, share in ((3.0, 1.0), (-1.0, 0.0), (0.25, 0.25)):
         transmission = {"KHR_materials_transmission": {"transmissionFactor": found}}
         assert _bake(_colored_tetrahedron(), tmp_path, extensions=transmission).materials[0].transmission == share
@@ -121,8 +121,8 @@ def test_webp_large_and_sixteen_bit_images(tmp_path: Path) -> None:
     clip = bake(builder.write(tmp_path), 2, limits=Limits(image_side=3))
     assert clip.images[0].shape == (1, 3, 4)
     assert clip.images[0][0, 0].tolist() == [7, 8, 9, 255]
-    assert any("reduced by 2" in warning for warning in clip.warnings)
-    for value, byte in ((0x80FF, 128), (0x00FF, 0)):  # as dark as it is, whatever else the image holds
+    assert any("reduced by a factor of 2" in warning for warning in clip.warnings)
+    for value, byte in ((0x80FF, 128), (0x00FF, 0)):  # 16-bit values are scaled, not stretched to the image's maximum
         gray = Image.fromarray(np.full((2, 2), value, np.uint16))
         clip = _bake(_with_image(gray), tmp_path, pbrMetallicRoughness={"baseColorTexture": {"index": 0}})
         assert clip.images[0][0, 0].tolist() == [byte, byte, byte, 255]
@@ -131,7 +131,7 @@ def test_webp_large_and_sixteen_bit_images(tmp_path: Path) -> None:
     assert caught.value.code is ReasonCode.TEXTURE_TOO_LARGE
 
 
-def test_missing_and_broken_images_are_warnings(tmp_path: Path) -> None:
+def test_missing_and_broken_images_cause_warnings(tmp_path: Path) -> None:
     builder = _with_image(Image.new("RGB", (2, 2)))
     builder.gltf["images"][1] = {"bufferView": builder.view(b"\x89PNG\r\n\x1a\nrubbish, all of it")}
     builder.gltf["textures"] = [{"source": 0}, {"source": 1}, {"extensions": {"KHR_texture_basisu": {"source": 0}}}]
@@ -139,11 +139,19 @@ def test_missing_and_broken_images_are_warnings(tmp_path: Path) -> None:
     clip = _bake(builder, tmp_path, pbrMetallicRoughness=textures, normalTexture={"index": 2})
     assert clip.materials[0] == Material()
     assert not clip.images
-    for part in ("images[0] is missing", "images[1] cannot be decoded", "only as KTX2"):
+    for part in ("images[0]: missing", "images[1]: cannot be decoded", "textures[2]: KTX2 is not supported"):
         assert any(part in warning for warning in clip.warnings)
 
 
-def test_specular_glossiness_at_its_corners(tmp_path: Path) -> None:
+def test_warnings_do_not_depend_on_memory_addresses(tmp_path: Path) -> None:
+    builder = _with_image(Image.new("RGB", (2, 2)))
+    builder.gltf["images"][1] = {"bufferView": builder.view(b"not an image")}
+    clip = _bake(builder, tmp_path, pbrMetallicRoughness={"baseColorTexture": {"index": 0}})
+    expected = "images[1]: cannot be decoded (not a PNG, JPEG or WEBP image, or corrupt): replaced by white"
+    assert clip.warnings[-1] == expected
+
+
+def test_specular_glossiness_of_dielectrics_and_metals(tmp_path: Path) -> None:
     base, metallic = convert_factors(np.array([[0.5, 0.4, 0.3], [0, 0, 0]]), np.array([[0.04] * 3, [1.0, 0.8, 0.3]]))
     np.testing.assert_allclose(metallic, [0, 1], atol=0.02)
     np.testing.assert_allclose(base, [[0.5, 0.4, 0.3], [1.0, 0.8, 0.3]], atol=0.02)

@@ -33,7 +33,7 @@ _TRIANGLE = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float64)
     hnp.arrays(np.float32, (3, 6, 3), elements=st.floats(-1e4, 1e4, width=32)),
     st.floats(-6, 6),
 )
-def test_everything_lies_in_the_unit_cube_and_comes_back(vertices: np.ndarray, exponent: float) -> None:
+def test_normalized_clips_lie_in_the_unit_cube_and_can_be_mapped_back(vertices: np.ndarray, exponent: float) -> None:
     clip = _clip(list(vertices * np.float32(10**exponent)), [[0, 1, 2], [3, 4, 5]])
     try:
         bounds = clip.bounds()
@@ -44,7 +44,7 @@ def test_everything_lies_in_the_unit_cube_and_comes_back(vertices: np.ndarray, e
     normalized, back = normalize(clip)
     stacked = np.stack([frame.vertices for frame in normalized.frames])
     assert np.abs(stacked).max() <= 0.5
-    # Rounding may lift a line into a sliver, so the triangles with area are those of the clip before.
+    # Rounding may turn a line into a sliver, so take the triangles that have area before normalization.
     used = [np.unique(frame.faces[solid(frame)]) for frame in clip.frames]
     surface = np.concatenate([f.vertices[u] for f, u in zip(normalized.frames, used, strict=True)])
     assert np.ptp(surface.astype(np.float64), axis=0).max() == pytest.approx(0.99999, abs=1e-6)
@@ -53,7 +53,7 @@ def test_everything_lies_in_the_unit_cube_and_comes_back(vertices: np.ndarray, e
     np.testing.assert_allclose(back.to_world(surface), world, atol=1e-6 * size + 1e-37)
 
 
-def test_lengths_of_materials_scale_too() -> None:
+def test_lengths_in_materials_are_scaled() -> None:
     clip = _clip([_TRIANGLE * 4], [[0, 1, 2]], (Material(thickness=2.0, attenuation_distance=8.0), Material()))
     normalized, back = normalize(clip)
     assert back.scale == pytest.approx(0.99999 / 4)
@@ -63,15 +63,15 @@ def test_lengths_of_materials_scale_too() -> None:
     assert back.to_json() == {"scale": back.scale, "center": list(back.center)}
 
 
-def test_collapsed_triangles_do_not_govern_the_box() -> None:
+def test_collapsed_triangles_do_not_extend_the_box() -> None:
     parked = np.concatenate([_TRIANGLE, np.full((3, 3), 1000.0)])
     normalized, _ = normalize(_clip([parked, parked], [[0, 1, 2], [3, 4, 5]]))
     np.testing.assert_allclose(np.ptp(normalized.frames[0].vertices[:3], axis=0).max(), 0.99999, atol=1e-6)
     assert (normalized.frames[0].vertices[3:] == 0).all()
 
 
-def test_a_line_that_sticks_out_of_the_surface_stays_unseen() -> None:
-    """Its far corner is not in the box; to move it alone would open the line to a triangle that the file has not."""
+def test_a_line_that_sticks_out_of_the_surface_stays_invisible() -> None:
+    """Its far corner is outside the box; moving it alone would turn the line into a triangle that the file lacks."""
     spike = np.concatenate([_TRIANGLE, _TRIANGLE[:1] + 10 * (_TRIANGLE[1:2] - _TRIANGLE[:1])]).astype(np.float32)
     clip = _clip([spike, spike + np.float32([0.25, 0, 0])], [[0, 1, 2], [0, 1, 3]])
     assert [(areas(frame.triangles()) > 0).tolist() for frame in clip.frames] == [[True, False]] * 2
@@ -91,7 +91,7 @@ def test_motion_is_relative_to_the_union_diagonal() -> None:
     assert motion(_clip([_TRIANGLE * 0], [[0, 1, 2]])) == 0
 
 
-def test_motion_of_frames_that_cannot_be_matched_is_that_of_their_box() -> None:
+def test_motion_of_frames_without_corresponding_vertices_is_that_of_their_boxes() -> None:
     one = _clip([_TRIANGLE], [[0, 1, 2]])
     two = _clip([np.concatenate([_TRIANGLE, _TRIANGLE]) + [3, 0, 0]], [[0, 1, 2], [3, 4, 5]])
     clip = replace(one, frames=(*one.frames, *two.frames), times=np.array([0.0, 1.0]))

@@ -1,4 +1,4 @@
-"""Every clip of every shared asset against an independent glTF implementation (glTF axes, 16 frames)."""
+"""Every clip of every shared asset, compared with an independent glTF implementation (glTF axes, 16 frames)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_every_frame_of_every_clip_agrees(path: Path) -> None:
 
 @needs_assets
 @pytest.mark.parametrize("path", _ANIMATED, ids=lambda path: path.name)
-def test_the_most_moving_clip_is_the_one_that_the_index_names(path: Path) -> None:
+def test_the_most_moving_clip_is_that_of_the_index(path: Path) -> None:
     row = _index().get(f"animated/{path.name}")
     if row is None:
         pytest.skip("not in the index")
@@ -77,7 +77,7 @@ def test_the_most_moving_clip_is_the_one_that_the_index_names(path: Path) -> Non
         wanted = float(row["max_motion_over_diag"])
     except ValueError:
         return  # the index has no number for compressed files
-    # The index's diagonal counts collapsed triangles, ours does not: a percent on one asset.
+    # The diagonal in the index includes collapsed triangles, ours does not: a difference of 1 % for one asset.
     assert motion(clip) == pytest.approx(wanted, abs=0.008)
     if row["most_moving_clip"] != "-":
         assert clip.name == row["most_moving_clip"]

@@ -1,4 +1,4 @@
-"""What is refused, and with which code."""
+"""Invalid files are refused with the right reason code."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _put(where: str, value: Any) -> Callable[[dict[str, Any]], Any]:
         ("images", [{"uri": "../lost.png"}], ReasonCode.URI_OUTSIDE_ASSET),
     ],
 )
-def test_codes(tmp_path: Path, where: str, value: Any, code: ReasonCode | None) -> None:
+def test_reason_codes_of_invalid_values(tmp_path: Path, where: str, value: Any, code: ReasonCode | None) -> None:
     assert _code(_edit(_put(where, value)).write(tmp_path)) == code
 
 
@@ -108,7 +108,7 @@ def test_codes(tmp_path: Path, where: str, value: Any, code: ReasonCode | None) 
     ],
 )
 @pytest.mark.parametrize("kind", ["buffers", "images"])
-def test_paths_that_leave_the_folder(tmp_path: Path, uri: str, kind: str) -> None:
+def test_uris_that_leave_the_folder_are_refused(tmp_path: Path, uri: str, kind: str) -> None:
     folder = tmp_path / "asset"
     folder.mkdir()
     (tmp_path / "x.bin").write_bytes(bytes(100))
@@ -120,7 +120,7 @@ def test_paths_that_leave_the_folder(tmp_path: Path, uri: str, kind: str) -> Non
     assert content_hash(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_external_files_and_data_uris(tmp_path: Path) -> None:
+def test_external_files_and_data_uris_are_equivalent(tmp_path: Path) -> None:
     builder = moving_tetrahedron()
     data = bytes(builder.binary)
     (tmp_path / "sub").mkdir()
@@ -139,7 +139,7 @@ def test_external_files_and_data_uris(tmp_path: Path) -> None:
     assert _code(tmp_path / "one.gltf") is ReasonCode.CORRUPT_FILE
 
 
-def test_a_shape_too_far_out_for_float32(tmp_path: Path) -> None:
+def test_a_shape_too_far_from_the_origin_for_float32_is_refused(tmp_path: Path) -> None:
     assert _code(_edit(_put("nodes/0/translation", [0, 0, 0])).write(tmp_path)) is None
     builder = moving_tetrahedron()
     builder.gltf["nodes"] = [{"mesh": 0}, {"children": [0], "translation": [1e7, 0, 0]}]
@@ -168,11 +168,11 @@ def test_a_shape_too_far_out_for_float32(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_limits(tmp_path: Path, limits: Limits) -> None:
+def test_files_over_a_limit_are_refused(tmp_path: Path, limits: Limits) -> None:
     assert _code(moving_tetrahedron().write(tmp_path), limits) is ReasonCode.OUT_OF_MEMORY
 
 
-def test_an_accessor_without_bytes_is_bounded(tmp_path: Path) -> None:
+def test_accessors_without_a_buffer_view_are_bounded(tmp_path: Path) -> None:
     builder = moving_tetrahedron()
     indices = builder.gltf["accessors"][builder.primitive["indices"]]
     del indices["bufferView"]
@@ -180,22 +180,22 @@ def test_an_accessor_without_bytes_is_bounded(tmp_path: Path) -> None:
     assert _code(builder.write(tmp_path), limits) is ReasonCode.EMPTY_GEOMETRY
     indices["count"] = 15
     assert _code(builder.write(tmp_path), limits) is ReasonCode.OUT_OF_MEMORY
-    # As many zeros as something real has: what sparse morph targets begin with.
+    # As many zeros as another accessor has elements are fine: sparse morph targets start from such zeros.
     builder.accessor(np.zeros(15))
-    del builder.gltf["buffers"]  # its length is written anew
+    del builder.gltf["buffers"]  # recomputes its length
     assert _code(builder.write(tmp_path), limits) is ReasonCode.EMPTY_GEOMETRY
 
 
 @pytest.mark.parametrize(("times", "code"), [([1, 0], "invalid_accessor"), ([0, np.nan], "invalid_accessor")])
-def test_key_times(tmp_path: Path, times: list[float], code: str) -> None:
+def test_invalid_key_times_are_refused(tmp_path: Path, times: list[float], code: str) -> None:
     builder = moving_tetrahedron()
     builder.channel(0, "scale", times, [[1, 1, 1], [1, 1, 1]])
     assert _code(builder.write(tmp_path)) == code
 
 
-def test_other_formats_and_missing_files(tmp_path: Path) -> None:
+def test_other_formats_and_missing_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.stl").write_bytes(b"solid")
-    with pytest.raises(AssetError, match=r"\.stl is not supported, only \.glb, \.gltf, \.fbx") as caught:
+    with pytest.raises(AssetError, match=r"\.stl is not supported: convert it to one of \.glb, \.gltf") as caught:
         bake(tmp_path / "a.stl")
     assert caught.value.code is ReasonCode.NOT_GLTF
     assert _code(tmp_path / "lost.glb") is ReasonCode.CORRUPT_FILE
@@ -203,7 +203,7 @@ def test_other_formats_and_missing_files(tmp_path: Path) -> None:
     assert _code(tmp_path / "folder.glb") is ReasonCode.CORRUPT_FILE
 
 
-def test_header_sizes() -> None:
+def test_image_sizes_are_read_from_headers() -> None:
     assert header_size(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x40\0\0\0\x20\0") == (16384, 8192)
     jpeg = b"\xff\xd8\xff\xe0\x00\x04ab\xff\xc2\x00\x11\x08\x01\x00\x02\x00"
     assert header_size(jpeg) == (512, 256)

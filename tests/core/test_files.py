@@ -12,7 +12,7 @@ import pytest
 from helix4d.core import atomic_writer, canonical_json, sha256_file, sha256_json, write_bytes
 
 
-def test_atomic_writer_leaves_nothing_behind_when_the_block_fails(tmp_path: Path) -> None:
+def test_atomic_writer_leaves_no_file_when_the_block_raises(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "file.bin"
     with pytest.raises(RuntimeError, match="stop"), atomic_writer(target) as stream:
         stream.write(b"half")
@@ -30,21 +30,21 @@ def test_atomic_writer_replaces_whole_files(tmp_path: Path) -> None:
     assert sha256_file(target) == "11507a0e2f5e69d5dfa40a62a1bd7b6ee57e6bcd85c67c9b8431b36fff21c437"
 
 
-def test_canonical_json_depends_on_the_value_alone() -> None:
+def test_canonical_json_depends_only_on_the_value() -> None:
     assert canonical_json({"b": 1, "a": [1.5, "é"]}) == canonical_json({"a": [1.5, "é"], "b": 1})
     assert sha256_json({"b": 1, "a": 2}) == sha256_json({"a": 2, "b": 1})
     with pytest.raises(ValueError, match="Out of range"):
         canonical_json(float("nan"))
 
 
-def test_json_holds_half_a_surrogate_pair_as_an_escape() -> None:
+def test_canonical_json_escapes_lone_surrogates() -> None:
     value = {"\udce9": "é\ud800"}
     assert canonical_json(value) == '{\n "\\udce9": "é\\ud800"\n}\n'.encode()
     assert json.loads(canonical_json(value)) == value
 
 
 @pytest.mark.parametrize(("number", "passes"), [(errno.EINVAL, True), (errno.ENOTSUP, True), (errno.EIO, False)])
-def test_a_file_system_that_syncs_no_folders_is_written_to(
+def test_writing_works_on_file_systems_that_cannot_sync_folders(
     number: int, passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fsync(descriptor: int) -> None:

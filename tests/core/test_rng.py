@@ -3,7 +3,7 @@ from __future__ import annotations
 from helix4d.core import generator
 
 
-def test_the_same_names_give_the_same_draws_and_others_do_not() -> None:
+def test_equal_names_give_equal_draws_and_different_names_do_not() -> None:
     first = generator(7, "key", "view", 3).random(4).tolist()
     assert first == generator(7, "key", "view", 3).random(4).tolist()
     for other in [(7, "key", "view", 4), (7, "keyv", "iew", 3), ("7", "key", "view", 3), (7, "key", "view")]:

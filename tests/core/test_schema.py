@@ -11,36 +11,36 @@ SCHEMA = Schema("shard sidecar", version=3, oldest=2, rewrite="curate again")
 
 
 @pytest.mark.parametrize("version", [2, 3])
-def test_what_is_understood_is_read(version: int) -> None:
+def test_supported_versions_are_accepted(version: int) -> None:
     assert SCHEMA.check({"version": version}, "x.json") == version
 
 
-def test_newer_is_refused_with_what_was_found_understood_and_to_do() -> None:
+def test_a_newer_version_is_refused_with_what_was_found_what_is_read_and_what_to_do() -> None:
     with pytest.raises(NewerError) as refused:
         SCHEMA.check({"version": 4}, "x.json")
     assert str(refused.value) == (
-        f"x.json: shard sidecar version 4, this program (helix4d {__version__}) reads 2 to 3: "
-        "it was written by a newer helix4d; to read it, update this one"
+        f"x.json: shard sidecar version 4, but helix4d {__version__} reads 2 to 3: "
+        "it was written by a newer helix4d; to read it, upgrade helix4d"
     )
 
 
-def test_older_is_explained() -> None:
+def test_an_older_version_is_refused_with_what_to_do() -> None:
     with pytest.raises(FormatError, match=r"version 1, .* reads 2 to 3: .* older helix4d; to read it, curate again"):
         SCHEMA.check({"version": 1}, "x.json")
 
 
-def test_a_file_without_a_version_is_of_version_0() -> None:
+def test_a_file_without_a_version_is_version_0() -> None:
     with pytest.raises(FormatError, match="version 0"):
         SCHEMA.check({}, "x.json")
     assert Schema("plan", version=1, oldest=0, rewrite="").check({}, "plan.json") == 0
 
 
 @pytest.mark.parametrize("version", ["3", 3.0, True, None, -1])
-def test_a_version_is_a_whole_number(version: Any) -> None:
-    with pytest.raises(FormatError, match="expected a whole number"):
+def test_a_version_must_be_a_whole_number(version: Any) -> None:
+    with pytest.raises(FormatError, match="version must be a whole number"):
         SCHEMA.check({"version": version}, "x.json")
 
 
-def test_other_json_is_not_taken_for_a_file_of_ours() -> None:
-    with pytest.raises(FormatError, match="expected an object, found list"):
+def test_json_that_is_not_an_object_is_refused() -> None:
+    with pytest.raises(FormatError, match="expected a JSON object, found list"):
         SCHEMA.check([1], "x.json")

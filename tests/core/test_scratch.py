@@ -21,7 +21,7 @@ with scratch_folder("helix4d-test-") as folder:
 """
 
 
-def test_a_folder_goes_with_its_block_and_not_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_lives_exactly_as_long_as_its_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with scratch_folder("helix4d-test-") as first, scratch_folder("helix4d-test-") as second:
         assert first != second
@@ -30,7 +30,7 @@ def test_a_folder_goes_with_its_block_and_not_before(tmp_path: Path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
-def test_the_next_one_removes_what_a_killed_process_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_call_removes_what_a_killed_process_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     killed = subprocess.run([sys.executable, "-c", _KILLED], env=environment, cwd=_REPOSITORY, check=False)
     assert killed.returncode == -signal.SIGKILL

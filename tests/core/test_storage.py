@@ -16,7 +16,7 @@ from helix4d.core import ConfigError, StorageError, insist, write_bytes
 from helix4d.core.locks import locked
 
 
-def test_a_write_that_is_refused_twice_succeeds() -> None:
+def test_a_write_that_is_refused_twice_is_retried_until_it_succeeds() -> None:
     answers = [errno.ENOSPC, errno.EROFS, 0]
 
     def write() -> str:
@@ -28,7 +28,7 @@ def test_a_write_that_is_refused_twice_succeeds() -> None:
     assert answers == []
 
 
-def test_patience_ends() -> None:
+def test_retries_stop_after_patience_s() -> None:
     def write() -> None:
         raise OSError(errno.ENOSPC, "full")
 
@@ -38,7 +38,7 @@ def test_patience_ends() -> None:
     assert 0.9 < time.monotonic() - begun < 10
 
 
-def test_what_waiting_does_not_cure_is_raised_at_once() -> None:
+def test_an_error_that_waiting_cannot_resolve_is_raised_immediately() -> None:
     calls = []
 
     def write() -> None:
@@ -50,7 +50,7 @@ def test_what_waiting_does_not_cure_is_raised_at_once() -> None:
     assert calls == [1]
 
 
-def test_a_write_that_meets_a_limit_half_way_leaves_nothing(tmp_path: Path) -> None:
+def test_a_write_that_fails_halfway_leaves_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"before")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
@@ -75,7 +75,7 @@ HOLD = textwrap.dedent(
 )
 
 
-def test_a_second_writer_is_told_who_the_first_is_and_death_lets_go(tmp_path: Path) -> None:
+def test_a_second_writer_learns_the_holder_and_a_killed_holder_releases_the_lock(tmp_path: Path) -> None:
     repository = Path(__file__).resolve().parents[2]
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)],
@@ -85,7 +85,7 @@ def test_a_second_writer_is_told_who_the_first_is_and_death_lets_go(tmp_path: Pa
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
-    for _ in range(2):  # being refused must not wipe out the name
+    for _ in range(2):  # a refused attempt must not erase the holder's name
         with (
             pytest.raises(ConfigError, match=f"host {os.uname().nodename}, process {holder.pid}, since 20"),
             locked(tmp_path),
@@ -97,9 +97,9 @@ def test_a_second_writer_is_told_who_the_first_is_and_death_lets_go(tmp_path: Pa
         assert f"process {os.getpid()}," in (tmp_path / ".lock").read_text()
 
 
-def test_a_folder_that_cannot_be_locked_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_locked_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
-    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+    for folder in (tmp_path / "file", tmp_path / "file" / "nested"):
         with pytest.raises(ConfigError, match=r"file.*cannot be written to"), locked(folder):
             pass
 
@@ -111,7 +111,7 @@ def test_a_folder_that_cannot_be_locked_is_told(tmp_path: Path, monkeypatch: pyt
         pass
 
 
-def test_a_full_disk_does_not_keep_from_locking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_does_not_prevent_locking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int, data: bytes) -> int:
         raise OSError(errno.ENOSPC, "full")
 

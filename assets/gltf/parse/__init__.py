@@ -1,1 +1,1 @@
-"""A glTF file on disk becomes a `Document`: parsed and checked, nothing decoded."""
+"""Turns a glTF file on disk into a `Document`: parsed and checked, with nothing decoded yet."""

@@ -1,4 +1,4 @@
-"""Animations from JSON (glTF 2.0 section 3.11 and KHR_animation_pointer)."""
+"""Parse animations (glTF 2.0 section 3.11 and KHR_animation_pointer)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from helix4d.core import ReasonCode
 _NODE_POINTER = re.compile(r"^/nodes/(\d{1,9})/(translation|rotation|scale|weights)$")
 _VISIBLE_POINTER = re.compile(r"^/nodes/(\d{1,9})/extensions/KHR_node_visibility/visible$")
 _MESH_POINTER = re.compile(r"^/meshes/(\d{1,9})/weights$")
+_MODES = tuple(Interpolation)
 _PATHS = {
     "translation": Property.TRANSLATION,
     "rotation": Property.ROTATION,
@@ -23,35 +24,29 @@ _PATHS = {
 def parse_animations(
     root: JsonObject, nodes: int, meshes: int, accessors: int, limits: Limits, warnings: list[str]
 ) -> tuple[Animation, ...]:
-    """Animations with the channels that have a target; the others are ignored, as the specification asks."""
+    """Parse the animations. Channels without a target are ignored, as the specification requires."""
     entries = root.children("animations")
     if len(entries) > limits.animations:
-        root.fail(f"has {len(entries)} animations, limit {limits.animations}", ReasonCode.OUT_OF_MEMORY)
+        message = f"has {len(entries):,} animations, more than the limit of {limits.animations:,}"
+        root.fail(message, ReasonCode.OUT_OF_MEMORY)
     ignored: set[str] = set()
     animations = []
     for entry in entries:
         samplers = [
-            (s.index("input", accessors), s.index("output", accessors), _interpolation(s))
+            (s.index("input", accessors), s.index("output", accessors), s.choice("interpolation", _MODES, "LINEAR"))
             for s in entry.children("samplers")
         ]
         channels = []
         for channel in entry.children("channels"):
-            keys, values, interpolation = samplers[channel.index("sampler", len(samplers))]
+            times, values, interpolation = samplers[channel.index("sampler", len(samplers))]
             target = _target(channel.child("target"), nodes, meshes, ignored)
             if target is not None:
-                channels.append(Channel(*target, keys, values, interpolation, channel.where))
+                channels.append(Channel(*target, times, values, Interpolation(interpolation), channel.where))
         animations.append(Animation(entry.text("name", ""), tuple(channels)))
     if ignored:
-        shown = ", ".join(sorted(ignored)[:3])
-        warnings.append(f"{len(ignored)} animated properties are ignored (such as {shown})")
+        names = ", ".join(sorted(ignored)[:3]) + (f" and {len(ignored) - 3:,} more" if len(ignored) > 3 else "")
+        warnings.append(f"animations: properties that are not supported ({names}): ignored")
     return tuple(animations)
-
-
-def _interpolation(sampler: JsonObject) -> Interpolation:
-    name = sampler.text("interpolation", "LINEAR")
-    if name not in Interpolation.__members__:
-        sampler.fail(f"interpolation {name[:20]!r} does not exist")
-    return Interpolation(name)
 
 
 def _target(target: JsonObject, nodes: int, meshes: int, ignored: set[str]) -> tuple[int, Property] | None:
@@ -70,15 +65,15 @@ def _target(target: JsonObject, nodes: int, meshes: int, ignored: set[str]) -> t
 
 def _pointer_target(pointer: JsonObject, nodes: int, meshes: int, ignored: set[str]) -> tuple[int, Property]:
     text = pointer.text("pointer")
-    if found := _NODE_POINTER.match(text):
-        target, what, size = int(found[1]), _PATHS[found[2]], nodes
-    elif found := _VISIBLE_POINTER.match(text):
-        target, what, size = int(found[1]), Property.VISIBLE, nodes
-    elif found := _MESH_POINTER.match(text):
-        target, what, size = int(found[1]), Property.MESH_WEIGHTS, meshes
+    if match := _NODE_POINTER.match(text):
+        target, animated, size = int(match[1]), _PATHS[match[2]], nodes
+    elif match := _VISIBLE_POINTER.match(text):
+        target, animated, size = int(match[1]), Property.VISIBLE, nodes
+    elif match := _MESH_POINTER.match(text):
+        target, animated, size = int(match[1]), Property.MESH_WEIGHTS, meshes
     else:
         ignored.add(text[:80])
         return 0, Property.IGNORED
     if target >= size:
-        pointer.fail(f"the pointer {text[:80]!r} leads nowhere")
-    return target, what
+        pointer.fail(f"pointer {text[:80]!r} refers to an object that does not exist")
+    return target, animated

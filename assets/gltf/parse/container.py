@@ -1,6 +1,6 @@
-"""The outermost layer: a .glb or .gltf file becomes parsed JSON and the GLB's binary chunk.
+"""Reads a .glb or .gltf file into parsed JSON and the GLB's binary chunk (glTF 2.0 section 4).
 
-glTF 2.0 section 4 (GLB). What the file is, is read from its first bytes, never from its name.
+The format is detected from the first bytes of the file, not from its suffix.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from helix4d.assets.gltf.parse.values import Json
 from helix4d.assets.limits import Limits
 from helix4d.core import AssetError, ReasonCode
 
@@ -21,9 +22,9 @@ _BIN_CHUNK = 0x004E4942
 
 @dataclass(frozen=True)
 class Container:
-    """Parsed JSON and the first binary chunk, if any."""
+    """Contents of a file: parsed JSON and the first binary chunk, if any."""
 
-    values: dict[str, Any]
+    values: dict[str, Json]
     binary: bytes | None
     warnings: tuple[str, ...] = ()
 
@@ -40,7 +41,7 @@ def read_container(path: Path, limits: Limits) -> Container:
     if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
         raise AssetError(
             ReasonCode.NOT_GLTF,
-            f"starts with {data[:16]!r}, which is neither a GLB nor JSON: is it a web page or a Git LFS pointer?",
+            f"neither GLB nor JSON (starts with {data[:16]!r}): is it a web page or a Git LFS pointer?",
             path,
         )
     return Container(_parse_json(path, data, limits), None)
@@ -49,17 +50,17 @@ def read_container(path: Path, limits: Limits) -> Container:
 def _read(path: Path, limits: Limits) -> bytes:
     try:
         if not path.is_file():
-            raise AssetError(ReasonCode.CORRUPT_FILE, "is not a readable file", path)
+            raise AssetError(ReasonCode.CORRUPT_FILE, "does not exist, or is not a regular file", path)
         size = path.stat().st_size
         if size > limits.file_bytes:
             raise AssetError(
-                ReasonCode.OUT_OF_MEMORY, f"has {size} bytes, more than the limit of {limits.file_bytes}", path
+                ReasonCode.OUT_OF_MEMORY, f"has {size:,} bytes, more than the limit of {limits.file_bytes:,}", path
             )
         data = path.read_bytes()
     except (OSError, ValueError) as error:
-        raise AssetError(ReasonCode.CORRUPT_FILE, f"cannot be read: {error}", path) from error
+        raise AssetError(ReasonCode.CORRUPT_FILE, f"cannot be read ({error})", path) from error
     if not data:
-        raise AssetError(ReasonCode.EMPTY_FILE, "has no bytes", path)
+        raise AssetError(ReasonCode.EMPTY_FILE, "the file is empty", path)
     return data
 
 
@@ -68,22 +69,23 @@ def _read_glb(path: Path, data: bytes, limits: Limits) -> Container:
         raise AssetError(ReasonCode.CORRUPT_FILE, f"{message}: the file is truncated or corrupt", path)
 
     if len(data) < 12:
-        corrupt(f"a GLB header takes 12 bytes, the file has {len(data)}")
+        corrupt(f"a GLB header needs 12 bytes, but the file has {len(data)}")
     version, length = struct.unpack_from("<II", data, 4)
     if version != 2:
-        raise AssetError(ReasonCode.UNSUPPORTED_GLTF_VERSION, f"GLB version {version}, only 2 is supported", path)
+        message = f"GLB version {version} is not supported: convert the file to glTF 2.0"
+        raise AssetError(ReasonCode.UNSUPPORTED_GLTF_VERSION, message, path)
     if length > len(data):
-        corrupt(f"the header announces {length} bytes, the file has {len(data)}")
-    warnings = [f"{len(data) - length} bytes after the end of the GLB are ignored"] if length < len(data) else []
+        corrupt(f"the GLB header declares {length:,} bytes, but the file has {len(data):,}")
+    warnings = [f"GLB: {len(data) - length:,} trailing bytes: ignored"] if length < len(data) else []
     chunks: list[tuple[int, bytes]] = []
     position = 12
     while position < length:
         if position + 8 > length:
-            corrupt(f"a chunk header at byte {position} is cut off")
+            corrupt(f"the chunk header at byte {position:,} is incomplete")
         size, kind = struct.unpack_from("<II", data, position)
         position += 8
         if position + size > length:
-            corrupt(f"a chunk at byte {position} needs {size} bytes, {length - position} are left")
+            corrupt(f"the chunk at byte {position:,} needs {size:,} bytes, but only {length - position:,} are left")
         chunks.append((kind, data[position : position + size]))
         position += size + (-size % 4 if position + size + (-size % 4) <= length else 0)
     if not chunks or chunks[0][0] != _JSON_CHUNK:
@@ -92,33 +94,35 @@ def _read_glb(path: Path, data: bytes, limits: Limits) -> Container:
     return Container(_parse_json(path, chunks[0][1], limits), binary, tuple(warnings))
 
 
-def _parse_json(path: Path, data: bytes, limits: Limits) -> dict[str, Any]:
+def _parse_json(path: Path, data: bytes, limits: Limits) -> dict[str, Json]:
     if len(data) > limits.json_bytes:
-        raise AssetError(ReasonCode.OUT_OF_MEMORY, f"{len(data)} bytes of JSON, limit {limits.json_bytes}", path)
+        message = f"has {len(data):,} bytes of JSON, more than the limit of {limits.json_bytes:,}"
+        raise AssetError(ReasonCode.OUT_OF_MEMORY, message, path)
 
     def refuse(constant: str) -> NoReturn:
-        raise AssetError(ReasonCode.INVALID_GLTF, f"the JSON holds {constant}, which is not a JSON number", path)
+        raise AssetError(ReasonCode.INVALID_GLTF, f"the JSON contains {constant}, which JSON does not allow", path)
 
     try:
-        values = json.loads(data.rstrip(b"\x00").decode("utf-8-sig"), parse_constant=refuse)
+        values: Json = json.loads(data.rstrip(b"\x00").decode("utf-8-sig"), parse_constant=refuse)
     except RecursionError as error:
         raise AssetError(ReasonCode.INVALID_GLTF, "the JSON is nested too deeply", path) from error
-    except ValueError as error:  # bad UTF-8, bad JSON, a number of thousands of digits
-        raise AssetError(ReasonCode.CORRUPT_FILE, f"the JSON cannot be parsed ({error})", path) from error
+    except ValueError as error:  # invalid UTF-8, invalid JSON, a number of thousands of digits
+        message = f"the JSON cannot be parsed ({error}): the file is truncated or corrupt"
+        raise AssetError(ReasonCode.CORRUPT_FILE, message, path) from error
     if not isinstance(values, dict):
-        raise AssetError(ReasonCode.INVALID_GLTF, "the JSON is not an object", path)
+        raise AssetError(ReasonCode.INVALID_GLTF, "the top level of the JSON must be an object", path)
     _check_depth(path, values, limits.json_depth)
     return values
 
 
-def _check_depth(path: Path, values: dict[str, Any], limit: int) -> None:
-    # Level by level, without recursion: what passes can be serialized again by code that does recurse.
-    level: list[Any] = [values]
+def _check_depth(path: Path, values: dict[str, Json], limit: int) -> None:
+    # Level by level rather than recursively: code that does recurse, such as json.dumps, is safe afterwards.
+    level: list[dict[str, Json] | list[Json]] = [values]
     for _ in range(limit):
-        following: list[Any] = []
+        nested: list[Json] = []
         for value in level:
-            following.extend(value.values() if isinstance(value, dict) else value)
-        level = [value for value in following if isinstance(value, dict | list)]
+            nested.extend(value.values() if isinstance(value, dict) else value)
+        level = [value for value in nested if isinstance(value, dict | list)]
         if not level:
             return
-    raise AssetError(ReasonCode.INVALID_GLTF, f"the JSON is nested deeper than {limit} levels", path)
+    raise AssetError(ReasonCode.INVALID_GLTF, f"the JSON is nested more than {limit} levels deep", path)

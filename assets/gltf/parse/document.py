@@ -1,11 +1,10 @@
-"""A file on disk becomes a `Document`: parsed, every reference checked, every resource found, nothing decoded yet."""
+"""Turns a file on disk into a `Document`: parsed, every reference and URI checked, nothing decoded yet."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from helix4d.assets.gltf.parse.animations import parse_animations
 from helix4d.assets.gltf.parse.buffers import parse_accessors, parse_buffers, parse_views
@@ -13,7 +12,7 @@ from helix4d.assets.gltf.parse.container import read_container
 from helix4d.assets.gltf.parse.model import Accessor, Animation, Buffer, BufferView, Mesh, Node, Skin
 from helix4d.assets.gltf.parse.resources import decode_data_uri, is_data_uri, resource_path
 from helix4d.assets.gltf.parse.scene import parse_meshes, parse_nodes, parse_roots, parse_skins
-from helix4d.assets.gltf.parse.values import JsonObject, clean_text
+from helix4d.assets.gltf.parse.values import Json, JsonObject, clean_text
 from helix4d.assets.limits import Limits
 from helix4d.core import AssetError, ReasonCode
 
@@ -46,7 +45,8 @@ SUPPORTED_EXTENSIONS = frozenset(
         "KHR_xmp_json_ld",
     }
 )
-"""Extensions that a file may require. Those of materials that `Material` has no field for change its look a little."""
+"""Extensions that a file may require. Material extensions without a field in `Material` affect the look only slightly
+and are ignored."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +54,13 @@ class Document:
     """A parsed file.
 
     Attributes:
-        root: the whole JSON, for what is read later (materials, textures).
-        binary: the GLB's binary chunk.
-        roots: nodes of the default scene.
-        parents: per node its parent, or −1.
+        root: entire JSON, for what is parsed later (materials, textures).
+        binary: binary chunk of the GLB, or None.
+        roots: root nodes of the default scene.
+        parents: parent of each node, or −1.
         order: all nodes, parents before children.
-        warnings: grows while the file is read.
+        extras: facts about the asset from `asset`, such as its author, license and generator.
+        warnings: what was ignored or repaired; more are added while the file is decoded.
     """
 
     path: Path
@@ -76,20 +77,20 @@ class Document:
     order: tuple[int, ...]
     roots: tuple[int, ...]
     animations: tuple[Animation, ...]
-    extras: dict[str, Any]
+    extras: dict[str, Json]
     warnings: list[str] = field(default_factory=list)
 
     def fail(self, code: ReasonCode, message: str) -> AssetError:
-        """The error to raise, with the file's name."""
+        """Return an error to raise that names the file."""
         return AssetError(code, message, self.path)
 
     def warn(self, message: str) -> None:
-        """Note once what is ignored or repaired."""
+        """Record what is ignored or repaired; equal messages are recorded once."""
         if message not in self.warnings:
             self.warnings.append(message)
 
     def resource(self, uri: str) -> bytes | None:
-        """The bytes behind a URI; None where the file does not exist.
+        """Return the bytes that a URI refers to; None if the file does not exist or cannot be read.
 
         Raises:
             AssetError: uri_outside_asset, corrupt_file (a broken data URI), out_of_memory.
@@ -101,7 +102,8 @@ class Document:
             if not target.is_file():
                 return None
             if target.stat().st_size > self.limits.file_bytes:
-                raise self.fail(ReasonCode.OUT_OF_MEMORY, f"{uri[:80]!r} is larger than {self.limits.file_bytes} bytes")
+                message = f"{uri[:80]!r} is larger than the limit of {self.limits.file_bytes:,} bytes"
+                raise self.fail(ReasonCode.OUT_OF_MEMORY, message)
             return target.read_bytes()
         except OSError:
             return None
@@ -111,11 +113,11 @@ def open_document(path: Path, limits: Limits) -> Document:
     """Read and parse a .glb or .gltf file.
 
     Raises:
-        AssetError: whatever is wrong with the container, the JSON's shape, its references or its URIs.
+        AssetError: if the container, the structure of the JSON, its references or its URIs are invalid.
     """
     path = Path(path)
     container = read_container(path, limits)
-    root = JsonObject(container.values, "file", path)
+    root = JsonObject(container.values, "", path)
     _check_version(root)
     _check_extensions(root)
     warnings = list(container.warnings)
@@ -148,24 +150,26 @@ def open_document(path: Path, limits: Limits) -> Document:
 
 def _check_version(root: JsonObject) -> None:
     if not root.has("asset"):
-        if isinstance(root.values.get("meshes"), dict):  # glTF 1.0 kept objects by name, and asset was optional
-            root.fail("has the shape of glTF 1.0, only 2.0 is supported", ReasonCode.UNSUPPORTED_GLTF_VERSION)
-        root.fail("asset is missing: this JSON is not glTF")
+        if isinstance(root.values.get("meshes"), dict):  # glTF 1.0 named its objects, and asset was optional
+            root.fail("is glTF 1.0, which is not supported: convert it to 2.0", ReasonCode.UNSUPPORTED_GLTF_VERSION)
+        root.fail("asset is missing: the file is JSON, but not glTF")
     asset = root.child("asset")
     for key in ("version", "minVersion"):
         version = asset.text(key, "2.0" if key == "minVersion" else None)
         if version.split(".")[0] != "2" or (key == "minVersion" and version != "2.0"):
-            asset.fail(f"{key} is {version[:20]}, only 2.0 is supported", ReasonCode.UNSUPPORTED_GLTF_VERSION)
+            message = f"{key} {version[:20]} is not supported: convert the file to glTF 2.0"
+            asset.fail(message, ReasonCode.UNSUPPORTED_GLTF_VERSION)
 
 
 def _check_extensions(root: JsonObject) -> None:
-    unknown = [name[:80] for name in root.texts("extensionsRequired") if name not in SUPPORTED_EXTENSIONS]
-    if unknown:
-        root.fail(f"requires {', '.join(unknown)}, which is not supported", ReasonCode.UNSUPPORTED_EXTENSION)
+    unsupported = [name[:80] for name in root.texts("extensionsRequired") if name not in SUPPORTED_EXTENSIONS]
+    if unsupported:
+        message = f"requires extensions that are not supported ({', '.join(unsupported)}): export it without them"
+        root.fail(message, ReasonCode.UNSUPPORTED_EXTENSION)
 
 
 def _check_uris(root: JsonObject, buffers: tuple[Buffer, ...], limits: Limits) -> None:
-    # Every URI is checked before the first file is opened, and the sizes of all files before the first is read.
+    # Check every URI before opening the first file, and the size of all files before reading the first.
     total = 0
     uris = [buffer.uri for buffer in buffers]
     uris += [image.text("uri") for image in root.children("images") if image.has("uri")]
@@ -176,26 +180,31 @@ def _check_uris(root: JsonObject, buffers: tuple[Buffer, ...], limits: Limits) -
         try:
             total += target.stat().st_size
         except OSError:
-            continue  # missing: an error for a buffer, a warning for an image, both when it is needed
+            continue  # missing: reported on first use, as an error for a buffer and a warning for an image
     if total > limits.file_bytes:
-        root.fail(f"its resources have {total} bytes, limit {limits.file_bytes}", ReasonCode.OUT_OF_MEMORY)
+        message = f"its external files total {total:,} bytes, more than the limit of {limits.file_bytes:,}"
+        root.fail(message, ReasonCode.OUT_OF_MEMORY)
 
 
-def _asset_facts(root: JsonObject, limits: Limits, warnings: list[str]) -> dict[str, Any]:
+def _asset_facts(root: JsonObject, limits: Limits, warnings: list[str]) -> dict[str, Json]:
     asset = root.child("asset")
-    facts = {key: asset.text(key) for key in ("copyright", "generator") if isinstance(asset.values.get(key), str)}
+    facts: dict[str, Json] = {
+        key: asset.text(key) for key in ("copyright", "generator") if isinstance(asset.values.get(key), str)
+    }
     extras = asset.values.get("extras")
     if extras is None:
         return facts
     encoded = json.dumps(extras)
     if len(encoded) > limits.extras_bytes:
-        warnings.append(f"asset.extras has {len(encoded)} bytes, more than {limits.extras_bytes}: ignored")
+        limit = f"more than the limit of {limits.extras_bytes:,}"
+        warnings.append(f"asset.extras: has {len(encoded):,} bytes, {limit}: ignored")
         return facts
-    return {**(_clean(extras) if isinstance(extras, dict) else {"extras": _clean(extras)}), **facts}
+    cleaned = _clean(extras)
+    return {**(cleaned if isinstance(cleaned, dict) else {"extras": cleaned}), **facts}
 
 
-def _clean(value: Any) -> Any:
-    """JSON without lone surrogates and without infinities (1e999 parses to one). The depth is bounded already."""
+def _clean(value: Json) -> Json:
+    """Replace lone surrogates, and infinities by None (1e999 parses to one). The nesting depth is already bounded."""
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, dict):

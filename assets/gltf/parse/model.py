@@ -1,4 +1,4 @@
-"""The parts of a glTF file that decide where its triangles are, typed and with every reference checked."""
+"""Typed objects for the parts of a glTF file that determine its geometry; all their references are valid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ELEMENT_SIZES: Mapping[str, int] = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4
 
 @dataclass(frozen=True)
 class Buffer:
-    """`uri` is None for the GLB's binary chunk and for the fallback buffers of compressed views."""
+    """A buffer; `uri` is None for the GLB's binary chunk and for the fallback buffers of compressed views."""
 
     uri: str | None
     byte_length: int
@@ -30,7 +30,7 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Meshopt:
-    """EXT_meshopt_compression / KHR_meshopt_compression of a buffer view."""
+    """EXT_meshopt_compression or KHR_meshopt_compression of a buffer view."""
 
     buffer: int
     offset: int
@@ -43,7 +43,7 @@ class Meshopt:
 
 @dataclass(frozen=True)
 class BufferView:
-    """`stride` is None where elements are packed tightly."""
+    """A buffer view; `stride` is None if elements are tightly packed."""
 
     buffer: int
     offset: int
@@ -54,7 +54,7 @@ class BufferView:
 
 @dataclass(frozen=True)
 class Sparse:
-    """Elements of an accessor that replace those of its view."""
+    """Sparse elements of an accessor, which replace those of its view."""
 
     count: int
     indices_view: int
@@ -66,7 +66,7 @@ class Sparse:
 
 @dataclass(frozen=True)
 class Accessor:
-    """`view` None means zeros."""
+    """An accessor; all its elements are zero if `view` is None."""
 
     view: int | None
     offset: int
@@ -78,18 +78,18 @@ class Accessor:
 
     @property
     def components(self) -> int:
-        """Numbers per element."""
+        """Number of components per element."""
         return ELEMENT_SIZES[self.kind]
 
     @property
     def element_bytes(self) -> int:
-        """Bytes per element, packed tightly."""
+        """Bytes per element, tightly packed."""
         return self.components * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
 class Draco:
-    """KHR_draco_mesh_compression: the view, and each attribute's unique id in it."""
+    """KHR_draco_mesh_compression: the buffer view, and the unique id of each attribute in it."""
 
     view: int
     attributes: Mapping[str, int]
@@ -97,7 +97,7 @@ class Draco:
 
 @dataclass(frozen=True)
 class Primitive:
-    """Accessor indices by attribute name; `mode` as in glTF (4 triangles, 5 strip, 6 fan)."""
+    """A mesh primitive: accessor indices by attribute name; `mode` is glTF's (4 triangles, 5 strip, 6 fan)."""
 
     attributes: Mapping[str, int]
     indices: int | None
@@ -110,7 +110,7 @@ class Primitive:
 
 @dataclass(frozen=True)
 class Mesh:
-    """A list of primitives with as many morph targets each."""
+    """A mesh; each of its primitives has `targets` morph targets."""
 
     primitives: tuple[Primitive, ...]
     weights: tuple[float, ...]
@@ -119,7 +119,7 @@ class Mesh:
 
 @dataclass(frozen=True)
 class Skin:
-    """`inverse_bind` is an accessor of MAT4, or None for identities."""
+    """A skin; `inverse_bind` is an accessor of MAT4, or None for identity matrices."""
 
     joints: tuple[int, ...]
     inverse_bind: int | None
@@ -127,7 +127,7 @@ class Skin:
 
 @dataclass(frozen=True)
 class Node:
-    """A place in the hierarchy: either `matrix` (row-major here) or translation, rotation (x, y, z, w) and scale."""
+    """A node: either `matrix` (row-major here) or translation, rotation (x, y, z, w) and scale."""
 
     children: tuple[int, ...]
     mesh: int | None
@@ -142,7 +142,7 @@ class Node:
 
 
 class Interpolation(StrEnum):
-    """glTF 2.0 appendix C."""
+    """Interpolation of an animation sampler (glTF 2.0 appendix C)."""
 
     STEP = "STEP"
     LINEAR = "LINEAR"
@@ -150,7 +150,7 @@ class Interpolation(StrEnum):
 
 
 class Property(StrEnum):
-    """What a channel drives. IGNORED ones (materials, cameras, lights) count for the clip's times only."""
+    """Property that a channel animates. IGNORED ones (materials, cameras, lights) only extend the clip's time range."""
 
     TRANSLATION = "translation"
     ROTATION = "rotation"
@@ -163,7 +163,7 @@ class Property(StrEnum):
 
 @dataclass(frozen=True)
 class Channel:
-    """`target` is a node (a mesh for MESH_WEIGHTS); `input` and `output` are accessors."""
+    """An animation channel; `target` is a node (a mesh for MESH_WEIGHTS), `input` and `output` are accessors."""
 
     target: int
     property: Property
@@ -175,7 +175,7 @@ class Channel:
 
 @dataclass(frozen=True)
 class Animation:
-    """A clip of the file."""
+    """An animation of the file."""
 
     name: str
     channels: tuple[Channel, ...]

@@ -1,7 +1,7 @@
-"""What a glTF file refers to by URI, and the hash of it all.
+"""Resolves the URIs of a glTF file, and hashes the file with everything that it refers to.
 
-A URI may name a file inside the asset's own folder or carry its data; everything else is refused before any file is
-opened: schemes, absolute paths, drive letters, backslashes, `..` or a link that leaves the folder, in any encoding.
+A URI may contain its data or name a file inside the asset's own folder. Everything else is refused before any file is
+opened: schemes, absolute paths, drive letters, backslashes, and `..` or links that leave the folder, in any encoding.
 """
 
 from __future__ import annotations
@@ -24,30 +24,31 @@ _BLOCK_BYTES = 1 << 20
 
 
 def is_data_uri(uri: str) -> bool:
-    """Whether the URI carries its data itself."""
+    """Return whether the URI contains its own data."""
     return uri[:5].lower() == "data:"
 
 
 def decode_data_uri(uri: str, path: Path) -> bytes:
-    """The bytes of a `data:` URI (RFC 2397).
+    """Decode a `data:` URI (RFC 2397).
 
     Raises:
         AssetError: corrupt_file.
     """
     head, comma, body = uri[5:].partition(",")
     if not comma:
-        raise AssetError(ReasonCode.CORRUPT_FILE, "a data URI has no comma", path)
+        raise AssetError(ReasonCode.CORRUPT_FILE, "a data URI has no comma: the file is corrupt", path)
     if not head.lower().rstrip().endswith(";base64"):
         return unquote_to_bytes(body)
     try:
         compact = re.sub(rb"\s+", b"", unquote_to_bytes(body))
         return base64.b64decode(compact + b"=" * (-len(compact) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise AssetError(ReasonCode.CORRUPT_FILE, f"a data URI is not base64 ({error})", path) from error
+        message = f"a data URI is not valid base64 ({error}): the file is corrupt"
+        raise AssetError(ReasonCode.CORRUPT_FILE, message, path) from error
 
 
 def resource_path(uri: str, path: Path) -> Path:
-    """The file that a URI of the asset at `path` names; it need not exist.
+    """Return the file that a URI in the asset at `path` refers to; it need not exist.
 
     Raises:
         AssetError: uri_outside_asset.
@@ -59,24 +60,26 @@ def resource_path(uri: str, path: Path) -> Path:
         or any(character in decoded for character in ("\\", "\x00"))
         or decoded.startswith("/")
     )
+    refusal = f"the URI {shown!r} does not stay inside the asset's folder: use relative paths within it"
     if outside:
-        raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, f"the URI {shown!r} leaves the asset's folder", path)
+        raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, refusal, path)
     try:
         folder = path.parent.resolve()
         target = (folder / decoded).resolve()
     except (OSError, ValueError, RuntimeError) as error:  # too long, not encodable, a loop of links
-        raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, f"the URI {shown!r} names no file ({error})", path) from error
+        message = f"the URI {shown!r} cannot be resolved to a file ({error})"
+        raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, message, path) from error
     if not target.is_relative_to(folder):
-        raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, f"the URI {shown!r} leads out of the asset's folder", path)
+        raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, refusal, path)
     return target
 
 
 def content_hash(path: Path) -> str:
-    """Hex SHA-256 of the file's bytes followed by those of its external resources, in order of first mention.
+    """Return the hex SHA-256 of a file's bytes followed by those of its external resources, in order of appearance.
 
-    For a file that stands alone this is the file's own SHA-256. Resources that are missing or lie outside the asset's
-    folder add nothing, and a broken file is hashed as it is. Of a folder (numbered .obj files) it is the hash of the
-    names and contents of all files in it.
+    For a self-contained file, this is its plain SHA-256. Resources that are missing or outside the asset's folder are
+    skipped, and broken files are hashed like any other. For a folder of numbered .obj files, this is a hash of the
+    names and contents of all its files.
 
     Raises:
         OSError: if the file itself cannot be read.
@@ -97,9 +100,10 @@ def content_hash(path: Path) -> str:
 
 
 def external_uris(path: Path) -> Iterator[tuple[str, Path]]:
-    """URIs of a glTF file that name other files of its folder, with those files' paths, each once, in order.
+    """Yield the URIs of a glTF file that refer to other files in its folder, and the paths of those files.
 
-    What is not glTF, or broken, names nothing; so do URIs that leave the folder. The files need not exist.
+    Each file is yielded once, in order of appearance, whether it exists or not. URIs that leave the folder are skipped.
+    Yields nothing for files that are broken or not glTF.
     """
     path = Path(path)
     if path.suffix.lower() not in (".glb", ".gltf"):
@@ -128,8 +132,8 @@ def external_uris(path: Path) -> Iterator[tuple[str, Path]]:
 def _resources(path: Path) -> Iterator[Path]:
     for _, target in external_uris(path):
         try:
-            usable = target.is_file()
+            available = target.is_file()
         except OSError:
             continue
-        if usable:
+        if available:
             yield target

@@ -1,4 +1,4 @@
-"""Meshes, nodes, skins and the default scene from JSON (glTF 2.0 sections 3.5 and 3.7)."""
+"""Parse meshes, nodes, skins and the default scene (glTF 2.0 sections 3.5 and 3.7)."""
 
 from __future__ import annotations
 
@@ -11,35 +11,36 @@ TRIANGLE_MODES = (4, 5, 6)
 
 
 def parse_meshes(root: JsonObject, accessors: int, views: int, warnings: list[str]) -> tuple[Mesh, ...]:
-    """Meshes with the primitives that have positions and triangles; the others are ignored with a warning."""
+    """Parse the meshes. Primitives without positions or triangles are ignored with a warning."""
     materials = len(root.children("materials"))
     meshes = []
     for entry in root.children("meshes"):
         primitives = [_parse_primitive(p, accessors, views, materials) for p in entry.children("primitives")]
         targets = {len(primitive.targets) for primitive in primitives}
         if len(targets) > 1:
-            entry.fail("its primitives have different numbers of morph targets")
+            counts = " and ".join(map(str, sorted(targets)))
+            entry.fail(f"primitives must have the same number of morph targets, found {counts}")
         weights = entry.numbers("weights") or ()
         count = max(targets, default=0)
         if weights and len(weights) != count:
-            entry.fail(f"{len(weights)} weights for {count} morph targets")
+            entry.fail(f"weights must contain one number per morph target ({count}), found {len(weights)}")
         for primitive in primitives:
             if "POSITION" not in primitive.attributes:
-                warnings.append(f"{primitive.where} has no positions: ignored")
+                warnings.append(f"{primitive.where}: no POSITION attribute: ignored")
             elif primitive.mode not in TRIANGLE_MODES:
-                warnings.append(f"{primitive.where} holds points or lines: ignored")
+                warnings.append(f"{primitive.where}: contains points or lines, not triangles: ignored")
         kept = [p for p in primitives if p.mode in TRIANGLE_MODES and "POSITION" in p.attributes]
         meshes.append(Mesh(tuple(kept), weights or (0.0,) * count, count))
     return tuple(meshes)
 
 
 def parse_skins(root: JsonObject, nodes: int, accessors: int) -> tuple[Skin, ...]:
-    """Skins; a skin without joints is invalid."""
+    """Parse the skins; a skin without joints is invalid."""
     skins = []
     for entry in root.children("skins"):
         joints = entry.indices("joints", nodes)
         if not joints:
-            entry.fail("has no joints")
+            entry.fail("joints must not be empty")
         skins.append(Skin(joints, entry.optional_index("inverseBindMatrices", accessors)))
     return tuple(skins)
 
@@ -47,39 +48,51 @@ def parse_skins(root: JsonObject, nodes: int, accessors: int) -> tuple[Skin, ...
 def parse_nodes(
     root: JsonObject, meshes: int, accessors: int, limits: Limits
 ) -> tuple[tuple[Node, ...], tuple[int, ...], tuple[int, ...]]:
-    """Nodes, per node its parent (−1 for none), and an order in which parents come before children.
+    """Parse the nodes.
+
+    Returns:
+        The nodes, the parent of each node (−1 for none), and an order in which parents precede their children.
 
     Raises:
-        AssetError: invalid_scene_graph for cycles, several parents and children that do not exist.
+        AssetError: invalid_scene_graph for cycles, nodes with several parents, and children that do not exist.
     """
     entries = root.children("nodes")
     if len(entries) > limits.nodes:
-        root.fail(f"has {len(entries)} nodes, limit {limits.nodes}", ReasonCode.OUT_OF_MEMORY)
+        root.fail(f"has {len(entries):,} nodes, more than the limit of {limits.nodes:,}", ReasonCode.OUT_OF_MEMORY)
     skins = len(root.children("skins"))
     nodes = tuple(_parse_node(entry, len(entries), meshes, skins, accessors) for entry in entries)
     parents = [-1] * len(nodes)
     for number, node in enumerate(nodes):
         for child in node.children:
             if parents[child] != -1 or child == number:
-                reason = "is its own child" if child == number else f"is also a child of nodes[{parents[child]}]"
-                entries[number].fail(f"its child nodes[{child}] {reason}", ReasonCode.INVALID_SCENE_GRAPH)
+                reason = (
+                    "is its own child"
+                    if child == number
+                    else f"has the child nodes[{child}], which is already a child of nodes[{parents[child]}]"
+                )
+                entries[number].fail(reason, ReasonCode.INVALID_SCENE_GRAPH)
             parents[child] = number
     order: list[int] = [number for number, parent in enumerate(parents) if parent == -1]
-    for number in order:  # grows while it is walked
+    for number in order:  # grows during iteration
         order.extend(nodes[number].children)
     if len(order) < len(nodes):
-        lost = min(set(range(len(nodes))) - set(order))
-        entries[lost].fail("is its own ancestor", ReasonCode.INVALID_SCENE_GRAPH)
+        unreached = min(set(range(len(nodes))) - set(order))
+        entries[unreached].fail("is part of a cycle, or a descendant of one", ReasonCode.INVALID_SCENE_GRAPH)
     return nodes, tuple(parents), tuple(order)
 
 
 def parse_roots(root: JsonObject, parents: tuple[int, ...]) -> tuple[int, ...]:
-    """Root nodes of the default scene: the one named, else the first, else (no scenes at all) every root."""
+    """Return the root nodes of the default scene: `scene` if given, else the first; every root if there are no scenes.
+
+    Raises:
+        AssetError: invalid_scene_graph if a scene lists a node that is not a root.
+    """
     scenes = root.children("scenes")
     roots = [scene.indices("nodes", len(parents), ReasonCode.INVALID_SCENE_GRAPH) for scene in scenes]
     for scene, members in zip(scenes, roots, strict=True):
-        if lower := [node for node in members if parents[node] != -1]:
-            scene.fail(f"nodes[{lower[0]}] is a child of another node", ReasonCode.INVALID_SCENE_GRAPH)
+        if nested := [node for node in members if parents[node] != -1]:
+            message = f"must list root nodes only, but nodes[{nested[0]}] is a child of nodes[{parents[nested[0]]}]"
+            scene.fail(message, ReasonCode.INVALID_SCENE_GRAPH)
     if not scenes:
         return tuple(number for number, parent in enumerate(parents) if parent == -1)
     chosen = root.index("scene", len(scenes)) if root.has("scene") else 0
@@ -89,7 +102,7 @@ def parse_roots(root: JsonObject, parents: tuple[int, ...]) -> tuple[int, ...]:
 def _parse_primitive(entry: JsonObject, accessors: int, views: int, materials: int) -> Primitive:
     mode = entry.integer("mode", 4)
     if mode > 6:
-        entry.fail(f"mode {mode} does not exist")
+        entry.fail(f"mode must be between 0 and 6, found {mode}")
     draco = entry.extension("KHR_draco_mesh_compression")
     return Primitive(
         attributes=_attributes(entry.child("attributes"), accessors),

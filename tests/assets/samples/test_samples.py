@@ -1,4 +1,4 @@
-"""The sample assets are valid glTF, come out the same every time, and show what they claim to."""
+"""The sample assets are valid glTF, deterministic, and demonstrate the features that they claim."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 
 
 class Asset:
-    """A parsed GLB; every access checks the bounds on its way."""
+    """A parsed GLB; every access checks bounds."""
 
     def __init__(self, data: bytes) -> None:
         magic, version, length = struct.unpack_from("<4sII", data)
@@ -48,7 +48,7 @@ class Asset:
         return self.binary[start : start + length]
 
     def accessor(self, index: int) -> np.ndarray:
-        """(count, width) the numbers as stored."""
+        """Return the (count, width) numbers as stored."""
         accessor = self["accessors"][index]
         dtype, width = np.dtype(_COMPONENTS[accessor["componentType"]]), _WIDTHS[accessor["type"]]
         values = np.zeros((accessor["count"], width), dtype)
@@ -71,7 +71,7 @@ class Asset:
         return [primitive for mesh in self["meshes"] for primitive in mesh["primitives"]]
 
     def triangles(self) -> int:
-        """Triangles in the scene, instances counted."""
+        """Count the triangles in the scene, including instances."""
         counts = [
             sum(self["accessors"][primitive["indices"]]["count"] // 3 for primitive in mesh["primitives"])
             for mesh in self["meshes"]
@@ -95,7 +95,7 @@ def asset(request: pytest.FixtureRequest, files: dict[str, bytes]) -> Asset:
     return Asset(files[request.param])
 
 
-def test_samples_are_written_under_their_names_with_the_same_bytes(tmp_path, files):
+def test_samples_are_written_under_their_names_with_reproducible_bytes(tmp_path, files):
     paths = write_samples(tmp_path)
     assert [path.stem for path in paths] == sorted(SAMPLES)
     for path in paths:
@@ -114,7 +114,7 @@ def test_sizes_and_durations(asset):
         assert 0.2 <= duration_s <= 5.0
 
 
-def test_asset_says_where_it_comes_from(asset):
+def test_assets_state_their_origin(asset):
     header = asset.document["asset"]
     assert header["version"] == "2.0"
     assert "Helix4D" in header["generator"]
@@ -235,7 +235,7 @@ def test_trimesh_loads_it(files):
         assert sum(len(geometry.faces) for geometry in scene.geometry.values()) > 500, name
 
 
-def test_what_the_samples_show_together(files):
+def test_the_samples_together_cover_all_features(files):
     assets = {name: Asset(data) for name, data in files.items()}
     text = {name: json.dumps(asset.document) for name, asset in assets.items()}
     assert sum("skins" in asset.document for asset in assets.values()) >= 2
@@ -296,7 +296,7 @@ def test_emerging_parts_start_at_scale_zero_beside_something_visible(files):
 
 
 def _extensions(value: Any) -> set[str]:
-    """Names of the extensions that occur anywhere below."""
+    """Return the names of all extensions in a nested value."""
     if isinstance(value, list):
         return set().union(*map(_extensions, value)) if value else set()
     if not isinstance(value, dict):

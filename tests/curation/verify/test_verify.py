@@ -335,8 +335,8 @@ def test_newer_files_are_explained_and_nothing_is_to_be_rewritten(output: Path, 
     edit(output)
     found = only(output)
     assert found.path.endswith(path)
-    assert f"{kind} version 99, this program" in found.what.replace("shard sidecar", "sidecar")
-    assert "newer helix4d; to read it, update this one" in found.what
+    assert f"{kind} version 99, but helix4d" in found.what.replace("shard sidecar", "sidecar")
+    assert "newer helix4d; to read it, upgrade helix4d" in found.what
     assert repair([found]) == ["# nothing to rewrite: verify it with the newer helix4d that wrote it"]
 
 
