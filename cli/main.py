@@ -1,7 +1,7 @@
 """`helix4d COMMAND ...`: imports the command's module and passes it the arguments.
 
-Errors that the user can fix (a missing package, a folder without write permission) are printed as one line here; every
-other unexpected exception keeps its traceback.
+Errors that the user can fix (one of ours, a missing package, a folder without write permission) are printed as one line
+here; every other exception keeps its traceback.
 """
 
 from __future__ import annotations

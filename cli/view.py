@@ -40,8 +40,7 @@ class View:
     ] = None
     """HTML file for a shard's sample. For a folder it is always view.html in that folder."""
     voxels: int = MOST_VOXELS
-    """Maximum number of voxels over all frames of a shard's sample; larger samples are shown at half the resolution, a
-    quarter, and so on."""
+    """Maximum number of voxels over all frames of a shard's sample; a larger one is shown at a lower resolution."""
     open: bool = True
     """Open the page in the browser."""
 

@@ -1,4 +1,4 @@
-"""Compiled loops of `visibility` and `flicker`: depth buffers, sample points, coarse cells.
+"""Compiled loops for `visibility` and `flicker`: depth buffers and sample points.
 
 Shapes: faces (F, 3) int32; pixels (V, 3) float64 = x right, y down in pixels, depth away from the eye; samples are the
 centers of congruent parts of triangles, (S, 3) float64, with the face and the area of each.
@@ -12,19 +12,19 @@ import numba
 import numpy as np
 
 _FLAT = 1e-12
-"""Doubled area in pixels below which a triangle is seen edge-on: it hides nothing."""
+"""Doubled area in pixels below which a triangle is edge-on and hides nothing."""
 
 
 @numba.njit(cache=True, nogil=True)
 def rasterize(  # type: ignore[no-untyped-def]
     pixels,
     faces,
-    opaque,  # (F,) bool: hides what is behind
-    depth,  # (H, W) float64, in and out: of the nearest opaque surface, infinity where there is none
-    winner,  # (H, W) int32, in and out: its face, -1 where there is none
-    covered,  # (H, W) bool, in and out: any surface, opaque or not
+    opaque,  # (F,) bool: whether a face hides what is behind it
+    depth,  # (H, W) float64, in and out: depth of the nearest opaque surface, infinity without one
+    winner,  # (H, W) int32, in and out: face of that surface, -1 without one
+    covered,  # (H, W) bool, in and out: whether there is any surface, opaque or not
 ):
-    """Draw triangles at pixel centers; of equal depths the first face stays."""
+    """Draw triangles at pixel centers. Of faces at equal depth, the first one wins."""
     height, width = depth.shape
     for face in range(len(faces)):
         i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
@@ -53,16 +53,16 @@ def rasterize(  # type: ignore[no-untyped-def]
 def see(  # type: ignore[no-untyped-def]
     pixels,
     faces,
-    points,  # (S, 3) float64: samples as x, y, depth
-    owners,  # (S,) int32: their faces
+    points,  # (S, 3) float64: x, y and depth of the samples
+    owners,  # (S,) int32: faces of the samples
     winner,  # (H, W) int32 from `rasterize`
-    tolerance,  # depth by which a sample may lie behind what is in front of it
+    tolerance,  # depth by which a sample may lie behind the surface in front of it
 ):
-    """(S,) bool: which samples nothing hides from the eye.
+    """Return (S,) bool: the samples that are visible to the eye.
 
-    The nearest face of the sample's pixel hides it if its plane, at the sample's own place, is nearer: so walls closer
-    to each other than a pixel are still told apart. A sample just outside an outline, where its pixel is empty though
-    a neighbor is not, stays undecided for this direction.
+    The nearest face of a sample's pixel hides the sample if the face's plane, evaluated at the sample, is nearer. This
+    separates walls that are less than a pixel apart. A sample just outside an outline (its pixel is empty, but a
+    neighboring one is not) counts as hidden in this direction.
     """
     height, width = winner.shape
     seen = np.empty(len(points), np.bool_)
@@ -99,13 +99,13 @@ def _plane_depth(pixels, faces, face, px, py):  # type: ignore[no-untyped-def]
     u = ((bx - px) * (cy - py) - (by - py) * (cx - px)) / area
     v = ((cx - px) * (ay - py) - (cy - py) * (ax - px)) / area
     za, zb, zc = pixels[i, 2], pixels[j, 2], pixels[k, 2]
-    # Beyond the face's own depths the plane is no surface.
+    # The plane extends beyond the face: clamp to the face's own depths.
     return min(max(u * za + v * zb + (1.0 - u - v) * zc, min(za, zb, zc)), max(za, zb, zc))
 
 
 @numba.njit(cache=True, nogil=True)
 def count_samples(triangles, spacing, most):  # type: ignore[no-untyped-def]
-    """How many parts along its side each triangle (F, 3, 3) is cut into, so that none is longer than `spacing`."""
+    """Return the number of parts per side of each triangle (F, 3, 3), such that none is longer than `spacing`."""
     parts = np.zeros(len(triangles), np.int64)
     for face in range(len(triangles)):
         longest = 0.0
@@ -120,7 +120,7 @@ def count_samples(triangles, spacing, most):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def sample_points(triangles, parts):  # type: ignore[no-untyped-def]
-    """Centers of the parts² congruent parts of each triangle, (S, 3) float64, and their faces, (S,) int32."""
+    """Return the centers (S, 3) float64 of the parts² congruent parts of each triangle, and their faces (S,) int32."""
     total = 0
     for face in range(len(parts)):
         total += parts[face] * parts[face]
@@ -131,7 +131,7 @@ def sample_points(triangles, parts):  # type: ignore[no-untyped-def]
         n = parts[face]
         for row in range(n):
             for column in range(2 * (n - row) - 1):
-                # Even columns are parts that stand as the triangle does, odd ones are turned over.
+                # Parts in even columns are oriented like the triangle, those in odd columns are inverted.
                 third = 1.0 / 3.0 if column % 2 == 0 else 2.0 / 3.0
                 u = (row + third) / n
                 v = (column // 2 + third) / n

@@ -80,7 +80,7 @@ def decide(outcomes: Iterable[Outcome], config: FilterConfig, near_duplicate_lea
         rest = [n for n, (_, clip) in enumerate(measured) if n not in reasons and clip.geometry_hash]
         hashes = [measured[n][1].geometry_hash for n in rest]
         for index, repetition in near_duplicates(hashes, near_duplicate_least).items():
-            asset, clip = measured[rest[repetition.of]]
+            asset, clip = measured[rest[repetition.earlier]]
             message = f"shape and motion of {asset} ({clip.key}), similarity {repetition.similarity:.2f}"
             reasons[rest[index]] = Exclusion(ReasonCode.NEAR_DUPLICATE, message)
     return FilterReport(

@@ -184,7 +184,7 @@ def test_near_duplicates_are_found_as_comparing_all_pairs_finds_them(data: st.Da
         best = max(kept, key=lambda earlier: similarity(texts[earlier], text), default=None)
         if best is not None and similarity(texts[best], text) >= least:
             assert found[number].similarity == similarity(texts[best], text)
-            assert similarity(texts[found[number].of], text) == found[number].similarity
+            assert similarity(texts[found[number].earlier], text) == found[number].similarity
         else:
             assert number not in found
             kept.append(number)
