@@ -10,7 +10,7 @@ import tyro
 from helix4d.core import ConfigError
 from helix4d.curation.places.folder import Place, place_of
 from helix4d.curation.report.words import counted
-from helix4d.curation.shards.problems import UNKNOWN_SETTINGS, UNKNOWN_SOURCE, repair
+from helix4d.curation.shards.problems import UNKNOWN_MAPS, UNKNOWN_SETTINGS, UNKNOWN_SOURCE, repair
 from helix4d.curation.verify.output import Report, verify
 
 
@@ -65,6 +65,8 @@ def _print(report: Report, output: Place) -> None:
             f"Replace {UNKNOWN_SOURCE} by the --source of the first run, and add its --limit and --exclude: "
             "plan.json does not record them."
         )
+    if any(f" --hdri {UNKNOWN_MAPS}" in command for command in commands):
+        print(f"Replace {UNKNOWN_MAPS} by the --hdri of the first run: plan.json does not record it.")
     if any(command.endswith(f" {UNKNOWN_SETTINGS}") for command in commands):
         print(
             f"Replace {UNKNOWN_SETTINGS} by the settings of the first run, such as --resolution 512: "
