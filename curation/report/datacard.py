@@ -75,8 +75,8 @@ def _summary(collected: Collected) -> str:
     if views:
         cameras = "one random camera" if views == 1 else f"each of {views} random cameras"
         lines.append(
-            f"- {frames} images of {size}×{size} pixels from {cameras} (`view_VV_frame_NN.webp`, RGBA), with camera and "
-            "lights in `view_VV.json`;"
+            f"- {frames} images of {size}×{size} pixels from {cameras} (`view_VV_frame_NN.webp`, RGBA), with camera "
+            "and lights in `view_VV.json`;"
         )
     lines += [
         "- `clip.json`: name and SHA-256 of the source file, its license and author, frame times, normalization, and "
