@@ -19,7 +19,7 @@ RESOLUTION, IMAGE_SIZE, SUPERSAMPLING, LATE_FRAME = 512, 256, 4, 13
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["caterpillar", "treasure_chest", "sprout"])  # skinned, textured, emerging
-def test_a_view_shows_the_voxels_of_its_frame(name: str, tmp_path: Path) -> None:
+def test_a_view_matches_the_voxels_of_its_frame(name: str, tmp_path: Path) -> None:
     path = tmp_path / f"{name}.glb"
     path.write_bytes(SAMPLES[name]())
     clip, _ = normalize(bake(path, frames=16))

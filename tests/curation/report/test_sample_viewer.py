@@ -80,7 +80,7 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / (a | b).sum())
 
 
-def test_the_page_holds_every_frame_and_view(shard: tuple[Path, str], tmp_path: Path) -> None:
+def test_the_page_contains_every_frame_and_view(shard: tuple[Path, str], tmp_path: Path) -> None:
     tar, key = shard
     data = page_data(write_sample_viewer(tar, key, tmp_path / "page.html"))
     voxels = ShardReader(tar).sample(key)["voxels"]
@@ -90,7 +90,7 @@ def test_the_page_holds_every_frame_and_view(shard: tuple[Path, str], tmp_path: 
     assert [len(view["images"]) for view in data["views"]] == [FRAMES] * VIEWS
 
 
-def test_many_voxels_become_blocks(shard: tuple[Path, str], tmp_path: Path) -> None:
+def test_many_voxels_are_merged_into_blocks(shard: tuple[Path, str], tmp_path: Path) -> None:
     tar, key = shard
     voxels = sum(ShardReader(tar).sample(key)["voxels"])
     data = page_data(write_sample_viewer(tar, key, tmp_path / "page.html", voxels // 3))
@@ -100,7 +100,7 @@ def test_many_voxels_become_blocks(shard: tuple[Path, str], tmp_path: Path) -> N
     assert "blocks of 2³" in data["about"]
 
 
-def test_the_command_writes_the_page_and_tells_what_is_missing(
+def test_the_command_writes_the_page_or_reports_what_is_missing(
     shard: tuple[Path, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     tar, key = shard
@@ -109,9 +109,9 @@ def test_the_command_writes_the_page_and_tells_what_is_missing(
     assert capfd.readouterr().out.strip() == str(page)
     assert page.stat().st_size > 10_000
     assert main(["view", str(tar), "--no-open"]) == 2
-    assert f"name a sample by its key; it holds {key}" in capfd.readouterr().err
+    assert f"the key of a sample is required; its samples are {key}" in capfd.readouterr().err
     assert main(["view", str(tmp_path), key, "--no-open"]) == 2
-    assert "go with a shard's .tar" in capfd.readouterr().err
+    assert "apply only to a shard's .tar file" in capfd.readouterr().err
     with pytest.raises(ConfigError, match="at least 1"):
         write_sample_viewer(tar, key, page, 0)
     with pytest.raises(FormatError, match="no such file"):
@@ -119,7 +119,7 @@ def test_the_command_writes_the_page_and_tells_what_is_missing(
 
 
 @pytest.mark.slow
-def test_mesh_and_voxels_lie_under_the_stored_images(shard: tuple[Path, str], tmp_path: Path) -> None:
+def test_mesh_and_voxels_match_the_stored_images(shard: tuple[Path, str], tmp_path: Path) -> None:
     tar, key = shard
     page = write_sample_viewer(tar, key, tmp_path / "page.html")
     reader = ShardReader(tar)
@@ -137,7 +137,7 @@ def test_mesh_and_voxels_lie_under_the_stored_images(shard: tuple[Path, str], tm
 
 
 @pytest.mark.slow
-def test_blocks_look_like_the_voxels_that_they_stand_for(shard: tuple[Path, str], tmp_path: Path) -> None:
+def test_blocks_look_like_their_voxels(shard: tuple[Path, str], tmp_path: Path) -> None:
     tar, key = shard
     page = write_sample_viewer(tar, key, tmp_path / "page.html", 1500)
     mesh, _ = look(page, "view=0&frame=1", tmp_path)
@@ -180,7 +180,7 @@ def test_the_controls_turn_play_and_switch(shard: tuple[Path, str], tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_the_voxels_are_where_blender_saw_the_asset(reference_output: Path, tmp_path: Path) -> None:
+def test_the_voxels_match_the_images_of_blender(reference_output: Path, tmp_path: Path) -> None:
     found = [
         (tar, key)
         for tar in sorted(reference_output.glob("*/*.tar"))
