@@ -1,4 +1,4 @@
-"""`helix4d curate --engine blenderproc --hdf5`: shards as ever, and BlenderProc's files beside them."""
+"""`helix4d curate --engine blenderproc --hdf5`: the usual shards, and BlenderProc's files beside them."""
 
 from __future__ import annotations
 

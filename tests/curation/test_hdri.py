@@ -1,4 +1,4 @@
-"""`helix4d curate --hdri`: views that name their map, hashes that know it, shards that come out the same."""
+"""`helix4d curate --hdri`: views name their map, hashes depend on it, and shards are reproducible."""
 
 from __future__ import annotations
 

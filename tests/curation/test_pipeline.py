@@ -163,7 +163,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(sample_source: Path, tmp_p
 
 @pytest.fixture
 def ray_head(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """A local Ray head with its dashboard: the address for jobs, and the environment to reach it with."""
+    """A local Ray head with dashboard: yields the address for jobs, and the environment to reach it."""
     token = tmp_path / "token"
     token.write_text("0123456789abcdef0123456789abcdef")
     environment = {

@@ -1,4 +1,4 @@
-"""A whole run into an object store, killed and taken over by another machine."""
+"""A run into an object store that is killed and resumed by another machine."""
 
 from __future__ import annotations
 

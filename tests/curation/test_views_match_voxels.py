@@ -1,4 +1,4 @@
-"""Ties cameras, normalization and voxels together: what is rendered is where the voxels are."""
+"""Checks cameras, normalization and voxels against each other: images show the object where the voxels are."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_view_matches_the_voxels_of_its_frame(name: str, tmp_path: Path) -> No
 
 
 def voxel_mask(ovoxel: OVoxel, camera: Camera) -> np.ndarray:
-    """(H, W) bool: pixels of which visible voxels cover more than half, by a lattice of points in each cube."""
+    """Return (H, W) bool: pixels covered by voxels to more than half, from a lattice of points in each cube."""
     coords = ovoxel.coords[ovoxel.alpha.ravel() > 127]  # leaves are cut out of their cards by MASK
     fine = replace(
         camera,

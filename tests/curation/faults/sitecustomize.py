@@ -1,4 +1,4 @@
-"""Faults for the real worker: Python imports this file by its name in every process that has this folder on its path.
+"""Faults for the real worker. Python imports this file in every process that has its folder on the path.
 
 `HELIX4D_TEST_FAULTS` names a JSON file: {asset: deed}. A deed happens in the middle of the asset's rendering, or of its
 packing where it is not rendered. A deed whose name ends in `-once` happens at the first attempt alone: its marker, a
@@ -53,7 +53,7 @@ DEEDS: dict[str, Callable[[], None]] = {
 
 
 def marker(folder: Path, asset: str) -> Path:
-    """What says that an asset's deed has happened."""
+    """Return the file that records that an asset's fault has occurred."""
     return folder / f"{asset.replace('/', '_')}.happened"
 
 

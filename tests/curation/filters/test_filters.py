@@ -1,4 +1,4 @@
-"""Every measure on clips whose answer is known, and every filter's decision at its threshold."""
+"""Measures of clips with known answers, and the decision of every filter at its threshold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`helix4d filter` on ledgers and folders, and what `helix4d curate` makes of the list that it writes."""
+"""`helix4d filter` on ledgers and folders, and `helix4d curate` with the list that it writes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def write_ledger(folder: Path, clips: dict[str, list[MeasuredClip]]) -> None:
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
-    """Six assets: b has little to see, c stands still, d has one clip of each kind, f looks as a does."""
+    """Six assets: b is mostly hidden, c does not move, d has one clip that moves and one that does not, f equals a."""
     folder = tmp_path / "out"
     write_ledger(
         folder,
@@ -74,7 +74,7 @@ def output(tmp_path: Path) -> Path:
 
 
 def rows(printed: str) -> dict[str, list[str]]:
-    """First word of a line -> the others."""
+    """Map the first word of each line to the others."""
     return {words[0]: words[1:] for line in printed.splitlines() if (words := line.split())}
 
 

@@ -1,4 +1,4 @@
-"""A report, a listing and a page of a sample from an output at a URL: as from its folder, and little is moved."""
+"""Report, listing and sample page of an output at a URL: the same as from its folder, with few bytes downloaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of a shard's sample in headless Chromium, beside the stored images of the same cameras."""
+"""The page of a shard's sample in headless Chromium, compared to the stored images of the same cameras."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def page_data(page: Path) -> dict[str, Any]:
 
 
 def look(page: Path, settings: str, folder: Path) -> tuple[np.ndarray, Visit]:
-    """(SIZE, SIZE) bool silhouette."""
+    """Return the silhouette as (SIZE, SIZE) bool."""
     visit = drive(f"{page.resolve().as_uri()}#bare=1&play=0&mode=base&{settings}", STEPS, folder, (SIZE, SIZE))
     assert visit.result["title"] == "Helix4D: ready", visit
     assert not visit.errors
@@ -57,13 +57,13 @@ def look(page: Path, settings: str, folder: Path) -> tuple[np.ndarray, Visit]:
 
 
 def stored(reader: ShardReader, key: str, view: int, frame: int) -> np.ndarray:
-    """(SIZE, SIZE) bool: where the stored image is more than half opaque."""
+    """Return (SIZE, SIZE) bool: pixels where the stored image is more than half opaque."""
     image = Image.open(io.BytesIO(reader.read(key, f"view_{view:02d}_frame_{frame:02d}.webp"))).getchannel("A")
     return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)) > 127
 
 
 def cubes(reader: ShardReader, key: str, view: int, frame: int) -> np.ndarray:
-    """(SIZE, SIZE) bool: what the cubes of the voxels cover, each drawn as six quads."""
+    """Return (SIZE, SIZE) bool: pixels covered by the cubes of the voxels, each drawn as six quads."""
     camera = resized(Camera.from_json(json.loads(reader.read(key, f"view_{view:02d}.json"))["camera"]), SIZE)
     ovoxel = decode_vxz(reader.read(key, f"frame_{frame:02d}.vxz"))
     corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])

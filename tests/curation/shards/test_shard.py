@@ -123,7 +123,7 @@ def test_parts_contain_the_samples(tmp_path_factory: pytest.TempPathFactory, con
 
 @pytest.fixture
 def far(tmp_path: Path) -> Iterator[tuple[FileServer, Path]]:
-    """A shard of two samples with three views behind a web server."""
+    """A shard of two samples with three views, on a web server."""
     members = {
         "clip.json": json.dumps({name: name for name in ("asset", "content_sha256", "clip", "voxels", "tokens")})
     }

@@ -60,7 +60,7 @@ def _flip(suffix: str, shift: int) -> Callable[[Path], None]:
 
 
 def _unsorted(output: Path) -> None:
-    """The members of all samples in the opposite order."""
+    """Reverse the members of all samples."""
     tar = first_shard(output)
     data, sidecar = tar.read_bytes(), json.loads(tar.with_suffix(".json").read_bytes())
     pieces = []
