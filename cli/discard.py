@@ -20,11 +20,13 @@ class Discard:
 
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="URL")]
     """Output of `helix4d curate`."""
-    files: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[FILE ...]")] = ()
+    files: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[FILE ...]", help_behavior_hint="(optional)")
+    ] = ()
     """Files to remove, relative to the URL, such as train/helix4d-000000.json."""
-    assets: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
+    assets: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="(optional)")] = ()
     """Assets whose ledger lines are removed."""
-    lines: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ...")] = ()
+    lines: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ...", help_behavior_hint="(optional)")] = ()
     """Ledger lines to remove, by number, counted from 1."""
 
 

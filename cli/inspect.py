@@ -17,8 +17,10 @@ from helix4d.curation.report.inspection import inspect_sample, inspect_shard
 class Inspect:
     """List the samples of a shard, or the contents of one sample, and write a contact sheet.
 
-    helix4d inspect shards/train/helix4d-000000.tar
-    helix4d inspect shards/train/helix4d-000000.tar 3d0c3b59afe1d35a_0
+    Examples:
+
+        helix4d inspect shards/train/helix4d-000000.tar
+        helix4d inspect shards/train/helix4d-000000.tar 3d0c3b59afe1d35a_0
     """
 
     shard: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SHARD")]

@@ -16,7 +16,7 @@ from helix4d.render import EngineName, PresetName
 class Preview:
     """Render an asset's animation as an animated WebP, with the camera circling the object.
 
-    The object is normalized exactly as `helix4d curate` normalizes it.
+    The object is normalized exactly as `helix4d curate` normalizes it. Example:
 
         helix4d preview samples/butterfly.glb
     """

@@ -19,7 +19,7 @@ class View:
 
     For a sample of a shard, the page shows its O-Voxels and their meshes, from any side or through the stored cameras,
     beside the rendered images. For a folder written by `helix4d sample`, it shows the generated meshes. The page is a
-    single file that works offline.
+    single file that works offline. Examples:
 
         helix4d view shards/train/helix4d-000000.tar 3d0c3b59afe1d35a_0
         helix4d view generated

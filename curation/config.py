@@ -202,7 +202,7 @@ class _Arguments:
     """Turn animated 3D assets into WebDataset shards of O-Voxels and rendered views.
 
     Every asset ends as done, filtered or failed, and the ledger records why. Resumable: rerun the command after a crash
-    and it continues where it stopped; the shards are byte-identical to those of an uninterrupted run.
+    and it continues where it stopped; the shards are byte-identical to those of an uninterrupted run. Examples:
 
         helix4d curate --source assets --output shards --dry-run
         helix4d curate --source assets --output shards --resolution 128 --views 4 --image-size 128

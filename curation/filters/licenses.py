@@ -56,7 +56,7 @@ def parse_license(text: str) -> License | None:
     words = [piece for word in _WORD.findall(_joined(rest)) for piece in _pieces(word)]
     codes = {word: _CODES[word] for word in words if word in _CODES}
     if all(word in codes or word in _FILLER or word[0].isdigit() for word in words):
-        # A ban alone ("no commercial use") is no license.
+        # A ban alone ("no commercial use") is not a license.
         found.update(codes.values() if codes.keys() - _SPELLED_BANS else ())
     else:
         found.update(_codes_in_prose(words))
@@ -85,7 +85,7 @@ def asset_license(extras: Mapping[str, Any], metadata: Mapping[str, Any] = Mappi
     if len(texts) == 2 and not _text(extras, _LICENSE_FIELDS) and not _REFUSED.search(_plain(texts[0])):
         texts = [text for text in texts if text is not texts[0] or parse_license(text)]
     found = [parse_license(text) for text in texts]
-    known = [license for license in found if license is not None]  # noqa: A001 (there is no better word)
+    known = [license for license in found if license is not None]  # noqa: A001 (the natural name)
     if not found or len(known) < len(found):
         return None
     demands = {demand: any(getattr(one, demand) for one in known) for demand in _DEMANDS}
@@ -114,7 +114,7 @@ def parse_license_list(text: str) -> frozenset[str]:
     """
     names = set()
     for entry in filter(None, (part.strip() for part in text.split(","))):
-        license = parse_license(entry)  # noqa: A001 (there is no better word)
+        license = parse_license(entry)  # noqa: A001 (the natural name)
         if license is None:
             raise ConfigError(
                 f"--licenses: {entry!r} is not a Creative Commons license: use cc0, by, by-sa, by-nc, by-nd, "

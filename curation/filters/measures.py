@@ -31,7 +31,7 @@ def measure(clip: Clip, key: str, metadata: Mapping[str, Any] = MappingProxyType
         key: key of its sample.
         metadata: metadata from the asset's source; a license there is combined with the file's own.
     """
-    license = asset_license(clip.extras, metadata)  # noqa: A001 (there is no better word)
+    license = asset_license(clip.extras, metadata)  # noqa: A001 (the natural name)
     unit = normalize(clip)[0] if any(solid(frame).any() for frame in clip.frames) else None
     values = {"first_frame": 0.0} if unit is None else _measures(clip, unit)
     if len(clip.times) > 1:

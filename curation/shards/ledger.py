@@ -81,8 +81,8 @@ class Ledger:
     """Append-only record of outcomes at `path`.
 
     Args:
-        path: `ledger.jsonl`; need not exist.
-        patience_s: how long to wait for a disk that refuses a line.
+        path: path of `ledger.jsonl`, which need not exist.
+        patience_s: seconds to wait for a disk that refuses a line.
     """
 
     def __init__(self, path: Path, patience_s: float = 0.0) -> None:
