@@ -17,7 +17,7 @@ from helix4d.curation.report.inspection import inspect_sample, inspect_shard
 class Inspect:
     """List the samples of a shard, or the contents of one sample, and write a contact sheet.
 
-    Examples:
+    Without a key, all samples of the shard are listed; with a key, one sample is described:
 
         helix4d inspect shards/train/helix4d-000000.tar
         helix4d inspect shards/train/helix4d-000000.tar 3d0c3b59afe1d35a_0
