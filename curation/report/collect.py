@@ -22,6 +22,7 @@ from helix4d.curation.places.folder import Folder, Place, below, folder_at, is_f
 from helix4d.curation.plan.plan import Plan
 from helix4d.curation.plan.stored_plan import StoredPlan, read_plan
 from helix4d.curation.report.pictures import picture_stem
+from helix4d.curation.report.summary import in_order
 from helix4d.curation.shards.layout import SUMMARY_FILE
 from helix4d.curation.shards.ledger import Outcome, read_outcomes
 from helix4d.curation.shards.shard import ShardReader, parse_sidecar
@@ -339,21 +340,15 @@ def _stages(outcomes: Sequence[Outcome]) -> list[StageTime]:
     for outcome in outcomes:
         for stage, seconds in outcome.timings_s.items():
             by_stage.setdefault(stage, []).append(seconds)
-    # The ledger sorts the stages of an asset by name; the report shows them in the order of the work.
-    order = {
-        stage: n for n, stage in enumerate(("bake", "filter", "normalize", "voxelize", "render", "encode", "pack"))
-    }
-    return [
-        StageTime(
-            stage,
-            round(sum(seconds), 3),
-            len(seconds),
-            round(sum(seconds) / len(seconds), 3),
-            round(float(np.percentile(seconds, 50)), 3),
-            round(float(np.percentile(seconds, 95)), 3),
-        )
-        for stage, seconds in sorted(by_stage.items(), key=lambda item: (order.get(item[0], len(order)), item[0]))
-    ]
+    return [_stage_time(stage, by_stage[stage]) for stage in in_order(by_stage)]
+
+
+def _stage_time(stage: str, seconds: Sequence[float]) -> StageTime:
+    total = sum(seconds)
+    median, high = np.percentile(seconds, (50, 95)).tolist()
+    return StageTime(
+        stage, round(total, 3), len(seconds), round(total / len(seconds), 3), round(median, 3), round(high, 3)
+    )
 
 
 def _summary(folder: Folder) -> dict[str, Any]:

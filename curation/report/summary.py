@@ -24,6 +24,7 @@ from helix4d.curation.shards.ledger import Ledger, Outcome, count
 from helix4d.curation.shards.shard import Committed, ShardReader, committed_of, read_sidecar
 from helix4d.render import contact_sheet
 
+_STAGES = ("bake", "filter", "normalize", "voxelize", "render", "encode", "pack")
 _SHEET_SAMPLES = 16
 _SHEET_FRAMES = 6
 _SHEET_PIXELS = 160
@@ -155,6 +156,12 @@ def add_up(
     )
 
 
+def in_order(stages: Iterable[str]) -> list[str]:
+    """Sort stages in the order of the work. The ledger sorts those of an asset by name."""
+    order = {stage: number for number, stage in enumerate(_STAGES)}
+    return sorted(stages, key=lambda stage: (order.get(stage, len(order)), stage))
+
+
 def print_plan(plan: Plan, sample: SampleConfig) -> None:
     """Print what a run would do."""
     table = _table("Plan", "split", "shards", "assets")
@@ -202,8 +209,11 @@ def print_summary(summary: Summary, config: CurateConfig) -> None:
             f"{summary.utilization:.0%} utilized"
         )
     total_s = sum(summary.timings_s.values()) or 1.0
-    if stages := [f"{name} {duration(s)} ({s / total_s:.0%})" for name, s in summary.timings_s.items()]:
-        console.print("worker time by stage: " + ", ".join(stages))
+    if summary.timings_s:
+        stages = [(name, summary.timings_s[name]) for name in in_order(summary.timings_s)]
+        console.print(
+            "worker time by stage: " + ", ".join(f"{name} {duration(s)} ({s / total_s:.0%})" for name, s in stages)
+        )
     if summary.peak_bytes:
         console.print(f"peak memory of a worker: {size_of(summary.peak_bytes)}")
     _print_settings(console, config.sample)
