@@ -1,7 +1,7 @@
 """Deterministic damage to GLB files: (seed, number) always gives the same mutant of the same asset.
 
-Half of the operations know glTF (they parse the JSON chunk, change it and write it back, or find an accessor's bytes in
-the binary chunk), the others know bytes alone.
+Half of the operations understand glTF (they parse the JSON chunk, change it and write it back, or find an accessor's
+bytes in the binary chunk); the others treat the file as bytes.
 """
 
 from __future__ import annotations

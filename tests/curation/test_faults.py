@@ -39,9 +39,9 @@ def plain_output(sample_source: Path, tmp_path_factory: pytest.TempPathFactory) 
 def inject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]:
     """Assigns faults of `faults/sitecustomize.py` to assets, for the runs that the test starts."""
 
-    def install(deeds: dict[str, str]) -> None:
+    def install(faults: dict[str, str]) -> None:
         table = tmp_path / "faults.json"
-        table.write_text(json.dumps(deeds))
+        table.write_text(json.dumps(faults))
         monkeypatch.setenv("HELIX4D_TEST_FAULTS", str(table))
         monkeypatch.setenv("PYTHONPATH", str(FAULTS))
 
@@ -81,8 +81,8 @@ def test_crashes_hangs_and_memory_cost_one_attempt_and_poison_is_isolated(
 ) -> None:
     output = tmp_path / "out"
     good = good_assets(reference_output)
-    deeds = dict(zip(good, ["segfault-once", "hang-once", "eat-once", "kill-once", "segfault"], strict=True))
-    inject(deeds)
+    faults = dict(zip(good, ["segfault-once", "hang-once", "eat-once", "kill-once", "segfault"], strict=True))
+    inject(faults)
     printed = curate(sample_source, output, workers=2, timeout_s=45, memory_gb=2)
     outcomes = Ledger(output / "ledger.jsonl").outcomes
     poison = outcomes[good[4]]

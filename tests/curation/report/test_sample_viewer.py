@@ -150,7 +150,7 @@ def test_the_controls_turn_play_and_switch(shard: tuple[Path, str], tmp_path: Pa
     page = write_sample_viewer(tar, key, tmp_path / "page.html")
     steps = """
     await page.waitForFunction(() => document.title === "Helix4D: ready");
-    const canvas = page.locator("canvas"), told = [];
+    const canvas = page.locator("canvas"), changes = [];
     let before = await canvas.screenshot();
     const changed = async () => {
       await page.waitForTimeout(150);
@@ -160,19 +160,19 @@ def test_the_controls_turn_play_and_switch(shard: tuple[Path, str], tmp_path: Pa
     };
     for (const [id, value] of [["#shape", "voxels"], ["#mode", "normals"], ["#camera", "1"]]) {
       await page.selectOption(id, value);
-      told.push(await changed());
+      changes.push(await changed());
     }
     const picture = await page.getAttribute("#input", "src");
     await page.mouse.move(300, 300); await page.mouse.down(); await page.mouse.move(400, 340); await page.mouse.up();
-    told.push(await changed(), await page.inputValue("#camera") === "-1");
+    changes.push(await changed(), await page.inputValue("#camera") === "-1");
     await page.keyboard.press("ArrowRight");
-    told.push(await changed(), await page.getAttribute("#input", "src") !== picture);
+    changes.push(await changed(), await page.getAttribute("#input", "src") !== picture);
     await page.check("#wire");
-    told.push(await changed());
+    changes.push(await changed());
     await page.click("#play");
     const first = await page.innerText("#number");
     await page.waitForFunction(text => document.querySelector("#number").innerText !== text, first);
-    return told;
+    return changes;
     """
     visit = drive(f"{page.as_uri()}#play=0&frame=0", steps, tmp_path, (600, 600))
     assert visit.result == [True] * 8
