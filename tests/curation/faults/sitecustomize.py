@@ -1,8 +1,8 @@
 """Faults for the real worker. Python imports this file in every process that has its folder on the path.
 
-`HELIX4D_TEST_FAULTS` names a JSON file: {asset: fault}. A fault occurs in the middle of the asset's rendering, or of its
-packing if it is not rendered. A fault whose name ends in `-once` occurs only in the first attempt: a marker file beside
-the JSON file records it.
+`HELIX4D_TEST_FAULTS` names a JSON file: {asset: fault}. A fault occurs in the middle of the asset's rendering, or of
+its packing if it is not rendered. A fault whose name ends in `-once` occurs only in the first attempt: a marker file
+beside the JSON file records it.
 """
 
 from __future__ import annotations
