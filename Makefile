@@ -5,13 +5,9 @@ BIN := $(VENV)/bin
 DEMO_OUTPUT ?= demo_output
 LINKS := .cache/package
 
-.DEFAULT_GOAL := help
-.PHONY: help demo tiny test acceptance gpu lint clean
+.PHONY: demo tiny test acceptance gpu lint clean
 
-help:  ## List the targets.
-	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
-
-# Without torch, which the data half does not need.
+# The data half needs no torch, so the demo does not wait for it.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -21,6 +17,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.developing: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,bench,evaluation,raster,blenderproc,parquet,s3]"
 	touch $@
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help:  ## List the targets.
+	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: $(VENV)/.installed  ## Curate the sample assets into shards, at reduced settings.
 	$(BIN)/helix4d samples --output $(DEMO_OUTPUT)/assets
@@ -64,5 +65,5 @@ lint: $(VENV)/.developing  ## Check style, types and import rules.
 	cd $(LINKS) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml
 	cd $(LINKS) && $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
 
-clean:  ## Remove the environment and the demo's output.
+clean:
 	rm -rf $(VENV) $(DEMO_OUTPUT)

@@ -1,4 +1,4 @@
-"""Compiled loops for `visibility` and `flicker`: depth buffers and sample points.
+"""Compiled loops of `visibility` and `flicker`: depth buffers, sample points, coarse cells.
 
 Shapes: faces (F, 3) int32; pixels (V, 3) float64 = x right, y down in pixels, depth away from the eye; samples are the
 centers of congruent parts of triangles, (S, 3) float64, with the face and the area of each.
@@ -12,19 +12,19 @@ import numba
 import numpy as np
 
 _FLAT = 1e-12
-"""Doubled area in pixels below which a triangle is edge-on and hides nothing."""
+"""Doubled area in pixels below which a triangle is seen edge-on: it hides nothing."""
 
 
 @numba.njit(cache=True, nogil=True)
 def rasterize(  # type: ignore[no-untyped-def]
     pixels,
     faces,
-    opaque,  # (F,) bool: whether a face hides what is behind it
-    depth,  # (H, W) float64, in and out: depth of the nearest opaque surface, infinity without one
-    winner,  # (H, W) int32, in and out: face of that surface, -1 without one
-    covered,  # (H, W) bool, in and out: whether there is any surface, opaque or not
+    opaque,  # (F,) bool: hides what is behind
+    depth,  # (H, W) float64, in and out: of the nearest opaque surface, infinity where there is none
+    winner,  # (H, W) int32, in and out: its face, -1 where there is none
+    covered,  # (H, W) bool, in and out: any surface, opaque or not
 ):
-    """Draw triangles at pixel centers. Of faces at equal depth, the first one wins."""
+    """Draw triangles at pixel centers; of equal depths the first face stays."""
     height, width = depth.shape
     for face in range(len(faces)):
         i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
@@ -53,10 +53,10 @@ def rasterize(  # type: ignore[no-untyped-def]
 def see(  # type: ignore[no-untyped-def]
     pixels,
     faces,
-    points,  # (S, 3) float64: x, y and depth of the samples
-    owners,  # (S,) int32: faces of the samples
+    points,  # (S, 3) float64: samples as x, y, depth
+    owners,  # (S,) int32: their faces
     winner,  # (H, W) int32 from `rasterize`
-    tolerance,  # depth by which a sample may lie behind the surface in front of it
+    tolerance,  # depth by which a sample may lie behind what is in front of it
 ):
     """Return (S,) bool: the samples that are visible to the eye.
 
@@ -99,7 +99,7 @@ def _plane_depth(pixels, faces, face, px, py):  # type: ignore[no-untyped-def]
     u = ((bx - px) * (cy - py) - (by - py) * (cx - px)) / area
     v = ((cx - px) * (ay - py) - (cy - py) * (ax - px)) / area
     za, zb, zc = pixels[i, 2], pixels[j, 2], pixels[k, 2]
-    # The plane extends beyond the face: clamp to the face's own depths.
+    # Beyond the face's own depths the plane is no surface.
     return min(max(u * za + v * zb + (1.0 - u - v) * zc, min(za, zb, zc)), max(za, zb, zc))
 
 
