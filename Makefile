@@ -1,4 +1,4 @@
-# Everything sets itself up from a bare checkout with Python 3.11: `make demo`, `make test`.
+# All targets work from a fresh checkout with Python 3.11; they create .venv and install what they need.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,13 +18,18 @@ $(VENV)/.developing: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,bench,evaluation,raster,blenderproc,parquet,s3]"
 	touch $@
 
-demo: $(VENV)/.installed  ## Sample assets all the way to shards, at reduced settings that are printed.
+.DEFAULT_GOAL := help
+.PHONY: help
+help:  ## List the targets.
+	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: $(VENV)/.installed  ## Curate the sample assets into shards, at reduced settings.
 	$(BIN)/helix4d samples --output $(DEMO_OUTPUT)/assets
 	$(BIN)/helix4d curate --source $(DEMO_OUTPUT)/assets --output $(DEMO_OUTPUT)/shards \
 		--resolution 128 --views 4 --image-size 192 --assets-per-shard 4
 
 TINY := $(DEMO_OUTPUT)/tiny
-tiny: $(VENV)/.developing $(DEMO_OUTPUT)/shards/summary.json  ## The demo's shards through VAEs, latents and three stages to generated meshes, on a CPU.
+tiny: $(VENV)/.developing $(DEMO_OUTPUT)/shards/summary.json  ## Train tiny VAEs and all three stages on the demo's shards and generate meshes, on a CPU.
 	$(BIN)/helix4d vae --config configs/tiny/vae.yaml --set shards=$(DEMO_OUTPUT)/shards --set output=$(TINY)/models
 	$(BIN)/helix4d encode --shards $(DEMO_OUTPUT)/shards --output $(TINY)/latents --models $(TINY)/models \
 		--occupancy-resolution 16
@@ -40,20 +45,20 @@ tiny: $(VENV)/.developing $(DEMO_OUTPUT)/shards/summary.json  ## The demo's shar
 $(DEMO_OUTPUT)/shards/summary.json:
 	$(MAKE) demo
 
-test: lint  ## The whole suite: unit, property, parity, integration.
+test: lint  ## Lint and run the test suite.
 	$(BIN)/python -m pytest
 
-acceptance: $(VENV)/.developing  ## The full lists of the issues; its tables go into docs/performance.md.
+acceptance: $(VENV)/.developing  ## Run the long acceptance tests (hours); their tables go into docs/performance.md.
 	$(BIN)/python -m pytest -m acceptance -s --timeout 7200
 
-gpu: $(VENV)/.developing  ## On a machine with a CUDA GPU: the tests that need one, and the figures that the docs lack.
+gpu: $(VENV)/.developing  ## On a machine with a CUDA GPU: run the GPU tests and the GPU benchmarks.
 	$(BIN)/python -m pytest -m gpu
 	$(BIN)/python benchmarks/attention.py --device cuda
 	$(BIN)/python benchmarks/sparse_conv.py --device cuda --radius 0.45
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/metrics.py --device cuda
 
-lint: $(VENV)/.developing
+lint: $(VENV)/.developing  ## Check style, types and import rules.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m tests.check_types

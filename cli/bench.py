@@ -1,4 +1,4 @@
-"""`helix4d bench`: `build`, stills to the videos of Helix4DBench, and `verify`, whether they are what was written."""
+"""`helix4d bench build` turns stills into the videos of Helix4DBench; `helix4d bench verify` checks them."""
 
 from __future__ import annotations
 
@@ -9,33 +9,31 @@ from typing import Annotated
 
 import tyro
 
-from helix4d.core import Helix4DError, setup_logging
-
 _USAGE = """usage: helix4d bench {build,verify} [--help] ...
 
-  build   animates the stills of Helix4DBench with Wan2.2 and removes their backgrounds; goes on where it stopped
-  verify  checks what was built, and names videos that a person should look at"""
+  build   animate the stills of Helix4DBench with Wan2.2 and remove their backgrounds (resumable)
+  verify  check a finished or unfinished build, and list the videos that a person should look at"""
 
 
 @dataclass(frozen=True)
 class Verify:
-    """Check an output of helix4d bench build. Writes nothing.
+    """Check an output of `helix4d bench build`. Writes nothing.
 
-    Problems are files that are not what was written: missing or altered ones, another number of frames, frames that
-    are no square RGBA images, an entry.json that does not follow from manifest and plan, a ledger that says otherwise.
+    A problem is a file that differs from what was written: it is missing or altered, has the wrong number of frames,
+    is not a square RGBA image, or disagrees with the manifest, the plan or the ledger.
 
-    Doubts are videos to look at: nearly empty or nearly opaque frames, hazy mattes, an area that flickers, a first
-    frame that differs from the still. docs/bench.md has the definitions and the limits.
+    A doubt is a video that a person should look at: nearly empty or nearly opaque frames, a hazy matte, a flickering
+    silhouette, or a first frame that differs from the still. docs/bench.md defines the measures and their limits.
 
-    Exit status: 0 without problems, 1 with problems, 2 if nothing could be checked.
+    Exit status: 0 if there are no problems, 1 if there are, 2 if the output could not be checked.
     """
 
-    output: Annotated[Path, tyro.conf.Positional]
-    """Folder that helix4d bench build wrote."""
-    stills: Path | None = None
-    """Folder with the stills, if they were given to the build. Default: those that it downloaded."""
+    output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]
+    """Folder written by `helix4d bench build`."""
+    stills: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: OUTPUT/stills)")] = None
+    """Folder of the stills that the build used."""
     strict: bool = False
-    """Exit with 1 for doubts, too, and unless every entry of the manifest is built."""
+    """Also exit with 1 if there are doubts, or if an entry of the manifest has not been built."""
 
 
 def run(arguments: list[str]) -> int:
@@ -44,13 +42,8 @@ def run(arguments: list[str]) -> int:
         wants_help = bool(arguments) and arguments[0] in ("-h", "--help")
         print(_USAGE, file=sys.stdout if wants_help else sys.stderr)
         return 0 if wants_help else 2
-    setup_logging()
     name, *rest = arguments
-    try:
-        return _build(rest) if name == "build" else _verify(rest)
-    except Helix4DError as error:
-        print(f"helix4d bench {name}: {error}", file=sys.stderr)
-        return 2
+    return _build(rest) if name == "build" else _verify(rest)
 
 
 def _build(arguments: list[str]) -> int:
@@ -58,8 +51,8 @@ def _build(arguments: list[str]) -> int:
 
     config = tyro.cli(BuildConfig, prog="helix4d bench build", args=arguments)
     counts = build(config)
-    told = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
-    print(f"{config.output / VIDEOS}: {told}")
+    totals = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
+    print(f"{config.output / VIDEOS}: {totals}")
     if (sheet := config.output / SHEET_FILE).exists():
         print(f"contact sheet: {sheet}")
     return 0
@@ -73,10 +66,10 @@ def _verify(arguments: list[str]) -> int:
     for title, lines in (("problem", report.problems), ("doubt", report.doubts), ("failed", report.failed)):
         for line in lines:
             print(f"{title}: {line}")
-    drift = "" if report.checked_stills else " (drift as recorded: the stills are not here)"
-    numbers = f"{report.built} built, {len(report.failed)} failed, {len(report.missing)} not tried"
+    drift = "" if report.checked_stills else " (stills not found: drift is taken from entry.json)"
+    numbers = f"{report.built} built, {len(report.failed)} failed, {len(report.missing)} not attempted"
     print(f"{config.output}: {numbers}; {len(report.problems)} problems, {len(report.doubts)} doubts{drift}")
     if report.problems:
-        print("Running the same helix4d bench build again makes videos with problems anew, and no others.")
+        print("To rebuild the videos with problems, and no others, rerun the same `helix4d bench build` command.")
     bad = report.problems or (config.strict and (report.doubts or report.failed or report.missing))
     return 1 if bad else 0

@@ -1,4 +1,4 @@
-"""`helix4d curate`: the same as `python curation/pipeline.py`."""
+"""`helix4d curate`: the same command as `python curation/pipeline.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`helix4d inspect`: what a shard or one of its samples holds."""
+"""`helix4d inspect`: prints the contents of a shard or of one sample."""
 
 from __future__ import annotations
 
@@ -9,33 +9,40 @@ from typing import Annotated
 
 import tyro
 
-from helix4d.core import Helix4DError
 from helix4d.curation.places.folder import is_far
-from helix4d.curation.report.inspection import Inspection, inspect_sample, inspect_shard
+from helix4d.curation.report.inspection import inspect_sample, inspect_shard
 
 
 @dataclass(frozen=True)
 class Inspect:
-    """Print what a shard holds, or what one sample holds, and write a contact sheet of it."""
+    """List the samples of a shard, or the contents of one sample, and write a contact sheet.
 
-    shard: Annotated[str, tyro.conf.Positional]
-    """The shard's .tar file, a path or a URL; of a far one only what is shown is moved."""
-    key: Annotated[str | None, tyro.conf.Positional] = None
-    """A sample's key; without it, the whole shard."""
-    sheet: Path | None = None
-    """Where the contact sheet goes. Default: beside the shard (here for a URL), named after the shard or the key."""
+    Without a key, all samples of the shard are listed; with a key, one sample is described:
+
+        helix4d inspect shards/train/helix4d-000000.tar
+        helix4d inspect shards/train/helix4d-000000.tar 3d0c3b59afe1d35a_0
+    """
+
+    shard: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SHARD")]
+    """Path or URL of a shard's .tar file. From a URL, only the parts that are shown are downloaded."""
+    key: Annotated[
+        str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[KEY]", help_behavior_hint="(default: all samples)")
+    ] = None
+    """Key of one sample."""
+    sheet: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="FILE",
+            help_behavior_hint="(default: NAME.sheet.webp beside the shard, or in the current folder for a URL)",
+        ),
+    ] = None
+    """WebP file for the contact sheet."""
 
 
 def run(arguments: list[str]) -> int:
     """Run the command; returns the exit status."""
     config = tyro.cli(Inspect, prog="helix4d inspect", args=arguments)
-    try:
-        found: Inspection = (
-            inspect_shard(config.shard) if config.key is None else inspect_sample(config.shard, config.key)
-        )
-    except Helix4DError as error:
-        print(f"helix4d inspect: {error}", file=sys.stderr)
-        return 2
+    found = inspect_shard(config.shard) if config.key is None else inspect_sample(config.shard, config.key)
     print(found.text)
     path = Path(config.shard)
     folder = Path() if is_far(config.shard) else path.parent
@@ -43,7 +50,7 @@ def run(arguments: list[str]) -> int:
     try:
         written = found.write_sheet(sheet)
     except OSError as error:
-        print(f"helix4d inspect: {sheet}: cannot be written ({error.strerror}): give --sheet FILE", file=sys.stderr)
+        print(f"helix4d inspect: {sheet}: cannot write ({error.strerror}): choose another --sheet", file=sys.stderr)
         return 2
     if written:
         print(f"contact sheet: {sheet}")

@@ -1,7 +1,7 @@
-"""`helix4d COMMAND ...`: finds the command's file and hands it the arguments.
+"""`helix4d COMMAND ...`: imports the command's module and passes it the arguments.
 
-What goes wrong outside our own code and is the user's to mend (a package that is not installed, a folder that cannot
-be written) becomes one sentence here; every other unexpected exception keeps its traceback.
+Errors that the user can fix (one of ours, a missing package, a folder without write permission) are printed as one line
+here; every other exception keeps its traceback.
 """
 
 from __future__ import annotations
@@ -13,35 +13,36 @@ import os
 import sys
 
 from helix4d import __version__
+from helix4d.core import Helix4DError, setup_logging
 
 GROUPS = {
-    "Data: animated 3D assets to shards": {
-        "samples": "write thirteen small animated GLBs to try everything with",
-        "curate": "assets in, WebDataset shards out",
-        "filter": "what quality thresholds would keep",
-        "inspect": "what a shard or a sample holds, with a contact sheet",
-        "view": "a sample in 3D, as a page for the browser",
-        "preview": "an asset's animation as a turntable",
-        "report": "an output as a page that plays, and its data card",
-        "verify": "check every file of an output, and say what rewrites the broken ones",
-        "discard": "take what is broken out of an output at a URL",
+    "Data: turn animated 3D assets into shards": {
+        "samples": "write thirteen small animated GLB files to experiment with",
+        "curate": "turn animated 3D assets into WebDataset shards",
+        "filter": "show which clips a set of quality thresholds would keep",
+        "inspect": "list the contents of a shard or sample, with a contact sheet",
+        "view": "show a sample in 3D in the browser",
+        "preview": "render an asset's animation as a turntable",
+        "report": "write the report page and data card of a dataset",
+        "verify": "check every file of a dataset and print repair commands",
+        "discard": "remove broken files from a dataset at a URL",
     },
-    "Model: shards to a video-to-4D generator (needs the extra model)": {
-        "encode": "shards in, latent shards out",
-        "train": "latent shards in, a fine-tuned stage out",
-        "export": "a run's network in TRELLIS.2's layout",
-        "sample": "a video in, a textured mesh a frame out",
-        "generate": "meshes of a training clip from three trained stages",
-        "vae": "train the small world's VAEs, for a first look without a GPU",
-        "study": "experiments of the paper: study rope, study ablations",
+    "Model: train a video-to-4D generator (needs the extra 'model')": {
+        "encode": "encode shards to latent shards",
+        "train": "fine-tune one stage on latent shards",
+        "export": "export a trained stage in TRELLIS.2's checkpoint layout",
+        "sample": "turn a video into one textured mesh per frame",
+        "generate": "generate the meshes of a training clip with three trained stages",
+        "vae": "train tiny VAEs, to try the whole model without a GPU",
+        "study": "repeat experiments of the paper: study rope, study ablations",
     },
-    "Benchmark (needs the extras bench, or model and evaluation)": {
-        "bench": "stills to the videos of Helix4DBench: bench build, bench verify",
-        "evaluate": "predictions in, a table of metrics out",
+    "Benchmark (needs the extra 'bench', or 'model' and 'evaluation')": {
+        "bench": "build the videos of Helix4DBench: bench build, bench verify",
+        "evaluate": "score predictions and write a table of metrics",
     },
 }
 COMMANDS = {name: sentence for group in GROUPS.values() for name, sentence in group.items()}
-# `view` needs torch's package for generated meshes alone.
+# `view` needs torch only for generated meshes.
 EXTRAS = dict.fromkeys(("encode", "train", "export", "sample", "generate", "vae", "study", "view"), "model")
 EXTRAS |= {"bench": "bench", "evaluate": "model,evaluation"}
 
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text at all
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be valid text
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
         return 0
@@ -60,25 +61,29 @@ def main(arguments: list[str] | None = None) -> int:
     command, *rest = arguments
     if command not in COMMANDS:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        print(f"helix4d: no command {command!r}; {hint}`helix4d --help` lists them", file=sys.stderr)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        print(f"helix4d: unknown command {command!r}. {hint}`helix4d --help` lists all commands.", file=sys.stderr)
         return 2
+    setup_logging()
     try:
-        # Only the chosen command's imports are paid for.
+        # Import only the chosen command, which keeps the others' dependencies unloaded.
         status: int = importlib.import_module(f"helix4d.cli.{command}").run(rest)
     except ModuleNotFoundError as error:
         if command not in EXTRAS or error.name is None or error.name.startswith("helix4d"):
             raise
         extra = EXTRAS[command]
         print(
-            f"helix4d {command}: the package {error.name.partition('.')[0]!r} is not installed; this command needs "
-            f"more than the data half. In the checkout: {sys.executable} -m pip install -c constraints.txt "
+            f"helix4d {command}: the package {error.name.partition('.')[0]!r} is not installed. Install the extra "
+            f"dependencies of this command from the checkout: {sys.executable} -m pip install -c constraints.txt "
             f"-e '.[{extra}]'",
             file=sys.stderr,
         )
         return 2
+    except Helix4DError as error:
+        print(f"helix4d {command}: {error}", file=sys.stderr)
+        return 2
     except OSError as error:
-        if error.filename is None or error.strerror is None:  # not about a file: nothing that an option names
+        if error.filename is None or error.strerror is None:  # not about a file, so not the user's to fix
             raise
         print(f"helix4d {command}: {os.fspath(error.filename)}: {error.strerror}", file=sys.stderr)
         return 2
@@ -92,6 +97,7 @@ def _help() -> str:
     lines = ["usage: helix4d COMMAND [--help] ...", ""]
     for title, commands in GROUPS.items():
         lines += [title, *(f"  {name:10} {sentence}" for name, sentence in commands.items()), ""]
-    lines += ["A first run, a few minutes:", "  helix4d samples --output samples"]
+    lines += ["A first run (a few minutes):", "  helix4d samples --output samples"]
     lines += ["  helix4d curate --source samples --output shards --resolution 128 --views 2 --image-size 128 --limit 4"]
-    return "\n".join([*lines, "", "`helix4d COMMAND --help` explains a command, README.md and docs/ the rest."])
+    lines += ["", "Run `helix4d COMMAND --help` for the options of a command. See README.md and docs/ for the guides."]
+    return "\n".join(lines)

@@ -1,54 +1,54 @@
-"""`helix4d preview`: an asset's clip, played while the camera goes around it."""
+"""`helix4d preview`: renders an asset's animation as a turntable."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from helix4d.core import ConfigError, Helix4DError, setup_logging
+from helix4d.core import ConfigError
 from helix4d.render import EngineName, PresetName
 
 
 @dataclass(frozen=True)
 class Preview:
-    """Render an asset's animation as an animated WebP, normalized as curation does it."""
+    """Render an asset's animation as an animated WebP, with the camera circling the object.
 
-    asset: Annotated[Path, tyro.conf.Positional]
-    """A .glb, or any other file that `helix4d curate` takes."""
-    output: Path | None = None
-    """The WebP; by default the asset's name in the current folder."""
+    The object is normalized exactly as `helix4d curate` normalizes it. Example:
+
+        helix4d preview samples/butterfly.glb
+    """
+
+    asset: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ASSET")]
+    """A .glb, or any other file that `helix4d curate` reads."""
+    output: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: ASSET's name with .webp, here)")
+    ] = None
+    """WebP file to write."""
     frames: int = 16
     """Frames sampled evenly over the animation."""
     clip: str = "most-moving"
-    """Which animation of the file: most-moving, longest, first, or a name."""
+    """Animation to show: most-moving, longest, first, or its name."""
     image_size: int = 384
     """Pixels per side."""
     fps: float = 8.0
-    """Frames per second."""
+    """Playback rate in frames per second."""
     preset: PresetName = "draft"
-    """How long Cycles works on an image: draft, train or reference (docs/rendering.md)."""
+    """Quality of the Cycles renderer: draft is the fastest, reference the cleanest (docs/rendering.md)."""
     engine: EngineName = "cycles"
-    """cycles; raster: seconds instead of minutes; blenderproc: cycles through BlenderProc (docs/rendering.md)."""
-    hdri: Path | None = None
-    """Folder with equirectangular .hdr and .exr files, one of which lights the clip instead of white all around."""
+    """Renderer: cycles (path tracing), raster (seconds instead of minutes), or blenderproc (docs/rendering.md)."""
+    hdri: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: uniform white)")] = None
+    """Light the object with one of the equirectangular .hdr or .exr maps in this folder."""
     seed: int = 0
-    """Draws that file and its turn, with the asset's name."""
+    """Seed that, with the asset's name, selects the environment map and its rotation."""
 
 
 def run(arguments: list[str]) -> int:
     """Run the command; returns the exit status."""
     args = tyro.cli(Preview, prog="helix4d preview", args=arguments)
-    setup_logging()
-    try:
-        output = _preview(args)
-    except Helix4DError as error:
-        logging.getLogger("helix4d.render").error("%s", error)
-        return 2
-    print(output)
+    print(_preview(args))
     return 0
 
 
@@ -60,9 +60,9 @@ def _preview(args: Preview) -> Path:
     from helix4d.render.scene.environment import find_maps, sample_map_lights
 
     if args.frames < 1 or not args.fps > 0:
-        raise ConfigError(f"--frames {args.frames}, --fps {args.fps:g}: at least 1 frame and more than 0 are needed")
+        raise ConfigError(f"--frames {args.frames}, --fps {args.fps:g}: frames must be at least 1, fps greater than 0")
     if args.clip == "all":
-        raise ConfigError("--clip all: a preview shows one clip; name it, or leave it to most-moving")
+        raise ConfigError("--clip all: a preview shows one clip: pass its name, or most-moving, longest or first")
     if not args.asset.exists():
         raise ConfigError(f"{args.asset}: no such file")
     settings = preset(args.preset, image_size=args.image_size)

@@ -1,4 +1,4 @@
-"""`helix4d samples`: write the procedural sample assets."""
+"""`helix4d samples`: writes the procedural sample assets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from helix4d.assets.samples import write_samples
 
 @dataclass(frozen=True)
 class Samples:
-    """Write the sample assets: small animated GLBs that show what the pipeline copes with."""
+    """Write thirteen small animated GLB files to experiment with.
+
+    Together they cover what the pipeline supports: skinning, morph targets, changing topology, transparency, emission.
+    Their license is CC0.
+    """
 
     output: Path
     """Folder for the files."""

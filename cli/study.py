@@ -1,5 +1,5 @@
-"""`helix4d study`: `rope`, how many low rotary bands a checkpoint can spare (Fig. 4 and Table A1 of the paper), and
-`ablations`, its Tables 3 and 4 from runs that are launched here."""
+"""`helix4d study rope` measures how many low rotary bands a checkpoint can spare (Fig. 4 and Table A1 of the paper);
+`helix4d study ablations` trains the variants of its Tables 3 and 4."""
 
 from __future__ import annotations
 
@@ -10,58 +10,66 @@ from typing import Annotated
 
 import tyro
 
-from helix4d.core import ConfigError, Helix4DError, setup_logging, write_json
+from helix4d.core import ConfigError, write_json
 
 _USAGE = """usage: helix4d study {rope,ablations} [--help] ...
 
-  rope       how many low rotary bands a checkpoint can spare: truncates them, generates, prints how far outputs move
-  ablations  trains every variant of attention, rotary and first frame with every seed, prints the paper's tables"""
+  rope       truncate the low rotary bands of a checkpoint and print how far its outputs move
+  ablations  train every variant of attention, rotary embedding and first frame, and print the paper's tables"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRope:
-    """Truncate the low rotary bands of a TRELLIS.2 checkpoint and print how far its outputs move."""
+    """Truncate the low rotary bands of a TRELLIS.2 checkpoint and print how far its outputs move.
+
+    Every object is generated with the full rotary embedding and with each of --shares; the table reports the distance
+    between the two (Fig. 4 and Table A1 of the paper).
+    """
 
     checkpoint: str
-    """A folder or hub repository in TRELLIS.2's layout."""
+    """Folder or Hugging Face repository in TRELLIS.2's layout."""
     images: Path
-    """A folder of RGBA images, one object each."""
+    """Folder of RGBA images (.png or .webp) with one object each."""
     objects: int = 32
-    """How many of them, in order of name."""
+    """Maximum number of images to use, in order of name."""
     shares: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-    """The shares of pairs to keep."""
+    """Shares of the rotary pairs to keep, from 0 to 1."""
     structure_only: bool = False
     """Stop after stage 1 and compare token centers instead of surface points."""
-    encoder: str | None = None
-    """The image encoder; by default the one that pipeline.json names."""
+    encoder: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: the one named in pipeline.json)")
+    ] = None
+    """Image encoder: folder or Hugging Face repository."""
     image_size: int = 512
-    """Pixels a side of the encoded images."""
+    """Pixels per side of the encoded images."""
     seed: int = 0
-    """Names the noise."""
+    """Seed of the sampling noise."""
     device: str = "cpu"
-    """cpu, cuda, or auto: cuda where there is one."""
-    output: Path | None = None
-    """A JSON file for the table."""
+    """cpu, cuda, or auto, which uses a GPU if there is one."""
+    output: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(optional)")] = None
+    """JSON file for the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyAblations:
-    """Train every variant of attention pattern, rotary and first frame with every seed, and print their table.
+    """Train every variant of attention pattern, rotary embedding and first frame, and print their table.
 
-    Interrupted, it goes on where it was: finished runs are not repeated."""
+    Each variant is trained once per seed. Resumable: rerun the command after an interruption, and finished runs are
+    not repeated.
+    """
 
     config: Path
-    """YAML file of a structure or geometry run, such as configs/tiny/geometry.yaml: what the variants change."""
+    """Base configuration of the variants: YAML file of a structure or geometry run, e.g. configs/tiny/geometry.yaml."""
     output: Path
     """Folder for the runs, ablations.json and ablations.md."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Changes, such as --set data.latents=DIR --set run.preview_models=DIR (the decoders)."""
+    """Override a value of the configuration, e.g. --set data.latents=DIR --set run.preview_models=DIR (decoders)."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Each variant is trained once with each."""
+    """Training seeds."""
     split: str = "val"
-    """Whose clips are measured; train measures on clips that were trained on, and the table says so."""
+    """Split to evaluate on: val, test, or train (the clips that were trained on, which the table points out)."""
     clips: int = 8
-    """How many of them at most, in order of key."""
+    """Maximum number of clips to evaluate, in order of key."""
 
 
 def run(arguments: list[str]) -> int:
@@ -70,15 +78,11 @@ def run(arguments: list[str]) -> int:
         wants_help = bool(arguments) and arguments[0] in ("-h", "--help")
         print(_USAGE, file=sys.stdout if wants_help else sys.stderr)
         return 0 if wants_help else 2
-    name = arguments[0]
-    try:
-        if name == "rope":
-            _study_rope(tyro.cli(StudyRope, prog="helix4d study rope", args=arguments[1:]))
-        else:
-            _study_ablations(tyro.cli(StudyAblations, prog="helix4d study ablations", args=arguments[1:]))
-    except Helix4DError as error:
-        print(f"helix4d study {name}: {error}", file=sys.stderr)
-        return 2
+    name, *rest = arguments
+    if name == "rope":
+        _study_rope(tyro.cli(StudyRope, prog="helix4d study rope", args=rest))
+    else:
+        _study_ablations(tyro.cli(StudyAblations, prog="helix4d study ablations", args=rest))
     return 0
 
 
@@ -86,7 +90,6 @@ def _study_ablations(args: StudyAblations) -> None:
     from helix4d.train.config import read_config
     from helix4d.train.study.ablations import study_ablations
 
-    setup_logging()
     config = read_config(args.config, args.set)
     print(study_ablations(config, args.seeds, args.output, args.split, args.clips), end="")
 
@@ -105,7 +108,7 @@ def _study_rope(args: StudyRope) -> None:
         raise ConfigError(f"{args.images}: no such folder")
     files = sorted(p for p in args.images.iterdir() if p.suffix.lower() in {".png", ".webp"})[: args.objects]
     if not files:
-        raise ConfigError(f"{args.images}: no .png or .webp in it")
+        raise ConfigError(f"{args.images}: contains no .png or .webp images")
     names = ["sparse_structure_flow_model", "sparse_structure_decoder"]
     names += [] if args.structure_only else ["shape_slat_flow_model_512", "shape_slat_decoder"]
     compute, vae = torso_types(place)

@@ -1,4 +1,4 @@
-"""`helix4d train`: the same as `python -m helix4d.train`."""
+"""`helix4d train`: the same command as `python -m helix4d.train`."""
 
 from __future__ import annotations
 

@@ -1,25 +1,25 @@
-"""`helix4d vae`: train the small world's VAEs."""
+"""`helix4d vae`: trains tiny VAEs, so that the whole model runs on a CPU."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from helix4d.core import Helix4DError, setup_logging
-
 
 @dataclass(frozen=True)
 class Vae:
-    """Train the small world's three VAEs on curation shards, and write a random image encoder beside them."""
+    """Train three tiny VAEs on curation shards, and write a random image encoder beside them.
+
+    They stand in for TRELLIS.2's checkpoints in `make tiny`, which runs the whole model on a CPU.
+    """
 
     config: Path
-    """YAML file, such as configs/tiny/vae.yaml."""
+    """YAML file, e.g. configs/tiny/vae.yaml."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Changes, such as --set shards=DIR --set output=DIR."""
+    """Override a value of the configuration, e.g. --set shards=DIR --set output=DIR."""
 
 
 def run(arguments: list[str]) -> int:
@@ -27,11 +27,6 @@ def run(arguments: list[str]) -> int:
     from helix4d.core.settings import read_settings
     from helix4d.train.small_world.vae import VaeConfig, train_vaes
 
-    setup_logging()
     args = tyro.cli(Vae, prog="helix4d vae", args=arguments)
-    try:
-        train_vaes(read_settings(VaeConfig, args.config, args.set))
-    except Helix4DError as error:
-        logging.getLogger("helix4d.train").error("%s", error)
-        return 2
+    train_vaes(read_settings(VaeConfig, args.config, args.set))
     return 0

@@ -1,5 +1,6 @@
-"""Assets become WebDataset shards, on Ray: the way of the data is remote, places, sources, filters, plan, work, shards.
+"""Turns animated assets into WebDataset shards, on Ray. Data flows through remote, places, sources, filters, plan,
+work and shards; report and verify read the result.
 
-Names are imported from their modules (`helix4d.curation.shards.shard`, ...), so that a Ray worker or a reader of shards
-pays only for what it uses.
+Import names from their modules (`helix4d.curation.shards.shard`, ...): a Ray worker or a reader of shards then loads
+only what it uses.
 """

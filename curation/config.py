@@ -1,4 +1,4 @@
-"""The settings of a curation run: what a sample is (hashed into every shard), and how the run goes (never hashed)."""
+"""Settings of a curation run: those that define a sample (hashed into every shard) and those that do not."""
 
 from __future__ import annotations
 
@@ -22,49 +22,50 @@ Compression = Literal["zstd", "lzma", "deflate", "none"]
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """What goes into a sample. Two runs with equal values (and inputs and versions) write equal bytes."""
+    """Settings that define a sample. Runs with equal settings, inputs and versions write identical bytes."""
 
     resolution: int = 512
     """Voxels per side of an O-Voxel."""
     frames: int = 16
-    """Frames sampled evenly over the animation, both ends included."""
+    """Frames sampled evenly over the animation, first and last included (1 to 100)."""
     views: int = 16
-    """Random views rendered of every frame; 0 renders nothing."""
+    """Random views rendered of every frame (0 to 100); 0 skips rendering."""
     image_size: int = 512
-    """Pixels per side of a rendered image."""
+    """Pixels per side of a rendered image (16 to 4096)."""
     engine: EngineName = "cycles"
-    """cycles traces paths; raster is some ten times cheaper, and leaves something out; blenderproc is cycles through
-    BlenderProc, for its files: see hdf5 (docs/rendering.md)."""
+    """Renderer, see docs/rendering.md: cycles traces paths.
+    raster is about ten times cheaper, without light that bounces between surfaces.
+    blenderproc is cycles run through BlenderProc, which can also write its HDF5 files (--hdf5)."""
     preset: PresetName = "train"
-    """How long Cycles works on an image: draft, train or reference (256 samples), see docs/rendering.md."""
+    """Quality of the Cycles renderer: draft, train, or reference (256 samples per pixel). See docs/rendering.md."""
     passes: bool = False
-    """Write depth (16-bit PNG) and normals (half-float EXR) beside every image."""
+    """Also write depth (16-bit PNG) and normals (half-float EXR) for every image."""
     clip: str = "most-moving"
-    """Which animation of a file: most-moving, longest, first, all, or a name."""
+    """Animation of a file to use: most-moving, longest, first, all, or its name."""
     filters: Annotated[FilterConfig, tyro.conf.arg(name="")] = field(default_factory=FilterConfig)
     seed: int = 0
-    """The dataset seed: cameras and lights are drawn from (seed, key, view)."""
+    """Dataset seed: cameras and lights are drawn from (seed, key, view)."""
     vxz_compression: Compression = "zstd"
-    """Compression of the `.vxz` members."""
+    """Compression of the `.vxz` O-Voxel files in the shards."""
     assets_per_shard: int = 16
-    """Assets planned into one shard; filtered and failed ones leave gaps."""
+    """Assets planned per shard. Filtered and failed assets leave gaps, so a shard may hold fewer samples."""
     environment_maps: Annotated[Mapping[str, str], tyro.conf.Suppress] = field(default_factory=dict)
-    """File name -> sha256 of the maps of `--hdri`, filled in when the run begins."""
+    """File name -> sha256 of each map in `--hdri`, filled in at the start of a run."""
 
     def __post_init__(self) -> None:
         if self.resolution not in (32, 64, 128, 256, 512, 1024):
-            raise ConfigError(f"resolution {self.resolution}: a power of two from 32 to 1024 is needed")
+            raise ConfigError(f"--resolution {self.resolution}: must be a power of two from 32 to 1024")
         for name, low, high in [("frames", 1, 100), ("views", 0, 100), ("image_size", 16, 4096)]:
             value = getattr(self, name)
             if not low <= value <= high:
-                raise ConfigError(f"--{name.replace('_', '-')} {value}: from {low} to {high} is possible")
+                raise ConfigError(f"--{name.replace('_', '-')} {value}: must be between {low} and {high}")
         if self.engine == "raster" and self.preset != "train":
-            raise ConfigError(f"preset {self.preset}: the engine raster has one quality, leave it out")
+            raise ConfigError(f"--preset {self.preset}: --engine raster has no quality presets; remove the option")
         if self.assets_per_shard < 1:
-            raise ConfigError(f"assets_per_shard {self.assets_per_shard}: at least 1 is needed")
+            raise ConfigError(f"--assets-per-shard {self.assets_per_shard}: must be at least 1")
 
     def to_json(self) -> dict[str, Any]:
-        """The values as JSON; without maps not a word of them, so that the hashes of older shards stand."""
+        """Return the values as JSON. `environment_maps` is omitted when empty, so that existing hashes stay valid."""
         content = asdict(self)
         if not self.environment_maps:
             del content["environment_maps"]
@@ -72,10 +73,10 @@ class SampleConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SampleConfig:
-        """The inverse of `to_json`; also of what was written before there were `filters`, with `min_motion` alone.
+        """Invert `to_json`. Also accepts the format before `filters`, which had `min_motion` at the top level.
 
         Raises:
-            ConfigError: for a setting that this program does not have, or an impossible value.
+            ConfigError: if a setting is unknown or a value is out of range.
         """
         values = dict(values)
         filters = dict(values.pop("filters", {}))
@@ -84,93 +85,98 @@ class SampleConfig:
         try:
             return cls(**values, filters=FilterConfig(**filters))
         except TypeError as error:
-            raise ConfigError(f"settings of another program: {error}") from error
+            raise ConfigError(f"settings written by an incompatible helix4d version: {error}") from error
 
     def sha256(self) -> str:
-        """Hash of every value: what a sidecar names as its config hash."""
+        """Return the hash of all values, which sidecars record as `config_sha256`."""
         return sha256_json(self.to_json())
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one attempt at one asset may cost before its process is killed."""
+    """Limits on the time and memory that one asset may use."""
 
     timeout_s: float = 3600.0
-    """Seconds of wall time: then `failed: timeout`."""
+    """Wall-clock seconds per attempt; a slower asset ends as `failed: timeout`."""
     memory_gb: float = 8.0
-    """Resident gigabytes (10^9 bytes): then `failed: out_of_memory`."""
+    """Resident memory per attempt, in GB (10^9 bytes); a larger asset ends as `failed: out_of_memory`."""
     attempts: int = 2
-    """Attempts at an asset whose process crashed, hung or outgrew its memory."""
+    """Attempts at an asset whose process crashes, hangs or exceeds its memory."""
     assets_per_process: int = 50
-    """Assets after which a worker's process is replaced by a fresh one."""
+    """Assets after which a worker process is restarted."""
     resting_gb: float = 2.0
-    """Resident gigabytes between two assets, beyond which it is replaced at once; half of memory_gb at most."""
+    """Resident memory between assets, in GB, above which a worker process is restarted; at most half of --memory-gb."""
     patience_s: float = 600.0
-    """Seconds that a write waits while the output is full or refuses; then the run stops, to be resumed."""
+    """Seconds to keep retrying a write that the output refuses, for example because its disk is full.
+    After that the run stops; rerun it to resume."""
 
     def __post_init__(self) -> None:
         for name in ("timeout_s", "memory_gb", "resting_gb"):
             if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} {getattr(self, name)}: more than 0 is needed")
+                raise ConfigError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be greater than 0")
         for name in ("attempts", "assets_per_process"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"{name} {getattr(self, name)}: at least 1 is needed")
+                raise ConfigError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How the work is done. Nothing here changes a byte of a shard."""
+    """Settings of the execution. None of them changes a byte of a shard."""
 
-    address: str | None = None
-    """Ray cluster to join ("auto" on one of its nodes). Default: $RAY_ADDRESS, else a local Ray is started."""
-    workers: int | None = None
-    """Assets worked on at the same time. Default: as many as the CPUs allow."""
+    address: Annotated[
+        str | None, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="(default: $RAY_ADDRESS, else a local Ray)")
+    ] = None
+    """Ray cluster to join; "auto" on one of its nodes."""
+    workers: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: all CPUs)")] = None
+    """Number of assets to process at the same time."""
     cpus_per_worker: int = 1
-    """Threads for one asset's voxelizing and rendering."""
-    gpus_per_worker: float | None = None
-    """GPUs that Ray reserves for each worker, which renders on them; 0 keeps all work on the CPUs. Default: one where
-    there are any that Blender can use, so one worker a GPU (the engine raster reserves none)."""
+    """Threads for voxelizing and rendering one asset."""
+    gpus_per_worker: Annotated[
+        float | None,
+        tyro.conf.arg(metavar="N", help_behavior_hint="(default: 1 if Blender can use a GPU, else 0; 0 for raster)"),
+    ] = None
+    """GPUs that Ray reserves for each worker, which renders on them; 0 renders on the CPU. A fraction shares a GPU."""
     memory_gb_per_worker: float = 1.0
-    """Gigabytes (10^9 bytes) that Ray reserves for each worker: it begins no more of them than a node has room for."""
+    """Memory that Ray reserves for each worker, in GB (10^9 bytes); it limits the number of workers per node."""
     limits: Limits = field(default_factory=Limits)
-    hdf5: Path | None = None
-    """With the engine blenderproc: a folder for BlenderProc's HDF5 files, HDF5/KEY/frame_00/VIEW.hdf5."""
+    hdf5: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(optional)")] = None
+    """With --engine blenderproc: also write BlenderProc's files here, as DIR/KEY/frame_00/VIEW.hdf5."""
     downloads: DownloadConfig = field(default_factory=DownloadConfig)
-    work: Path | None = None
-    """Working folder of an output that is a URL; on a cluster, one that every node sees. Default: inside --cache."""
-    limit: int | None = None
-    """Only the first N assets of the source, by name."""
-    exclude: Path | None = None
-    """List from `helix4d filter --write`: its assets go into no shard. An output keeps the list it was begun with."""
+    work: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: inside --cache)")] = None
+    """Working folder for an output that is a URL. On a cluster, every node must see it."""
+    limit: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: all)")] = None
+    """Use only the first N assets of the source, by name."""
+    exclude: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(optional)")] = None
+    """Exclusion list from `helix4d filter --write`. It belongs to the output: a resumed run keeps using it."""
     retry_failed: bool = False
-    """Try the failed assets of an earlier run again (filtered ones stay filtered)."""
+    """Process the failed assets of earlier runs again. Filtered assets stay filtered."""
     dry_run: bool = False
-    """Print the plan and stop; writes nothing."""
+    """Print the plan and stop, without writing anything."""
     verbose: bool = False
-    """Log every asset."""
+    """Log every asset, not only the failed ones."""
 
     def __post_init__(self) -> None:
         for name in ("workers", "cpus_per_worker", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ConfigError(f"--{name.replace('_', '-')} {value}: at least 1 is needed")
+                raise ConfigError(f"--{name.replace('_', '-')} {value}: must be at least 1")
         if self.gpus_per_worker is not None and self.gpus_per_worker < 0:
-            raise ConfigError(f"--gpus-per-worker {self.gpus_per_worker:g}: 0 or more is needed")
+            raise ConfigError(f"--gpus-per-worker {self.gpus_per_worker:g}: must be at least 0")
         if not self.memory_gb_per_worker >= 0:
-            raise ConfigError(f"--memory-gb-per-worker {self.memory_gb_per_worker:g}: 0 or more is needed")
+            raise ConfigError(f"--memory-gb-per-worker {self.memory_gb_per_worker:g}: must be at least 0")
 
 
 @dataclass(frozen=True)
 class CurateConfig:
-    """What a run is told.
+    """Everything that defines a run.
 
     Attributes:
-        source: as given, see docs/sources.md.
-        output: folder that the run works in; of a local output, the output itself.
-        sample: what a sample is.
-        run: how the work is done.
-        remote: URL of an output that is not a local folder.
-        hdri: folder of the environment maps that light the views; None: lamps do.
+        source: location of the assets, see docs/sources.md.
+        output: working folder of the run; for a local output, the output itself.
+        sample: settings that define a sample.
+        run: settings of the execution.
+        remote: URL of the output, None if it is a local folder.
+        hdri: folder of environment maps that light the views, None to use lamps.
     """
 
     source: str
@@ -181,10 +187,10 @@ class CurateConfig:
     hdri: Path | None = None
 
     def with_environment_maps(self) -> CurateConfig:
-        """The same, its samples naming the files of `hdri` and their hashes.
+        """Return a copy whose sample settings list the files of `hdri` and their hashes.
 
         Raises:
-            ConfigError: if there are none.
+            ConfigError: if the folder contains no maps.
         """
         if self.hdri is None:
             return self
@@ -193,24 +199,30 @@ class CurateConfig:
 
 @dataclass(frozen=True)
 class _Arguments:
-    """Turn animated 3D assets into WebDataset shards.
+    """Turn animated 3D assets into WebDataset shards of O-Voxels and rendered views.
 
-    Run it again to go on where it stopped: finished assets are kept, and the shards come out byte for byte the same.
+    Every asset ends as done, filtered or failed, and the ledger records why. Resumable: rerun the command after a crash
+    and it continues where it stopped; the shards are byte-identical to those of an uninterrupted run. Examples:
+
+        helix4d curate --source assets --output shards --dry-run
+        helix4d curate --source assets --output shards --resolution 128 --views 4 --image-size 128
+        helix4d verify shards
     """
 
     source: str
-    """Where the assets are: a folder (searched recursively), a manifest (.csv, .jsonl, .parquet), a URL of either,
-    `texverse`, `texverse:IDS` or `objaverse:IDS` with a list of ids. See docs/sources.md."""
+    """Assets to process, see docs/sources.md: a folder, which is searched recursively;
+    a manifest (.csv, .jsonl or .parquet); a URL of either;
+    or texverse, texverse:IDS, objaverse:IDS, where IDS is a file with one id per line."""
     output: str
-    """Folder for the shards; on a cluster, one that every node sees. Or a URL that fsspec can write to, s3://..."""
+    """Folder for the shards, which every node of a cluster must see, or a URL such as s3://bucket/shards."""
     sample: Annotated[SampleConfig, tyro.conf.arg(name="")] = field(default_factory=SampleConfig)
     run: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
-    hdri: Path | None = None
-    """Folder with equirectangular .hdr and .exr files: each view is lit by one of them instead of lamps."""
+    hdri: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: lit by lamps)")] = None
+    """Light each view with one of the equirectangular .hdr or .exr maps in this folder."""
 
 
 def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as JSON, those of the filters beside the others: what options are called."""
+    """Flatten nested settings into one mapping, keyed by the names of the command-line options."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         flat.update(flat_settings(value) if isinstance(value, Mapping) else {name: value})
@@ -218,7 +230,7 @@ def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_config(arguments: list[str] | None = None, program: str = "pipeline.py") -> CurateConfig:
-    """Read a `CurateConfig` from command-line arguments (default: this process's)."""
+    """Parse a `CurateConfig` from command-line arguments (default: `sys.argv`)."""
     given = tyro.cli(tyro.conf.OmitArgPrefixes[_Arguments], prog=program, args=arguments)
     url = given.output.rstrip("/") if is_url(given.output) else None
     return CurateConfig(
@@ -232,7 +244,7 @@ def parse_config(arguments: list[str] | None = None, program: str = "pipeline.py
 
 
 def working_folder(url: str, run: RunConfig) -> Path:
-    """Where a run works whose output is a URL: the same folder each time."""
+    """Return the working folder of a run whose output is a URL, the same for every run to that URL."""
     if run.work is not None:
         return run.work
     name = f"{re.sub(r'[^A-Za-z0-9.-]+', '_', url)[-60:]}-{sha256_json(url)[:12]}"

@@ -1,7 +1,7 @@
-"""Animated assets in, WebDataset shards out: `python curation/pipeline.py --source DIR --output DIR`.
+"""Turns animated assets into WebDataset shards: `python curation/pipeline.py --source DIR --output DIR`.
 
-The driver plans, hands assets to Ray, writes the ledger, and has a shard written as soon as all of its assets have
-ended. Everything it knows is in the output folder, so it can be killed at any moment and started again.
+The driver makes the plan, submits assets to Ray, writes the ledger, and has a shard written as soon as all its assets
+have ended. Its whole state is in the output folder, so a run resumes after a crash: rerun the same command.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 if not __package__:
-    # Run as a script (`ray job submit` does): Python has put this folder on the path, where the checkout belongs.
+    # Run as a script (as `ray job submit` does), this folder is on the path: replace it by the checkout.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import functools
@@ -69,7 +69,7 @@ _TOOLS_FILE = "tools.json"
 
 
 def main(arguments: list[str] | None = None, program: str = "python curation/pipeline.py") -> int:
-    """The command. Returns the exit status: 0 unless the run itself could not be done."""
+    """Run the command. Returns the exit status: 0 unless the run itself failed, 2 otherwise."""
     setup_logging()
     try:
         config = parse_config(arguments, program)
@@ -86,20 +86,20 @@ def main(arguments: list[str] | None = None, program: str = "python curation/pip
 
 
 def curate(config: CurateConfig) -> Summary:
-    """Run the pipeline to its end and return what came of it.
+    """Run the pipeline to its end and return its summary.
 
     Raises:
-        ConfigError: if the source or the output does not fit the configuration.
+        ConfigError: if the source or the output does not match the configuration.
     """
     start = time.monotonic()
     _check_folders(config)
-    check_engine(config.sample.engine, config.run.hdf5)  # better refused here than by every asset
+    check_engine(config.sample.engine, config.run.hdf5)  # fail here, once, and not for every asset
     config = config.with_environment_maps()
     if config.hdri is not None:
         for name, sha256 in config.sample.environment_maps.items():
-            load_map(config.hdri, name, sha256)  # better refused here than by every asset
+            load_map(config.hdri, name, sha256)  # likewise
     if config.sample.engine == "raster":
-        load_engine("raster")  # it may lack a driver
+        load_engine("raster")  # fails if there is no OpenGL driver
     with locked(config.output):
         mirror = mirror_of(config)
         mirror.pull()
@@ -134,7 +134,7 @@ def _show_plan(config: CurateConfig) -> None:
     if config.remote is None:
         print_plan(plan_run(config)[0], config.sample)
         return
-    # In a folder of its own: to agree with what is published, the working folder might have to publish or lose shards.
+    # Use a temporary folder: synchronizing the working folder could publish or delete shards.
     with tempfile.TemporaryDirectory(prefix="helix4d-") as folder:
         copied = replace(config, output=Path(folder))
         mirror_of(copied).pull()
@@ -142,32 +142,32 @@ def _show_plan(config: CurateConfig) -> None:
 
 
 def mirror_of(config: CurateConfig) -> Mirror:
-    """The published side of the output."""
+    """Return the published copy of the output."""
     return Mirror(config.output, config.remote, config.run.downloads)
 
 
 def _check_folders(config: CurateConfig) -> None:
-    # A job's driver runs in an unpacked copy of the working directory, which is gone when the job ends.
+    # The driver of a Ray job runs in an unpacked copy of the working directory, which is deleted when the job ends.
     in_a_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     folders = {"source": config.source, "output": config.output, "hdri": config.hdri, "hdf5": config.run.hdf5}
     for name, folder in folders.items():
         if in_a_job and folder is not None and not is_absolute(str(folder)):
-            raise ConfigError(f"--{name} {folder}: a Ray job needs an absolute path that every node sees")
+            raise ConfigError(f"--{name} {folder}: in a Ray job, this must be an absolute path that every node sees")
     if config.remote is None and not is_url(config.source) and config.output.resolve() == Path(config.source).resolve():
-        raise ConfigError(f"--output {config.output}: the source itself; give a folder of its own for the shards")
+        raise ConfigError(f"--output {config.output}: is the same folder as --source: choose a folder for the shards")
 
 
 def _keep_parts_of(tools: Mapping[str, str], work: Path) -> None:
-    """Remove the parts that other versions made: a shard names one version of each tool for all that it holds."""
+    """Delete parts made with other package versions: a shard records a single version of each package."""
     path = work / _TOOLS_FILE
     if work.exists() and not (path.exists() and json.loads(path.read_bytes()) == tools):
-        log.warning("%s: of other package versions: what it holds is made again", work)
+        log.warning("%s: made with other package versions: its assets are processed again", work)
         shutil.rmtree(work)
     write_json(path, tools)
 
 
 def _reopen_failed(plan: Plan, ledger: Ledger, output: Path, mirror: Mirror, tools: Mapping[str, str]) -> None:
-    """Forget failures; shards that were already written without them become parts again, if the versions are ours."""
+    """Forget failures. Committed shards without them are split into parts again, if the package versions match."""
     for shard in plan.shards:
         failed = [a for a in shard.assets if _state(ledger, a) is AssetState.FAILED]
         if not failed:
@@ -260,7 +260,7 @@ def _shard_job(config: CurateConfig, shard: PlannedShard, ledger: Ledger) -> Sha
 
 @functools.cache
 def tool_versions(engine: EngineName = "cycles") -> Mapping[str, str]:
-    """Versions of everything that can change a byte of a shard."""
+    """Return the versions of all packages that can change a byte of a shard."""
     packages = ["bpy", "DracoPy", "meshoptimizer", "numba", "numpy", "OpenEXR", "pillow", "zstandard"]
     packages += {"cycles": [], "raster": ["moderngl"], "blenderproc": ["blenderproc"]}[engine]
     python = ".".join(map(str, sys.version_info[:3]))

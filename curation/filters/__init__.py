@@ -1,1 +1,1 @@
-"""A clip becomes measures, and thresholds decide whether it is wanted."""
+"""Measures clips and decides, by thresholds, which of them become samples."""

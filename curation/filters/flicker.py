@@ -1,4 +1,4 @@
-"""How much of a surface pops in and out between neighboring frames, in clips whose topology changes."""
+"""Measures how much surface appears or vanishes between consecutive frames, in clips whose topology changes."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from helix4d.assets.triangles import areas
 from helix4d.curation.filters.surface_kernels import count_samples, sample_points
 
 _CELLS = 16
-"""Per side: surface counts as still there if the other frame has some in the same cell or in one beside it."""
+"""Cells per side. Surface persists if the other frame has surface in the same or an adjacent cell."""
 _MOST_PARTS = 64
 _GONE = 0.01
-"""A triangle that shrinks to less than this share of its area, or grows from it, vanishes or appears."""
+"""A triangle vanishes if it shrinks to less than this share of its area, and appears if it grows from less."""
 
 
 def flicker(clip: Clip) -> float:
-    """The share of the surface that pops between neighboring frames of a normalized clip, mean over the pairs.
+    """Return the share of surface that appears or vanishes between consecutive frames, averaged over the pairs.
 
-    A triangle that both frames show has moved, however far. The others (one of the frames shows them collapsed, or
-    the frames number their triangles differently) pop where the other frame has no surface within a cell of 1/16:
-    so a mesh exchanged for a similar one does not flicker, one that blinks does. 1 is a clip that blinks as a whole in
-    every frame; something that appears once, as a whole, in 16 frames has 1/15.
+    A triangle that both frames show has merely moved, however far. Other triangles (collapsed in one of the frames, or
+    numbered differently) count where the other frame has no surface within a cell of 1/16: replacing a mesh by a
+    similar one does not flicker, blinking does. A clip that blinks as a whole in every frame has 1, an object that
+    appears once in 16 frames 1/15.
     """
     pairs = list(zip(clip.frames, clip.frames[1:], strict=False))
     return float(np.mean([_popping(one, two) for one, two in pairs])) if pairs else 0.0
 
 
 def _popping(one: Frame, two: Frame) -> float:
-    """Area of both frames that the other lacks, as a share of all area of both."""
+    """Return the area that only one of the frames has, as a share of the area of both."""
     first, second = areas(one.triangles()), areas(two.triangles())
     total = first.sum() + second.sum()
     if one.topology is two.topology or np.array_equal(one.faces, two.faces):
@@ -44,7 +44,7 @@ def _popping(one: Frame, two: Frame) -> float:
 
 
 def _area_away_from(frame: Frame, chosen: np.ndarray, area: np.ndarray, other: Frame, shown: np.ndarray) -> float:
-    """Area of the chosen triangles that is more than a cell away from those that the other frame shows."""
+    """Return the area of the chosen triangles that is more than a cell away from those that the other frame shows."""
     if not chosen.any():
         return 0.0
     near = _dilated(_cells(other.triangles()[shown]))
@@ -55,7 +55,7 @@ def _area_away_from(frame: Frame, chosen: np.ndarray, area: np.ndarray, other: F
 
 
 def _cells(triangles: np.ndarray) -> np.ndarray:
-    """(16, 16, 16) bool: where there is surface."""
+    """Return (16, 16, 16) bool: cells that contain surface."""
     found = np.zeros((_CELLS, _CELLS, _CELLS), np.bool_)
     if len(triangles):
         place = _place(_samples(triangles)[0])
@@ -74,7 +74,7 @@ def _place(points: np.ndarray) -> np.ndarray:
 
 
 def _dilated(cells: np.ndarray) -> np.ndarray:
-    """The same with the 26 neighbors of every cell."""
+    """Add the 26 neighbors of every cell."""
     for axis in range(3):
         padded = np.pad(cells, [(1, 1) if a == axis else (0, 0) for a in range(3)])
         length = cells.shape[axis]

@@ -1,9 +1,8 @@
-"""A clip's shape as a short text: equal for equal shapes, nearly equal for nearly equal ones (MinHash).
+"""Hashes a clip's shape and motion so that similar clips have similar hashes (MinHash).
 
-The shape is the set of voxels, 64 a side, that the surface crosses at the start of each quarter of the normalized
-clip: the motion is part of it. So neither the order of vertices and triangles nor position, scale, materials and format
-matter, and rounding changes little: the share of equal numbers in two hashes estimates what share of the voxels the
-clips have in common.
+The hashed set is the voxels (64 per side) that the surface crosses at the start of each quarter of the normalized clip,
+so it covers the motion. It is invariant to the order of vertices and triangles, position, scale, materials and file
+format, and robust to rounding. The share of equal numbers in two hashes estimates the share of common voxels.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _EMPTY = np.uint64(_RESOLUTION**3)
 
 
 def geometry_hash(clip: Clip) -> str:
-    """256 hexadecimal digits: 64 numbers of four, for a normalized clip."""
+    """Return the hash of a normalized clip: 256 hexadecimal digits, 64 numbers of four."""
     cells = []
     for slot, frame in enumerate(quarters(clip)):
         coords = dual_grid(
@@ -36,18 +35,18 @@ def geometry_hash(clip: Clip) -> str:
 
 
 def quarters(clip: Clip) -> list[int]:
-    """The frames at 0, ¼, ½ and ¾ of a clip; not its last, which in a loop is its first."""
+    """Return the frames at 0, ¼, ½ and ¾ of a clip. The last frame is not used: in a loop it equals the first."""
     return [len(clip.frames) * quarter // 4 for quarter in range(4)]
 
 
 def similarity(one: str, other: str) -> float:
-    """The share of equal numbers in two hashes, 0 to 1."""
+    """Return the share of equal numbers in two hashes, from 0 to 1."""
     pairs = zip(_numbers(one), _numbers(other), strict=True)
     return sum(a == b for a, b in pairs) / NUMBERS
 
 
 def hash_table(hashes: list[str]) -> np.ndarray:
-    """(N, 64) uint16: the numbers of N hashes."""
+    """Return the numbers of N hashes as (N, 64) uint16."""
     return np.array([_numbers(text) for text in hashes], np.uint16).reshape(len(hashes), NUMBERS)
 
 
@@ -56,7 +55,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
-    """splitmix64 of every value: a hash whose bits are independent of each other."""
+    """Apply splitmix64, a hash with independent bits, to every value."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

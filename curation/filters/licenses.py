@@ -1,7 +1,7 @@
-"""A license in any spelling becomes what it demands: Creative Commons by name, code, URL or in a sentence, or unknown.
+"""Parses license texts: Creative Commons by name, code, URL or in prose. Everything else is unknown.
 
-Doubt goes against the asset: of several licenses in one text the demands add up, a sentence that forbids commercial use
-or derivatives anywhere counts, and what is not Creative Commons or public domain is unknown.
+The parser is conservative: the conditions of several licenses in one text add up, a ban on commercial use or on
+derivatives counts wherever it appears, and a license that is neither Creative Commons nor public domain is unknown.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from helix4d.core import ConfigError
 
 @dataclass(frozen=True)
 class License:
-    """What a Creative Commons license demands.
+    """Conditions of a Creative Commons license.
 
     Attributes:
         by: attribution.
         sa: share alike.
         nc: no commercial use.
         nd: no derivatives.
-        public_domain: nothing at all (CC0, public domain mark).
+        public_domain: no conditions (CC0, public domain mark).
     """
 
     by: bool = False
@@ -36,18 +36,18 @@ class License:
 
     def __post_init__(self) -> None:
         if self.public_domain == (self.by or self.sa or self.nc or self.nd):
-            raise ValueError("a license demands something, or it is the public domain")
+            raise ValueError("a license has at least one condition unless it is public domain, which has none")
 
     @property
     def name(self) -> str:
-        """`cc0`, or the demands in Creative Commons' order: `by`, `by-sa`, `by-nc`, `by-nc-nd`, ..."""
+        """`cc0`, or the conditions in Creative Commons' order: `by`, `by-sa`, `by-nc`, `by-nc-nd`, ..."""
         if self.public_domain:
             return "cc0"
         return "-".join(demand for demand in ("by", "nc", "nd", "sa") if getattr(self, demand))
 
 
 def parse_license(text: str) -> License | None:
-    """The license that a text names, or None where it names none that is known."""
+    """Return the license that a text names, or None if it names none that is known."""
     text = _plain(text)
     if _REFUSED.search(text):
         return None
@@ -56,14 +56,14 @@ def parse_license(text: str) -> License | None:
     words = [piece for word in _WORD.findall(_joined(rest)) for piece in _pieces(word)]
     codes = {word: _CODES[word] for word in words if word in _CODES}
     if all(word in codes or word in _FILLER or word[0].isdigit() for word in words):
-        # A ban alone ("no commercial use") is no license.
+        # A ban alone ("no commercial use") is not a license.
         found.update(codes.values() if codes.keys() - _SPELLED_BANS else ())
     else:
         found.update(_codes_in_prose(words))
     found.discard("cc")
     if not found:
         return None
-    # Spelled out, a ban means what it says wherever it stands in the text.
+    # A ban that is spelled out counts anywhere in the text.
     found.update(codes[word] for word in codes.keys() & _SPELLED_BANS)
     if found == {"cc0"}:
         return License(public_domain=True)
@@ -71,21 +71,21 @@ def parse_license(text: str) -> License | None:
 
 
 def asset_license(extras: Mapping[str, Any], metadata: Mapping[str, Any] = MappingProxyType({})) -> License | None:
-    """The license of an asset: of what the file says of itself, and of what its source says.
+    """Return the license of an asset, from its own metadata and from that of its source. None if unknown.
 
-    Each says it in its `license` in whatever shape, else in its `copyright`. Where only one of them says something,
-    that counts. Where both do, neither wins: their demands add up, and if one is unknown, so is the whole; but a
-    copyright that only names somebody says nothing beside a license of the source.
+    Each states it in a `license` field of any shape, else in `copyright`. If only one of them states a license, that
+    one counts. If both do, their conditions add up, and if one is unknown, so is the result. A copyright that only
+    names a person is ignored if the source states a license.
 
     Args:
-        extras: of the file.
-        metadata: of the source: a manifest's row, a collection's entry.
+        extras: metadata of the file (`asset.extras`).
+        metadata: metadata of the source: a manifest's row or a collection's entry.
     """
     texts = [text for text in (_text(extras), _text(metadata)) if text]
     if len(texts) == 2 and not _text(extras, _LICENSE_FIELDS) and not _REFUSED.search(_plain(texts[0])):
         texts = [text for text in texts if text is not texts[0] or parse_license(text)]
     found = [parse_license(text) for text in texts]
-    known = [license for license in found if license is not None]  # noqa: A001 (there is no better word)
+    known = [license for license in found if license is not None]  # noqa: A001 (the natural name)
     if not found or len(known) < len(found):
         return None
     demands = {demand: any(getattr(one, demand) for one in known) for demand in _DEMANDS}
@@ -93,7 +93,7 @@ def asset_license(extras: Mapping[str, Any], metadata: Mapping[str, Any] = Mappi
 
 
 def license_text(extras: Mapping[str, Any], metadata: Mapping[str, Any] = MappingProxyType({})) -> str:
-    """The words that `asset_license` judges; "" where nobody says anything."""
+    """Return the text that `asset_license` parses; "" if neither the file nor the source states anything."""
     texts = [text for text in (_text(extras), _text(metadata)) if text]
     return " | ".join(dict.fromkeys(texts))
 
@@ -107,18 +107,18 @@ def _text(extras: Mapping[str, Any], *fields: frozenset[str]) -> str:
 
 
 def parse_license_list(text: str) -> frozenset[str]:
-    """`cc0,by,by-sa` -> the names of the licenses; any spelling is understood.
+    """Parse a list such as `cc0,by,by-sa`, in any spelling, to the names of the licenses.
 
     Raises:
-        ConfigError: for an entry that is no license.
+        ConfigError: if an entry is not a known license.
     """
     names = set()
     for entry in filter(None, (part.strip() for part in text.split(","))):
-        license = parse_license(entry)  # noqa: A001 (there is no better word)
+        license = parse_license(entry)  # noqa: A001 (the natural name)
         if license is None:
             raise ConfigError(
-                f"licenses: {entry!r} is no Creative Commons license; possible are cc0, by, by-sa, by-nc, by-nd, "
-                "by-nc-sa and by-nc-nd"
+                f"--licenses: {entry!r} is not a Creative Commons license: use cc0, by, by-sa, by-nc, by-nd, "
+                "by-nc-sa or by-nc-nd"
             )
         names.add(license.name)
     return frozenset(names)
@@ -155,14 +155,14 @@ _CODES = {
     "sa": "sa",
     "sharealike": "sa",
 }
-"""Words, after `_joined`, and what they mean; "cc" only says that the others do."""
+"""Words, after `_joined`, and their license codes; "cc" only marks the others as license codes."""
 
 _FILLER = frozenset(
     ["a", "and", "any", "deed", "dedication", "generic", "igo", "international", "intl", "is", "it", "its", "licence"]
     + ["licenced", "license", "licensed", "mark", "model", "only", "or", "ported", "publicly", "the", "this", "under"]
     + ["universal", "unported", "use", "uses", "v", "ver", "version", "with", "work", "works"]
 )
-"""Words that say nothing more where everything else is a license's."""
+"""Words without meaning in a text that consists of license words otherwise."""
 
 _SAME = (
     (r"\bcreative[\s_-]*commons?\b", " creativecommons "),
@@ -183,13 +183,13 @@ _SAME = (
     (r"attributions?(?:[\s-]+required)?", " attribution "),
     (r"\bby(?=-(?:nc|nd|sa)\b)", " cc by "),
 )
-"""Spellings -> the word for them; applied in this order to lower-case text."""
+"""Spelling -> normalized word; applied in this order to lower-case text."""
 
 _GLUED = re.compile(r"(cc)?(by)?((?:nc|nd|sa)*)([0-9.]*)")
 
 
 def _plain(text: str) -> str:
-    """Lower case, dashes and underscores as hyphens, compatibility characters as plain ones."""
+    """Normalize a text: lower case, hyphens for dashes and underscores, plain for compatibility characters."""
     text = unicodedata.normalize("NFKC", text).lower()
     return re.sub(r"[‐‑‒–—―−_]", "-", text)
 
@@ -202,7 +202,7 @@ def _joined(text: str) -> str:
 
 
 def _pieces(word: str) -> list[str]:
-    """`ccbyncnd4` -> cc, by, nc, nd, 4; other words as they are."""
+    """Split `ccbyncnd4` into cc, by, nc, nd, 4; other words stay whole."""
     glued = _GLUED.fullmatch(word)
     if word in _CODES or glued is None or not (glued[1] or glued[2]):
         return [word]
@@ -220,20 +220,20 @@ def _codes_of_url(url: str) -> set[str]:
 
 
 def _codes_in_prose(words: list[str]) -> set[str]:
-    """Codes in runs of license words that begin with what only a license begins with: `made by` is not a license."""
+    """Find codes in runs of license words that start unambiguously: `made by` is not a license."""
     found: set[str] = set()
     run = False
     for number, word in enumerate(words):
         code = _CODES.get(word)
         following = words[number + 1] if number + 1 < len(words) else ""
-        goes_on = _CODES.get(following) in _DEMANDS or following[:1].isdigit()
+        continues = _CODES.get(following) in _DEMANDS or following[:1].isdigit()
         if code in ("cc", "cc0"):
             found.add(code)
             run = code == "cc"
-        elif word == "attribution" and goes_on:
+        elif word == "attribution" and continues:
             found.add("by")
             run = True
-        elif word == "by" and run and words[number - 1] == "creativecommons" and following and not goes_on:
+        elif word == "by" and run and words[number - 1] == "creativecommons" and following and not continues:
             run = False  # "Creative Commons by Jane" names a person
         elif run and code is not None:
             found.add(code)

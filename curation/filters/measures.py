@@ -1,4 +1,4 @@
-"""What the filters judge: a clip becomes a handful of numbers, its license and the hash of its shape."""
+"""Measures a clip for the filters: a handful of numbers, its license and the hash of its shape."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from helix4d.curation.filters.thresholds import MeasuredClip
 from helix4d.curation.filters.visibility import frame_visibility
 
 _BULK = 0.98
-"""The share of the surface that the box of `scale_excursion` holds along each axis."""
+"""Share of the surface inside the reference box of `scale_excursion`, along each axis."""
 _DIGITS = 6
 _LICENSE_CHARACTERS = 200
 
 
 def measure(clip: Clip, key: str, metadata: Mapping[str, Any] = MappingProxyType({})) -> MeasuredClip:
-    """Measure a baked clip, not normalized yet, under the key of its sample; nothing is decided here.
+    """Measure a baked clip. No decision is made here.
 
-    `metadata` is what the asset's source says of it: a license there counts beside the file's own.
+    Args:
+        clip: clip, not normalized yet.
+        key: key of its sample.
+        metadata: metadata from the asset's source; a license there is combined with the file's own.
     """
-    license = asset_license(clip.extras, metadata)  # noqa: A001 (there is no better word)
+    license = asset_license(clip.extras, metadata)  # noqa: A001 (the natural name)
     unit = normalize(clip)[0] if any(solid(frame).any() for frame in clip.frames) else None
     values = {"first_frame": 0.0} if unit is None else _measures(clip, unit)
     if len(clip.times) > 1:
@@ -62,7 +65,7 @@ def _measures(clip: Clip, unit: Clip) -> dict[str, float]:
 
 
 def _looked_at(clip: Clip) -> list[int]:
-    """First, middle and last frame, each once."""
+    """Return the first, middle and last frame, without repetitions."""
     return sorted({0, len(clip.frames) // 2, len(clip.frames) - 1})
 
 
@@ -71,9 +74,9 @@ def _rounded(value: float) -> float:
 
 
 def _centroid_excursion(clip: Clip, area: list[np.ndarray]) -> float:
-    """Farthest that the surface's centroid gets from where it began, in edges of a frame's own box.
+    """Return the largest distance of the surface's centroid from its start, in edge lengths of a frame's own box.
 
-    The edge is the longest one of the box around a frame, median over the frames.
+    The unit is the longest edge of the box around a frame, median over the frames.
     """
     centroids, edges = [], []
     for frame, weights in zip(clip.frames, area, strict=True):
@@ -86,10 +89,10 @@ def _centroid_excursion(clip: Clip, area: list[np.ndarray]) -> float:
 
 
 def _scale_excursion(clip: Clip, area: list[np.ndarray]) -> float:
-    """How much larger the box around everything is than the box around 98 % of the surface, all frames together.
+    """Return the size of the box around all frames, relative to the box around 98 % of their surface.
 
-    1: nothing sticks out. 10: a part that flies off made the rest ten times smaller than it could be. A corner stands
-    for a third of its triangle's area.
+    1: nothing sticks out. 10: a part that flies off makes the rest appear ten times smaller than it could. Each corner
+    has a third of its triangle's area as weight.
     """
     corners = np.concatenate([frame.triangles().reshape(-1, 3) for frame in clip.frames]).astype(np.float64)
     weights = np.repeat(np.concatenate(area), 3)

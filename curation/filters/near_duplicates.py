@@ -1,7 +1,7 @@
-"""Which clips repeat the shape of an earlier one, decided from their hashes alone, in the order of their keys.
+"""Finds clips that repeat the shape of an earlier one, from their hashes alone, in the order of their keys.
 
-That needs a pass over all measures before any shard is planned: a worker that sees one asset cannot know, and what it
-knew would depend on the order in which assets end.
+This needs all measures before any shard is planned: a worker sees a single asset, and a decision made on the way would
+depend on the order in which assets finish.
 """
 
 from __future__ import annotations
@@ -17,24 +17,29 @@ from helix4d.curation.filters.geometry_hash import NUMBERS, hash_table
 _BANDS = 16
 _BAND = NUMBERS // _BANDS
 LEAST_SIMILARITY = 1 - (_BANDS - 1) / NUMBERS
-"""Below this the search could miss pairs: hashes that differ in fewer than 16 numbers share one of 16 bands whole."""
+"""Smallest similarity at which the search is exact: two hashes with fewer than 16 differences share one of 16 bands."""
 
 
 @dataclass(frozen=True)
 class Repetition:
-    """What a clip repeats: the index of an earlier clip that is kept, and how similar the two are."""
+    """An earlier, kept clip that a clip repeats.
 
-    of: int
+    Attributes:
+        earlier: index of that clip.
+        similarity: similarity of the two, from 0 to 1.
+    """
+
+    earlier: int
     similarity: float
 
 
 def near_duplicates(hashes: Sequence[str], least: float) -> dict[int, Repetition]:
-    """Index of a clip -> the most similar of the kept clips before it, where that is at least `least` similar.
+    """Map each near-duplicate to the most similar kept clip before it, where the similarity is at least `least`.
 
-    A clip that is dropped drops no others, so a chain of ever so slightly changed ones is not dropped as a whole.
+    Only kept clips are compared with, so a chain of slightly different clips is not dropped as a whole.
 
     Raises:
-        ConfigError: for a similarity that the search cannot promise to find.
+        ConfigError: if `least` is too low for an exact search.
     """
     check_similarity(least)
     table = hash_table(list(hashes))
@@ -55,6 +60,6 @@ def near_duplicates(hashes: Sequence[str], least: float) -> dict[int, Repetition
 
 
 def check_similarity(least: float) -> None:
-    """Raise ConfigError for a similarity that the search cannot promise to find."""
+    """Raise ConfigError if a similarity is out of range: too low for an exact search, or above 1."""
     if not LEAST_SIMILARITY <= least <= 1:
-        raise ConfigError(f"--near-duplicates {least:g}: a similarity from {LEAST_SIMILARITY:.3f} to 1 is needed")
+        raise ConfigError(f"--near-duplicates {least:g}: must be between {LEAST_SIMILARITY:.3f} and 1")

@@ -23,11 +23,11 @@ def see(  # type: ignore[no-untyped-def]
     winner,  # (H, W) int32 from `draw_faces`
     tolerance,  # depth by which a sample may lie behind what is in front of it
 ):
-    """(S,) bool: which samples nothing hides from the eye.
+    """Return (S,) bool: the samples that are visible to the eye.
 
-    The nearest face of the sample's pixel hides it if its plane, at the sample's own place, is nearer: so walls closer
-    to each other than a pixel are still told apart. A sample just outside an outline, where its pixel is empty though
-    a neighbor is not, stays undecided for this direction.
+    The nearest face of a sample's pixel hides the sample if the face's plane, evaluated at the sample, is nearer. This
+    separates walls that are less than a pixel apart. A sample just outside an outline (its pixel is empty, but a
+    neighboring one is not) counts as hidden in this direction.
     """
     height, width = winner.shape
     seen = np.empty(len(points), np.bool_)
@@ -69,7 +69,7 @@ def _plane_depth(pixels, faces, face, px, py):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def count_samples(triangles, spacing, most):  # type: ignore[no-untyped-def]
-    """How many parts along its side each triangle (F, 3, 3) is cut into, so that none is longer than `spacing`."""
+    """Return the number of parts per side of each triangle (F, 3, 3), such that none is longer than `spacing`."""
     parts = np.zeros(len(triangles), np.int64)
     for face in range(len(triangles)):
         longest = 0.0
@@ -84,7 +84,7 @@ def count_samples(triangles, spacing, most):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def sample_points(triangles, parts):  # type: ignore[no-untyped-def]
-    """Centers of the parts² congruent parts of each triangle, (S, 3) float64, and their faces, (S,) int32."""
+    """Return the centers (S, 3) float64 of the parts² congruent parts of each triangle, and their faces (S,) int32."""
     total = 0
     for face in range(len(parts)):
         total += parts[face] * parts[face]
@@ -95,7 +95,7 @@ def sample_points(triangles, parts):  # type: ignore[no-untyped-def]
         n = parts[face]
         for row in range(n):
             for column in range(2 * (n - row) - 1):
-                # Even columns are parts that stand as the triangle does, odd ones are turned over.
+                # Parts in even columns are oriented like the triangle, those in odd columns are inverted.
                 third = 1.0 / 3.0 if column % 2 == 0 else 2.0 / 3.0
                 u = (row + third) / n
                 v = (column // 2 + third) / n

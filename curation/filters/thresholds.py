@@ -1,7 +1,7 @@
-"""The quality filters: what each measures, which setting bounds it, and the reason code of what it drops.
+"""The quality filters: the measure, threshold and reason code of each.
 
-A decision depends on recorded measures and on the settings alone, so it can be made again from a ledger, with other
-thresholds, without looking at an asset: `helix4d filter` does that.
+A decision depends only on recorded measures and on the settings. It can therefore be repeated from a ledger with other
+thresholds, without reading the assets: `helix4d filter` does that.
 """
 
 from __future__ import annotations
@@ -16,69 +16,78 @@ from helix4d.curation.filters.licenses import parse_license_list
 
 @dataclass(frozen=True)
 class FilterConfig:
-    """What a clip must be in order to become a sample. `None` turns a bound off."""
+    """Thresholds that a clip must pass to become a sample. None disables a threshold."""
 
     min_size: float = 0.05
-    """Least √area of the frame that shows most, as a share of the union diagonal: object_too_small_in_union_bbox."""
+    """Minimum √area of the largest frame, relative to the diagonal of the box around all frames.
+    Reason: object_too_small_in_union_bbox."""
     min_motion: float = 0.01
-    """Clips whose surface moves less than this share of the union diagonal are filtered: no_motion."""
+    """Minimum of the largest distance that the surface moves, relative to the same diagonal. Reason: no_motion."""
     max_centroid_excursion: float | None = None
-    """Farthest that the centroid may get from its start, in edges of the object's own box: centroid_excursion."""
+    """Maximum distance of the centroid from its start, in edge lengths of the object's own box.
+    Reason: centroid_excursion."""
     max_scale_excursion: float | None = None
-    """How much larger the union box may be than the box around 98 % of the surface: scale_excursion."""
+    """Maximum edge of the box around all frames, relative to that of the box around 98 % of the surface.
+    Reason: scale_excursion."""
     min_foreground: float | None = None
-    """Least share of the picture that the silhouette fills: small_foreground."""
+    """Minimum share of the picture that the silhouette fills (0 to 1). Reason: small_foreground."""
     min_visible: float | None = None
-    """Least share of the surface that is visible from outside: hidden_surface."""
+    """Minimum share of the surface that is visible from outside (0 to 1). Reason: hidden_surface."""
     max_flicker: float | None = None
-    """Largest share of the surface that may pop between neighboring frames: flicker."""
+    """Maximum share of the surface that appears or vanishes from frame to frame (0 to 1). Reason: flicker."""
     min_faces: int | None = None
-    """Least triangles of the frame that has most: face_limit."""
+    """Minimum number of triangles in the largest frame. Reason: face_limit."""
     max_faces: int | None = None
-    """Most triangles of a frame: face_limit."""
+    """Maximum number of triangles in the largest frame. Reason: face_limit."""
     min_texture_pixels: int | None = None
-    """Least pixels of all images together: texture_limit."""
+    """Minimum number of pixels over all textures of the file. Reason: texture_limit."""
     max_texture_pixels: int | None = None
-    """Most pixels of all images together: texture_limit."""
+    """Maximum number of pixels over all textures of the file. Reason: texture_limit."""
     licenses: str = ""
-    """Licenses to keep, as in cc0,by,by-sa; others end as license, unknown ones as license_unknown. Empty: all."""
+    """Licenses to keep, such as cc0,by,by-sa; empty keeps all.
+    Reasons: license, or license_unknown if the license is not recognized."""
 
     def __post_init__(self) -> None:
         for name in ("min_size", "min_motion", "min_foreground", "min_visible", "max_flicker"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
-                raise ConfigError(f"{name} {value}: a share from 0 to 1 is needed")
+                raise ConfigError(f"{_option(name)} {value}: must be between 0 and 1")
         for name in ("max_centroid_excursion", "max_scale_excursion"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
-                raise ConfigError(f"{name} {value}: a number of 0 or more is needed")
+                raise ConfigError(f"{_option(name)} {value}: must be a finite number of at least 0")
         for what in ("faces", "texture_pixels"):
             low, high = getattr(self, f"min_{what}"), getattr(self, f"max_{what}")
+            options = f"{_option(f'min_{what}')} {low}, {_option(f'max_{what}')} {high}"
             if any(value is not None and value < 0 for value in (low, high)):
-                raise ConfigError(f"min_{what} {low}, max_{what} {high}: numbers of 0 or more are needed")
+                raise ConfigError(f"{options}: must be at least 0")
             if low is not None and high is not None and low > high:
-                raise ConfigError(f"min_{what} {low} is more than max_{what} {high}: nothing could pass")
-        # One spelling and order, so that equal demands are equal settings.
+                raise ConfigError(f"{options}: the minimum is greater than the maximum, so no clip could pass")
+        # A canonical spelling and order: equivalent lists are equal settings.
         object.__setattr__(self, "licenses", ",".join(sorted(parse_license_list(self.licenses))))
 
     @property
     def allowed_licenses(self) -> frozenset[str]:
-        """Names of the licenses to keep; empty for all."""
+        """Names of the licenses to keep; empty if all are kept."""
         return frozenset(filter(None, self.licenses.split(",")))
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True)
 class MeasuredClip:
-    """A clip as the filters see it; the ledger keeps one for every clip that could be measured.
+    """A clip as the filters see it. The ledger records one for every clip that could be measured.
 
     Attributes:
-        key: of the sample that it would be or is.
-        name: of the animation.
-        measures: name of a measure -> its value.
-        license: `cc0`, `by`, ...; "" where unknown.
-        license_text: what the file and its source say.
-        geometry_hash: of its shape, for near-duplicates.
-        reason: why it was dropped, None for one that was kept.
+        key: key of the clip's sample, whether the clip is kept or not.
+        name: name of the animation.
+        measures: name of a measure -> value.
+        license: `cc0`, `by`, ...; "" if unknown.
+        license_text: license as stated by the file and its source.
+        geometry_hash: hash of the shape, for near-duplicates.
+        reason: why the clip was dropped, None if it was kept.
     """
 
     key: str
@@ -90,26 +99,26 @@ class MeasuredClip:
     reason: ReasonCode | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The values as JSON."""
+        """Return the values as JSON."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> MeasuredClip:
-        """The inverse of `to_json`."""
+        """Invert `to_json`."""
         reason = values["reason"]
         return replace(cls(**values), reason=None if reason is None else ReasonCode(reason))
 
 
 @dataclass(frozen=True)
 class Filter:
-    """One measure and its bounds.
+    """A measure and its thresholds.
 
     Attributes:
-        measure: its name.
-        code: the reason of what it drops.
-        what: what the number is, for messages and reports.
-        above: the value must be above this, whatever the settings.
-        least, most: the settings of `FilterConfig` that bound it; "" for none.
+        measure: name of the measure.
+        code: reason code of the clips that the filter drops.
+        what: description of the measure, for messages and reports.
+        above: fixed lower bound, exclusive; None for no such bound.
+        least, most: names of the `FilterConfig` fields with the minimum and maximum; "" for none.
     """
 
     measure: str
@@ -120,47 +129,52 @@ class Filter:
     most: str = ""
 
     def bounds(self, config: FilterConfig) -> tuple[float | None, float | None]:
-        """Least and most that the settings allow."""
+        """Return the minimum and maximum that the settings allow."""
         least, most = (getattr(config, name) if name else None for name in (self.least, self.most))
         return least, most
 
     def objection(self, value: float, config: FilterConfig) -> str:
-        """What is wrong with a value, "" for one that passes."""
+        """Return why a value does not pass, "" if it does."""
         least, most = self.bounds(config)
         if self.above is not None and value <= self.above:
-            return f"{self.measure} {value:.4g}, more than {self.above:.4g} is needed ({self.what})"
+            return f"{self.measure} {value:.4g} is not greater than {self.above:.4g} ({self.what})"
         if least is not None and value < least:
-            return f"{self.measure} {value:.4g}, least {least:.4g} ({self.what})"
+            return f"{self.measure} {value:.4g} is below the minimum of {least:.4g} ({self.what})"
         if most is not None and value > most:
-            return f"{self.measure} {value:.4g}, most {most:.4g} ({self.what})"
+            return f"{self.measure} {value:.4g} is above the maximum of {most:.4g} ({self.what})"
         return ""
 
 
 FILTERS = (
     Filter("duration_s", ReasonCode.ZERO_DURATION, "seconds from the first to the last frame", above=0.0),
-    Filter("first_frame", ReasonCode.EMPTY_FIRST_FRAME, "area of the first frame, of the largest one's", above=0.0),
+    Filter(
+        "first_frame",
+        ReasonCode.EMPTY_FIRST_FRAME,
+        "surface area of the first frame, relative to the largest frame",
+        above=0.0,
+    ),
     Filter(
         "size",
         ReasonCode.OBJECT_TOO_SMALL_IN_UNION_BBOX,
-        "√area of the object, of the diagonal of the box around all frames",
+        "√area of the largest frame, relative to the diagonal of the box around all frames",
         least="min_size",
     ),
     Filter(
         "motion",
         ReasonCode.NO_MOTION,
-        "farthest that the surface moves, of the diagonal of the box around all frames",
+        "largest distance that the surface moves, relative to the diagonal of the box around all frames",
         least="min_motion",
     ),
     Filter(
         "centroid_excursion",
         ReasonCode.CENTROID_EXCURSION,
-        "farthest that the centroid gets from its start, in edges of the object's own box",
+        "largest distance of the centroid from its start, in edge lengths of the object's own box",
         most="max_centroid_excursion",
     ),
     Filter(
         "scale_excursion",
         ReasonCode.SCALE_EXCURSION,
-        "edge of the box around all frames, over that of the box around 98 % of the surface",
+        "edge of the box around all frames, relative to that of the box around 98 % of the surface",
         most="max_scale_excursion",
     ),
     Filter(
@@ -178,42 +192,48 @@ FILTERS = (
     Filter(
         "flicker",
         ReasonCode.FLICKER,
-        "share of the surface that pops between neighboring frames",
+        "share of the surface that appears or vanishes between consecutive frames",
         most="max_flicker",
     ),
-    Filter("faces", ReasonCode.FACE_LIMIT, "triangles with area", least="min_faces", most="max_faces"),
+    Filter(
+        "faces",
+        ReasonCode.FACE_LIMIT,
+        "non-degenerate triangles in the largest frame",
+        least="min_faces",
+        most="max_faces",
+    ),
     Filter(
         "texture_pixels",
         ReasonCode.TEXTURE_LIMIT,
-        "pixels of all images",
+        "pixels over all textures of the file",
         least="min_texture_pixels",
         most="max_texture_pixels",
     ),
 )
-"""In the order in which they judge: the first that objects gives the reason."""
+"""The filters in the order in which they are applied: the first that a clip does not pass gives the reason."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a clip is dropped."""
+    """Reason why a clip is dropped."""
 
     code: ReasonCode
     message: str
 
 
 def judge(clip: MeasuredClip, config: FilterConfig) -> Refusal | None:
-    """The first objection to a clip, or None for one that is kept. Measures that were not taken do not count."""
-    for refuse in FILTERS:
-        value = clip.measures.get(refuse.measure)
-        if value is not None and (wrong := refuse.objection(value, config)):
-            return Refusal(refuse.code, f"clip {clip.name!r}: {wrong}")
+    """Return the first filter's refusal of a clip, or None if the clip passes. Missing measures pass."""
+    for one in FILTERS:
+        value = clip.measures.get(one.measure)
+        if value is not None and (objection := one.objection(value, config)):
+            return Refusal(one.code, f"clip {clip.name!r}: {objection}")
     return judge_license(clip, config)
 
 
 def judge_license(clip: MeasuredClip, config: FilterConfig) -> Refusal | None:
-    """The license filter alone."""
+    """Apply the license filter alone."""
     if not config.licenses or clip.license in config.allowed_licenses:
         return None
-    told = f"the file or its source says {clip.license_text!r}" if clip.license_text else "nobody names one"
+    stated = f"stated as {clip.license_text!r}" if clip.license_text else "the asset states none"
     code = ReasonCode.LICENSE if clip.license else ReasonCode.LICENSE_UNKNOWN
-    return Refusal(code, f"license {clip.license or 'unknown'} ({told}), kept are {config.licenses}")
+    return Refusal(code, f"license {clip.license or 'unknown'} ({stated}) is not among {config.licenses}")

@@ -1,7 +1,7 @@
-"""How much of a surface can be seen from outside, and how much of the picture it fills: depth buffers from 32 sides.
+"""Measures how much of a surface is visible from outside and how much of the picture it fills, from 32 directions.
 
-Drawn by our own compiled loops, at 256² pixels a direction, rather than by a ray caster: the same answer on every
-machine, no system library, and milliseconds for an ordinary mesh.
+Compiled loops render depth buffers of 256² pixels. Unlike a ray caster, they give the same result on every machine,
+need no system library, and take milliseconds for an ordinary mesh.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from helix4d.render.depth_kernels import draw_faces
 DIRECTIONS = 32
 IMAGE_SIZE = 256
 _RADIUS = math.sqrt(3) / 2
-"""Of the unit cube's bounding sphere, which every picture shows whole."""
+"""Radius of the unit cube's bounding sphere, which fits into every picture."""
 _SPACING = 1 / 32
 _MOST_PARTS = 64
 _TOLERANCE = 1e-3
-"""Surfaces nearer to each other than this share of the cube's edge count as one."""
+"""Surfaces closer to each other than this share of the cube's edge count as one."""
 
 
 @dataclass(frozen=True)
 class Visibility:
-    """What is seen of one frame.
+    """Visibility of one frame.
 
     Attributes:
-        visible: share of the area that is seen from any direction; 1 for a frame without surface.
-        foreground: share of the bounding sphere's disc that the silhouette fills, mean over the directions.
+        visible: share of the area that is visible from any direction; 1 for a frame without surface.
+        foreground: share of the bounding sphere's disc that the silhouette fills, averaged over the directions.
     """
 
     visible: float
@@ -40,7 +40,7 @@ class Visibility:
 
 
 def frame_visibility(clip: Clip, frame: int) -> Visibility:
-    """Look at a frame of a normalized clip. Both sides of a face count; what is not opaque hides nothing."""
+    """Measure a frame of a normalized clip. Faces are visible from both sides; only opaque ones hide others."""
     chosen = clip.frames[frame]
     area = areas(chosen.triangles())
     solid = area > 0
@@ -69,7 +69,10 @@ def frame_visibility(clip: Clip, frame: int) -> Visibility:
 
 
 def view_axes(count: int) -> np.ndarray:
-    """(count, 3, 3) float64 rows right, down and away from the eye, for directions spread evenly over the sphere."""
+    """Return view axes for directions spread evenly over the sphere.
+
+    Shape (count, 3, 3) float64, rows: right, down and away from the eye.
+    """
     number = np.arange(count)
     z = 1 - (2 * number + 1) / count
     angle = math.pi * (3 - math.sqrt(5)) * number
@@ -82,8 +85,8 @@ def view_axes(count: int) -> np.ndarray:
 
 
 def _project(points: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """(N, 3) float64 x right, y down in pixels, and depth."""
-    # Not a matrix product: how BLAS rounds depends on its number of threads.
+    """Return (N, 3) float64: x to the right and y down in pixels, and depth."""
+    # Not a matrix product: the rounding of BLAS depends on its number of threads.
     turned = points[:, :1] * axes[:, 0] + points[:, 1:2] * axes[:, 1] + points[:, 2:] * axes[:, 2]
     turned[:, :2] = (turned[:, :2] / (2 * _RADIUS) + 0.5) * IMAGE_SIZE
     return turned

@@ -1,1 +1,1 @@
-"""Content hashes become shards, before any work starts."""
+"""Assigns assets to shards by content hash, before any work starts."""

@@ -1,11 +1,10 @@
-"""The list of assets that go into no shard: what `helix4d filter` writes and `helix4d curate --exclude` reads.
+"""Exclusion lists: written by `helix4d filter`, read by `helix4d curate --exclude`.
 
-It names contents, not files: a renamed file stays excluded, a changed one must be judged again.
+A list identifies assets by content: a renamed file stays excluded, a changed file does not.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from helix4d.core import AssetState, FormatError, ReasonCode, Schema, write_json
+from helix4d.core.documents import parse_document
 from helix4d.curation.plan.plan import KEY_DIGITS
 from helix4d.curation.sources.listing import Exclusion
 
@@ -22,12 +22,12 @@ _PREFIX = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}")
 
 @dataclass(frozen=True)
 class ExcludedAsset:
-    """An entry of the list.
+    """An entry of an exclusion list.
 
     Attributes:
-        asset: its name when it was judged, for people.
-        key_prefix: of its samples: the first digits of its content's hash.
-        why: reason and sentence.
+        asset: name of the asset when it was judged, for information only.
+        key_prefix: first digits of the content hash, which start the keys of its samples.
+        why: reason code and message.
     """
 
     asset: str
@@ -36,7 +36,7 @@ class ExcludedAsset:
 
 
 def write_exclusions(path: Path, excluded: list[ExcludedAsset], settings: Mapping[str, Any]) -> None:
-    """Atomically write a list, sorted by key, with the settings that it was made with."""
+    """Atomically write a list, sorted by key, with the settings of the filters."""
     entries = exclusions_to_json({one.key_prefix: one.why for one in excluded})
     names = {one.key_prefix: one.asset for one in excluded}
     listed = {prefix: {**entry, "asset": names[prefix]} for prefix, entry in entries.items()}
@@ -44,42 +44,39 @@ def write_exclusions(path: Path, excluded: list[ExcludedAsset], settings: Mappin
 
 
 def read_exclusions(path: Path) -> dict[str, Exclusion]:
-    """First half of a key -> why no asset with this content goes into a shard.
+    """Read a list: key prefix -> why assets with this content are excluded.
 
     Raises:
-        FormatError: if it is no such list.
-        NewerError: if it is newer than this program.
+        FormatError: if the file is not an exclusion list.
+        NewerError: if it was written by a newer version.
     """
     try:
-        content = json.loads(path.read_bytes())
+        data = path.read_bytes()
     except OSError as error:
-        raise FormatError(f"{path}: cannot be read ({error})") from error
-    except ValueError as error:
-        raise FormatError(f"{path}: not an exclusion list ({error})") from error
-    EXCLUSIONS.check(content, path)
-    return exclusions_from_json(content.get("excluded"), path)
+        raise FormatError(f"{path}: cannot read the exclusion list ({error.strerror})") from error
+    return exclusions_from_json(parse_document(data, EXCLUSIONS, path).get("excluded"), path)
 
 
 def exclusions_to_json(exclusions: Mapping[str, Exclusion]) -> dict[str, Any]:
-    """Exclusions as JSON."""
+    """Return exclusions as JSON, sorted by key prefix."""
     return {prefix: {"reason": why.reason, "message": why.message} for prefix, why in sorted(exclusions.items())}
 
 
 def exclusions_from_json(content: Any, where: object) -> dict[str, Exclusion]:
-    """The inverse of `exclusions_to_json`; further fields of an entry are for people.
+    """Invert `exclusions_to_json`. Additional fields of an entry are ignored.
 
     Raises:
-        FormatError: if it is not that.
+        FormatError: if an entry is malformed.
     """
     try:
-        found = {
+        exclusions = {
             prefix: Exclusion(ReasonCode(entry["reason"]), str(entry["message"])) for prefix, entry in content.items()
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{where}: not a list of exclusions ({type(error).__name__}: {error})") from error
-    for prefix, why in found.items():
+        raise FormatError(f"{where}: malformed exclusion ({type(error).__name__}: {error})") from error
+    for prefix, why in exclusions.items():
         if not _PREFIX.fullmatch(prefix):
-            raise FormatError(f"{where}: exclusion of {prefix!r}: expected the first {KEY_DIGITS} digits of a hash")
+            raise FormatError(f"{where}: exclusion {prefix!r}: expected the first {KEY_DIGITS} digits of a SHA-256")
         if why.reason.state is not AssetState.FILTERED:
-            raise FormatError(f"{where}: exclusion of {prefix} as {why.reason}, which is no reason to filter")
-    return found
+            raise FormatError(f"{where}: exclusion {prefix}: {why.reason} is not a reason to filter an asset")
+    return exclusions

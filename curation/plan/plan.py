@@ -1,7 +1,7 @@
-"""Which asset goes into which shard, decided from content hashes before any work starts.
+"""Assigns assets to shards by content hash, before any work starts.
 
-The plan does not depend on what becomes of the assets: filtered and failed ones leave gaps. So the shards come out
-the same however often a run is interrupted, and in whatever order the assets finish.
+The plan does not depend on the outcome of the assets: filtered and failed ones leave gaps. The shards are therefore the
+same however often a run is interrupted, and in whatever order the assets finish.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class PlannedAsset:
 
     @property
     def key_prefix(self) -> str:
-        """First half of the keys of its samples; `_` and the clip's index follow."""
+        """First half of the keys of its samples, which is followed by `_` and the clip's index."""
         return self.content_sha256[:KEY_DIGITS]
 
 
@@ -44,25 +44,24 @@ class PlannedShard:
 
     @property
     def name(self) -> str:
-        """`train/helix4d-000000`: relative to the output, without a suffix."""
+        """Path relative to the output, without a suffix: `train/helix4d-000000`."""
         return f"{self.split}/{SHARD_NAME}-{self.number:06d}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Every asset of the source, in exactly one shard or among those left out.
+    """Every asset of the source, either in exactly one shard or left out.
 
     Attributes:
-        shards: in the order of SPLITS, then of their numbers.
-        left_out: name of an asset that goes into no shard -> why: the same content as another, excluded, or not to be
-            had.
+        shards: shards in the order of SPLITS, then of their numbers.
+        left_out: name of a left-out asset -> why: a duplicate, excluded, or unreachable.
     """
 
     shards: tuple[PlannedShard, ...]
     left_out: Mapping[str, Exclusion]
 
     def assets(self) -> list[tuple[PlannedShard, PlannedAsset]]:
-        """Every planned asset with its shard, shard by shard."""
+        """Return every planned asset with its shard, shard by shard."""
         return [(shard, asset) for shard in self.shards for asset in shard.assets]
 
 
@@ -72,13 +71,13 @@ def make_plan(
     exclusions: Mapping[str, Exclusion] = MappingProxyType({}),
     unreachable: Mapping[str, Exclusion] = MappingProxyType({}),
 ) -> Plan:
-    """Group assets by split, sort by hash, cut into shards. Of equal contents the first name is kept.
+    """Group assets by split, sort by hash, and cut into shards. Of files with equal content, the first name is kept.
 
     Args:
-        hashes: of every asset that could be had.
-        assets_per_shard: at most.
-        exclusions: first half of a key -> why no asset with this content goes into a shard.
-        unreachable: name of an asset that could not be had -> why.
+        hashes: content hash of every reachable asset.
+        assets_per_shard: maximum number of assets per shard.
+        exclusions: key prefix -> why assets with this content are excluded.
+        unreachable: name of an asset that could not be read or downloaded -> why.
     """
     kept: dict[str, SourceAsset] = {}
     left_out: dict[str, Exclusion] = dict(unreachable)
@@ -101,18 +100,18 @@ def make_plan(
 
 
 def split_of(content_sha256: str) -> str:
-    """98 % train, 1 % val, 1 % test by the hash's value; all clips of an asset stay on one side."""
+    """Return the split of an asset, by its hash: 98 % train, 1 % val, 1 % test. All its clips share it."""
     percent = int(content_sha256[:KEY_DIGITS], 16) % 100
     return "test" if percent == 99 else "val" if percent == 98 else "train"
 
 
 def sources_to_json(hashes: Mapping[SourceAsset, str]) -> dict[str, Any]:
-    """What a later run needs in order to recognize the source without hashing it again."""
+    """Return the sources as JSON, with what a later run needs to recognize them without hashing again."""
     return {source.name: _to_json(source, hashes[source]) for source in sorted(hashes)}
 
 
 def source_from_json(name: str, entry: Mapping[str, Any], folder: Path) -> SourceAsset:
-    """An asset as `sources_to_json` recorded it; a local one lies in `folder`."""
+    """Return an asset recorded by `sources_to_json`. Paths of local assets are relative to `folder`."""
     remote = RemoteFile.from_json(entry["remote"]) if "remote" in entry else None
     path = Path(remote.name) if remote else folder / name
     return SourceAsset(
@@ -130,7 +129,12 @@ def _to_json(source: SourceAsset, digest: str) -> dict[str, Any]:
 
 
 def known_hashes(sources: list[SourceAsset], stored: Mapping[str, Any]) -> dict[SourceAsset, str]:
-    """Hashes that `stored` (from `sources_to_json`) still vouches for: same place, size and modification time."""
+    """Return the recorded hashes of unchanged assets: same location, size and modification time.
+
+    Args:
+        sources: assets found now.
+        stored: record from `sources_to_json`.
+    """
     known = {}
     for source in sources:
         entry = stored.get(source.name)
@@ -141,10 +145,10 @@ def known_hashes(sources: list[SourceAsset], stored: Mapping[str, Any]) -> dict[
 
 
 def check_same_sources(hashes: Mapping[SourceAsset, str], stored: Mapping[str, Any], output: Path) -> None:
-    """Refuse to go on with an output whose plan was made for other assets, or for others' licenses and metadata.
+    """Check that the assets, with their licenses and metadata, are those that the output was planned for.
 
     Raises:
-        ConfigError: naming what was added, removed or changed.
+        ConfigError: if assets were added, removed or changed.
     """
     now = {source.name: (digest, dict(source.metadata)) for source, digest in hashes.items()}
     before = {name: (entry["sha256"], entry.get("metadata", {})) for name, entry in stored.items()}
@@ -155,8 +159,12 @@ def check_same_sources(hashes: Mapping[SourceAsset, str], stored: Mapping[str, A
         "removed": sorted(before.keys() - now.keys()),
         "changed": sorted(name for name in now.keys() & before.keys() if now[name] != before[name]),
     }
-    told = "; ".join(f"{len(names)} {what} ({names[0]}, ...)" for what, names in changes.items() if names)
+    parts = []
+    for what, names in changes.items():
+        if names:
+            parts.append(f"{len(names)} {what} ({names[0]}{', ...' if len(names) > 1 else ''})")
+    summary = "; ".join(parts)
     raise ConfigError(
-        f"{output}: its shards were planned for another set of assets: {told}. Shards are planned over the whole "
-        "set: give the source as it was (and the same --limit), or a new --output."
+        f"{output}: its shards were planned for a different set of assets: {summary}. "
+        "Restore the source (with the same --limit), or choose a new --output."
     )

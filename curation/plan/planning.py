@@ -1,4 +1,4 @@
-"""What a run has to do: its source listed and hashed, and held against the plan that the output was begun with."""
+"""Plans a run: lists and hashes the source, and compares it to the plan that the output was started with."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from helix4d.curation.sources.source import absolute, is_listed_once, list_sourc
 
 
 def plan_run(config: CurateConfig) -> tuple[Plan, SourceRecord]:
-    """The plan, and the record of the sources that it was made from.
+    """Return the plan, and the record of the sources that it was made from.
 
     Raises:
-        ConfigError: if the output was begun with other settings or other assets.
+        ConfigError: if the output was started with different settings or assets.
     """
     cache = Cache(config.run.downloads)
     stored = _stored_plan(config)
-    again = config.run.retry_failed and stored is not None and not _has_shards(config.output, stored)
-    given_up = {} if stored is None or again else stored.unreachable
-    listing = _stored_listing(config, None if again else stored) or list_source(config.source, config.run.limit, cache)
+    retry = config.run.retry_failed and stored is not None and not _has_shards(config.output, stored)
+    given_up = {} if stored is None or retry else stored.unreachable
+    listing = _stored_listing(config, None if retry else stored) or list_source(config.source, config.run.limit, cache)
     sources = [source for source in listing.assets if source.name not in given_up]
     hashes = known_hashes(sources, stored.sources) if stored else {}
     new, failed = hash_sources([source for source in sources if source not in hashes], cache)
@@ -48,7 +48,7 @@ def plan_run(config: CurateConfig) -> tuple[Plan, SourceRecord]:
 
 
 def _stored_listing(config: CurateConfig, stored: StoredPlan | None) -> Listing | None:
-    """What the output's plan lists, where listing again costs too much and asks for the same."""
+    """Return the listing in the output's plan, if the source is too expensive to list again and has not changed."""
     if stored is None or not is_listed_once(config.source):
         return None
     if (stored.source, stored.limit) != (absolute(config.source), config.run.limit):
@@ -58,15 +58,15 @@ def _stored_listing(config: CurateConfig, stored: StoredPlan | None) -> Listing 
 
 
 def _has_shards(output: Path, stored: StoredPlan) -> bool:
-    """Whether one is committed: then what could not be had when they were planned has no place any more."""
+    """Return whether any shard is committed. Then there is no place left for assets that were unreachable."""
     return any(read_sidecar(output / f"{shard.name}.tar") is not None for shard in stored.plan().shards)
 
 
 def exclusions_of(config: CurateConfig) -> Mapping[str, Exclusion]:
-    """What `--exclude` names; without it, what the output was begun with.
+    """Return the exclusions of `--exclude`, or without it those that the output was started with.
 
     Raises:
-        ConfigError: if the output was begun with another list.
+        ConfigError: if the output was started with a different list.
     """
     stored = read_plan(config.output)
     if config.run.exclude is None:
@@ -74,8 +74,8 @@ def exclusions_of(config: CurateConfig) -> Mapping[str, Exclusion]:
     given = read_exclusions(config.run.exclude)
     if stored and stored.exclusions != given:
         raise ConfigError(
-            f"{config.output}: begun with {len(stored.exclusions)} excluded assets, {config.run.exclude} has other "
-            f"ones ({len(given)}): leave --exclude out to go on, or use a new --output"
+            f"{config.output}: was started with a different exclusion list ({len(stored.exclusions)} assets, "
+            f"{config.run.exclude} has {len(given)}): omit --exclude to resume, or choose a new --output"
         )
     return given
 
@@ -86,10 +86,13 @@ def _stored_plan(config: CurateConfig) -> StoredPlan | None:
         return None
     now, before = flat_settings(config.sample.to_json()), flat_settings(stored.sample)
     different = [
-        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
+        f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
         for name in sorted(now.keys() | before.keys())
         if name not in before or name not in now or before[name] != now[name]
     ]
     if different:
-        raise ConfigError(f"{config.output}: begun with other settings ({'; '.join(different)}): use a new --output")
+        raise ConfigError(
+            f"{config.output}: was started with different settings ({'; '.join(different)}): "
+            "use the same settings to resume, or choose a new --output"
+        )
     return stored

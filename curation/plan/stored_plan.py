@@ -1,8 +1,7 @@
-"""`plan.json`: what an output was begun with, so that a later run goes on with the same and a repair can name it.
+"""`plan.json`: the inputs of an output, so that a later run can resume it and a repair command can name them.
 
-Version 0, without a version, lacks the source and the limit; it is read as a plan that does not know them. Versions
-before 2 lack the exclusions: there were none. Version 3 may name assets that lie elsewhere, and those that could not be
-had.
+Version 0 has no version number, source or limit; the latter two are read as unknown. Version 2 adds exclusions, version
+3 remote and unreachable assets.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ class StoredPlan:
     """The content of `plan.json`.
 
     Attributes:
-        sample: the settings that decide a sample's bytes, as they were written.
-        sources: name of an asset -> its sha256, size and mtime_ns; `remote` and `metadata` where it has them.
-        source: `--source` of the last run, absolute; None where version 0 did not say.
+        sample: settings that define a sample, as written.
+        sources: name of an asset -> sha256, size and mtime_ns; also `remote` and `metadata` if it has them.
+        source: absolute `--source` of the last run; None if unknown (version 0).
         limit: `--limit` of the last run.
-        exclusions: first half of a key -> why no asset with this content goes into a shard.
-        exclude: the list that they came from, absolute; None where none was given.
-        hdri: folder of the environment maps of the last run, absolute; None for none.
-        unreachable: name of an asset that could not be had when the plan was made -> why.
-        revisions: repository -> the commit that was listed.
+        exclusions: key prefix -> why assets with this content are excluded.
+        exclude: absolute path of the exclusion list; None if there was none.
+        hdri: absolute folder of the environment maps of the last run; None if there were none.
+        unreachable: name of an asset that could not be read or downloaded when the plan was made -> why.
+        revisions: repository -> commit that was listed.
     """
 
     sample: Mapping[str, Any]
@@ -54,11 +53,11 @@ class StoredPlan:
 
     @property
     def config_sha256(self) -> str:
-        """Hash of the settings: what the sidecars of this plan's shards name."""
+        """Hash of the settings, which the sidecars of this plan's shards record."""
         return sha256_json(self.sample)
 
     def plan(self) -> Plan:
-        """The shards, made from the recorded hashes; no asset is looked at."""
+        """Compute the plan from the recorded hashes, without reading any asset."""
         folder = Path(self.source or "")
         hashes = {source_from_json(name, entry, folder): entry["sha256"] for name, entry in self.sources.items()}
         return make_plan(hashes, self.sample["assets_per_shard"], self.exclusions, self.unreachable)
@@ -66,7 +65,7 @@ class StoredPlan:
 
 @dataclass(frozen=True)
 class SourceRecord:
-    """What a run writes into its plan of where its assets came from; the fields are `StoredPlan`'s."""
+    """Origin of a run's assets, as stored in its plan. The fields are those of `StoredPlan`."""
 
     sources: Mapping[str, Any]
     unreachable: Mapping[str, Exclusion]
@@ -96,13 +95,13 @@ def write_plan(config: CurateConfig, record: SourceRecord, exclusions: Mapping[s
 
 
 def read_plan(output: Place) -> StoredPlan | None:
-    """The plan of an output, near or far, or None if it has none.
+    """Read the plan of an output, in a folder or at a URL. None if there is none.
 
     Raises:
-        FormatError: if it is damaged.
-        NewerError: if it is newer than this program.
+        FormatError: if the plan is damaged.
+        NewerError: if it was written by a newer version.
         ConfigError: if the folder was written by another command.
-        StoreError: if a far one cannot be had.
+        StoreError: if a URL cannot be read.
     """
     folder = folder_at(output)
     path = folder.address(PLAN_FILE)
@@ -111,13 +110,13 @@ def read_plan(output: Place) -> StoredPlan | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise FormatError(f"{path}: not a plan ({error})") from error
+        raise FormatError(f"{path}: not valid JSON ({error}): the plan is truncated or corrupt") from error
     if isinstance(content, Mapping) and "encoders" in content:
-        raise ConfigError(f"{output}: latent shards of `helix4d encode`, not an output of `helix4d curate`")
+        raise ConfigError(f"{output}: contains latent shards of `helix4d encode`, not an output of `helix4d curate`")
     PLAN.check(content, path)
-    wrong = _mistakes(content)
-    if wrong:
-        raise FormatError(f"{path}: not a plan ({'; '.join(wrong[:3])})")
+    mistakes = _mistakes(content)
+    if mistakes:
+        raise FormatError(f"{path}: malformed plan ({'; '.join(mistakes[:3])})")
     return StoredPlan(
         sample=content["sample"],
         sources=content["sources"],
@@ -136,39 +135,39 @@ def read_plan(output: Place) -> StoredPlan | None:
 
 def _mistakes(content: Mapping[str, Any]) -> list[str]:
     sample, sources = content.get("sample"), content.get("sources")
-    wrong = []
+    mistakes = []
     if not isinstance(sample, Mapping) or type(sample.get("assets_per_shard")) is not int:
-        wrong.append("no settings under sample")
+        mistakes.append("sample contains no settings")
     elif sample["assets_per_shard"] < 1:
-        wrong.append(f"assets_per_shard is {sample['assets_per_shard']}")
+        mistakes.append(f"assets_per_shard is {sample['assets_per_shard']}")
     if not isinstance(sources, Mapping):
-        return [*wrong, "no assets under sources"]
+        return [*mistakes, "sources contains no assets"]
     for name, entry in sources.items():
         digest = entry.get("sha256") if isinstance(entry, Mapping) else None
         if not isinstance(digest, str) or len(digest) != 64 or not set(digest) <= _DIGEST:
-            wrong.append(f"{name} has no sha256")
+            mistakes.append(f"{name} has no sha256")
         elif not all(type(entry.get(field)) is int for field in ("size", "mtime_ns")):
-            wrong.append(f"{name} has no size or mtime_ns")
+            mistakes.append(f"{name} has no size or mtime_ns")
         elif not _is_remote(entry.get("remote")) or not isinstance(entry.get("metadata", {}), Mapping):
-            wrong.append(f"{name} has an unreadable remote or metadata")
+            mistakes.append(f"{name} has a malformed remote or metadata")
     unreachable = content.get("unreachable", {})
     if not isinstance(unreachable, Mapping) or not all(map(_is_reason, unreachable.values())):
-        wrong.append("unreachable does not give reasons")
+        mistakes.append("unreachable contains entries without a reason")
     if not isinstance(content.get("revisions", {}), Mapping):
-        wrong.append("revisions are no object")
+        mistakes.append("revisions is not an object")
     if not isinstance(content.get("source", ""), str):
-        wrong.append("source is not a path")
+        mistakes.append("source is not a path")
     if not isinstance(content.get("exclude"), str | None):
-        wrong.append("exclude is not a path")
+        mistakes.append("exclude is not a path")
     if not isinstance(content.get("hdri"), str | None):
-        wrong.append("hdri is not a path")
+        mistakes.append("hdri is not a path")
     if not isinstance(content.get("limit"), int | None):
-        wrong.append("limit is not a number")
-    return wrong
+        mistakes.append("limit is not a number")
+    return mistakes
 
 
 def _is_remote(entry: Any) -> bool:
-    """Whether it is what `RemoteFile.to_json` gives, or nothing."""
+    """Return whether a value is None or has the form of `RemoteFile.to_json`."""
     if entry is None:
         return True
     kinds = {"url": str, "size": int, "sha256": str, "version": str}

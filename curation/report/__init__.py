@@ -1,1 +1,1 @@
-"""An output becomes something to read: summaries, a page that plays, a data card."""
+"""Presents an output: summaries, a report page, and a data card."""

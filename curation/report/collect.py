@@ -1,7 +1,7 @@
-"""What a report says, from plan, ledger, sidecars and summary: counts over everything, and an entry for every asset.
+"""Collects the content of a report from plan, ledger, sidecars and summary: totals, and an entry for every asset.
 
-Sidecars are read one after the other and only a few numbers of each sample are kept, so an output of a hundred thousand
-assets fits in memory.
+Sidecars are read one by one, and only a few numbers are kept per sample, so an output of a hundred thousand assets fits
+in memory.
 """
 
 from __future__ import annotations
@@ -22,32 +22,33 @@ from helix4d.curation.places.folder import Folder, Place, below, folder_at, is_f
 from helix4d.curation.plan.plan import Plan
 from helix4d.curation.plan.stored_plan import StoredPlan, read_plan
 from helix4d.curation.report.pictures import picture_stem
+from helix4d.curation.report.summary import in_order
 from helix4d.curation.shards.layout import SUMMARY_FILE
 from helix4d.curation.shards.ledger import Outcome, read_outcomes
 from helix4d.curation.shards.shard import ShardReader, parse_sidecar
 
 _BINS = 24
 _QUANTILES = (0, 5, 25, 50, 75, 95, 100)
-_NAMES = ("least", *(f"{percent} %" for percent in _QUANTILES[1:-1]), "most")
+_NAMES = ("min", *(f"{percent} %" for percent in _QUANTILES[1:-1]), "max")
 _WIDE = 100
 """Positive numbers that span more than this factor are shown on a logarithmic axis."""
 _LONGEST = 4000
-"""Characters of a text from a file that are shown; the end is kept, where errors stand."""
+"""Maximum number of characters of a text from a file. The end is kept, which is where errors are."""
 
 
 @dataclass(frozen=True)
 class SampleFacts:
-    """What is kept of a sample.
+    """The facts about a sample that a report shows.
 
     Attributes:
-        key, asset, clip: as in its index entry.
-        shard: `train/helix4d-000000`.
-        bytes: in the shard.
-        voxels, tokens: per frame.
-        measures: name -> number.
-        license: name, "" where unknown.
-        license_text: what the file says.
-        stem: of its pictures.
+        key, asset, clip: as in the shard's index.
+        shard: name of the shard, `train/helix4d-000000`.
+        bytes: size in the shard.
+        voxels, tokens: counts per frame.
+        measures: name of a measure -> value.
+        license: `cc0`, `by`, ...; "" if unknown.
+        license_text: license as stated by the file and its source.
+        stem: path of the pictures, relative to the report, without suffixes.
     """
 
     key: str
@@ -65,15 +66,15 @@ class SampleFacts:
 
 @dataclass(frozen=True)
 class Histogram:
-    """How a number is distributed.
+    """Distribution of a number.
 
     Attributes:
-        name: of it.
-        what: what it is.
-        edges: one more than there are bins.
-        kept, dropped: counts per bin, of samples and of clips that were filtered.
-        logarithmic: the bins are equally wide on a logarithmic axis.
-        quantiles: percent -> value, over the samples alone.
+        name: name of the number.
+        what: description.
+        edges: edges of the bins, one more than there are bins.
+        kept, dropped: counts per bin, of samples and of filtered clips.
+        logarithmic: whether the bins are equally wide on a logarithmic axis.
+        quantiles: name of a quantile -> value, over the samples only.
     """
 
     name: str
@@ -87,7 +88,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class StageTime:
-    """Seconds of a stage: in all, per asset that came to it (mean, median, 95 %), and how many did."""
+    """Seconds spent in a stage: total, and per asset that reached it (mean, median, 95 %), with their number."""
 
     stage: str
     total_s: float
@@ -99,25 +100,25 @@ class StageTime:
 
 @dataclass(frozen=True)
 class Collected:
-    """Everything that a report says.
+    """The content of a report.
 
     Attributes:
         title: name of the output folder.
-        url: of an output that is far, else "".
-        stored: the plan as it was written.
-        assets: planned, those left out included.
-        states: done, filtered, failed, pending -> assets; these add up to `assets`.
+        url: URL of the output, "" for a local folder.
+        stored: the plan as written.
+        assets: number of assets in the plan, left-out ones included.
+        states: done, filtered, failed, pending -> assets; the sum is `assets`.
         reasons: reason code -> assets.
-        samples: of all committed shards, sorted by key.
-        outcomes: of all planned assets that have ended, sorted by name.
-        shards: split -> committed, planned.
-        bytes: of the committed shards.
-        licenses: name, "" where unknown -> samples.
-        license_texts: what files of unknown license say -> samples.
-        histograms: of what there are numbers of.
-        stages: in the order in which assets come to them.
-        summary: of the last run; empty where none came to its end.
-        tools: version of each -> shards made with it, by tool.
+        samples: samples of all committed shards, sorted by key.
+        outcomes: outcomes of all planned assets that ended, sorted by name.
+        shards: split -> number of committed and of planned shards.
+        bytes: size of the committed shards.
+        licenses: name, "" if unknown -> samples.
+        license_texts: statement behind an unknown license -> samples.
+        histograms: distributions of all numbers that occur.
+        stages: times, in the order of the stages.
+        summary: summary of the last run; empty if no run finished.
+        tools: package -> version -> number of shards made with it.
     """
 
     title: str
@@ -139,29 +140,29 @@ class Collected:
 
     @property
     def worker_s(self) -> float:
-        """Seconds of all stages together."""
+        """Total seconds over all stages."""
         return sum(stage.total_s for stage in self.stages)
 
     @property
     def timed_assets(self) -> int:
-        """Assets that any worker touched."""
+        """Number of assets that a worker processed, whatever the outcome."""
         return sum(bool(outcome.timings_s) for outcome in self.outcomes)
 
 
 def collect(output: Place) -> Collected:
-    """Read an output of `helix4d curate`, near or far, finished or not.
+    """Read an output of `helix4d curate`, in a folder or at a URL, finished or not.
 
     Raises:
         ConfigError: if there is no such output.
-        FormatError: if its plan, its ledger or a sidecar is damaged.
-        StoreError: if a far one cannot be had.
+        FormatError: if its plan, ledger or a sidecar is damaged.
+        StoreError: if a URL cannot be read.
     """
     far = is_far(output)
     if not far and not Path(output).is_dir():
         raise ConfigError(f"{output}: no such folder")
     stored = read_plan(output)
     if stored is None:
-        raise ConfigError(f"{output}: no plan.json in it: give the --output of `helix4d curate`")
+        raise ConfigError(f"{output}: contains no plan.json: pass an output of `helix4d curate`")
     plan = stored.plan()
     folder = folder_at(output)
     ended = read_outcomes(folder)
@@ -204,7 +205,7 @@ def collect(output: Place) -> Collected:
 
 
 def sample_entry(sample: SampleFacts, outcome: Outcome | None) -> dict[str, Any]:
-    """A sample as the page's JSON; names are short because there may be a hundred thousand."""
+    """Return a sample as JSON for the page. Names are short because there may be a hundred thousand samples."""
     return {
         "id": sample.key,
         "name": sample.asset,
@@ -217,12 +218,12 @@ def sample_entry(sample: SampleFacts, outcome: Outcome | None) -> dict[str, Any]
         "voxels": list(sample.voxels),
         "tokens": list(sample.tokens),
         "measures": _finite(sample.measures),
-        **(_told(outcome) if outcome else {}),
+        **(_processing(outcome) if outcome else {}),
     }
 
 
 def asset_entry(outcome: Outcome) -> dict[str, Any]:
-    """An asset without a sample as the page's JSON."""
+    """Return an asset without a sample as JSON for the page."""
     clips = [clip for clip in outcome.clips if clip.reason is not None]
     return {
         "id": f"asset:{outcome.asset}",
@@ -232,12 +233,12 @@ def asset_entry(outcome: Outcome) -> dict[str, Any]:
         "license": clips[0].license if clips else "",
         "license_text": shortened(clips[0].license_text) if clips else "",
         "measures": _finite(clips[0].measures) if clips else {},
-        **_told(outcome),
+        **_processing(outcome),
     }
 
 
 def shortened(text: str) -> str:
-    """At most `_LONGEST` characters, the last ones."""
+    """Return the last `_LONGEST` characters of a text."""
     return text if len(text) <= _LONGEST else f"…{text[-_LONGEST:]}"
 
 
@@ -245,8 +246,9 @@ def _finite(measures: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in measures.items()}
 
 
-def _told(outcome: Outcome) -> dict[str, Any]:
-    told = {
+def _processing(outcome: Outcome) -> dict[str, Any]:
+    """Return how an asset was processed, without empty values."""
+    facts = {
         "stage": outcome.stage,
         "message": shortened(outcome.message),
         "log": shortened(outcome.log),
@@ -255,11 +257,11 @@ def _told(outcome: Outcome) -> dict[str, Any]:
         "attempts": outcome.attempts if outcome.attempts > 1 else 0,
         "peak_bytes": outcome.peak_bytes,
     }
-    return {name: value for name, value in told.items() if value}
+    return {name: value for name, value in facts.items() if value}
 
 
 def _sidecars(plan: Plan, folder: Folder, shards: dict[str, tuple[int, int]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Committed shards one by one; counts them."""
+    """Yield the sidecars of the committed shards, counting committed and planned ones in `shards`."""
     files = read_each(folder, (f"{shard.name}.json" for shard in plan.shards))
     for shard, (file, data) in zip(plan.shards, files, strict=True):
         committed, planned = shards[shard.split]
@@ -271,10 +273,10 @@ def _sidecars(plan: Plan, folder: Folder, shards: dict[str, tuple[int, int]]) ->
 def _sample(reader: ShardReader, shard: str, key: str, measured: MeasuredClip | None) -> SampleFacts:
     index = reader.sample(key)
     if measured is not None:
-        measures, of, text = measured.measures, measured.license, measured.license_text
-    else:  # a ledger of before the filters
+        measures, license_name, text = measured.measures, measured.license, measured.license_text
+    else:  # a ledger written before version 2
         clip = reader.clip(key)
-        measures, of, text = clip.get("measures", {"motion": clip["motion"]}), clip.get("license", ""), ""
+        measures, license_name, text = clip.get("measures", {"motion": clip["motion"]}), clip.get("license", ""), ""
     return SampleFacts(
         key=key,
         asset=index["asset"],
@@ -284,7 +286,7 @@ def _sample(reader: ShardReader, shard: str, key: str, measured: MeasuredClip | 
         voxels=tuple(index["voxels"]),
         tokens=tuple(index["tokens"]),
         measures=measures,
-        license=of,
+        license=license_name,
         license_text=text,
         stem=picture_stem(key, index, reader.sidecar),
     )
@@ -296,9 +298,9 @@ def _by_count(counter: Counter[str]) -> dict[str, int]:
 
 def _histograms(samples: Sequence[SampleFacts], dropped: Sequence[MeasuredClip]) -> list[Histogram]:
     found = [
-        _histogram("voxels", "voxels of a frame", [n for sample in samples for n in sample.voxels], []),
-        _histogram("tokens", "tokens of a frame (blocks of 16³ voxels)", [n for s in samples for n in s.tokens], []),
-        _histogram("megabytes", "of a sample in its shard", [sample.bytes / 1e6 for sample in samples], []),
+        _histogram("voxels", "voxels per frame", [n for sample in samples for n in sample.voxels], []),
+        _histogram("tokens", "tokens (blocks of 16³ voxels) per frame", [n for s in samples for n in s.tokens], []),
+        _histogram("megabytes", "size of a sample in MB", [sample.bytes / 1e6 for sample in samples], []),
     ]
     for one in sorted(FILTERS, key=lambda one: one.measure != "motion"):
         kept = [sample.measures[one.measure] for sample in samples if one.measure in sample.measures]
@@ -338,21 +340,15 @@ def _stages(outcomes: Sequence[Outcome]) -> list[StageTime]:
     for outcome in outcomes:
         for stage, seconds in outcome.timings_s.items():
             by_stage.setdefault(stage, []).append(seconds)
-    # The ledger sorts the stages of an asset by name; people want the order of the work.
-    order = {
-        stage: n for n, stage in enumerate(("bake", "filter", "normalize", "voxelize", "render", "encode", "pack"))
-    }
-    return [
-        StageTime(
-            stage,
-            round(sum(seconds), 3),
-            len(seconds),
-            round(sum(seconds) / len(seconds), 3),
-            round(float(np.percentile(seconds, 50)), 3),
-            round(float(np.percentile(seconds, 95)), 3),
-        )
-        for stage, seconds in sorted(by_stage.items(), key=lambda item: (order.get(item[0], len(order)), item[0]))
-    ]
+    return [_stage_time(stage, by_stage[stage]) for stage in in_order(by_stage)]
+
+
+def _stage_time(stage: str, seconds: Sequence[float]) -> StageTime:
+    total = sum(seconds)
+    median, high = np.percentile(seconds, (50, 95)).tolist()
+    return StageTime(
+        stage, round(total, 3), len(seconds), round(total / len(seconds), 3), round(median, 3), round(high, 3)
+    )
 
 
 def _summary(folder: Folder) -> dict[str, Any]:

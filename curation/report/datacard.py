@@ -1,6 +1,6 @@
-"""`datacard.md`: what a data set is, where it comes from, under which licenses, how it was made and what it lacks.
+"""Writes `datacard.md`: what a dataset contains, where it comes from, its licenses, how it was made, and its limits.
 
-Everything that files say of themselves is escaped, so that no text becomes markup.
+Texts from files are escaped, so that none of them becomes markup.
 """
 
 from __future__ import annotations
@@ -11,58 +11,115 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from helix4d import __version__
+from helix4d.core import AssetState, ReasonCode
 from helix4d.curation.config import flat_settings
 from helix4d.curation.report.collect import Collected
+from helix4d.curation.report.words import counted, duration, size_of
 from helix4d.curation.shards.problems import Remedies
 
 _LONGEST = 200
 _TEXTS = 20
+_STATES = {
+    AssetState.DONE: "done: became samples",
+    AssetState.FILTERED: "filtered: well formed, but unwanted",
+    AssetState.FAILED: "failed: broken, or beyond the limits",
+    "pending": "pending: not processed yet",
+}
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#|&~!$^=\"':])")
 
 
 def data_card(collected: Collected) -> str:
-    """The card as Markdown; the same for the same output."""
+    """Return the card as Markdown. The same output always gives the same card."""
     sections = [
-        _what(collected),
+        _summary(collected),
+        *([_loading(collected)] if collected.samples else []),
+        _assets(collected),
         _sources(collected),
         _licenses(collected),
-        _numbers(collected),
-        _made(collected),
-        _limits(collected),
-        _again(collected),
+        _statistics(collected),
+        _settings(collected),
+        _limitations(collected),
+        _reproduction(collected),
     ]
     return "\n\n".join([f"# {plain(collected.title)}", *sections]) + "\n"
 
 
 def plain(text: str) -> str:
-    """A text on one line in which Markdown and HTML mean nothing."""
+    """Return a text on one line, with all Markdown and HTML markup escaped."""
     text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST - 1]}…"
     return _MARKUP.sub(r"\\\1", text)
 
 
-def _what(collected: Collected) -> str:
+def _summary(collected: Collected) -> str:
     sample = collected.stored.sample
-    clips = f"{len(collected.samples):,} samples of animated 3D assets, {collected.bytes / 1e9:.2f} GB"
+    views, size, frames = sample.get("views"), sample.get("image_size"), sample.get("frames")
     shards = ", ".join(
-        f"{committed} {split}" if committed == planned else f"{committed} of {planned} {split}"
+        f"{counted(committed, 'shard')} in {split}"
+        if committed == planned
+        else f"{committed:,} of {counted(planned, 'planned shard')} in {split}"
         for split, (committed, planned) in collected.shards.items()
     )
     lines = [
-        "## What it is",
+        "## Summary",
         "",
-        f"{clips}, as WebDataset shards ({shards or 'none'}). Each sample has {sample.get('frames')} frames of one "
-        f"animation clip: an O-Voxel of {sample.get('resolution')}³ a frame, and {sample.get('views')} rendered views "
-        f"of {sample.get('image_size')}² pixels with their cameras and lights.",
+        f"{counted(len(collected.samples), 'sample')} of animated 3D objects for training 4D generative models, "
+        f"{size_of(collected.bytes)} of WebDataset shards ({shards or 'no shards'}).",
         "",
-        *_table(("assets", "count"), [(state, f"{count:,}") for state, count in collected.states.items()]),
+        "Each sample is one animation clip of one asset:",
         "",
-        f"Together {collected.assets:,}: nothing was dropped silently. `ledger.jsonl` has a line for every asset.",
+        f"- {frames} O-Voxels, one per frame: sparse voxels on a {sample.get('resolution')}³ grid with the surface and "
+        "its PBR material (`frame_NN.vxz`);",
+    ]
+    if views:
+        cameras = "one random camera" if views == 1 else f"each of {views} random cameras"
+        lines.append(
+            f"- {frames} images of {size}×{size} pixels from {cameras} (`view_VV_frame_NN.webp`, RGBA), with camera "
+            "and lights in `view_VV.json`;"
+        )
+    lines += [
+        "- `clip.json`: name and SHA-256 of the source file, its license and author, frame times, normalization, and "
+        "the measures below.",
+        "",
+        "All frames of a sample share one normalization: the box around the whole animation is centered on the origin "
+        "with its longest edge 1, Z up.",
+    ]
+    return "\n".join(lines)
+
+
+def _loading(collected: Collected) -> str:
+    lines = [
+        "import webdataset",
+        "from helix4d.voxelize import decode_vxz",
+        "",
+        f'shards = webdataset.WebDataset("{collected.samples[0].shard}.tar", shardshuffle=False)',
+        'for sample in shards.decode("rgba8"):',
+        '    ovoxel = decode_vxz(sample["frame_00.vxz"])  # coords (N, 3), base_color (N, 3), ...',
+    ]
+    if collected.stored.sample.get("views"):
+        lines += [
+            '    image = sample["view_00_frame_00.webp"]  # (H, W, 4) uint8',
+            '    camera = sample["view_00.json"]["camera"]  # OpenCV: intrinsics in pixels, world-to-camera',
+        ]
+    return "\n".join(["## Loading", "", *(f"    {line}".rstrip() for line in lines)])
+
+
+def _assets(collected: Collected) -> str:
+    shown = {state: count for state, count in collected.states.items() if count or state != "pending"}
+    states = [(_STATES[state], f"{count:,}") for state, count in shown.items()]
+    lines = [
+        "## Assets",
+        "",
+        f"{counted(collected.assets, 'asset')} went in, and each is accounted for: `ledger.jsonl` records how it ended "
+        "and why.",
+        "",
+        *_table(("outcome", "assets"), states),
     ]
     if collected.reasons:
         reasons = sorted(collected.reasons.items(), key=lambda item: (-item[1], item[0]))
-        lines += ["", *_table(("reason", "assets"), [(reason, f"{count:,}") for reason, count in reasons])]
+        rows = [(reason, str(ReasonCode(reason).state), f"{count:,}") for reason, count in reasons]
+        lines += ["", "Reasons why assets were filtered or failed:", "", *_table(("reason", "outcome", "assets"), rows)]
     return "\n".join(lines)
 
 
@@ -73,91 +130,107 @@ def _sources(collected: Collected) -> str:
         suffix = name.rpartition(".")[2].lower() if "." in name else ""
         suffixes[suffix] = suffixes.get(suffix, 0) + 1
     formats = ", ".join(f"{count:,} {plain(suffix)}" for suffix, count in sorted(suffixes.items()))
+    place = plain(stored.source) if stored.source else "a place that was not recorded"
     lines = [
         "## Sources",
         "",
-        f"A folder of {len(stored.sources):,} files ({formats or 'none'}): {plain(stored.source or 'not recorded')}",
+        f"{counted(len(stored.sources), 'file')} ({formats or 'none'}) from {place}",
         "",
-        "`plan.json` has name, size and SHA-256 of every file.",
+        "`plan.json` lists the name, size and SHA-256 of each.",
     ]
     if stored.exclusions:
-        lines += ["", f"{len(stored.exclusions):,} contents were excluded beforehand: {plain(stored.exclude or '')}"]
+        lines += [
+            "",
+            f"{counted(len(stored.exclusions), 'file')} excluded before curation, by the list "
+            f"{plain(stored.exclude or 'in plan.json')}",
+        ]
     return "\n".join(lines)
 
 
 def _licenses(collected: Collected) -> str:
     known = [(plain(name) or "unknown", f"{count:,}") for name, count in collected.licenses.items()]
-    lines = ["## Licenses", "", "As the files say of themselves; nobody checked them.", ""]
+    lines = [
+        "## Licenses",
+        "",
+        "Licenses are as stated by the files and their sources; they were not verified. The names are Creative Commons "
+        "codes: cc0 is public domain, by demands attribution, sa share-alike, nc non-commercial use, and nd forbids "
+        "derivatives.",
+        "",
+    ]
     lines += _table(("license", "samples"), known) if known else ["No samples."]
     if collected.license_texts:
         texts = list(collected.license_texts.items())
-        lines += ["", "Of unknown license, by what the file says:", ""]
-        lines += _table(("text", "samples"), [(plain(text) or "nothing", f"{n:,}") for text, n in texts[:_TEXTS]])
+        lines += ["", "Statements behind unknown licenses:", ""]
+        rows = [(plain(text) or "(no statement)", f"{n:,}") for text, n in texts[:_TEXTS]]
+        lines += _table(("statement", "samples"), rows)
         if len(texts) > _TEXTS:
-            lines += ["", f"And {len(texts) - _TEXTS:,} more texts."]
+            lines += ["", f"{len(texts) - _TEXTS:,} more statements are not shown."]
     lines += [
         "",
-        "Authors stand in `extras` of each sample's `clip.json`: licenses with `by` demand that they are named.",
+        "Licenses with `by` require attribution: the authors are listed under `extras` in each sample's `clip.json`.",
     ]
     return "\n".join(lines)
 
 
-def _numbers(collected: Collected) -> str:
+def _statistics(collected: Collected) -> str:
     rows = [
         (plain(one.name), one.what, *(_number(value) for value in one.quantiles.values()))
         for one in collected.histograms
         if one.quantiles
     ]
     if not rows:
-        return "## Distributions\n\nNo samples."
-    head = ("measure", "what", *next(one.quantiles for one in collected.histograms if one.quantiles))
-    return "\n".join(["## Distributions", "", "Quantiles over the samples.", "", *_table(head, rows)])
+        return "## Statistics\n\nNo samples."
+    head = ("measure", "description", *next(one.quantiles for one in collected.histograms if one.quantiles))
+    return "\n".join(["## Statistics", "", "Quantiles over the samples.", "", *_table(head, rows)])
 
 
-def _made(collected: Collected) -> str:
+def _settings(collected: Collected) -> str:
     settings = [
         (plain(name), plain(str(value)))
         for name, value in flat_settings(collected.stored.sample).items()
         if value not in (None, "")
     ]
     versions = [(plain(tool), plain(", ".join(found))) for tool, found in collected.tools.items()]
-    lines = ["## How it was made", "", *_table(("setting", "value"), settings)]
-    lines += ["", *_table(("tool", "version"), versions or [("helix4d", plain(__version__))])]
+    lines = ["## Settings and versions", "", *_table(("setting", "value"), settings)]
+    lines += ["", *_table(("package", "version"), versions or [("helix4d", plain(__version__))])]
     if collected.worker_s:
-        hours = collected.worker_s / 3600
-        lines += ["", f"{collected.timed_assets:,} assets took {hours:,.2f} worker hours."]
+        assets = counted(collected.timed_assets, "asset")
+        lines += ["", f"Processing {assets} took {duration(collected.worker_s)} of worker time."]
     return "\n".join(lines)
 
 
-def _limits(collected: Collected) -> str:
+def _limitations(collected: Collected) -> str:
     limits = [
-        "Materials are those of the file, the same for all frames: animated materials are ignored.",
-        "An O-Voxel holds base color, metallic, roughness and alpha; emission and transmission are in the images only.",
-        "Surface thinner than a voxel may leave none: `vanished_area` in `clip.json` says how much.",
-        "Near-duplicates are kept unless `--exclude` named them; the same content twice is one sample.",
-        "What assets show was not reviewed.",
+        "The content of the assets was not reviewed.",
+        "Materials do not change over time: animated materials are ignored.",
+        "O-Voxels store base color, metallic, roughness and alpha; emission and transmission are only in the images.",
+        "Surfaces thinner than a voxel can be lost: `vanished_area` in `clip.json` gives their share per frame.",
+        "Identical files were removed. Near-duplicates remain, except those on the exclusion list, if there is one.",
     ]
-    warned = sum(bool(outcome.warnings) for outcome in collected.outcomes)
-    limits.append(f"{warned:,} assets have warnings of what was ignored or repaired: `warnings` in `clip.json`.")
+    if warned := sum(bool(outcome.warnings) for outcome in collected.outcomes):
+        limits.append(
+            f"{counted(warned, 'asset')} had features that were ignored or repaired: see `warnings` in `clip.json`."
+        )
     if collected.states["pending"]:
-        limits.append(f"The run has not ended: {collected.states['pending']:,} assets are still to do.")
-    return "\n".join(["## Known limits", "", *(f"- {limit}" for limit in limits)])
+        limits.append(f"The run is not finished; assets still to be processed: {collected.states['pending']:,}.")
+    return "\n".join(["## Limitations", "", *(f"- {limit}" for limit in limits)])
 
 
-def _again(collected: Collected) -> str:
+def _reproduction(collected: Collected) -> str:
     stored = collected.stored
     command = Remedies(Path("OUTPUT"), stored.sample, stored.source, stored.limit, stored.exclude).curate
     if stored.exclude:
         command += f" {shlex.join(['--exclude', stored.exclude])}"
-    # Four spaces make it code in which nothing else is markup.
+    # Indented by four spaces, the command is a code block, in which nothing is markup.
     return "\n".join(
         [
-            "## How to make it again",
+            "## Reproduction",
             "",
             f"    {_one_line(command)}",
             "",
-            "The same files, settings, versions, CPU type and render device give the same bytes. "
-            "`helix4d verify OUTPUT` checks them, `helix4d report OUTPUT` writes this card and `report/index.html`.",
+            "The same files, settings, package versions, CPU type and render device give identical bytes. "
+            "`helix4d verify OUTPUT` checks every file, and `helix4d report OUTPUT` rewrites this card and "
+            "`report/index.html`.",
         ]
     )
 

@@ -1,6 +1,4 @@
-"""What thresholds would keep of the clips that a ledger has measures of: decisions, a table of them, and the assets to
-leave out.
-"""
+"""Judges the measured clips of a ledger by new thresholds: decisions, a table, and the assets to exclude."""
 
 from __future__ import annotations
 
@@ -14,6 +12,7 @@ from helix4d.core import ReasonCode
 from helix4d.curation.filters.near_duplicates import near_duplicates
 from helix4d.curation.filters.thresholds import FILTERS, FilterConfig, MeasuredClip, judge, judge_license
 from helix4d.curation.plan.exclusions import ExcludedAsset
+from helix4d.curation.report.words import counted
 from helix4d.curation.shards.ledger import Outcome, count
 from helix4d.curation.sources.listing import Exclusion
 
@@ -26,7 +25,7 @@ _WIDE = 100
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of a clip."""
+    """Decision about a clip; `why` is None if the clip is kept."""
 
     asset: str
     clip: MeasuredClip
@@ -35,13 +34,13 @@ class Decision:
 
 @dataclass(frozen=True)
 class FilterReport:
-    """Decisions over everything that was measured.
+    """Decisions about all measured clips.
 
     Attributes:
-        decisions: in the order of the keys, which is the plan's.
-        near_duplicate_least: the similarity from which clips count as one; None where that was not asked.
-        unmeasured: `failed: REASON` and so on -> assets without measures.
-        config: the thresholds.
+        decisions: decisions in the order of the keys, which is that of the plan.
+        near_duplicate_least: similarity from which clips are near-duplicates; None to keep near-duplicates.
+        unmeasured: outcome, such as `failed: timeout` -> number of assets without measures.
+        config: thresholds.
     """
 
     decisions: tuple[Decision, ...]
@@ -50,7 +49,7 @@ class FilterReport:
     config: FilterConfig
 
     def excluded(self) -> list[ExcludedAsset]:
-        """Assets of which no clip is kept, with what became of the first clip."""
+        """List the assets of which no clip is kept, each with the reason of its first clip."""
         by_asset: dict[str, list[Decision]] = {}
         for decision in self.decisions:
             by_asset.setdefault(decision.asset, []).append(decision)
@@ -62,10 +61,10 @@ class FilterReport:
 
 
 def decide(outcomes: Iterable[Outcome], config: FilterConfig, near_duplicate_least: float | None) -> FilterReport:
-    """Judge every measured clip again.
+    """Judge every measured clip.
 
     Raises:
-        ConfigError: for an impossible `near_duplicate_least`.
+        ConfigError: if `near_duplicate_least` is out of range.
     """
     outcomes = list(outcomes)
     measured = sorted(
@@ -76,12 +75,12 @@ def decide(outcomes: Iterable[Outcome], config: FilterConfig, near_duplicate_lea
         if refusal := judge(clip, config):
             reasons[number] = Exclusion(refusal.code, refusal.message)
     if near_duplicate_least is not None:
-        # Only what the other filters keep can be the one that is kept.
+        # Compare only clips that the other filters keep.
         rest = [n for n, (_, clip) in enumerate(measured) if n not in reasons and clip.geometry_hash]
         hashes = [measured[n][1].geometry_hash for n in rest]
         for index, repetition in near_duplicates(hashes, near_duplicate_least).items():
-            asset, clip = measured[rest[repetition.of]]
-            message = f"shape and motion of {asset} ({clip.key}), similarity {repetition.similarity:.2f}"
+            asset, clip = measured[rest[repetition.earlier]]
+            message = f"near-duplicate of {asset} ({clip.key}), similarity {repetition.similarity:.2f}"
             reasons[rest[index]] = Exclusion(ReasonCode.NEAR_DUPLICATE, message)
     return FilterReport(
         decisions=tuple(Decision(asset, clip, reasons.get(n)) for n, (asset, clip) in enumerate(measured)),
@@ -92,38 +91,39 @@ def decide(outcomes: Iterable[Outcome], config: FilterConfig, near_duplicate_lea
 
 
 def prefix_of(clip: MeasuredClip) -> str:
-    """First half of a clip's key: its content."""
+    """Return the first half of a clip's key, which identifies the content of its asset."""
     return clip.key.rpartition("_")[0]
 
 
 def report_lines(report: FilterReport, shown: int) -> list[str]:
-    """The report for a terminal.
+    """Format the report for a terminal.
 
     Args:
-        report: what was decided.
-        shown: dropped clips named one by one, at most.
+        report: decisions.
+        shown: maximum number of dropped clips to list.
     """
     clips = [decision.clip for decision in report.decisions]
     assets = {decision.asset for decision in report.decisions}
-    lines = [f"{len(clips)} clips of {len(assets)} assets measured", ""]
+    lines = [f"measured: {counted(len(clips), 'clip')} of {counted(len(assets), 'asset')}"]
     if report.unmeasured:
-        told = ", ".join(f"{what} {number}" for what, number in sorted(report.unmeasured.items()))
-        lines[0] += f"; {report.unmeasured.total()} assets without measures ({told})"
-    lines += _table(report, clips)
+        outcomes = ", ".join(f"{number:,} {what}" for what, number in sorted(report.unmeasured.items()))
+        lines.append(f"without measures: {counted(report.unmeasured.total(), 'asset')} ({outcomes})")
+    lines += ["", *_table(report, clips)]
+    lines += ["keep and drop count each filter on its own, first the clips that no filter above it drops", ""]
     dropped = [decision for decision in report.decisions if decision.why]
-    kept = f"{len(clips) - len(dropped)} of {len(clips)} clips, {len(assets) - len(report.excluded())} of {len(assets)}"
-    lines += ["", f"kept: {kept} assets"]
-    lines += ["", *_licenses(clips)]
+    kept_clips, kept_assets = len(clips) - len(dropped), len(assets) - len(report.excluded())
+    lines.append(f"kept: {kept_clips:,} of {counted(len(clips), 'clip')}, {kept_assets:,} of {len(assets):,} assets")
+    lines += _licenses(clips)
     if dropped and shown:
         lines += ["", "dropped:"]
         lines += [f"  {one.asset}: {one.why.message} [{one.why.reason}]" for one in dropped[:shown] if one.why]
         if len(dropped) > shown:
-            lines.append(f"  and {len(dropped) - shown} more")
+            lines.append(f"  ... and {len(dropped) - shown:,} more (--show N lists more)")
     return lines
 
 
 def _table(report: FilterReport, clips: Sequence[MeasuredClip]) -> list[str]:
-    """A row a filter. `keep` and `drop` are its own; `first` counts what no filter above it drops: these add up."""
+    """Format one row per filter. `keep` and `drop` count the filter alone, `first` the clips not dropped above it."""
     first = Counter(decision.why.reason for decision in report.decisions if decision.why)
     quantiles = "".join(f"{name:>9}" for name in ("min", *(f"{q} %" for q in _QUANTILES[1:-1]), "max"))
     lines = [f"{'measure':19}{'threshold':>22}{'keep':>7}{'drop':>7}{'first':>7}{quantiles}   histogram"]
@@ -167,7 +167,7 @@ def _distribution(values: Sequence[float]) -> str:
 
 
 def _short(value: float) -> str:
-    """Three digits, from 10 000 on with k, from a million on with M; below a millionth it is nothing."""
+    """Format with three digits: k from 10,000, M from a million, 0 below a millionth."""
     if abs(value) < 1e-6:
         return "0"
     if abs(value) < 1e3:
@@ -178,13 +178,13 @@ def _short(value: float) -> str:
 
 
 def _histogram(values: Sequence[float]) -> str:
-    """A bar for each of 12 bins from the least to the largest value; the empty ones are blank."""
-    found = np.asarray(values, np.float64)
-    if found.min() > 0 and found.max() / found.min() > _WIDE:
-        found = np.log(found)
-    if found.min() == found.max():
+    """Draw a bar for each of 12 bins from the smallest to the largest value; empty bins are blank."""
+    scaled = np.asarray(values, np.float64)
+    if scaled.min() > 0 and scaled.max() / scaled.min() > _WIDE:
+        scaled = np.log(scaled)
+    if scaled.min() == scaled.max():
         return _BARS[-1]
-    counts, _ = np.histogram(found, bins=_BINS)
+    counts, _ = np.histogram(scaled, bins=_BINS)
     heights = np.ceil(counts / counts.max() * len(_BARS)).astype(int)
     return "".join(_BARS[height - 1] if height else " " for height in heights)
 
@@ -192,10 +192,11 @@ def _histogram(values: Sequence[float]) -> str:
 def _licenses(clips: Sequence[MeasuredClip]) -> list[str]:
     known = Counter(clip.license for clip in clips if clip.license)
     unknown = Counter(clip.license_text for clip in clips if not clip.license)
-    told = [f"{name} {number}" for name, number in known.most_common()]
+    totals = [f"{number:,} {name}" for name, number in known.most_common()]
     if unknown:
-        examples = ", ".join(
-            f"{repr(text[:40]) if text else 'none named'} {number}" for text, number in unknown.most_common(3)
+        statements = ", ".join(
+            f"{number:,} {repr(text[:40]) if text else 'without a statement'}"
+            for text, number in unknown.most_common(3)
         )
-        told.append(f"unknown {unknown.total()} ({examples})")
-    return [f"licenses: {', '.join(told)}"] if told else []
+        totals.append(f"{unknown.total():,} unknown ({statements})")
+    return [f"licenses: {', '.join(totals)}"] if totals else []

@@ -1,4 +1,4 @@
-"""What a shard, or one sample of it, holds: text for a terminal and a contact sheet."""
+"""Describes a shard or one of its samples: text for a terminal, and a contact sheet."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from helix4d.core import FormatError, write_bytes
 from helix4d.curation.report.summary import first_view_rows, sheet_bytes, thumbnail
+from helix4d.curation.report.words import counted, size_of
 from helix4d.curation.shards.shard import ShardReader
 from helix4d.render import contact_sheet
 from helix4d.voxelize import decode_vxz
@@ -21,18 +22,18 @@ _SHEET_PIXELS = 128
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found.
+    """Description of a shard or sample.
 
     Attributes:
-        text: for a terminal, several lines.
-        sheet: (H, W, 3) uint8 contact sheet, or None where nothing was rendered.
+        text: text for a terminal, several lines.
+        sheet: contact sheet, (H, W, 3) uint8; None if nothing was rendered.
     """
 
     text: str
     sheet: np.ndarray | None
 
     def write_sheet(self, path: Path) -> bool:
-        """Write the contact sheet as WebP; False if there is none."""
+        """Write the contact sheet as WebP. Returns False if there is none."""
         if self.sheet is None:
             return False
         write_bytes(path, sheet_bytes(self.sheet))
@@ -47,31 +48,32 @@ def inspect_shard(tar_path: Path | str) -> Inspection:
     """
     reader = ShardReader(tar_path)
     sidecar = reader.sidecar
+    samples = counted(len(reader.keys()), "sample")
     lines = [
-        f"{reader.path.name}: {sidecar['split']}, {len(reader.keys())} samples, {sidecar['bytes'] / 1e6:.1f} MB",
+        f"{reader.path.name}: {sidecar['split']} split, {samples}, {size_of(sidecar['bytes'])}",
         f"sha256 {sidecar['sha256']}, config {sidecar['config_sha256'][:12]}",
         "",
-        f"{'key':20} {'MB':>7} {'voxels':>15} {'tokens':>13}  asset, clip",
+        f"{'key':20} {'MB':>7} {'voxels/frame':>15} {'tokens/frame':>13}  asset, clip",
     ]
     for key in reader.keys():  # noqa: SIM118 (not a dict)
         sample = reader.sample(key)
         voxels, tokens = (f"{min(counts)}-{max(counts)}" for counts in (sample["voxels"], sample["tokens"]))
         name = f"{sample['asset']}, {sample['clip']['name'] or sample['clip']['index']}"
         lines.append(f"{key:20} {sample['bytes'] / 1e6:7.2f} {voxels:>15} {tokens:>13}  {name}")
-    lines += [f"gap: {gap['asset']}: {gap['state']}, {gap['reason']}" for gap in sidecar["gaps"]]
+    lines += [f"no sample: {gap['asset']} ({gap['state']}: {gap['reason']})" for gap in sidecar["gaps"]]
     rows, labels = first_view_rows([reader])
     return Inspection("\n".join(lines), contact_sheet(rows, labels) if rows else None)
 
 
 def inspect_sample(tar_path: Path | str, key: str) -> Inspection:
-    """Describe one sample; its contact sheet has a row for each view and a column for each frame.
+    """Describe one sample. Its contact sheet has one row per view and one column per frame.
 
     Raises:
         FormatError: if it is not a committed shard, or has no such sample.
     """
     reader = ShardReader(tar_path)
     if key not in reader.keys():  # noqa: SIM118 (not a dict)
-        raise FormatError(f"{tar_path}: no sample {key}; it holds {', '.join(reader.keys()) or 'none'}")
+        raise FormatError(f"{tar_path}: no sample {key!r}; its samples are {', '.join(reader.keys()) or '(none)'}")
     clip = reader.clip(key)
     lines = [f"{name}: {_short(clip[name])}" for name in sorted(clip)]
     lines += ["", f"{'member':28} {'bytes':>9}"]

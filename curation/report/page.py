@@ -1,8 +1,8 @@
-"""`report/index.html`: an output as a page that works offline, with a contact sheet that plays; beside it a data card.
+"""Writes `report/index.html`, an offline page with an animated contact sheet, and the data card beside it.
 
-The page holds all numbers; pictures are files beside it, loaded when they come into view. Names, licenses and logs
-come from strangers: the page's script writes them as text only, and its content policy runs no other script and loads
-nothing but pictures.
+The page contains all numbers; pictures are separate files, loaded when they scroll into view. Names, licenses and logs
+are untrusted: the page's script inserts them as text only, and its content security policy allows no other script and
+no resources but pictures.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from helix4d.curation.shards.shard import ShardReader
 
 PAGE_FILE, CARD_FILE = "index.html", "datacard.md"
 PICTURED = 1000
-"""Samples pictured by default."""
+"""Default number of samples with pictures."""
 PICTURED_BY_CURATE = 64
-"""Samples pictured at the end of a run, and by default of a far output: what takes minutes at most."""
+"""Number of samples with pictures at the end of a run, and the default for a URL: takes minutes at most."""
 _SUMMARIZED = ("wall_s", "ended", "peak_bytes")
 _DATA, _POLICY = "/*DATA*/", "<!--POLICY-->"
 
@@ -40,39 +40,38 @@ _DATA, _POLICY = "/*DATA*/", "<!--POLICY-->"
 def write_report(
     output: Place, pictured: int | None = None, workers: int | None = None, folder: Path | None = None
 ) -> Path:
-    """Write the report of an output of `helix4d curate`, near or far, finished or not.
+    """Write the report of an output of `helix4d curate`, in a folder or at a URL, finished or not.
 
-    Of a far one are moved plan, ledger and summary, every sidecar, and those members of the pictured samples that are
-    pictured.
+    From a URL, only plan, ledger, summary, sidecars and the pictured parts of samples are downloaded.
 
     Args:
-        output: a folder or URL.
-        pictured: samples with pictures, at most. Which ones depends on the keys alone. None: `PICTURED`, of a far
-            output `PICTURED_BY_CURATE`.
-        workers: processes that make pictures. None: one a core.
-        folder: where the report goes. None: `report` in the output, which must then be near.
+        output: folder or URL.
+        pictured: maximum number of samples with pictures, chosen by their keys alone. None: `PICTURED`, or
+            `PICTURED_BY_CURATE` for a URL.
+        workers: number of processes that render pictures. None: one per CPU.
+        folder: folder for the report. None: `report` in the output, which must then be a local folder.
 
     Returns:
-        The page's path.
+        Path of the page.
 
     Raises:
-        ConfigError: if there is no such output, a number is impossible, or nothing says where the report goes.
-        FormatError: if something in it is damaged.
-        StoreError: if a far one cannot be had.
+        ConfigError: if there is no such output, a number is out of range, or `folder` is missing.
+        FormatError: if the output is damaged.
+        StoreError: if the URL cannot be read.
     """
     far = is_far(output)
     if pictured is None:
         pictured = PICTURED_BY_CURATE if far else PICTURED
     if pictured < 0:
-        raise ConfigError(f"--assets {pictured}: 0 or more is needed")
+        raise ConfigError(f"--assets {pictured}: must be at least 0")
     if workers is not None and workers < 1:
-        raise ConfigError(f"--workers {workers}: at least 1 is needed")
+        raise ConfigError(f"--workers {workers}: must be at least 1")
     if folder is None:
         if far:
-            raise ConfigError(f"{output}: the report of a URL goes into a folder here: name it with --folder")
+            raise ConfigError(f"{output}: the report of a URL is written to a local folder: choose one with --folder")
         folder = Path(output) / REPORT_FOLDER
     collected = collect(output)
-    chosen = collected.samples[:pictured]  # keys are hashes, so the first ones are as good as drawn
+    chosen = collected.samples[:pictured]  # keys are hashes, so the first ones are a random sample
     jobs = [
         PictureJob(below(output, f"{sample.shard}.tar"), sample.key, sum(sample.voxels), folder / sample.stem)
         for sample in chosen
@@ -130,7 +129,7 @@ def _page_data(output: Place, folder: Path, collected: Collected, chosen: Sequen
 
 
 def _extras(output: Place, chosen: Sequence[SampleFacts]) -> dict[str, dict[str, str]]:
-    """Key -> what the file says of itself; shard by shard, as each sidecar is read once."""
+    """Return key -> metadata of the file (`extras`). Works shard by shard, to read each sidecar once."""
     by_shard: dict[str, list[str]] = {}
     for sample in chosen:
         by_shard.setdefault(sample.shard, []).append(sample.key)
@@ -147,7 +146,7 @@ def _extras(output: Place, chosen: Sequence[SampleFacts]) -> dict[str, dict[str,
 
 def _page(data: dict[str, Any]) -> bytes:
     template = resources.files("helix4d.curation.report").joinpath("report.html").read_text(encoding="utf-8")
-    # In a script element only a "<" could end it, or begin a comment.
+    # Inside a script element, only "<" can end the element or start a comment.
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     policy = "; ".join(
         [
@@ -163,7 +162,7 @@ def _page(data: dict[str, Any]) -> bytes:
 
 
 def _hashes(template: str, element: str) -> str:
-    """The only inline elements that a browser may obey."""
+    """Return the hashes of the template's own inline elements, the only ones that the browser accepts."""
     bodies = re.findall(rf"<{element}>(.*?)</{element}>", template, re.DOTALL)
     digests = (base64.b64encode(hashlib.sha256(body.encode()).digest()).decode() for body in bodies)
     return " ".join(f"'sha256-{digest}'" for digest in digests)

@@ -1,7 +1,7 @@
-"""The pictures of a report: for each sample a strip of its frames, and a sheet of normals, O-Voxels and views.
+"""Makes the pictures of a report: for each sample a strip of its frames, and a sheet of normals, O-Voxels and views.
 
-A picture's name holds a hash of all that it was made from, so a picture that is there is never made again. Files of a
-sample appear whole, and its JSON last.
+A picture's name contains a hash of its inputs, so existing pictures are reused. Files are written atomically, a
+sample's JSON last.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from __future__ import annotations
 import io
 import json
 import logging
-import multiprocessing
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from helix4d.core import FormatError, canonical_json, sha256_json, write_bytes
+from helix4d.core.pool import map_processes
 from helix4d.curation.places.folder import Place
 from helix4d.curation.shards.layout import PICTURES_FOLDER
 from helix4d.curation.shards.shard import ShardReader
@@ -35,15 +34,15 @@ CELL = 160
 """Pixels per side of a picture."""
 COLUMNS = 8
 _VERSION = 1
-"""Raise it when pictures change."""
+"""Increase it when pictures change."""
 _QUALITY = 80
 _FRONT_AZIMUTH, _FRONT_ELEVATION = -60.0, 20.0
 _MARGIN = 1.1
 _FORGOTTEN_S = 3600.0
 _PIECE = 4
-"""Samples of a shard that one process pictures in a row."""
+"""Samples of a shard per task of a process."""
 _FEW_VOXELS = 40_000_000
-"""So many are drawn in about the seconds that it takes to start other processes."""
+"""Up to this many voxels, drawing takes no longer than starting other processes."""
 
 
 _Box = tuple[int, int, int, int]
@@ -55,10 +54,10 @@ class PictureJob:
     """A sample to picture.
 
     Attributes:
-        shard: its `.tar`, near or far.
-        key: its key.
-        voxels: of all its frames.
-        stem: path of its pictures without suffixes: `.strip.webp`, `.sheet.webp`, `.json`.
+        shard: path or URL of the `.tar`.
+        key: key of the sample.
+        voxels: number of voxels over all frames.
+        stem: path of the pictures without suffixes (`.strip.webp`, `.sheet.webp`, `.json`).
     """
 
     shard: Place
@@ -68,7 +67,7 @@ class PictureJob:
 
 
 def picture_stem(key: str, sample: Mapping[str, Any], sidecar: Mapping[str, Any]) -> str:
-    """Where a sample's pictures lie in the report, without suffixes; another name for another content."""
+    """Return the path of a sample's pictures in the report, without suffixes. It changes with their content."""
     made_of = {
         "version": _VERSION,
         "cell": CELL,
@@ -81,11 +80,11 @@ def picture_stem(key: str, sample: Mapping[str, Any], sidecar: Mapping[str, Any]
 
 
 def make_pictures(jobs: Sequence[PictureJob], workers: int) -> None:
-    """Make the pictures that are not there yet.
+    """Make the pictures that do not exist yet.
 
     Raises:
         FormatError: if a shard is damaged.
-        StoreError: if a far one cannot be had.
+        StoreError: if a URL cannot be read.
     """
     missing = [job for job in jobs if not _beside(job.stem, ".json").exists()]
     if not missing:
@@ -95,35 +94,36 @@ def make_pictures(jobs: Sequence[PictureJob], workers: int) -> None:
         by_shard.setdefault(job.shard, []).append(job)
     few = sum(job.voxels for job in missing) < _FEW_VOXELS
     with Steps("pictures", len(missing)) as steps:
-        for number in _run([group for jobs in by_shard.values() for group in _pieces(jobs)], 1 if few else workers):
+        groups = [group for jobs in by_shard.values() for group in _pieces(jobs)]
+        for number in map_processes(_picture_samples, groups, 1 if few else workers):
             for _ in range(number):
                 steps.advance()
 
 
 def read_facts(stem: Path) -> dict[str, Any]:
-    """What is known of a sample's pictures: `frames`, `views`, `view`, `views_frame`, `normals`, `overlap`.
+    """Return the facts of a sample's pictures: `frames`, `views`, `view`, `views_frame`, `normals`, `overlap`.
 
     Raises:
-        FormatError: if that is damaged.
+        FormatError: if their JSON is damaged.
     """
     path = _beside(stem, ".json")
     try:
         return dict(json.loads(path.read_bytes()))
     except ValueError as error:
-        raise FormatError(f"{path}: damaged ({error}): delete it and make the report again") from error
+        raise FormatError(f"{path}: damaged ({error}): delete it and rerun `helix4d report`") from error
 
 
 def remove_others(folder: Path, stems: Mapping[str, str]) -> None:
-    """Delete pictures of samples that the output does not hold any more, and what killed runs left.
+    """Delete pictures of samples that are no longer in the output, and temporary files of killed runs.
 
     Args:
-        folder: of the report.
-        stems: key -> the stem of its current pictures, for every sample of the output.
+        folder: folder of the report.
+        stems: key -> stem of the current pictures, for every sample of the output.
     """
     for path in sorted((folder / PICTURES_FOLDER).glob("*/*")):
         current = stems.get(path.name.split(".")[0], "").rpartition("/")[2]
         if path.name.endswith(".tmp"):
-            # A younger one may belong to a report that is being written now.
+            # A newer one may belong to a report that is being written now.
             if time.time() - path.stat().st_mtime > _FORGOTTEN_S:
                 path.unlink(missing_ok=True)
         elif not current or not path.name.startswith(f"{current}."):
@@ -134,23 +134,13 @@ def _pieces(jobs: list[PictureJob]) -> list[list[PictureJob]]:
     return [jobs[start : start + _PIECE] for start in range(0, len(jobs), _PIECE)]
 
 
-def _run(groups: list[list[PictureJob]], workers: int) -> Iterator[int]:
-    workers = min(workers, len(groups))
-    if workers < 2:
-        yield from map(_picture_samples, groups)
-        return
-    # A forked child would inherit the state of numba's threads without the threads.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_picture_samples, groups)
-
-
 def _picture_samples(jobs: Sequence[PictureJob]) -> int:
     reader = ShardReader(jobs[0].shard)
     for job in jobs:
         try:
             _picture_sample(reader, job)
         except (FormatError, KeyError, OSError) as error:
-            raise FormatError(f"{job.shard}: {job.key} cannot be pictured ({error}): see `helix4d verify`") from error
+            raise FormatError(f"{job.shard}: cannot draw {job.key} ({error}): run `helix4d verify`") from error
     return len(jobs)
 
 
@@ -160,13 +150,13 @@ def _picture_sample(reader: ShardReader, job: PictureJob) -> None:
     cameras = _cameras(reader, job.key, views)
     view = max(range(views), key=lambda number: _frontness(cameras[number]), default=None)
     passed = view is not None and _normal(view, 0) in reader.members(job.key)
-    # An emerging thing is hard to see in its first frame.
+    # An emerging object is hard to see in its first frame.
     fullest = int(np.argmax(clip["voxels"]))
     wanted = [_vxz(frame) for frame in range(frames)] + [_webp(number, fullest) for number in range(views)]
     if view is not None:
         wanted += [_webp(view, frame) for frame in range(frames)]
         wanted += [_normal(view, frame) for frame in range(frames) if passed]
-    found = reader.read_members(job.key, wanted)  # all at once: from afar each would cost a journey
+    found = reader.read_members(job.key, wanted)  # all at once: from a URL, each would cost a round trip
     if view is None:
         camera, stored, box = orbit_camera(_FRONT_AZIMUTH, _FRONT_ELEVATION, CELL), [], (0, 0, CELL, CELL)
     else:
@@ -200,7 +190,7 @@ def _picture_sample(reader: ShardReader, job: PictureJob) -> None:
 
 
 def _beside(stem: Path, suffix: str) -> Path:
-    # The stem has a dot of its own, so `with_suffix` would cut the hash.
+    # The stem contains a dot, so `with_suffix` would cut off the hash.
     return stem.with_name(stem.name + suffix)
 
 
@@ -222,19 +212,19 @@ def _cameras(reader: ShardReader, key: str, views: int) -> list[Camera]:
 
 
 def _frontness(camera: Camera) -> float:
-    """How close a camera stands to where people look from: the front, a little from the side and above."""
+    """Return how close a camera is to the usual viewpoint: the front, a little from the side and from above."""
     front = orbit_camera(_FRONT_AZIMUTH, _FRONT_ELEVATION, 1).position
     return float(camera.position @ front / np.linalg.norm(camera.position))
 
 
 def _image(webp: bytes) -> Image.Image:
     with Image.open(io.BytesIO(webp)) as image:
-        # The mode in which Pillow's filters weight colors by alpha.
+        # In this mode, Pillow's filters weight colors by alpha.
         return image.convert("RGBA").convert("RGBa")
 
 
 def _box(images: Sequence[Image.Image]) -> _Box:
-    """The square that holds what all frames of a view show, with a margin; inside the image."""
+    """Return the square inside the image that contains the object in all frames of a view, with a margin."""
     boxes = [found for image in images if (found := image.getchannel("a").getbbox())]
     size = images[0].width
     if not boxes:
@@ -246,18 +236,18 @@ def _box(images: Sequence[Image.Image]) -> _Box:
 
 
 def _cropped(camera: Camera, box: _Box) -> Camera:
-    """The camera of a square part of the image, at CELL pixels."""
+    """Return the camera of a square part of the image, at CELL pixels."""
     corner = np.array([[0, 0, box[0]], [0, 0, box[1]], [0, 0, 0]])
     return resized(Camera(camera.intrinsics - corner, camera.extrinsics, box[2] - box[0]), CELL)
 
 
 def _shrunk_image(image: Image.Image, box: _Box) -> np.ndarray:
-    """(CELL, CELL, 4) uint8 of a part of an image with weighted colors."""
+    """Resize a part of an image with weighted colors to (CELL, CELL, 4) uint8."""
     return np.asarray(image.resize((CELL, CELL), Image.Resampling.BILINEAR, box).convert("RGBA"))
 
 
 def _shrunk_normal(normal: np.ndarray, box: _Box) -> np.ndarray:
-    """A part of (H, W, 3) to (CELL, CELL, 3), unit length again."""
+    """Resize a part of (H, W, 3) normals to (CELL, CELL, 3), normalized again."""
     planes = [Image.fromarray(np.ascontiguousarray(normal[..., axis])) for axis in range(3)]
     small = np.stack(
         [np.asarray(plane.resize((CELL, CELL), Image.Resampling.BILINEAR, box)) for plane in planes], axis=-1
@@ -267,21 +257,21 @@ def _shrunk_normal(normal: np.ndarray, box: _Box) -> np.ndarray:
 
 
 def _colored(normal: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Normals as colors: -1 to 1 becomes 0 to 255; seen through the alpha of the image."""
+    """Return normals as RGBA colors: -1 to 1 becomes 0 to 255, with the alpha of the image."""
     color = np.rint((normal * 0.5 + 0.5) * 255).astype(np.uint8)
     found = np.abs(normal).max(axis=-1) > 0
     return np.concatenate([color, np.where(found, alpha, 0)[..., None].astype(np.uint8)], axis=-1)
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Intersection over union of two silhouettes; None where both are empty."""
+    """Return the intersection over union of two silhouettes, None if both are empty."""
     one, other = a[..., 3] > 127, b[..., 3] > 127
     union = int((one | other).sum())
     return round(int((one & other).sum()) / union, 4) if union else None
 
 
 def _sheet(cells: Sequence[np.ndarray]) -> bytes:
-    """Cells row by row as WebP."""
+    """Arrange cells row by row and encode them as WebP."""
     columns = min(COLUMNS, len(cells))
     rows = -(-len(cells) // columns)
     sheet = np.zeros((rows * CELL, columns * CELL, 4), np.uint8)

@@ -1,4 +1,4 @@
-"""One sample of a shard as a page that plays its O-Voxels and their meshes in 3D, beside what was rendered of them."""
+"""Writes a page that shows one sample of a shard in 3D: its O-Voxels and their meshes, beside the rendered images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from helix4d.render.pages.viewer import packed_ovoxel, viewer_page
 from helix4d.voxelize import decode_vxz
 
 MOST_VOXELS = 2_000_000
-"""Of all frames together: a page of some 25 MB, which browsers and their GPUs take easily."""
+"""Default limit on the voxels of all frames: a page of about 25 MB, which browsers handle easily."""
 
 _PICTURE = 192
 _QUALITY = 80
@@ -30,25 +30,25 @@ def write_sample_viewer(shard: Place, key: str, page: Path | None = None, most_v
     """Write the page of a sample.
 
     Args:
-        shard: a committed `.tar`, near or far; of a far one only what is shown is moved.
-        key: of the sample.
-        page: where it goes. None: beside the shard (here for a URL), named after the key.
-        most_voxels: of all frames together; where there are more, blocks of 2³, 4³, ... voxels become one.
+        shard: path or URL of a committed `.tar`; from a URL, only the parts that are shown are downloaded.
+        key: key of the sample.
+        page: HTML file. None: KEY.html beside the shard, or in the current folder for a URL.
+        most_voxels: maximum number of voxels over all frames; above it, blocks of 2³, 4³, ... voxels are merged.
 
     Returns:
-        The page's path.
+        Path of the page.
 
     Raises:
-        ConfigError: if the shard has no such sample, or no voxel may be shown.
+        ConfigError: if the shard has no such sample, or `most_voxels` is less than 1.
         FormatError: if the shard is not committed or damaged.
-        StoreError: if a far one cannot be had.
+        StoreError: if the URL cannot be read.
     """
     if most_voxels < 1:
-        raise ConfigError(f"{most_voxels} voxels: at least 1 is needed")
+        raise ConfigError(f"--voxels {most_voxels}: must be at least 1")
     reader = ShardReader(shard)
     if key not in reader.keys():  # noqa: SIM118 (not a dict)
-        told = f"no sample {key}" if key else "name a sample by its key"
-        raise ConfigError(f"{shard}: {told}; it holds {', '.join(reader.keys()) or 'none'}")
+        problem = f"no sample {key!r}" if key else "the key of a sample is required"
+        raise ConfigError(f"{shard}: {problem}; its samples are {', '.join(reader.keys()) or '(none)'}")
     clip = reader.clip(key)
     factor = _factor(sum(clip["voxels"]), clip["resolution"], most_voxels)
     try:
@@ -56,7 +56,7 @@ def write_sample_viewer(shard: Place, key: str, page: Path | None = None, most_v
         frames = [packed_ovoxel(decode_vxz(data), factor) for data in stored.values()]
         views = [_view(reader, key, view, clip["frames"]) for view in range(clip["views"])]
     except (KeyError, OSError, ValueError) as error:
-        raise FormatError(f"{shard}: {key} cannot be shown ({error}): see `helix4d verify`") from error
+        raise FormatError(f"{shard}: cannot show {key} ({error}): run `helix4d verify`") from error
     data = {
         "about": _about(clip, factor),
         "fps": _FPS,
@@ -71,7 +71,7 @@ def write_sample_viewer(shard: Place, key: str, page: Path | None = None, most_v
 
 
 def _factor(voxels: int, resolution: int, most: int) -> int:
-    """Voxels of a surface become a quarter when their sides double."""
+    """Return the smallest power of two by which to reduce the resolution; doubling quarters a surface's voxels."""
     factor = 1
     while voxels / factor**2 > most and resolution // factor > 8:
         factor *= 2
@@ -85,7 +85,7 @@ def _about(clip: dict[str, Any], factor: int) -> str:
         f"{min(clip['voxels']):,} to {max(clip['voxels']):,} voxels of {clip['resolution']}³",
     ]
     if factor > 1:
-        lines.append(f"shown: blocks of {factor}³ voxels")
+        lines.append(f"shown at {clip['resolution'] // factor}³: blocks of {factor}³ voxels are merged")
     return "\n".join(lines)
 
 
@@ -97,7 +97,7 @@ def _view(reader: ShardReader, key: str, view: int, frames: int) -> dict[str, An
 
 
 def _picture(webp: bytes) -> str:
-    """A small copy as a data address."""
+    """Return a small copy of an image as a data URL."""
     stream = io.BytesIO()
     with Image.open(io.BytesIO(webp)) as image:
         small = image.convert("RGBA")

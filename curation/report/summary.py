@@ -1,4 +1,4 @@
-"""What came of a run: numbers that add up, a table, and a picture of the samples."""
+"""Summarizes a run: totals that add up, a table for the terminal, and a contact sheet of the samples."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from helix4d.core import AssetState, FormatError, Helix4DError, ReasonCode, write_bytes
+from helix4d.core import FormatError, Helix4DError, write_bytes
 from helix4d.curation.config import CurateConfig, SampleConfig, flat_settings
 from helix4d.curation.places.folder import Place, below
 from helix4d.curation.plan.plan import Plan
+from helix4d.curation.report.words import counted, duration, size_of
 from helix4d.curation.shards.layout import SUMMARY_FILE
 from helix4d.curation.shards.ledger import Ledger, Outcome, count
 from helix4d.curation.shards.shard import Committed, ShardReader, committed_of, read_sidecar
 from helix4d.render import contact_sheet
 
+_STAGES = ("bake", "filter", "normalize", "voxelize", "render", "encode", "pack")
 _SHEET_SAMPLES = 16
 _SHEET_FRAMES = 6
 _SHEET_PIXELS = 160
@@ -30,14 +32,14 @@ _SHEET_PIXELS = 160
 
 @dataclass(frozen=True)
 class RunFigures:
-    """How busy a run was.
+    """Throughput of a run.
 
     Attributes:
-        ended: assets that ended in it.
-        workers: assets that could be worked on at the same time.
-        busy_s: seconds of all workers inside stages.
-        work_s: from the first asset begun to the last one ended.
-        wall_s: of the whole run.
+        ended: number of assets that ended in the run.
+        workers: number of assets processed at the same time.
+        busy_s: seconds that all workers spent in stages.
+        work_s: seconds from the start of the first asset to the end of the last.
+        wall_s: seconds of the whole run.
     """
 
     ended: int = 0
@@ -48,31 +50,31 @@ class RunFigures:
 
     @property
     def utilization(self) -> float:
-        """Share of the workers' time that went into stages; the rest are starts, lost attempts and waiting."""
+        """Share of the workers' time spent in stages; the rest is startup, lost attempts and waiting."""
         return self.busy_s / (self.workers * self.work_s) if self.workers and self.work_s else 0.0
 
     @property
     def assets_per_hour(self) -> float:
-        """Ended assets per hour of work."""
+        """Assets that ended per hour of work."""
         return 3600 * self.ended / self.work_s if self.work_s else 0.0
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Totals over the whole output, earlier runs included; figures of the last run where said so.
+    """Totals over the whole output, earlier runs included, and figures of the last run.
 
     Attributes:
-        assets: inputs; the sum of `counts`.
+        assets: number of input assets; the sum of `counts`.
         counts: `done`, `filtered: REASON`, `failed: REASON` -> assets.
-        samples: in the shards.
+        samples: number of samples in the shards.
         shards: split -> number of shards.
-        bytes: of all shards.
-        timings_s: seconds per stage over all assets.
-        slowest_s: seconds of the slowest asset per stage.
-        peak_bytes: the largest resident size of any worker.
-        attempts: over all assets; more than one each where a process died.
-        wall_s: of this run.
-        ended, workers, utilization, assets_per_hour: of this run, as `RunFigures`.
+        bytes: size of all shards.
+        timings_s: stage -> seconds over all assets.
+        slowest_s: stage -> seconds of the slowest asset.
+        peak_bytes: largest resident memory of any worker.
+        attempts: attempts over all assets; an asset has more than one if its process died.
+        wall_s: seconds of the last run.
+        ended, workers, utilization, assets_per_hour: figures of the last run, as in `RunFigures`.
     """
 
     assets: int
@@ -91,15 +93,15 @@ class Summary:
     assets_per_hour: float
 
     def to_json(self) -> dict[str, Any]:
-        """The values as JSON."""
+        """Return the values as JSON."""
         return asdict(self)
 
 
 def summarize(plan: Plan, ledger: Ledger, output: Path, run: RunFigures) -> Summary:
-    """Add everything up.
+    """Summarize an output.
 
     Raises:
-        Helix4DError: if the numbers do not add up, which would mean that an asset was lost or doubled.
+        Helix4DError: if the totals do not add up, which would mean that an asset was lost or duplicated.
     """
     sidecars = (read_sidecar(output / f"{shard.name}.tar") for shard in plan.shards)
     committed = [committed_of(sidecar) for sidecar in sidecars if sidecar]
@@ -109,17 +111,17 @@ def summarize(plan: Plan, ledger: Ledger, output: Path, run: RunFigures) -> Summ
 def add_up(
     plan: Plan, ended: Mapping[str, Outcome], committed: Sequence[Committed], run: RunFigures, where: str
 ) -> Summary:
-    """`summarize` of what was read already.
+    """Summarize an output from data that was already read.
 
     Args:
-        plan: of the output.
-        ended: asset -> its last outcome.
-        committed: the shards.
+        plan: plan of the output.
+        ended: asset -> last outcome.
+        committed: committed shards.
         run: figures of the last run.
-        where: the output, as people would name it.
+        where: name of the output, for messages.
 
     Raises:
-        Helix4DError: as `summarize`.
+        Helix4DError: if the totals do not add up.
     """
     names = [asset.source.name for _, asset in plan.assets()] + list(plan.left_out)
     outcomes = [ended[name] for name in names if name in ended]
@@ -127,8 +129,8 @@ def add_up(
     expected = sorted(key for outcome in outcomes for key in outcome.keys)
     if len(outcomes) != len(names) or sorted(keys) != expected:
         raise Helix4DError(
-            f"{where}: {len(names)} assets, {len(outcomes)} in the ledger, with {len(expected)} keys, "
-            f"and {len(keys)} samples in the shards: these do not add up"
+            f"{where}: the totals do not add up: {len(names)} assets in the plan but {len(outcomes)} in the ledger, "
+            f"{len(expected)} samples in the ledger but {len(keys)} in the shards: run `helix4d verify`"
         )
     timings: Counter[str] = Counter()
     slowest: dict[str, float] = {}
@@ -154,50 +156,68 @@ def add_up(
     )
 
 
+def in_order(stages: Iterable[str]) -> list[str]:
+    """Sort stages in the order of the work. The ledger sorts those of an asset by name."""
+    order = {stage: number for number, stage in enumerate(_STAGES)}
+    return sorted(stages, key=lambda stage: (order.get(stage, len(order)), stage))
+
+
 def print_plan(plan: Plan, sample: SampleConfig) -> None:
-    """Show what a run would do."""
-    table = Table("split", "shards", "assets", title="Plan")
+    """Print what a run would do."""
+    table = _table("Plan", "split", "shards", "assets")
     for split in dict.fromkeys(shard.split for shard in plan.shards):
         shards = [shard for shard in plan.shards if shard.split == split]
-        table.add_row(split, str(len(shards)), str(sum(len(shard.assets) for shard in shards)))
+        table.add_row(split, f"{len(shards):,}", f"{sum(len(shard.assets) for shard in shards):,}")
     console = Console(markup=False)
     console.print(table)
-    reasons = Counter(why.reason for why in plan.left_out.values())
-    duplicates = reasons.pop(ReasonCode.DUPLICATE, 0)
-    console.print(f"{duplicates} duplicates would be filtered")
-    for reason, number in sorted(reasons.items()):
-        what = "excluded as" if reason.state is AssetState.FILTERED else "not to be had:"
-        console.print(f"{number} {what} {reason} would be {reason.state}")
-    console.print("every sample: " + ", ".join(f"{name} {value}" for name, value in _shown(sample)))
+    for reason, number in sorted(Counter(why.reason for why in plan.left_out.values()).items()):
+        console.print(f"{counted(number, 'asset')} left out, {reason.state}: {reason}")
+    _print_settings(console, sample)
 
 
-def _shown(sample: SampleConfig) -> list[tuple[str, Any]]:
-    """Settings that say something: a bound that is off does not."""
-    return [(name, value) for name, value in flat_settings(sample.to_json()).items() if value not in (None, "")]
+def _table(title: str, *columns: str) -> Table:
+    """Return a table whose columns hold numbers, except the first."""
+    table = Table(title=title)
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number else "left")
+    return table
+
+
+def _print_settings(console: Console, sample: SampleConfig) -> None:
+    """Print the settings of every sample, without thresholds that are off."""
+    settings = flat_settings(sample.to_json()).items()
+    console.print("settings: " + ", ".join(f"{name}={value}" for name, value in settings if value not in (None, "")))
 
 
 def print_summary(summary: Summary, config: CurateConfig) -> None:
-    """Show what came of a run, and where it is."""
+    """Print the result of a run, and where to find it."""
     console = Console(markup=False)
-    table = Table("end", "assets", title=f"{summary.assets} assets")
+    table = _table("Result", "outcome", "assets")
     for name, number in summary.counts.items():
-        table.add_row(name, str(number))
+        table.add_row(name, f"{number:,}")
     table.add_section()
-    table.add_row("sum", str(sum(summary.counts.values())))
+    table.add_row("total", f"{sum(summary.counts.values()):,}")
     console.print(table)
-    shards = ", ".join(f"{number} {split}" for split, number in summary.shards.items()) or "no"
-    console.print(f"{summary.samples} samples in {shards} shards, {summary.bytes / 1e6:.1f} MB, in {summary.wall_s} s")
+    shards = ", ".join(f"{number:,} {split}" for split, number in summary.shards.items()) or "none"
+    console.print(
+        f"{counted(summary.samples, 'sample')}, {size_of(summary.bytes)} (shards: {shards}), "
+        f"finished in {duration(summary.wall_s)}"
+    )
     if summary.ended:
         console.print(
-            f"{summary.assets_per_hour:.0f} assets per hour with {summary.workers} workers, "
-            f"in stages {summary.utilization:.0%} of their time"
+            f"throughput: {summary.assets_per_hour:,.0f} assets per hour with {counted(summary.workers, 'worker')}, "
+            f"{summary.utilization:.0%} utilized"
         )
     total_s = sum(summary.timings_s.values()) or 1.0
-    stages = [f"{name} {seconds} ({seconds / total_s:.0%})" for name, seconds in summary.timings_s.items()]
-    console.print("seconds by stage: " + ", ".join(stages))
-    console.print(f"largest worker: {summary.peak_bytes / 1e9:.2f} GB")
-    console.print("every sample: " + ", ".join(f"{name} {value}" for name, value in _shown(config.sample)))
-    # Paths go out plain and last: rich would wrap them, and people copy them.
+    if summary.timings_s:
+        stages = [(name, summary.timings_s[name]) for name in in_order(summary.timings_s)]
+        console.print(
+            "worker time by stage: " + ", ".join(f"{name} {duration(s)} ({s / total_s:.0%})" for name, s in stages)
+        )
+    if summary.peak_bytes:
+        console.print(f"peak memory of a worker: {size_of(summary.peak_bytes)}")
+    _print_settings(console, config.sample)
+    # Paths are printed last and unwrapped, so that they can be copied.
     where = config.remote or config.output
     for name in ("ledger.jsonl", SUMMARY_FILE, "contact_sheet.webp", "report/index.html"):
         if (config.output / name).exists():
@@ -206,14 +226,14 @@ def print_summary(summary: Summary, config: CurateConfig) -> None:
 
 
 def write_contact_sheet(path: Path, plan: Plan, output: Place) -> None:
-    """A row for each of the first samples of an output, a folder or URL; no file where nothing was rendered."""
+    """Write a contact sheet with a row for each of the first samples of an output. No file if nothing was rendered."""
     rows, labels = first_view_rows(ShardReader(below(output, f"{shard.name}.tar")) for shard in plan.shards)
     if rows:
         write_bytes(path, sheet_bytes(contact_sheet(rows, labels)))
 
 
 def first_view_rows(readers: Iterable[ShardReader]) -> tuple[list[list[np.ndarray]], list[list[str]]]:
-    """Frames of the first view of the first samples that were rendered, and a label for each."""
+    """Collect frames of the first view of the first rendered samples, and a label for each image."""
     rows: list[list[np.ndarray]] = []
     labels: list[list[str]] = []
     for reader in readers:
@@ -231,7 +251,7 @@ def first_view_rows(readers: Iterable[ShardReader]) -> tuple[list[list[np.ndarra
 
 
 def thumbnail(webp: bytes, size: int) -> np.ndarray:
-    """(size, size, 4) uint8 of an encoded image.
+    """Decode and resize an image to (size, size, 4) uint8.
 
     Raises:
         FormatError: if it does not decode.
@@ -239,12 +259,12 @@ def thumbnail(webp: bytes, size: int) -> np.ndarray:
     try:
         image = Image.open(io.BytesIO(webp)).convert("RGBA")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise FormatError(f"a damaged image ({error}): see `helix4d verify`") from error
+        raise FormatError(f"cannot decode an image of the shard ({error}): run `helix4d verify`") from error
     return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
 
 
 def sheet_bytes(sheet: np.ndarray) -> bytes:
-    """A contact sheet, (H, W, 3) uint8, as WebP."""
+    """Encode a contact sheet, (H, W, 3) uint8, as WebP."""
     stream = io.BytesIO()
     Image.fromarray(sheet).save(stream, "WEBP", quality=90)
     return stream.getvalue()

@@ -1,1 +1,1 @@
-"""What an output consists of: shards, the ledger, and their published copies."""
+"""The contents of an output: shards, the ledger, and their published copies."""

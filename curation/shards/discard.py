@@ -1,4 +1,7 @@
-"""Files and ledger lines taken out of an output at a URL, so that the next run makes them again: its `rm` and `sed`."""
+"""Removes files and ledger lines from an output at a URL, so that the next run rebuilds them.
+
+It does there what `rm` and `sed` do in a local folder.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +19,23 @@ def discard(output: str, files: Collection[str], assets: Collection[str], lines:
     """Remove files and ledger lines.
 
     Args:
-        output: URL.
-        files: names in it; those that are not there are no problem.
-        assets: whose ledger lines are removed.
-        lines: numbers of ledger lines, from 1, as `helix4d verify` counts them.
+        output: URL of the output.
+        files: names of files in it; missing ones are ignored.
+        assets: names of assets whose ledger lines are removed.
+        lines: numbers of ledger lines, counted from 1 as `helix4d verify` does.
 
     Raises:
-        ConfigError: if it is no URL, or nothing is named.
-        StoreError: if the store refuses it.
+        ConfigError: if `output` is not a URL, or nothing is to be removed.
+        StoreError: if the store refuses a change.
     """
     if not is_far(output):
-        raise ConfigError(f"{output}: no URL: in a folder, rm and sed do this, as `helix4d verify` says")
+        raise ConfigError(f"{output}: not a URL: in a local folder, use the commands that `helix4d verify` prints")
     if not (files or assets or lines):
-        raise ConfigError("name files, --assets or --lines to discard")
+        raise ConfigError("nothing to discard: name files, --assets or --lines")
     store = Store(output)
     if assets or lines:
         _shorten_ledger(store, frozenset(assets), frozenset(lines))
-    # Sidecars first: without its sidecar a shard does not exist, so none is ever there by half.
+    # Sidecars first: a shard without its sidecar does not exist, so no shard is ever half removed.
     for name in sorted(files, key=lambda name: not name.endswith(".json")):
         store.remove(name)
 
@@ -49,7 +52,7 @@ def _shorten_ledger(store: Store, assets: frozenset[str], lines: frozenset[int])
 
 
 def _asset(line: bytes) -> object:
-    """Whose line it is; None where that cannot be read."""
+    """Return the asset of a ledger line, None if the line cannot be read."""
     try:
         content = json.loads(line)
     except ValueError:

@@ -1,8 +1,7 @@
-"""The ledger: one line of JSON for every time an asset reached an end. The last line for an asset counts.
+"""The ledger: one line of JSON per outcome of an asset. The last line of an asset counts.
 
-A line says its version; those of version 0 do not, and are otherwise the same; those before 2 have no `clips`.
-Only the driver writes it, a line at a time, each on disk before the next asset is taken off the list; a line cut short
-by a crash is ignored, its asset is worked on again.
+Each line has a version, except in version 0; lines before version 2 have no `clips`. Only the driver appends lines, and
+each is on disk before the run proceeds. A line that a crash cut short is ignored, and its asset is processed again.
 """
 
 from __future__ import annotations
@@ -29,20 +28,20 @@ _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of one asset.
+    """How one asset ended.
 
     Attributes:
-        asset: its name in the source.
+        asset: name in the source.
         state: done, filtered or failed.
-        reason: why it is not done; None when done.
-        stage: where it ended (bake, voxelize, render, ...), "" when done.
-        message: one sentence for people.
-        attempts: how often it was tried.
-        keys: keys of the samples that came of it.
-        timings_s: seconds per stage of the last attempt.
-        peak_bytes: the largest resident size of the process that worked on it.
-        warnings: what was ignored or repaired on the way.
-        clips: what was measured of its clips, those that were dropped included.
+        reason: why the asset is not done; None if it is.
+        stage: stage in which it ended (bake, voxelize, render, ...); "" if done.
+        message: explanation, one sentence.
+        attempts: number of attempts.
+        keys: keys of its samples.
+        timings_s: stage -> seconds, for the last attempt.
+        peak_bytes: largest resident memory of the worker process.
+        warnings: features that were ignored or repaired.
+        clips: measures of its clips, dropped ones included.
         log: end of the worker's log, for failures.
     """
 
@@ -60,12 +59,12 @@ class Outcome:
     clips: tuple[MeasuredClip, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The values as JSON."""
+        """Return the values as JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Outcome:
-        """The inverse of `to_json`."""
+        """Invert `to_json`."""
         return cls(
             **{
                 **values,
@@ -82,8 +81,8 @@ class Ledger:
     """Append-only record of outcomes at `path`.
 
     Args:
-        path: `ledger.jsonl`; need not exist.
-        patience_s: how long to wait for a disk that refuses a line.
+        path: path of `ledger.jsonl`, which need not exist.
+        patience_s: seconds to wait for a disk that refuses a line.
     """
 
     def __init__(self, path: Path, patience_s: float = 0.0) -> None:
@@ -92,10 +91,10 @@ class Ledger:
         self.outcomes = {outcome.asset: outcome for outcome in _read(path)}
 
     def append(self, *outcomes: Outcome) -> None:
-        """Record outcomes; they are on disk when this returns. Several at once cost one wait for the disk.
+        """Record outcomes. They are on disk when this returns; several at once share one sync.
 
         Raises:
-            StorageError: if the disk refuses them.
+            StorageError: if the disk refuses the write.
         """
         if not outcomes:
             return
@@ -108,10 +107,10 @@ class Ledger:
         self.outcomes.update((outcome.asset, outcome) for outcome in outcomes)
 
     def append_left_out(self, left_out: Mapping[str, Exclusion]) -> None:
-        """Record what a plan leaves out (name -> why), where that is not what the ledger says.
+        """Record the assets that a plan leaves out (name -> why), unless the ledger has them already.
 
         Raises:
-            StorageError: if the disk refuses it.
+            StorageError: if the disk refuses the write.
         """
         self.append(
             *(
@@ -124,7 +123,7 @@ class Ledger:
     def _write(self, lines: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "ab+") as stream:
-            # A line that a crash cut short must not swallow this one.
+            # After a line that a crash cut short, start a new one.
             if stream.tell() and not _ends_with_newline(self.path):
                 stream.write(b"\n")
             stream.write(lines)
@@ -133,7 +132,7 @@ class Ledger:
 
 
 def count(outcomes: Iterable[Outcome]) -> Counter[str]:
-    """How many ended in each `state` or `state: reason`."""
+    """Count the outcomes by `state` or `state: reason`."""
     return Counter(o.state.value if o.reason is None else f"{o.state.value}: {o.reason.value}" for o in outcomes)
 
 
@@ -151,32 +150,32 @@ def _read(path: Path) -> list[Outcome]:
 
 
 def read_outcomes(output: Folder) -> dict[str, Outcome]:
-    """The last outcome of every asset in the ledger of an output.
+    """Read the last outcome of every asset from the ledger of an output.
 
     Raises:
-        FormatError: if it is damaged.
-        NewerError: if it is newer than this program.
-        StoreError: if a far one cannot be had.
+        FormatError: if the ledger is damaged.
+        NewerError: if it was written by a newer version.
+        StoreError: if a URL cannot be read.
     """
     return {outcome.asset: outcome for outcome in _parse(io.BytesIO(ledger_bytes(output)), output.address(LEDGER_FILE))}
 
 
 def ledger_bytes(output: Folder) -> bytes:
-    """The whole ledger of an output, its pieces at the end; b"" if it has none.
+    """Read the ledger of an output, followed by its pieces; b"" if there is none.
 
     Raises:
-        StoreError: if a far one cannot be had.
+        StoreError: if a URL cannot be read.
     """
-    # A run that ends now puts the whole before it removes the pieces: read last, the whole makes up for lost ones.
+    # A finishing run uploads the whole ledger before it removes the pieces. Reading the pieces first loses no line.
     pieces = [_read_if_there(output, name) for name in ledger_files(output.names(LEDGER_PIECES))]
     return b"".join([_read_if_there(output, LEDGER_FILE), *pieces])
 
 
 def ledger_files(names: Iterable[str]) -> list[str]:
-    """Those of an output's files that make up its ledger, in order."""
-    found = set(names)
-    pieces = sorted(name for name in found if name.startswith(f"{LEDGER_PIECES}/") and name.endswith(".jsonl"))
-    return [LEDGER_FILE, *pieces] if LEDGER_FILE in found else pieces
+    """Select the files that make up an output's ledger, in order."""
+    available = set(names)
+    pieces = sorted(name for name in available if name.startswith(f"{LEDGER_PIECES}/") and name.endswith(".jsonl"))
+    return [LEDGER_FILE, *pieces] if LEDGER_FILE in available else pieces
 
 
 def _read_if_there(output: Folder, name: str) -> bytes:
@@ -192,13 +191,13 @@ def _parse(lines: Iterable[bytes], where: str) -> list[Outcome]:
 
 
 def parse_line(line: bytes, where: str) -> Outcome | None:
-    """The outcome in a line of the ledger, or None if it is empty or a crash cut it short.
+    """Parse a line of the ledger. None if the line is empty or was cut short by a crash.
 
     Raises:
-        NewerError: if it is newer than this program.
-        FormatError: if it is damaged otherwise.
+        NewerError: if it was written by a newer version.
+        FormatError: if it is damaged in another way.
     """
-    line = line.rstrip(b"\n\0")  # a file system that crashed may have kept a file's new length without its bytes
+    line = line.rstrip(b"\n\0")  # after a crash, a file system may keep a file's new length without its content
     if not line:
         return None
     try:
@@ -214,6 +213,6 @@ def parse_line(line: bytes, where: str) -> Outcome | None:
 
 
 def _was_cut_short(line: bytes) -> bool:
-    """Whether its object is left open. It may end in a brace for all that, which closed an object within."""
+    """Return whether the object is not closed. It may still end in a brace, that of a nested object."""
     outside = _STRING.sub(b"", line)
     return line.startswith(b"{") and outside.count(b"{") > outside.count(b"}")

@@ -1,8 +1,8 @@
-"""An output behind a URL: its shards, plan and ledger are published there, and a run goes on from what is there.
+"""Outputs at a URL: shards, plan and ledger are published there, and a run resumes from what is published.
 
-The run works in a local folder and knows nothing of the URL, but for a few calls here. A shard's tar is put first and
-its sidecar last, so the sidecar is the commit mark there as here; the local tar is then removed. Object stores cannot
-append: the ledger goes up in numbered pieces, each before the shard that it tells of, and as one file at the end.
+A run works in a local folder, and everything about the URL is in this module. A shard's tar is uploaded first and its
+sidecar last, so the sidecar commits the shard there too; the local tar is then removed. Object stores cannot append:
+the ledger is uploaded in numbered pieces, each before the shard whose assets it records, and as one file at the end.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _COPY_BYTES = 8 << 20
 
 
 class Mirror:
-    """The published side of a working folder. Without a URL, every call does nothing.
+    """The published copy of a working folder. Without a URL, every call does nothing.
 
     Args:
-        folder: where the run works.
-        url: where the output goes; None for an output that is a local folder.
-        patience: how often and with which pauses a refused write is tried again.
+        folder: working folder of the run.
+        url: URL of the output; None for a local folder.
+        patience: number of attempts and pauses when a write is refused.
     """
 
     def __init__(self, folder: Path, url: str | None, patience: DownloadConfig) -> None:
@@ -41,22 +41,22 @@ class Mirror:
         self._store = None if url is None else Store(url, patience)
 
     def pull(self) -> None:
-        """Make the working folder agree with what is published; what it has beyond that and can prove is put there.
+        """Synchronize the working folder with the published output, and publish its complete shards.
 
         Raises:
-            StoreError: if the store does not answer.
-            ConfigError: if other files than a run's lie in the working folder, which would have to go.
+            StoreError: if the store does not respond.
+            ConfigError: if the working folder holds files that are not a run's, and that would have to be deleted.
         """
         store = self._store
         if store is None:
             return
         names = store.entries()
-        for name in sorted(filter(is_half, names)):  # of a killed run; a half ledger piece must not be read
+        for name in sorted(filter(is_half, names)):  # uploads of a killed run; half a ledger piece must not be read
             store.remove(name)
             del names[name]
         plan = store.read(PLAN_FILE) if PLAN_FILE in names else b""
-        if not self._is_ours(plan, names):
-            # Another machine went on there, or nothing was begun: what lies here belongs to something else.
+        if not self._matches(plan, names):
+            # Another machine continued the run, or none was started: the working folder is out of date.
             self._clear()
             content = b"".join(store.read(name) for name in ledger_files(names))
             if content:
@@ -78,20 +78,20 @@ class Mirror:
                 write_bytes(self._folder / name, store.read(name))
 
     def push(self, *names: str) -> None:
-        """Put files of the working folder there, those that exist.
+        """Upload files of the working folder; missing ones are skipped.
 
         Raises:
-            StoreError: if the store refuses one.
+            StoreError: if the store refuses a file.
         """
         for name in names:
             if self._store is not None and (self._folder / name).exists():
                 self._store.upload(name, self._folder / name)
 
     def push_ledger(self) -> None:
-        """Put there what the ledger has gained. To be called before a shard is written.
+        """Upload the lines that the ledger gained. Call this before writing a shard.
 
         Raises:
-            StoreError: if the store refuses it.
+            StoreError: if the store refuses the file.
         """
         if self._store is None:
             return
@@ -106,48 +106,48 @@ class Mirror:
             self._remember(state["bytes"] + len(gained), state["pieces"] + 1, state["whole"])
 
     def finish(self, *names: str) -> None:
-        """Put the whole ledger there in place of its pieces, and further files.
-
-        Raises:
-            StoreError: if the store refuses one.
-        """
-        if self._store is None:
-            return
-        size = (self._folder / LEDGER_FILE).stat().st_size
-        if self._state() != {"bytes": size, "pieces": 0, "whole": True}:
-            self.push(LEDGER_FILE)
-            # Pieces that stay behind after a crash repeat its last lines, which says the same.
-            for name in self._store.names(LEDGER_PIECES):
-                self._store.remove(name)
-            self._remember(size, 0, whole=True)
-        self.push(*names)
-
-    def push_report(self) -> None:
-        """Put the report there in place of an earlier one. Pictures that are there stay: names tell their content.
+        """Replace the pieces of the ledger by the whole, and upload further files.
 
         Raises:
             StoreError: if the store refuses a file.
         """
         if self._store is None:
             return
-        here = {
+        size = (self._folder / LEDGER_FILE).stat().st_size
+        if self._state() != {"bytes": size, "pieces": 0, "whole": True}:
+            self.push(LEDGER_FILE)
+            # Pieces left behind by a crash merely repeat lines of the whole.
+            for name in self._store.names(LEDGER_PIECES):
+                self._store.remove(name)
+            self._remember(size, 0, whole=True)
+        self.push(*names)
+
+    def push_report(self) -> None:
+        """Replace the published report. Existing pictures are kept: their names identify their content.
+
+        Raises:
+            StoreError: if the store refuses a file.
+        """
+        if self._store is None:
+            return
+        local = {
             path.relative_to(self._folder).as_posix()
             for path in (self._folder / REPORT_FOLDER).rglob("*")
             if path.is_file()
         }
-        there = set(self._store.names(REPORT_FOLDER))
+        published = set(self._store.names(REPORT_FOLDER))
         pictures = f"{REPORT_FOLDER}/{PICTURES_FOLDER}/"
-        # The page last: it names the others.
-        self.push(*sorted(name for name in here - there if name.startswith(pictures)))
-        self.push(*sorted(name for name in here if not name.startswith(pictures)))
-        for name in sorted(there - here):
+        # The page last, because it refers to the pictures.
+        self.push(*sorted(name for name in local - published if name.startswith(pictures)))
+        self.push(*sorted(name for name in local if not name.startswith(pictures)))
+        for name in sorted(published - local):
             self._store.remove(name)
 
     def take_back(self, tar: Path) -> None:
-        """Fetch a published shard into the working folder and unpublish it: it will be written anew.
+        """Download a published shard into the working folder and unpublish it, so that it can be rebuilt.
 
         Raises:
-            StoreError: if the store does not give it whole, or refuses.
+            StoreError: if the shard cannot be downloaded intact, or its sidecar cannot be removed.
         """
         if self._store is None:
             return
@@ -160,21 +160,23 @@ class Mirror:
                     stream.write(self._store.read_ranges(name, [(start, size)])[0])
             if sha256_file(tar) != sidecar["sha256"]:
                 tar.unlink()
-                raise StoreError(f"{self._store.url}: {name} is not what its sidecar says: see `helix4d verify`")
+                raise StoreError(
+                    f"{self._store.url}: {name} differs from the SHA-256 in its sidecar: run `helix4d verify`"
+                )
         self._store.remove(name.removesuffix(".tar") + ".json")
 
-    def _is_ours(self, plan: bytes, names: Mapping[str, Mapping[str, Any]]) -> bool:
-        """Whether this folder wrote what is published, so that it holds all of it and perhaps more.
+    def _matches(self, plan: bytes, names: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Return whether this folder wrote what is published, and so holds all of it and perhaps more.
 
         Args:
-            plan: the published one.
-            names: of all published files, with their sizes.
+            plan: published plan.
+            names: name of every published file -> its properties, with the size.
         """
         state, path = self._state(), self._folder / PLAN_FILE
         if state is None or not plan or not path.exists() or path.read_bytes() != plan:
             return False
         files = ledger_files(names)
-        # Another size: `helix4d discard` took lines out.
+        # The size differs if `helix4d discard` removed lines.
         published = {
             "bytes": sum(names[name]["size"] for name in files),
             "pieces": len(files) - (LEDGER_FILE in names),
@@ -185,7 +187,7 @@ class Mirror:
         return state == published and size >= published["bytes"]
 
     def _state(self) -> dict[str, Any] | None:
-        """Bytes of the ledger that are published, in how many pieces, and whether its beginning is one file."""
+        """Read the published state of the ledger: bytes, number of pieces, and whether there is a whole file."""
         try:
             state: dict[str, Any] = json.loads((self._folder / _STATE).read_bytes())
         except (FileNotFoundError, ValueError):
@@ -196,15 +198,15 @@ class Mirror:
         write_json(self._folder / _STATE, {"bytes": size, "pieces": pieces, "whole": whole})
 
     def _clear(self) -> None:
-        found = [path for path in sorted(self._folder.glob("*")) if path.name not in (LOCK_FILE, _STATE)]
-        if found and not (self._folder / _STATE).exists():
+        paths = [path for path in sorted(self._folder.glob("*")) if path.name not in (LOCK_FILE, _STATE)]
+        if paths and not (self._folder / _STATE).exists():
             raise ConfigError(
-                f"--work {self._folder}: holds files that no run with an output at a URL put there ({found[0].name}, "
-                "...): name an empty folder"
+                f"--work {self._folder}: contains files of another origin ({paths[0].name}, ...), and a run would "
+                "delete them: choose an empty folder"
             )
-        # Before anything goes: what a crash leaves must still be known as a run's, and agree with no store.
+        # First mark the folder as a run's, in a state that matches no output, in case of a crash while deleting.
         self._remember(0, -1, whole=False)
-        for path in found:
+        for path in paths:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
@@ -212,10 +214,10 @@ class Mirror:
 
 
 def publish_shard(store: Store, folder: Path, tar: Path) -> None:
-    """Put a shard there, its sidecar last, and remove the local tar; without a tar, that was done before.
+    """Upload a shard, its sidecar last, and remove the local tar. Without a local tar, that has been done before.
 
     Raises:
-        StoreError: if the store refuses it.
+        StoreError: if the store refuses a file.
     """
     if not tar.exists():
         return

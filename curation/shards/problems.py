@@ -1,7 +1,7 @@
-"""What is broken in an output, and the shell commands that rewrite just that.
+"""Problems of an output, and the shell commands that repair them.
 
-A run of `helix4d curate` makes again every shard without a sidecar and every asset without a ledger line, and nothing
-else. So a remedy removes what is broken, then runs it once; a remedy that only removes things needs no run.
+A run of `helix4d curate` rebuilds every shard without a sidecar, processes every asset without a ledger line, and
+changes nothing else. A repair therefore removes what is broken, then starts a run if anything must be rebuilt.
 """
 
 from __future__ import annotations
@@ -9,28 +9,32 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from helix4d.curation.filters.thresholds import FilterConfig
 from helix4d.curation.places.folder import Place, below, is_far
 from helix4d.curation.shards.layout import LEDGER_FILE, PLAN_FILE
 
 UNKNOWN_SOURCE, UNKNOWN_SETTINGS, UNKNOWN_MAPS = "SOURCE", "SETTINGS", "HDRI"
-"""Stand in a command for what no file of the output tells: folders, and the settings of the samples."""
-
+"""Placeholders in a command for values that the output does not record: folders and the settings of the samples."""
 
 _DISCARD, _LINES = ("helix4d", "discard"), "--lines"
 
 
+_OFF_BY_DEFAULT = frozenset(field.name for field in fields(FilterConfig) if field.default in (None, ""))
+"""Thresholds that a command need not mention when they are off."""
+
+
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is not as it should be.
+    """A problem of an output.
 
     Attributes:
-        path: the file, relative to the output.
-        key: the sample's key, or in the ledger the asset's name; "" where it concerns the whole file.
+        path: file, relative to the output.
+        key: key of the sample, or in the ledger the name of the asset; "" if the whole file is concerned.
         what: what was found and what was expected.
-        remedy: shell commands that rewrite just that, in order.
+        remedy: shell commands that repair it, in order.
     """
 
     path: str
@@ -44,15 +48,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class Remedies:
-    """The commands for one output.
+    """Repair commands for one output.
 
     Attributes:
-        output: the folder or URL, as the user named it.
-        settings: of its samples.
-        source: the folder with the assets; None if not known.
+        output: folder or URL, as given by the user.
+        settings: settings of the samples.
+        source: folder or URL of the assets; None if unknown.
         limit: `--limit` of its run.
         exclude: `--exclude` of its run, which a new plan needs again.
-        hdri: the folder with the environment maps; None if not known.
+        hdri: folder of the environment maps; None if unknown.
     """
 
     output: Place
@@ -64,7 +68,7 @@ class Remedies:
 
     @property
     def curate(self) -> str:
-        """The run that makes whatever is missing."""
+        """The run that rebuilds whatever is missing."""
         words = ["helix4d", "curate", "--source", self.source or UNKNOWN_SOURCE, "--output", str(self.output)]
         if self.limit is not None:
             words += ["--limit", str(self.limit)]
@@ -74,41 +78,41 @@ class Remedies:
         return shlex.join(words + (_flags(settings) or [UNKNOWN_SETTINGS]))
 
     def resume(self) -> tuple[str, ...]:
-        """For what is missing, or written at the end of every run."""
+        """Return the commands for a missing file, or one that every run writes at its end."""
         return (self.curate,)
 
     def rebuild(self, shard: str) -> tuple[str, ...]:
-        """For a damaged shard, `train/helix4d-000000`."""
+        """Return the commands for a damaged shard, such as `train/helix4d-000000`."""
         return (self._remove(f"{shard}.tar", f"{shard}.json"), self.curate)
 
     def replan(self) -> tuple[str, ...]:
-        """For a damaged plan: the run hashes the source again."""
+        """Return the commands for a damaged plan: the run hashes the source again."""
         again = f"{self.curate} {shlex.join(['--exclude', self.exclude])}" if self.exclude else self.curate
         return (self._remove(PLAN_FILE), again)
 
     def remove(self, path: str) -> tuple[str, ...]:
-        """For a file that should not be there."""
+        """Return the commands for a file that should not exist."""
         return (self._remove(path),)
 
     def forget(self, asset: str, shard: str | None = None) -> tuple[str, ...]:
-        """For ledger lines of an asset that are not true; `shard` is the committed shard to make again with it."""
+        """Return the commands for false ledger lines of an asset; `shard` is the committed shard to rebuild with it."""
         rebuild = self.rebuild(shard) if shard else (self.curate,)
         if is_far(self.output):
-            return (self._discard(f"--assets={asset}"), *rebuild)  # it may begin like an option
-        # Quotes inside a JSON string are escaped, so this finds the field alone.
+            return (self._discard(f"--assets={asset}"), *rebuild)  # "=", because a name may start with a dash
+        # Quotes inside a JSON string are escaped, so this matches only the field.
         field = f'"asset": {json.dumps(asset, ensure_ascii=False)}'
         pattern = "".join(f"\\{letter}" if letter in r"\/.*[]^$" else letter for letter in field)
         return (self._sed(f"/{pattern}/d"), *rebuild)
 
     def remove_lines(self, numbers: Iterable[int]) -> tuple[str, ...]:
-        """For lines of the ledger that cannot be read."""
+        """Return the commands for lines of the ledger that cannot be read."""
         if is_far(self.output):
             return (self._discard(_LINES, *map(str, numbers)), self.curate)
         return (self._sed(";".join(f"{number}d" for number in numbers)), self.curate)
 
     def update(self) -> tuple[str, ...]:
-        """For a file that is newer than this program, and not broken."""
-        return ("# nothing to rewrite: verify it with the newer helix4d that wrote it",)
+        """Return a comment for a file that is intact, but was written by a newer version."""
+        return ("# nothing to repair: verify with the newer helix4d version that wrote the output",)
 
     def _remove(self, *paths: str) -> str:
         if is_far(self.output):
@@ -123,9 +127,9 @@ class Remedies:
 
 
 def repair(problems: Iterable[Problem]) -> list[str]:
-    """The remedies of all problems together: each command once, removals before runs."""
+    """Merge the remedies of all problems: each command once, removals before runs."""
     commands = dict.fromkeys(command for problem in problems for command in problem.remedy)
-    # Line numbers hold until a line is removed.
+    # First the commands with line numbers, which are valid until a line is removed.
     return sorted(commands, key=lambda command: (command.startswith("helix4d curate "), not _by_line_number(command)))
 
 
@@ -142,6 +146,8 @@ def _flags(settings: Mapping[str, Any]) -> list[str]:
         flag = f"--{name.replace('_', '-')}"
         if isinstance(value, Mapping):
             words += _flags(value)
+        elif name in _OFF_BY_DEFAULT and value in (None, ""):
+            continue
         elif isinstance(value, bool):
             words.append(flag if value else flag.replace("--", "--no-", 1))
         elif isinstance(value, list):

@@ -1,7 +1,8 @@
 """WebDataset shards: deterministic tar files with an index beside them, written atomically.
 
-An asset's samples are first written as a part, a piece of a tar file; a shard is its parts one after the other, in the
-order of the keys, and an end mark. The sidecar `NAME.json` is written last: a shard without one does not exist.
+An asset's samples are first written as a part, a fragment of a tar file. A shard is the concatenation of its parts in
+the order of their keys, followed by an end mark. Its sidecar `NAME.json` is written last and commits the shard: without
+a sidecar, a shard does not exist.
 """
 
 from __future__ import annotations
@@ -15,42 +16,43 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from helix4d.core import FormatError, Schema, atomic_writer, sha256_file, write_json
+from helix4d.core.documents import parse_document
 from helix4d.curation.places.folder import Place, folder_and_name, is_far
 
 SIDECAR = Schema(
     "shard sidecar",
     version=1,
     oldest=1,
-    rewrite="delete the shard and its sidecar, and run the command that made it again",
+    rewrite="delete the shard and its sidecar, and rerun the command that wrote them",
 )
-SAMPLE = Schema("clip.json", version=1, oldest=1, rewrite="curate its asset again into a new output")
+SAMPLE = Schema("clip.json", version=1, oldest=1, rewrite="curate its asset again, into a new output")
 _BLOCK = tarfile.BLOCKSIZE
 _COPY_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample to be written: member suffix (`clip.json`, `frame_00.vxz`, ...) -> bytes."""
+    """A sample to write. `members` maps a suffix (`clip.json`, `frame_00.vxz`, ...) to bytes."""
 
     key: str
     members: Mapping[str, bytes]
 
 
 def write_part(path: Path, samples: Iterable[Sample]) -> int:
-    """Atomically write samples as a piece of a tar file, their members sorted. Returns its bytes.
+    """Atomically write samples as a fragment of a tar file, with sorted members. Returns its size in bytes.
 
     Args:
-        path: of the piece.
-        samples: sorted by key; each is written, and let go, before the next is asked for.
+        path: path of the fragment.
+        samples: samples sorted by key. Each is written and released before the next one is requested.
 
     Raises:
-        ValueError: if they are not sorted.
+        ValueError: if the samples are not sorted.
     """
     with atomic_writer(path) as stream:
         last = ""
         for sample in samples:
             if sample.key <= last:
-                raise ValueError(f"sample {sample.key} after {last}: expected in order of the keys")
+                raise ValueError(f"sample {sample.key} follows {last}: samples must be sorted by key")
             last = sample.key
             for suffix in sorted(sample.members):
                 _write_member(stream, f"{sample.key}.{suffix}", sample.members[suffix])
@@ -59,12 +61,12 @@ def write_part(path: Path, samples: Iterable[Sample]) -> int:
 
 
 def write_shard(tar_path: Path, parts: list[Path], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Join parts into `tar_path`, then write its sidecar.
+    """Join parts into a shard, then write its sidecar.
 
     Args:
-        tar_path: ends in `.tar`.
-        parts: in the order of their keys.
-        facts: what the sidecar says besides the index (config, tools, gaps, ...).
+        tar_path: path of the shard, which ends in `.tar`.
+        parts: paths of the parts, in the order of their keys.
+        facts: content of the sidecar besides the index (config, tools, gaps, ...).
 
     Returns:
         The sidecar.
@@ -90,16 +92,20 @@ def write_shard(tar_path: Path, parts: list[Path], facts: Mapping[str, Any]) -> 
 
 
 def split_shard(tar_path: Path, sidecar: Mapping[str, Any], part_of: Mapping[str, Path]) -> None:
-    """Write a committed shard's samples back as parts, so that it can be made again with more of them.
+    """Split a committed shard into parts again, so that it can be rebuilt with more samples.
 
     Args:
-        part_of: key prefix (before the `_`) -> where that asset's part goes.
+        tar_path: path of the shard.
+        sidecar: its sidecar.
+        part_of: key prefix (before the `_`) -> path of the asset's part.
 
     Raises:
-        FormatError: if the tar is not what was committed: its damage would get a hash of its own.
+        FormatError: if the tar differs from what was committed; rebuilding it would make the damage permanent.
     """
     if not tar_path.exists() or sha256_file(tar_path) != sidecar["sha256"]:
-        raise FormatError(f"{tar_path}: not what its sidecar says, so nothing can be added: see `helix4d verify`")
+        raise FormatError(
+            f"{tar_path}: differs from the SHA-256 in its sidecar, so no samples can be added: run `helix4d verify`"
+        )
     by_part: dict[Path, list[Mapping[str, Any]]] = {}
     for sample in sidecar["samples"]:
         by_part.setdefault(part_of[sample["key"].split("_")[0]], []).append(sample)
@@ -112,17 +118,17 @@ def split_shard(tar_path: Path, sidecar: Mapping[str, Any], part_of: Mapping[str
 
 
 def sidecar_path(tar_path: Path) -> Path:
-    """`train/helix4d-000000.tar` -> `train/helix4d-000000.json`."""
+    """Return the path of a shard's sidecar: `train/helix4d-000000.json` for `train/helix4d-000000.tar`."""
     return tar_path.with_suffix(".json")
 
 
 def read_sidecar(tar_path: Place) -> dict[str, Any] | None:
-    """The sidecar of a committed shard, near or far, or None if the shard is not committed.
+    """Read the sidecar of a shard, at a path or URL. None if the shard is not committed.
 
     Raises:
         FormatError: if the sidecar is damaged.
-        NewerError: if it is newer than this program.
-        StoreError: if a far one cannot be had.
+        NewerError: if it was written by a newer version.
+        StoreError: if a URL cannot be read.
     """
     folder, tar = folder_and_name(tar_path)
     name = sidecar_path(Path(tar)).name
@@ -134,29 +140,24 @@ def read_sidecar(tar_path: Place) -> dict[str, Any] | None:
 
 
 def parse_sidecar(text: str | bytes, where: object) -> dict[str, Any]:
-    """The content of a sidecar, its version checked.
+    """Parse a sidecar and check its version.
 
     Raises:
         FormatError: if it is damaged.
-        NewerError: if it is newer than this program.
+        NewerError: if it was written by a newer version.
     """
-    try:
-        sidecar = json.loads(text)
-    except ValueError as error:
-        raise FormatError(f"{where}: not a shard's sidecar ({error})") from error
-    SIDECAR.check(sidecar, where)
-    return dict(sidecar)
+    return parse_document(text, SIDECAR, where)
 
 
 @dataclass(frozen=True)
 class Committed:
-    """A shard in a few words: what is kept of a sidecar where those of all shards are held.
+    """Summary of a sidecar, small enough to hold those of all shards in memory.
 
     Attributes:
-        keys: of its samples.
-        gaps: assets without a sample, and why.
-        bytes: of the tar, as the sidecar says.
-        config, config_sha256: as they stand there.
+        keys: keys of the samples.
+        gaps: assets without a sample, with the reasons.
+        bytes: size of the tar as recorded.
+        config, config_sha256: settings and their hash as recorded.
     """
 
     keys: tuple[str, ...]
@@ -167,7 +168,7 @@ class Committed:
 
 
 def committed_of(sidecar: Mapping[str, Any]) -> Committed:
-    """What is kept of a sidecar."""
+    """Summarize a sidecar."""
     return Committed(
         tuple(sample["key"] for sample in sidecar["samples"]),
         tuple(sidecar["gaps"]),
@@ -178,17 +179,17 @@ def committed_of(sidecar: Mapping[str, Any]) -> Committed:
 
 
 class ShardReader:
-    """Random access to a committed shard, near or far: one member costs one seek and one read, or one ranged request.
+    """Random access to a committed shard, at a path or URL: one seek and read, or one range request, per member.
 
-    Of a far shard nothing is moved but the sidecar, once, and the members that are asked for.
+    From a URL, only the sidecar (once) and the requested members are downloaded.
 
     Args:
-        tar_path: the `.tar`, a path or any URL that fsspec opens; its sidecar lies beside it.
-        sidecar: where it was read already.
+        tar_path: path or URL (any protocol that fsspec supports) of the `.tar`; its sidecar must be beside it.
+        sidecar: its sidecar, if already read.
 
     Raises:
-        FormatError: if the shard is not committed, or not of a version that this program reads.
-        StoreError: if a far one cannot be had.
+        FormatError: if the shard is not committed, or its version is not supported.
+        StoreError: if a URL cannot be read.
     """
 
     def __init__(self, tar_path: Place, sidecar: dict[str, Any] | None = None) -> None:
@@ -196,23 +197,23 @@ class ShardReader:
         self._folder, self._name = folder_and_name(tar_path)
         self.path = Path(tar_path)
         if not is_far(tar_path) and not self.path.is_file():
-            example = "a folder; give one shard in it, such as train/helix4d-000000.tar"
-            raise FormatError(f"{self._where}: {example if self.path.is_dir() else 'no such file'}")
+            hint = "is a folder: pass one shard in it, such as train/helix4d-000000.tar"
+            raise FormatError(f"{self._where}: {hint if self.path.is_dir() else 'no such file'}")
         sidecar = sidecar or read_sidecar(tar_path)
         if sidecar is None:
             raise FormatError(
-                f"{self._where}: no {sidecar_path(self.path).name} beside it: the shard is not committed (its run "
-                "goes on or was interrupted), or this is no shard"
+                f"{self._where}: there is no {sidecar_path(self.path).name} beside it: either this is not a shard, or "
+                "it is not committed because its run is still in progress or was interrupted"
             )
         self.sidecar = sidecar
         self._samples = {sample["key"]: sample for sample in sidecar["samples"]}
 
     def keys(self) -> list[str]:
-        """Keys of the samples, sorted."""
+        """Return the keys of the samples, sorted."""
         return sorted(self._samples)
 
     def sample(self, key: str) -> Mapping[str, Any]:
-        """The index entry of a sample: offset, bytes, tokens, members.
+        """Return the index entry of a sample: offset, bytes, tokens, members.
 
         Raises:
             KeyError: if the shard has no such sample.
@@ -220,20 +221,20 @@ class ShardReader:
         return self._samples[key]
 
     def members(self, key: str) -> list[str]:
-        """Suffixes of a sample's members, sorted."""
+        """Return the suffixes of a sample's members, sorted."""
         return sorted(self._samples[key]["members"])
 
     def read(self, key: str, suffix: str) -> bytes:
-        """One member's bytes.
+        """Read one member.
 
         Raises:
             KeyError: if there is no such sample or member.
-            FormatError: if the tar is not there, or ends before the member does.
+            FormatError: if the tar is missing or truncated.
         """
         return self.read_members(key, [suffix])[suffix]
 
     def read_view(self, key: str, view: int) -> dict[str, bytes]:
-        """Camera, lights and images of one view: suffix (`view_03.json`, `view_03_frame_00.webp`, ...) -> bytes.
+        """Read one view: suffix (`view_03.json` with camera and lights, `view_03_frame_00.webp`, ...) -> bytes.
 
         Raises:
             KeyError: if there is no such sample or view.
@@ -243,11 +244,11 @@ class ShardReader:
             suffix for suffix in self.members(key) if suffix.startswith((f"view_{view:02d}.", f"view_{view:02d}_"))
         ]
         if not wanted:
-            raise KeyError(f"{key}: no view {view}")
+            raise KeyError(f"{key}: has no view {view}")
         return self.read_members(key, wanted)
 
     def read_members(self, key: str, suffixes: Iterable[str]) -> dict[str, bytes]:
-        """Several members of a sample; those of a far shard are asked for at the same time.
+        """Read several members of a sample: suffix -> bytes. From a URL, they are requested concurrently.
 
         Raises:
             KeyError, FormatError: as `read`.
@@ -257,40 +258,39 @@ class ShardReader:
         try:
             found = self._folder.read_ranges(self._name, [(offset, size) for offset, size in ranges.values()])
         except FileNotFoundError as error:
-            raise FormatError(f"{self._where}: not there, though its sidecar is") from error
+            raise FormatError(f"{self._where}: missing, although its sidecar exists") from error
         for (suffix, (_, size)), data in zip(ranges.items(), found, strict=True):
             if len(data) > size:
-                raise FormatError(f"{self._where}: {len(data)} bytes for a range of {size}: the server ignores ranges")
+                raise FormatError(
+                    f"{self._where}: got {len(data):,} bytes for a range of {size:,}: the server ignores range requests"
+                )
             if len(data) < size:
-                raise FormatError(f"{self._where}: {key}.{suffix} ends after {len(data)} of {size} bytes")
+                raise FormatError(
+                    f"{self._where}: {key}.{suffix} ends after {len(data):,} of {size:,} bytes: the shard is truncated"
+                )
         return dict(zip(ranges, found, strict=True))
 
     def clip(self, key: str) -> dict[str, Any]:
-        """A sample's `clip.json`.
+        """Read a sample's `clip.json`.
 
         Raises:
             KeyError: if there is no such sample.
-            FormatError: if it is damaged, or of a version that this program does not read.
+            FormatError: if it is damaged, or its version is not supported.
         """
         return parse_clip(self.read(key, "clip.json"), f"{self._where}: {key}.clip.json")
 
 
 def parse_clip(data: bytes, where: object) -> dict[str, Any]:
-    """The content of a `clip.json`, its version checked.
+    """Parse a `clip.json` and check its version.
 
     Raises:
-        FormatError: if it is damaged, or of a version that this program does not read.
+        FormatError: if it is damaged, or its version is not supported.
     """
-    try:
-        clip = json.loads(data)
-    except ValueError as error:
-        raise FormatError(f"{where}: not JSON ({error})") from error
-    SAMPLE.check(clip, where)
-    return dict(clip)
+    return parse_document(data, SAMPLE, where)
 
 
 def member_header(name: str, size: int) -> bytes:
-    """The block before a member: nothing in it but name and size, so nothing of the machine gets in."""
+    """Return the tar header of a member. It depends only on name and size, not on the machine."""
     # A fresh TarInfo has mtime, uid and gid 0, no user names and mode 644.
     header = tarfile.TarInfo(name)
     header.size = size
@@ -326,14 +326,14 @@ def _walk(stream: BinaryIO) -> Iterator[tuple[str, int, int]]:
 
 
 def part_members(path: Path) -> list[str]:
-    """Names of the members of a part (or a shard), in order.
+    """Return the names of the members of a part (or a shard), in order.
 
     Raises:
-        FormatError: if it is not a whole piece of a tar file.
+        FormatError: if the file is not a complete fragment of a tar file.
     """
     data = io.BytesIO(path.read_bytes())
     try:
         names = [name for name, _, _ in _walk(data)]
     except tarfile.TarError as error:
-        raise FormatError(f"{path}: not a piece of a tar file ({error})") from error
+        raise FormatError(f"{path}: not a fragment of a tar file ({error})") from error
     return names

@@ -1,1 +1,1 @@
-"""An output becomes a list of problems, each with the commands that repair it."""
+"""Checks an output and lists its problems, each with the commands that repair it."""

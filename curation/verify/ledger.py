@@ -1,7 +1,7 @@
-"""The ledger against the plan and the shards: every asset ended once, and the shards hold what its end says.
+"""Checks the ledger against the plan and the shards: every asset has one outcome, and the shards agree with it.
 
-Repeated lines are normal, the last one for an asset counts; lines that a crash cut short too. A check yields a
-`Problem` only where the final state contradicts the plan or a committed shard.
+Repeated lines (the last one of an asset counts) and lines cut short by a crash are normal. A `Problem` is reported only
+where the final state contradicts the plan or a committed shard.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from helix4d.curation.shards.shard import Committed
 
 
 def parse_ledger(content: bytes, remedies: Remedies) -> tuple[dict[str, Outcome], list[Problem]]:
-    """The last outcome of every asset, and what is wrong with the lines."""
+    """Parse the ledger. Returns the last outcome of every asset, and the problems of unreadable lines."""
     outcomes: dict[str, Outcome] = {}
     damaged: dict[int, str] = {}
     newer = ""
@@ -45,25 +45,25 @@ def parse_ledger(content: bytes, remedies: Remedies) -> tuple[dict[str, Outcome]
 def check_ledger(
     plan: Plan, outcomes: Mapping[str, Outcome], committed: Mapping[str, Committed], remedies: Remedies
 ) -> Iterator[Problem]:
-    """Every final state against the plan and the committed shards.
+    """Check every final state against the plan and the committed shards.
 
     Args:
-        plan: of the output.
-        outcomes: asset -> its last outcome.
-        committed: name of a shard -> what its sidecar says, where that can be read.
-        remedies: the commands of the output.
+        plan: plan of the output.
+        outcomes: asset -> last outcome.
+        committed: name of a shard -> its sidecar, if readable.
+        remedies: repair commands of the output.
     """
     for name, why in plan.left_out.items():
-        if (found := outcomes.get(name)) is None:
-            what = f"no line, though the plan leaves it out: {why.message} [{why.reason}]"
+        if (outcome := outcomes.get(name)) is None:
+            what = f"no line, but the plan leaves it out as {why.reason} ({why.message})"
             yield Problem(LEDGER_FILE, name, what, remedies.resume())
-        elif found.reason is not why.reason or found.state is not why.reason.state:
-            what = f"{_told(found)}, but the plan leaves it out: {why.message} [{why.reason}]"
+        elif outcome.reason is not why.reason or outcome.state is not why.reason.state:
+            what = f"{_described(outcome)}, but the plan leaves it out as {why.reason} ({why.message})"
             yield Problem(LEDGER_FILE, name, what, remedies.forget(name))
     for shard in plan.shards:
-        found_shard = committed.get(shard.name)
-        if found_shard is not None:
-            yield from _check_shard(shard, outcomes, found_shard, remedies)
+        sidecar = committed.get(shard.name)
+        if sidecar is not None:
+            yield from _check_shard(shard, outcomes, sidecar, remedies)
     known = {asset.source.name for _, asset in plan.assets()} | plan.left_out.keys()
     for name in sorted(outcomes.keys() - known):
         forget = remedies.forget(name)[:1]
@@ -77,37 +77,38 @@ def _check_shard(
     gaps = {str(gap["asset"]): (gap.get("state"), gap.get("reason")) for gap in committed.gaps}
     for asset in shard.assets:
         name = asset.source.name
-        found = outcomes.get(name)
-        if found is None:
-            what = f"no line, but {shard.name} is committed with it"
+        outcome = outcomes.get(name)
+        if outcome is None:
+            what = f"no line, but {shard.name} is committed"
             yield Problem(LEDGER_FILE, name, what, remedies.rebuild(shard.name))
-        elif what := _contradiction(asset, found, keys, gaps):
+        elif what := _contradiction(asset, outcome, keys, gaps):
             yield Problem(LEDGER_FILE, name, f"{what} ({shard.name})", remedies.forget(name, shard.name))
     prefixes = {asset.key_prefix for asset in shard.assets}
     json = f"{shard.name}.json"
     for key in sorted(keys):
         if key.split("_")[0] not in prefixes:
-            yield Problem(json, key, "its asset is not planned into this shard", remedies.rebuild(shard.name))
+            yield Problem(json, key, "its asset is not planned for this shard", remedies.rebuild(shard.name))
     for name in sorted(gaps.keys() - {asset.source.name for asset in shard.assets}):
-        yield Problem(json, name, "a gap of an asset that is not planned into this shard", remedies.rebuild(shard.name))
+        yield Problem(json, name, "listed as a gap, but not planned for this shard", remedies.rebuild(shard.name))
 
 
-def _contradiction(asset: PlannedAsset, found: Outcome, keys: set[str], gaps: Mapping[str, Any]) -> str:
-    """How an asset's end differs from what its shard says, "" if it does not."""
-    there = sorted(key for key in keys if key.split("_")[0] == asset.key_prefix)
+def _contradiction(asset: PlannedAsset, outcome: Outcome, keys: set[str], gaps: Mapping[str, Any]) -> str:
+    """Return how an asset's outcome contradicts its shard, "" if it does not."""
+    stored = sorted(key for key in keys if key.split("_")[0] == asset.key_prefix)
     gap = gaps.get(asset.source.name)
-    expected = AssetState.DONE if found.reason is None else found.reason.state
-    if found.state is not expected:
-        return f"{_told(found)}: a state and a reason that do not go together"
-    if found.state is AssetState.DONE:
-        if not found.keys or any(key.rpartition("_")[0] != asset.key_prefix for key in found.keys):
-            return f"done with the keys {list(found.keys)}, expected {asset.key_prefix}_N"
-        if gap is not None or sorted(found.keys) != there:
-            return f"done with the keys {sorted(found.keys)}, but the shard holds {there or 'a gap'}"
-    elif there or gap != (found.state, found.reason):
-        return f"{_told(found)}, but the shard holds {there or gap or 'neither a sample nor a gap of it'}"
+    expected = AssetState.DONE if outcome.reason is None else outcome.reason.state
+    if outcome.state is not expected:
+        return f"{_described(outcome)}: state and reason do not match"
+    if outcome.state is AssetState.DONE:
+        if not outcome.keys or any(key.rpartition("_")[0] != asset.key_prefix for key in outcome.keys):
+            return f"done with keys {list(outcome.keys)}, expected {asset.key_prefix}_N"
+        if gap is not None or sorted(outcome.keys) != stored:
+            return f"done with keys {sorted(outcome.keys)}, but the shard contains {stored or 'a gap'}"
+    elif stored or gap != (outcome.state, outcome.reason):
+        recorded = f"records {': '.join(map(str, gap))}" if gap else "contains neither a sample nor a gap"
+        return f"{_described(outcome)}, but the shard {f'contains {stored}' if stored else recorded}"
     return ""
 
 
-def _told(outcome: Outcome) -> str:
+def _described(outcome: Outcome) -> str:
     return outcome.state.value if outcome.reason is None else f"{outcome.state.value}: {outcome.reason.value}"

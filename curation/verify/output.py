@@ -1,21 +1,20 @@
-"""Every hash, index, count and sample of an output checked again: what is broken, and what rewrites just that.
+"""Checks every hash, index, count and sample of an output, in a folder or at a URL.
 
-Reads everything once, near or far, and writes nothing. Shards are checked in processes of their own; plan, ledger and
-the rest here.
+Everything is read once, and nothing is written. Shards are checked in separate processes; plan, ledger and the other
+files in this one.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from helix4d.core import ConfigError, FormatError, Helix4DError
 from helix4d.core.locks import is_locked
+from helix4d.core.pool import map_processes
 from helix4d.curation.places.folder import Place, is_far
 from helix4d.curation.plan.plan import Plan
 from helix4d.curation.report.summary import RunFigures, add_up
@@ -33,13 +32,13 @@ _SUMMED = ("assets", "counts", "samples", "shards", "bytes")
 
 @dataclass(frozen=True)
 class Report:
-    """What was looked at, and what is wrong with it.
+    """Result of a verification.
 
     Attributes:
-        problems: in the order plan, shards, ledger, other files.
-        shards: planned; without a plan, there.
-        samples: in the indexes that could be read.
-        assets: planned, those left out included.
+        problems: problems in the order plan, shards, ledger, other files.
+        shards: number of planned shards; without a plan, of existing ones.
+        samples: number of samples in the readable indexes.
+        assets: number of assets in the plan, left-out ones included.
     """
 
     problems: tuple[Problem, ...]
@@ -52,15 +51,15 @@ def verify(place: Place, workers: int | None = None) -> Report:
     """Check everything in an output of `helix4d curate`.
 
     Args:
-        place: the output, a folder or a URL.
-        workers: shards checked at the same time. None: one a core.
+        place: folder or URL of the output.
+        workers: number of shards to check at the same time. None: one per CPU.
 
     Raises:
-        ConfigError: if there is no such output, or a run is writing there (nothing tells of one at a URL).
-        StoreError: if a far one cannot be had.
+        ConfigError: if there is no such output, or a run is writing to it (not detected at a URL).
+        StoreError: if a URL cannot be read.
     """
     if not is_far(place) and is_locked(Path(place)):
-        raise ConfigError(f"{place}: a run is writing there: verify when it has ended")
+        raise ConfigError(f"{place}: a run is writing to it: verify after it has finished")
     output = read_output(place)
     problems = [*output.problems, *check_files(output), *_check_shards(output, workers or os.cpu_count() or 1)]
     whole = {name: sidecar for name, sidecar in output.sidecars.items() if name in output.whole}
@@ -83,39 +82,33 @@ def _check_shards(output: Output, workers: int) -> Iterator[Problem]:
         if all(f"{name}{suffix}" in output.names for suffix in (TAR, SIDECAR))
     }
     with Steps("shards", len(checks)) as steps:
-        for name, findings in zip(checks, _run(list(checks.values()), workers), strict=True):
+        results = map_processes(_check_one, list(checks.values()), workers)
+        for name, findings in zip(checks, results, strict=True):
             for file, key, what, newer in findings:
                 remedy = output.remedies.update() if newer else output.remedies.rebuild(name)
                 yield Problem(f"{name}{file}", key, what, remedy)
             steps.advance()
 
 
-def _run(checks: list[ShardCheck], workers: int) -> Iterator[list[Finding]]:
-    workers = min(workers, len(checks))
-    if workers < 2:
-        yield from map(_check_one, checks)
-        return
-    # A forked child would inherit the state of numba's threads without the threads.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_check_one, checks)
-
-
 def _check_one(check: ShardCheck) -> list[Finding]:
     try:
         return list(check_shard(check))
     except FileNotFoundError as error:
-        raise FormatError(f"{check.output}: {check.name}.tar went away while it was read: is a run writing?") from error
+        raise FormatError(
+            f"{check.output}: {check.name}.tar disappeared while it was read: wait for the run that writes to it, "
+            "then verify again"
+        ) from error
 
 
 def _check_summary(plan: Plan, outcomes: Mapping[str, Outcome], output: Output) -> Iterator[Problem]:
-    """The summary's totals against those of ledger and shards, which are known to be right."""
+    """Check the totals of the summary against ledger and shards, which have been found to be right."""
     try:
-        found = json.loads(output.folder.read(SUMMARY_FILE))
+        summary = json.loads(output.folder.read(SUMMARY_FILE))
     except FileNotFoundError:
-        yield Problem(SUMMARY_FILE, "", "missing: the last run did not come to its end", output.remedies.resume())
+        yield Problem(SUMMARY_FILE, "", "missing: the last run did not finish", output.remedies.resume())
         return
     except ValueError as error:
-        yield Problem(SUMMARY_FILE, "", f"not a summary ({error})", output.remedies.resume())
+        yield Problem(SUMMARY_FILE, "", f"not valid JSON ({error})", output.remedies.resume())
         return
     try:
         committed = [output.sidecars[shard.name] for shard in plan.shards if shard.name in output.sidecars]
@@ -124,18 +117,18 @@ def _check_summary(plan: Plan, outcomes: Mapping[str, Outcome], output: Output) 
         yield Problem(SUMMARY_FILE, "", str(error), output.remedies.resume())
         return
     for name in _SUMMED:
-        value = found.get(name) if isinstance(found, Mapping) else None
+        value = summary.get(name) if isinstance(summary, Mapping) else None
         if value != expected[name]:
-            what = f"{name} is {value!r}, ledger and shards give {expected[name]!r}"
+            what = f"{name} is {value!r}, expected {expected[name]!r} from ledger and shards"
             yield Problem(SUMMARY_FILE, "", what, output.remedies.resume())
 
 
 def _check_strays(output: Output) -> Iterator[Problem]:
-    """What a killed run leaves: temporary files, and finished parts of an output that no longer needs them."""
-    left = any(name.startswith(f"{WORK_FOLDER}/") for name in output.names)
-    if left and output.plan and output.sidecars.keys() >= set(output.shards):
-        yield Problem(WORK_FOLDER, "", "left over: every shard is committed", output.remedies.resume())
+    """Find what killed runs left behind: temporary files, and parts of shards that are committed."""
+    has_parts = any(name.startswith(f"{WORK_FOLDER}/") for name in output.names)
+    if has_parts and output.plan and output.sidecars.keys() >= set(output.shards):
+        yield Problem(WORK_FOLDER, "", "no longer needed: every shard is committed", output.remedies.resume())
     for name in sorted(output.names):
         path = PurePosixPath(name)
         if str(path.parent) in _WRITTEN and path.name.startswith(".") and path.suffix == ".tmp":
-            yield Problem(name, "", "a temporary file that a killed run left", output.remedies.remove(name))
+            yield Problem(name, "", "temporary file of a killed run", output.remedies.remove(name))

@@ -1,6 +1,6 @@
-"""What an output folder says that it is: its plan, its settings, and whether the planned files are there.
+"""Reads the plan and settings of an output, and checks whether the planned files exist.
 
-The settings are the plan's, unless all shards agree on others: then the plan is what was changed.
+The settings are those of the plan, unless all shards agree on different ones: then the plan was changed.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from helix4d.curation.verify.shard import SIDECAR, TAR, is_whole
 
 @dataclass(frozen=True)
 class Output:
-    """An output as far as it could be read.
+    """The readable part of an output.
 
     Attributes:
-        place: where it is, as the user named it.
-        folder: the files there.
-        names: of all of them.
-        plan: None where plan.json cannot be read.
-        settings: of its samples; None where neither the plan nor a shard tells them.
-        shards: names of the planned shards; without a plan, of those that are there.
-        sidecars: name of a shard -> what is kept of its sidecar, where that can be read.
-        whole: those of them whose index and gaps can be read too.
-        remedies: its commands.
-        problems: what was found on the way.
+        place: folder or URL, as given by the user.
+        folder: access to the files.
+        names: names of all files.
+        plan: plan, None if plan.json cannot be read.
+        settings: settings of the samples, None if neither the plan nor a shard records them.
+        shards: names of the planned shards; without a plan, of existing ones.
+        sidecars: name of a shard -> summary of its sidecar, if readable.
+        whole: names of the shards whose index and gaps are readable as well.
+        remedies: repair commands.
+        problems: problems found while reading.
     """
 
     place: Place
@@ -52,19 +52,19 @@ class Output:
 
 
 def read_output(place: Place) -> Output:
-    """Read plan and sidecars of an output, near or far.
+    """Read plan and sidecars of an output, in a folder or at a URL.
 
     Raises:
         ConfigError: if there is no output of `helix4d curate`.
-        StoreError: if a far one cannot be had.
+        StoreError: if a URL cannot be read.
     """
     if not is_far(place) and not Path(place).is_dir():
         raise ConfigError(f"{place}: no such folder")
     folder = folder_at(place)
     names = frozenset(folder.names())
-    there = _shards_there(names)
-    if not there and PLAN_FILE not in names and not ledger_files(names):
-        raise ConfigError(f"{place}: neither plan nor shards in it: give the --output of `helix4d curate`")
+    available = _available_shards(names)
+    if not available and PLAN_FILE not in names and not ledger_files(names):
+        raise ConfigError(f"{place}: contains neither a plan nor shards: pass an output of `helix4d curate`")
     stored, newer, damaged = None, "", ""
     try:
         stored = read_plan(place)
@@ -73,7 +73,7 @@ def read_output(place: Place) -> Output:
         newer = str(error)
     except (FormatError, UnicodeDecodeError) as error:
         damaged = str(error)
-    sidecars, whole = _readable_sidecars(folder, [name for name in there if f"{name}{SIDECAR}" in names])
+    sidecars, whole = _readable_sidecars(folder, [name for name in available if f"{name}{SIDECAR}" in names])
     settings = _settings(stored, sidecars)
     remedies = Remedies(place, settings or {})
     if stored:
@@ -83,36 +83,37 @@ def read_output(place: Place) -> Output:
         problems.append(Problem(PLAN_FILE, "", newer, remedies.update()))
     if damaged:
         problems.append(Problem(PLAN_FILE, "", damaged, remedies.replan()))
-    if stored and settings is not None and (wrong := _differences(stored, settings)):
-        problems.append(Problem(PLAN_FILE, "", wrong, remedies.replan()))
-    if settings is not None and (wrong := _impossible(settings)):
-        problems.append(Problem(PLAN_FILE, "", wrong, remedies.replan()))
+    if stored and settings is not None and (what := _differences(stored, settings)):
+        problems.append(Problem(PLAN_FILE, "", what, remedies.replan()))
+    if settings is not None and (what := _invalid(settings)):
+        problems.append(Problem(PLAN_FILE, "", what, remedies.replan()))
         settings = None
     plan = stored.plan() if stored else None
-    shards = tuple(shard.name for shard in plan.shards) if plan else tuple(there)
+    shards = tuple(shard.name for shard in plan.shards) if plan else tuple(available)
     return Output(place, folder, names, plan, settings, shards, sidecars, whole, remedies, tuple(problems))
 
 
 def check_files(output: Output) -> Iterator[Problem]:
-    """Every planned shard has both of its files, and there are no others."""
+    """Check that every planned shard has both of its files, and that there are no other shards."""
     for name in output.shards:
         tar, sidecar = (f"{name}{suffix}" in output.names for suffix in (TAR, SIDECAR))
         if not tar and not sidecar:
-            yield Problem(f"{name}.tar", "", "missing, and its sidecar with it", output.remedies.resume())
+            yield Problem(f"{name}.tar", "", "missing, and so is its sidecar", output.remedies.resume())
         elif not tar:
-            yield Problem(f"{name}.tar", "", "missing, though its sidecar is there", output.remedies.rebuild(name))
+            yield Problem(f"{name}.tar", "", "missing, although its sidecar exists", output.remedies.rebuild(name))
         elif not sidecar:
-            what = "missing: without it the shard does not exist"
+            what = "missing: without it, the shard is not committed"
             yield Problem(f"{name}.json", "", what, output.remedies.resume())
     planned = frozenset(output.shards)
-    for name in _shards_there(output.names):
+    for name in _available_shards(output.names):
         if name not in planned:
             for suffix in (TAR, SIDECAR):
                 if f"{name}{suffix}" in output.names:
-                    yield Problem(f"{name}{suffix}", "", "not in the plan", output.remedies.remove(f"{name}{suffix}"))
+                    remedy = output.remedies.remove(f"{name}{suffix}")
+                    yield Problem(f"{name}{suffix}", "", "not in the plan", remedy)
 
 
-def _shards_there(names: Iterable[str]) -> list[str]:
+def _available_shards(names: Iterable[str]) -> list[str]:
     return sorted(
         {
             str(path.with_suffix(""))
@@ -123,8 +124,11 @@ def _shards_there(names: Iterable[str]) -> list[str]:
 
 
 def _readable_sidecars(folder: Folder, names: list[str]) -> tuple[dict[str, Committed], frozenset[str]]:
-    """Those that can be read, and which of them have an index; what is wrong with others is told with their shards."""
-    found: dict[str, Committed] = {}
+    """Read sidecars. Returns those that are readable, and the names of those with an index.
+
+    Problems of the others are reported with their shards.
+    """
+    readable: dict[str, Committed] = {}
     whole = set()
     config: Any = None
     for file, data in read_each(folder, [f"{name}{SIDECAR}" for name in names]):
@@ -133,14 +137,14 @@ def _readable_sidecars(folder: Folder, names: list[str]) -> tuple[dict[str, Comm
             sidecar = parse_sidecar(data or b"", folder.address(file))
         except FormatError:
             continue
-        # All have the same, as a rule; a hundred thousand copies would be a lot.
+        # Share equal settings: usually all sidecars have the same, and there may be a hundred thousand.
         config = config if sidecar.get("config") == config else sidecar.get("config")
         if is_whole(sidecar):
             whole.add(name)
         else:
             sidecar = {**sidecar, "samples": [], "gaps": []}
-        found[name] = committed_of({**sidecar, "config": config})
-    return found, frozenset(whole)
+        readable[name] = committed_of({**sidecar, "config": config})
+    return readable, frozenset(whole)
 
 
 def _settings(stored: StoredPlan | None, sidecars: Mapping[str, Committed]) -> Mapping[str, Any] | None:
@@ -159,16 +163,16 @@ def _settings(stored: StoredPlan | None, sidecars: Mapping[str, Committed]) -> M
 def _differences(stored: StoredPlan, settings: Mapping[str, Any]) -> str:
     names = sorted(stored.sample.keys() | settings.keys())
     different = [
-        f"{name} is {stored.sample.get(name)!r}, all shards have {settings.get(name)!r}"
+        f"{name} is {stored.sample.get(name)!r} in the plan and {settings.get(name)!r} in all shards"
         for name in names
         if stored.sample.get(name) != settings.get(name)
     ]
-    return f"other settings than the shards': {'; '.join(different)}" if different else ""
+    return f"its settings differ from those of the shards: {'; '.join(different)}" if different else ""
 
 
-def _impossible(settings: Mapping[str, Any]) -> str:
+def _invalid(settings: Mapping[str, Any]) -> str:
     try:
         SampleConfig.from_json(settings)
     except ConfigError as error:
-        return f"settings that this program cannot have: {error}"
+        return f"its settings are invalid: {error}"
     return ""

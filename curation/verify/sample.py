@@ -1,6 +1,6 @@
-"""One sample against its own rules: every member there, decodable, and in agreement with `clip.json` and the settings.
+"""Checks a sample: complete, decodable, and consistent with `clip.json` and the settings.
 
-A check yields (member's suffix, what is wrong).
+Checks yield pairs of a member's suffix and what is wrong with it.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ def check_sample(
     settings: Mapping[str, Any],
     config_sha256: str,
 ) -> Iterator[Finding]:
-    """Everything that is wrong with a sample.
+    """Find everything that is wrong with a sample.
 
     Args:
-        key: its key.
-        members: suffixes that the shard's index has for it.
-        read: the bytes of a member.
-        lost: those of `members` that cannot be read; their absence is known already.
-        settings: those of the output.
-        config_sha256: their hash.
+        key: key of the sample.
+        members: suffixes of its members in the shard's index.
+        read: function that returns the bytes of a member.
+        lost: those of `members` that cannot be read, which are reported elsewhere.
+        settings: settings of the output.
+        config_sha256: hash of the settings.
 
     Raises:
-        NewerError: if the sample is newer than this program.
+        NewerError: if the sample was written by a newer version.
     """
     frames, views = settings["frames"], settings["views"]
     passes = bool(settings.get("passes"))
@@ -86,7 +86,7 @@ def _view(view: int, frame: int) -> str:
 
 
 def member_suffixes(frames: int, views: int, passes: bool = False) -> list[str]:
-    """Suffixes of a whole sample, sorted."""
+    """Return the suffixes of a complete sample, sorted."""
     names = ["clip.json", *(f"frame_{frame:02d}.vxz" for frame in range(frames))]
     for view in range(views):
         kinds = ("webp", "depth.png", "normal.exr") if passes else ("webp",)
@@ -96,30 +96,30 @@ def member_suffixes(frames: int, views: int, passes: bool = False) -> list[str]:
 
 
 def _check_members(members: Collection[str], frames: int, views: int, passes: bool) -> Iterator[Finding]:
-    expected, found = set(member_suffixes(frames, views, passes)), set(members)
-    for what, names in (("is missing", expected - found), ("does not belong to a sample", found - expected)):
+    expected, present = set(member_suffixes(frames, views, passes)), set(members)
+    for what, names in (("missing", expected - present), ("does not belong to a sample", present - expected)):
         yield from ((name, what) for name in sorted(names))
 
 
 def _check_clip(key: str, clip: Mapping[str, Any], settings: Mapping[str, Any], config_sha256: str) -> Iterator[str]:
     prefix, _, number = key.rpartition("_")
-    named = {"key": key, "config_sha256": config_sha256, **{name: settings[name] for name in SETTINGS}}
-    for name, expected in named.items():
+    exact = {"key": key, "config_sha256": config_sha256, **{name: settings[name] for name in SETTINGS}}
+    for name, expected in exact.items():
         if clip.get(name) != expected:
             yield f"{name} is {clip.get(name)!r}, expected {expected!r}"
     if not str(clip.get("content_sha256")).startswith(prefix):
-        yield f"content_sha256 {clip.get('content_sha256')!r} does not begin as the key does"
+        yield f"content_sha256 is {clip.get('content_sha256')!r}, expected it to start with {prefix} like the key"
     index = clip["clip"].get("index") if isinstance(clip.get("clip"), Mapping) else None
     if str(index) != number:
-        yield f"the clip's index is {index!r}, the key ends in {number}"
+        yield f"the index of the clip is {index!r}, expected {number} as in the key"
     for name in PER_FRAME:
         values = clip.get(name)
         if not isinstance(values, list) or len(values) != settings["frames"]:
-            yield f"{name}: expected {settings['frames']} numbers, one a frame"
+            yield f"{name}: expected {settings['frames']} numbers, one per frame"
         elif not all(_is_number(value) for value in values):
-            yield f"{name} holds something that is not a finite number"
+            yield f"{name} contains a value that is not a finite number"
         elif name == "times_s" and values != sorted(values):
-            yield "times_s do not ascend"
+            yield "times_s is not in ascending order"
         elif name in ("voxels", "tokens") and not values[0]:
             yield f"{name}: the first frame is empty"
     normalization = clip.get("normalization")
@@ -130,10 +130,10 @@ def _check_clip(key: str, clip: Mapping[str, Any], settings: Mapping[str, Any], 
         and len(center) == 3
         and all(map(_is_number, center))
     ):
-        yield f"normalization {normalization!r}: expected a positive scale and three numbers"
-    measures = clip.get("measures", {})  # samples of before the filters have none
+        yield f"normalization is {normalization!r}, expected a positive scale and a center of three numbers"
+    measures = clip.get("measures", {})  # older samples have none
     if not isinstance(measures, Mapping) or not all(map(_is_number, measures.values())):
-        yield f"measures {measures!r}: expected a number each"
+        yield f"measures is {measures!r}, expected a number for each name"
     if not _is_number(clip.get("motion")):
         yield f"motion is {clip.get('motion')!r}, expected a number"
 
@@ -148,13 +148,13 @@ def _check_ovoxel(read: Read, suffix: str, resolution: int, voxels: object, toke
     if ovoxel.resolution != resolution:
         yield f"has {ovoxel.resolution} voxels per side, expected {resolution}"
     if len(coords) and not (coords.min() >= 0 and coords.max() < resolution):
-        yield f"coords reach from {coords.min()} to {coords.max()}, the grid from 0 to {resolution - 1}"
+        yield f"coords range from {coords.min()} to {coords.max()}, expected 0 to {resolution - 1}"
     elif not (np.diff(morton_codes(coords)) > 0).all():
         yield "coords are not unique and in Morton order"
     elif ovoxel.resolution == resolution:
-        for name, found, recorded in (("voxels", len(coords), voxels), ("tokens", count_tokens(ovoxel), tokens)):
-            if recorded is not None and found != recorded:
-                yield f"holds {found} {name}, clip.json says {recorded}"
+        for name, counted, recorded in (("voxels", len(coords), voxels), ("tokens", count_tokens(ovoxel), tokens)):
+            if recorded is not None and counted != recorded:
+                yield f"contains {counted} {name}, but clip.json records {recorded}"
 
 
 def _check_view(read: Read, suffix: str, image_size: int) -> Iterator[str]:
@@ -163,13 +163,13 @@ def _check_view(read: Read, suffix: str, image_size: int) -> Iterator[str]:
         camera = Camera.from_json(view["camera"])
         Lights.from_json(view["lights"])
     except (ValueError, KeyError, TypeError, IndexError, Helix4DError) as error:
-        yield f"not a camera and its lights ({type(error).__name__}: {error})"
+        yield f"not a valid camera with lights ({type(error).__name__}: {error})"
         return
     if camera.image_size != image_size:
-        yield f"its image_size is {camera.image_size}, expected {image_size}"
+        yield f"image_size is {camera.image_size}, expected {image_size}"
     x, y, z = camera.extrinsics[:3, 3]
     if not (abs(x) <= _CENTERED * z and abs(y) <= _CENTERED * z):
-        yield f"the camera does not look at the origin, which lies at {[x, y, z]} before it"
+        yield f"the camera does not look at the origin, whose camera coordinates are {[x, y, z]}"
 
 
 def _check_pass(read: Read, suffix: str, decode: Callable[[bytes], np.ndarray], image_size: int) -> Iterator[str]:
@@ -179,9 +179,9 @@ def _check_pass(read: Read, suffix: str, decode: Callable[[bytes], np.ndarray], 
         yield str(error)
         return
     if values.shape[:2] != (image_size, image_size):
-        yield f"is of {values.shape[1]}×{values.shape[0]} pixels, expected {image_size}×{image_size}"
+        yield f"has {values.shape[1]}×{values.shape[0]} pixels, expected {image_size}×{image_size}"
     elif not bool(np.isfinite(values).all()):
-        yield "holds a number that is not finite"
+        yield "contains a value that is not finite"
 
 
 def _check_image(read: Read, suffix: str, image_size: int) -> Iterator[str]:
@@ -189,14 +189,14 @@ def _check_image(read: Read, suffix: str, image_size: int) -> Iterator[str]:
         with Image.open(io.BytesIO(read(suffix)), formats=["WEBP"]) as image:
             if image.mode != "RGBA" or image.size != (image_size, image_size):
                 width, height = image.size
-                yield f"is {image.mode} of {width}×{height} pixels, expected RGBA of {image_size}×{image_size}"
+                yield f"has {width}×{height} pixels in mode {image.mode}, expected {image_size}×{image_size} in RGBA"
                 return
             rgba = np.asarray(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         yield f"does not decode: {error}"
         return
     if rgba[rgba[..., 3] == 0].any():
-        yield "has color where alpha is 0"
+        yield "has nonzero color where alpha is 0"
 
 
 def _entry(values: object, frame: int) -> object:

@@ -1,7 +1,7 @@
-"""One shard against its sidecar, the settings and itself: hash, layout, index, and every sample.
+"""Checks a shard against its sidecar and the settings: hash, layout, index, and every sample.
 
-Sums come first, then where in the tar, then which sample, so that a flipped byte is found by the hash and named by the
-member that no longer decodes. Where tar and index differ, the tar's hash tells which of them is wrong.
+Findings go from the whole tar to positions in it to samples: a flipped byte is detected by the hash, then located by
+the member that no longer decodes. If tar and index disagree, the hash of the tar decides which of them is wrong.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from helix4d.curation.verify.tar import BLOCK, Member, TarWindow, Walk
 
 TAR, SIDECAR = ".tar", ".json"
 COPIED = ("asset", "content_sha256", "clip", "voxels", "tokens")
-"""What the index repeats of `clip.json`."""
+"""Fields of `clip.json` that the index repeats."""
 _FIXED = ("mtime", "uid", "gid", "mode", "uname", "gname", "type", "linkname")
 
 
 @dataclass(frozen=True)
 class ShardCheck:
-    """A shard to be looked at.
+    """A shard to check.
 
     Attributes:
-        output: the folder or URL that it is in.
-        name: `train/helix4d-000000`.
-        settings: of the output's samples; None where they are not known, then samples are not looked into.
+        output: folder or URL of the output.
+        name: name of the shard, `train/helix4d-000000`.
+        settings: settings of the samples; None if unknown, in which case samples are not checked.
     """
 
     output: Place
@@ -40,9 +40,13 @@ class ShardCheck:
 
 
 class Finding(NamedTuple):
-    """What is wrong: in the tar or the sidecar, with which sample ("" for the shard as a whole).
+    """Something that is wrong with a shard.
 
-    `newer` where nothing is, but this program is too old to tell.
+    Attributes:
+        file: suffix of the file, `TAR` or `SIDECAR`.
+        key: key of the sample; "" for the whole shard.
+        what: description.
+        newer: whether the file is intact, but was written by a newer version.
     """
 
     file: str
@@ -52,16 +56,16 @@ class Finding(NamedTuple):
 
 
 def check_shard(check: ShardCheck) -> Iterator[Finding]:
-    """Everything that is wrong with a committed shard; its tar is read once.
+    """Find everything that is wrong with a committed shard. Its tar is read once.
 
     Raises:
-        StoreError: if a far one cannot be had.
+        StoreError: if a URL cannot be read.
     """
     folder = folder_at(check.output)
     try:
         sidecar = read_sidecar(below(check.output, f"{check.name}.tar"))
         if sidecar is None:
-            raise FormatError(f"{folder.address(check.name)}.json: not there")
+            raise FormatError(f"{folder.address(check.name)}.json: no such file")
         entries = _entries(sidecar)
     except NewerError as error:
         yield Finding(SIDECAR, "", str(error), newer=True)
@@ -69,33 +73,33 @@ def check_shard(check: ShardCheck) -> Iterator[Finding]:
     except FormatError as error:
         yield Finding(SIDECAR, "", f"cannot be read: {error}")
         return
-    yield from (Finding(SIDECAR, "", what) for what in _check_facts(check, sidecar))
+    yield from (Finding(SIDECAR, "", what) for what in _check_sidecar(check, sidecar))
     tar = TarWindow(folder, f"{check.name}.tar")
     walk = Walk(tar, sorted(extent[0] - BLOCK for entry in entries.values() for extent in entry["members"].values()))
     members: list[Member] = []
     in_tar: dict[str, dict[str, Member]] = {}
-    found: dict[str, list[Finding]] = {}
-    look_into = _SampleChecks(check.settings, tar)
+    findings: dict[str, list[Finding]] = {}
+    check_one = _SampleChecks(check.settings, tar)
     for key, group in itertools.groupby(walk, lambda member: _split(member.name)[0]):
-        there = in_tar.setdefault(key, {})
+        of_sample = in_tar.setdefault(key, {})
         for member in group:
             members.append(member)
-            there[_split(member.name)[1]] = member
-        if key in entries:  # now, while it is held
-            found[key] = list(look_into(key, entries[key], there))
+            of_sample[_split(member.name)[1]] = member
+        if key in entries:  # now, while its bytes are in memory
+            findings[key] = list(check_one(key, entries[key], of_sample))
         tar.forget(members[-1].end)
-    for key in entries.keys() - found.keys():
-        found[key] = list(look_into(key, entries[key], {}))
+    for key in entries.keys() - findings.keys():
+        findings[key] = list(check_one(key, entries[key], {}))
     breaks = [*walk.breaks, *walk.check_end()]
     changed = list(_check_bytes(tar, sidecar))
     yield from (Finding(TAR, "", what) for what in [*changed, *breaks])
     yield from (Finding(TAR, *one) for one in _check_layout(members))
     yield from (Finding(TAR if changed else SIDECAR, *one) for one in _check_index(entries, in_tar))
-    yield from itertools.chain.from_iterable(found[key] for key in entries)
+    yield from itertools.chain.from_iterable(findings[key] for key in entries)
 
 
 def is_whole(sidecar: Mapping[str, Any]) -> bool:
-    """Whether its index and its gaps have the shape that they should."""
+    """Return whether the index and the gaps of a sidecar are well formed."""
     try:
         _entries(sidecar)
     except FormatError:
@@ -104,37 +108,37 @@ def is_whole(sidecar: Mapping[str, Any]) -> bool:
 
 
 def _entries(sidecar: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Key -> index entry. Only shapes are checked here, numbers are later.
+    """Return the index: key -> entry. Only its structure is checked here; the numbers are checked later.
 
     Raises:
-        FormatError: if the index has another shape than ours.
+        FormatError: if the index or the gaps are malformed.
     """
     samples = sidecar.get("samples")
     if not isinstance(samples, list):
-        raise FormatError("no list of samples in it")
-    for place, sample in enumerate(samples):
+        raise FormatError("samples is not a list")
+    for number, sample in enumerate(samples):
         members = sample.get("members") if isinstance(sample, Mapping) else None
         if not isinstance(members, Mapping) or not isinstance(sample.get("key"), str):
-            raise FormatError(f"sample {place} of the index has no key or no members")
+            raise FormatError(f"sample {number} of the index has no key or no members")
         for suffix, extent in members.items():
             if not (isinstance(extent, list) and len(extent) == 2 and all(type(n) is int and n >= 0 for n in extent)):
-                raise FormatError(f"{sample['key']}.{suffix} of the index is {extent!r}, expected [offset, size]")
+                raise FormatError(f"{sample['key']}.{suffix} in the index is {extent!r}, expected [offset, size]")
     keys = [sample["key"] for sample in samples]
     if keys != sorted(set(keys)):
         raise FormatError("the keys of the index are not unique and sorted")
     gaps = sidecar.get("gaps")
     if not isinstance(gaps, list) or not all(isinstance(gap, Mapping) and "asset" in gap for gap in gaps):
-        raise FormatError("no list of gaps in it")
+        raise FormatError("gaps is not a list of assets")
     return dict(zip(keys, samples, strict=True))
 
 
-def _check_facts(check: ShardCheck, sidecar: Mapping[str, Any]) -> Iterator[str]:
+def _check_sidecar(check: ShardCheck, sidecar: Mapping[str, Any]) -> Iterator[str]:
     split, _, file = check.name.rpartition("/")
     for name, expected in (("shard", f"{file}.tar"), ("split", split)):
         if sidecar.get(name) != expected:
-            yield f"its {name} is {sidecar.get(name)!r}, expected {expected!r}"
+            yield f"{name} is {sidecar.get(name)!r}, expected {expected!r}"
     if not isinstance(sidecar.get("tools"), Mapping) or not sidecar["tools"]:
-        yield "it names no tools"
+        yield "tools lists no package versions"
     if check.settings is None:
         return
     config, digest = sidecar.get("config"), sidecar.get("config_sha256")
@@ -142,85 +146,88 @@ def _check_facts(check: ShardCheck, sidecar: Mapping[str, Any]) -> Iterator[str]
         stored = config if isinstance(config, Mapping) else {}
         names = sorted(stored.keys() | check.settings.keys())
         different = ", ".join(name for name in names if stored.get(name) != check.settings.get(name))
-        yield f"its config is not that of the output (different: {different})"
+        yield f"config differs from the settings of the output in {different}"
     if digest != (expected := sha256_json(check.settings)):
-        yield f"its config_sha256 is {digest}, the output's settings have {expected}"
+        yield f"config_sha256 is {digest}, expected {expected}"
 
 
 def _check_bytes(tar: TarWindow, sidecar: Mapping[str, Any]) -> Iterator[str]:
-    if tar.size != sidecar.get("bytes"):
-        how = "truncated?" if tar.size < (sidecar.get("bytes") or 0) else "something was appended?"
-        yield f"the tar holds {tar.size} bytes, its sidecar says {sidecar.get('bytes')}: {how}"
-    elif (found := tar.sha256()) != sidecar.get("sha256"):
-        yield f"the tar's sha256 is {found}, its sidecar says {sidecar.get('sha256')}"
+    recorded = sidecar.get("bytes")
+    if tar.size != recorded:
+        how = "data was appended"
+        if not isinstance(recorded, int) or isinstance(recorded, bool):
+            how = "the sidecar is damaged"
+        elif tar.size < recorded:
+            how = "the tar is truncated"
+        yield f"has {tar.size} bytes, but its sidecar records {recorded}: {how}"
+    elif (digest := tar.sha256()) != sidecar.get("sha256"):
+        yield f"its sha256 is {digest}, but its sidecar records {sidecar.get('sha256')}"
 
 
 def _check_layout(members: list[Member]) -> Iterator[tuple[str, str]]:
-    """Headers hold name and size and nothing of the machine; members are in order."""
+    """Check that headers contain only name and size, nothing of the machine, and that members are in order."""
     for member in members:
         expected = member_header(member.name, member.size)
         if member.header != expected:
-            found, wanted = (
+            actual, canonical = (
                 tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape") for block in (member.header, expected)
             )
-            told = [
-                f"{name} is {getattr(found, name)!r}, not {getattr(wanted, name)!r}"
+            different = [
+                f"{name} is {getattr(actual, name)!r}, expected {getattr(canonical, name)!r}"
                 for name in _FIXED
-                if getattr(found, name) != getattr(wanted, name)
+                if getattr(actual, name) != getattr(canonical, name)
             ]
             key, suffix = _split(member.name)
-            yield key, f"{suffix}: in the tar's header {', '.join(told) or 'are bytes that we do not write'}"
+            yield key, f"{suffix}: tar header: {', '.join(different) or 'contains unexpected bytes'}"
     order = [_split(member.name) for member in members]
     for before, after in itertools.pairwise(order):
         if not before < after:
-            yield after[0], f"{after[1]}: comes after {'.'.join(before)} in the tar: members must be unique and sorted"
+            yield after[0], f"{after[1]}: follows {'.'.join(before)} in the tar: members must be unique and sorted"
 
 
 def _check_index(
     entries: Mapping[str, Mapping[str, Any]], in_tar: Mapping[str, Mapping[str, Member]]
 ) -> Iterator[tuple[str, str]]:
-    """The tar's headers against the index."""
+    """Check the index against the headers in the tar."""
     for key in sorted(in_tar.keys() - entries.keys()):
-        yield key, "is in the tar, not in the index"
+        yield key, "in the tar, but not in the index"
     for key, entry in entries.items():
-        there = in_tar.get(key, {})
+        stored = in_tar.get(key, {})
         indexed = entry["members"]
-        absent = sorted(indexed.keys() - there.keys())
+        absent = sorted(indexed.keys() - stored.keys())
         if absent:
-            yield key, f"{len(absent)} of the index's {len(indexed)} members are not in the tar: {_some(absent)}"
-        if extra := sorted(there.keys() - indexed.keys()):
-            yield key, f"members of the tar that are not in the index: {_some(extra)}"
-        for suffix in sorted(indexed.keys() & there.keys()):
-            member = there[suffix]
+            yield key, f"{len(absent)} of {len(indexed)} members in the index are not in the tar: {_some(absent)}"
+        if extra := sorted(stored.keys() - indexed.keys()):
+            yield key, f"members in the tar that are not in the index: {_some(extra)}"
+        for suffix in sorted(indexed.keys() & stored.keys()):
+            member = stored[suffix]
             if indexed[suffix] != [member.offset, member.size]:
-                found = f"{member.size} bytes at {member.offset}"
-                yield (
-                    key,
-                    f"{suffix}: the index says {indexed[suffix][1]} bytes at {indexed[suffix][0]}, it has {found}",
-                )
+                offset, size = indexed[suffix]
+                what = f"the index records {size} bytes at {offset}, the tar has {member.size} at {member.offset}"
+                yield key, f"{suffix}: {what}"
         if indexed and not absent:
-            first = min(member.offset for member in there.values()) - BLOCK
-            last = max(member.end for member in there.values())
+            first = min(member.offset for member in stored.values()) - BLOCK
+            last = max(member.end for member in stored.values())
             if [entry.get("offset"), entry.get("bytes")] != [first, last - first]:
-                found = f"{entry.get('bytes')} bytes at {entry.get('offset')}"
-                yield key, f"the index says {found}, the sample has {last - first} bytes at {first}"
+                recorded = f"{entry.get('bytes')} bytes at {entry.get('offset')}"
+                yield key, f"the index records {recorded}, the tar has {last - first} at {first}"
 
 
 class _SampleChecks:
-    """Looks into the samples of a shard, one by one."""
+    """Checks the samples of a shard, one by one."""
 
     def __init__(self, settings: Mapping[str, Any] | None, tar: TarWindow) -> None:
         self._settings, self._tar = settings, tar
         self._digest = sha256_json(settings)
 
-    def __call__(self, key: str, entry: Mapping[str, Any], there: Mapping[str, Member]) -> Iterator[Finding]:
-        """What is wrong with a sample, given its index entry and its members by the tar's headers."""
+    def __call__(self, key: str, entry: Mapping[str, Any], stored: Mapping[str, Member]) -> Iterator[Finding]:
+        """Check a sample, given its index entry and its members according to the tar's headers."""
         if self._settings is None:
             return
-        # Where the tar's own headers say, so that a wrong number in the index is told once, as that.
+        # Prefer the tar's own headers, so that a wrong number in the index causes no further findings.
         extents = {
             **entry["members"],
-            **{suffix: [member.offset, member.size] for suffix, member in there.items()},
+            **{suffix: [member.offset, member.size] for suffix, member in stored.items()},
         }
         members = list(entry["members"])
         extents = {suffix: extents[suffix] for suffix in members if sum(extents[suffix]) <= self._tar.size}
@@ -242,14 +249,11 @@ def _check_copies(key: str, entry: Mapping[str, Any], data: bytes) -> Iterator[F
     try:
         clip = parse_clip(data, "clip.json")
     except (FormatError, UnicodeDecodeError):
-        return  # told already
+        return  # reported by `check_sample`
     for name in COPIED:
         if entry.get(name) != clip.get(name):
-            yield Finding(
-                SIDECAR,
-                key,
-                f"{name} is {_short(entry.get(name))} in the index and {_short(clip.get(name))} in clip.json",
-            )
+            what = f"{name} is {_short(entry.get(name))} in the index, but {_short(clip.get(name))} in clip.json"
+            yield Finding(SIDECAR, key, what)
 
 
 def _split(name: str) -> tuple[str, str]:

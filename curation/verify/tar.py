@@ -1,7 +1,7 @@
-"""One shard's tar, read once and front to back, near or far: hashed as it comes, walked by its own headers.
+"""Reads a shard's tar once, front to back, from a folder or URL: hashes it and walks its headers.
 
-What is held is the sample that is looked at and what was read ahead. What lies before that is asked for again, which
-only shards need whose members are out of order.
+Only the current sample and what was read ahead is kept in memory. Earlier bytes are read again on demand, which happens
+only in shards whose members are out of order.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from helix4d.curation.places.folder import Folder
 
 BLOCK = tarfile.BLOCKSIZE
 READ_BYTES = 8 << 20
-"""Read at a time."""
+"""Bytes per read."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """A member as the tar's headers tell: data of `size` bytes at `offset`, behind the block `header`."""
+    """A member according to the tar's headers: `size` bytes of data at `offset`, after the block `header`."""
 
     name: str
     offset: int
@@ -31,16 +31,16 @@ class Member:
 
     @property
     def end(self) -> int:
-        """Where the next header is."""
+        """Offset of the next header."""
         return self.offset + self.size + (-self.size % BLOCK)
 
 
 class TarWindow:
-    """The bytes of a tar, of which a part is held.
+    """The bytes of a tar, with a sliding window of them in memory.
 
     Args:
-        folder: where it is.
-        name: its name there.
+        folder: folder or URL of the tar.
+        name: its name in the folder.
     """
 
     def __init__(self, folder: Folder, name: str) -> None:
@@ -51,26 +51,26 @@ class TarWindow:
         self._digest = hashlib.sha256()
 
     def read(self, offset: int, size: int) -> bytes:
-        """Bytes from where the reading has come to, or a little further; shorter where the tar ends."""
+        """Return bytes at or after the current position, and advance it as needed. Shorter at the end of the tar."""
         while self._start + len(self._held) < min(offset + size, self.size):
             self._read_on()
         return self.peek(offset, size)
 
     def peek(self, offset: int, size: int) -> bytes:
-        """Bytes from anywhere; the reading does not move."""
+        """Return bytes from anywhere, without advancing the position."""
         end = min(offset + size, self.size)
         if self._start <= offset and end <= self._start + len(self._held):
             return bytes(self._held[offset - self._start : end - self._start])
         return self._folder.read_ranges(self._name, [(offset, size)])[0]
 
     def forget(self, before: int) -> None:
-        """Hold what comes from `before` on; what comes before that is not needed any more."""
-        gone = min(max(before - self._start, 0), len(self._held))
-        del self._held[:gone]
-        self._start += gone
+        """Release the bytes before an offset."""
+        released = min(max(before - self._start, 0), len(self._held))
+        del self._held[:released]
+        self._start += released
 
     def sha256(self) -> str:
-        """Hex SHA-256 of the whole tar; reads it to its end."""
+        """Return the hex SHA-256 of the whole tar, after reading it to its end."""
         self.forget(self.size)
         while self._start < self.size:
             self._read_on()
@@ -82,20 +82,23 @@ class TarWindow:
         block = self._folder.read_ranges(self._name, [(place, min(READ_BYTES, self.size - place))])[0]
         if not block:
             where = self._folder.address(self._name)
-            raise FormatError(f"{where}: had {self.size} bytes, ends now at {place}: it changed while it was read")
+            raise FormatError(
+                f"{where}: had {self.size} bytes, but now ends at byte {place}: it was changed while being read"
+            )
         self._digest.update(block)
         self._held += block
 
 
 class Walk:
-    """The members of a tar in order, by its own headers.
+    """The members of a tar in order, according to its headers.
 
     Args:
-        tar: of the shard.
-        starts: where the index has members begin, ascending: behind a damaged header, the walk goes on at the next.
+        tar: tar of the shard.
+        starts: offsets of the members' headers according to the index, ascending. After a damaged header, the walk
+            continues at the next of them.
 
     Attributes:
-        breaks: where the headers could not be followed; complete when the walk is.
+        breaks: places where the headers could not be followed; complete at the end of the walk.
     """
 
     def __init__(self, tar: TarWindow, starts: Sequence[int]) -> None:
@@ -104,11 +107,11 @@ class Walk:
         self._end: int | None = None
 
     def __iter__(self) -> Iterator[Member]:
-        start, size, after = 0, self._tar.size, "at its start"
+        start, size, after = 0, self._tar.size, "at the start"
         while True:
             block = self._tar.read(start, BLOCK)
             if len(block) < BLOCK:
-                self.breaks.append(f"the tar ends at byte {size}, {after}, without an end mark")
+                self.breaks.append(f"ends at byte {size}, {after}, without an end mark")
                 return
             if not any(block):
                 self._end = start
@@ -116,7 +119,7 @@ class Walk:
             try:
                 header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
             except tarfile.HeaderError as error:
-                self.breaks.append(f"no member's header at byte {start}, {after} ({error})")
+                self.breaks.append(f"invalid tar header at byte {start}, {after} ({error})")
                 following = bisect.bisect_right(self._starts, start)
                 if following == len(self._starts):
                     return
@@ -125,21 +128,21 @@ class Walk:
             member = Member(header.name, start + BLOCK, header.size, block)
             yield member
             if member.offset + member.size > size:
-                self.breaks.append(f"the tar ends at byte {size}, inside {member.name}")
+                self.breaks.append(f"ends at byte {size}, inside {member.name}")
                 return
             start, after = member.end, f"after {member.name}"
 
     def check_end(self) -> Iterator[str]:
-        """What is wrong behind the end mark, where the walk came to one."""
+        """Check the end mark and what follows it, if the walk reached one."""
         if self._end is None:
             return
         length, place = self._tar.size - self._end, self._end
         while block := self._tar.read(place, READ_BYTES):
             if any(block):
-                yield f"the tar's end mark at byte {self._end} is followed by data"
+                yield f"data follows the end mark at byte {self._end}"
                 return
             place += len(block)
             self._tar.forget(place)
         expected = 2 * BLOCK + (-(self._end + 2 * BLOCK) % tarfile.RECORDSIZE)
         if length != expected:
-            yield f"the tar's end mark has {length} bytes, expected {expected}"
+            yield f"the end mark has {length} bytes, expected {expected}"

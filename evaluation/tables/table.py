@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from helix4d.core import ConfigError, FormatError, Schema, generator, write_bytes, write_json
+from helix4d.core import ConfigError, Schema, generator, write_bytes, write_json
+from helix4d.core.documents import parse_document
 from helix4d.evaluation.methods.benches import Bench
 from helix4d.evaluation.methods.methods import Method
 from helix4d.evaluation.metrics.metric import Measure, Need, NotAvailable, SetMetric
@@ -149,12 +149,9 @@ def measured_rows(output: Path, like: Table) -> list[Row]:
     """
     path = output / "table.json"
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_document(path.read_bytes(), TABLE, path)
     except OSError as error:
         raise ConfigError(f"{output}: no table.json: let its evaluation finish first") from error
-    except ValueError as error:
-        raise FormatError(f"{path}: damaged ({error})") from error
-    TABLE.check(content, path)
     if (content["bench"], content["items_sha256"]) != (like.bench, like.items_sha256):
         raise ConfigError(f"{path}: {content['items']} items of {content['bench']}, not the {like.items} of this run")
     if content["protocol"] and like.protocol and content["protocol"] != like.protocol:

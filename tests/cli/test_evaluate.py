@@ -18,7 +18,7 @@ from tests.evaluation.shapes import moved, tripod
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def test_a_bench_and_predictions_become_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predictions_on_a_bench_become_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     surfaces = [tripod(), moved(tripod(), (0.2, 0, 0))]
     for name in ("a", "b"):
         write_actionbench_item(tmp_path / "bench" / "data" / name, surfaces)
@@ -38,7 +38,7 @@ def test_a_bench_and_predictions_become_a_table(tmp_path: Path, capsys: pytest.C
     assert all(cell["count"] == 1 and cell["value"] < 0.2 for cell in cells.values())
     assert not (tmp_path / "scores" / "pages").exists()
 
-    # Again, with a page: the numbers are kept, Blender draws the two frames.
+    # Again, with a page: the numbers are reused, and Blender draws the two frames.
     written = (tmp_path / "scores" / "items" / "a.json").stat().st_mtime_ns
     assert main([*command, "--workers", "2"]) == 0
     assert (tmp_path / "scores" / "items" / "a.json").stat().st_mtime_ns == written
@@ -46,7 +46,7 @@ def test_a_bench_and_predictions_become_a_table(tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.slow
-def test_a_run_killed_with_its_workers_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     surfaces = [tripod()]
     for name in "abcde":
         write_actionbench_item(tmp_path / "bench" / "data" / name, surfaces)
@@ -67,9 +67,9 @@ def test_a_run_killed_with_its_workers_goes_on_to_the_same_bytes(tmp_path: Path)
     _wait(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children))
     for output in (killed, whole):
         assert main([*command, "--output", str(output), "--workers", "1"]) == 0
-    # The lock names the run that held it last.
+    # The lock file names the last run that held it.
     kept = [path.relative_to(whole) for path in whole.rglob("*") if path.is_file() and path.name != ".lock"]
-    assert len(kept) == 5 + 4  # the table's three files and the plan
+    assert len(kept) == 5 + 4  # three files of the table, and the plan
     for path in kept:
         assert (killed / path).read_bytes() == (whole / path).read_bytes(), path
 
@@ -81,7 +81,7 @@ def _wait(until: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_without_weights_every_learned_metric_says_how_to_fetch_them(
+def test_without_weights_every_learned_metric_explains_how_to_fetch_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     entry = tmp_path / "bench" / "videos" / "robot"
@@ -107,7 +107,7 @@ def test_without_weights_every_learned_metric_says_how_to_fetch_them(
     assert {name for other in published for name in other["cells"]} == names
 
 
-def test_what_cannot_be_evaluated_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unusable_benches_and_predictions_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["evaluate", "--bench", "actionbench", "--output", str(tmp_path / "scores"), "--data", str(tmp_path)]
     assert main([*command, "--predictions", str(tmp_path / "none")]) == 2
     assert "no such folder" in capsys.readouterr().err

@@ -27,9 +27,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"helix4d {__version__}\n"
 
 
-def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["curat"]) == 2
-    assert "no command 'curat'" in capsys.readouterr().err
+def test_an_unknown_command_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nothing"]) == 2
+    assert capsys.readouterr().err.startswith("helix4d: unknown command 'nothing'. `helix4d --help`")
 
 
 _GROUPS = ["bench build", "bench verify", "study rope", "study ablations"]
@@ -43,11 +43,11 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert f"usage: helix4d {command}" in capsys.readouterr().out
 
 
-def test_curate_tells_what_is_wrong_with_its_settings(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_curate_reports_invalid_settings(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["curate", "--source", str(tmp_path / "none"), "--output", str(tmp_path / "out")]) == 2
     assert "none: no such folder" in capfd.readouterr().err
     assert main(["curate", "--source", str(tmp_path), "--output", str(tmp_path / "out"), "--resolution", "100"]) == 2
-    assert "resolution 100: a power of two from 32 to 1024" in capfd.readouterr().err
+    assert "--resolution 100: must be a power of two from 32 to 1024" in capfd.readouterr().err
 
 
 def test_samples_writes_the_sample_assets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,16 +57,21 @@ def test_samples_writes_the_sample_assets(tmp_path: Path, capsys: pytest.Capture
     assert all(Path(path).read_bytes()[:4] == b"glTF" for path in printed)
 
 
-def test_python_dash_m_cli_is_the_same_command() -> None:
+def test_python_dash_m_runs_the_same_command() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "helix4d", "--version"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     assert re.fullmatch(r"helix4d [\d.]+\n", result.stdout)
 
 
-def test_a_mistyped_command_brings_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistyped_command_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["curat"]) == 2
-    assert "did you mean curate?" in capsys.readouterr().err
+    assert "Did you mean 'curate'?" in capsys.readouterr().err
+
+
+def test_an_error_of_the_project_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err == f"helix4d verify: {tmp_path / 'none'}: no such folder\n"
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,29 +87,29 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pyt
 def test_a_missing_package_names_the_extra(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def lacks(name: str) -> Callable[[list[str]], int]:
+    def missing(name: str) -> Callable[[list[str]], int]:
         def run(_: list[str]) -> int:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
         return run
 
-    monkeypatch.setitem(sys.modules, f"helix4d.cli.{command}", SimpleNamespace(run=lacks("torch.nn")))
+    monkeypatch.setitem(sys.modules, f"helix4d.cli.{command}", SimpleNamespace(run=missing("torch.nn")))
     assert main([command]) == 2
     printed = capsys.readouterr().err
     assert f"helix4d {command}: the package 'torch' is not installed" in printed
     assert f"'.[{EXTRAS[command]}]'" in printed
-    monkeypatch.setitem(sys.modules, f"helix4d.cli.{command}", SimpleNamespace(run=lacks("helix4d.model.nothing")))
-    with pytest.raises(ModuleNotFoundError):  # a mistake of ours, not a package that the user lacks
+    monkeypatch.setitem(sys.modules, f"helix4d.cli.{command}", SimpleNamespace(run=missing("helix4d.model.nothing")))
+    with pytest.raises(ModuleNotFoundError):  # a bug, not a package that is not installed
         main([command])
 
 
-def test_extras_are_those_of_the_package() -> None:
+def test_the_extras_are_declared_by_the_package() -> None:
     declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert {extra for extras in EXTRAS.values() for extra in extras.split(",")} <= declared.keys()
 
 
 @pytest.mark.parametrize(("option", "value"), [("--workers", "0"), ("--limit", "-1"), ("--gpus-per-worker", "-1")])
-def test_curate_refuses_impossible_numbers(
+def test_curate_rejects_numbers_out_of_range(
     option: str, value: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = str(tmp_path)
@@ -112,7 +117,7 @@ def test_curate_refuses_impossible_numbers(
     assert f"{option} {value}: " in capfd.readouterr().err
 
 
-def test_curate_takes_folders_not_files_and_another_folder_for_its_output(
+def test_curate_rejects_a_file_as_source_and_the_source_as_output(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     asset = tmp_path / "a.glb"
@@ -120,11 +125,11 @@ def test_curate_takes_folders_not_files_and_another_folder_for_its_output(
     assert main(["curate", "--source", str(asset), "--output", str(tmp_path / "out")]) == 2
     assert "a.glb: not a folder: set --source to the folder that contains the file" in capfd.readouterr().err
     assert main(["curate", "--source", str(tmp_path), "--output", str(tmp_path)]) == 2
-    assert "the source itself" in capfd.readouterr().err
+    assert "is the same folder as --source" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("options", [["--frames", "0"], ["--fps", "0"], ["--clip", "all"]])
-def test_preview_refuses_impossible_settings(
+def test_preview_rejects_invalid_settings(
     options: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     asset = tmp_path / "a.glb"
@@ -135,6 +140,6 @@ def test_preview_refuses_impossible_settings(
     assert "none.glb: no such file" in capfd.readouterr().err
 
 
-def test_filter_refuses_a_similarity_before_it_measures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_filter_checks_the_similarity_before_measuring(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["filter", str(tmp_path / "none"), "--dry-run", "--near-duplicates", "5"]) == 2
-    assert "--near-duplicates 5: a similarity from 0.766 to 1" in capfd.readouterr().err
+    assert "--near-duplicates 5: must be between 0.766 and 1" in capfd.readouterr().err

@@ -20,18 +20,20 @@ def test_a_preview_plays_and_turns(tmp_path: Path, capsys: pytest.CaptureFixture
     with Image.open(output) as image:
         frames = [np.asarray(frame.convert("L"), int) for frame in ImageSequence.Iterator(image)]
     assert len(frames) == 8
-    assert all(frame.min() < 200 for frame in frames), "every frame shows something"
+    assert all(frame.min() < 200 for frame in frames), "every frame shows the object"
     covered = [(frame < 250).sum() for frame in frames[:4]]
     assert covered[0] < covered[3], "it grows"
-    assert np.abs(frames[0] - frames[4]).max() > 20, "from behind it looks otherwise"
+    assert np.abs(frames[0] - frames[4]).max() > 20, "it looks different from behind"
 
 
-def test_a_preview_under_an_environment_map(tmp_path: Path) -> None:
+def test_a_preview_can_be_lit_by_an_environment_map(tmp_path: Path) -> None:
     asset, maps = tmp_path / "sprout.glb", tmp_path / "maps"
     asset.write_bytes(SAMPLES["sprout"]())
     maps.mkdir()
     options = ["--frames", "1", "--image-size", "48", "--hdri", str(maps)]
-    assert main(["preview", str(asset), "--output", str(tmp_path / "none.webp"), *options]) == 2, "no map there"
+    assert main(["preview", str(asset), "--output", str(tmp_path / "none.webp"), *options]) == 2, (
+        "the folder has no map"
+    )
     light = np.zeros((16, 32, 3), np.float32)
     light[..., 0] = 1.0
     write_hdr(maps / "red.hdr", light)
@@ -43,7 +45,7 @@ def test_a_preview_under_an_environment_map(tmp_path: Path) -> None:
     assert shown[covered][:, 1:].mean() < shown[covered][:, 0].mean() - 20
 
 
-def test_what_cannot_be_previewed_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unusable_assets_and_presets_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.glb").write_bytes(b"glTF")
     assert main(["preview", str(tmp_path / "bad.glb")]) == 2
     assert "bad.glb" in capsys.readouterr().err

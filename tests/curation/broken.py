@@ -1,4 +1,4 @@
-"""Ways to break an output as time, people and machines do, and to ask what is wrong with it."""
+"""Helpers that break an output and ask `verify` what is wrong with it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def only(output: Path) -> Problem:
 
 
 def first_shard(output: Path) -> Path:
-    """The first shard with a sample."""
+    """Return the first shard with a sample."""
     return next(tar for tar in sorted(output.glob("*/*.tar")) if ShardReader(tar).keys())
 
 
@@ -50,7 +50,7 @@ def edit_bytes(path: Path, offset: int, change: Callable[[int], int] = lambda by
 
 
 def rewrite(tar: Path, edit: Callable[[str, dict[str, bytes]], object]) -> None:
-    """Change the first sample's members and write the shard anew, so that hash and index are right."""
+    """Change the first sample's members and rewrite the shard with a correct hash and index."""
     reader = ShardReader(tar)
     samples = []
     for number, key in enumerate(reader.keys()):
@@ -74,7 +74,7 @@ def write_ledger(output: Path, lines: list[dict[str, Any]]) -> None:
 
 
 def run_commands(commands: list[str], cwd: Path) -> None:
-    """As a user would paste them, with this checkout's `helix4d`."""
+    """Run shell commands as a user would paste them, with this checkout's `helix4d`."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment["PYTHONPATH"] = str(REPOSITORY)
     for command in commands:

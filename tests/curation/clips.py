@@ -1,4 +1,4 @@
-"""Clips made of boxes and triangles, whose measures are known beforehand."""
+"""Clips of boxes and triangles with known measures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SIDES = [[0, 2, 3, 1], [4, 5, 7, 6], [0, 1, 5, 4], [2, 6, 7, 3], [0, 4, 6, 2], 
 
 
 def box(edge: float = 1.0, center: Sequence[float] = (0.0, 0.0, 0.0), cuts: int = 1) -> Mesh:
-    """A cube of 12·cuts² triangles."""
+    """Return a cube of 12·cuts² triangles."""
     corners = edge * (np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) - 0.5) + np.array(center)
     step = np.linspace(0, 1, cuts + 1)
     vertices, faces = [], []
@@ -34,25 +34,25 @@ def box(edge: float = 1.0, center: Sequence[float] = (0.0, 0.0, 0.0), cuts: int 
 
 
 def sphere(radius: float = 0.5, center: Sequence[float] = (0.0, 0.0, 0.0), cuts: int = 12) -> Mesh:
-    """A box blown up."""
+    """Return a box inflated to a sphere."""
     vertices, faces = box(cuts=cuts)
     return radius * vertices / np.linalg.norm(vertices, axis=1, keepdims=True) + np.array(center), faces
 
 
 def join(*meshes: Mesh) -> Mesh:
-    """Several as one."""
+    """Merge several meshes."""
     starts = np.cumsum([0] + [len(vertices) for vertices, _ in meshes])
     faces = [faces + start for (_, faces), start in zip(meshes, starts, strict=False)]
     return np.concatenate([vertices for vertices, _ in meshes]), np.concatenate(faces)
 
 
 def moved(mesh: Mesh, offset: Sequence[float]) -> Mesh:
-    """The same elsewhere."""
+    """Translate a mesh."""
     return mesh[0] + np.array(offset), mesh[1]
 
 
 def clip_of(meshes: Sequence[Mesh], shared: bool = True, ids: Any = None, **fields: Any) -> Clip:
-    """One frame a mesh.
+    """Return a clip with one frame per mesh.
 
     Args:
         meshes: of the frames.

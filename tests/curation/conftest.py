@@ -1,4 +1,4 @@
-"""A source folder of small sample assets, what one undisturbed run makes of it, and an object store."""
+"""Fixtures: a source folder of small sample assets, the output of an undisturbed run, and an object store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.curation.s3_server import S3Server, serving_s3, use
 
 @pytest.fixture(scope="session")
 def sample_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with five of the sample assets, one of them twice, and a file that is no asset."""
+    """A folder with five of the sample assets, one of them twice, and a file that is not an asset."""
     folder = tmp_path_factory.mktemp("source")
     for name in sorted(SAMPLES)[:5]:
         (folder / f"{name}.glb").write_bytes(SAMPLES[name]())
@@ -26,7 +26,7 @@ def sample_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def reference_output(sample_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one undisturbed run with one worker makes of `sample_source`."""
+    """The output of an undisturbed run with one worker over `sample_source`."""
     output = tmp_path_factory.mktemp("reference")
     curate(sample_source, output, workers=1)
     return output
@@ -34,7 +34,7 @@ def reference_output(sample_source: Path, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    """An empty store, which `s3://` means while the test runs."""
+    """An empty object store that serves `s3://` while the test runs."""
     pytest.importorskip("s3fs", reason="the extra s3 is not installed")
     with serving_s3(S3Server()) as running:
         use(running, monkeypatch)

@@ -1,4 +1,4 @@
-"""Mutants through the real worker in the real sandbox, nothing rendered: each must end in a state, as itself.
+"""Runs mutants through the real worker and sandbox, without rendering: each must end in a state of its own.
 
 What counts as a defect: any exception but `AssetError`, a dead child, more time or memory than the limits, a done asset
 without a readable part, and a file left behind.
@@ -34,7 +34,7 @@ CONFIG = SampleConfig(resolution=64, frames=4, views=0, image_size=16, filters=F
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a mutant.
+    """Outcome of a mutant.
 
     Attributes:
         mutant: its number.
@@ -60,7 +60,7 @@ class Verdict:
 
 
 def run(sources: Sequence[Path], numbers: Iterable[int], folder: Path) -> Iterator[Verdict]:
-    """Try mutants of `sources`, one after the other in one child; nothing stays in `folder` but it."""
+    """Process mutants of `sources`, one after the other in one child process. Nothing stays in `folder`."""
     _compile(sources[0], folder)
     sandbox = Sandbox(LIMITS, threads=1)
     try:
@@ -71,7 +71,7 @@ def run(sources: Sequence[Path], numbers: Iterable[int], folder: Path) -> Iterat
 
 
 def figures(verdicts: Sequence[Verdict]) -> str:
-    """How many ended in which state, and the worst of time and memory."""
+    """Summarize outcomes: counts per state, and maximum time and memory."""
     ends = Counter(verdict.end for verdict in verdicts)
     lines = [f"{len(verdicts)} mutants, {sum(bool(v.defect) for v in verdicts)} defects"]
     lines += [f"  {end} {count}" for end, count in ends.most_common()]
@@ -81,7 +81,7 @@ def figures(verdicts: Sequence[Verdict]) -> str:
 
 
 def _compile(source: Path, folder: Path) -> None:
-    """Have numba fill its cache with an intact asset: its compiler takes longer than a mutant may."""
+    """Fill numba's cache with an intact asset: compiling takes longer than a mutant may."""
     part = folder / "intact.part"
     sandbox = Sandbox(replace(LIMITS, timeout_s=600), threads=1)
     try:

@@ -1,7 +1,7 @@
-"""Deterministic damage to GLB files: what (seed, number) names is always the same mutant of the same asset.
+"""Deterministic damage to GLB files: (seed, number) always gives the same mutant of the same asset.
 
-Half of the operations know glTF (they parse the JSON chunk, change it and write it back, or find an accessor's bytes in
-the binary chunk), the others know bytes alone.
+Half of the operations understand glTF (they parse the JSON chunk, change it and write it back, or find an accessor's
+bytes in the binary chunk); the others treat the file as bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from helix4d.core.rng import generator
 
 SMALL_BYTES = 700_000
-"""Most mutants come of assets below this size: they cost a tenth of a second each."""
+"""Most mutants are made from assets below this size, which take a tenth of a second each."""
 _LARGE_EVERY = 20
 _BYTES_SHARE = 0.3
 _MOST_OPERATIONS = 3
@@ -27,19 +27,19 @@ _MOST_OPERATIONS = 3
 
 @dataclass
 class Glb:
-    """A parsed GLB: its JSON and its binary chunk, both free to be changed."""
+    """A parsed GLB with mutable JSON and binary chunk."""
 
     gltf: dict[str, Any]
     binary: bytearray
 
     @classmethod
     def parse(cls, data: bytes) -> Glb:
-        """Of a whole, valid GLB."""
+        """Parse a complete, valid GLB."""
         (size,) = struct.unpack_from("<I", data, 12)
         return cls(json.loads(data[20 : 20 + size]), bytearray(data[28 + size :]))
 
     def bytes(self) -> bytes:
-        """The file, its lengths right whatever was changed."""
+        """Serialize the GLB, with correct lengths."""
         # allow_nan: a NaN in the JSON is one of the mutations.
         text = json.dumps(self.gltf).encode()
         text += b" " * (-len(text) % 4)
@@ -66,7 +66,7 @@ class Mutant:
 
 
 def mutant(sources: Sequence[Path], seed: int, number: int) -> Mutant:
-    """Mutant `number` of the series `seed` over the GLBs `sources`, which must be sorted."""
+    """Return mutant `number` of the series `seed` over the GLBs `sources`, which must be sorted."""
     rng = generator(seed, "glb mutant", number)
     small = [path for path in sources if path.stat().st_size <= SMALL_BYTES]
     pool = sources if number % _LARGE_EVERY == 0 or not small else small
@@ -107,7 +107,7 @@ _EXTENSIONS = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_tex
 
 
 def change_number(glb: Glb, rng: np.random.Generator) -> bool:
-    """Another number, near or extreme, where one is."""
+    """Replace a number by a close or extreme one."""
     parent, key = _place(glb.gltf, rng, lambda value: isinstance(value, int | float) and not isinstance(value, bool))
     value = parent[key]
     near = (value + 1, value - 1, value * 2, -value, value * 1000)
@@ -116,7 +116,7 @@ def change_number(glb: Glb, rng: np.random.Generator) -> bool:
 
 
 def change_index(glb: Glb, rng: np.random.Generator) -> bool:
-    """A reference to something else that may exist."""
+    """Change a reference, possibly to an existing element."""
     names = ("mesh", "skin", "node", "sampler", "input", "output", "bufferView", "indices", "material", "source")
     names += ("index", "inverseBindMatrices", "scene", "camera", "buffer")
     parent, key = _place(glb.gltf, rng, lambda value: isinstance(value, int), lambda key: key in names or key == 0)
@@ -125,21 +125,21 @@ def change_index(glb: Glb, rng: np.random.Generator) -> bool:
 
 
 def change_type(glb: Glb, rng: np.random.Generator) -> bool:
-    """A value of another JSON type."""
+    """Replace a value by one of another JSON type."""
     parent, key = _place(glb.gltf, rng)
     parent[key] = copy.deepcopy(_pick(rng, _OTHERS))
     return True
 
 
 def delete_entry(glb: Glb, rng: np.random.Generator) -> bool:
-    """A key or an element of a list less."""
+    """Remove a key or an element of a list."""
     parent, key = _place(glb.gltf, rng)
     del parent[key]
     return True
 
 
 def repeat_entry(glb: Glb, rng: np.random.Generator) -> bool:
-    """An element of a list many times."""
+    """Repeat an element of a list many times."""
     parent, key = _place(glb.gltf, rng, at=lambda key: isinstance(key, int))
     times = _pick(rng, (1, 2, 100, 5000))
     if len(json.dumps(parent[key])) * times > 5_000_000:
@@ -149,7 +149,7 @@ def repeat_entry(glb: Glb, rng: np.random.Generator) -> bool:
 
 
 def swap_accessors(glb: Glb, rng: np.random.Generator) -> bool:
-    """Two accessors change places, so each is read as what the other is."""
+    """Swap two accessors, so that each is read as the other."""
     accessors = glb.gltf["accessors"]
     one, two = (int(n) for n in rng.integers(len(accessors), size=2))
     accessors[one], accessors[two] = accessors[two], accessors[one]
@@ -157,7 +157,7 @@ def swap_accessors(glb: Glb, rng: np.random.Generator) -> bool:
 
 
 def swap_attributes(glb: Glb, rng: np.random.Generator) -> bool:
-    """An attribute reads another attribute's accessor, or indices do."""
+    """Let an attribute or the indices read another attribute's accessor."""
     primitive = _primitive(glb, rng)
     attributes = primitive["attributes"]
     attributes[_pick(rng, sorted(attributes))] = _pick(rng, [*attributes.values(), primitive.get("indices", 0)])
@@ -165,7 +165,7 @@ def swap_attributes(glb: Glb, rng: np.random.Generator) -> bool:
 
 
 def rename_attribute(glb: Glb, rng: np.random.Generator) -> bool:
-    """An attribute under another name."""
+    """Rename an attribute."""
     attributes = _primitive(glb, rng)["attributes"]
     names = ("POSITION", "NORMAL", "TANGENT", "TEXCOORD_0", "TEXCOORD_7", "COLOR_0", "JOINTS_0", "WEIGHTS_0", "_X")
     attributes[_pick(rng, names)] = attributes.pop(_pick(rng, sorted(attributes)))
@@ -173,7 +173,7 @@ def rename_attribute(glb: Glb, rng: np.random.Generator) -> bool:
 
 
 def huge_count(glb: Glb, rng: np.random.Generator) -> bool:
-    """An accessor that announces far more than there is; without a view it would be zeros, at no cost to the file."""
+    """Let an accessor declare far more elements than exist; without a view, they would be zeros at no file size."""
     accessor = _pick(rng, glb.gltf["accessors"])
     accessor["count"] = int(_pick(rng, (accessor["count"] * 50, 10**6, 15_000_000, 10**8, 2**31, 2**53)))
     if rng.random() < 0.6:
@@ -182,7 +182,7 @@ def huge_count(glb: Glb, rng: np.random.Generator) -> bool:
 
 
 def change_component(glb: Glb, rng: np.random.Generator) -> bool:
-    """An accessor of another component type, shape or normalization."""
+    """Change the component type, shape or normalization of an accessor."""
     accessor = _pick(rng, glb.gltf["accessors"])
     accessor["componentType"] = _pick(rng, (5120, 5121, 5122, 5123, 5124, 5125, 5126, 5130, accessor["componentType"]))
     if rng.random() < 0.5:
@@ -192,7 +192,7 @@ def change_component(glb: Glb, rng: np.random.Generator) -> bool:
 
 
 def shift_view(glb: Glb, rng: np.random.Generator) -> bool:
-    """Another offset, length or stride."""
+    """Change an offset, length or stride."""
     entry = _pick(rng, [*glb.gltf["bufferViews"], *glb.gltf["accessors"]])
     name = _pick(rng, ("byteOffset", "byteLength", "byteStride"))
     entry[name] = int(_pick(rng, (0, 1, 2, 3, 4, 7, 12, 16, 252, 256, 2**31, entry.get(name, 0) + 4)))
@@ -200,7 +200,7 @@ def shift_view(glb: Glb, rng: np.random.Generator) -> bool:
 
 
 def cyclic_nodes(glb: Glb, rng: np.random.Generator) -> bool:
-    """A node below itself, or below two parents."""
+    """Make a node its own descendant, or give it two parents."""
     nodes = glb.gltf["nodes"]
     child, parent = (int(n) for n in rng.integers(len(nodes), size=2))
     nodes[parent].setdefault("children", []).append(child)
@@ -208,7 +208,7 @@ def cyclic_nodes(glb: Glb, rng: np.random.Generator) -> bool:
 
 
 def add_sparse(glb: Glb, rng: np.random.Generator) -> bool:
-    """A sparse part for an accessor, mostly with indices that are wrong or out of order."""
+    """Add a sparse part to an accessor, mostly with wrong or unsorted indices."""
     accessor = _pick(rng, glb.gltf["accessors"])
     views = len(glb.gltf["bufferViews"])
     accessor["sparse"] = {
@@ -222,7 +222,7 @@ def add_sparse(glb: Glb, rng: np.random.Generator) -> bool:
 
 
 def poison_floats(glb: Glb, rng: np.random.Generator) -> bool:
-    """NaN, infinities and extremes in the bytes of a float accessor."""
+    """Write NaN, infinities and extremes into a float accessor."""
     floats = [number for number, entry in enumerate(glb.gltf["accessors"]) if entry["componentType"] == 5126]
     start, size = _span(glb, _pick(rng, floats))
     values = (float("nan"), float("inf"), float("-inf"), 3.4e38, -3.4e38, 1e-45, 1e20, 0.0, -1.0)
@@ -233,7 +233,7 @@ def poison_floats(glb: Glb, rng: np.random.Generator) -> bool:
 
 
 def poison_integers(glb: Glb, rng: np.random.Generator) -> bool:
-    """Any bytes in an integer accessor: indices, joints, colors."""
+    """Write random bytes into an integer accessor: indices, joints, colors."""
     integers = [number for number, entry in enumerate(glb.gltf["accessors"]) if entry["componentType"] != 5126]
     start, size = _span(glb, _pick(rng, integers))
     for _ in range(int(_pick(rng, (1, 3, 50)))):
@@ -242,7 +242,7 @@ def poison_integers(glb: Glb, rng: np.random.Generator) -> bool:
 
 
 def disorder_times(glb: Glb, rng: np.random.Generator) -> bool:
-    """Key times reversed, shuffled, equal, negative or far apart."""
+    """Make key times reversed, shuffled, equal, negative or far apart."""
     sampler = _pick(rng, _pick(rng, glb.gltf["animations"])["samplers"])
     start, size = _span(glb, sampler["input"])
     times = np.frombuffer(bytes(glb.binary[start : start + size]), "<f4").copy()
@@ -262,7 +262,7 @@ def disorder_times(glb: Glb, rng: np.random.Generator) -> bool:
 
 
 def change_sampler(glb: Glb, rng: np.random.Generator) -> bool:
-    """Another interpolation, or another channel's keys or values, or another path."""
+    """Change the interpolation, keys, values or path of a channel."""
     animation = _pick(rng, glb.gltf["animations"])
     sampler, other = _pick(rng, animation["samplers"]), _pick(rng, animation["samplers"])
     how = int(rng.integers(3))
@@ -277,7 +277,7 @@ def change_sampler(glb: Glb, rng: np.random.Generator) -> bool:
 
 
 def change_mode(glb: Glb, rng: np.random.Generator) -> bool:
-    """Points, lines, strips or fans for triangles, or no indices."""
+    """Replace triangles by points, lines, strips or fans, or remove the indices."""
     primitive = _primitive(glb, rng)
     primitive["mode"] = int(rng.integers(-1, 9))
     if rng.random() < 0.3:
@@ -286,7 +286,7 @@ def change_mode(glb: Glb, rng: np.random.Generator) -> bool:
 
 
 def change_skin(glb: Glb, rng: np.random.Generator) -> bool:
-    """Joints missing, repeated or elsewhere."""
+    """Remove, repeat or replace joints."""
     skin = _pick(rng, glb.gltf["skins"])
     joints = skin["joints"]
     how = int(rng.integers(3))
@@ -300,7 +300,7 @@ def change_skin(glb: Glb, rng: np.random.Generator) -> bool:
 
 
 def change_transform(glb: Glb, rng: np.random.Generator) -> bool:
-    """A node's transform degenerate, extreme or of both kinds at once."""
+    """Make a node's transform degenerate, extreme, or both matrix and TRS."""
     node = _pick(rng, glb.gltf["nodes"])
     name, length = _pick(rng, (("translation", 3), ("rotation", 4), ("scale", 3), ("matrix", 16)))
     node[name] = [float(_pick(rng, (0, 1, -1, 1e-30, 1e18, 1e37, -1e9))) for _ in range(length)]
@@ -308,7 +308,7 @@ def change_transform(glb: Glb, rng: np.random.Generator) -> bool:
 
 
 def require_extension(glb: Glb, rng: np.random.Generator) -> bool:
-    """An extension required, and perhaps claimed where its data is not."""
+    """Require an extension, possibly without its data."""
     name = _pick(rng, _EXTENSIONS)
     glb.gltf.setdefault("extensionsRequired", []).append(name)
     glb.gltf.setdefault("extensionsUsed", []).append(name)
@@ -319,7 +319,7 @@ def require_extension(glb: Glb, rng: np.random.Generator) -> bool:
 
 
 def claim_meshopt(glb: Glb, rng: np.random.Generator) -> bool:
-    """A view whose plain bytes are said to be compressed."""
+    """Mark a view with plain bytes as compressed."""
     view = _pick(rng, glb.gltf["bufferViews"])
     view.setdefault("extensions", {})["EXT_meshopt_compression"] = {
         "buffer": 0,
@@ -334,7 +334,7 @@ def claim_meshopt(glb: Glb, rng: np.random.Generator) -> bool:
 
 
 def damage_image(glb: Glb, rng: np.random.Generator) -> bool:
-    """Bytes of an image changed, those of its header most of all."""
+    """Change bytes of an image, mostly in its header."""
     view = glb.gltf["bufferViews"][_pick(rng, glb.gltf["images"])["bufferView"]]
     start, size = view.get("byteOffset", 0), view["byteLength"]
     for _ in range(int(_pick(rng, (1, 4, 30)))):
@@ -344,7 +344,7 @@ def damage_image(glb: Glb, rng: np.random.Generator) -> bool:
 
 
 def nest_deeply(glb: Glb, rng: np.random.Generator) -> bool:
-    """Extras nested deeper than anything sensible."""
+    """Nest extras extremely deep."""
     value: Any = []
     for _ in range(int(_pick(rng, (50, 120, 130, 700)))):
         value = [value]
@@ -386,7 +386,7 @@ def _place(
     wanted: Callable[[Any], bool] = lambda value: True,
     at: Callable[[Any], bool] = lambda key: True,
 ) -> tuple[Any, Any]:
-    """A container and a key in it, found by walking down at random: every level gets its share, however long lists are.
+    """Return a random container and a key in it, by random descent: every level gets its share, however long lists are.
 
     Raises:
         ValueError: if no such place was met.
@@ -414,7 +414,7 @@ def _primitive(glb: Glb, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _span(glb: Glb, accessor: int) -> tuple[int, int]:
-    """(first byte, bytes) in the binary chunk of an accessor that is not compressed."""
+    """Return (first byte, size) of an uncompressed accessor in the binary chunk."""
     entry = glb.gltf["accessors"][accessor]
     view = glb.gltf["bufferViews"][entry["bufferView"]]
     start = view.get("byteOffset", 0) + entry.get("byteOffset", 0)
@@ -427,7 +427,7 @@ def _span(glb: Glb, accessor: int) -> tuple[int, int]:
 
 
 def flip_bits(data: bytes, rng: np.random.Generator) -> bytes:
-    """A few bits, anywhere."""
+    """Flip a few bits anywhere."""
     changed = bytearray(data)
     for _ in range(int(_pick(rng, (1, 5, 100)))):
         changed[int(rng.integers(len(changed)))] ^= 1 << int(rng.integers(8))
@@ -435,7 +435,7 @@ def flip_bits(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def flip_in_json(data: bytes, rng: np.random.Generator) -> bytes:
-    """A few bytes of the JSON, by printable ones."""
+    """Replace a few bytes of the JSON by printable ones."""
     changed = bytearray(data)
     (size,) = struct.unpack_from("<I", data, 12) if len(data) > 20 else (0,)
     reach = max(1, min(size, len(data) - 20))
@@ -447,36 +447,36 @@ def flip_in_json(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def truncate(data: bytes, rng: np.random.Generator) -> bytes:
-    """The start of the file alone."""
+    """Truncate the file."""
     return data[: int(rng.integers(len(data)))] or b"g"
 
 
 def insert(data: bytes, rng: np.random.Generator) -> bytes:
-    """Bytes that do not belong there."""
+    """Insert random bytes."""
     place, size = int(rng.integers(len(data))), int(_pick(rng, (1, 4, 100, 5000)))
     return data[:place] + rng.bytes(size) + data[place:]
 
 
 def remove(data: bytes, rng: np.random.Generator) -> bytes:
-    """A hole that was closed."""
+    """Delete a range of bytes."""
     place, size = int(rng.integers(len(data))), int(_pick(rng, (1, 4, 100, 5000)))
     return (data[:place] + data[place + size :]) or b"g"
 
 
 def repeat_range(data: bytes, rng: np.random.Generator) -> bytes:
-    """A stretch twice."""
+    """Duplicate a range of bytes."""
     place, size = int(rng.integers(len(data))), int(_pick(rng, (1, 4, 100, 5000)))
     return data[: place + size] + data[place:]
 
 
 def blank_range(data: bytes, rng: np.random.Generator) -> bytes:
-    """A block of zeros, as a download with a hole has it."""
+    """Zero a block, as in an incomplete download."""
     place, size = int(rng.integers(len(data))), int(_pick(rng, (4, 512, 4096, 65536)))
     return (data[:place] + bytes(size) + data[place + size :])[: len(data)]
 
 
 def change_header(data: bytes, rng: np.random.Generator) -> bytes:
-    """A word of the file's header or of the first chunk's: magic, version, lengths, type."""
+    """Change a word in the header of the file or its first chunk: magic, version, length, type."""
     changed = bytearray(data.ljust(20, b"\0"))
     values = (0, 1, 2, 3, 12, 20, len(data) - 1, len(data) + 1, len(data) * 2, 2**31, 2**32 - 1, int(rng.integers(999)))
     struct.pack_into("<I", changed, 4 * int(rng.integers(5)), _pick(rng, values))

@@ -1,4 +1,4 @@
-"""Outputs as `helix4d curate` writes them, made in a second: no Ray, no Blender, small spheres."""
+"""Writes outputs like those of `helix4d curate` in a second: small spheres, without Ray and Blender."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def output_of(
     views: int = VIEWS,
     passes: bool = False,
 ) -> Path:
-    """Write an output in which some assets are done, some ended otherwise, and some are still to do.
+    """Write an output in which some assets are done, some ended differently, and some are pending.
 
-    The sphere of an asset wanders to the right, and its last frame is empty. Licenses are what `extras` says, or by.
+    The sphere of an asset moves to the right, and its last frame is empty. The license is that of `extras`, else by.
     """
     sample = SampleConfig(RESOLUTION, FRAMES, views, IMAGE_SIZE, passes=passes, assets_per_shard=2)
     config = CurateConfig("/assets", folder, sample, RunConfig())
@@ -88,20 +88,20 @@ def output_of(
 
 
 def failure(asset: str, message: str = "broken", log: str = "") -> Outcome:
-    """An asset that failed."""
+    """Return the outcome of an asset that failed."""
     return Outcome(
         asset, AssetState.FAILED, ReasonCode.CORRUPT_FILE, "bake", message, 2, timings_s={"bake": 1.0}, log=log
     )
 
 
 def motionless(asset: str) -> Outcome:
-    """An asset that was filtered, with its measures."""
+    """Return the outcome of a filtered asset, with its measures."""
     clip = MeasuredClip("0" * 16 + "_0", "still", {"motion": 0.001}, "cc0", "CC0", "", ReasonCode.NO_MOTION)
     return Outcome(asset, AssetState.FILTERED, ReasonCode.NO_MOTION, "filter", "does not move", clips=(clip,))
 
 
 def ovoxels_of(number: int) -> list[OVoxel]:
-    """The frames of done asset number `number`."""
+    """Return the frames of the done asset `number`."""
     ball = sphere(0.2 + 0.02 * number)
     meshes = [moved(ball, (0.08 * frame - 0.1, 0, 0)) for frame in range(FRAMES - 1)] + [NOTHING]
     color = np.float32(COLORS[number % len(COLORS)])

@@ -1,4 +1,4 @@
-"""The real command, run as people run it, with small settings."""
+"""Runs the real command as a user would, with small settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SMALL = {
 
 
 def arguments(source: Path | str, output: Path | str, **options: object) -> list[str]:
-    """Command-line arguments for a small run; options are spelled with underscores."""
+    """Return the command-line arguments of a small run. Options are spelled with underscores."""
     named = {"--source": source, "--output": output, **SMALL}
     named.update({f"--{name.replace('_', '-')}": value for name, value in options.items()})
     return [str(part) for name, value in named.items() for part in ([name] if value is True else [name, value])]
@@ -42,7 +42,7 @@ def start(source: Path | str, output: Path | str, **options: object) -> subproce
 
 
 def curate(source: Path | str, output: Path | str, **options: object) -> str:
-    """Run it to its end and return what it printed; fails if it fails."""
+    """Run the command and return its output; asserts that it succeeds."""
     process = start(source, output, **options)
     printed, _ = process.communicate(timeout=7000)
     assert process.returncode == 0, printed
@@ -50,7 +50,7 @@ def curate(source: Path | str, output: Path | str, **options: object) -> str:
 
 
 def hashes(output: Path) -> dict[str, str]:
-    """Relative path -> sha256 of every shard and sidecar."""
+    """Map the relative path of every shard and sidecar to its sha256."""
     return {
         path.relative_to(output).as_posix(): sha256_file(path)
         for split in ("train", "val", "test")

@@ -1,4 +1,4 @@
-"""`helix4d curate --engine blenderproc --hdf5`: shards as ever, and BlenderProc's files beside them."""
+"""`helix4d curate --engine blenderproc --hdf5`: the usual shards, and BlenderProc's files beside them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.render.test_blenderproc import needs_blenderproc
 
 @needs_blenderproc
 @pytest.mark.slow
-def test_shards_are_the_default_engines_and_files_hold_their_images(
+def test_shards_equal_those_of_cycles_and_files_contain_their_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import h5py
@@ -50,6 +50,6 @@ def test_shards_are_the_default_engines_and_files_hold_their_images(
     assert main(["verify", str(tmp_path / "shards")]) == 0, capsys.readouterr()
 
 
-def test_files_of_another_engine_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hdf5_files_need_the_engine_blenderproc(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["curate", *arguments(tmp_path, tmp_path / "out", hdf5=tmp_path / "files")]) == 2
     assert "engine cycles: only blenderproc writes HDF5 files" in capsys.readouterr().err

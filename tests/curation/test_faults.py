@@ -1,4 +1,4 @@
-"""Faults of the real thing: processes, nodes, disks. After each: nothing lost, nothing doubled, and the same bytes."""
+"""Injects faults of processes, nodes and disks into real runs: nothing is lost or duplicated, and bytes stay equal."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ pytestmark = pytest.mark.slow
 
 FAULTS = Path(__file__).parent / "faults"
 PLAIN = {"views": 0, "workers": 2}
-"""Nothing is rendered where the fault does not need it: such runs take seconds."""
+"""Settings without rendering, for faults that do not need it: such runs take seconds."""
 
 
 @pytest.fixture(scope="module")
 def plain_output(sample_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What an undisturbed run without images makes of `sample_source`."""
+    """The output of an undisturbed run without images over `sample_source`."""
     output = tmp_path_factory.mktemp("plain")
     curate(sample_source, output, **PLAIN)
     return output
@@ -37,11 +37,11 @@ def plain_output(sample_source: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def inject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]:
-    """Gives assets a deed of `faults/sitecustomize.py`, for the runs that this test starts."""
+    """Assigns faults of `faults/sitecustomize.py` to assets, for the runs that the test starts."""
 
-    def install(deeds: dict[str, str]) -> None:
+    def install(faults: dict[str, str]) -> None:
         table = tmp_path / "faults.json"
-        table.write_text(json.dumps(deeds))
+        table.write_text(json.dumps(faults))
         monkeypatch.setenv("HELIX4D_TEST_FAULTS", str(table))
         monkeypatch.setenv("PYTHONPATH", str(FAULTS))
 
@@ -49,13 +49,13 @@ def inject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[st
 
 
 def good_assets(reference: Path) -> list[str]:
-    """Names of those that are done in an undisturbed run, sorted."""
+    """Return the names of the assets that an undisturbed run completes, sorted."""
     outcomes = Ledger(reference / "ledger.jsonl").outcomes.values()
     return sorted(outcome.asset for outcome in outcomes if outcome.state is AssetState.DONE)
 
 
 def check_undisturbed(output: Path, reference: Path) -> None:
-    """The output is, byte for byte and state for state, what the undisturbed run made."""
+    """Assert that shards and states equal those of the undisturbed run."""
     assert hashes(output) == hashes(reference)
     ends, wanted = _ends(output), _ends(reference)
     assert ends == wanted
@@ -70,19 +70,19 @@ def _ends(output: Path) -> dict[str, tuple[AssetState, ReasonCode | None, tuple[
 
 
 def check_nothing_partial(output: Path) -> None:
-    """Whatever has its final name is whole."""
+    """Assert that every file with its final name is complete."""
     for tar in output.glob("*/*.tar"):
         assert read_sidecar(tar) is None or tar.stat().st_size == (read_sidecar(tar) or {})["bytes"]
     assert not list(output.glob("*/.*.tmp"))
 
 
-def test_crashed_hung_and_bloated_workers_cost_one_attempt_and_poison_is_set_aside(
+def test_crashes_hangs_and_memory_cost_one_attempt_and_poison_is_isolated(
     sample_source: Path, reference_output: Path, tmp_path: Path, inject: Callable[[dict[str, str]], None]
 ) -> None:
     output = tmp_path / "out"
     good = good_assets(reference_output)
-    deeds = dict(zip(good, ["segfault-once", "hang-once", "eat-once", "kill-once", "segfault"], strict=True))
-    inject(deeds)
+    faults = dict(zip(good, ["segfault-once", "hang-once", "eat-once", "kill-once", "segfault"], strict=True))
+    inject(faults)
     printed = curate(sample_source, output, workers=2, timeout_s=45, memory_gb=2)
     outcomes = Ledger(output / "ledger.jsonl").outcomes
     poison = outcomes[good[4]]
@@ -99,7 +99,7 @@ def test_crashed_hung_and_bloated_workers_cost_one_attempt_and_poison_is_set_asi
     check_undisturbed(output, reference_output)
 
 
-def test_an_asset_that_kills_its_ray_worker_every_time_does_not_end_the_run(
+def test_an_asset_that_always_kills_its_ray_worker_fails_alone(
     sample_source: Path, plain_output: Path, tmp_path: Path, inject: Callable[[dict[str, str]], None]
 ) -> None:
     output = tmp_path / "out"
@@ -121,7 +121,7 @@ needs_mounts = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount
 
 @contextmanager
 def mounted(folder: Path, *options: str) -> Iterator[None]:
-    """Something mounted at a folder while the block runs."""
+    """Mount a file system at a folder while the block runs."""
     folder.mkdir(exist_ok=True)
     if subprocess.run(["mount", *options, str(folder)], check=False, capture_output=True).returncode:
         pytest.skip("mounting is forbidden here")
@@ -136,7 +136,7 @@ def _bytes_of_shards(output: Path) -> int:
 
 
 @needs_mounts
-def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(
+def test_a_full_disk_stops_the_run_and_free_space_resumes_it(
     sample_source: Path, plain_output: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
@@ -156,9 +156,7 @@ def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(
 
 
 @needs_mounts
-def test_an_output_that_refuses_writes_for_a_while_is_waited_for(
-    sample_source: Path, plain_output: Path, tmp_path: Path
-) -> None:
+def test_a_run_waits_for_an_output_that_refuses_writes(sample_source: Path, plain_output: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     process = start(sample_source, output, **PLAIN)
     printed: list[str] = []
@@ -184,7 +182,7 @@ def _wait(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
-def test_a_lost_node_costs_its_work_alone(
+def test_a_lost_node_costs_only_its_own_work(
     sample_source: Path, plain_output: Path, tmp_path: Path, inject: Callable[[dict[str, str]], None]
 ) -> None:
     from ray.cluster_utils import Cluster

@@ -1,4 +1,4 @@
-"""Two thousand damaged copies of the real assets: 100 in every run of the tests, all of them in `make acceptance`."""
+"""Two thousand damaged copies of real assets: 100 in every test run, all of them in `make acceptance`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def sources(animated_assets: Path) -> list[Path]:
     return files(animated_assets, "*.glb")
 
 
-def test_a_mutant_is_named_by_its_number(sources: list[Path]) -> None:
+def test_a_mutant_is_determined_by_its_number(sources: list[Path]) -> None:
     for number in range(20):
         first, again = mutant(sources, 1, number), mutant(sources, 1, number)
         assert first == again
@@ -26,7 +26,7 @@ def test_a_mutant_is_named_by_its_number(sources: list[Path]) -> None:
     assert mutant(sources, 1, 0) != mutant(sources, 2, 0)
 
 
-def test_most_mutants_are_damaged_and_every_operation_has_its_turn(sources: list[Path]) -> None:
+def test_most_mutants_are_damaged_and_every_operation_occurs(sources: list[Path]) -> None:
     made = [mutant(sources, fuzz.SEED, number) for number in range(300)]
     originals = {path.name: path.read_bytes() for path in sources}
     damaged = [

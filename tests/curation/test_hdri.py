@@ -1,4 +1,4 @@
-"""`helix4d curate --hdri`: views that name their map, hashes that know it, shards that come out the same."""
+"""`helix4d curate --hdri`: views name their map, hashes depend on it, and shards are reproducible."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_without_maps_the_configuration_hashes_as_before() -> None:
     assert lit.sha256() != SampleConfig(environment_maps={"a.hdr": "1" * 64}).sha256()
 
 
-def test_the_folder_is_no_part_of_the_hash(tmp_path: Path) -> None:
+def test_the_folder_is_not_part_of_the_hash(tmp_path: Path) -> None:
     found = []
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
@@ -71,9 +71,9 @@ def test_curating_under_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     tar.unlink()
     capsys.readouterr()
     assert main(["verify", str(first)]) == 1
-    assert f"--hdri {maps.resolve()}" in capsys.readouterr().out, "the remedy knows the folder"
+    assert f"--hdri {maps.resolve()}" in capsys.readouterr().out, "the repair command names the folder"
 
     write_hdr(maps / "b.hdr", landscape({}, 16))
-    assert main(["curate", *arguments(source, second, **options)]) == 2, "begun with other maps"
+    assert main(["curate", *arguments(source, second, **options)]) == 2, "was started with other maps"
     (maps / "b.hdr").write_bytes(b"no picture")
     assert main(["curate", *arguments(source, tmp_path / "third", **options)]) == 2

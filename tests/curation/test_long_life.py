@@ -1,4 +1,4 @@
-"""Two hundred assets through one process: its memory stays, nothing is missing, and the last image is the first's."""
+"""Two hundred assets in one process: memory stays constant, nothing is missing, the last image equals the first."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CONFIG = SampleConfig(resolution=64, frames=2, views=2, image_size=128, filters=
 
 
 def _check_sample(part: Path) -> str:
-    """Every member once, every image different from the other view's, nothing empty but the object; the part's hash."""
+    """Check a part: every member once, different images per view, nothing empty. Returns its hash."""
     with tarfile.open(fileobj=io.BytesIO(part.read_bytes()), mode="r:") as archive:
         names = archive.getnames()
         members = {name.split(".", 1)[1]: archive.extractfile(name).read() for name in names}  # type: ignore[union-attr]

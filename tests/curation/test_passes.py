@@ -15,7 +15,7 @@ from tests.curation.runs import curate
 
 
 @pytest.mark.slow
-def test_passes_are_members_that_verify_knows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_passes_are_written_and_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, output = tmp_path / "source", tmp_path / "out"
     source.mkdir()
     (source / "ladybug.glb").write_bytes(SAMPLES["ladybug"]())

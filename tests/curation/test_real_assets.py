@@ -1,4 +1,4 @@
-"""Every real and hostile asset through the real pipeline, each in the state that the index expects."""
+"""Runs every real and hostile asset through the pipeline: each ends in the state that the index expects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not INDEX.exists(), reason=f"no assets at {ASSET
 
 
 def expected_states() -> dict[str, list[str]]:
-    """Asset -> the verdicts that the index allows: `accept`, `reject:CODE`."""
+    """Return asset -> verdicts that the index allows: `accept`, `reject:CODE`."""
     with open(INDEX, encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))
     present = {row["file"]: row["expected"].split(" or ") for row in rows if (ASSETS / row["file"]).exists()}

@@ -1,4 +1,4 @@
-"""A whole run into an object store, killed and taken over by another machine."""
+"""A run into an object store that is killed and resumed by another machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.curation.servers import sha256
 pytestmark = pytest.mark.slow
 
 
-def test_a_killed_run_is_taken_over_and_ends_with_the_same_bytes(
+def test_another_machine_resumes_a_killed_run(
     sample_source: Path, reference_output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("s3fs", reason="the extra s3 is not installed")

@@ -1,4 +1,4 @@
-"""Ties cameras, normalization and voxels together: what is rendered is where the voxels are."""
+"""Checks cameras, normalization and voxels against each other: images show the object where the voxels are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RESOLUTION, IMAGE_SIZE, SUPERSAMPLING, LATE_FRAME = 512, 256, 4, 13
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["caterpillar", "treasure_chest", "sprout"])  # skinned, textured, emerging
-def test_a_view_shows_the_voxels_of_its_frame(name: str, tmp_path: Path) -> None:
+def test_a_view_matches_the_voxels_of_its_frame(name: str, tmp_path: Path) -> None:
     path = tmp_path / f"{name}.glb"
     path.write_bytes(SAMPLES[name]())
     clip, _ = normalize(bake(path, frames=16))
@@ -36,7 +36,7 @@ def test_a_view_shows_the_voxels_of_its_frame(name: str, tmp_path: Path) -> None
 
 
 def voxel_mask(ovoxel: OVoxel, camera: Camera) -> np.ndarray:
-    """(H, W) bool: pixels of which visible voxels cover more than half, by a lattice of points in each cube."""
+    """Return (H, W) bool: pixels covered by voxels to more than half, from a lattice of points in each cube."""
     coords = ovoxel.coords[ovoxel.alpha.ravel() > 127]  # leaves are cut out of their cards by MASK
     fine = replace(
         camera,

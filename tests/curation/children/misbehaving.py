@@ -1,4 +1,4 @@
-"""A worker that does what its job says: answers, sleeps, crashes, eats memory."""
+"""A worker that misbehaves as its job demands: it answers, sleeps, crashes or allocates memory."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Faults that tests put into real worker processes."""
+"""Faults that tests inject into real worker processes."""

@@ -1,8 +1,8 @@
-"""Faults for the real worker: Python imports this file by its name in every process that has this folder on its path.
+"""Faults for the real worker. Python imports this file in every process that has its folder on the path.
 
-`HELIX4D_TEST_FAULTS` names a JSON file: {asset: deed}. A deed happens in the middle of the asset's rendering, or of its
-packing where it is not rendered. A deed whose name ends in `-once` happens at the first attempt alone: its marker, a
-file beside the JSON file, says that it has.
+`HELIX4D_TEST_FAULTS` names a JSON file: {asset: fault}. A fault occurs in the middle of the asset's rendering, or of
+its packing if it is not rendered. A fault whose name ends in `-once` occurs only in the first attempt: a marker file
+beside the JSON file records it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ DEEDS: dict[str, Callable[[], None]] = {
 
 
 def marker(folder: Path, asset: str) -> Path:
-    """What says that an asset's deed has happened."""
+    """Return the file that records that an asset's fault has occurred."""
     return folder / f"{asset.replace('/', '_')}.happened"
 
 
@@ -91,10 +91,10 @@ def _install(table: Path) -> None:
 
 
 def _do(table: Path, asset: str) -> None:
-    deed = json.loads(table.read_text()).get(asset)
-    if deed is None:
+    fault = json.loads(table.read_text()).get(asset)
+    if fault is None:
         return
-    name, once, _ = deed.partition("-once")
+    name, once, _ = fault.partition("-once")
     if once:
         try:
             marker(table.parent, asset).touch(exist_ok=False)

@@ -1,4 +1,4 @@
-"""Every measure on clips whose answer is known, and every filter's decision at its threshold."""
+"""Measures of clips with known answers, and the decision of every filter at its threshold."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def visible(mesh: Mesh, **fields: object) -> float:
 # Visibility.
 
 
-def test_all_of_a_convex_surface_is_visible_and_none_of_what_is_inside() -> None:
+def test_a_convex_surface_is_visible_and_its_inside_is_not() -> None:
     assert visible(box()) == 1
     assert visible(sphere()) == 1
     inside = join(box(1.0), box(0.5))
@@ -41,7 +41,7 @@ def test_all_of_a_convex_surface_is_visible_and_none_of_what_is_inside() -> None
     assert visible(walls) == pytest.approx(1 / (1 + 0.98**2), abs=0.01)
 
 
-def test_walls_closer_than_a_pixel_are_told_apart() -> None:
+def test_walls_closer_than_a_pixel_are_distinguished() -> None:
     shells = join(sphere(0.5), sphere(0.497))
     assert visible(shells) == pytest.approx(0.5, abs=0.03)
 
@@ -73,7 +73,7 @@ def rotation(quaternion: list[float]) -> np.ndarray:
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 0.1))
-def test_visibility_does_not_depend_on_how_a_thing_is_turned(quaternion: list[float]) -> None:
+def test_visibility_is_invariant_to_rotation(quaternion: list[float]) -> None:
     pot = join(box(1.0, cuts=3), box(0.5, cuts=3), sphere(0.3, (0.9, 0.2, 0.1), cuts=4))
     turned = (pot[0] @ rotation(quaternion).T, pot[1])
     assert visible(turned) == pytest.approx(visible(pot), abs=0.02)
@@ -99,7 +99,7 @@ def test_a_part_that_flies_off_is_a_scale_excursion() -> None:
     assert found["centroid_excursion"] < 0.2
 
 
-def test_a_whole_that_travels_is_a_centroid_excursion() -> None:
+def test_a_traveling_object_is_a_centroid_excursion() -> None:
     found = measures(clip_of([moved(box(2.0), (6.0 * t / 7, 0, 0)) for t in range(8)]))
     assert found["centroid_excursion"] == pytest.approx(3)  # edges of 2
     assert found["scale_excursion"] == pytest.approx(1)
@@ -109,11 +109,11 @@ def test_a_whole_that_travels_is_a_centroid_excursion() -> None:
 # Flicker.
 
 
-def test_motion_is_no_flicker() -> None:
+def test_motion_is_not_flicker() -> None:
     assert flicker(normalize(clip_of([moved(box(), (3.0 * t, 0, 0)) for t in range(8)]))[0]) == 0
 
 
-def test_what_blinks_flickers_by_its_share_of_the_surface() -> None:
+def test_a_blinking_part_flickers_by_its_share_of_the_surface() -> None:
     body, part = box(1.0), box(1.0, (3.0, 0, 0))
     for hidden in (0.0, 1e-3):  # collapsed, or as good as
         small = (part[0] * hidden + 3.0 * (1 - hidden), part[1])
@@ -150,7 +150,7 @@ def test_measures_do_not_depend_on_units_and_place(scale: float, offset: list[fl
 # The hash of the shape.
 
 
-def test_the_hash_sees_shapes_and_motions_not_vertices() -> None:
+def test_the_hash_depends_on_shape_and_motion_only() -> None:
     frames = [join(sphere(0.5), moved(box(0.4), (0.5 + 0.1 * t, 0, 0))) for t in range(4)]
     own = geometry_hash(normalize(clip_of(frames))[0])
     order = np.random.default_rng(0).permutation(len(frames[0][0]))
@@ -206,7 +206,7 @@ DROPS = {
 
 
 @pytest.mark.parametrize("name", DROPS)
-def test_every_setting_drops_beyond_its_value_and_not_at_it(name: str) -> None:
+def test_every_threshold_is_inclusive(name: str) -> None:
     keeps, drops, code = DROPS[name]
     assert judge(EXAMPLE, FilterConfig(**{name: keeps})) is None
     refusal = judge(EXAMPLE, FilterConfig(**{name: drops}))
@@ -215,20 +215,20 @@ def test_every_setting_drops_beyond_its_value_and_not_at_it(name: str) -> None:
     assert refusal.code.state is AssetState.FILTERED
 
 
-def test_every_setting_is_tested_and_every_filter_is_bounded() -> None:
+def test_every_threshold_is_tested_and_every_filter_has_one() -> None:
     assert {field.name for field in dataclasses.fields(FilterConfig)} == DROPS.keys()
     assert {name for one in FILTERS for name in (one.least, one.most) if name} == DROPS.keys() - {"licenses"}
     assert EXAMPLE.measures.keys() == {one.measure for one in FILTERS}
     assert set(measures(clip_of([box(), box(2.0)]))) == EXAMPLE.measures.keys()
 
 
-def test_unknown_licenses_have_a_reason_of_their_own() -> None:
+def test_unknown_licenses_have_their_own_reason() -> None:
     config = FilterConfig(licenses="by-nc")
-    for text, told in (("Standard", "the file or its source says 'Standard'"), ("", "nobody names one")):
+    for text, stated in (("Standard", "stated as 'Standard'"), ("", "the asset states none")):
         refusal = judge(dataclasses.replace(EXAMPLE, license="", license_text=text), config)
         assert refusal is not None
         assert refusal.code is ReasonCode.LICENSE_UNKNOWN
-        assert told in refusal.message
+        assert stated in refusal.message
 
 
 def test_clips_without_duration_or_first_frame_are_dropped_whatever_the_settings() -> None:
@@ -246,7 +246,7 @@ def test_clips_without_duration_or_first_frame_are_dropped_whatever_the_settings
         assert refusal.code is code
 
 
-def test_the_defaults_decide_as_check_clip_does() -> None:
+def test_the_defaults_agree_with_check_clip() -> None:
     far = [moved(box(), (1000.0 * t, 0, 0)) for t in range(3)]
     near = [moved(box(), (0.005 * t, 0, 0)) for t in range(3)]
     for clip in (clip_of(far), clip_of(near), clip_of([box(), box(2.0)]), clip_of([box()])):
@@ -259,16 +259,16 @@ def test_the_defaults_decide_as_check_clip_does() -> None:
         assert (refusal and refusal.code) == expected
 
 
-def test_impossible_thresholds_are_refused_at_the_door() -> None:
-    for wrong, told in (
-        ({"min_visible": 1.5}, "a share from 0 to 1"),
-        ({"max_scale_excursion": float("inf")}, "a number of 0 or more"),
-        ({"min_faces": 5, "max_faces": 4}, "nothing could pass"),
-        ({"min_texture_pixels": -1}, "0 or more"),
-        ({"licenses": "by,gpl"}, "'gpl' is no Creative Commons license"),
+def test_invalid_thresholds_are_rejected() -> None:
+    for thresholds, message in (
+        ({"min_visible": 1.5}, "--min-visible 1.5: must be between 0 and 1"),
+        ({"max_scale_excursion": float("inf")}, "must be a finite number of at least 0"),
+        ({"min_faces": 5, "max_faces": 4}, "no clip could pass"),
+        ({"min_texture_pixels": -1}, "must be at least 0"),
+        ({"licenses": "by,gpl"}, "'gpl' is not a Creative Commons license"),
     ):
-        with pytest.raises(ConfigError, match=told):
-            FilterConfig(**wrong)
+        with pytest.raises(ConfigError, match=message):
+            FilterConfig(**thresholds)
 
 
 def test_settings_are_hashed_and_older_ones_are_read() -> None:
@@ -279,10 +279,10 @@ def test_settings_are_hashed_and_older_ones_are_read() -> None:
     assert SampleConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
     older = {name: value for name, value in SampleConfig().to_json().items() if name != "filters"}
     assert SampleConfig.from_json({**older, "min_motion": 0.02}).filters == FilterConfig(min_motion=0.02)
-    with pytest.raises(ConfigError, match="another program"):
+    with pytest.raises(ConfigError, match="incompatible helix4d version"):
         SampleConfig.from_json({**older, "sharpness": 1})
 
 
-def test_measured_clips_come_back_from_json() -> None:
+def test_measured_clips_round_trip_through_json() -> None:
     measured = dataclasses.replace(measure(clip_of([box(), box(2.0)]), "0_0"), reason=ReasonCode.FLICKER)
     assert MeasuredClip.from_json(json.loads(json.dumps(measured.to_json()))) == measured

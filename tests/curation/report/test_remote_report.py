@@ -1,4 +1,4 @@
-"""A report, a listing and a page of a sample from an output at a URL: as from its folder, and little is moved."""
+"""Report, listing and sample page of an output at a URL: the same as from its folder, with few bytes downloaded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_bytes(s3: S3Server, suffix: str = "") -> int:
     return sum(size for path, size in s3.reads if path.endswith(suffix))
 
 
-def test_a_report_of_a_url_is_that_of_its_folder_and_moves_what_it_shows(
+def test_a_report_of_a_url_equals_that_of_the_folder(
     s3: S3Server, output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     near = Path(shutil.copytree(output, tmp_path / "out"))
@@ -70,7 +70,7 @@ def test_a_report_of_a_url_is_that_of_its_folder_and_moves_what_it_shows(
     assert read_bytes(s3, ".tar") < wanted / 10
 
 
-def test_a_run_that_goes_on_at_a_url_is_reported_from_its_pieces(s3: S3Server, tmp_path: Path) -> None:
+def test_an_unfinished_run_at_a_url_has_a_report(s3: S3Server, tmp_path: Path) -> None:
     folder = output_of(tmp_path / "out", ["a.glb", "b.glb"], [failure("c.glb")], pending=["d.glb"])
     s3.put_folder(folder, "/bucket/sets/out")
     s3.objects["/bucket/sets/out/ledger/000000.jsonl"] = s3.objects.pop("/bucket/sets/out/ledger.jsonl")
@@ -78,20 +78,20 @@ def test_a_run_that_goes_on_at_a_url_is_reported_from_its_pieces(s3: S3Server, t
     assert data["states"] == {"done": 2, "filtered": 0, "failed": 1, "pending": 1}
 
 
-def test_what_cannot_be_reported(s3: S3Server, output: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_urls_without_a_report(s3: S3Server, output: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["report", URL]) == 2
-    assert "name it with --folder" in capfd.readouterr().err
+    assert "choose one with --folder" in capfd.readouterr().err
     assert main(["report", URL, "--folder", str(tmp_path / "far")]) == 2
-    assert f"{URL}: no plan.json in it" in capfd.readouterr().err
+    assert f"{URL}: contains no plan.json" in capfd.readouterr().err
     s3.put_folder(output, "/bucket/sets/out")
     for path in s3.objects:
         if path.endswith(".tar"):
             s3.objects[path] = s3.objects[path][:3000]
-    with pytest.raises(FormatError, match=r"s3://bucket/sets/out/\w+/\S+.tar: .* cannot be pictured .*helix4d verify"):
+    with pytest.raises(FormatError, match=r"s3://bucket/sets/out/\w+/\S+.tar: .*cannot draw .*helix4d verify"):
         write_report(URL, workers=1, folder=tmp_path / "far")
 
 
-def test_a_sample_at_a_url_is_inspected_and_viewed_by_its_ranges(
+def test_a_sample_at_a_url_is_read_by_ranges(
     s3: S3Server, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     s3.put_folder(output, "/bucket/sets/out")

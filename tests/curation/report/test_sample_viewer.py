@@ -1,4 +1,4 @@
-"""The page of a shard's sample in headless Chromium, beside the stored images of the same cameras."""
+"""The page of a shard's sample in headless Chromium, compared to the stored images of the same cameras."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def page_data(page: Path) -> dict[str, Any]:
 
 
 def look(page: Path, settings: str, folder: Path) -> tuple[np.ndarray, Visit]:
-    """(SIZE, SIZE) bool silhouette."""
+    """Return the silhouette as (SIZE, SIZE) bool."""
     visit = drive(f"{page.resolve().as_uri()}#bare=1&play=0&mode=base&{settings}", STEPS, folder, (SIZE, SIZE))
     assert visit.result["title"] == "Helix4D: ready", visit
     assert not visit.errors
@@ -57,13 +57,13 @@ def look(page: Path, settings: str, folder: Path) -> tuple[np.ndarray, Visit]:
 
 
 def stored(reader: ShardReader, key: str, view: int, frame: int) -> np.ndarray:
-    """(SIZE, SIZE) bool: where the stored image is more than half opaque."""
+    """Return (SIZE, SIZE) bool: pixels where the stored image is more than half opaque."""
     image = Image.open(io.BytesIO(reader.read(key, f"view_{view:02d}_frame_{frame:02d}.webp"))).getchannel("A")
     return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)) > 127
 
 
 def cubes(reader: ShardReader, key: str, view: int, frame: int) -> np.ndarray:
-    """(SIZE, SIZE) bool: what the cubes of the voxels cover, each drawn as six quads."""
+    """Return (SIZE, SIZE) bool: pixels covered by the cubes of the voxels, each drawn as six quads."""
     camera = resized(Camera.from_json(json.loads(reader.read(key, f"view_{view:02d}.json"))["camera"]), SIZE)
     ovoxel = decode_vxz(reader.read(key, f"frame_{frame:02d}.vxz"))
     corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
@@ -80,7 +80,7 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / (a | b).sum())
 
 
-def test_the_page_holds_every_frame_and_view(shard: tuple[Path, str], tmp_path: Path) -> None:
+def test_the_page_contains_every_frame_and_view(shard: tuple[Path, str], tmp_path: Path) -> None:
     tar, key = shard
     data = page_data(write_sample_viewer(tar, key, tmp_path / "page.html"))
     voxels = ShardReader(tar).sample(key)["voxels"]
@@ -90,7 +90,7 @@ def test_the_page_holds_every_frame_and_view(shard: tuple[Path, str], tmp_path: 
     assert [len(view["images"]) for view in data["views"]] == [FRAMES] * VIEWS
 
 
-def test_many_voxels_become_blocks(shard: tuple[Path, str], tmp_path: Path) -> None:
+def test_many_voxels_are_merged_into_blocks(shard: tuple[Path, str], tmp_path: Path) -> None:
     tar, key = shard
     voxels = sum(ShardReader(tar).sample(key)["voxels"])
     data = page_data(write_sample_viewer(tar, key, tmp_path / "page.html", voxels // 3))
@@ -100,7 +100,7 @@ def test_many_voxels_become_blocks(shard: tuple[Path, str], tmp_path: Path) -> N
     assert "blocks of 2³" in data["about"]
 
 
-def test_the_command_writes_the_page_and_tells_what_is_missing(
+def test_the_command_writes_the_page_or_reports_what_is_missing(
     shard: tuple[Path, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     tar, key = shard
@@ -109,9 +109,9 @@ def test_the_command_writes_the_page_and_tells_what_is_missing(
     assert capfd.readouterr().out.strip() == str(page)
     assert page.stat().st_size > 10_000
     assert main(["view", str(tar), "--no-open"]) == 2
-    assert f"name a sample by its key; it holds {key}" in capfd.readouterr().err
+    assert f"the key of a sample is required; its samples are {key}" in capfd.readouterr().err
     assert main(["view", str(tmp_path), key, "--no-open"]) == 2
-    assert "go with a shard's .tar" in capfd.readouterr().err
+    assert "apply only to a shard's .tar file" in capfd.readouterr().err
     with pytest.raises(ConfigError, match="at least 1"):
         write_sample_viewer(tar, key, page, 0)
     with pytest.raises(FormatError, match="no such file"):
@@ -119,7 +119,7 @@ def test_the_command_writes_the_page_and_tells_what_is_missing(
 
 
 @pytest.mark.slow
-def test_mesh_and_voxels_lie_under_the_stored_images(shard: tuple[Path, str], tmp_path: Path) -> None:
+def test_mesh_and_voxels_match_the_stored_images(shard: tuple[Path, str], tmp_path: Path) -> None:
     tar, key = shard
     page = write_sample_viewer(tar, key, tmp_path / "page.html")
     reader = ShardReader(tar)
@@ -137,7 +137,7 @@ def test_mesh_and_voxels_lie_under_the_stored_images(shard: tuple[Path, str], tm
 
 
 @pytest.mark.slow
-def test_blocks_look_like_the_voxels_that_they_stand_for(shard: tuple[Path, str], tmp_path: Path) -> None:
+def test_blocks_look_like_their_voxels(shard: tuple[Path, str], tmp_path: Path) -> None:
     tar, key = shard
     page = write_sample_viewer(tar, key, tmp_path / "page.html", 1500)
     mesh, _ = look(page, "view=0&frame=1", tmp_path)
@@ -150,7 +150,7 @@ def test_the_controls_turn_play_and_switch(shard: tuple[Path, str], tmp_path: Pa
     page = write_sample_viewer(tar, key, tmp_path / "page.html")
     steps = """
     await page.waitForFunction(() => document.title === "Helix4D: ready");
-    const canvas = page.locator("canvas"), told = [];
+    const canvas = page.locator("canvas"), changes = [];
     let before = await canvas.screenshot();
     const changed = async () => {
       await page.waitForTimeout(150);
@@ -160,19 +160,19 @@ def test_the_controls_turn_play_and_switch(shard: tuple[Path, str], tmp_path: Pa
     };
     for (const [id, value] of [["#shape", "voxels"], ["#mode", "normals"], ["#camera", "1"]]) {
       await page.selectOption(id, value);
-      told.push(await changed());
+      changes.push(await changed());
     }
     const picture = await page.getAttribute("#input", "src");
     await page.mouse.move(300, 300); await page.mouse.down(); await page.mouse.move(400, 340); await page.mouse.up();
-    told.push(await changed(), await page.inputValue("#camera") === "-1");
+    changes.push(await changed(), await page.inputValue("#camera") === "-1");
     await page.keyboard.press("ArrowRight");
-    told.push(await changed(), await page.getAttribute("#input", "src") !== picture);
+    changes.push(await changed(), await page.getAttribute("#input", "src") !== picture);
     await page.check("#wire");
-    told.push(await changed());
+    changes.push(await changed());
     await page.click("#play");
     const first = await page.innerText("#number");
     await page.waitForFunction(text => document.querySelector("#number").innerText !== text, first);
-    return told;
+    return changes;
     """
     visit = drive(f"{page.as_uri()}#play=0&frame=0", steps, tmp_path, (600, 600))
     assert visit.result == [True] * 8
@@ -180,7 +180,7 @@ def test_the_controls_turn_play_and_switch(shard: tuple[Path, str], tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_the_voxels_are_where_blender_saw_the_asset(reference_output: Path, tmp_path: Path) -> None:
+def test_the_voxels_match_the_images_of_blender(reference_output: Path, tmp_path: Path) -> None:
     found = [
         (tar, key)
         for tar in sorted(reference_output.glob("*/*.tar"))

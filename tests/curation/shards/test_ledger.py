@@ -16,7 +16,7 @@ DONE = Outcome("a.glb", AssetState.DONE, keys=("k_0",), timings_s={"bake": 0.5},
 FAILED = Outcome("b.glb", AssetState.FAILED, ReasonCode.TIMEOUT, "render", "too long", 2, log="tail\n")
 
 
-def test_outcomes_come_back_and_the_last_one_counts(tmp_path: Path) -> None:
+def test_outcomes_are_restored_and_the_last_one_counts(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl")
     for outcome in (FAILED, DONE, Outcome("b.glb", AssetState.DONE)):
         ledger.append(outcome)
@@ -42,7 +42,7 @@ def test_other_damage_is_an_error(tmp_path: Path) -> None:
         Ledger(path)
 
 
-def test_newer_lines_are_refused_and_lines_without_a_version_are_read(tmp_path: Path) -> None:
+def test_newer_lines_are_rejected_and_lines_without_a_version_are_read(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     Ledger(path).append(DONE)
     line = json.loads(path.read_text())
@@ -54,11 +54,11 @@ def test_newer_lines_are_refused_and_lines_without_a_version_are_read(tmp_path: 
         Ledger(path)
 
 
-def test_counts_name_state_and_reason() -> None:
+def test_counts_by_state_and_reason() -> None:
     assert count([DONE, FAILED]) == {"done": 1, "failed: timeout": 1}
 
 
-def test_a_batch_is_a_line_each_and_nothing_is_no_line(tmp_path: Path) -> None:
+def test_a_batch_has_one_line_per_outcome(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.append()
     assert not ledger.path.exists()
@@ -68,7 +68,7 @@ def test_a_batch_is_a_line_each_and_nothing_is_no_line(tmp_path: Path) -> None:
     assert Ledger(ledger.path).outcomes == {outcome.asset: outcome for outcome in outcomes}
 
 
-def test_a_line_that_the_disk_took_half_of_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_half_written_line_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "ledger.jsonl"
     Ledger(path).append(Outcome("a.glb", AssetState.DONE))
     plain, calls = os.fsync, []
@@ -86,7 +86,7 @@ def test_a_line_that_the_disk_took_half_of_is_written_again(tmp_path: Path, monk
     assert len(calls) == 2
 
 
-def test_a_disk_that_stays_full_is_told_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl")
 
     def fsync(descriptor: int) -> None:
@@ -110,7 +110,7 @@ def test_a_crash_may_cut_a_line_anywhere(tmp_path: Path) -> None:
         assert list(Ledger(path).outcomes) == ["a.glb"], second[:kept]
 
 
-def test_zeros_for_bytes_that_a_crash_lost_are_no_line(tmp_path: Path) -> None:
+def test_zeros_left_by_a_crash_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     Ledger(path).append(DONE)
     path.write_bytes(path.read_bytes() + bytes(100))
@@ -119,7 +119,7 @@ def test_zeros_for_bytes_that_a_crash_lost_are_no_line(tmp_path: Path) -> None:
     assert list(Ledger(path).outcomes) == ["a.glb", "b.glb"]
 
 
-def test_names_that_are_no_text_come_back(tmp_path: Path) -> None:
+def test_names_that_are_not_text_are_restored(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.glb")
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.append(Outcome(name, AssetState.DONE))
@@ -127,7 +127,7 @@ def test_names_that_are_no_text_come_back(tmp_path: Path) -> None:
     assert list(Ledger(ledger.path).outcomes) == [name]
 
 
-def test_what_a_plan_leaves_out_is_recorded_once_for_each_reason(tmp_path: Path) -> None:
+def test_left_out_assets_are_recorded_once_per_reason(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl")
     gone, other = (Exclusion(code, code) for code in (ReasonCode.DOWNLOAD_FAILED, ReasonCode.CHECKSUM_MISMATCH))
     for why, lines in ((gone, 1), (gone, 1), (other, 2), (other, 2)):  # asked for again, it came with other bytes

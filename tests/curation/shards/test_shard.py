@@ -72,7 +72,7 @@ def test_the_index_finds_single_members(tmp_path: Path) -> None:
         assert archive.getnames() == [f"bb_0.{suffix}" for suffix in reader.members("bb_0")]
 
 
-def test_splitting_a_shard_gives_its_parts_back(tmp_path: Path) -> None:
+def test_splitting_a_shard_restores_its_parts(tmp_path: Path) -> None:
     path = shard(tmp_path, ["aa", "bb"])
     sidecar = read_sidecar(path)
     assert sidecar is not None
@@ -91,20 +91,20 @@ def test_a_shard_without_a_sidecar_does_not_exist(tmp_path: Path) -> None:
         ShardReader(path)
 
 
-def test_an_empty_shard_is_a_tar_too(tmp_path: Path) -> None:
+def test_an_empty_shard_is_a_valid_tar(tmp_path: Path) -> None:
     path = shard(tmp_path, [])
     assert ShardReader(path).keys() == []
     with tarfile.open(path) as archive:
         assert archive.getmembers() == []
 
 
-def test_newer_and_damaged_sidecars_are_refused(tmp_path: Path) -> None:
+def test_newer_and_damaged_sidecars_are_rejected(tmp_path: Path) -> None:
     path = shard(tmp_path, ["aa"])
     path.with_suffix(".json").write_text('{"version": 99}')
     with pytest.raises(FormatError, match="version 99"):
         read_sidecar(path)
     path.with_suffix(".json").write_text("{")
-    with pytest.raises(FormatError, match="not a shard's sidecar"):
+    with pytest.raises(FormatError, match="the shard sidecar is truncated or corrupt"):
         read_sidecar(path)
 
 
@@ -113,7 +113,7 @@ payloads = st.dictionaries(st.sampled_from(["a_0", "a_1", "b_0"]), st.binary(max
 
 @settings(deadline=None)
 @given(payloads)
-def test_parts_hold_what_was_put_in(tmp_path_factory: pytest.TempPathFactory, contents: dict[str, bytes]) -> None:
+def test_parts_contain_the_samples(tmp_path_factory: pytest.TempPathFactory, contents: dict[str, bytes]) -> None:
     folder = tmp_path_factory.mktemp("parts")
     write_part(folder / "x.part", [sample(key, contents[key]) for key in sorted(contents)])
     write_shard(folder / "x.tar", [folder / "x.part"], FACTS)
@@ -123,7 +123,7 @@ def test_parts_hold_what_was_put_in(tmp_path_factory: pytest.TempPathFactory, co
 
 @pytest.fixture
 def far(tmp_path: Path) -> Iterator[tuple[FileServer, Path]]:
-    """A shard of two samples with three views behind a web server."""
+    """A shard of two samples with three views, on a web server."""
     members = {
         "clip.json": json.dumps({name: name for name in ("asset", "content_sha256", "clip", "voxels", "tokens")})
     }
@@ -140,7 +140,7 @@ def far(tmp_path: Path) -> Iterator[tuple[FileServer, Path]]:
         yield server, tmp_path / "set" / "x.tar"
 
 
-def test_one_view_of_a_far_shard_moves_its_bytes_and_the_index(far: tuple[FileServer, Path]) -> None:
+def test_one_view_from_a_url_downloads_its_bytes_and_the_index(far: tuple[FileServer, Path]) -> None:
     server, near = far
     reader = ShardReader(f"{server.url}/set/x.tar")
     view = reader.read_view("b" * 16, 1)
@@ -156,7 +156,7 @@ def test_one_view_of_a_far_shard_moves_its_bytes_and_the_index(far: tuple[FileSe
         reader.read_view("b" * 16, 3)
 
 
-def test_a_far_shard_that_is_not_as_it_should_be(far: tuple[FileServer, Path]) -> None:
+def test_damaged_shards_at_a_url(far: tuple[FileServer, Path]) -> None:
     server, _ = far
     server.faults["/set/x.json"] = [("status", 503), ("half", 100)]
     reader = ShardReader(f"{server.url}/set/x.tar")
@@ -164,7 +164,7 @@ def test_a_far_shard_that_is_not_as_it_should_be(far: tuple[FileServer, Path]) -
     with pytest.raises(FormatError, match="ends after"):
         reader.read("a" * 16, "clip.json") + reader.read("a" * 16, "view_00_frame_00.webp")
     server.faults["/set/x.tar"] = [("body", b"everything" * 1000)]
-    with pytest.raises(FormatError, match="ignores ranges"):
+    with pytest.raises(FormatError, match="ignores range requests"):
         reader.read("a" * 16, "clip.json")
     server.files["/set/x.json"] = b"{"
     with pytest.raises(FormatError, match="sidecar"):
@@ -182,14 +182,14 @@ def test_a_damaged_shard_is_not_split(tmp_path: Path) -> None:
     data[600] ^= 1
     path.write_bytes(data)
     for _ in ("damaged", "lost"):
-        with pytest.raises(FormatError, match="not what its sidecar says"):
+        with pytest.raises(FormatError, match="differs from the SHA-256 in its sidecar"):
             split_shard(path, sidecar, {"aa": tmp_path / "again.part"})
         path.unlink(missing_ok=True)
     assert not (tmp_path / "again.part").exists()
 
 
-def test_samples_of_a_part_come_sorted(tmp_path: Path) -> None:
+def test_samples_of_a_part_must_be_sorted(tmp_path: Path) -> None:
     for keys in (["b_0", "a_0"], ["a_0", "a_0"]):
-        with pytest.raises(ValueError, match="in order of the keys"):
+        with pytest.raises(ValueError, match="must be sorted by key"):
             write_part(tmp_path / "x.part", map(sample, keys))
     assert not list(tmp_path.iterdir())

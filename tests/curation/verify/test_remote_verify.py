@@ -1,4 +1,4 @@
-"""An output at a URL checked where it is: the problems of a folder, every byte moved once, and remedies that work."""
+"""Outputs at a URL: same problems as in a folder, every byte downloaded once, and repair commands that work."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _flip(suffix: str, shift: int) -> Callable[[Path], None]:
 
 
 def _unsorted(output: Path) -> None:
-    """The members of all samples in the opposite order."""
+    """Reverse the members of all samples."""
     tar = first_shard(output)
     data, sidecar = tar.read_bytes(), json.loads(tar.with_suffix(".json").read_bytes())
     pieces = []
@@ -128,29 +128,29 @@ BREAKS: dict[str, Callable[[Path], object]] = {
 def test_a_url_has_the_problems_of_its_folder(
     s3: S3Server, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = {}
+    problems = {}
     for name, edit in BREAKS.items():
         output = Path(shutil.copytree(finished, tmp_path / "out"))
         edit(output)
         s3.put_folder(output, "/bucket/out")
         near = found(output)
         assert found(URL) == near, name
-        with monkeypatch.context() as small:  # members come in many pieces, and what was forgotten is asked for again
+        with monkeypatch.context() as small:  # members arrive in many pieces, and released bytes are read again
             small.setattr(verify_tar, "READ_BYTES", 1000)
             assert found(output) == near, name
-        told[name] = near
+        problems[name] = near
         shutil.rmtree(output)
-    assert [name for name, problems in told.items() if not problems] == ["nothing"]
+    assert [name for name, listed in problems.items() if not listed] == ["nothing"]
 
 
-def test_other_protocols_do_as_well_and_several_shards_at_a_time(finished: Path, tmp_path: Path) -> None:
+def test_other_protocols_and_several_workers(finished: Path, tmp_path: Path) -> None:
     output = Path(shutil.copytree(finished, tmp_path / "out"))
     _flip("frame_01.vxz", 40)(output)
     (output / "train" / ".a.tar.1.tmp").write_bytes(b"x")
     assert found(f"file://{output}", workers=2) == found(output)
 
 
-def test_every_byte_is_moved_once_and_a_sample_is_held(
+def test_every_byte_is_read_once_and_one_sample_is_kept(
     s3: S3Server, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3.put_folder(finished, "/bucket/out")
@@ -170,12 +170,12 @@ def test_every_byte_is_moved_once_and_a_sample_is_held(
     tars = {path: data for path, data in s3.objects.items() if path.endswith(".tar")}
     assert {path: moved[path] for path in tars} == {path: len(data) for path, data in tars.items()}
     largest = max(sample["bytes"] for tar in finished.glob("*/*.tar") for sample in ShardReader(tar).sidecar["samples"])
-    assert max(map(len, tars.values())) > 1.5 * largest, "there is something to forget"
+    assert max(map(len, tars.values())) > 1.5 * largest, "there are bytes to release"
     assert max(held) <= largest + 2 * 4096
     assert sum(moved.values()) <= sum(map(len, s3.objects.values())) * 1.5, "sidecars twice"
 
 
-def test_an_unfinished_run_is_read_from_its_pieces(s3: S3Server, finished: Path, tmp_path: Path) -> None:
+def test_an_unfinished_ledger_is_read_from_its_pieces(s3: S3Server, finished: Path, tmp_path: Path) -> None:
     output = Path(shutil.copytree(finished, tmp_path / "out"))
     (output / "summary.json").unlink()
     s3.put_folder(output, "/bucket/out")
@@ -194,18 +194,20 @@ def test_an_unfinished_run_is_read_from_its_pieces(s3: S3Server, finished: Path,
     assert found(URL) == found(output)
 
 
-def test_what_cannot_be_verified_or_discarded(s3: S3Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_urls_that_cannot_be_verified_or_changed(
+    s3: S3Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["verify", "s3://bucket/none"]) == 2
-    assert "s3://bucket/none: neither plan nor shards" in capsys.readouterr().err
+    assert "s3://bucket/none: contains neither a plan nor shards" in capsys.readouterr().err
     assert main(["verify", "nosuchprotocol://x/y"]) == 2
     assert "nosuchprotocol" in capsys.readouterr().err
     assert main(["discard", str(tmp_path), "a"]) == 2
-    assert "no URL" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="name files"):
+    assert "not a URL" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="nothing to discard"):
         discard(URL, [], [], [])
 
 
-def test_a_store_that_gives_up_is_no_problem_of_the_output(
+def test_a_failing_store_is_an_error_and_not_a_problem(
     s3: S3Server, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3.put_folder(finished, "/bucket/out")
@@ -221,7 +223,7 @@ def test_a_store_that_gives_up_is_no_problem_of_the_output(
     assert main(["verify", URL, "--workers", "1"]) == 2
 
 
-def test_a_shard_that_goes_away_meanwhile_is_no_problem_either(
+def test_a_shard_that_disappears_is_an_error_and_not_a_problem(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = Path(shutil.copytree(finished, tmp_path / "out"))
@@ -234,10 +236,10 @@ def test_a_shard_that_goes_away_meanwhile_is_no_problem_either(
 
     monkeypatch.setattr(verify_tar.TarWindow, "_read_on", remove_and_read_on)
     assert main(["verify", str(output), "--workers", "1"]) == 2
-    assert f"{tar.stem}.tar went away while it was read" in capsys.readouterr().err
+    assert f"{tar.stem}.tar disappeared while it was read" in capsys.readouterr().err
 
 
-def test_lines_of_an_asset_are_forgotten_also_by_the_folder_that_wrote_them(s3: S3Server, tmp_path: Path) -> None:
+def test_discarded_lines_also_leave_the_working_folder(s3: S3Server, tmp_path: Path) -> None:
     here = tmp_path / "here"
     here.mkdir()
     mirror = Mirror(here, URL, PATIENCE)
@@ -254,18 +256,18 @@ def test_lines_of_an_asset_are_forgotten_also_by_the_folder_that_wrote_them(s3: 
 
 
 @pytest.mark.slow
-def test_the_printed_commands_give_the_bytes_back(
+def test_the_repair_commands_restore_the_bytes(
     s3: S3Server,
     reference_output: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))  # of the run's working folder
+    monkeypatch.setenv("HOME", str(tmp_path))  # for the run's working folder
     s3.put_folder(reference_output, "/bucket/out")
     assert main(["verify", URL, "--workers", "2"]) == 0
     assert f"{URL}: " in (printed := capsys.readouterr().out)
-    assert "5 samples, 7 assets: no problem" in printed
+    assert "5 samples, 7 assets: no problems" in printed
     before = {path: sha256(data) for path, data in s3.objects.items()}
     output = Path(shutil.copytree(reference_output, tmp_path / "out"))
     tar, offset, _ = _member(output, "frame_01.vxz")
@@ -276,7 +278,7 @@ def test_the_printed_commands_give_the_bytes_back(
     s3.put_folder(output, "/bucket/out")
     s3.objects["/bucket/out/train/.half.tmp"] = b"half"
     assert main(["verify", URL, "--workers", "1"]) == 1
-    commands = capsys.readouterr().out.split("To rewrite what is broken:\n")[1].splitlines()
+    commands = capsys.readouterr().out.split("Repair commands (they rebuild only what is broken):\n")[1].splitlines()
     commands = [command.strip() for command in commands]
     assert commands == repair(verify(URL, 1).problems)
     assert [command.split()[1] for command in commands] == ["discard"] * 4 + ["curate"]

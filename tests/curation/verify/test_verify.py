@@ -1,4 +1,4 @@
-"""Copies of a finished output, each broken in one way: the problem is found, named, and nothing else is."""
+"""Copies of a finished output, each broken in one way: exactly that problem is found and located."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def output(reference_output: Path, tmp_path: Path) -> Path:
-    """A copy that may be broken."""
+    """A copy that a test may break."""
     return Path(shutil.copytree(reference_output, tmp_path / "out"))
 
 
-def test_a_finished_output_has_no_problem(reference_output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_output_has_no_problems(reference_output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in reference_output.rglob("*")}
     assert main(["verify", str(reference_output), "--workers", "2"]) == 0
-    assert "5 samples, 7 assets: no problem" in capsys.readouterr().out
+    assert "5 samples, 7 assets: no problems" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in reference_output.rglob("*")} == before
 
 
-def test_the_remedy_gives_the_bytes_back(
+def test_the_repair_commands_restore_the_bytes(
     output: Path, reference_output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tar = first_shard(output)
@@ -58,7 +58,9 @@ def test_the_remedy_gives_the_bytes_back(
     assert hashes(output) != hashes(reference_output)
     assert main(["verify", str(output), "--workers", "1"]) == 1
     printed = capsys.readouterr().out
-    commands = [line.strip() for line in printed.split("To rewrite what is broken:\n")[1].splitlines()]
+    commands = [
+        line.strip() for line in printed.split("Repair commands (they rebuild only what is broken):\n")[1].splitlines()
+    ]
     name = name_of(output, tar).removesuffix(".tar")
     assert commands[0] == f"rm -f {output}/{name}.tar {output}/{name}.json"
     assert commands[1] == f"rm -f {output}/.plan.json.abc.tmp"
@@ -72,7 +74,7 @@ def test_the_remedy_gives_the_bytes_back(
     assert {path: path.stat().st_mtime_ns for path in others} == others
 
 
-def test_a_flipped_byte_is_named_by_its_member(output: Path) -> None:
+def test_a_flipped_byte_is_located_by_its_member(output: Path) -> None:
     tar = first_shard(output)
     key = ShardReader(tar).keys()[0]
     offset, size = ShardReader(tar).sample(key)["members"]["frame_02.vxz"]
@@ -91,9 +93,9 @@ def test_a_flipped_byte_of_a_header_does_not_hide_what_follows(output: Path) -> 
     edit_bytes(tar, ShardReader(tar).sample(key)["members"]["frame_01.vxz"][0] - 512 + 3)
     hashed, broken, absent = problems(output)
     assert "sha256" in hashed.what
-    assert "no member's header" in broken.what
+    assert "invalid tar header" in broken.what
     assert f"after {key}.frame_00.vxz" in broken.what
-    assert (absent.key, "1 of the index's 15 members are not in the tar: frame_01.vxz") == (key, absent.what)
+    assert (absent.key, "1 of 15 members in the index are not in the tar: frame_01.vxz") == (key, absent.what)
 
 
 def test_a_truncated_tar(output: Path) -> None:
@@ -103,11 +105,11 @@ def test_a_truncated_tar(output: Path) -> None:
     with open(tar, "r+b") as stream:
         stream.truncate(offset + size // 2)
     length, end = problems(output)
-    assert "truncated?" in length.what
-    assert end.what == f"the tar ends at byte {offset + size // 2}, inside {key}.view_01_frame_03.webp"
+    assert "the tar is truncated" in length.what
+    assert end.what == f"ends at byte {offset + size // 2}, inside {key}.view_01_frame_03.webp"
 
 
-@pytest.mark.parametrize(("suffix", "what"), [(".json", "without it the shard"), (".tar", "though its sidecar")])
+@pytest.mark.parametrize(("suffix", "what"), [(".json", "without it, the shard"), (".tar", "although its sidecar")])
 def test_a_missing_file(output: Path, suffix: str, what: str) -> None:
     path = first_shard(output).with_suffix(suffix)
     path.unlink()
@@ -117,7 +119,7 @@ def test_a_missing_file(output: Path, suffix: str, what: str) -> None:
     assert len(found.remedy) == (1 if suffix == ".json" else 2)
 
 
-def test_edited_numbers_of_the_index(output: Path) -> None:
+def test_edited_numbers_in_the_index(output: Path) -> None:
     tar = first_shard(output)
     key = ShardReader(tar).keys()[0]
     path = tar.with_suffix(".json")
@@ -133,10 +135,10 @@ def test_edited_numbers_of_the_index(output: Path) -> None:
     assert "voxels is [7, " in edited(lambda s: s["voxels"].__setitem__(0, 7)).what
     assert "tokens is [" in edited(lambda s: s["tokens"].append(1)).what
     assert (
-        "frame_00.vxz: the index says 3 bytes at "
+        "frame_00.vxz: the index records 3 bytes at "
         in edited(lambda s: s["members"]["frame_00.vxz"].__setitem__(1, 3)).what
     )
-    assert "the index says 1 bytes at " in edited(lambda s: s.update(bytes=1)).what
+    assert "the index records 1 bytes at " in edited(lambda s: s.update(bytes=1)).what
 
 
 def test_headers_of_another_writer(output: Path) -> None:
@@ -151,7 +153,7 @@ def test_headers_of_another_writer(output: Path) -> None:
     edit_json(tar.with_suffix(".json"), lambda content: content.update(sha256=sha256_file(tar)))
     found = only(output)
     assert (found.path, found.key) == (name_of(output, tar), sidecar["samples"][0]["key"])
-    assert found.what == "clip.json: in the tar's header mtime is 1700000000, not 0, uid is 1000, not 0"
+    assert found.what == "clip.json: tar header: mtime is 1700000000, expected 0, uid is 1000, expected 0"
 
 
 def _camera(members: dict[str, bytes], edit: Callable[[dict[str, Any]], object]) -> None:
@@ -167,9 +169,9 @@ def _recount(members: dict[str, bytes]) -> None:
 
 
 SAMPLES: dict[str, tuple[Callable[[dict[str, bytes]], object], str]] = {
-    "a member less": (lambda m: m.pop("view_01_frame_02.webp"), "view_01_frame_02.webp: is missing"),
-    "a member more": (lambda m: m.update({"notes.txt": b"x"}), "notes.txt: does not belong to a sample"),
-    "a voxel counted twice": (_recount, "frame_01.vxz: holds "),
+    "a missing member": (lambda m: m.pop("view_01_frame_02.webp"), "view_01_frame_02.webp: missing"),
+    "an extra member": (lambda m: m.update({"notes.txt": b"x"}), "notes.txt: does not belong to a sample"),
+    "a wrong count": (_recount, "frame_01.vxz: contains "),
     "half an O-Voxel": (lambda m: m.update({"frame_03.vxz": m["frame_03.vxz"][:-9]}), "frame_03.vxz: does not decode"),
     "half an image": (
         lambda m: m.update({"view_00_frame_00.webp": m["view_00_frame_00.webp"][:-50]}),
@@ -178,11 +180,11 @@ SAMPLES: dict[str, tuple[Callable[[dict[str, bytes]], object], str]] = {
     "no image": (lambda m: m.update({"view_00_frame_00.webp": b"RIFF"}), "view_00_frame_00.webp: does not decode"),
     "a scaled rotation": (
         lambda m: _camera(m, lambda c: c["extrinsics"][0].__setitem__(0, 2.0)),
-        "view_00.json: not a camera and its lights (ConfigError: extrinsics",
+        "view_00.json: not a valid camera with lights (ConfigError: extrinsics",
     ),
     "a negative focal length": (
         lambda m: _camera(m, lambda c: c["intrinsics"][0].__setitem__(0, -5.0)),
-        "view_00.json: not a camera and its lights (ConfigError: intrinsics",
+        "view_00.json: not a valid camera with lights (ConfigError: intrinsics",
     ),
     "a camera that looks away": (
         lambda m: _camera(m, lambda c: c["extrinsics"][0].__setitem__(3, 0.5)),
@@ -192,7 +194,7 @@ SAMPLES: dict[str, tuple[Callable[[dict[str, bytes]], object], str]] = {
 
 
 @pytest.mark.parametrize("case", SAMPLES)
-def test_a_sample_that_was_written_wrong(output: Path, case: str) -> None:
+def test_an_invalid_sample(output: Path, case: str) -> None:
     edit, what = SAMPLES[case]
     tar = first_shard(output)
     key = ShardReader(tar).keys()[0]
@@ -203,7 +205,7 @@ def test_a_sample_that_was_written_wrong(output: Path, case: str) -> None:
     assert found[0].remedy[0].startswith("rm -f ")
 
 
-def test_a_ledger_line_removed(output: Path) -> None:
+def test_a_removed_ledger_line(output: Path) -> None:
     lines = ledger_lines(output)
     done = next(line["asset"] for line in lines if line["state"] == "done")
     write_ledger(output, [line for line in lines if line["asset"] != done])
@@ -213,20 +215,20 @@ def test_a_ledger_line_removed(output: Path) -> None:
     assert found.remedy[0].startswith("rm -f ")
 
 
-def test_a_duplicates_line_removed_needs_a_run_only(output: Path) -> None:
+def test_a_removed_line_of_a_duplicate_needs_only_a_run(output: Path) -> None:
     write_ledger(output, [line for line in ledger_lines(output) if line["reason"] != "duplicate"])
     found = only(output)
-    assert found.what == "no line, though the plan leaves it out: same content as again/copy.glb [duplicate]"
+    assert found.what == "no line, but the plan leaves it out as duplicate (same content as again/copy.glb)"
     assert len(found.remedy) == 1
 
 
-def test_a_state_that_the_shard_contradicts_is_forgotten(output: Path) -> None:
+def test_a_state_that_contradicts_the_shard_is_forgotten(output: Path) -> None:
     lines = ledger_lines(output)
     done = next(line for line in lines if line["state"] == "done")
     write_ledger(output, [*lines, {**done, "state": "failed", "reason": "timeout", "keys": []}])
     found = only(output)
     assert (found.path, found.key) == ("ledger.jsonl", done["asset"])
-    assert found.what.startswith(f"failed: timeout, but the shard holds ['{done['keys'][0]}']")
+    assert found.what.startswith(f"failed: timeout, but the shard contains ['{done['keys'][0]}']")
     forget, remove, curate = found.remedy
     assert (remove[:6], curate[:15]) == ("rm -f ", "helix4d curate ")
     run_commands([forget], output)
@@ -242,7 +244,7 @@ def test_repeated_and_unfinished_lines_are_normal(output: Path) -> None:
     assert problems(output) == []
 
 
-def test_lines_that_cannot_be_read_are_numbered(output: Path) -> None:
+def test_unreadable_lines_are_listed_by_number(output: Path) -> None:
     lines = ledger_lines(output)
     write_ledger(output, [{"asset": "x"}, *lines, {"asset": "y"}])
     found = only(output)
@@ -253,7 +255,7 @@ def test_lines_that_cannot_be_read_are_numbered(output: Path) -> None:
     assert problems(output) == []
 
 
-def test_an_asset_of_no_plan(output: Path) -> None:
+def test_an_asset_that_is_not_in_the_plan(output: Path) -> None:
     lines = ledger_lines(output)
     write_ledger(output, [*lines, {**lines[0], "asset": "other.glb"}])
     found = only(output)
@@ -262,7 +264,7 @@ def test_an_asset_of_no_plan(output: Path) -> None:
     assert problems(output) == []
 
 
-def test_temporary_files_and_shards_of_no_plan(output: Path) -> None:
+def test_temporary_files_and_unplanned_shards(output: Path) -> None:
     tar = first_shard(output)
     (tar.parent / f".{tar.name}.x1.tmp").write_bytes(b"half")
     shutil.copy(tar, tar.with_name("helix4d-000099.tar"))
@@ -274,17 +276,18 @@ def test_temporary_files_and_shards_of_no_plan(output: Path) -> None:
     assert problems(output) == []
 
 
-def test_a_summary_of_other_numbers(output: Path) -> None:
+def test_a_summary_with_wrong_numbers(output: Path) -> None:
     edit_json(output / "summary.json", lambda summary: summary.update(samples=6))
-    assert only(output).what == "samples is 6, ledger and shards give 5"
+    assert only(output).what == "samples is 6, expected 5 from ledger and shards"
     (output / "summary.json").unlink()
-    assert "the last run did not come to its end" in only(output).what
+    assert "the last run did not finish" in only(output).what
 
 
-def test_a_plan_with_other_settings_than_the_shards(output: Path) -> None:
+def test_a_plan_whose_settings_differ_from_the_shards(output: Path) -> None:
     edit_json(output / "plan.json", lambda plan: plan["sample"].update(views=3))
     found = only(output)
-    assert (found.path, found.what) == ("plan.json", "other settings than the shards': views is 3, all shards have 2")
+    assert found.path == "plan.json"
+    assert found.what == "its settings differ from those of the shards: views is 3 in the plan and 2 in all shards"
     assert "--views 2 " in found.remedy[1]
 
 
@@ -297,7 +300,7 @@ def test_a_damaged_plan(output: Path, content: bytes) -> None:
     assert "--resolution 64 " in found.remedy[1]
 
 
-def test_a_plan_of_version_0_is_read_but_names_no_source(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_of_version_0_is_read_without_a_source(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit_json(output / "plan.json", lambda plan: [plan.pop(name) for name in ("version", "source", "limit")])
     lines = ledger_lines(output)
     for line in lines:
@@ -308,7 +311,7 @@ def test_a_plan_of_version_0_is_read_but_names_no_source(output: Path, capsys: p
     assert main(["verify", str(output), "--workers", "1"]) == 1
     printed = capsys.readouterr().out
     assert "helix4d curate --source SOURCE --output " in printed
-    assert "SOURCE: the folder of assets of the first run" in printed
+    assert "Replace SOURCE by the --source of the first run" in printed
 
 
 def _newer_clip(members: dict[str, bytes]) -> None:
@@ -330,34 +333,34 @@ NEWER: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", NEWER)
-def test_newer_files_are_explained_and_nothing_is_to_be_rewritten(output: Path, kind: str) -> None:
+def test_newer_files_are_explained_and_not_repaired(output: Path, kind: str) -> None:
     edit, path = NEWER[kind]
     edit(output)
     found = only(output)
     assert found.path.endswith(path)
-    assert f"{kind} version 99, but helix4d" in found.what.replace("shard sidecar", "sidecar")
-    assert "newer helix4d; to read it, upgrade helix4d" in found.what
-    assert repair([found]) == ["# nothing to rewrite: verify it with the newer helix4d that wrote it"]
+    assert f"{kind} version 99, " in found.what.replace("shard sidecar", "sidecar")
+    assert "it was written by a newer helix4d; to read it, " in found.what
+    assert repair([found]) == ["# nothing to repair: verify with the newer helix4d version that wrote the output"]
 
 
-def test_what_cannot_be_verified(output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folders_that_cannot_be_verified(output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(tmp_path / "none")]) == 2
     assert "none: no such folder" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match="neither plan nor shards"):
+    with pytest.raises(ConfigError, match="neither a plan nor shards"):
         verify(tmp_path / "empty")
-    with locked(output), pytest.raises(ConfigError, match="a run is writing there"):
+    with locked(output), pytest.raises(ConfigError, match="a run is writing to it"):
         verify(output)
     write_json(output / "plan.json", {"latents": {}, "encoders": "0" * 64, "shards": {}})
     with pytest.raises(ConfigError, match="latent shards of `helix4d encode`"):
         verify(output)
 
 
-def test_an_unfinished_run_lacks_shards_only(output: Path) -> None:
+def test_an_unfinished_run_has_only_missing_shards(output: Path) -> None:
     tar = first_shard(output)
     tar.unlink()
     tar.with_suffix(".json").unlink()
     (output / "work").mkdir()
     found = only(output)
-    assert found.what == "missing, and its sidecar with it"
+    assert found.what == "missing, and so is its sidecar"
     assert len(found.remedy) == 1
