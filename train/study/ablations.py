@@ -166,7 +166,7 @@ def format_study(
         f"{facts['stage']} stage, {facts['steps']} steps of {facts['batch']} clips, seeds "
         f"{', '.join(map(str, facts['seeds']))}; evaluated on {len(facts['keys'])} clips of the {facts['split']} split "
         f"({relation}).",
-        "Mean ± standard deviation over seeds, excluding frame 0. CD-4D is computed without alignment, since predictions "
+        "Mean ± standard deviation over seeds, excluding frame 0. CD-4D is computed without alignment, as predictions "
         "are already in the clip's frame; for CD-3D each frame is aligned separately. ActionBench's protocol differs.",
         "",
     ]
