@@ -75,7 +75,7 @@ def _answer(done: Any, processes: Sequence[Any]) -> Any:
             # Exit codes are read before the queue, so that a worker's last result is not lost.
             if dead:
                 raise WorkerError(
-                    f"a worker died (exit code {dead[0]}): if it ran out of memory, use fewer --workers; rerun to continue"
+                    f"a worker died (exit code {dead[0]}): if memory ran out, use fewer --workers; rerun to continue"
                 ) from None
 
 

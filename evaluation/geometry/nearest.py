@@ -23,7 +23,7 @@ class Neighbors:
         self._tree = KDTree(self._points.numpy(), leafsize=24, balanced_tree=False) if on_cpu else None
 
     def query(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Return distances (...) and indices (...) of the points nearest to (..., 3), with torch's number of threads."""
+        """Return distances (...) and indices (...) of the points nearest to (..., 3), with torch's thread count."""
         if self._tree is None:
             return nearest_in_chunks(queries, self._points)
         distances, indices = self._tree.query(queries.detach().numpy(), workers=torch.get_num_threads())

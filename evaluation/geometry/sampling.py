@@ -112,7 +112,7 @@ def same_topology(surfaces: Sequence[Surface]) -> bool:
 
 
 def subsample(points: Tensor, count: int, seed: int) -> Tensor:
-    """Select at most `count` points, the same in all frames, in random order if N > count: (..., N, 3) → (..., M, 3)."""
+    """Select at most `count` points, the same in all frames and in random order if N > count: (..., N, 3)."""
     number = points.shape[-2]
     if number <= count:
         return points

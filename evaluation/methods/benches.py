@@ -187,8 +187,8 @@ def _texverse_heldout(data: Path) -> Bench:
         for key in reader.keys()  # noqa: SIM118 (not a dict)
     }
     notes = (
-        f"test split of our shards ({len(items)} clips); the ground-truth surface is extracted from the O-Voxels and has "
-        "no tracked points; the video is view 00, which has a random camera, whereas image metrics use a front view",
+        f"test split of our shards ({len(items)} clips); the ground-truth surface is extracted from the O-Voxels and "
+        "has no tracked points; the video is view 00, which has a random camera, whereas image metrics use a front view",
     )
     offers = frozenset({Need.TRUTH, Need.VIDEO})
     return Bench("texverse-heldout", "TexVerse held-out", offers, tuple(items[key] for key in sorted(items)), notes)
