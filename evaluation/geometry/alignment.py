@@ -78,8 +78,8 @@ class Pose:
 def axis_rotations() -> Tensor:
     """Return all rotations that map axes to axes, the identity first: (24, 3, 3) float32.
 
-    The official list (Euler angles in multiples of 90°) also has 24 entries, but only 22 of them are distinct; this list
-    has all 24.
+    The official list (Euler angles in multiples of 90°) also has 24 entries, but only 22 of them are distinct; this
+    list has all 24.
     """
     quarter = torch.arange(4)
     x, y, z = (torch.stack([_quarter_turns(axis, int(q)) for q in quarter]) for axis in range(3))

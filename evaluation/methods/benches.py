@@ -188,7 +188,7 @@ def _texverse_heldout(data: Path) -> Bench:
     }
     notes = (
         f"test split of our shards ({len(items)} clips); the ground-truth surface is extracted from the O-Voxels and "
-        "has no tracked points; the video is view 00, which has a random camera, whereas image metrics use a front view",
+        "has no tracked points; the video is view 00, with a random camera, whereas image metrics use a front view",
     )
     offers = frozenset({Need.TRUTH, Need.VIDEO})
     return Bench("texverse-heldout", "TexVerse held-out", offers, tuple(items[key] for key in sorted(items)), notes)
