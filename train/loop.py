@@ -240,7 +240,7 @@ def check_same_run(before: Mapping[str, Any], config: TrainConfig) -> None:
             free = {"checkpointing", "compile", "shard", "offline", "checkpoint", "image_encoder"}
             old, new = ({k: v for k, v in values.items() if k not in free} for values in (before[section], new))
         if _plain(old) != _plain(new):
-            different.append(f"{section} was {_plain(old)}, now {_plain(new)}")
+            different.append(f"{section} was {_plain(old)}, is {_plain(new)}")
     if different:
         raise ConfigError(
             f"{config.folder}: this run was started with other settings ({'; '.join(different)}): use another name"

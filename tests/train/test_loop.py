@@ -369,7 +369,7 @@ def test_a_non_finite_loss_names_its_clip(folders: tuple[Path, Path, Path], tmp_
 
 def test_other_settings_are_rejected(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     train(world.train_config("geometry", *folders, tmp_path, steps=1))
-    with pytest.raises(ConfigError, match="seed was 0, now 1"):
+    with pytest.raises(ConfigError, match="seed was 0, is 1"):
         train(world.train_config("geometry", *folders, tmp_path, steps=1, seed=1))
     values = world.train_values("geometry", *folders, tmp_path)
     values["network"]["scratch"]["in_channels"] = 4

@@ -269,7 +269,7 @@ def test_a_growing_object_is_given_room(exported: tuple[Path, Path, Path], tmp_p
 
 
 def test_a_video_longer_than_in_training_keeps_all_frames(exported: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    """A video that plays back and forth twice. Its first frame equals the short video's: the anchor sees only itself."""
+    """A video that plays back and forth twice; its first frame equals the short video's, as the anchor is the same."""
     base, tuned, folder = exported
     for number, picture in enumerate([0, 1, 2, 1, 0, 1, 2]):
         shutil.copy(folder / f"{picture}.webp", tmp_path / f"{number}.webp")
