@@ -47,8 +47,8 @@ class SparseLayout:
                 raise ConfigError("coordinates are not grouped by sample: sort them by their first column")
             if int(coords.min()) < 0 or last >= size:
                 raise ConfigError(
-                    f"coordinates have minimum {int(coords.min())} and samples up to {last}: must not be negative, and "
-                    f"samples must be below the batch size, {size}"
+                    f"coordinates have minimum {int(coords.min())} and samples up to {last}: must be at least 0, with "
+                    f"samples below the batch size {size}"
                 )
             if int(coords[:, 1:].max()) >= 1 << 15:
                 raise ConfigError(f"coordinates reach {int(coords[:, 1:].max())}: must be below 32768")

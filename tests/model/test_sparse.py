@@ -140,9 +140,9 @@ def test_a_texture_decoder_follows_the_shape():
     [
         (torch.zeros(3, 3), r"expected \[N, 4\]"),
         (torch.tensor([[1, 0, 0, 0], [0, 0, 0, 0]]), "not grouped"),
-        (torch.tensor([[0, -1, 0, 0]]), "from -1"),
+        (torch.tensor([[0, -1, 0, 0]]), "minimum -1"),
         (torch.tensor([[0, 40000, 0, 0]]), "40000"),
-        (torch.tensor([[5, 0, 0, 0]]), "batch size is 2"),
+        (torch.tensor([[5, 0, 0, 0]]), "batch size 2"),
     ],
 )
 def test_coordinates_are_checked(coords, message):
