@@ -257,8 +257,8 @@ def _notes(
         *([f"only the first {judged} of {len(bench.items)} items"] if judged < len(bench.items) else []),
         f"{method.label}: files {method.glob} ({method.layout}), axes {method.axes}, "
         f"{'textured' if method.textured else 'without textures'}; {method.source}",
-        f"frames: {'all' if method.frames is None else f'{method.frames}, uniformly spaced'}; files in excess of the "
-        "frames, in natural order, are ignored",
+        f"frames: {'all' if method.frames is None else f'{method.frames}, uniformly spaced'}; if there are more files "
+        "than frames, the first in natural order are used",
         f"device: {device.type}",
     ]
     if any(Need.TRUTH in metric.needs for metric in asked):

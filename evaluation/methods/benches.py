@@ -132,8 +132,7 @@ def _actionbench(data: Path) -> Bench:
         raise ConfigError(f"{data}: no UID/surfaces.npy here or in data/: this is not ActionBench")
     items = tuple(BenchItem(folder.name, partial(_read_actionbench, folder)) for folder in folders)
     offers = frozenset({Need.TRUTH, Need.TRACKS, Need.VIDEO})
-    shortfall = "" if len(items) == _ACTIONBENCH_ITEMS else f", of which {len(items)} were found"
-    notes = (f"ActionBench: hub dataset {ACTIONBENCH_HUB}, {_ACTIONBENCH_ITEMS} items{shortfall}",)
+    notes = (f"ActionBench: hub dataset {ACTIONBENCH_HUB}, {len(items)} of {_ACTIONBENCH_ITEMS} items",)
     return Bench("actionbench", "ActionBench", offers, items, notes)
 
 

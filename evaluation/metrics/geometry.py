@@ -33,7 +33,7 @@ class ChamferMetric(Metric):
 def geometry_metrics(protocol: Protocol | None = None) -> tuple[ChamferMetric, ...]:
     """Return the three metrics with one protocol, by default ActionBench's."""
     used = Protocol() if protocol is None else protocol
-    sums = "sum of the mean (not squared) distances from truth to prediction and from prediction to truth"
+    sums = "mean distance (not squared) from truth to prediction plus mean distance from prediction to truth"
     definitions = {
         "cd_3d": f"{sums}, each frame aligned separately",
         "cd_4d": f"{sums}, all frames aligned with the pose of frame 0",

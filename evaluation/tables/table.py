@@ -189,7 +189,7 @@ def markdown(table: Table) -> str:
         "",
         f"Brackets: 95% bootstrap interval of the mean ({RESAMPLES:,} resamples of the items). Parentheses: number of "
         "items with a value.",
-        "Rows of different origin are not directly comparable." if len(table.rows) > 1 else "",
+        "Rows of different origins are not directly comparable." if len(table.rows) > 1 else "",
         "",
         *(f"- {c['label']}: {c['definition']}{_weights(c)}." for c in table.columns),
     ]
