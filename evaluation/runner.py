@@ -135,28 +135,28 @@ def run_evaluation(
     protocol = Protocol(
         points=config.points, alignment_points=config.alignment_points, alignment=PRUNED if config.pruned else EXACT
     )
-    asked = _metrics(config.metrics, bench, metrics(protocol, config.weights) if known is None else known)
-    unavailable = {metric.name: reason for metric in asked if (reason := metric.available()) is not None}
+    selected = _metrics(config.metrics, bench, metrics(protocol, config.weights) if known is None else known)
+    unavailable = {metric.name: reason for metric in selected if (reason := metric.available()) is not None}
     for name, reason in unavailable.items():
         log.warning("%s: n/a: %s", name, reason)
     device = choose_device(config.device)
     items = bench.items[: config.limit]
-    judge = Judge(bench, method, config.predictions, config.output, asked, unavailable, device, draw_clip)
+    judge = Judge(bench, method, config.predictions, config.output, selected, unavailable, device, draw_clip)
     title = f"{bench.label}, {method.label}"
     step = partial(_evaluate, judge, title if config.pages else None)
-    found: dict[str, ItemResult] = {}
+    done: dict[str, ItemResult] = {}
     with locked(config.output):
-        _agree(config.output, _plan(bench, method, protocol, device), asked)
-        for result in work(step, items, _workers(config.workers, len(items), device, asked)):
+        _agree(config.output, _plan(bench, method, protocol, device), selected)
+        for result in work(step, items, _workers(config.workers, len(items), device, selected)):
             if result.state == "failed":
                 log.warning("%s: failed: %s", result.key, result.reason)
-            found[result.key] = result
+            done[result.key] = result
             if progress is not None:
-                progress(len(found), len(items), result.key)
-        results = [found[item.key] for item in items]
+                progress(len(done), len(items), result.key)
+        results = [done[item.key] for item in items]
         if config.pages:
-            write_index(config.output, title, results, asked)
-        table = _table(config, bench, method, protocol, device, asked, results)
+            write_index(config.output, title, results, selected)
+        table = _table(config, bench, method, protocol, device, selected, results)
         write_table(config.output, table)
     return table
 
@@ -169,10 +169,10 @@ def _evaluate(judge: Judge, title: str | None, bench_item: BenchItem) -> ItemRes
     return result
 
 
-def _workers(asked: int | None, items: int, device: torch.device, metrics: Sequence[Measure]) -> int:
+def _workers(requested: int | None, items: int, device: torch.device, metrics: Sequence[Measure]) -> int:
     """Choose the number of workers; by default metrics that load weights run in one, to limit memory."""
     light = device.type == "cpu" and all(metric.checkpoint is None for metric in metrics)
-    return min(asked or ((os.cpu_count() or 1) if light else 1), items)
+    return min(requested or ((os.cpu_count() or 1) if light else 1), items)
 
 
 def _metrics(names: Sequence[str], bench: Bench, known: Sequence[Measure]) -> tuple[Measure, ...]:
@@ -199,10 +199,10 @@ def _plan(bench: Bench, method: Method, protocol: Protocol, device: torch.device
     }
 
 
-def _agree(output: Path, plan: dict[str, Any], asked: Sequence[Measure]) -> None:
+def _agree(output: Path, plan: dict[str, Any], selected: Sequence[Measure]) -> None:
     """Check that the settings equal those of the first run into `output`, and record added metrics."""
     path = output / PLAN_FILE
-    columns = {metric.name: column(metric) for metric in asked}
+    columns = {metric.name: column(metric) for metric in selected}
     stored: dict[str, Any] = {}
     if path.exists():
         try:
@@ -212,8 +212,8 @@ def _agree(output: Path, plan: dict[str, Any], asked: Sequence[Measure]) -> None
         PLAN.check(stored, path)
         now = json.loads(json.dumps({**plan, **columns}))
         then = {**stored["settings"], **stored["metrics"]}
-        both = now.keys() & then.keys()
-        if changed := differences({name: then[name] for name in both}, {name: now[name] for name in both}):
+        shared = now.keys() & then.keys()
+        if changed := differences({name: then[name] for name in shared}, {name: now[name] for name in shared}):
             raise ConfigError(f"{output}: started with other settings ({'; '.join(changed)}): use a new --output")
         columns = {**stored["metrics"], **columns}
     write_json(path, {"version": PLAN.version, "settings": plan, "metrics": columns})
@@ -225,23 +225,23 @@ def _table(
     method: Method,
     protocol: Protocol,
     device: torch.device,
-    asked: Sequence[Measure],
+    selected: Sequence[Measure],
     results: Sequence[ItemResult],
 ) -> Table:
-    rows = [build_row(bench, method, asked, results, config.output)]
+    rows = [build_row(bench, method, selected, results, config.output)]
     table = Table(
         bench=bench.name,
         label=bench.label,
         items=len(results),
         items_sha256=bench.items_sha256(len(results)),
-        columns=[column(metric) for metric in asked],
+        columns=[column(metric) for metric in selected],
         rows=rows,
-        notes=_notes(bench, method, protocol, device, asked, len(results)),
+        notes=_notes(bench, method, protocol, device, selected, len(results)),
         failures={result.key: result.reason or "" for result in results if result.state == "failed"},
-        protocol=asdict(protocol) if any(Need.TRUTH in metric.needs for metric in asked) else None,
+        protocol=asdict(protocol) if any(Need.TRUTH in metric.needs for metric in selected) else None,
     )
     others = [row for output in config.beside for row in measured_rows(output, table)]
-    return replace(table, rows=[*rows, *others, *published(bench, asked)])
+    return replace(table, rows=[*rows, *others, *published(bench, selected)])
 
 
 def _notes(
@@ -249,7 +249,7 @@ def _notes(
     method: Method,
     protocol: Protocol,
     device: torch.device,
-    asked: Sequence[Measure],
+    selected: Sequence[Measure],
     judged: int,
 ) -> list[str]:
     notes = [
@@ -261,7 +261,7 @@ def _notes(
         "than frames, the first in natural order are used",
         f"device: {device.type}",
     ]
-    if any(Need.TRUTH in metric.needs for metric in asked):
+    if any(Need.TRUTH in metric.needs for metric in selected):
         alignment = protocol.alignment
         refined = alignment.refined
         starts = "all 24 starts" if refined is None else f"the best {refined} of 24 starts (our approximation)"

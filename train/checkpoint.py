@@ -118,8 +118,8 @@ def restore(tensors: Mapping[str, Tensor], into: Mapping[str, Tensor], origin: s
 
 
 def _remove_old(run: Path, keep_last: int, keep_every: int) -> None:
-    kept = list_checkpoints(run)
-    for path in kept[: max(len(kept) - keep_last, 0)]:
+    checkpoints = list_checkpoints(run)
+    for path in checkpoints[: max(len(checkpoints) - keep_last, 0)]:
         if not (keep_every and int(path.name.removeprefix("step_")) % keep_every == 0):
             _remove(path)
 

@@ -26,8 +26,8 @@ class Metrics:
 
     def __init__(self, run: Path, step: int, tensorboard: bool) -> None:
         self._path = run / METRICS_FILE
-        kept = [line for line in read_metrics(run) if line["step"] <= step]
-        write_bytes(self._path, b"".join(_line(values) for values in kept))
+        lines = [line for line in read_metrics(run) if line["step"] <= step]
+        write_bytes(self._path, b"".join(_line(values) for values in lines))
         self._events: Any = _event_writer(run, step) if tensorboard else None
 
     def write(self, values: Mapping[str, Any]) -> None:

@@ -45,9 +45,9 @@ def plan_run(config: TrainConfig) -> str:
 
 def _memory(config: TrainConfig, trained: int, frozen: int, tokens: int, width: int, blocks: int) -> tuple[int, int]:
     """Estimate the bytes for weights and for activations."""
-    half = 2 if config.network.precision == "bfloat16" else 4
-    weights = trained * (4 + 4 + 8 + 4) + frozen * half
-    one = tokens * width * half
-    block = tokens * width * _BYTES_PER_ACTIVATION * half // 2
-    kept = {Checkpointing.NONE: blocks * block, Checkpointing.BLOCKS: blocks * one + block}
-    return weights, kept.get(config.network.checkpointing, 2 * blocks * one + block)
+    item_bytes = 2 if config.network.precision == "bfloat16" else 4
+    weights = trained * (4 + 4 + 8 + 4) + frozen * item_bytes
+    block_input = tokens * width * item_bytes
+    block = tokens * width * _BYTES_PER_ACTIVATION * item_bytes // 2
+    activations = {Checkpointing.NONE: blocks * block, Checkpointing.BLOCKS: blocks * block_input + block}
+    return weights, activations.get(config.network.checkpointing, 2 * blocks * block_input + block)

@@ -97,16 +97,16 @@ def align(points: Tensor, target: Tensor, settings: AlignmentSettings = EXACT, s
         starts: (S, 3, 3), initial rotations; by default `axis_rotations()`.
     """
     rotations = (axis_rotations() if starts is None else starts).to(points)
-    kept = torch.arange(len(rotations))
+    selected = torch.arange(len(rotations))
     if settings.refined is not None:
-        few, few_target = (subsample(cloud, settings.coarse_points, _COARSE_SEED) for cloud in (points, target))
-        coarse = _descend(few, few_target, rotations, settings.coarse_steps, settings.learning_rate)
-        kept = coarse.losses.argsort(stable=True)[: settings.refined].sort().values
-    fine = _descend(points, target, rotations[kept], settings.steps, settings.learning_rate)
+        coarse, coarse_target = (subsample(cloud, settings.coarse_points, _COARSE_SEED) for cloud in (points, target))
+        ranking = _descend(coarse, coarse_target, rotations, settings.coarse_steps, settings.learning_rate)
+        selected = ranking.losses.argsort(stable=True)[: settings.refined].sort().values
+    fine = _descend(points, target, rotations[selected], settings.steps, settings.learning_rate)
     best = int(fine.losses.argmin())
     state = fine.states[best]
-    rotation = rotations[kept[best]] @ _rotation_of_6d(state[None, :6])[0]
-    return Pose(rotation, state[9:], state[6:9], float(fine.losses[best]), int(kept[best]))
+    rotation = rotations[selected[best]] @ _rotation_of_6d(state[None, :6])[0]
+    return Pose(rotation, state[9:], state[6:9], float(fine.losses[best]), int(selected[best]))
 
 
 @dataclass(frozen=True)

@@ -95,22 +95,22 @@ def measure_geometry(prediction: Sequence[Surface], truth: Tensor, protocol: Pro
         tracked = sample_tracked(surfaces, protocol.points, protocol.seed).to(truth)
     except (AssetError, ConfigError) as error:
         tracked = str(error)
-    few, few_true = (subsample(cloud, protocol.alignment_points, protocol.seed) for cloud in (points, truth))
-    return score_clouds(Clouds(points, truth, few, few_true, tracked), protocol)
+    subset, true_subset = (subsample(cloud, protocol.alignment_points, protocol.seed) for cloud in (points, truth))
+    return score_clouds(Clouds(points, truth, subset, true_subset, tracked), protocol)
 
 
 def score_clouds(clouds: Clouds, protocol: Protocol = Protocol()) -> GeometryScores:
     """Compute the three distances from sampled points."""
     pairs = zip(clouds.alignment_points, clouds.alignment_truth, strict=True)
     poses = [align(points, truth, protocol.alignment) for points, truth in pairs]
-    each, first = [], []
+    separate, joint = [], []
     for pose, points, truth in zip(poses, clouds.points, clouds.truth, strict=True):
-        each.append(chamfer_distance(pose.apply(points), truth, protocol.queries, protocol.seed))
-        first.append(chamfer_distance(poses[0].apply(points), truth, protocol.queries, protocol.seed))
+        separate.append(chamfer_distance(pose.apply(points), truth, protocol.queries, protocol.seed))
+        joint.append(chamfer_distance(poses[0].apply(points), truth, protocol.queries, protocol.seed))
     if isinstance(clouds.tracked, str):
-        return GeometryScores(fmean(each), fmean(first), None, {"cd_m": clouds.tracked})
+        return GeometryScores(fmean(separate), fmean(joint), None, {"cd_m": clouds.tracked})
     motion = motion_chamfer_distance(poses[0].apply(clouds.tracked), clouds.truth)
-    return GeometryScores(fmean(each), fmean(first), motion)
+    return GeometryScores(fmean(separate), fmean(joint), motion)
 
 
 def _check(truth: Tensor) -> None:

@@ -89,13 +89,13 @@ class Item:
     device: torch.device
     draw: Callable[[Clip, View], np.ndarray]
     lost_textures: str | None = None
-    _kept: dict[Hashable, object] = field(default_factory=dict)
+    _cache: dict[Hashable, object] = field(default_factory=dict)
 
     def once(self, name: Hashable, compute: Callable[[], _T]) -> _T:
         """Return `compute()`, cached under `name` for other metrics."""
-        if name not in self._kept:
-            self._kept[name] = compute()
-        return cast(_T, self._kept[name])
+        if name not in self._cache:
+            self._cache[name] = compute()
+        return cast(_T, self._cache[name])
 
     def normalized(self) -> Clip:
         """Return the prediction with all frames jointly moved and scaled into the unit cube.

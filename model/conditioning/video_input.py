@@ -137,7 +137,9 @@ def rembg_matting(model: str, threads: int | None = None) -> Matting:
     options.intra_op_num_threads = threads or int(os.environ.get("OMP_NUM_THREADS", 0))
     if colon:
         # rembg accepts only files in its own folder, a safeguard for servers.
-        kind = type(kind.__name__, (kind,), {"download_models": classmethod(lambda cls, **given: given["model_path"])})
+        kind = type(
+            kind.__name__, (kind,), {"download_models": classmethod(lambda cls, **options: options["model_path"])}
+        )
     try:
         session = kind(name, options, **({"model_path": file} if colon else {}))
     except Exception as error:  # neither onnxruntime nor the download has a base class for its errors

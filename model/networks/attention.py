@@ -49,16 +49,16 @@ class AttentionPlan:
     @torch.compiler.disable  # ranges are plain integers: each new batch would trigger a recompilation
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend from q [L, H, d] to k and v [S, H, d]: [L, H, d]."""
-        self._kept["running"] = True
+        self._cache["running"] = True
         try:
             return self._attend(q, k, v)
         finally:
-            self._kept["running"] = False
+            self._cache["running"] = False
 
     @property
     def running(self) -> bool:
         """Whether `attend` is running; lets checkpointing distinguish self-attention kernels from cross-attention's."""
-        return bool(self._kept.get("running", False))
+        return bool(self._cache.get("running", False))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         backend = self._choose(q)
@@ -74,20 +74,20 @@ class AttentionPlan:
         return AttentionBackend.VARLEN if _has_flash(q) else AttentionBackend.PER_FRAME
 
     @cached_property
-    def _kept(self) -> dict[Any, Any]:
+    def _cache(self) -> dict[Any, Any]:
         return {}
 
     def _block_mask(self, device: torch.device) -> Any:
         if self.video is None:
             raise ConfigError("flex attention supports only self-attention: use per_frame or varlen")
-        if ("flex", device) not in self._kept:
-            self._kept["flex", device] = block_mask(self.queries, self.keys, self.video, device)
-        return self._kept["flex", device]
+        if ("flex", device) not in self._cache:
+            self._cache["flex", device] = block_mask(self.queries, self.keys, self.video, device)
+        return self._cache["flex", device]
 
     def _varlen_lengths(self, device: torch.device) -> VarlenLengths:
-        if ("varlen", device) not in self._kept:
-            self._kept["varlen", device] = VarlenLengths.from_segments(self.segments, device)
-        lengths: VarlenLengths = self._kept["varlen", device]
+        if ("varlen", device) not in self._cache:
+            self._cache["varlen", device] = VarlenLengths.from_segments(self.segments, device)
+        lengths: VarlenLengths = self._cache["varlen", device]
         return lengths
 
 

@@ -112,8 +112,8 @@ class FlowTransformer(nn.Module):
         cond = cond.flatten(0, 1).to(self.compute_dtype)
         h = self.input_layer(tokens).to(self.compute_dtype)
         for i, block in enumerate(self.blocks):
-            kept = None if anchor is None else anchor.layers[i]
-            h, own = self._run(block, context, h, shared, cond, context, kept)
+            cached = None if anchor is None else anchor.layers[i]
+            h, own = self._run(block, context, h, shared, cond, context, cached)
             if collect is not None:
                 # `value` is a view of the fused qkv output: copy it, so that the queries and keys can be freed.
                 collect.append(KeyValue(own.key, own.value.contiguous()))
@@ -265,8 +265,8 @@ class SparseFlow(FlowTransformer):
 
 def _keep_attention(plan: AttentionPlan, _context: Any, call: Any, *_inputs: Any, **_settings: Any) -> CheckpointPolicy:
     """Keep the output of self-attention. Recomputing cross-attention, whose output is as large, costs 40 times less."""
-    kept = plan.running and call in _attention_calls()
-    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+    save = plan.running and call in _attention_calls()
+    return CheckpointPolicy.MUST_SAVE if save else CheckpointPolicy.PREFER_RECOMPUTE
 
 
 @cache
@@ -283,8 +283,8 @@ def _add_rope_phases(module: nn.Module, state: dict[str, Any], prefix: str, _met
         raise TypeError(f"rope_phases can only be added to a DenseFlow, not to a {type(module).__name__}")
     config, device = module.config, module.out_layer.weight.device
     coords = dense_coordinates(config.resolution, device)
-    still = torch.zeros(len(coords), device=device)
-    angles = rotary_angles(coords, still, config.head_channels, config.resolution, BASE)
+    frame_zero = torch.zeros(len(coords), device=device)
+    angles = rotary_angles(coords, frame_zero, config.head_channels, config.resolution, BASE)
     state[prefix + "rope_phases"] = torch.polar(torch.ones_like(angles), angles)
 
 

@@ -46,8 +46,8 @@ def dense_velocity(network: DenseFlow, cond: Tensor, batched: bool = False) -> P
     """Velocity of single frames [F, C, R, R, R], each conditioned on its own image tokens [F, M, C']."""
 
     def run(x: Tensor, timestep: float, passes: tuple[bool, ...]) -> list[Tensor]:
-        whole = x.repeat(len(passes), 1, 1, 1, 1)
-        out = network(whole, _times(x, len(whole), timestep), _conditions(cond, passes))
+        batch = x.repeat(len(passes), 1, 1, 1, 1)
+        out = network(batch, _times(x, len(batch), timestep), _conditions(cond, passes))
         return list(out.chunk(len(passes)))
 
     return PassVelocity(run, batched)
@@ -63,8 +63,8 @@ def sparse_velocity(
         count = len(passes)
         times = _times(x, count * layout.batch_size, timestep)
         sides = None if side is None else side.repeat(count, 1)
-        whole = SparseTensor(x.repeat(count, 1), layouts.times(count))
-        return list(network(whole, times, _conditions(cond, passes), side=sides).feats.chunk(count))
+        batch = SparseTensor(x.repeat(count, 1), layouts.times(count))
+        return list(network(batch, times, _conditions(cond, passes), side=sides).feats.chunk(count))
 
     return PassVelocity(run, batched)
 
@@ -91,8 +91,8 @@ def anchored_dense_velocity(
         count = len(passes)
         if cached:
             conditions, times = _conditions(cond[1:], passes), _times(x, count * len(x), timestep)
-            whole, clips = x.repeat(count, 1, 1, 1, 1), (len(x),) * count
-            return list(network(whole, times, conditions, clips=clips, anchor=anchor_cache(passes)).chunk(count))
+            batch, clips = x.repeat(count, 1, 1, 1, 1), (len(x),) * count
+            return list(network(batch, times, conditions, clips=clips, anchor=anchor_cache(passes)).chunk(count))
         clip = torch.cat([anchor[None].to(x.dtype), x])
         times = _with_zero(_times(x, len(x), timestep)).repeat(count)
         out = network(clip.repeat(count, 1, 1, 1, 1), times, _conditions(cond, passes), clips=(len(clip),) * count)
@@ -133,23 +133,23 @@ def anchored_sparse_velocity(
         raise ConfigError("the anchor and the other frames must both have a side input, or neither")
     cached = _use_cache(network, use_cache)
     frames, anchor_tokens = layout.batch_size, len(anchor.latent.layout)
-    still = anchor.latent
+    clean = anchor.latent
     moving = _Layouts(layout)
-    clip = _Layouts(concatenate([_bare(still.layout), _bare(layout)]).layout)
+    clip = _Layouts(concatenate([_bare(clean.layout), _bare(layout)]).layout)
     clip_side = None if side is None or anchor.side is None else torch.cat([anchor.side, side])
 
     @cache
     def anchor_cache(passes: tuple[bool, ...]) -> AnchorCache:
         sides = None if anchor.side is None else anchor.side.repeat(len(passes), 1)
-        return network.anchor_cache(concatenate([still] * len(passes)), _conditions(cond[:1], passes), sides)
+        return network.anchor_cache(concatenate([clean] * len(passes)), _conditions(cond[:1], passes), sides)
 
     def run(x: Tensor, timestep: float, passes: tuple[bool, ...]) -> list[Tensor]:
         count = len(passes)
         times = _times(x, frames, timestep)
         if cached:
-            whole = SparseTensor(x.repeat(count, 1), moving.times(count))
+            batch = SparseTensor(x.repeat(count, 1), moving.times(count))
             out = network(
-                whole,
+                batch,
                 times.repeat(count),
                 _conditions(cond[1:], passes),
                 clips=(frames,) * count,
@@ -157,7 +157,7 @@ def anchored_sparse_velocity(
                 anchor=anchor_cache(passes),
             )
             return list(out.feats.chunk(count))
-        feats = torch.cat([still.feats.to(x.dtype), x])
+        feats = torch.cat([clean.feats.to(x.dtype), x])
         out = network(
             SparseTensor(feats.repeat(count, 1), clip.times(count)),
             _with_zero(times).repeat(count),

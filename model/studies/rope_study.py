@@ -188,10 +188,10 @@ class _Rotary:
 
 
 def _token_noise(layout: SparseLayout, grid: int, channels: int, seed: int, index: int) -> Tensor:
-    """Draw noise for the whole grid and select [L, C], so that a voxel's noise does not depend on other voxels."""
-    whole = named_noise((grid, grid, grid, channels), "rope study", seed, index, "shape")
+    """Draw noise for the grid_noise grid and select [L, C], so that a voxel's noise does not depend on other voxels."""
+    grid_noise = named_noise((grid, grid, grid, channels), "rope study", seed, index, "shape")
     x, y, z = layout.coords[:, 1:].long().cpu().unbind(1)
-    return whole[x, y, z].to(layout.coords.device)
+    return grid_noise[x, y, z].to(layout.coords.device)
 
 
 def _nearest(a: Tensor, b: Tensor) -> Tensor:

@@ -27,15 +27,15 @@ def aligned_chamfer(a: Tensor, b: Tensor) -> float:
     The alignment is ten rounds of bidirectional iterative closest point, starting in place: a is already in b's frame.
     """
     source, target = _subset(a).double(), _subset(b).double()
-    moving, whole = source, a.double()
+    moving, aligned = source, a.double()
     for _ in range(_ROUNDS):
         _, to_target = _nearest(moving, target)
         _, to_source = _nearest(target, moving)
         pairs = torch.cat([moving, moving[to_source]]), torch.cat([target[to_target], target])
         rotation, shift, scale = _similarity(*pairs)
         moving = scale * moving @ rotation.T + shift
-        whole = scale * whole @ rotation.T + shift
-    return min(chamfer(a, b), chamfer(whole.to(b.dtype), b))
+        aligned = scale * aligned @ rotation.T + shift
+    return min(chamfer(a, b), chamfer(aligned.to(b.dtype), b))
 
 
 def _subset(points: Tensor) -> Tensor:
