@@ -344,7 +344,7 @@ def test_other_settings_need_another_output(fake: Fake, tmp_path: Path) -> None:
         quick(fake, predictions, tmp_path / "a", [replace(known[0], definition="a median")])
     with pytest.raises(ConfigError, match="unknown metric weight"):
         run_evaluation(config(fake, predictions, tmp_path / "b", metrics=("weight",)))
-    with pytest.raises(ConfigError, match="exclude"):
+    with pytest.raises(ConfigError, match="mutually exclusive"):
         config(fake, predictions, tmp_path / "b", exact=True)
 
 
