@@ -1,6 +1,6 @@
-"""Predictions become numbers: the geometry metrics of ActionBench.
+"""Evaluate predictions: the geometry metrics of ActionBench.
 
-Definitions, sources and directions: docs/evaluation.md.
+See docs/evaluation.md for definitions, sources and directions.
 """
 
 from helix4d.evaluation.geometry.alignment import EXACT, PRUNED, AlignmentSettings, Pose, align

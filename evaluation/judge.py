@@ -1,4 +1,4 @@
-"""One item: its prediction and its reference are read, and every metric is asked for its number."""
+"""Evaluate one item: read its prediction and reference, and compute every metric."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ log = logging.getLogger("helix4d.evaluation")
 
 @dataclass(frozen=True)
 class Judge:
-    """Everything that is the same for all items.
+    """Evaluates items; holds everything that is the same for all of them.
 
     Args:
-        bench: what the items come from.
-        method: whose predictions they are.
-        predictions: folder with a folder for every item.
-        output: where results go.
-        metrics: which are asked.
-        unavailable: why some of them cannot be computed here, by name.
-        device: where tensors are to be.
-        draw: makes pictures.
+        bench: benchmark of the items.
+        method: method that made the predictions.
+        predictions: folder with one folder per item.
+        output: folder for the results.
+        metrics: metrics to compute.
+        unavailable: reasons why metrics cannot be computed, by name.
+        device: device for tensors.
+        draw: function that renders images of a clip.
     """
 
     bench: Bench
@@ -58,42 +58,42 @@ class Judge:
     draw: Callable[[Clip, View], np.ndarray]
 
     def judge(self, bench_item: BenchItem) -> tuple[ItemResult, Item | None]:
-        """The item's result, from an earlier run where it still holds, and what was read for it if anything was.
+        """Return the item's result, and the item itself if it had to be read.
 
-        A result holds as long as the files of its prediction are the same; a failure is tried again. Metrics that it
-        lacks, that waited for weights or that broke, are added to it.
+        A result of an earlier run is reused if the prediction's files are unchanged and the item did not fail. Metrics
+        that it lacks, that were waiting for weights or that raised an error are computed and added to it.
         """
         key = bench_item.key
         folder = self.predictions / key
-        print_now = fingerprint(folder, self.method)
+        files_hash = fingerprint(folder, self.method)
         known = read_result(self.output, key)
-        outcomes = dict(known.outcomes) if known is not None and known.prediction == print_now else {}
-        todo = [metric for metric in self.metrics if not self._holds(key, metric, outcomes.get(metric.name))]
-        if known is not None and known.state == "done" and known.prediction == print_now and not todo:
+        outcomes = dict(known.outcomes) if known is not None and known.prediction == files_hash else {}
+        todo = [metric for metric in self.metrics if not self._is_current(key, metric, outcomes.get(metric.name))]
+        if known is not None and known.state == "done" and known.prediction == files_hash and not todo:
             return known, None
         try:
             item = self.read(bench_item)
         except FAULTS as error:
             if not _expected(error):
-                log.warning("%s: cannot be read", key, exc_info=True)
-            result = ItemResult(key, "failed", _told(error), print_now)
+                log.warning("%s: cannot read the item", key, exc_info=True)
+            result = ItemResult(key, "failed", _message(error), files_hash)
             write_result(self.output, result)
             return result, None
         for metric in todo:
-            outcomes[metric.name] = self._ask(metric, item)
-        result = ItemResult(key, "done", None, print_now, outcomes)
+            outcomes[metric.name] = self._compute(metric, item)
+        result = ItemResult(key, "done", None, files_hash, outcomes)
         write_result(self.output, result)
         return result, item
 
     def read(self, bench_item: BenchItem) -> Item:
-        """An item with its prediction.
+        """Read an item and its prediction.
 
         Raises:
             PredictionError, AssetError: if the prediction is missing, incomplete or broken.
-            FormatError: if the bench's own files are.
+            FormatError: if files of the benchmark are missing or broken.
         """
         folder = self.predictions / bench_item.key
-        prediction_files(folder, self.method)  # says what is missing before the reference is read
+        prediction_files(folder, self.method)  # fail early, before the reference is read
         reference = bench_item.read()
         prediction = read_prediction(folder, self.method, reference.frames)
         judged = judged_frames(self.method, reference.frames)
@@ -111,16 +111,16 @@ class Judge:
             draw=self.draw,
         )
 
-    def _holds(self, key: str, metric: Measure, outcome: Outcome | None) -> bool:
+    def _is_current(self, key: str, metric: Measure, outcome: Outcome | None) -> bool:
         if outcome is None or outcome.broken:
             return False
         if outcome.fetchable:
             return metric.name in self.unavailable
         return outcome.features is None or has_features(self.output, key, metric.name, outcome.features)
 
-    def _ask(self, metric: Measure, item: Item) -> Outcome:
-        if (lacking := missing(metric, item)) is not None:
-            return Outcome(reason=lacking.reason)
+    def _compute(self, metric: Measure, item: Item) -> Outcome:
+        if (unmet := missing(metric, item)) is not None:
+            return Outcome(reason=unmet.reason)
         if metric.name in self.unavailable:
             return Outcome(reason=self.unavailable[metric.name], fetchable=True)
         try:
@@ -130,12 +130,12 @@ class Judge:
                 raise TypeError(f"{metric.name} is neither a Metric nor a SetMetric")
             answer = metric.evaluate(item)
         except FAULTS as error:
-            log.warning("%s: %s: no number: %s", item.key, metric.name, error, exc_info=not _expected(error))
-            return Outcome(reason=_told(error), broken=True)
+            log.warning("%s: %s failed: %s", item.key, metric.name, error, exc_info=not _expected(error))
+            return Outcome(reason=_message(error), broken=True)
         if isinstance(answer, NotAvailable):
             return Outcome(reason=answer.reason)
         if not math.isfinite(answer):
-            return Outcome(reason=f"the metric gave {answer}")
+            return Outcome(reason=f"the metric returned {answer}")
         return Outcome(value=float(answer))
 
     def _features(self, metric: SetMetric, item: Item) -> Outcome:
@@ -143,7 +143,7 @@ class Judge:
         if isinstance(features, NotAvailable):
             return Outcome(reason=features.reason)
         if not np.isfinite(features).all():
-            return Outcome(reason="the metric gave features that are not finite")
+            return Outcome(reason="the metric returned non-finite features")
         return Outcome(features=write_features(self.output, item.key, metric.name, features))
 
 
@@ -151,5 +151,5 @@ def _expected(error: BaseException) -> bool:
     return isinstance(error, Helix4DError)
 
 
-def _told(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     return str(error) if _expected(error) else f"{type(error).__name__}: {error}"

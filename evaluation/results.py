@@ -1,4 +1,4 @@
-"""What is kept of an item: `items/KEY.json`, written whole or not at all, the same bytes whenever it is computed."""
+"""Results of items: `items/KEY.json`, written atomically and reproducible byte for byte."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ ITEMS = "items"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a metric gave.
+    """Outcome of a metric for one item.
 
     Args:
-        value: the number, or None.
-        reason: why there is none.
-        fetchable: whether it only waits for weights, and is asked again by the next run.
-        broken: whether asking it failed, and is tried again by the next run.
-        features: hash of the file with the features of a metric of sets.
+        value: value of the metric, or None.
+        reason: reason why there is no value.
+        fetchable: whether only weights are missing, so that the next run tries again.
+        features: hash of the file with the features, for a `SetMetric`.
+        broken: whether the metric raised an error, so that the next run tries again.
     """
 
     value: float | None = None
@@ -41,14 +41,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ItemResult:
-    """One item.
+    """Result of one item.
 
     Args:
-        key: of the item.
-        state: "failed" if there was nothing to judge.
-        reason: why it failed.
-        prediction: hash of the prediction's files; None where there were none.
-        outcomes: by metric.
+        key: key of the item.
+        state: "failed" if the item could not be evaluated.
+        reason: reason for the failure.
+        prediction: hash of the prediction's files, or None if there are none.
+        outcomes: outcomes by metric name.
     """
 
     key: str
@@ -59,7 +59,7 @@ class ItemResult:
 
 
 def write_result(output: Path, result: ItemResult) -> None:
-    """Atomically write `items/KEY.json`."""
+    """Write `items/KEY.json` atomically."""
     content = {
         "version": RESULT.version,
         "key": result.key,
@@ -72,10 +72,10 @@ def write_result(output: Path, result: ItemResult) -> None:
 
 
 def read_result(output: Path, key: str) -> ItemResult | None:
-    """What an earlier run wrote, or None where there is nothing, or nothing that can be used.
+    """Read the result of an earlier run; None if it is missing or damaged.
 
     Raises:
-        NewerError: if a newer program wrote it.
+        NewerError: if it was written by a newer version.
     """
     path = output / ITEMS / f"{key}.json"
     try:
@@ -83,19 +83,19 @@ def read_result(output: Path, key: str) -> ItemResult | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        log.warning("%s: evaluated again: damaged (%s)", path, error)
+        log.warning("%s: damaged, evaluating the item again (%s)", path, error)
         return None
     RESULT.check(content, path)
     try:
         outcomes = {name: _outcome_of(value) for name, value in content["metrics"].items()}
         return ItemResult(content["key"], content["state"], content["reason"], content["prediction"], outcomes)
     except (KeyError, TypeError, AttributeError) as error:
-        log.warning("%s: evaluated again: damaged (%r)", path, error)
+        log.warning("%s: damaged, evaluating the item again (%r)", path, error)
         return None
 
 
 def write_features(output: Path, key: str, metric: str, features: np.ndarray) -> str:
-    """Write a metric's features of an item; returns the file's hash."""
+    """Write a metric's features of an item and return the hash of the file."""
     stream = io.BytesIO()
     np.save(stream, np.ascontiguousarray(features, np.float32), allow_pickle=False)
     path = _features_path(output, key, metric)
@@ -104,22 +104,22 @@ def write_features(output: Path, key: str, metric: str, features: np.ndarray) ->
 
 
 def has_features(output: Path, key: str, metric: str, sha256: str) -> bool:
-    """Whether the file is there and whole."""
+    """Whether the file of features exists and has the expected hash."""
     path = _features_path(output, key, metric)
     return path.is_file() and sha256_file(path) == sha256
 
 
 def read_features(output: Path, key: str, metric: str) -> np.ndarray:
-    """What `write_features` wrote.
+    """Read features written by `write_features`.
 
     Raises:
-        FormatError: if it is not there or damaged.
+        FormatError: if the file is missing or damaged.
     """
     path = _features_path(output, key, metric)
     try:
         return np.asarray(np.load(path, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
-        raise FormatError(f"{path}: not features ({error}): remove it and run again") from error
+        raise FormatError(f"{path}: cannot read features ({error}): remove the file and rerun") from error
 
 
 def _features_path(output: Path, key: str, metric: str) -> Path:

@@ -1,7 +1,6 @@
-"""`helix4d evaluate`: a bench and a method's files become results an item, a table, and pages.
+"""`helix4d evaluate`: evaluate a method's files on a bench and write results per item, a table, and pages.
 
-Everything it knows is in the output folder: it can be killed at any moment and started again, and the table comes out
-the same.
+Resumable: all state is in the output folder, and rerunning the command after a crash produces the same table.
 """
 
 from __future__ import annotations
@@ -44,66 +43,69 @@ PLAN_FILE = "plan.json"
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateRun:
-    """Judge a method's predictions on a bench.
+    """Evaluate a method's predictions on a benchmark.
 
-    OUTPUT gets items/KEY.json for every item, table.csv, table.json and table.md with the published numbers beside,
-    and pages/index.html. Run it again to go on where it stopped; what failed is tried again.
+    Writes items/KEY.json for every item, table.csv, table.json and table.md, which also lists published numbers, and
+    pages/index.html. Resumable: rerun the command to continue where it stopped and to retry failed items.
 
-    On ActionBench: helix4d evaluate --bench actionbench --predictions out --output results --method helix4d
+    Example: helix4d evaluate --bench actionbench --predictions out --output results --method helix4d
     """
 
     bench: BenchName
-    """What is judged on."""
+    """Benchmark to evaluate on."""
     predictions: Path
-    """Folder with a folder for every item, named by its key."""
+    """Folder with one folder per item, named by its key."""
     output: Path
-    """Folder for the results of this method on this bench."""
+    """Output folder for the results of this method on this bench."""
     method: str = "helix4d"
-    """Whose files they are: helix4d, actionmesh, motion-3-to-4, mesh4d, ss4d, shapegen4d, or any name with --glob."""
+    """Method: helix4d, actionmesh, motion-3-to-4, mesh4d, ss4d, shapegen4d, or any other name with --glob."""
     data: Path | None = None
-    """The bench's folder. Default: ActionBench is fetched from the hub."""
+    """Folder of the bench. By default ActionBench is downloaded from the hub."""
     limit: int | None = None
-    """Only the first N items, by key. A later run with more goes on from there."""
+    """Evaluate only the first N items, in order of key. A later run with a higher limit continues from there."""
     device: str = "auto"
-    """cuda, cpu, or auto: cuda where there is one."""
+    """cuda, cpu, or auto (cuda if available)."""
     weights: Path | None = None
-    """Folder of the learned metrics' published weights; without them n/a, with the commands that fetch them."""
+    """Folder with the published weights of the learned metrics. Without it they are n/a; the table lists download
+    commands."""
     exact: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Follow all 24 starts of the alignment, as ActionBench does; the default."""
+    """Refine all 24 starts of the alignment, as ActionBench does (default)."""
     pruned: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Follow the four best starts only: for machines without a GPU."""
+    """Refine only the four best starts of the alignment, for machines without a GPU."""
     points: int = 100_000
-    """Sampled on each frame. Fewer make a quick look, and not ActionBench's numbers."""
+    """Points sampled on each frame. Fewer are faster, but differ from ActionBench's protocol."""
     alignment_points: int = 10_000
-    """Of each cloud, for the alignment; likewise."""
+    """Points of each cloud used for the alignment. Fewer are faster, but differ from ActionBench's protocol."""
     metrics: tuple[str, ...] = ()
-    """Names of the metrics. Default: distances where the bench has a true surface, else all others."""
+    """Names of the metrics. By default the distances if the bench has ground-truth geometry, else all others."""
     glob: str | None = None
-    """The prediction's files in an item's folder. Default: the method's."""
+    """Pattern of the prediction's files in an item's folder. By default that of the method."""
     axes: str | None = None
-    """Right, away and up as axes of the files: x,-z,y where Y is up (glTF), x,y,z where Z is. Default: the method's."""
+    """Right, away and up as axes of the files: x,-z,y if Y is up (glTF), x,y,z if Z is up. By default the method's."""
     textured: bool | None = None
-    """Whether the method makes textures. Default: the method's."""
+    """Whether the method generates textures. By default that of the method."""
     frames: int | None = None
-    """How many uniformly spaced moments are judged. Default: the method's; all but for Mesh4D."""
+    """Number of uniformly spaced frames to evaluate. By default that of the method: 6 for Mesh4D, else all."""
     beside: tuple[Path, ...] = ()
-    """Outputs of other methods on the same items, for rows in the same table."""
+    """Output folders of other methods on the same items, to include as rows of the table."""
     pages: bool = True
-    """Write a page for every item, for which Blender renders the prediction."""
+    """Write a page for every item, with the prediction rendered by Blender."""
     offline: bool = False
-    """Read the hub's local cache only."""
+    """Read only the local hub cache."""
     workers: int | None = None
-    """Items judged at the same time, each by one thread. Default: the CPUs for distances without a GPU, else 1."""
+    """Items evaluated in parallel, each by one thread. By default one per CPU for distances without a GPU, else 1."""
 
     def __post_init__(self) -> None:
         if self.exact and self.pruned:
-            raise ConfigError("--exact and --pruned exclude each other")
+            raise ConfigError("--exact and --pruned are mutually exclusive")
         if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"limit is {self.limit}: at least 1")
+            raise ConfigError(f"limit is {self.limit}: must be at least 1")
         if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"workers is {self.workers}: at least 1")
+            raise ConfigError(f"workers is {self.workers}: must be at least 1")
         if min(self.points, self.alignment_points) < 1:
-            raise ConfigError(f"{self.points} points, {self.alignment_points} for the alignment: at least 1 is needed")
+            raise ConfigError(
+                f"points is {self.points} and alignment_points {self.alignment_points}: both must be at least 1"
+            )
 
 
 Progress = Callable[[int, int, str], None]
@@ -115,79 +117,79 @@ def run_evaluation(
     draw_clip: Callable[[Clip, View], np.ndarray] = draw,
     known: Sequence[Measure] | None = None,
 ) -> Table:
-    """Judge every item and write the table.
+    """Evaluate every item and write the table.
 
     Args:
-        config: what the command line says.
-        progress: told items done, items in all, and the key.
-        draw_clip: makes the pictures.
-        known: the metrics to choose from; None for the registry's.
+        config: settings of the run.
+        progress: function called with the number of completed items, the total number and the key.
+        draw_clip: function that renders images of a clip.
+        known: metrics to choose from; by default those of the registry.
 
     Raises:
-        ConfigError: if bench, method, metrics or output do not fit.
+        ConfigError: if bench, method, metrics or output are invalid or incompatible.
     """
     if not config.predictions.is_dir():
-        raise ConfigError(f"{config.predictions}: no such folder: --predictions holds a folder for every item")
+        raise ConfigError(f"{config.predictions}: no such folder: --predictions must be a folder with one per item")
     bench = open_bench(config.bench, config.data, config.offline)
     method = find_method(config.method, config.glob, config.axes, config.textured, config.frames)
     protocol = Protocol(
         points=config.points, alignment_points=config.alignment_points, alignment=PRUNED if config.pruned else EXACT
     )
-    asked = _metrics(config.metrics, bench, metrics(protocol, config.weights) if known is None else known)
-    unavailable = {metric.name: reason for metric in asked if (reason := metric.available()) is not None}
+    selected = _metrics(config.metrics, bench, metrics(protocol, config.weights) if known is None else known)
+    unavailable = {metric.name: reason for metric in selected if (reason := metric.available()) is not None}
     for name, reason in unavailable.items():
         log.warning("%s: n/a: %s", name, reason)
     device = choose_device(config.device)
     items = bench.items[: config.limit]
-    judge = Judge(bench, method, config.predictions, config.output, asked, unavailable, device, draw_clip)
+    judge = Judge(bench, method, config.predictions, config.output, selected, unavailable, device, draw_clip)
     title = f"{bench.label}, {method.label}"
     step = partial(_evaluate, judge, title if config.pages else None)
-    found: dict[str, ItemResult] = {}
+    done: dict[str, ItemResult] = {}
     with locked(config.output):
-        _agree(config.output, _plan(bench, method, protocol, device), asked)
-        for result in work(step, items, _workers(config.workers, len(items), device, asked)):
+        _agree(config.output, _plan(bench, method, protocol, device), selected)
+        for result in work(step, items, _workers(config.workers, len(items), device, selected)):
             if result.state == "failed":
                 log.warning("%s: failed: %s", result.key, result.reason)
-            found[result.key] = result
+            done[result.key] = result
             if progress is not None:
-                progress(len(found), len(items), result.key)
-        results = [found[item.key] for item in items]
+                progress(len(done), len(items), result.key)
+        results = [done[item.key] for item in items]
         if config.pages:
-            write_index(config.output, title, results, asked)
-        table = _table(config, bench, method, protocol, device, asked, results)
+            write_index(config.output, title, results, selected)
+        table = _table(config, bench, method, protocol, device, selected, results)
         write_table(config.output, table)
     return table
 
 
 def _evaluate(judge: Judge, title: str | None, bench_item: BenchItem) -> ItemResult:
-    """An item's result, and its page if there is a title."""
+    """Evaluate an item and, if there is a title, write its page."""
     result, item = judge.judge(bench_item)
     if title is not None:
         write_page(judge.output, title, result, judge.metrics, lambda: judge.read(bench_item) if item is None else item)
     return result
 
 
-def _workers(asked: int | None, items: int, device: torch.device, metrics: Sequence[Measure]) -> int:
-    """Distances need little memory; what loads weights is not started many times unasked."""
+def _workers(requested: int | None, items: int, device: torch.device, metrics: Sequence[Measure]) -> int:
+    """Choose the number of workers; by default metrics that load weights run in one, to limit memory."""
     light = device.type == "cpu" and all(metric.checkpoint is None for metric in metrics)
-    return min(asked or ((os.cpu_count() or 1) if light else 1), items)
+    return min(requested or ((os.cpu_count() or 1) if light else 1), items)
 
 
 def _metrics(names: Sequence[str], bench: Bench, known: Sequence[Measure]) -> tuple[Measure, ...]:
-    """The named metrics; by default those that need what is special to the bench: a true surface where it has one."""
+    """Return the named metrics; by default those on ground-truth geometry if the bench has it, else the others."""
     if names:
         return choose(names, known)
     offered = [metric for metric in known if metric.needs <= bench.offers | {Need.TEXTURE}]
     chosen = tuple(m for m in offered if (Need.TRUTH in m.needs) == (Need.TRUTH in bench.offers))
     if not chosen:
         raise ConfigError(
-            f"{bench.label}: no metric for what it offers ({', '.join(sorted(bench.offers))}): say --metrics"
+            f"{bench.label}: no metric is defined for its data ({', '.join(sorted(bench.offers))}): pass --metrics"
         )
     return chosen
 
 
 def _plan(bench: Bench, method: Method, protocol: Protocol, device: torch.device) -> dict[str, Any]:
-    """All that numbers depend on, but for the predictions' files and the metrics."""
+    """Return everything that the numbers depend on, except the predictions' files and the metrics."""
     return {
         "bench": bench.name,
         "items_sha256": bench.items_sha256(),
@@ -197,10 +199,10 @@ def _plan(bench: Bench, method: Method, protocol: Protocol, device: torch.device
     }
 
 
-def _agree(output: Path, plan: dict[str, Any], asked: Sequence[Measure]) -> None:
-    """What the first run wrote down is that of every later one; metrics may be added."""
+def _agree(output: Path, plan: dict[str, Any], selected: Sequence[Measure]) -> None:
+    """Check that the settings equal those of the first run into `output`, and record added metrics."""
     path = output / PLAN_FILE
-    columns = {metric.name: column(metric) for metric in asked}
+    columns = {metric.name: column(metric) for metric in selected}
     stored: dict[str, Any] = {}
     if path.exists():
         try:
@@ -210,9 +212,9 @@ def _agree(output: Path, plan: dict[str, Any], asked: Sequence[Measure]) -> None
         PLAN.check(stored, path)
         now = json.loads(json.dumps({**plan, **columns}))
         then = {**stored["settings"], **stored["metrics"]}
-        both = now.keys() & then.keys()
-        if wrong := differences({name: then[name] for name in both}, {name: now[name] for name in both}):
-            raise ConfigError(f"{output}: begun with other settings ({'; '.join(wrong)}): use a new --output")
+        shared = now.keys() & then.keys()
+        if changed := differences({name: then[name] for name in shared}, {name: now[name] for name in shared}):
+            raise ConfigError(f"{output}: started with other settings ({'; '.join(changed)}): use a new --output")
         columns = {**stored["metrics"], **columns}
     write_json(path, {"version": PLAN.version, "settings": plan, "metrics": columns})
 
@@ -223,23 +225,23 @@ def _table(
     method: Method,
     protocol: Protocol,
     device: torch.device,
-    asked: Sequence[Measure],
+    selected: Sequence[Measure],
     results: Sequence[ItemResult],
 ) -> Table:
-    rows = [build_row(bench, method, asked, results, config.output)]
+    rows = [build_row(bench, method, selected, results, config.output)]
     table = Table(
         bench=bench.name,
         label=bench.label,
         items=len(results),
         items_sha256=bench.items_sha256(len(results)),
-        columns=[column(metric) for metric in asked],
+        columns=[column(metric) for metric in selected],
         rows=rows,
-        notes=_notes(bench, method, protocol, device, asked, len(results)),
+        notes=_notes(bench, method, protocol, device, selected, len(results)),
         failures={result.key: result.reason or "" for result in results if result.state == "failed"},
-        protocol=asdict(protocol) if any(Need.TRUTH in metric.needs for metric in asked) else None,
+        protocol=asdict(protocol) if any(Need.TRUTH in metric.needs for metric in selected) else None,
     )
     others = [row for output in config.beside for row in measured_rows(output, table)]
-    return replace(table, rows=[*rows, *others, *published(bench, asked)])
+    return replace(table, rows=[*rows, *others, *published(bench, selected)])
 
 
 def _notes(
@@ -247,26 +249,27 @@ def _notes(
     method: Method,
     protocol: Protocol,
     device: torch.device,
-    asked: Sequence[Measure],
+    selected: Sequence[Measure],
     judged: int,
 ) -> list[str]:
     notes = [
         *bench.notes,
-        *([f"the first {judged} items of {len(bench.items)} alone"] if judged < len(bench.items) else []),
+        *([f"only the first {judged} of {len(bench.items)} items"] if judged < len(bench.items) else []),
         f"{method.label}: files {method.glob} ({method.layout}), axes {method.axes}, "
-        f"{'textured' if method.textured else 'without textures'}; {method.told}",
-        f"frames: {'all' if method.frames is None else f'{method.frames}, uniformly spaced'}; of more files than "
-        "frames the first in natural order count",
+        f"{'textured' if method.textured else 'without textures'}; {method.source}",
+        f"frames: {'all' if method.frames is None else f'{method.frames}, uniformly spaced'}; if there are more files "
+        "than frames, the first in natural order are used",
         f"device: {device.type}",
     ]
-    if any(Need.TRUTH in metric.needs for metric in asked):
+    if any(Need.TRUTH in metric.needs for metric in selected):
         alignment = protocol.alignment
-        starts = "all 24 starts" if alignment.refined is None else f"the best {alignment.refined} of 24 starts (ours)"
+        refined = alignment.refined
+        starts = "all 24 starts" if refined is None else f"the best {refined} of 24 starts (our approximation)"
         notes.append(
-            f"alignment: {starts}, {alignment.steps} steps of Adam at {alignment.learning_rate}, "
+            f"alignment: {starts}, {alignment.steps} Adam steps with learning rate {alignment.learning_rate}, "
             f"{protocol.alignment_points:,} points; distances: {protocol.queries:,} queries among {protocol.points:,} "
-            f"points a frame; seed {protocol.seed} + frame"
+            f"points per frame; seed {protocol.seed} + frame"
         )
         if replace(protocol, alignment=EXACT) != Protocol():
-            notes.append("a quick look: with fewer points than ActionBench's protocol has")
+            notes.append("the number of points differs from ActionBench's protocol: results are approximate")
     return notes

@@ -1,4 +1,4 @@
-"""Items are worked on by one process or several, always by one thread each: sums then round alike on every machine."""
+"""Process items in one or several processes with one thread each, so that sums round identically on every machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from helix4d.core.scratch import scratch_folder
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 _LOOK_S = 1.0
-"""Between looks at whether the workers live."""
+"""Interval between checks that the workers are alive."""
 
 
 class WorkerError(Helix4DError):
@@ -27,16 +27,16 @@ class WorkerError(Helix4DError):
 
 
 def work(step: Callable[[_Task], _Result], tasks: Sequence[_Task], workers: int) -> Iterator[_Result]:
-    """The results, as they come.
+    """Yield results in order of completion.
 
     Args:
-        step: picklable where there are several workers; each has its own copy, which it keeps for all its tasks.
-        tasks: likewise.
-        workers: processes; with 1 all is done in this one.
+        step: function applied to each task; with several workers it is pickled, and each worker keeps its own copy.
+        tasks: arguments of `step`; pickled if there are several workers.
+        workers: number of processes; with 1, tasks run in this process.
 
     Raises:
-        WorkerError: if one dies, of too little memory for example.
-        Exception: what a step raised.
+        WorkerError: if a worker dies, for example because it runs out of memory.
+        Exception: if a step raises.
     """
     if workers <= 1:
         with _one_thread():
@@ -72,18 +72,18 @@ def _answer(done: Any, processes: Sequence[Any]) -> Any:
         try:
             return done.get(timeout=_LOOK_S)
         except queue.Empty:
-            # Looked at before the queue was: what a worker said last is not lost.
+            # Exit codes are read before the queue, so that a worker's last result is not lost.
             if dead:
                 raise WorkerError(
-                    f"a worker died (exit code {dead[0]}): if memory is short, use fewer --workers; run again to go on"
+                    f"a worker died (exit code {dead[0]}): if memory ran out, use fewer --workers; rerun to continue"
                 ) from None
 
 
 def _serve(step: Callable[[Any], Any], todo: Any, done: Any, scratch: Path) -> None:
-    """The main function of a worker."""
+    """Run the main loop of a worker."""
     setup_logging()
-    os.environ["TMPDIR"] = str(scratch)  # Blender's too, which it does not remove when it is terminated
-    # Where the driver has loaded bpy, its folders come first in the path that a worker inherits, and hide bpy itself.
+    os.environ["TMPDIR"] = str(scratch)  # also for Blender, which leaves temporary files behind when terminated
+    # If the driver has loaded bpy, the inherited sys.path starts with bpy's folders, which shadow bpy itself.
     sys.path[:] = [entry for entry in sys.path if not {"bpy", "scripts"} <= set(Path(entry).parts)]
     with _one_thread():
         while (task := _next(todo)) is not None:
@@ -95,7 +95,7 @@ def _serve(step: Callable[[Any], Any], todo: Any, done: Any, scratch: Path) -> N
 
 
 def _next(todo: Any) -> Any:
-    """The next task; None at the end, and when the driver was killed: its workers go with it."""
+    """Return the next task, or None if there are no more or the driver was killed."""
     driver = parent_process()
     while driver is None or driver.is_alive():
         try:

@@ -1,4 +1,4 @@
-"""TRELLIS.2's networks under our own code, and what Helix4D adds to make them 4D."""
+"""An implementation of TRELLIS.2's networks, compatible with its checkpoints, and Helix4D's extension of them to 4D."""
 
 from helix4d.model.checkpoint.checkpoint import CheckpointSource, Pipeline, load_network, save_network
 from helix4d.model.conditioning.images import FeatureCache, ImageEncoder, prepare_frames

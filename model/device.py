@@ -1,5 +1,4 @@
-"""Which device a command runs on, from its `device` setting: never silently another than the one asked for; and in
-which types networks compute there."""
+"""Choose the device for a `device` setting, never silently falling back to another, and its activation types."""
 
 from __future__ import annotations
 
@@ -11,30 +10,30 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def choose_device(name: str, index: int | None = None) -> torch.device:
-    """The device called `name`; auto is cuda where there is one, else cpu.
+    """Return the device called `name`; auto is cuda if available, else cpu.
 
     Args:
         name: one of `DEVICES`.
-        index: which GPU; by default the current one.
+        index: GPU index; by default the current GPU.
 
     Raises:
-        ConfigError: for another name, or for cuda where torch sees no GPU.
+        ConfigError: if the name is unknown, or is cuda and torch finds no GPU.
     """
     if name not in DEVICES:
-        hint = "; CUDA_VISIBLE_DEVICES chooses among several GPUs" if name.startswith("cuda") else ""
-        raise ConfigError(f"device is {name!r}: one of {', '.join(DEVICES)}{hint}")
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise ConfigError(f"device is cuda, but torch {torch.__version__} sees no GPU here: use cpu or auto")
-    if name == "cpu" or not there:
+        hint = "; set CUDA_VISIBLE_DEVICES to select a GPU" if name.startswith("cuda") else ""
+        raise ConfigError(f"device is {name!r}: must be one of {', '.join(DEVICES)}{hint}")
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise ConfigError(f"device is cuda, but torch {torch.__version__} finds no GPU: use cpu or auto")
+    if name == "cpu" or not available:
         return torch.device("cpu")
     return torch.device("cuda") if index is None else torch.device("cuda", index)
 
 
 def torso_types(device: torch.device) -> tuple[torch.dtype, torch.dtype]:
-    """Types of the activations inside the flows and inside the VAEs, when nothing is trained.
+    """Return the activation types of the flows and of the VAEs for inference.
 
-    On a GPU TRELLIS.2's own, bfloat16 and float16: the VAEs were made for the latter, which is eight times as fine.
-    Elsewhere float32, because halves are slow on a CPU.
+    On a GPU these are TRELLIS.2's own, bfloat16 and float16 (the VAEs were trained for float16, whose mantissa is three
+    bits longer). On a CPU both are float32, because half precision is slow there.
     """
     return (torch.bfloat16, torch.float16) if device.type == "cuda" else (torch.float32, torch.float32)

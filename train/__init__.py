@@ -1,4 +1,4 @@
-"""Shards become weights: latent encoding, batching, the training loop, checkpoints.
+"""Training: latent encoding, data loading, the training loop, checkpoints.
 
-Names are imported from their modules (`helix4d.train.loop`, ...), so that a Ray worker does not pay for the trainer.
+Import names from their modules (`helix4d.train.loop`, ...), so that Ray workers do not load the whole trainer.
 """

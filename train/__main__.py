@@ -1,4 +1,4 @@
-"""`python -m helix4d.train --config FILE`: one run; under torchrun, one of its processes."""
+"""`python -m helix4d.train --config FILE`: train one run, or one process of it under torchrun."""
 
 import sys
 

@@ -1,6 +1,6 @@
-"""Checkpoints of a run: `checkpoints/step_00000500/`, a folder that appears whole or not at all.
+"""Checkpoints of a run: folders `checkpoints/step_00000500/`, written atomically.
 
-Only trained tensors are stored; the frozen ones are those of the configuration. Nothing in a checkpoint depends on the
+Only trained tensors are stored; frozen ones are loaded as the configuration specifies. Checkpoints do not depend on the
 number of ranks.
 """
 
@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from helix4d.core import FormatError, canonical_json, fsync_folder, write_bytes
-from helix4d.train.sharding import like
+from helix4d.train.sharding import place_like
 
 _FOLDER = "checkpoints"
 _NAME = re.compile(r"step_(\d{8})")
@@ -30,15 +30,15 @@ _FILES = ("model", "ema", "optimizer")
 
 @dataclass(frozen=True)
 class TrainState:
-    """Where a run is.
+    """Progress of a run.
 
     Attributes:
-        step: optimizer steps taken.
-        position: clips taken off the row of the schedule.
-        broken: clips that could not be read so far, over all ranks.
-        clip_history: norms of the latest gradients.
-        config: of the run.
-        clips: hash of the keys that the row is made of; nothing in checkpoints that are older than this field.
+        step: number of optimizer steps taken.
+        position: number of clips consumed from the schedule.
+        broken: number of clips that could not be read so far, over all ranks.
+        clip_history: norms of the latest gradients, for adaptive clipping.
+        config: settings of the run.
+        clips: hash of the clips' keys; empty in checkpoints that predate this field.
     """
 
     step: int
@@ -51,7 +51,7 @@ class TrainState:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state and its tensors by name."""
+    """The state of a run and its tensors by name."""
 
     state: TrainState
     model: Mapping[str, Tensor]
@@ -60,9 +60,9 @@ class Checkpoint:
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint, keep_last: int, keep_every: int) -> Path:
-    """Write a checkpoint under a temporary name, rename it, then remove old ones."""
+    """Write a checkpoint under a temporary name, rename it, then remove old checkpoints."""
     final = run / _FOLDER / f"step_{checkpoint.state.step:08d}"
-    for leftover in final.parent.glob(".step_*"):  # of a run that was killed while it wrote or removed
+    for leftover in final.parent.glob(".step_*"):  # left by a run that was killed while writing or removing
         shutil.rmtree(leftover)
     temporary = final.with_name(f".{final.name}.tmp")
     temporary.mkdir(parents=True)
@@ -82,49 +82,50 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, keep_last: int, keep_ever
 
 
 def list_checkpoints(run: Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first."""
+    """Return the complete checkpoints of a run, oldest first."""
     folder = run / _FOLDER
     return sorted(p for p in folder.glob("step_*") if _NAME.fullmatch(p.name)) if folder.is_dir() else []
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read a checkpoint, tensors on the CPU.
+    """Read a checkpoint, with tensors on the CPU.
 
     Raises:
-        FormatError: if it is damaged.
+        FormatError: if the checkpoint is damaged.
     """
     try:
         values = json.loads((folder / "state.json").read_bytes())
         state = TrainState(**{**values, "clip_history": tuple(values["clip_history"])})
         tensors = {name: load_file(folder / f"{name}.safetensors") for name in _FILES}
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-        raise FormatError(f"{folder}: not a checkpoint, or a damaged one ({error})") from error
+        raise FormatError(f"{folder}: not a checkpoint, or damaged ({error})") from error
     return Checkpoint(state, **tensors)
 
 
 @torch.no_grad()
 def restore(tensors: Mapping[str, Tensor], into: Mapping[str, Tensor], origin: str) -> None:
-    """Copy tensors into others of the same names and shapes.
+    """Copy tensors into others with the same names and shapes.
 
     Raises:
         FormatError: if names or shapes differ.
     """
     if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in into.items()}:
         different = sorted(tensors.keys() ^ into.keys())[:3]
-        raise FormatError(f"{origin}: other tensors than this run trains, such as {different or 'other shapes'}")
+        details = f"different names, such as {different}" if different else "different shapes"
+        raise FormatError(f"{origin}: its tensors do not match those that this run trains: {details}")
     for name, tensor in into.items():
-        tensor.copy_(like(tensors[name], tensor))
+        tensor.copy_(place_like(tensors[name], tensor))
 
 
 def _remove_old(run: Path, keep_last: int, keep_every: int) -> None:
-    kept = list_checkpoints(run)
-    for path in kept[: max(len(kept) - keep_last, 0)]:
+    checkpoints = list_checkpoints(run)
+    for path in checkpoints[: max(len(checkpoints) - keep_last, 0)]:
         if not (keep_every and int(path.name.removeprefix("step_")) % keep_every == 0):
             _remove(path)
 
 
 def _remove(checkpoint: Path) -> None:
-    """Under another name first: half a checkpoint must never be found under its own."""
-    doomed = checkpoint.with_name(f".{checkpoint.name}.old")
-    checkpoint.rename(doomed)
-    shutil.rmtree(doomed)
+    """Rename a checkpoint before deleting it, so that no partial checkpoint ever has a valid name."""
+    renamed = checkpoint.with_name(f".{checkpoint.name}.old")
+    checkpoint.rename(renamed)
+    shutil.rmtree(renamed)

@@ -1,4 +1,4 @@
-"""The command line of a training run, shared by `python -m helix4d.train` (torchrun's way in) and `helix4d train`."""
+"""Command line of a training run, shared by `python -m helix4d.train` (for torchrun) and `helix4d train`."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ log = logging.getLogger("helix4d.train")
 
 @dataclass(frozen=True)
 class Train:
-    """Train one stage, going on from the run's last checkpoint if there is one."""
+    """Train one stage, resuming from the run's last checkpoint if there is one."""
 
     config: Path
     """YAML file, such as configs/geometry.yaml."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Changes, such as --set data.latents=DIR --set optimizer.lr=1e-4."""
+    """Override a setting, such as --set data.latents=DIR --set optimizer.lr=1e-4."""
     dry_run: bool = False
-    """Print shapes, parameter counts, a memory estimate and the steps of an epoch, and stop."""
+    """Print shapes, parameter counts, steps per epoch and a memory estimate, then exit."""
 
 
 def main(arguments: list[str] | None = None, program: str = "python -m helix4d.train") -> int:
-    """Run the command; returns the exit status."""
+    """Run the command and return the exit status."""
     setup_logging()
     args = tyro.cli(Train, prog=program, args=arguments)
     try:

@@ -1,4 +1,4 @@
-"""A trained stage in TRELLIS.2's checkpoint layout, its 4D settings beside TRELLIS.2's own."""
+"""Export a trained stage in TRELLIS.2's checkpoint layout, with its 4D settings next to TRELLIS.2's own."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ _STATISTICS = {SHAPE: "shape_slat_normalization", TEXTURE: "tex_slat_normalizati
 
 
 def read_run(run: Path) -> TrainConfig:
-    """The settings that a run was last started with.
+    """Read the settings with which a run was last started.
 
     Raises:
-        FormatError: if it is not a run's folder.
+        FormatError: if the folder is not that of a run.
     """
     try:
         values = json.loads((run / "config.json").read_bytes())
     except (OSError, ValueError) as error:
-        raise FormatError(f"{run}: not a run's folder ({error})") from error
+        raise FormatError(f"{run}: not the folder of a training run ({error})") from error
     return build(TrainConfig, values, str(run))
 
 
 def load_trained(
     config: TrainConfig, device: torch.device, ema: bool = True, step: int | None = None
 ) -> FlowTransformer:
-    """A run's network with the trained tensors of a checkpoint (by default the last), averaged or as they are."""
+    """Load a run's network from a checkpoint (by default the last), with averaged (EMA) or raw weights."""
     saved = {int(path.name.removeprefix("step_")): path for path in list_checkpoints(config.folder)}
     if not saved or (step is not None and step not in saved):
-        which = "" if step is None else f" of step {step}"
-        raise ConfigError(f"{config.folder}: no checkpoint{which} (there: {sorted(saved) or 'none'})")
+        which = "" if step is None else f" for step {step}"
+        raise ConfigError(f"{config.folder}: no checkpoint{which} (available steps: {sorted(saved) or 'none'})")
     path = saved[max(saved) if step is None else step]
     checkpoint = load_checkpoint(path)
     network = build_network(config, device)
@@ -58,19 +58,20 @@ def load_trained(
 
 
 def export_run(run: Path, output: Path, ema: bool = True, step: int | None = None) -> str:
-    """Write the network under `output/ckpts` and name it in `output/pipeline.json`, which is made if need be.
+    """Write the network to `output/ckpts`, list it in `output/pipeline.json` and return its name there.
 
-    Trained tensors are written in the type of the frozen ones, as TRELLIS.2's files are. Returns the name.
+    `pipeline.json` is created if necessary. Trained tensors are written in the type of the frozen ones, as in
+    TRELLIS.2's files.
 
     Raises:
-        ConfigError: if the run has no such checkpoint, lets frames see each other but was trained without a clean
-            first one, or does not fit the stages that are there.
+        ConfigError: if the run has no such checkpoint, was trained with cross-frame attention but without a clean first
+            frame, or does not match the stages already in `output`.
     """
     config = read_run(run)
     if not config.network.first_frame and config.network.video.pattern is not AttentionPattern.SPATIAL:
         raise ConfigError(
-            f"{run}: trained without a clean first frame, and `helix4d sample` gives one to every stage: measure this "
-            "ablation by `helix4d study ablations` or `helix4d generate`"
+            f"{run}: trained without a clean first frame, which `helix4d sample` requires: evaluate this ablation with "
+            "`helix4d study ablations` or `helix4d generate`"
         )
     path = output / "pipeline.json"
     document: dict[str, Any] = {"name": "Trellis2ImageTo3DPipeline", "args": {"models": {}}}
@@ -78,12 +79,12 @@ def export_run(run: Path, output: Path, ema: bool = True, step: int | None = Non
         document = json.loads(path.read_bytes())
     arguments = document["args"]
     shared = _shared_settings(config)
-    if SETTINGS_KEY in arguments:  # ours: what all stages share must be the same
+    if SETTINGS_KEY in arguments:  # written by an earlier export: shared settings must agree
         for key, value in shared.items():
             if arguments[key] != value:
                 raise ConfigError(
-                    f"{output}: the stages there have another {key} ({_short(arguments[key])}) than {run} "
-                    f"({_short(value)}): use another output"
+                    f"{output}: {key} of the stages already there, {_short(arguments[key])}, differs from that of "
+                    f"{run}, {_short(value)}: use another output"
                 )
     network = load_trained(config, torch.device("cpu"), ema, step)
     network.to(network.compute_dtype)
@@ -95,7 +96,7 @@ def export_run(run: Path, output: Path, ema: bool = True, step: int | None = Non
 
 
 def _shared_settings(config: TrainConfig) -> dict[str, Any]:
-    """What `pipeline.json` says once for all stages."""
+    """Return the entries of `pipeline.json` that are shared by all stages."""
     statistics = latent_statistics(config.data)
     return {
         "image_cond_model": {"args": {"model_name": config.network.image_encoder}},

@@ -1,7 +1,7 @@
-"""The training loop: one function from top to bottom. A run killed at any moment goes on from its last checkpoint.
+"""The training loop, one function from top to bottom. A killed run resumes from its last checkpoint.
 
-Every random number comes from (seed, step, epoch, key) and the state is a handful of numbers, so on a CPU a resumed
-run is the uninterrupted run, bit for bit.
+All random numbers are derived from (seed, step, epoch, key) and the state is a handful of numbers, so on a CPU a
+resumed run matches the uninterrupted run bit for bit.
 """
 
 from __future__ import annotations
@@ -39,43 +39,43 @@ from helix4d.train.optimizer import (
 )
 from helix4d.train.parallel import World, world
 from helix4d.train.samples.preview import Previews
-from helix4d.train.sharding import check_shardable, plain, shard, whole
+from helix4d.train.sharding import check_shardable, gather, shard, unshard
 
 log = logging.getLogger("helix4d.train")
 
 
 class NonFiniteLossError(Helix4DError):
-    """A loss or a gradient is not finite; the message names the clips."""
+    """A loss or gradient is not finite; the message lists the clips."""
 
 
 def train(config: TrainConfig) -> TrainState:
-    """Train to `config.steps`, or until SIGTERM, from the run's last checkpoint if there is one.
+    """Train until `config.steps` or SIGTERM, resuming from the run's last checkpoint if there is one.
 
     Raises:
-        ConfigError: if the run was begun with other settings, or the data does not fit the network.
-        BrokenDataError: if more clips are broken than the budget allows.
-        NonFiniteLossError: at the first loss or gradient that is not finite.
+        ConfigError: if the run was started with different settings, or the data does not fit the network.
+        BrokenDataError: if more clips are broken than `data.max_broken` allows.
+        NonFiniteLossError: if a loss or gradient is not finite.
     """
-    with world(config.run.device) as here, _sigterm() as asked_to_stop, _writer(config, here):
-        # What is read, and by whom.
+    with world(config.run.device) as comm, _sigterm() as stop_requested, _writer(config, comm):
+        # Data and network.
         reader = ClipReader(config.data, config.stage)
-        sharded = config.network.shard and here.ranks > 1
+        sharded = config.network.shard and comm.ranks > 1
         if sharded:
             check_shardable(config)
-        network = build_network(config, here.device)
+        network = build_network(config, comm.device)
         check_data(reader, network, config)
-        if config.batch < here.ranks:
-            raise ConfigError(f"a batch of {config.batch} clips for {here.ranks} ranks: each needs one at least")
+        if config.batch < comm.ranks:
+            raise ConfigError(f"batch is {config.batch} with {comm.ranks} ranks: must be at least one clip per rank")
         clips = sha256_json([entry.key for entry in reader.entries])
         schedule = Schedule(reader.costs(network.config.resolution), config.seed)
-        encoder = load_image_encoder(config.network, here.device)
+        encoder = load_image_encoder(config.network, comm.device)
         if encoder.channels != network.config.cond_channels:
             raise ConfigError(
-                f"{config.network.image_encoder} gives {encoder.channels} channels a token, the network takes "
+                f"{config.network.image_encoder} has {encoder.channels} channels per token, but the network expects "
                 f"{network.config.cond_channels}"
             )
 
-        # What is trained, from the start or from the last checkpoint.
+        # Training state, initial or from the last checkpoint.
         if sharded:
             shard(network)
         trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
@@ -88,23 +88,24 @@ def train(config: TrainConfig) -> TrainState:
             check_same_run(checkpoint.state.config, config)
             if checkpoint.state.clips not in ("", clips):
                 raise ConfigError(
-                    f"{config.folder}: begun on other clips than the {len(reader)} of {config.data.latents}, whose "
-                    "order would repeat some and skip others: use the same latents, or another name"
+                    f"{config.folder}: this run was started with other clips than the {len(reader)} in "
+                    f"{config.data.latents}, and resuming would repeat or skip some: use the same latents or another "
+                    "name"
                 )
             restore(checkpoint.model, trained, str(saved[-1]))
             restore(checkpoint.ema, average.tensors, str(saved[-1]))
             restore_optimizer(optimizer, trained, checkpoint.optimizer)
             clip = AdaptiveClip(config.optimizer, checkpoint.state.clip_history)
             step, position, broken = checkpoint.state.step, checkpoint.state.position, checkpoint.state.broken
-            log.info("%s: going on from step %d", config.folder, step)
-        if here.most(step) != -here.most(-step):
+            log.info("%s: resuming from step %d", config.folder, step)
+        if comm.max(step) != -comm.max(-step):
             raise ConfigError(
-                f"{config.folder}: at step {step} here and at another on other ranks: run.output must be one folder "
-                "that all nodes see"
+                f"{config.folder}: this rank is at step {step}, others are not: run.output must be a folder shared by "
+                "all nodes"
             )
-        metrics = Metrics(config.folder, step, config.run.tensorboard) if here.first else None
-        previews = Previews(config, encoder, here.device) if here.first and config.run.preview_every else None
-        if here.first:
+        metrics = Metrics(config.folder, step, config.run.tensorboard) if comm.first else None
+        previews = Previews(config, encoder, comm.device) if comm.first and config.run.preview_every else None
+        if comm.first:
             write_json(config.folder / "config.json", config.to_json())
 
         def state() -> TrainState:
@@ -114,58 +115,58 @@ def train(config: TrainConfig) -> TrainState:
 
         def save() -> None:
             nonlocal saved_step
-            if step == saved_step:  # its checkpoint is there, or no step was taken yet
+            if step == saved_step:  # already saved, or no step taken yet
                 return
             saved_step = step
             parts = (trained, average.tensors, optimizer_tensors(optimizer, trained))
-            tensors = [whole(part, here.first) for part in parts]
-            if here.first:
+            tensors = [gather(part, comm.first) for part in parts]
+            if comm.first:
                 checkpoint = Checkpoint(state(), *tensors)
                 save_checkpoint(config.folder, checkpoint, config.run.keep_last, config.run.keep_every)
-            here.barrier()
+            comm.barrier()
 
         network.train()
-        figures = _Figures(here.device)
+        figures = _Figures(comm.device)
         spare: list[TrainingClip] | None = None
-        with Loader(reader, schedule, config, here.rank, here.ranks) as loader:
+        with Loader(reader, schedule, config, comm.rank, comm.ranks) as loader:
             for share in loader.steps(step, position, config.steps):
-                # One sum over the ranks settles what the loss is a mean over, and whether all go on.
+                # One sum over the ranks gives the denominator of the loss and whether to stop.
                 own = sum(elements(m, config.network.first_frame) for m in share.microbatches)
-                count, newly_broken, stop = here.sum([own, len(share.broken), asked_to_stop()])
+                count, newly_broken, stop = comm.sum([own, len(share.broken), stop_requested()])
                 if stop:
-                    # This step is read again when the run goes on, and its broken clips are counted then.
-                    log.info("stopping at step %d as told", step)
+                    # A resumed run reads this step again and then counts its broken clips.
+                    log.info("received SIGTERM: stopping at step %d", step)
                     save()
                     return state()
                 broken += int(newly_broken)
                 if broken > config.data.max_broken:
                     raise BrokenDataError(
-                        f"{broken} clips were missing or broken, {config.data.max_broken} are allowed"
-                        + (f"; the last here: {', '.join(share.broken)}" if share.broken else "")
+                        f"{broken} clips are missing or broken, but data.max_broken is {config.data.max_broken}"
+                        + (f"; latest on this rank: {', '.join(share.broken)}" if share.broken else "")
                     )
 
-                # Gradients of the step's mean, microbatch by microbatch.
-                shares = [microbatch for microbatch in share.microbatches if microbatch]
-                most = here.most(len(shares)) if sharded else len(shares)
-                for microbatch, weight in padded(shares, most, spare):
-                    batch = collate(microbatch, here.device)
+                # Accumulate the gradient of the mean loss over microbatches.
+                microbatches = [microbatch for microbatch in share.microbatches if microbatch]
+                passes = comm.max(len(microbatches)) if sharded else len(microbatches)
+                for microbatch, weight in padded(microbatches, passes, spare):
+                    batch = collate(microbatch, comm.device)
                     cond = encoder(batch.images)
                     errors = squared_errors(network, batch, cond, config.network.first_frame)
                     if not bool(torch.isfinite(errors).all()):
                         bad = [k for k, e in zip(batch.keys, errors.tolist(), strict=True) if not math.isfinite(e)]
-                        raise NonFiniteLossError(f"step {step}: the loss of {', '.join(bad)} is not finite")
+                        raise NonFiniteLossError(f"step {step}: non-finite loss for {', '.join(bad)}")
                     (weight * errors.sum() / max(count, 1)).backward()
                     if weight:
                         figures.add(microbatch, batch.t, errors.detach(), cond.shape[1], network, config)
                         spare = microbatch
                 if not sharded:
-                    here.sum_gradients(trained.values())
+                    comm.sum_gradients(trained.values())
 
-                # The step.
-                norm = plain(torch.nn.utils.get_total_norm(p.grad for p in trained.values() if p.grad is not None))
+                # Take the step.
+                norm = unshard(torch.nn.utils.get_total_norm(p.grad for p in trained.values() if p.grad is not None))
                 if not bool(torch.isfinite(norm)):
                     keys = sorted({c.key for microbatch in share.microbatches for c in microbatch})
-                    raise NonFiniteLossError(f"step {step}: the gradient is not finite; clips here: {', '.join(keys)}")
+                    raise NonFiniteLossError(f"step {step}: non-finite gradient; clips on this rank: {', '.join(keys)}")
                 threshold = clip.apply(trained.values(), norm)
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(config.optimizer, step)
@@ -175,10 +176,10 @@ def train(config: TrainConfig) -> TrainState:
                 step += 1
                 position += config.batch
 
-                # Telling and saving.
+                # Log and save.
                 figures.end_step(share.waited_s)
                 if step % config.run.log_every == 0 or step == config.steps:
-                    values = figures.collect(here)
+                    values = figures.collect(comm)
                     if metrics is not None:
                         optimizing = {"grad_norm": float(norm), "clip": threshold, "lr": group["lr"]}
                         metrics.write({"step": step, "clips": position, "broken": broken, **optimizing, **values})
@@ -190,22 +191,22 @@ def train(config: TrainConfig) -> TrainState:
 
 
 def check_data(reader: ClipReader, network: FlowTransformer, config: TrainConfig) -> None:
-    """Whether the images are there, and the latents of the network's grid and channels; reads the first whole clip.
+    """Check that images are available and that the first readable latent fits the network's grid and channels.
 
     Raises:
-        ConfigError: if they are not.
-        BrokenDataError: if more clips are broken than the budget allows.
+        ConfigError: if images are missing or the latent does not fit.
+        BrokenDataError: if more clips are broken than `data.max_broken` allows.
     """
     reader.check_images()
     latent = _first_latent(reader, config.data.max_broken)
     grid = latent.clean.shape[-1] if config.stage is Stage.STRUCTURE else reader.token_grid
     channels = latent.clean.shape[1]
     side = 0 if latent.side is None else latent.side.shape[1]
-    wanted = (network.config.resolution, network.config.out_channels, network.config.in_channels)
-    if (grid, channels, channels + side) != wanted:
+    expected = (network.config.resolution, network.config.out_channels, network.config.in_channels)
+    if (grid, channels, channels + side) != expected:
         raise ConfigError(
-            f"{config.data.latents}: a grid of {grid} with {channels} channels and {side} beside them; the network has "
-            f"a grid of {wanted[0]}, gives {wanted[1]} channels and takes {wanted[2]}"
+            f"{config.data.latents}: latents have grid {grid}, {channels} channels and {side} side channels, but the "
+            f"network has grid {expected[0]}, {expected[1]} output channels and {expected[2]} input channels"
         )
 
 
@@ -215,15 +216,17 @@ def _first_latent(reader: ClipReader, max_broken: int) -> Latent:
             return reader.latent(number)
         except UNREADABLE as error:
             if number == max_broken or number == len(reader) - 1:
-                raise BrokenDataError(f"none of the first {number + 1} clips can be read; the last: {error}") from error
+                raise BrokenDataError(
+                    f"none of the first {number + 1} clips could be read; last error: {error}"
+                ) from error
     raise BrokenDataError("no clips to read")
 
 
 def check_same_run(before: Mapping[str, Any], config: TrainConfig) -> None:
-    """Refuse to go on with a run that began with other settings than those that may change on the way.
+    """Check that a run resumes with the settings it was started with, except those that may change.
 
     Raises:
-        ConfigError: naming what differs.
+        ConfigError: if settings differ; the message lists them.
     """
     may_change = {"run", "steps", "tokens_per_microbatch"}
     now = config.to_json()
@@ -239,11 +242,13 @@ def check_same_run(before: Mapping[str, Any], config: TrainConfig) -> None:
         if _plain(old) != _plain(new):
             different.append(f"{section} was {_plain(old)}, is {_plain(new)}")
     if different:
-        raise ConfigError(f"{config.folder}: begun with other settings ({'; '.join(different)}): use another name")
+        raise ConfigError(
+            f"{config.folder}: this run was started with other settings ({'; '.join(different)}): use another name"
+        )
 
 
 class _Figures:
-    """What is summed up between two lines of the metrics."""
+    """Accumulates figures between two lines of the metrics."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -266,7 +271,7 @@ class _Figures:
         network: FlowTransformer,
         config: TrainConfig,
     ) -> None:
-        """A microbatch."""
+        """Add a microbatch."""
         bins = time_bins(t)
         counts = torch.tensor([elements([c], config.network.first_frame) for c in clips], device=self._device)
         self._errors.index_add_(0, bins, errors.double())
@@ -277,15 +282,15 @@ class _Figures:
         self._flops += step_flops(network.config, network.video, lengths, cond_tokens, all_trained)
 
     def end_step(self, waited_s: float) -> None:
-        """A step."""
+        """Count a step."""
         self._waited += waited_s
         self._steps += 1
 
-    def collect(self, here: World) -> dict[str, Any]:
-        """The figures over all ranks since the last call."""
+    def collect(self, comm: World) -> dict[str, Any]:
+        """Return the figures over all ranks since the last call, and reset them."""
         seconds = time.perf_counter() - self._start
         sums = [*self._errors.tolist(), *self._counts.tolist(), self._tokens, self._flops, self._waited]
-        totals = here.sum(sums)
+        totals = comm.sum(sums)
         errors, counts = totals[:TIME_BINS], totals[TIME_BINS : 2 * TIME_BINS]
         tokens, flops, waited = totals[2 * TIME_BINS :]
         on_gpu = self._device.type == "cuda"
@@ -294,8 +299,8 @@ class _Figures:
             "loss_by_time": [e / c if c else None for e, c in zip(errors, counts, strict=True)],
             "seconds_per_step": seconds / self._steps,
             "tokens_per_s": tokens / seconds,
-            "mfu": flops / seconds / (self._peak * here.ranks) if self._peak else None,
-            "data_wait": waited / here.ranks / seconds,
+            "mfu": flops / seconds / (self._peak * comm.ranks) if self._peak else None,
+            "data_wait": waited / comm.ranks / seconds,
             "peak_memory_bytes": torch.cuda.max_memory_allocated(self._device) if on_gpu else None,
         }
         self._reset()
@@ -304,26 +309,26 @@ class _Figures:
 
 @contextmanager
 def _sigterm() -> Iterator[Any]:
-    """A function that tells whether SIGTERM has come; the step that is being taken is finished first."""
+    """Yield a function that returns whether SIGTERM was received, so that the current step can be finished first."""
     received = False
 
-    def note(_signal: int, _frame: object) -> None:
+    def handle(_signal: int, _frame: object) -> None:
         nonlocal received
         received = True
 
-    before = signal.signal(signal.SIGTERM, note)
+    previous = signal.signal(signal.SIGTERM, handle)
     try:
         yield lambda: received
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
 
 
-def _writer(config: TrainConfig, here: World) -> Any:
-    return locked(config.folder) if here.first else nullcontext()
+def _writer(config: TrainConfig, comm: World) -> Any:
+    return locked(config.folder) if comm.first else nullcontext()
 
 
 def _plain(values: Any) -> Any:
-    """As JSON gives it back: tuples as lists."""
+    """Convert values to what a JSON round trip returns: tuples become lists."""
     if isinstance(values, Mapping):
         return {k: _plain(v) for k, v in values.items()}
     if isinstance(values, list | tuple):

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: one line of figures every few steps, and the same as TensorBoard events where they are wanted."""
+"""Write a run's metrics to `metrics.jsonl`, one line every few steps, and optionally as TensorBoard events."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ class Metrics:
     """Appends lines to a run's `metrics.jsonl`.
 
     Args:
-        run: the run's folder.
-        step: the step that the run goes on from; lines of later steps, of a run that died, are removed.
-        tensorboard: write events too.
+        run: folder of the run.
+        step: step from which the run resumes; lines of later steps, left by a killed run, are removed.
+        tensorboard: whether to write TensorBoard events too.
     """
 
     def __init__(self, run: Path, step: int, tensorboard: bool) -> None:
         self._path = run / METRICS_FILE
-        kept = [line for line in read_metrics(run) if line["step"] <= step]
-        write_bytes(self._path, b"".join(_line(values) for values in kept))
+        lines = [line for line in read_metrics(run) if line["step"] <= step]
+        write_bytes(self._path, b"".join(_line(values) for values in lines))
         self._events: Any = _event_writer(run, step) if tensorboard else None
 
     def write(self, values: Mapping[str, Any]) -> None:
-        """Append one line; numbers, and lists of numbers, become events."""
+        """Append one line; numbers and lists of numbers become events."""
         with open(self._path, "ab") as stream:
             stream.write(_line(values))
         log.info(
-            "step %d  loss %.4f  grad %.3f  %.0f tokens/s  %.0f %% waiting",
+            "step %d  loss %.4f  grad norm %.3f  %.0f tokens/s  data wait %.0f%%",
             values["step"],
             values["loss"],
             values["grad_norm"],
@@ -44,16 +44,16 @@ class Metrics:
         )
         if self._events is not None:
             for name, value in values.items():
-                several = isinstance(value, list)
-                named = {f"{name}/{i}": v for i, v in enumerate(value)} if several else {name: value}
-                for tag, number in named.items():
+                is_list = isinstance(value, list)
+                scalars = {f"{name}/{i}": v for i, v in enumerate(value)} if is_list else {name: value}
+                for tag, number in scalars.items():
                     if tag != "step" and isinstance(number, int | float):
                         self._events.add_scalar(tag, number, values["step"])
             self._events.flush()
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl`; a last line that a crash cut short is left out."""
+    """Read the lines of a run's `metrics.jsonl`, ignoring a last line truncated by a crash."""
     path = run / METRICS_FILE
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     return [json.loads(line) for line in lines if line]
@@ -67,5 +67,7 @@ def _event_writer(run: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ConfigError("run.tensorboard needs the package tensorboard: install it, or turn it off") from error
+        raise ConfigError(
+            "run.tensorboard requires the package tensorboard: pip install tensorboard, or set it to false"
+        ) from error
     return SummaryWriter(str(run / "events"), purge_step=step + 1)

@@ -1,4 +1,4 @@
-"""The network of a run: from a checkpoint or from scratch, its trained tensors float32, the others frozen."""
+"""Build the network of a run from a checkpoint or from scratch: trained tensors in float32, the others frozen."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _KINDS: dict[Stage, type[FlowTransformer]] = {
 
 
 def build_network(config: TrainConfig, device: torch.device) -> FlowTransformer:
-    """The flow of a run, with its video settings, in the types that it trains in, on `device`.
+    """Build the flow of a run on `device`, with its video settings and parameter types.
 
     Raises:
-        ConfigError: if the checkpoint's network is not one of the stage, or nothing would be trained.
+        ConfigError: if the checkpoint's network belongs to another stage, or no parameter would be trained.
     """
     network = _from_scratch(config) if config.network.scratch is not None else _from_checkpoint(config)
     dtype = PRECISIONS[config.network.precision]
@@ -44,22 +44,22 @@ def build_network(config: TrainConfig, device: torch.device) -> FlowTransformer:
 
 
 def trained_names(network: nn.Module, config: NetworkConfig) -> list[str]:
-    """Names of the parameters that match a pattern of `trainable`, in the network's order."""
+    """Return the names of the parameters that match a pattern of `trainable`, in the network's order."""
     patterns = config.trainable
     names = [n for n, _ in network.named_parameters() if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
     if not names:
-        raise ConfigError(f"trainable is {list(patterns)}: no parameter has such a name")
+        raise ConfigError(f"trainable is {list(patterns)}: no parameter matches")
     return names
 
 
 def load_image_encoder(config: NetworkConfig, device: torch.device) -> ImageEncoder:
-    """The frozen image encoder."""
+    """Load the frozen image encoder."""
     encoder = ImageEncoder.from_pretrained(config.image_encoder, local_files_only=config.offline)
     return encoder.to(device)
 
 
 def build_empty(config: TrainConfig) -> FlowTransformer:
-    """The network without memory, where its configuration is at hand: for a plan."""
+    """Build the network for a plan: on the meta device if it is trained from scratch, else from its checkpoint."""
     if config.network.scratch is not None:
         with torch.device("meta"):
             return _KINDS[config.stage](FlowConfig.from_args(config.network.scratch), config.network.video)
@@ -79,7 +79,7 @@ def _from_checkpoint(config: TrainConfig) -> FlowTransformer:
     kind = _KINDS[config.stage]
     if not isinstance(base, kind):
         raise ConfigError(
-            f"{config.network.flow} is a {type(base).__name__}, the {config.stage} stage a {kind.__name__}"
+            f"{config.network.flow} is a {type(base).__name__}, but the {config.stage} stage needs a {kind.__name__}"
         )
     with torch.device("meta"):
         network = kind(base.config, config.network.video)

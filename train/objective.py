@@ -1,7 +1,7 @@
-"""The flow-matching loss of a microbatch of clips: sums, to be divided by what the whole step counts.
+"""Flow-matching loss of a microbatch of clips, as sums that are divided by the number of elements of the whole step.
 
-Frame 0 is the clean anchor, at timestep 0 and without loss. The loss of a step is the mean over all tokens and
-channels of its other frames, over all ranks and microbatches, so it does not depend on how they were cut.
+Frame 0 is the clean anchor, at timestep 0 and without loss. The loss of a step is the mean over all tokens and channels
+of the other frames, over all ranks and microbatches, so it does not depend on how the batch is split.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ TIME_BINS = 10
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips packed as the networks take them.
+    """Clips packed into the inputs of the networks.
 
     Attributes:
-        keys: one a clip.
-        frames: frames of each clip.
-        clean, noise: [F, C, r, r, r] in stage 1, [L, C] after it.
-        voxels: the tokens of the F frames; None in stage 1.
-        side: [L, C'] or None.
+        keys: key of each clip.
+        frames: number of frames of each clip.
+        clean, noise: [F, C, r, r, r] in stage 1, [L, C] in stages 2 and 3.
+        voxels: tokens of the F frames; None in stage 1.
+        side: [L, C'], side input of the material stage, or None.
         images: [F, 3, S, S].
-        t: float32 [clips].
-        dropped: bool [clips].
+        t: float32 [clips], time of each clip.
+        dropped: bool [clips], whether the condition is zeroed.
     """
 
     keys: tuple[str, ...]
@@ -49,7 +49,7 @@ class Batch:
 
 
 def collate(clips: Sequence[TrainingClip], device: torch.device) -> Batch:
-    """Pack clips one after the other, without padding."""
+    """Pack clips one after another, without padding."""
     latents = [clip.latent for clip in clips]
     voxels = None
     if all(latent.coords is not None for latent in latents):
@@ -72,7 +72,7 @@ def collate(clips: Sequence[TrainingClip], device: torch.device) -> Batch:
 
 
 def elements(clips: Sequence[TrainingClip], first_frame: bool) -> int:
-    """Numbers that the loss of these clips is a mean over."""
+    """Count the elements over which the loss of these clips is averaged."""
     count = 0
     for clip in clips:
         tokens = sum(clip.latent.lengths[1:] if first_frame else clip.latent.lengths)
@@ -82,12 +82,12 @@ def elements(clips: Sequence[TrainingClip], first_frame: bool) -> int:
 
 
 def squared_errors(network: FlowTransformer, batch: Batch, cond: Tensor, first_frame: bool) -> Tensor:
-    """The summed squared error of each clip, float32 [clips].
+    """Compute the summed squared error of each clip, float32 [clips].
 
     Args:
-        network: a `DenseFlow` for grids, a `SparseFlow` for voxels.
-        batch: the clips.
-        cond: image tokens [F, M, C'] before dropout.
+        network: `DenseFlow` for grids or `SparseFlow` for voxels.
+        batch: packed clips.
+        cond: image tokens before dropout, [F, M, C'].
         first_frame: whether frame 0 is the clean anchor.
     """
     device = batch.t.device
@@ -105,25 +105,27 @@ def squared_errors(network: FlowTransformer, batch: Batch, cond: Tensor, first_f
         packed = SparseTensor(_noisy(batch, times, anchors, rows), batch.voxels)
         predicted = network(packed, 1000 * times, cond, clips=batch.frames, side=batch.side).feats
     else:
-        raise ConfigError(f"a {type(network).__name__} for a batch with {'no ' if batch.voxels is None else ''}voxels")
+        raise ConfigError(
+            f"{type(network).__name__} cannot train on a batch {'without' if batch.voxels is None else 'with'} voxels"
+        )
     error = (predicted.float() - velocity(batch.clean, batch.noise)).square().flatten(1).sum(1)
     error = error.masked_fill(anchors[rows], 0)
     return error.new_zeros(len(batch.frames)).index_add(0, frame_clips[rows], error)
 
 
 def time_bins(t: Tensor) -> Tensor:
-    """int64 [clips]: which tenth of [0, 1] each t lies in."""
+    """Return the index of the tenth of [0, 1] that contains each t, int64 [clips]."""
     return (t * TIME_BINS).long().clamp(0, TIME_BINS - 1)
 
 
 def layout_clips(layout: FrameLayout, device: torch.device) -> Tensor:
-    """int64 [F]: the clip of each frame."""
+    """Return the clip of each frame, int64 [F]."""
     numbers = [clip for clip, _, _, _ in layout.numbered()]
     return torch.tensor(numbers, dtype=torch.int64, device=device)
 
 
 def _noisy(batch: Batch, times: Tensor, anchors: Tensor, rows: Tensor) -> Tensor:
-    """x_t of each row (a frame's grid or a token), whose frame is `rows`. Anchors are exactly clean."""
+    """Compute x_t of each row (a grid or a token) of frame `rows`. Anchors are exactly clean."""
     shape = (-1, *[1] * (batch.clean.ndim - 1))
     moved = noisy(batch.clean, batch.noise, times[rows].view(shape))
     return torch.where(anchors[rows].view(shape), batch.clean, moved)

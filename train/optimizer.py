@@ -1,4 +1,4 @@
-"""AdamW over the trained tensors, TRELLIS.2's adaptive clipping, and the moving average of the weights."""
+"""AdamW, TRELLIS.2's adaptive gradient clipping, and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from helix4d.core import FormatError
 from helix4d.train.config import OptimizerConfig
-from helix4d.train.sharding import like, local
+from helix4d.train.sharding import local_part, place_like
 
 
 def make_optimizer(trained: Mapping[str, nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW with weight decay on everything that is trained, as TRELLIS.2 has it."""
+    """Create AdamW with weight decay on all trained parameters, as in TRELLIS.2."""
     parameters = list(trained.values())
     return torch.optim.AdamW(
         parameters,
@@ -27,26 +27,26 @@ def make_optimizer(trained: Mapping[str, nn.Parameter], config: OptimizerConfig)
 
 
 def learning_rate(config: OptimizerConfig, step: int) -> float:
-    """The rate of step number `step`, counted from 0."""
+    """Return the learning rate of step `step`, counted from 0."""
     return config.lr * min(1.0, (step + 1) / (config.warmup + 1))
 
 
 class AdaptiveClip:
-    """Clips gradients to `max_norm`, and once the history is full to a percentile of it, whichever is less."""
+    """Clips gradients to `max_norm` or, once the history is full, to a percentile of it if that is lower."""
 
     def __init__(self, config: OptimizerConfig, history: Iterable[float] = ()) -> None:
         self._config = config
         self.history: deque[float] = deque(history, maxlen=config.clip_history)
 
     def threshold(self) -> float:
-        """The longest gradient that is left alone."""
+        """Return the norm above which gradients are clipped."""
         if len(self.history) < self._config.clip_history:
             return self._config.max_norm
         percentile = float(np.percentile(self.history, self._config.clip_percentile))
         return min(self._config.max_norm, percentile)
 
     def apply(self, parameters: Iterable[nn.Parameter], norm: Tensor) -> float:
-        """Scale the gradients, whose total norm is `norm`, and remember it; returns the threshold that was used."""
+        """Clip the gradients, whose total norm is `norm`, record the norm, and return the threshold."""
         threshold = self.threshold()
         torch.nn.utils.clip_grads_with_norm_(parameters, threshold, norm)
         self.history.append(float(norm))
@@ -54,7 +54,7 @@ class AdaptiveClip:
 
 
 class MovingAverage:
-    """The exponential moving average of the trained tensors, float32 by name."""
+    """Exponential moving average of the trained tensors, in float32, by name."""
 
     def __init__(self, trained: Mapping[str, nn.Parameter], decay: float) -> None:
         self.decay = decay
@@ -62,14 +62,14 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, trained: Mapping[str, nn.Parameter]) -> None:
-        """One step of the average."""
-        averages = [local(tensor) for tensor in self.tensors.values()]
-        latest = [local(p.detach()).float() for p in trained.values()]
+        """Update the average with the latest weights."""
+        averages = [local_part(tensor) for tensor in self.tensors.values()]
+        latest = [local_part(p.detach()).float() for p in trained.values()]
         torch._foreach_lerp_(averages, latest, 1 - self.decay)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, trained: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """The optimizer's state by parameter name: `NAME.exp_avg`, `NAME.exp_avg_sq`, `NAME.step`."""
+    """Return the optimizer's state by parameter name: `NAME.exp_avg`, `NAME.exp_avg_sq`, `NAME.step`."""
     return {
         f"{name}.{key}": value
         for name, parameter in trained.items()
@@ -80,7 +80,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, trained: Mapping[str, nn
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, trained: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
 ) -> None:
-    """The inverse of `optimizer_tensors`.
+    """Restore the optimizer's state from the output of `optimizer_tensors`.
 
     Raises:
         FormatError: if a trained tensor has no state.
@@ -89,9 +89,9 @@ def restore_optimizer(
         state = {}
         for key in ("exp_avg", "exp_avg_sq", "step"):
             if f"{name}.{key}" not in tensors:
-                raise FormatError(f"the checkpoint has no {key} of {name}: was it trained with other settings?")
+                raise FormatError(f"the checkpoint has no {key} for {name}: was it trained with other settings?")
             stored = tensors[f"{name}.{key}"]
             on_device = key != "step" or bool(optimizer.defaults.get("fused"))
-            pattern = parameter if key != "step" else local(parameter)
-            state[key] = like(stored.clone(), pattern) if on_device else stored.clone()
+            pattern = parameter if key != "step" else local_part(parameter)
+            state[key] = place_like(stored.clone(), pattern) if on_device else stored.clone()
         optimizer.state[parameter] = state

@@ -1,7 +1,7 @@
-"""What several processes of a run say to each other, over torchrun's process group; nothing where there is one.
+"""Communication between the processes of a run, over torchrun's process group; a no-op for a single process.
 
-Gradients are sums, divided by a count that all ranks know beforehand, so ranks may have any number of microbatches,
-none included, which DistributedDataParallel's own reduction would not allow. They are summed once a step.
+Gradients are summed once per step and divided by a count that all ranks know beforehand, so ranks may have different
+numbers of microbatches, even zero, which DistributedDataParallel's reduction does not allow.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BUCKET_BYTES = 1 << 28
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a run: which one this is, how many there are, and its device."""
+    """The processes of a run: rank of this process, number of ranks, and device of this process."""
 
     rank: int
     ranks: int
@@ -30,29 +30,29 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes."""
+        """Whether this is the process that writes files."""
         return self.rank == 0
 
     def sum(self, values: Iterable[float]) -> list[float]:
-        """Sums over all ranks, in double precision."""
+        """Sum values over all ranks in double precision."""
         tensor = torch.tensor(list(values), dtype=torch.float64, device=self.device)
         if self.ranks > 1:
             dist.all_reduce(tensor)
         return [float(v) for v in tensor.tolist()]
 
-    def most(self, value: int) -> int:
-        """The largest of the ranks' values."""
+    def max(self, value: int) -> int:
+        """Return the maximum over all ranks."""
         tensor = torch.tensor(value, device=self.device)
         if self.ranks > 1:
             dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return int(tensor)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sum every gradient over the ranks, in buckets of a fixed order; a missing gradient becomes zero."""
+        """Sum all gradients over the ranks, in buckets of fixed order; missing gradients become zero."""
         bucket: list[Tensor] = []
         size = 0
         for parameter in parameters:
-            if parameter.grad is None:  # this rank's clips were all broken: the optimizer steps, as on other ranks
+            if parameter.grad is None:  # all clips of this rank are broken: the optimizer must still step
                 parameter.grad = torch.zeros_like(parameter)
             if self.ranks == 1:
                 continue
@@ -71,13 +71,13 @@ class World:
 
 @contextmanager
 def world(device: str) -> Iterator[World]:
-    """The process group that torchrun's environment describes, or one process on its own.
+    """Set up the process group described by torchrun's environment, or a single process.
 
     Args:
         device: cuda, cpu, or auto.
 
     Raises:
-        ConfigError: if there is no such device.
+        ConfigError: if the device is not available.
     """
     ranks, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     place = choose_device(device, int(os.environ.get("LOCAL_RANK", "0")))

@@ -1,4 +1,4 @@
-"""What a run would do, without doing it: shapes, parameters, memory, steps."""
+"""Describe a run without starting it: shapes, parameters, memory, steps."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from helix4d.train.data.dataset import ClipReader
 from helix4d.train.network import build_empty, trained_names
 
 _BYTES_PER_ACTIVATION = 72
-"""Per token and channel, what a block keeps for its backward pass in bfloat16 (counted in the tests of model/)."""
+"""Bytes that a block keeps for its backward pass per token and channel, in bfloat16 (measured in tests/model/)."""
 
 
 def plan_run(config: TrainConfig) -> str:
-    """Several lines for a person."""
+    """Return a human-readable summary of several lines."""
     network = build_empty(config)
     names = set(trained_names(network, config.network))
     sizes = {name: p.numel() for name, p in network.named_parameters()}
@@ -29,25 +29,25 @@ def plan_run(config: TrainConfig) -> str:
     shape = f"[F, {flow.in_channels}, {flow.resolution}³]" if config.stage is Stage.STRUCTURE else "[L, in]"
     lines = [
         f"{config.name}: {config.stage} stage, {flow.num_blocks} blocks of {flow.model_channels} channels",
-        f"input {shape} of {flow.in_channels} channels, output {flow.out_channels}, grid {flow.resolution}³",
-        f"attention {config.network.video.pattern}, time {config.network.video.temporal}, "
+        f"input {shape} with {flow.in_channels} channels, output with {flow.out_channels}, grid {flow.resolution}³",
+        f"attention {config.network.video.pattern}, temporal rotary {config.network.video.temporal}, "
         f"kept {config.network.video.kept}, first frame {'clean' if config.network.first_frame else 'noisy'}",
         f"parameters: {trained:,} trained in float32, {frozen:,} frozen in {config.network.precision}",
-        f"data: {len(reader)} clips, {min(costs):,} to {max(costs):,} tokens, {sum(costs):,} together",
-        f"steps: {config.steps:,} of {config.batch} clips; an epoch is {epoch:,} steps, "
-        f"the run {config.steps * config.batch / len(reader):.1f} epochs",
-        f"memory per rank: {weights / 1e9:.2f} GB for weights, gradients, Adam and average"
-        f"{' divided by the ranks' if config.network.shard else ''}; about "
+        f"data: {len(reader)} clips of {min(costs):,} to {max(costs):,} tokens, {sum(costs):,} in total",
+        f"steps: {config.steps:,} of {config.batch} clips; {epoch:,} steps per epoch, "
+        f"{config.steps * config.batch / len(reader):.1f} epochs in total",
+        f"memory per rank: {weights / 1e9:.2f} GB for weights, gradients, Adam state and moving average"
+        f"{', divided by the number of ranks' if config.network.shard else ''}; about "
         f"{activations / 1e9:.2f} GB for the activations of {microbatch:,} tokens",
     ]
     return "\n".join(lines) + "\n"
 
 
 def _memory(config: TrainConfig, trained: int, frozen: int, tokens: int, width: int, blocks: int) -> tuple[int, int]:
-    """Bytes for weights and for activations."""
-    half = 2 if config.network.precision == "bfloat16" else 4
-    weights = trained * (4 + 4 + 8 + 4) + frozen * half
-    one = tokens * width * half
-    block = tokens * width * _BYTES_PER_ACTIVATION * half // 2
-    kept = {Checkpointing.NONE: blocks * block, Checkpointing.BLOCKS: blocks * one + block}
-    return weights, kept.get(config.network.checkpointing, 2 * blocks * one + block)
+    """Estimate the bytes for weights and for activations."""
+    item_bytes = 2 if config.network.precision == "bfloat16" else 4
+    weights = trained * (4 + 4 + 8 + 4) + frozen * item_bytes
+    block_input = tokens * width * item_bytes
+    block = tokens * width * _BYTES_PER_ACTIVATION * item_bytes // 2
+    activations = {Checkpointing.NONE: blocks * block, Checkpointing.BLOCKS: blocks * block_input + block}
+    return weights, activations.get(config.network.checkpointing, 2 * blocks * block_input + block)

@@ -1,1 +1,1 @@
-"""ActionBench's geometry metrics: surfaces become points, points become distances."""
+"""ActionBench's geometry metrics: sample points on surfaces and compute distances between them."""

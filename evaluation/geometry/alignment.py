@@ -1,8 +1,8 @@
-"""A prediction is moved onto the truth before it is judged: ActionBench's alignment, exact or pruned.
+"""Align a prediction to the ground truth before it is evaluated: ActionBench's alignment, exact or pruned.
 
-x' = (s ∘ x) R + t with a scale per axis, R = R_start · R_6D. From each of the 24 rotations that map axes to axes, Adam
-descends the squared chamfer distance; the best pose met by any start at any step counts. Neighbors are found without
-gradient, which flows through the matched pairs alone.
+x' = (s ∘ x) R + t with one scale per axis and R = R_start · R_6D. Starting from each of the 24 rotations that map axes
+to axes, Adam minimizes the squared chamfer distance; the result is the best pose of all starts and steps. Gradients
+flow only through the matched pairs, not through the neighbor search.
 """
 
 from __future__ import annotations
@@ -18,19 +18,21 @@ from helix4d.evaluation.geometry.nearest import Neighbors
 from helix4d.evaluation.geometry.sampling import subsample
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
-"""Adam's defaults in torch."""
+"""torch's defaults for Adam."""
 _COARSE_SEED = 0
 
 
 @dataclass(frozen=True)
 class AlignmentSettings:
-    """How long to look, and from how many starts.
+    """Effort of the alignment.
 
     Args:
-        steps, learning_rate: of Adam, the protocol's.
-        refined: starts that descend on all points; None: all of them.
-        coarse_points, coarse_steps: of the descents that choose them. Few points and many steps tell starts apart
-            better than many points and few steps, at the same cost (docs/evaluation.md).
+        steps: number of Adam steps; the default is the protocol's.
+        learning_rate: learning rate of Adam; the default is the protocol's.
+        refined: number of starts that are refined on all points; None refines all of them.
+        coarse_points: number of points of the coarse descents that select the starts to refine.
+        coarse_steps: number of steps of the coarse descents. At equal cost, few points and many steps rank starts
+            better than many points and few steps (docs/evaluation.md).
     """
 
     steps: int = 200
@@ -43,7 +45,7 @@ class AlignmentSettings:
         if min(self.steps, self.coarse_points, self.coarse_steps) < 1 or (
             self.refined is not None and self.refined < 1
         ):
-            raise ConfigError(f"an alignment needs at least one step, point and start: {self}")
+            raise ConfigError(f"alignment settings must have at least one step, point and start: {self}")
 
 
 EXACT = AlignmentSettings()
@@ -52,14 +54,14 @@ PRUNED = AlignmentSettings(refined=4)
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a prediction was moved to.
+    """Pose that aligns a prediction to the ground truth.
 
     Args:
-        rotation: (3, 3), to be multiplied from the right.
-        scale: (3,), along the axes of the prediction.
+        rotation: (3, 3), multiplied from the right.
+        scale: (3,), scales along the axes of the prediction.
         translation: (3,).
-        loss: the squared chamfer distance there, over the points of the alignment.
-        start: index into the starts.
+        loss: squared chamfer distance of the alignment points in this pose.
+        start: index of the start from which it was found.
     """
 
     rotation: Tensor
@@ -69,15 +71,15 @@ class Pose:
     start: int
 
     def apply(self, points: Tensor) -> Tensor:
-        """(..., 3) → (..., 3)."""
+        """Transform points (..., 3) → (..., 3)."""
         return (self.scale * points) @ self.rotation + self.translation
 
 
 def axis_rotations() -> Tensor:
-    """(24, 3, 3) float32: every rotation that maps axes to axes, the identity first.
+    """Return all rotations that map axes to axes, the identity first: (24, 3, 3) float32.
 
-    The official list (Euler angles in multiples of 90°) also has 24 entries, of which only 22 differ: two rotations are
-    missing. All 22 are here.
+    The official list (Euler angles in multiples of 90°) also has 24 entries, but only 22 of them are distinct; this
+    list has all 24.
     """
     quarter = torch.arange(4)
     x, y, z = (torch.stack([_quarter_turns(axis, int(q)) for q in quarter]) for axis in range(3))
@@ -87,36 +89,36 @@ def axis_rotations() -> Tensor:
 
 
 def align(points: Tensor, target: Tensor, settings: AlignmentSettings = EXACT, starts: Tensor | None = None) -> Pose:
-    """The best pose of points (P, 3) on target (Q, 3), both float32.
+    """Find the best pose of points (P, 3) relative to target (Q, 3), both float32.
 
     Args:
-        points, target: about 10 000 each; time grows with them.
-        settings: `EXACT`; `PRUNED` looks at all starts coarsely and follows the best four.
-        starts: (S, 3, 3) rotations, `axis_rotations()` by default.
+        points, target: about 10,000 points each; the time grows with their number.
+        settings: `EXACT`, or `PRUNED`, which ranks all starts coarsely and refines the best four.
+        starts: (S, 3, 3), initial rotations; by default `axis_rotations()`.
     """
     rotations = (axis_rotations() if starts is None else starts).to(points)
-    kept = torch.arange(len(rotations))
+    selected = torch.arange(len(rotations))
     if settings.refined is not None:
-        few, few_target = (subsample(cloud, settings.coarse_points, _COARSE_SEED) for cloud in (points, target))
-        coarse = _descend(few, few_target, rotations, settings.coarse_steps, settings.learning_rate)
-        kept = coarse.losses.argsort(stable=True)[: settings.refined].sort().values
-    fine = _descend(points, target, rotations[kept], settings.steps, settings.learning_rate)
+        coarse, coarse_target = (subsample(cloud, settings.coarse_points, _COARSE_SEED) for cloud in (points, target))
+        ranking = _descend(coarse, coarse_target, rotations, settings.coarse_steps, settings.learning_rate)
+        selected = ranking.losses.argsort(stable=True)[: settings.refined].sort().values
+    fine = _descend(points, target, rotations[selected], settings.steps, settings.learning_rate)
     best = int(fine.losses.argmin())
     state = fine.states[best]
-    rotation = rotations[kept[best]] @ _rotation_of_6d(state[None, :6])[0]
-    return Pose(rotation, state[9:], state[6:9], float(fine.losses[best]), int(kept[best]))
+    rotation = rotations[selected[best]] @ _rotation_of_6d(state[None, :6])[0]
+    return Pose(rotation, state[9:], state[6:9], float(fine.losses[best]), int(selected[best]))
 
 
 @dataclass(frozen=True)
 class _Descents:
-    """Where each start stood best: (S, 12) states, six numbers of rotation, t and s, and (S,) losses."""
+    """Best state of each start: states (S, 12), of six rotation numbers, t and s, and losses (S,)."""
 
     states: Tensor
     losses: Tensor
 
 
 def _descend(points: Tensor, target: Tensor, rotations: Tensor, steps: int, learning_rate: float) -> _Descents:
-    """Adam from all starts at once, each on its own."""
+    """Run Adam from all starts in parallel, independently of each other."""
     neighbors = Neighbors(target)
     state = torch.tensor([1.0, 0, 0, 0, 1, 0] + [0.0] * 3 + [1.0] * 3).to(rotations).repeat(len(rotations), 1)
     mean, square = torch.zeros_like(state), torch.zeros_like(state)
@@ -135,38 +137,38 @@ def _descend(points: Tensor, target: Tensor, rotations: Tensor, steps: int, lear
 def _losses_and_gradient(
     points: Tensor, target: Tensor, state: Tensor, rotations: Tensor, neighbors: Neighbors
 ) -> tuple[Tensor, Tensor]:
-    """(S,) and (S, 12)."""
+    """Return losses (S,) and their gradient (S, 12)."""
     with torch.enable_grad():
         leaf = state.clone().requires_grad_()
         losses = _losses(points, target, leaf, rotations, neighbors)
-        # The gradient of the mean over 24 starts, as the official one's: it matters to Adam's epsilon alone.
+        # Gradient of the mean over 24 starts, as in the official code; the factor matters only for Adam's epsilon.
         (gradient,) = torch.autograd.grad(losses.sum() / 24, leaf)
     return losses.detach(), gradient
 
 
 def _move(points: Tensor, state: Tensor, rotations: Tensor) -> Tensor:
-    """(P, 3) or (S, P, 3), (S, 12), (S, 3, 3) → (S, P, 3)."""
+    """Transform points (P, 3) or (S, P, 3) by states (S, 12) and initial rotations (S, 3, 3) → (S, P, 3)."""
     turned = rotations @ _rotation_of_6d(state[:, :6])
     return (state[:, None, 9:] * points) @ turned + state[:, None, 6:9]
 
 
 def _losses(points: Tensor, target: Tensor, state: Tensor, rotations: Tensor, neighbors: Neighbors) -> Tensor:
-    """(S,) squared chamfer distances of (P, 3), where each state moves them, and (Q, 3): the two means summed."""
+    """Return squared chamfer distances (S,) between transformed points and target, as the sum of both means."""
     moved = _move(points, state, rotations)
     _, to_target = neighbors.query(moved)
     to_moved = torch.stack([Neighbors(one).query(target)[1] for one in moved])
-    # Picked first and then moved: the gradient of picking is a sum whose order a GPU does not fix.
+    # Select, then transform: the gradient of selecting is a sum in nondeterministic order on a GPU.
     matched = _move(points[to_moved], state, rotations)
     return _mean_square(moved - target[to_target]) + _mean_square(matched - target)
 
 
 def _mean_square(difference: Tensor) -> Tensor:
-    """(S, P, 3) → (S,)."""
+    """Mean squared norm: (S, P, 3) → (S,)."""
     return (difference**2).sum(dim=-1).mean(dim=-1)
 
 
 def _rotation_of_6d(numbers: Tensor) -> Tensor:
-    """(S, 6) → (S, 3, 3): two rows made orthonormal in turn, the third their cross product (Zhou et al. 2019)."""
+    """Convert 6D rotations (S, 6) → (S, 3, 3): two orthonormalized rows and their cross product (Zhou et al. 2019)."""
     first = torch.nn.functional.normalize(numbers[:, :3], dim=-1)
     second = numbers[:, 3:] - (first * numbers[:, 3:]).sum(dim=-1, keepdim=True) * first
     second = torch.nn.functional.normalize(second, dim=-1)
@@ -174,7 +176,7 @@ def _rotation_of_6d(numbers: Tensor) -> Tensor:
 
 
 def _quarter_turns(axis: int, count: int) -> Tensor:
-    """(3, 3) without rounding: `count` turns of 90° about an axis."""
+    """Return the exact rotation (3, 3) by `count` · 90° about an axis."""
     cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[count % 4]
     a, b = (axis + 1) % 3, (axis + 2) % 3
     matrix = torch.eye(3)

@@ -1,4 +1,4 @@
-"""Distances between two clouds of points, and between two clouds that move: ActionBench's definitions.
+"""Distances between two point clouds, static or moving, as defined by ActionBench.
 
 Distances are not squared, and the two directions are summed, not averaged. Lower is better.
 """
@@ -14,13 +14,13 @@ from helix4d.evaluation.geometry.sampling import subsample
 
 
 def chamfer_distance(points: Tensor, truth: Tensor, queries: int = 10_000, seed: int = 44) -> float:
-    """Mean distance from `truth` to `points` plus mean distance from `points` to `truth`.
+    """Return the mean distance from `truth` to `points` plus the mean distance from `points` to `truth`.
 
     Args:
-        points: (P, 3), the prediction where it is to be judged.
-        truth: (Q, 3), in the same units, which are those of the result.
-        queries: points of each cloud that look for a neighbor, at most; they look at all of the other cloud.
-        seed: of the choice of queries in `points`; in `truth` it is one more.
+        points: (P, 3), aligned prediction.
+        truth: (Q, 3), ground truth; the result has its units.
+        queries: maximum number of points of each cloud whose nearest neighbor in the whole other cloud is searched.
+        seed: seed of the selection of queries from `points`; `seed + 1` is used for `truth`.
     """
     to_points, _ = Neighbors(points).query(subsample(truth, queries, seed + 1))
     to_truth, _ = Neighbors(truth).query(subsample(points, queries, seed))
@@ -28,22 +28,22 @@ def chamfer_distance(points: Tensor, truth: Tensor, queries: int = 10_000, seed:
 
 
 def motion_chamfer_distance(points: Tensor, truth: Tensor) -> float:
-    """Pairs found in frame 0, both ways, are kept in all frames; the mean of their distances over pairs and frames.
+    """Match points in frame 0, in both directions, and return the mean distance of the pairs over all frames.
 
     Args:
-        points: (T, P, 3), the tracked prediction where it is to be judged.
-        truth: (T, Q, 3), tracked.
+        points: (T, P, 3), tracked points of the aligned prediction.
+        truth: (T, Q, 3), tracked points of the ground truth.
     """
     if len(points) != len(truth):
-        raise ConfigError(f"motion of {len(points)} frames cannot be compared with one of {len(truth)}")
+        raise ConfigError(f"the prediction has {len(points)} frames and the truth {len(truth)}: they must be equal")
     _, to_points = Neighbors(points[0]).query(truth[0])
     _, to_truth = Neighbors(truth[0]).query(points[0])
-    # A frame at a time: 16 frames of 100 000 points at once are needlessly large.
-    ways = [
+    # One frame at a time, to limit memory with 16 frames of 100,000 points.
+    distances = [
         _mean((frame[to_points] - true).norm(dim=-1)) + _mean((true[to_truth] - frame).norm(dim=-1))
         for frame, true in zip(points, truth, strict=True)
     ]
-    return sum(ways) / len(ways)
+    return sum(distances) / len(distances)
 
 
 def _mean(values: Tensor) -> float:

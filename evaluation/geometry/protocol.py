@@ -1,7 +1,8 @@
-"""CD-3D, CD-4D and CD-M of one animated prediction, by ActionBench's protocol; n/a comes with a reason.
+"""CD-3D, CD-4D and CD-M of one animated prediction by ActionBench's protocol, or the reason why they are n/a.
 
-CD-3D aligns each frame, CD-4D aligns all frames by the pose of frame 0, CD-M keeps the pairs of frame 0 and therefore
-needs a constant topology. Source: the evaluation published with ActionMesh (Sabathier et al. 2026).
+CD-3D aligns each frame separately. CD-4D aligns all frames with the pose of frame 0. CD-M keeps the pairs matched in
+frame 0 and therefore requires a constant topology. Source: the evaluation published with ActionMesh (Sabathier et al.
+2026).
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ METRICS = ("cd_3d", "cd_4d", "cd_m")
 
 @dataclass(frozen=True)
 class Protocol:
-    """ActionBench's numbers.
+    """Settings of the protocol; the defaults are ActionBench's.
 
     Args:
-        points: sampled on each predicted frame; frame f with `seed` + f, tracked points with `seed`.
-        alignment_points: of each cloud, at most; the same in all frames.
-        queries: of each cloud, at most.
+        points: number of points sampled on each predicted frame.
+        alignment_points: maximum number of points of each cloud used for the alignment, the same in all frames.
+        queries: maximum number of points of each cloud used as queries of the distances.
+        seed: seed of tracked points; frame f is sampled with `seed` + f.
+        alignment: effort of the alignment.
     """
 
     points: int = 100_000
@@ -40,7 +43,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class GeometryScores:
-    """Three distances in units of the truth, lower is better; None is n/a, and `reasons` says why, by metric."""
+    """Three distances in units of the ground truth, lower is better. `reasons` has the reason for each that is None."""
 
     cd_3d: float | None
     cd_4d: float | None
@@ -50,13 +53,13 @@ class GeometryScores:
 
 @dataclass(frozen=True)
 class Clouds:
-    """A prediction and its truth as points, all float32.
+    """A prediction and its ground truth as points, all float32.
 
     Args:
-        points: (T, P, 3), not tracked.
-        truth: (T, Q, 3), tracked.
-        alignment_points, alignment_truth: (T, A, 3), (T, B, 3): what is aligned.
-        tracked: (T, P, 3) tracked points of the prediction, or why there are none.
+        points: (T, P, 3), points of the prediction, not tracked.
+        truth: (T, Q, 3), tracked points of the ground truth.
+        alignment_points, alignment_truth: (T, A, 3) and (T, B, 3), subsets used for the alignment.
+        tracked: (T, P, 3), tracked points of the prediction, or the reason why they are not available.
     """
 
     points: Tensor
@@ -67,18 +70,18 @@ class Clouds:
 
 
 def measure_geometry(prediction: Sequence[Surface], truth: Tensor, protocol: Protocol = Protocol()) -> GeometryScores:
-    """The three numbers of one item.
+    """Compute the three distances of one item.
 
     Args:
-        prediction: a surface a frame, in the axes that the truth has; frames beyond those of the truth do not count.
-        truth: (T, Q, 3) float32, tracked points; where it is decides where all is computed.
+        prediction: one surface per frame, in the axes of the ground truth; frames beyond its last one are ignored.
+        truth: (T, Q, 3) float32, tracked points; its device is used for the computation.
 
     Raises:
-        FormatError: if the truth is no cloud of finite points.
+        FormatError: if the truth is not an array of finite points.
     """
     _check(truth)
     if len(prediction) < len(truth):
-        return _not_available(f"the prediction has {len(prediction)} frames, the truth {len(truth)}")
+        return _not_available(f"the prediction has only {len(prediction)} of {len(truth)} frames")
     surfaces = prediction[: len(truth)]
     sampled = []
     for frame, surface in enumerate(surfaces):
@@ -92,29 +95,31 @@ def measure_geometry(prediction: Sequence[Surface], truth: Tensor, protocol: Pro
         tracked = sample_tracked(surfaces, protocol.points, protocol.seed).to(truth)
     except (AssetError, ConfigError) as error:
         tracked = str(error)
-    few, few_true = (subsample(cloud, protocol.alignment_points, protocol.seed) for cloud in (points, truth))
-    return score_clouds(Clouds(points, truth, few, few_true, tracked), protocol)
+    subset, true_subset = (subsample(cloud, protocol.alignment_points, protocol.seed) for cloud in (points, truth))
+    return score_clouds(Clouds(points, truth, subset, true_subset, tracked), protocol)
 
 
 def score_clouds(clouds: Clouds, protocol: Protocol = Protocol()) -> GeometryScores:
-    """The three numbers from points that are already sampled."""
+    """Compute the three distances from sampled points."""
     pairs = zip(clouds.alignment_points, clouds.alignment_truth, strict=True)
     poses = [align(points, truth, protocol.alignment) for points, truth in pairs]
-    each, first = [], []
+    separate, joint = [], []
     for pose, points, truth in zip(poses, clouds.points, clouds.truth, strict=True):
-        each.append(chamfer_distance(pose.apply(points), truth, protocol.queries, protocol.seed))
-        first.append(chamfer_distance(poses[0].apply(points), truth, protocol.queries, protocol.seed))
+        separate.append(chamfer_distance(pose.apply(points), truth, protocol.queries, protocol.seed))
+        joint.append(chamfer_distance(poses[0].apply(points), truth, protocol.queries, protocol.seed))
     if isinstance(clouds.tracked, str):
-        return GeometryScores(fmean(each), fmean(first), None, {"cd_m": clouds.tracked})
+        return GeometryScores(fmean(separate), fmean(joint), None, {"cd_m": clouds.tracked})
     motion = motion_chamfer_distance(poses[0].apply(clouds.tracked), clouds.truth)
-    return GeometryScores(fmean(each), fmean(first), motion)
+    return GeometryScores(fmean(separate), fmean(joint), motion)
 
 
 def _check(truth: Tensor) -> None:
     if truth.ndim != 3 or truth.shape[2] != 3 or 0 in truth.shape or truth.dtype != torch.float32:
-        raise FormatError(f"a truth is (frames, points, 3) float32 and not empty, this is {truth.dtype} {truth.shape}")
+        raise FormatError(
+            f"the ground truth must be non-empty float32 (frames, points, 3), found {truth.dtype} {tuple(truth.shape)}"
+        )
     if not truth.isfinite().all():
-        raise FormatError("the truth has points that are not finite")
+        raise FormatError("the ground truth has non-finite points")
 
 
 def _not_available(reason: str) -> GeometryScores:

@@ -1,1 +1,1 @@
-"""What is compared: the files of methods and of benchmarks, read as clips."""
+"""Read the files of methods and benchmarks."""

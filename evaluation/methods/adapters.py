@@ -1,6 +1,6 @@
-"""A method's output files become a `Clip`: which files, in which order, in which axes, how many frames count.
+"""Read a method's output files as a `Clip`: select the files, sort them, convert axes and select frames.
 
-What each method's files are: `methods.py`.
+See `methods.py` for the files of each method.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from helix4d.evaluation.methods.methods import GLTF_AXES, METHODS, Method, axes_
 _TRIMESH = (".obj", ".ply", ".off", ".stl")
 _RUN_FILE = "run.json"
 _WHITE = "replaced by white"
-"""How `assets` says that an image is lost."""
+"""Part of the warning that `assets` emits for an image that cannot be read."""
 
 
 class PredictionError(Helix4DError):
@@ -30,31 +30,31 @@ class PredictionError(Helix4DError):
 
 
 def prediction_files(folder: Path, method: Method) -> list[Path]:
-    """The files of an item's folder, in natural order.
+    """Return the prediction's files in an item's folder, in natural order.
 
     Raises:
-        PredictionError: if there is none, or more than the one of an animation.
+        PredictionError: if there are none, several formats match, or several files match an animation.
     """
     if not folder.is_dir():
-        raise PredictionError("no prediction: there is no folder for it")
+        raise PredictionError("no prediction: the item has no folder")
     suffixes = (".glb", ".gltf", ".fbx") if method.layout == "animation" else (".glb", ".gltf", *_TRIMESH)
     matched = (path for path in folder.glob(method.glob) if path.suffix.lower() in suffixes and path.is_file())
-    found = sorted(matched, key=natural_order)
-    if not found:
-        raise PredictionError(f"no prediction: nothing in its folder matches {method.glob}")
-    kinds = {path.suffix.lower() for path in found}
+    files = sorted(matched, key=natural_order)
+    if not files:
+        raise PredictionError(f"no prediction: no mesh file in the item's folder matches {method.glob}")
+    kinds = {path.suffix.lower() for path in files}
     if method.layout == "stills" and len(kinds) > 1:
-        raise PredictionError(f"{method.glob} matches {', '.join(sorted(kinds))}: let --glob say one of them")
-    if method.layout == "animation" and len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise PredictionError(f"one animation is expected, {method.glob} matches {names}")
-    return found
+        raise PredictionError(f"{method.glob} matches {', '.join(sorted(kinds))} files: select one format with --glob")
+    if method.layout == "animation" and len(files) > 1:
+        names = ", ".join(path.name for path in files)
+        raise PredictionError(f"expected one animation, but {method.glob} matches {names}")
+    return files
 
 
 def fingerprint(folder: Path, method: Method) -> str | None:
-    """Hash of names and contents of an item's files; None where there are none that can be read.
+    """Return the hash of names and contents of an item's files, or None if they are missing or unreadable.
 
-    Buffers and images beside a glTF file count, and what `run.json` says of our own frames.
+    External buffers and images of glTF files are included, and `run.json` for our own frames.
     """
     try:
         files = prediction_files(folder, method)
@@ -67,32 +67,32 @@ def fingerprint(folder: Path, method: Method) -> str | None:
 
 
 def read_prediction(folder: Path, method: Method, frames: int) -> Clip:
-    """The judged moments of a sequence of `frames` moments.
+    """Read the evaluated frames of a sequence of `frames` frames.
 
     Raises:
-        PredictionError: if files are missing or too few, or do not look like frames of one sequence.
-        AssetError: if one is broken.
+        PredictionError: if files are missing or too few, or are not named like frames of one sequence.
+        AssetError: if a file is broken.
     """
     files = prediction_files(folder, method)
     if method.layout == "animation":
         clip = _oriented(bake(files[0], frames=frames), method.axes)
         return _part(clip, judged_frames(method, frames))
-    stills = _moments(folder, method, files)
+    stills = _frame_files(folder, method, files)
     judged = judged_frames(method, frames)
     if len(stills) < frames and len(stills) != len(judged):
-        raise PredictionError(f"{len(stills)} frames, {frames} are needed")
+        raise PredictionError(f"the prediction has only {len(stills)} of {frames} frames")
     chosen = stills if len(stills) == len(judged) else [stills[number] for number in judged]
     _check_names([path.relative_to(folder).as_posix() for path in chosen if path is not None], method)
     return _oriented(join_stills([None if path is None else _read_still(path) for path in chosen]), method.axes)
 
 
 def lost_textures(clip: Clip) -> str | None:
-    """Why a prediction does not look as its method meant it: the first of its images that was not read."""
-    return next((f"a texture was not read: {warning}" for warning in clip.warnings if _WHITE in warning), None)
+    """Return a message about the first of a prediction's textures that could not be read, or None."""
+    return next((f"a texture could not be read: {warning}" for warning in clip.warnings if _WHITE in warning), None)
 
 
 def join_stills(stills: Sequence[Clip | None]) -> Clip:
-    """One-frame clips as the frames of one; None is a frame without surface. Equal triangles share one topology.
+    """Join one-frame clips into one clip; None is a frame without surface. Equal stills share one topology.
 
     Raises:
         AssetError: if no frame has a surface.
@@ -121,34 +121,34 @@ def join_stills(stills: Sequence[Clip | None]) -> Clip:
 
 
 def natural_order(path: Path) -> list[tuple[int, str]]:
-    """Sorts mesh_2 before mesh_10."""
+    """Sort key that orders mesh_2 before mesh_10."""
     return [(int(word), "") if word.isdigit() else (-1, word) for word in re.split(r"(\d+)", path.as_posix())]
 
 
-def _moments(folder: Path, method: Method, files: Sequence[Path]) -> list[Path | None]:
-    """The file of each frame. Ours has none where a frame has no surface, and says so in `run.json`."""
+def _frame_files(folder: Path, method: Method, files: Sequence[Path]) -> list[Path | None]:
+    """Return the file of each frame. Our own frames without a surface have none, which `run.json` records."""
     if not _has_run_file(folder, method):
         return list(files)
     try:
-        counted = [frame["faces"] for frame in json.loads((folder / _RUN_FILE).read_bytes())["frames"]]
+        face_counts = [frame["faces"] for frame in json.loads((folder / _RUN_FILE).read_bytes())["frames"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise PredictionError(f"{_RUN_FILE} cannot be understood ({error!r})") from error
+        raise PredictionError(f"{_RUN_FILE} is malformed ({error!r})") from error
     present = {path.name: path for path in files}
-    moments: list[Path | None] = []
-    for number, faces in enumerate(counted):
+    frame_files: list[Path | None] = []
+    for number, faces in enumerate(face_counts):
         name = f"frame_{number:02d}.glb"
         if faces and name not in present:
-            raise PredictionError(f"{name} is missing, though {_RUN_FILE} counts its faces")
-        moments.append(present[name] if faces else None)
-    return moments
+            raise PredictionError(f"{name} is missing, but {_RUN_FILE} lists it with {faces} faces")
+        frame_files.append(present[name] if faces else None)
+    return frame_files
 
 
 def _check_names(names: Sequence[str], method: Method) -> None:
-    """Frames differ by their numbers: any other name among them is another mesh, which would shift all moments."""
+    """Check that file names differ only in their numbers: any other mesh among them would shift all frames."""
     kinds = list({re.sub(r"\d+", "#", name): name for name in reversed(names)}.values())
     if len(kinds) > 1:
         raise PredictionError(
-            f"{method.glob} takes {kinds[0]} and {kinds[1]} for frames of one sequence: let --glob say which"
+            f"{method.glob} matches both {kinds[0]} and {kinds[1]}: select the frames of the sequence with --glob"
         )
 
 
@@ -157,18 +157,18 @@ def _has_run_file(folder: Path, method: Method) -> bool:
 
 
 def _read_still(path: Path) -> Clip:
-    """In the axes that a glTF of the same coordinates would have: Z up."""
+    """Read a still in our axes (Z up), as if its coordinates were those of a glTF file."""
     return bake_still(path) if path.suffix.lower() in (".glb", ".gltf") else _read_by_trimesh(path)
 
 
 def _read_by_trimesh(path: Path) -> Clip:
-    """Geometry and vertex colors of an .obj, .ply, .off or .stl; its textures are not read, which is warned of."""
+    """Read geometry and vertex colors of an .obj, .ply, .off or .stl file; textures are skipped with a warning."""
     import trimesh
 
     size = path.stat().st_size
     if not 0 < size <= DEFAULT_LIMITS.file_bytes:
         code = ReasonCode.OUT_OF_MEMORY if size else ReasonCode.EMPTY_FILE
-        raise AssetError(code, f"has {size} bytes, limit {DEFAULT_LIMITS.file_bytes}", path)
+        raise AssetError(code, f"file has {size} bytes: must be between 1 and {DEFAULT_LIMITS.file_bytes}", path)
     try:
         mesh: Any = trimesh.load(path, force="mesh", process=False, maintain_order=True, skip_materials=True)
         vertices = np.ascontiguousarray(mesh.vertices, np.float32)
@@ -177,21 +177,21 @@ def _read_by_trimesh(path: Path) -> Clip:
         colors = np.asarray(mesh.visual.vertex_colors) if mesh.visual.kind == "vertex" else None
         textured = mesh.visual.kind == "texture"
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OSError, RuntimeError) as error:
-        raise AssetError(ReasonCode.CORRUPT_FILE, f"cannot be read ({error!r})", path) from error
+        raise AssetError(ReasonCode.CORRUPT_FILE, f"cannot read mesh ({error!r})", path) from error
     if faces.ndim != 2 or not len(faces):
-        raise AssetError(ReasonCode.EMPTY_GEOMETRY, "has no triangle", path)
+        raise AssetError(ReasonCode.EMPTY_GEOMETRY, "the mesh has no triangles", path)
     if not np.isfinite(vertices).all():
-        raise AssetError(ReasonCode.NON_FINITE_GEOMETRY, "has vertices that are not finite", path)
+        raise AssetError(ReasonCode.NON_FINITE_GEOMETRY, "the mesh has non-finite vertices", path)
     linear = None if colors is None else _linear(colors)[faces]
     topology = Topology(faces, np.zeros((0, len(faces), 3, 2), np.float32), np.zeros(len(faces), np.int32), linear)
     matrix = axes_matrix(GLTF_AXES).T.astype(np.float32)
     frame = Frame(np.ascontiguousarray(vertices @ matrix), np.ascontiguousarray(normals @ matrix), topology)
-    warnings = (f"textures of {path.suffix} files are not read: {_WHITE}; convert them to .glb",) if textured else ()
+    warnings = (f"textures of {path.suffix} files are not supported, {_WHITE}: convert to .glb",) if textured else ()
     return Clip("", -1, np.zeros(1), (frame,), (Material(metallic=0.0, double_sided=True),), warnings=warnings)
 
 
 def _linear(colors: np.ndarray) -> np.ndarray:
-    """(V, 4) sRGB bytes as linear float32."""
+    """Convert sRGB bytes (V, 4) to linear float32."""
     values = colors.astype(np.float32) / 255
     rgb = values[:, :3]
     values[:, :3] = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
@@ -199,7 +199,7 @@ def _linear(colors: np.ndarray) -> np.ndarray:
 
 
 def _oriented(clip: Clip, axes: str) -> Clip:
-    """A clip that was read as glTF, in the axes that its files really have."""
+    """Reorient a clip that was read as glTF but whose files have other axes."""
     turn = (axes_matrix(axes) @ np.linalg.inv(axes_matrix(GLTF_AXES))).astype(np.float32)
     if np.array_equal(turn, np.eye(3)):
         return clip
@@ -235,7 +235,7 @@ def _equal(a: np.ndarray | None, b: np.ndarray | None) -> bool:
 
 
 def _with_images(material: Material, start: int) -> Material:
-    """The material with its textures pointing to images that begin at `start`."""
+    """Return the material with the image indices of its textures shifted by `start`."""
     moved: dict[str, Any] = {
         name: replace(value, image=value.image + start)
         for name, value in vars(material).items()

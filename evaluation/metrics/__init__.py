@@ -1,1 +1,1 @@
-"""What is measured: the metrics of the tables, each a class with a name, a direction and a definition."""
+"""The metrics of the tables, each a class with a name, a direction and a definition."""

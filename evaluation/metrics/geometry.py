@@ -1,4 +1,4 @@
-"""CD-3D, CD-4D and CD-M as entries of the registry: one measurement serves all three."""
+"""CD-3D, CD-4D and CD-M as metrics of the registry; all three share one measurement."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from helix4d.evaluation.metrics.metric import Item, Metric, Need, NotAvailable
 
 _SOURCE = "ActionBench (Sabathier et al. 2026), re-implemented"
 _CHOICES = (
-    "all 24 rotations that map axes to axes are tried where the published list repeats two and lacks two",
-    "an item whose metric cannot be computed is left out of the mean and counted, at a changed topology CD-M alone",
+    "all 24 rotations that map axes to axes are tried, whereas the published list repeats two and omits two",
+    "items whose metric cannot be computed are excluded from the mean and counted; changing topology affects only CD-M",
 )
 
 
@@ -24,20 +24,20 @@ class ChamferMetric(Metric):
     protocol: Protocol
 
     def evaluate(self, item: Item) -> float | NotAvailable:
-        """In units of the truth."""
+        """Return the distance in units of the ground truth."""
         scores = item.once(("geometry", self.protocol), lambda: _measure(item, self.protocol))
         value: float | None = getattr(scores, self.name)
         return NotAvailable(scores.reasons[self.name]) if value is None else value
 
 
 def geometry_metrics(protocol: Protocol | None = None) -> tuple[ChamferMetric, ...]:
-    """The three, by one protocol; None is `Protocol()`, ActionBench's."""
+    """Return the three metrics with one protocol, by default ActionBench's."""
     used = Protocol() if protocol is None else protocol
-    sums = "mean distance from truth to prediction plus the mean one back, not squared"
+    sums = "mean distance (not squared) from truth to prediction plus mean distance from prediction to truth"
     definitions = {
-        "cd_3d": f"{sums}, each frame aligned on its own",
-        "cd_4d": f"{sums}, all frames aligned by the pose of frame 0",
-        "cd_m": "as CD-4D, between tracked points, with the pairs of frame 0 kept in all frames",
+        "cd_3d": f"{sums}, each frame aligned separately",
+        "cd_4d": f"{sums}, all frames aligned with the pose of frame 0",
+        "cd_m": "as CD-4D, but between tracked points, with the pairs matched in frame 0 kept in all frames",
     }
     return tuple(
         ChamferMetric(
@@ -54,11 +54,11 @@ def geometry_metrics(protocol: Protocol | None = None) -> tuple[ChamferMetric, .
 
 
 def clip_surfaces(clip: Clip) -> list[Surface]:
-    """The frames of a clip without their looks."""
+    """Return the frames of a clip without materials."""
     return [Surface(frame.vertices, frame.faces) for frame in clip.frames]
 
 
 def _measure(item: Item, protocol: Protocol) -> GeometryScores:
     if isinstance(item.truth, NotAvailable):
-        raise ConfigError(f"{item.key}: asked for distances from a truth that is not there")
+        raise ConfigError(f"{item.key}: cannot compute distances without ground truth")
     return measure_geometry(clip_surfaces(item.prediction), item.truth.to(item.device), protocol)

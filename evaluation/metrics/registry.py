@@ -1,4 +1,4 @@
-"""All metrics, and the choice among them by name."""
+"""List all metrics and select them by name."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from helix4d.evaluation.metrics.metric import Measure
 
 
 def metrics(protocol: Protocol | None = None, weights: Path | None = None) -> tuple[Measure, ...]:
-    """All metrics, in the order of the tables' columns.
+    """Return all metrics, in the order of the tables' columns.
+
+    The paper's metrics are cd_3d, cd_4d, cd_m, clip, clip_n, ulip_2, uni3d, dreamsim and fvd; lpips is our addition.
 
     Args:
-        protocol: of the distances; None is ActionBench's.
-        weights: folder of the published weights of learned metrics; without it they say how to fetch them.
-
-    Names that the paper's tables have: cd_3d, cd_4d, cd_m, clip, clip_n, ulip_2, uni3d, dreamsim, fvd. Ours: lpips.
+        protocol: protocol of the distances; by default ActionBench's.
+        weights: folder with the published weights of learned metrics; without it these metrics are not available and
+            report how to download the weights.
     """
     return (*geometry_metrics(protocol), *learned_metrics(weights))
 
 
 def choose(names: Iterable[str], known: Sequence[Measure]) -> tuple[Measure, ...]:
-    """The metrics of these names, in the order of `known`.
+    """Return the metrics with these names, in the order of `known`.
 
     Raises:
-        ConfigError: for a name that no metric has.
+        ConfigError: if a name is unknown.
     """
-    wanted = set(names)
-    if unknown := wanted - {metric.name for metric in known}:
+    chosen = set(names)
+    if unknown := chosen - {metric.name for metric in known}:
         listed = ", ".join(metric.name for metric in known)
-        raise ConfigError(f"no metric {', '.join(sorted(unknown))}: there are {listed}")
-    return tuple(metric for metric in known if metric.name in wanted)
+        raise ConfigError(f"unknown metric {', '.join(sorted(unknown))}: must be one of {listed}")
+    return tuple(metric for metric in known if metric.name in chosen)

@@ -1,1 +1,1 @@
-"""Results become tables and pages."""
+"""Write results as tables and pages."""

@@ -1,6 +1,6 @@
-"""A page an item: the video that the method was given beside the prediction, frame for frame, and the numbers.
+"""Write one page per item: the input video next to the prediction, frame by frame, and the values of the metrics.
 
-Plain HTML and animated WebP files that need no server: `pages/index.html`.
+Plain HTML and animated WebP files that need no server; the entry point is `pages/index.html`.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _STYLE = (
 def write_page(
     output: Path, title: str, result: ItemResult, metrics: Sequence[Measure], read: Callable[[], Item]
 ) -> None:
-    """Write `pages/KEY.html`; pictures that are there already are kept.
+    """Write `pages/KEY.html`; existing images are reused.
 
     Args:
-        output: of the run.
+        output: output folder of the run.
         title: bench and method.
-        result: of the item.
-        metrics: the rows of its table.
-        read: the item, called where pictures have to be made.
+        result: result of the item.
+        metrics: rows of the table.
+        read: function that reads the item, called only if images must be rendered.
     """
     names = {kind: f"{result.key}.{kind}.{(result.prediction or 'none')[:12]}.webp" for kind in ("video", "prediction")}
     folder = output / PAGES
@@ -50,7 +50,7 @@ def write_page(
             item = read()
             _write_pictures(folder, item, names["video"], names["prediction"])
         except FAULTS as error:
-            log.warning("%s: no pictures: %s", result.key, error, exc_info=not isinstance(error, Helix4DError))
+            log.warning("%s: rendering failed: %s", result.key, error, exc_info=not isinstance(error, Helix4DError))
     shown = [
         f'<figure><img src="{html.escape(name)}" alt="{kind}"><figcaption>{kind}</figcaption></figure>'
         for kind, name in names.items()
@@ -58,7 +58,7 @@ def write_page(
     ]
     reason = f"<p>failed: {html.escape(result.reason)}</p>" if result.reason else ""
     rows = "".join(
-        f"<tr><th>{html.escape(metric.label)}</th><td>{html.escape(_told(result.outcomes.get(metric.name)))}</td></tr>"
+        f"<tr><th>{html.escape(metric.label)}</th><td>{html.escape(_text(result.outcomes.get(metric.name)))}</td></tr>"
         for metric in metrics
     )
     body = f'<p><a href="index.html">all items</a></p>{reason}{"".join(shown)}<table>{rows}</table>'
@@ -66,11 +66,11 @@ def write_page(
 
 
 def write_index(output: Path, title: str, results: Sequence[ItemResult], metrics: Sequence[Measure]) -> None:
-    """Write `pages/index.html`: all items with their numbers, and links to their pages."""
+    """Write `pages/index.html`: all items with their values and links to their pages."""
     head = "".join(f"<th>{html.escape(metric.label)}</th>" for metric in metrics)
     rows = []
     for result in results:
-        cells = "".join(f"<td>{html.escape(_told(result.outcomes.get(metric.name)))}</td>" for metric in metrics)
+        cells = "".join(f"<td>{html.escape(_text(result.outcomes.get(metric.name)))}</td>" for metric in metrics)
         key = html.escape(result.key)
         rows.append(f'<tr><td><a href="{key}.html">{key}</a></td><td>{result.state}</td>{cells}</tr>')
     body = f"<table><tr><th>item</th><th>state</th>{head}</tr>{''.join(rows)}</table>"
@@ -84,7 +84,7 @@ def _write_pictures(folder: Path, item: Item, video: str, prediction: str) -> No
 
 
 def _on_white(frames: np.ndarray) -> bytes:
-    """(T, H, W, 4) as an animation on white, at most the size of `PICTURE`."""
+    """Encode (T, H, W, 4) as an animation on white, at most as large as `PICTURE`."""
     pictures = []
     for frame in frames:
         image = Image.fromarray(frame, "RGBA")
@@ -95,12 +95,12 @@ def _on_white(frames: np.ndarray) -> bytes:
     return animation(pictures, _FPS)
 
 
-def _told(outcome: Outcome | None) -> str:
+def _text(outcome: Outcome | None) -> str:
     if outcome is None:
         return ""
     if outcome.value is not None:
         return f"{outcome.value:.6g}"
-    return "in the set's number" if outcome.features is not None else f"n/a: {outcome.reason}"
+    return "counted in the set's value" if outcome.features is not None else f"n/a: {outcome.reason}"
 
 
 def _page(title: str, body: str) -> bytes:

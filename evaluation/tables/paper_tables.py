@@ -1,4 +1,4 @@
-"""The rows of the paper's tables as a third party transcribed them: to stand beside ours, never called verified."""
+"""Published numbers, shown next to ours; the paper's are from a third party's transcript and not verified."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEADERBOARD = "ActionBench's leaderboard"
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """A method's published numbers by metric name; a metric that is not there was not published."""
+    """Published numbers of a method by metric name; unpublished metrics are absent."""
 
     method: str
     origin: str
@@ -21,7 +21,7 @@ class PublishedRow:
 
 
 def published_rows(bench: BenchName) -> tuple[PublishedRow, ...]:
-    """What was published on the bench: Table 1 for Helix4DBench, Table 2 for the others."""
+    """Return the rows published for a bench: Table 1 for Helix4DBench, Table 2 for the others."""
     return _ROWS[bench]
 
 

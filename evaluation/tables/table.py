@@ -1,6 +1,6 @@
-"""Results become a table: CSV, JSON and Markdown, with counts, intervals, definitions and what was published beside.
+"""Write results as a table in CSV, JSON and Markdown, with counts, intervals, definitions and published numbers.
 
-Every cell says for how many of how many items there is a number; nothing is averaged over fewer in silence.
+Every cell states how many items it averages, so items without a value are never dropped silently.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Cell:
     """A metric of a method.
 
     Args:
-        value: mean over the items that have one, or the number of the set; None where there is none.
+        value: mean over the items with a value, or the value of the set; None if not available.
         low, high: bootstrap interval of the mean over items; None for sets and for fewer than two items.
-        count: items that have a number; None for published ones.
-        reason: why there is no value.
-        defined: False where the metric makes no sense for the method.
+        count: number of items with a value; None for published numbers.
+        reason: reason why values are not available.
+        defined: whether the metric is defined for the method.
     """
 
     value: float | None
@@ -52,7 +52,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A method: what it is called, who measured, its cells by metric, and how many items it failed."""
+    """A row of the table: name of the method, origin of the numbers, cells by metric, and number of failed items."""
 
     method: str
     origin: str
@@ -62,18 +62,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """All that is written.
+    """Contents of a table.
 
     Args:
-        bench: its name.
-        label: what is printed.
-        items: N, on which the rows that were measured agree.
-        items_sha256: hash of the items' keys and of what they are judged by.
+        bench: name of the bench.
+        label: label of the bench.
+        items: number of items, equal for all measured rows.
+        items_sha256: hash of the items' keys and reference data.
         columns: name, label, direction, definition, checkpoint and choices of each metric.
-        rows: measured ones, then published ones.
-        notes: settings and what is ours, one sentence each.
-        failures: what failed and why, of the first row.
-        protocol: of the distances; None where none was asked.
+        rows: measured rows, then published rows.
+        notes: settings and our choices, one sentence each.
+        failures: reasons of the failed items of the first row, by key.
+        protocol: protocol of the distances; None if there are none.
     """
 
     bench: str
@@ -90,18 +90,18 @@ class Table:
 def build_row(
     bench: Bench, method: Method, metrics: Sequence[Measure], results: Sequence[ItemResult], output: Path
 ) -> Row:
-    """The row of one method."""
+    """Build the row of one method."""
     cells = {metric.name: _cell(bench, method, metric, results, output) for metric in metrics}
     failed = sum(result.state == "failed" for result in results)
     return Row(method.label, MEASURED, cells, failed)
 
 
 def bootstrap_interval(values: Sequence[float], *names: str) -> tuple[float, float] | None:
-    """The middle 95 % of the means of 10 000 resamples; None for fewer than two values.
+    """Return the 95% bootstrap interval of the mean from 10,000 resamples; None for fewer than two values.
 
     Args:
-        values: one an item.
-        names: seed of the draw.
+        values: one value per item.
+        names: names that seed the generator.
     """
     if len(values) < 2:
         return None
@@ -112,7 +112,7 @@ def bootstrap_interval(values: Sequence[float], *names: str) -> tuple[float, flo
 
 
 def column(metric: Measure) -> dict[str, Any]:
-    """What tables say of a metric."""
+    """Return the description of a metric in tables."""
     return {
         "name": metric.name,
         "label": metric.label,
@@ -124,7 +124,7 @@ def column(metric: Measure) -> dict[str, Any]:
 
 
 def published(bench: Bench, metrics: Sequence[Measure]) -> list[Row]:
-    """Published rows that have a number in one of the columns."""
+    """Return the published rows that have a number in at least one column."""
     names = {metric.name for metric in metrics}
     rows = [
         Row(row.method, row.origin, {name: Cell(value) for name, value in row.values.items() if name in names})
@@ -141,25 +141,27 @@ def write_table(output: Path, table: Table) -> None:
 
 
 def measured_rows(output: Path, like: Table) -> list[Row]:
-    """The rows that another run measured on the same items.
+    """Read the rows measured by another run on the same items.
 
     Raises:
-        ConfigError: if it was another bench, other items or another protocol.
+        ConfigError: if its bench, items, protocol or definitions differ.
         FormatError: if its table is damaged.
     """
     path = output / "table.json"
     try:
         content = parse_document(path.read_bytes(), TABLE, path)
     except OSError as error:
-        raise ConfigError(f"{output}: no table.json: let its evaluation finish first") from error
+        raise ConfigError(f"{output}: no table.json: complete its evaluation first") from error
     if (content["bench"], content["items_sha256"]) != (like.bench, like.items_sha256):
-        raise ConfigError(f"{path}: {content['items']} items of {content['bench']}, not the {like.items} of this run")
+        raise ConfigError(
+            f"{path}: its {content['items']} items of {content['bench']} differ from the {like.items} of this run"
+        )
     if content["protocol"] and like.protocol and content["protocol"] != like.protocol:
-        raise ConfigError(f"{path}: distances by {content['protocol']}, this run's are by {dict(like.protocol)}")
+        raise ConfigError(f"{path}: its protocol {content['protocol']} differs from this run's {dict(like.protocol)}")
     ours = {entry["name"]: dict(entry) for entry in like.columns}
     for entry in content["columns"]:
         if entry["name"] in ours and entry != ours[entry["name"]]:
-            raise ConfigError(f"{path}: its {entry['name']} is defined otherwise than this run's")
+            raise ConfigError(f"{path}: its definition of {entry['name']} differs from this run's")
     return [
         Row(row["method"], row["origin"], {k: Cell(**v) for k, v in row["cells"].items() if k in ours}, row["failed"])
         for row in content["rows"]
@@ -168,7 +170,7 @@ def measured_rows(output: Path, like: Table) -> list[Row]:
 
 
 def markdown(table: Table) -> str:
-    """The table for people."""
+    """Format the table in Markdown."""
     heads = [f"{c['label']} {'↑' if c['higher_is_better'] else '↓'}" for c in table.columns]
     lines = [
         f"# {table.label}, {table.items} items",
@@ -182,43 +184,44 @@ def markdown(table: Table) -> str:
         lines.append(f"| {row.method} | {' | '.join(cells)} | {failed} | {row.origin} |")
     lines += [
         "",
-        f"In brackets: 95 % of the means of {RESAMPLES:,} resamples of the items. In parentheses: items with a number.",
-        "Only rows of the same origin can be compared with one another." if len(table.rows) > 1 else "",
+        f"Brackets: 95% bootstrap interval of the mean ({RESAMPLES:,} resamples of the items). Parentheses: number of "
+        "items with a value.",
+        "Rows of different origins are not directly comparable." if len(table.rows) > 1 else "",
         "",
         *(f"- {c['label']}: {c['definition']}{_weights(c)}." for c in table.columns),
     ]
     ours = _grouped([(c["label"], choice) for c in table.columns for choice in c["choices"]])
-    lines += ["", "Choices left open by the paper (ours):", "", *ours] if ours else []
+    lines += ["", "Our choices where the paper does not specify details:", "", *ours] if ours else []
     lines += ["", "Settings:", "", *(f"- {note}." for note in table.notes)]
     missing = _grouped([(c["label"], reason) for c in table.columns for reason in _reasons(table.rows, c["name"])])
     lines += ["", "Not available:", "", *missing] if missing else []
     if table.failures:
-        lines += ["", f"Failed, {len(table.failures)} of {table.items}:", ""]
+        lines += ["", f"Failed ({len(table.failures)} of {table.items}):", ""]
         shown = sorted(table.failures.items())
         lines += [f"- {key}: {reason}" for key, reason in shown[:_SHOWN_REASONS]]
-        lines += [f"- and {len(shown) - _SHOWN_REASONS} more, in table.json"] if len(shown) > _SHOWN_REASONS else []
+        lines += [f"- and {len(shown) - _SHOWN_REASONS} more, see table.json"] if len(shown) > _SHOWN_REASONS else []
     return "\n".join(lines) + "\n"
 
 
 def _cell(bench: Bench, method: Method, metric: Measure, results: Sequence[ItemResult], output: Path) -> Cell:
     if Need.TEXTURE in metric.needs and not method.textured:
-        return Cell(None, count=0, reason="the method makes no textures", defined=False)
+        return Cell(None, count=0, reason="the method generates no textures", defined=False)
     outcomes = [(result.key, result.outcomes[metric.name]) for result in results if metric.name in result.outcomes]
     reasons = Counter(outcome.reason for _, outcome in outcomes if outcome.reason is not None)
-    told = "; ".join(f"{reason} ({count} of {len(results)})" for reason, count in reasons.most_common(3)) or None
+    summary = "; ".join(f"{reason} ({count} of {len(results)})" for reason, count in reasons.most_common(3)) or None
     if isinstance(metric, SetMetric):
         with_features = [key for key, outcome in outcomes if outcome.features is not None]
         if not with_features:
-            return Cell(None, count=0, reason=told)
+            return Cell(None, count=0, reason=summary)
         answer = metric.reduce([read_features(output, key, metric.name) for key in with_features])
         if isinstance(answer, NotAvailable):
             return Cell(None, count=len(with_features), reason=answer.reason)
-        return Cell(float(answer), count=len(with_features), reason=told)
+        return Cell(float(answer), count=len(with_features), reason=summary)
     values = [outcome.value for _, outcome in outcomes if outcome.value is not None]
     if not values:
-        return Cell(None, count=0, reason=told)
+        return Cell(None, count=0, reason=summary)
     low, high = bootstrap_interval(values, bench.name, method.name, metric.name) or (None, None)
-    return Cell(float(np.mean(values)), low, high, len(values), told)
+    return Cell(float(np.mean(values)), low, high, len(values), summary)
 
 
 def _csv(table: Table) -> str:
@@ -228,8 +231,8 @@ def _csv(table: Table) -> str:
     names = [entry["name"] for entry in table.columns]
     writer.writerow(["method", "origin", "items", "failed", *(name + kind for name in names for kind in kinds)])
     for row in table.rows:
-        found = [row.cells.get(name, Cell(None)) for name in names]
-        numbers = [n for cell in found for n in (cell.value, cell.low, cell.high, cell.count)]
+        cells = [row.cells.get(name, Cell(None)) for name in names]
+        numbers = [n for cell in cells for n in (cell.value, cell.low, cell.high, cell.count)]
         items = table.items if row.origin == MEASURED else None
         writer.writerow(["" if n is None else n for n in (row.method, row.origin, items, row.failed, *numbers)])
     return stream.getvalue()
@@ -245,12 +248,12 @@ def _shown(cell: Cell | None, items: int) -> str:
     return f"{cell.value:.4g}{interval}{count}"
 
 
-def _grouped(told: Sequence[tuple[str, str]]) -> list[str]:
-    """A line for each sentence, with the labels that it is told of."""
+def _grouped(entries: Sequence[tuple[str, str]]) -> list[str]:
+    """Format (label, sentence) pairs with one line per sentence, preceded by its labels."""
     labels: dict[str, list[str]] = {}
-    for label, sentence in told:
+    for label, sentence in entries:
         labels.setdefault(sentence, []).append(label)
-    return [f"- {', '.join(found)}: {sentence}." for sentence, found in labels.items()]
+    return [f"- {', '.join(group)}: {sentence}." for sentence, group in labels.items()]
 
 
 def _weights(entry: Mapping[str, Any]) -> str:

@@ -1,1 +1,1 @@
-"""Folders and hub repositories in TRELLIS.2's layout, read and written."""
+"""Read and write checkpoints in TRELLIS.2's layout, from folders and hub repositories."""

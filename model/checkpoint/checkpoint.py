@@ -1,7 +1,7 @@
-"""TRELLIS.2's checkpoint layout, read and written: `pipeline.json`, `ckpts/NAME.json` and `ckpts/NAME.safetensors`.
+"""Read and write TRELLIS.2's checkpoint layout: `pipeline.json`, `ckpts/NAME.json` and `ckpts/NAME.safetensors`.
 
-A network is built without memory, then given the file's tensors in the file's types. Entries of `pipeline.json` with
-two slashes or more point into other hub repositories (the sparse-structure decoder does).
+Networks are built on the meta device and then assigned the stored tensors, by default in their stored types. Entries of
+`pipeline.json` with two or more slashes refer to other hub repositories (as for the sparse-structure decoder).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _VAES: dict[str, tuple[Any, Any]] = {
     "SparseUnetVaeEncoder": (SparseEncoder, SparseEncoderConfig),
     "SparseUnetVaeDecoder": (SparseDecoder, SparseDecoderConfig),
 }
-_VIDEO_KEY = "helix4d"  # beside TRELLIS.2's `name` and `args`, which its own loader reads alone
+_VIDEO_KEY = "helix4d"  # stored next to `name` and `args`; TRELLIS.2's own loader ignores it
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class CheckpointSource:
     """A local folder or a hub repository in TRELLIS.2's layout.
 
     Attributes:
-        root: the folder, or `owner/repository`.
-        revision: of the hub repository at `root`; other repositories are read at their default.
-        mirrors: local folders to read instead of the hub repositories they are keyed by.
-        offline: use the hub's local cache only.
+        root: path of the folder, or `owner/repository`.
+        revision: Git revision of the hub repository `root`; other repositories are read at their default branch.
+        mirrors: local folders to read in place of hub repositories, keyed by `owner/repository`.
+        offline: whether to read only the local hub cache.
     """
 
     root: str
@@ -64,11 +64,11 @@ class CheckpointSource:
     offline: bool = False
 
     def file(self, relative: str) -> Path:
-        """The local path of a file of this source, fetched if need be."""
+        """Return the local path of a file in this source, downloading it if necessary."""
         return self._find(self.root, relative, self.revision)
 
     def reference(self, reference: str, suffix: str) -> Path:
-        """The local path of an entry of `pipeline.json` with a suffix: here, or in the repository that it names."""
+        """Return the local path of a `pipeline.json` entry plus `suffix`, here or in the repository that it names."""
         _refuse_escape(reference)
         owner, slash, rest = reference.partition("/")
         if reference.count("/") < 2 or not slash:
@@ -81,7 +81,7 @@ class CheckpointSource:
         folder = Path(self.mirrors.get(root, root))
         if folder.is_dir():
             if not (folder / relative).is_file():
-                raise FormatError(f"{folder}: no file {relative}: is this a folder in TRELLIS.2's layout?")
+                raise FormatError(f"{folder}: {relative} not found: is this a folder in TRELLIS.2's layout?")
             return folder / relative
         if root.count("/") != 1:
             raise FormatError(f"{root} is neither a folder nor a hub repository (owner/name)")
@@ -90,17 +90,17 @@ class CheckpointSource:
         try:
             return Path(hf_hub_download(root, relative, revision=revision, local_files_only=self.offline))
         except (OSError, ValueError) as error:
-            raise ConfigError(hub_failure(f"{root}: no {relative}", error)) from error
+            raise ConfigError(hub_failure(f"{root}: {relative}", error)) from error
 
 
 @dataclass
 class Pipeline:
-    """The networks of a `pipeline.json` by their names in it, and everything else that it says.
+    """The networks of a `pipeline.json` and the rest of its contents.
 
     Attributes:
-        networks: such as `sparse_structure_flow_model`, `shape_slat_decoder`.
-        args: `pipeline.json`'s `args`, without `models`: samplers, normalizations, the conditioning model.
-        name: TRELLIS.2's class name.
+        networks: networks by name, such as `sparse_structure_flow_model` or `shape_slat_decoder`.
+        args: `args` of `pipeline.json` without `models`: samplers, normalizations, the conditioning model.
+        name: TRELLIS.2's class name of the pipeline.
     """
 
     networks: dict[str, nn.Module]
@@ -116,30 +116,30 @@ class Pipeline:
         compute_dtype: torch.dtype = torch.float32,
         vae_dtype: torch.dtype | None = None,
     ) -> Pipeline:
-        """Load the networks called `names` (by default all); the types are those of `load_network`.
+        """Load the networks called `names`, or all of them.
 
         Args:
-            source: where to look.
-            names: such as `sparse_structure_decoder`.
-            dtype: of the parameters; by default the files' own.
-            compute_dtype: of the activations inside the blocks.
-            vae_dtype: the same for encoders and decoders; by default as in the flows.
+            source: folder or hub repository in TRELLIS.2's layout.
+            names: network names, such as `sparse_structure_decoder`.
+            dtype: parameter type; by default the stored one.
+            compute_dtype: activation type inside the blocks.
+            vae_dtype: activation type of encoders and decoders; by default `compute_dtype`.
         """
         source = CheckpointSource(source) if isinstance(source, str) else source
         document = read_settings(source.file("pipeline.json"))
         args = dict(document["args"])
         models = model_references(args.pop("models", None), source.root)
         if missing := sorted(set(names or ()) - set(models)):
-            raise ConfigError(f"{source.root}: pipeline.json has no {missing}; it has {sorted(models)}")
-        wanted = models if names is None else {name: models[name] for name in names}
-        networks = {name: load_network(source, reference, dtype, compute_dtype) for name, reference in wanted.items()}
+            raise ConfigError(f"{source.root}: pipeline.json does not list {missing}; it lists {sorted(models)}")
+        chosen = models if names is None else {name: models[name] for name in names}
+        networks = {name: load_network(source, reference, dtype, compute_dtype) for name, reference in chosen.items()}
         for network in networks.values():
             if vae_dtype is not None and not isinstance(network, FlowTransformer):
                 network.__dict__["compute_dtype"] = vae_dtype
         return cls(networks, args, document.get("name", cls.name))
 
     def save_pretrained(self, folder: Path) -> None:
-        """Write all networks under `folder/ckpts` and the `pipeline.json` that names them, last."""
+        """Write all networks to `folder/ckpts`, then the `pipeline.json` that lists them."""
         for name, network in self.networks.items():
             save_network(network, folder, f"ckpts/{name}")
         models = {name: f"ckpts/{name}" for name in self.networks}
@@ -152,13 +152,13 @@ def load_network(
     dtype: torch.dtype | None = None,
     compute_dtype: torch.dtype = torch.float32,
 ) -> nn.Module:
-    """One network, such as `ckpts/ss_flow_img_dit_1_3B_64_bf16`, in evaluation mode on the CPU.
+    """Load one network, such as `ckpts/ss_flow_img_dit_1_3B_64_bf16`, in evaluation mode on the CPU.
 
     Args:
-        source: where to look.
-        reference: the path without suffix, as `pipeline.json` has it.
-        dtype: of the parameters; by default the file's own.
-        compute_dtype: of the activations inside the blocks.
+        source: folder or hub repository in TRELLIS.2's layout.
+        reference: path without suffix, as in `pipeline.json`.
+        dtype: parameter type; by default the stored one.
+        compute_dtype: activation type inside the blocks.
     """
     source = CheckpointSource(source) if isinstance(source, str) else source
     document = read_settings(source.reference(reference, ".json"))
@@ -174,21 +174,21 @@ def load_network(
 
 
 def model_references(models: Any, origin: str) -> dict[str, str]:
-    """The `models` of a `pipeline.json`, checked: their names in it to their places.
+    """Return the `models` of a `pipeline.json`, network names to paths, after checking them.
 
     Raises:
-        FormatError: if it is no object of texts.
+        FormatError: if `models` is not an object of strings.
     """
     if not isinstance(models, dict) or not all(isinstance(place, str) for place in models.values()):
-        raise FormatError(f'{origin}: pipeline.json has no "models" that names networks and their places')
+        raise FormatError(f'{origin}: "models" in pipeline.json must map network names to paths')
     return models
 
 
 def image_encoder_name(args: Mapping[str, Any], origin: str) -> str | None:
-    """The image encoder that a `pipeline.json`'s `args` name, None where they name none.
+    """Return the name of the image encoder in the `args` of a `pipeline.json`, or None if they name none.
 
     Raises:
-        FormatError: if they say it in another form.
+        FormatError: if `image_cond_model` is malformed.
     """
     if "image_cond_model" not in args:
         return None
@@ -197,15 +197,16 @@ def image_encoder_name(args: Mapping[str, Any], origin: str) -> str | None:
     except (KeyError, TypeError) as error:
         name = error
     if not isinstance(name, str):
-        raise FormatError(f"{origin}: pipeline.json's image_cond_model has no args with a model_name in them")
+        raise FormatError(f"{origin}: image_cond_model in pipeline.json has no args.model_name")
     return name
 
 
 def hub_failure(what: str, error: Exception) -> str:
-    """A message for what a hub did not give."""
+    """Return the error message for a failed download from the hub."""
     return (
-        f"{what} to be had ({first_line(error)}): is it a folder, or a hub repository that exists? A gated one needs "
-        "its terms accepted and `hf auth login`; without a network only what was fetched before is there"
+        f"{what} could not be loaded ({first_line(error)}): check that this is a local folder or an existing hub "
+        "repository. A gated repository requires accepting its terms and `hf auth login`; offline, only files that "
+        "are already in the local cache are available"
     )
 
 
@@ -220,10 +221,10 @@ def save_network(network: nn.Module, folder: Path, reference: str) -> None:
 
 
 def build_network(document: Mapping[str, Any]) -> nn.Module:
-    """A network from the contents of its JSON, with weights still to come."""
+    """Build a network from the contents of its JSON file, without loading its weights."""
     name, args = document.get("name"), document["args"]
     if not isinstance(name, str) or name not in _FLOWS | _VAES:
-        raise FormatError(f"unknown network {name!r}: known ones are {sorted([*_FLOWS, *_VAES])}")
+        raise FormatError(f"unknown network {name!r}: must be one of {sorted([*_FLOWS, *_VAES])}")
     try:
         if name in _FLOWS:
             video = VideoConfig(**document[_VIDEO_KEY]) if _VIDEO_KEY in document else BASE
@@ -232,13 +233,13 @@ def build_network(document: Mapping[str, Any]) -> nn.Module:
             build, config = _VAES[name]
             network = build(config.from_args(args))
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise FormatError(f"no {name} can be made of these settings: {error}") from error
+        raise FormatError(f"invalid settings for {name}: {error}") from error
     network.__dict__["official"] = {"name": name, "args": dict(args)}
     return network
 
 
 def describe_network(network: nn.Module) -> dict[str, Any]:
-    """The contents of a network's JSON: as it was read, or else what TRELLIS.2's constructor of that kind takes."""
+    """Return the contents of a network's JSON file: as read, or else the arguments of TRELLIS.2's constructor."""
     document: dict[str, Any] = dict(network.__dict__.get("official") or _official(network))
     if isinstance(network, FlowTransformer) and network.video != BASE:
         document[_VIDEO_KEY] = asdict(network.video)
@@ -246,17 +247,19 @@ def describe_network(network: nn.Module) -> dict[str, Any]:
 
 
 def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
-    """Give a network its tensors; every name and every shape must be right."""
-    wanted = {k: tuple(v.shape) for k, v in network.state_dict().items() if not k.endswith("rope_phases")}
-    given = {k: tuple(v.shape) for k, v in tensors.items()}
-    if wanted != given:
-        missing, extra = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
-        other = [
-            f"{k} {given[k]} for {wanted[k]}" for k in sorted(wanted.keys() & given.keys()) if wanted[k] != given[k]
+    """Assign `tensors` to a network; all names and shapes must match."""
+    expected = {k: tuple(v.shape) for k, v in network.state_dict().items() if not k.endswith("rope_phases")}
+    stored = {k: tuple(v.shape) for k, v in tensors.items()}
+    if expected != stored:
+        missing, extra = sorted(expected.keys() - stored.keys()), sorted(stored.keys() - expected.keys())
+        mismatched = [
+            f"{k} is {stored[k]}, expected {expected[k]}"
+            for k in sorted(expected.keys() & stored.keys())
+            if expected[k] != stored[k]
         ]
         raise FormatError(
-            f"{origin}: does not fit {type(network).__name__}: {len(missing)} tensors missing {missing[:3]}, "
-            f"{len(extra)} unknown {extra[:3]}, {len(other)} of another shape {other[:3]}"
+            f"{origin} does not fit {type(network).__name__}: {len(missing)} missing tensors {missing[:3]}, "
+            f"{len(extra)} unexpected {extra[:3]}, {len(mismatched)} with a wrong shape {mismatched[:3]}"
         )
     network.load_state_dict(dict(tensors), assign=True)
 
@@ -275,37 +278,37 @@ def _official(network: nn.Module) -> dict[str, Any]:
         args["down_block_type"] = ["SparseResBlockS2C3d"] * (levels - 1)
         return {"name": "SparseUnetVaeEncoder", "args": args}
     if not isinstance(network, SparseDecoder):
-        raise ConfigError(f"{type(network).__name__} is not a network of TRELLIS.2: it has no place in its layout")
+        raise ConfigError(f"{type(network).__name__} is not a TRELLIS.2 network: it cannot be saved in its layout")
     args["up_block_type"] = ["SparseResBlockC2S3d"] * (levels - 1)
     return {"name": "SparseUnetVaeDecoder", "args": args}
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """A JSON file of TRELLIS.2's layout: an object with `args`.
+    """Read a JSON file of TRELLIS.2's layout: an object with `args`.
 
     Raises:
-        FormatError: if it is something else.
+        FormatError: if the file is not such an object.
     """
     try:
         document = json.loads(path.read_bytes())
     except ValueError as error:
-        raise FormatError(f"{path}: not JSON: {error}") from error
+        raise FormatError(f"{path}: invalid JSON: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("args"), dict):
-        raise FormatError(f'{path}: no object with "args" in it: not a configuration of TRELLIS.2\'s layout')
+        raise FormatError(f'{path}: no "args" object: this is not a configuration in TRELLIS.2\'s layout')
     return document
 
 
 def _read_tensors(path: Path, dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """All tensors but the derived `rope_phases`."""
+    """Read all tensors except the derived `rope_phases`."""
     try:
         with safe_open(path, "pt") as stored:
             tensors = {name: stored.get_tensor(name) for name in stored.keys() if not name.endswith("rope_phases")}  # noqa: SIM118
     except SafetensorError as error:
-        raise FormatError(f"{path}: not a safetensors file, or a truncated one: {error}") from error
+        raise FormatError(f"{path}: not a safetensors file, or truncated: {error}") from error
     return tensors if dtype is None else {name: tensor.to(dtype) for name, tensor in tensors.items()}
 
 
 def _refuse_escape(relative: str) -> None:
     path = PurePosixPath(relative)
     if path.is_absolute() or ".." in path.parts or "\\" in relative or not relative:
-        raise FormatError(f"the path {relative!r} leaves its folder: refused")
+        raise FormatError(f"path {relative!r} points outside its folder")

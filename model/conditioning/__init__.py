@@ -1,1 +1,1 @@
-"""Images and videos become the tokens that condition the networks."""
+"""Turn images and videos into the tokens that condition the networks."""

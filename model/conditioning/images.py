@@ -1,7 +1,7 @@
-"""Video frames to the image tokens that the networks attend to: a deterministic crop, DINOv3, a plain LayerNorm.
+"""Turn video frames into the image tokens that the networks attend to: deterministic crop, DINOv3, LayerNorm.
 
-All frames of a video share one square box, the union of their alphas, in training and in sampling alike, so that motion
-across the picture stays motion across the picture.
+All frames of a video are cropped to one square box around the union of their alphas, in training and in sampling, so
+that motion across the image is preserved.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from helix4d.core import ConfigError, write_bytes
 from helix4d.model.checkpoint.checkpoint import hub_failure
 
 DEFAULT_ENCODER = "facebook/dinov3-vitl16-pretrain-lvd1689m"
-TRAINING_ALPHA = 0  # rendered frames: whatever is not empty
-SAMPLING_ALPHA = 204  # 0.8 · 255: background removal leaves a faint veil
+TRAINING_ALPHA = 0  # rendered frames: every pixel that is not empty
+SAMPLING_ALPHA = 204  # 0.8 · 255: background removal leaves a faint residue
 
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
@@ -35,20 +35,20 @@ Box = tuple[int, int, int, int]
 
 
 def union_box(frames: Sequence[Image.Image], threshold: int) -> Box:
-    """The square around everything whose alpha is above `threshold` in any frame.
+    """Return the square around all pixels whose alpha exceeds `threshold` in any frame.
 
-    As TRELLIS.2 computes it for one image: centered on the extreme pixels, as wide as the larger distance between them,
-    ends truncated to whole pixels. Where no pixel qualifies the box is the largest centered square.
+    Computed as TRELLIS.2 does for one image: centered between the extreme pixels, as wide as the larger distance
+    between them, with bounds truncated to whole pixels. If no pixel qualifies, the box is the largest centered square.
     """
     if not frames:
-        raise ConfigError("no frames: a box needs at least one")
+        raise ConfigError("no frames: at least one frame is needed to compute a bounding box")
     sizes = {frame.size for frame in frames}
     if len(sizes) > 1:
-        raise ConfigError(f"frames of different sizes {sorted(sizes)}: a video has one size")
-    seen = np.zeros(frames[0].size[::-1], dtype=bool)
+        raise ConfigError(f"frames have different sizes {sorted(sizes)}: all frames of a video must have the same size")
+    opaque = np.zeros(frames[0].size[::-1], dtype=bool)
     for frame in frames:
-        seen |= np.asarray(frame.convert("RGBA"))[..., 3] > threshold
-    rows, columns = np.nonzero(seen.any(axis=1))[0], np.nonzero(seen.any(axis=0))[0]
+        opaque |= np.asarray(frame.convert("RGBA"))[..., 3] > threshold
+    rows, columns = np.nonzero(opaque.any(axis=1))[0], np.nonzero(opaque.any(axis=0))[0]
     if len(rows) == 0:
         width, height = frames[0].size
         side = min(width, height)
@@ -61,7 +61,7 @@ def union_box(frames: Sequence[Image.Image], threshold: int) -> Box:
 
 
 def prepare_frames(frames: Sequence[Image.Image], image_size: int = 512, threshold: int = TRAINING_ALPHA) -> Tensor:
-    """Crop to the union box, resize with Lanczos, premultiply on black, normalize as ImageNet: float32 [T, 3, S, S]."""
+    """Crop to the union box, resize (Lanczos), composite on black, normalize as for ImageNet: float32 [T, 3, S, S]."""
     box = union_box(frames, threshold)
     mean = np.asarray(_MEAN, dtype=np.float32)
     deviation = np.asarray(_DEVIATION, dtype=np.float32)
@@ -74,10 +74,10 @@ def prepare_frames(frames: Sequence[Image.Image], image_size: int = 512, thresho
 
 
 class ImageEncoder(nn.Module):
-    """DINOv3 up to its last layer: class token, registers and patches, then a LayerNorm without weights."""
+    """DINOv3 without its final norm (class token, registers and patches), followed by a LayerNorm without weights."""
 
     def __init__(self, backbone: nn.Module, name: str) -> None:
-        """Take a `transformers.DINOv3ViTModel`; its own final norm is removed. `name` identifies it in caches."""
+        """Wrap a `transformers.DINOv3ViTModel` and remove its final norm. `name` identifies it in caches."""
         super().__init__()
         backbone.norm = nn.Identity()
         self.backbone = backbone.eval().requires_grad_(False)
@@ -87,17 +87,21 @@ class ImageEncoder(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name: str = DEFAULT_ENCODER, **hub: Any) -> ImageEncoder:
-        """From a hub repository or a local folder; `hub` goes to transformers (`revision`, `local_files_only`).
+        """Load from a hub repository or a local folder.
+
+        Args:
+            name: `owner/repository` or path of the folder.
+            hub: options passed to transformers (`revision`, `local_files_only`).
 
         Raises:
-            ConfigError: if it cannot be had.
+            ConfigError: if the encoder cannot be loaded.
         """
         from transformers import DINOv3ViTModel
 
         try:
             return cls(DINOv3ViTModel.from_pretrained(name, **hub), name)
         except (OSError, ValueError) as error:
-            raise ConfigError(hub_failure(f"{name}: no image encoder", error)) from error
+            raise ConfigError(hub_failure(f"{name}: the image encoder", error)) from error
 
     @property
     def _config(self) -> Any:
@@ -105,7 +109,7 @@ class ImageEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor, batch: int = 8) -> Tensor:
-        """[T, 3, S, S] (see `prepare_frames`) to float32 [T, M, C], M = 1 + registers + (S / patch)²: 1029 at 512."""
+        """Map [T, 3, S, S] (see `prepare_frames`) to float32 [T, M, C], M = 1 + registers + (S/patch)²: 1029 at 512."""
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % self.patch_size or len(images) == 0:
             raise ConfigError(
                 f"images of shape {tuple(images.shape)}: expected [T, 3, S, S], S a multiple of {self.patch_size}"
@@ -114,7 +118,7 @@ class ImageEncoder(nn.Module):
         return F.layer_norm(torch.cat(features), (self.channels,))
 
     def fingerprint(self) -> str:
-        """Hex SHA-256 of name, configuration and weights (by their sums): what a cached feature depends on."""
+        """Hex SHA-256 of everything a cached feature depends on: name, configuration and the sums of the weights."""
         sums = [float(p.double().sum()) for p in self.backbone.parameters()]
         text = json.dumps([self.name, self._config.to_dict(), sums], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -122,14 +126,14 @@ class ImageEncoder(nn.Module):
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """Image tokens on disk, one safetensors file an image, keyed by its prepared pixels and the encoder."""
+    """Image tokens cached on disk, one safetensors file per image, keyed by its prepared pixels and the encoder."""
 
     folder: Path
     fingerprint: str
     dtype: torch.dtype = torch.float32
 
     def encode(self, encoder: ImageEncoder, images: Tensor) -> Tensor:
-        """As `encoder(images)`, each distinct image once: float32 [T, M, C] (rounded to `dtype`)."""
+        """Return `encoder(images)`, encoding only images that are not cached: float32 [T, M, C], rounded to `dtype`."""
         paths = [self._path(image) for image in images]
         missing = {path: i for i, path in enumerate(paths) if not path.is_file()}
         if missing:

@@ -1,1 +1,1 @@
-"""O-Voxels become latents, and latents O-Voxels."""
+"""Encode O-Voxels as latents and decode latents to O-Voxels."""

@@ -1,4 +1,4 @@
-"""One frame's latents become an O-Voxel and its mesh."""
+"""Decode the latents of a frame to an O-Voxel and its mesh."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from helix4d.voxelize.ovoxel import morton_codes
 
 @dataclass(frozen=True, eq=False)
 class GeneratedFrame:
-    """What was decoded of a frame; a frame without tokens has neither voxels nor faces.
+    """A decoded frame. A frame without tokens has neither voxels nor faces.
 
     Attributes:
-        ovoxel: its dual vertices clipped to their voxels, as the format wants them.
-        vertices: float32 (N, 3) in [-0.5, 0.5] and a little beyond, Z up, unclipped; vertex n belongs to voxel n.
-        faces: int32 (F, 3), neighbors turned alike.
+        ovoxel: O-Voxel with dual vertices clipped to their voxels, as the format requires.
+        vertices: float32 (N, 3), unclipped (slightly outside [-0.5, 0.5] at the border), Z up; vertex n is in voxel n.
+        faces: int32 (F, 3), consistently oriented.
     """
 
     ovoxel: OVoxel
@@ -40,13 +40,13 @@ def decode_frame(
     coords: Tensor,
     grid: int,
 ) -> GeneratedFrame:
-    """Denormalized latents of one frame to its surface.
+    """Decode the denormalized latents of one frame to its surface.
 
     Args:
-        shape_decoder, texture_decoder: the latter follows the former's subdivisions.
-        shape, texture: [L, C] and [L, C'] on the same tokens.
-        coords: int32 [L, 3], tokens in [0, grid).
-        grid: tokens per side; the O-Voxel's resolution is this times two for each level of the decoder.
+        shape_decoder, texture_decoder: decoders; the texture decoder follows the subdivisions of the shape decoder.
+        shape, texture: [L, C] and [L, C'], latents on the same tokens.
+        coords: int32 [L, 3], token coordinates in [0, grid).
+        grid: tokens per side; each up block of the decoder doubles it to give the O-Voxel's resolution.
     """
     resolution = grid * 2 ** (len(shape_decoder.config.model_channels) - 1)
     if not len(coords):
@@ -56,7 +56,7 @@ def decode_frame(
     fields = decode_shape_fields(decoded.fields.feats)
     attributes = decode_texture_fields(texture_decoder(latent.replace(texture), decoded.subdivisions).fields.feats)
 
-    # Morton order, as every O-Voxel has it.
+    # O-Voxels are stored in Morton order.
     voxels = decoded.fields.coords[:, 1:].cpu().numpy()
     order = np.argsort(morton_codes(voxels), kind="stable")
     voxels = np.ascontiguousarray(voxels[order], np.int32)

@@ -1,7 +1,7 @@
-"""O-Voxels to latents: what the three stages are trained on, and what a resized anchor becomes.
+"""Encode O-Voxels as latents, for training the three stages and for re-encoding a resized anchor.
 
-Latents are the means of the encoders' posteriors, not normalized, on the tokens in lexicographic order. They are
-computed frame by frame, so a latent depends on its own frame alone.
+Latents are the means of the encoders' posteriors, not normalized, on tokens in lexicographic order. Frames are encoded
+one by one, so a latent depends only on its own frame.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from helix4d.model.vae.dense_vae import DenseEncoder
 from helix4d.model.vae.sc_vae import SparseEncoder, encode_shape_fields, encode_texture_fields
 from helix4d.voxelize import OVoxel
 
-# Where TRELLIS.2 keeps its encoders; `pipeline.json` does not name them. A pipeline of ours does, under the keys.
+# Locations of TRELLIS.2's encoders, which its `pipeline.json` does not list. Our own pipelines list them by these keys.
 RELEASED_ENCODERS = {
     "sparse_structure_encoder": "microsoft/TRELLIS-image-large/ckpts/ss_enc_conv3d_16l8_fp16",
     "shape_slat_encoder": "ckpts/shape_enc_next_dc_f16c32_fp16",
@@ -32,14 +32,14 @@ RELEASED_ENCODERS = {
 
 @dataclass(frozen=True, eq=False)
 class ClipLatents:
-    """All frames of a clip.
+    """Latents of all frames of a clip.
 
     Attributes:
-        structure: [T, 8, r, r, r], stage 1's latent of each frame's occupancy.
-        lengths: tokens of each frame, T of them; zero for an empty frame.
-        coords: int32 [L, 3], the tokens of all frames, frame by frame.
-        shape: [L, C].
-        texture: [L, C].
+        structure: [T, 8, r, r, r], latent of each frame's occupancy (stage 1).
+        lengths: number of tokens of each of the T frames; zero for an empty frame.
+        coords: int32 [L, 3], tokens of all frames, frame by frame.
+        shape: [L, C], shape latents (stage 2).
+        texture: [L, C], texture latents (stage 3).
     """
 
     structure: Tensor
@@ -60,8 +60,10 @@ class Encoders:
 
     @classmethod
     def load(cls, source: CheckpointSource, device: torch.device, compute_dtype: torch.dtype) -> Encoders:
-        """From a folder or repository in TRELLIS.2's layout; encoders that its `pipeline.json` does not name are
-        looked for where TRELLIS.2 keeps them."""
+        """Load the encoders from a folder or repository in TRELLIS.2's layout.
+
+        Encoders that its `pipeline.json` does not list are loaded from `RELEASED_ENCODERS`.
+        """
         references = encoder_references(source)
         networks = [load_network(source, ref, torch.float32, compute_dtype) for ref in references.values()]
         structure, shape, texture = (network.to(device).requires_grad_(False) for network in networks)
@@ -71,27 +73,27 @@ class Encoders:
             and isinstance(texture, SparseEncoder)
         ):
             kinds = [type(n).__name__ for n in (structure, shape, texture)]
-            raise ConfigError(f"{source.root}: {kinds} in the places of a dense and two sparse encoders")
+            raise ConfigError(f"{source.root}: expected one dense and two sparse encoders, found {kinds}")
         for name, encoder in (("shape", shape), ("texture", texture)):
             stride = 2 ** (len(encoder.config.model_channels) - 1)
             if stride != LATENT_STRIDE:
-                raise ConfigError(f"{source.root}: the {name} encoder has stride {stride}, tokens have {LATENT_STRIDE}")
+                raise ConfigError(f"{source.root}: the {name} encoder has stride {stride}, expected {LATENT_STRIDE}")
         return cls(structure, shape, texture, encoders_fingerprint(source))
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """Device of the encoders."""
         return next(self.structure.parameters()).device
 
 
 def encoder_references(source: CheckpointSource) -> dict[str, str]:
-    """The encoders' places in `source`, in the order of `RELEASED_ENCODERS`."""
+    """Return the encoders' paths in `source`, in the order of `RELEASED_ENCODERS`."""
     models = model_references(read_settings(source.file("pipeline.json"))["args"].get("models"), source.root)
     return {name: models.get(name, released) for name, released in RELEASED_ENCODERS.items()}
 
 
 def encoders_fingerprint(source: CheckpointSource) -> str:
-    """Hex SHA-256 over the encoders' files: what latents depend on besides their O-Voxels."""
+    """Hex SHA-256 of the encoders' files, on which latents depend besides their O-Voxels."""
     digest = hashlib.sha256()
     for name, reference in encoder_references(source).items():
         for suffix in (".json", ".safetensors"):
@@ -103,7 +105,7 @@ def encoders_fingerprint(source: CheckpointSource) -> str:
 def encode_clip(
     ovoxels: Sequence[OVoxel], encoders: Encoders, occupancy_resolution: int = OCCUPANCY_RESOLUTION
 ) -> ClipLatents:
-    """The latents of every frame, float32 on the CPU. Frames of zero voxels give zero tokens."""
+    """Encode every frame: latents in float32 on the CPU. Frames without voxels have no tokens."""
     structures, coords, shapes, textures = [], [], [], []
     for ovoxel in ovoxels:
         geometry, attributes = encoder_inputs(ovoxel, encoders.device)
@@ -112,7 +114,7 @@ def encode_clip(
         if len(geometry.layout) == 0:
             continue
         shape, _ = encoders.shape(geometry)
-        # The same voxels: the layout, with its neighbors and coarser grids, is made once.
+        # Both encoders share one layout, so neighbors and coarser grids are computed once.
         texture, _ = encoders.texture(attributes)
         coords.append(shape.coords[:, 1:].cpu())
         shapes.append(shape.feats.float().cpu())
@@ -129,7 +131,7 @@ def encode_clip(
 
 
 def encoder_inputs(ovoxel: OVoxel, device: torch.device) -> tuple[SparseTensor, SparseTensor]:
-    """An O-Voxel as the shape encoder's [N, 6] and the texture encoder's [N, 6], on one layout."""
+    """Convert an O-Voxel to the inputs of the shape and texture encoders, both [N, 6], on one shared layout."""
     coords = torch.from_numpy(np.pad(ovoxel.coords, ((0, 0), (1, 0)))).to(device)
     duals, flags = torch.from_numpy(ovoxel.dual_vertices), torch.from_numpy(ovoxel.intersected)
     geometry = SparseTensor.from_coords(encode_shape_fields(duals, flags).to(device), coords, 1)

@@ -1,4 +1,4 @@
-"""Which voxels are tokens at each stage, and how latents are normalized.
+"""Derive the tokens of each stage from voxels, and normalize latents.
 
 Stage 1 works on the unnormalized 8 x 16^3 latent of a 64^3 occupancy. Stages 2 and 3 work on normalized 32-channel
 latents at the voxels of a 32^3 grid (for assets at 512^3).
@@ -17,39 +17,42 @@ from helix4d.core import ConfigError
 from helix4d.model.networks.sparse import SparseLayout
 
 OCCUPANCY_RESOLUTION = 64
-LATENT_STRIDE = 16  # O-Voxels per token and axis
+LATENT_STRIDE = 16  # voxels per token along each axis
 
 
 @dataclass(frozen=True)
 class LatentStatistics:
-    """Mean and deviation of each channel of a latent."""
+    """Mean and standard deviation of each channel of a latent."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not all(s > 0 for s in self.std):
-            raise ConfigError(f"{len(self.mean)} means and {len(self.std)} deviations: as many, the latter positive")
+            raise ConfigError(
+                f"{len(self.mean)} means and {len(self.std)} standard deviations: there must be equally many, and all "
+                "standard deviations must be positive"
+            )
 
     @classmethod
     def from_json(cls, values: Mapping[str, Sequence[float]]) -> LatentStatistics:
-        """From `{"mean": [...], "std": [...]}`, as `pipeline.json` has it."""
+        """Parse `{"mean": [...], "std": [...]}`, as in `pipeline.json`."""
         try:
             return cls(tuple(map(float, values["mean"])), tuple(map(float, values["std"])))
         except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"latent statistics without lists of numbers `mean` and `std` ({error!r})") from error
+            raise ConfigError(f"latent statistics must have lists of numbers `mean` and `std` ({error!r})") from error
 
     def normalize(self, z: Tensor) -> Tensor:
-        """[N, C] to zero mean and unit deviation."""
+        """Normalize [N, C] to zero mean and unit standard deviation."""
         return (z - z.new_tensor(self.mean)) / z.new_tensor(self.std)
 
     def denormalize(self, z: Tensor) -> Tensor:
-        """The inverse; what a decoder takes."""
+        """Invert `normalize`; decoders take denormalized latents."""
         return z * z.new_tensor(self.std) + z.new_tensor(self.mean)
 
 
 def occupancy(coords: Tensor, batch_size: int, resolution: int = 512, grid: int = OCCUPANCY_RESOLUTION) -> Tensor:
-    """O-Voxels int [N, 4] of (sample, x, y, z) to the occupancy that stage 1 encodes, float32 [B, 1, grid³]."""
+    """Turn voxels int [N, 4] of (sample, x, y, z) into the occupancy that stage 1 encodes, float32 [B, 1, grid³]."""
     stride = _stride(resolution, grid)
     volume = torch.zeros(batch_size, 1, grid, grid, grid, device=coords.device)
     sample, x, y, z = coords.long().unbind(1)
@@ -58,14 +61,14 @@ def occupancy(coords: Tensor, batch_size: int, resolution: int = 512, grid: int 
 
 
 def token_layout(coords: Tensor, batch_size: int, resolution: int = 512) -> SparseLayout:
-    """O-Voxels int [N, 4] to the tokens of stages 2 and 3, in lexicographic order: unique(coords // 16)."""
+    """Turn voxels int [N, 4] into the tokens of stages 2 and 3, in lexicographic order: unique(coords // 16)."""
     grid = _stride(resolution, LATENT_STRIDE)
     volume = occupancy(coords, batch_size, resolution, grid)
     return _layout(volume[:, 0] > 0, batch_size)
 
 
 def tokens_from_occupancy(logits: Tensor, grid: int = 32) -> SparseLayout:
-    """Stage 1's decoded logits [B, 1, 64³] to the tokens of stages 2 and 3: positive, max-pooled to `grid`."""
+    """Threshold stage 1's decoded logits [B, 1, 64³] at 0 and max-pool to `grid`: the tokens of stages 2 and 3."""
     stride = _stride(logits.shape[-1], grid)
     return _layout(F.max_pool3d((logits > 0).float(), stride)[:, 0] > 0, len(logits))
 
@@ -76,7 +79,7 @@ def _layout(occupied: Tensor, batch_size: int) -> SparseLayout:
 
 def _stride(resolution: int, grid: int) -> int:
     if resolution % grid:
-        raise ConfigError(f"a grid of {resolution} voxels a side does not divide into {grid}")
+        raise ConfigError(f"a resolution of {resolution} voxels per side is not divisible by {grid}")
     return resolution // grid
 
 

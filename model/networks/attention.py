@@ -1,8 +1,8 @@
-"""Exact attention under a frame mask that is never written out, by one of three back-ends.
+"""Exact attention under a frame mask that is never materialized, with three backends.
 
-`per_frame`: one scaled-dot-product call per group of frames with the same keys; any device, what the CPU uses.
-`varlen`: variable-length flash attention over gathered keys, what CUDA uses. `flex`: FlexAttention on a block-sparse
-mask made from frame boundaries; copies no keys, but is compiled again when the shapes change.
+`per_frame`: one scaled-dot-product call per group of frames with the same keys; runs on any device, default on CPU.
+`varlen`: variable-length flash attention over gathered keys; default on CUDA. `flex`: FlexAttention with a block-sparse
+mask derived from frame boundaries; copies no keys but recompiles when shapes change.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FLASH_WIDTH = 256
 
 
 class AttentionBackend(StrEnum):
-    """How the same attention is computed. `AUTO`: varlen where flash attention has kernels for it, else per frame."""
+    """How the same attention is computed. `AUTO`: varlen if flash attention supports the inputs, else per frame."""
 
     AUTO = "auto"
     PER_FRAME = "per_frame"
@@ -38,7 +38,7 @@ class AttentionBackend(StrEnum):
 
 @dataclass(frozen=True)
 class AttentionPlan:
-    """Which queries attend to which keys, and how it will be computed; made once a batch, used by every block."""
+    """Which queries attend to which keys, and the backend; built once per batch and used by every block."""
 
     segments: tuple[Segment, ...]
     queries: FrameLayout
@@ -46,19 +46,19 @@ class AttentionPlan:
     video: VideoConfig | None = None
     backend: AttentionBackend = AttentionBackend.AUTO
 
-    @torch.compiler.disable  # ranges are plain integers: compiled in, every new batch would compile again
+    @torch.compiler.disable  # ranges are plain integers: each new batch would trigger a recompilation
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q [L, H, d] on k and v [S, H, d]: [L, H, d]."""
-        self._kept["running"] = True
+        """Attend from q [L, H, d] to k and v [S, H, d]: [L, H, d]."""
+        self._cache["running"] = True
         try:
             return self._attend(q, k, v)
         finally:
-            self._kept["running"] = False
+            self._cache["running"] = False
 
     @property
     def running(self) -> bool:
-        """Whether `attend` is being computed: how checkpointing tells this attention's kernels from another's."""
-        return bool(self._kept.get("running", False))
+        """Whether `attend` is running; lets checkpointing distinguish self-attention kernels from cross-attention's."""
+        return bool(self._cache.get("running", False))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         backend = self._choose(q)
@@ -74,20 +74,20 @@ class AttentionPlan:
         return AttentionBackend.VARLEN if _has_flash(q) else AttentionBackend.PER_FRAME
 
     @cached_property
-    def _kept(self) -> dict[Any, Any]:
+    def _cache(self) -> dict[Any, Any]:
         return {}
 
     def _block_mask(self, device: torch.device) -> Any:
         if self.video is None:
-            raise ConfigError("flex attention needs the frame mask of self-attention: use per_frame or varlen here")
-        if ("flex", device) not in self._kept:
-            self._kept["flex", device] = block_mask(self.queries, self.keys, self.video, device)
-        return self._kept["flex", device]
+            raise ConfigError("flex attention supports only self-attention: use per_frame or varlen")
+        if ("flex", device) not in self._cache:
+            self._cache["flex", device] = block_mask(self.queries, self.keys, self.video, device)
+        return self._cache["flex", device]
 
     def _varlen_lengths(self, device: torch.device) -> VarlenLengths:
-        if ("varlen", device) not in self._kept:
-            self._kept["varlen", device] = VarlenLengths.from_segments(self.segments, device)
-        lengths: VarlenLengths = self._kept["varlen", device]
+        if ("varlen", device) not in self._cache:
+            self._cache["varlen", device] = VarlenLengths.from_segments(self.segments, device)
+        lengths: VarlenLengths = self._cache["varlen", device]
         return lengths
 
 
@@ -97,23 +97,23 @@ def plan_self_attention(
     video: VideoConfig,
     backend: AttentionBackend = AttentionBackend.AUTO,
 ) -> AttentionPlan:
-    """Cross-frame attention within each clip, in the pattern of `video`."""
+    """Plan attention between the frames of each clip, in the pattern of `video`."""
     return AttentionPlan(plan_segments(queries, keys, video), queries, keys, video, backend)
 
 
 def plan_cross_attention(
     layout: FrameLayout, cond_tokens: int, backend: AttentionBackend = AttentionBackend.AUTO
 ) -> AttentionPlan:
-    """Each frame to the tokens of its own image."""
+    """Plan attention from each frame to the tokens of its own image."""
     backend = AttentionBackend.PER_FRAME if backend is AttentionBackend.FLEX else backend
     keys = FrameLayout(((cond_tokens,) * layout.frames,))
     return AttentionPlan(plan_conditioning(layout, cond_tokens), layout, keys, None, backend)
 
 
 def per_frame_attend(q: Tensor, k: Tensor, v: Tensor, segments: tuple[Segment, ...]) -> Tensor:
-    """Segment by segment: q [L, H, d], k and v [S, H, d] to [L, H, d]. Segments cover the queries in order."""
+    """Attend segment by segment: q [L, H, d], k and v [S, H, d] to [L, H, d]. Segments cover the queries in order."""
     if not segments:
-        return q * 0  # no token at all: keep the shape and the graph
+        return q * 0  # no tokens: keep the shape and the autograd graph
     if (batch := _as_batch(segments, len(q), len(k))) is not None:
         return _sdpa(*(x.unflatten(0, (batch, -1)) for x in (q, k, v))).flatten(0, 1)
     parts = zip(
@@ -126,14 +126,14 @@ def per_frame_attend(q: Tensor, k: Tensor, v: Tensor, segments: tuple[Segment, .
 
 
 def flex_attend(q: Tensor, k: Tensor, v: Tensor, mask: Any) -> Tensor:
-    """FlexAttention over a block mask; compiled on CUDA, the eager reference elsewhere (small sizes only)."""
+    """Run FlexAttention with a block mask; compiled on CUDA, eager elsewhere (small sizes only)."""
     attention = _flex(compiled=q.is_cuda)
     out: Tensor = attention(*(x.transpose(0, 1)[None] for x in (q, k, v)), block_mask=mask)
     return out[0].transpose(0, 1)
 
 
 def varlen_attend(q: Tensor, k: Tensor, v: Tensor, segments: tuple[Segment, ...], lengths: VarlenLengths) -> Tensor:
-    """Variable-length flash attention over gathered keys: one kernel for all segments, keys copied."""
+    """Run variable-length flash attention over gathered keys: one kernel for all segments, keys copied."""
     from torch.nn.attention import varlen
 
     if not segments:
@@ -143,13 +143,13 @@ def varlen_attend(q: Tensor, k: Tensor, v: Tensor, segments: tuple[Segment, ...]
         q, keys, values, lengths.cu_queries, lengths.cu_keys, lengths.max_queries, lengths.max_keys
     )
     if not isinstance(out, Tensor):
-        raise TypeError("varlen_attn returned more than the output that was asked for")
+        raise TypeError("varlen_attn returned more than one output")
     return out
 
 
 @dataclass(frozen=True)
 class VarlenLengths:
-    """Lengths of the segments' queries and keys, cumulative from zero: int32 [segments + 1], and their maxima."""
+    """Cumulative lengths of the segments' queries and keys, int32 [segments + 1] from zero, and the maximum lengths."""
 
     cu_queries: Tensor
     cu_keys: Tensor
@@ -158,7 +158,7 @@ class VarlenLengths:
 
     @classmethod
     def from_segments(cls, segments: tuple[Segment, ...], device: torch.device) -> VarlenLengths:
-        """As tensors on `device`."""
+        """Compute the lengths as tensors on `device`."""
         queries = [s.query[1] - s.query[0] for s in segments]
         keys = [s.key_tokens for s in segments]
         return cls(
@@ -167,16 +167,16 @@ class VarlenLengths:
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """q [B, L, H, d], k and v [B, S, H, d] to [B, L, H, d]."""
+    """Attend from q [B, L, H, d] to k and v [B, S, H, d]: [B, L, H, d]."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
 
 class _Ranges(torch.autograd.Function):
-    """The keys of each segment [K, H, d]: a view where they are one range, a copy where they are several.
+    """Gather the keys of each segment [K, H, d]: a view of a single range, a copy of several.
 
-    Plain slices would each give the backward pass a gradient as large as all keys; here the segments' gradients are
-    added into one.
+    With plain slices, each would allocate a gradient as large as all keys in the backward pass; here the gradients of
+    all segments accumulate in one buffer.
     """
 
     @staticmethod
@@ -191,15 +191,15 @@ class _Ranges(torch.autograd.Function):
         dtype = torch.float64 if grads[0].dtype == torch.float64 else torch.float32
         total = torch.zeros(ctx.shape, dtype=dtype, device=grads[0].device)
         for segment, grad in zip(ctx.segments, grads, strict=True):
-            done = 0
+            offset = 0
             for start, end in segment.keys:
-                total[start:end] += grad[done : done + end - start]
-                done += end - start
+                total[start:end] += grad[offset : offset + end - start]
+                offset += end - start
         return total.to(grads[0].dtype), None
 
 
 def _as_batch(segments: tuple[Segment, ...], queries: int, keys: int) -> int | None:
-    """The batch size, where the segments are equal consecutive pieces of queries and keys and so a plain batch."""
+    """Return the batch size if the segments split queries and keys into equal consecutive pieces, else None."""
     count = len(segments)
     if queries % count or keys % count:
         return None
@@ -211,7 +211,7 @@ def _as_batch(segments: tuple[Segment, ...], queries: int, keys: int) -> int | N
 
 
 def _has_flash(q: Tensor) -> bool:
-    """Whether flash attention has kernels for queries [L, H, d]: half types on Ampere or later, d of 8n up to 256."""
+    """Whether flash attention supports queries [L, H, d]: half types on Ampere or later, d a multiple of 8 to 256."""
     return (
         q.is_cuda
         and q.dtype in (torch.float16, torch.bfloat16)

@@ -1,7 +1,7 @@
-"""The frame mask as FlexAttention's block-sparse mask, computed from frame boundaries in blocks² steps, not tokens².
+"""Build FlexAttention's block-sparse mask from frame boundaries, in O(blocks²) instead of O(tokens²) time.
 
-A block of tokens spans a run of frames; how many of its frame pairs are visible follows from a summed-area table over
-the small frame-by-frame mask, so each block is known to be empty, full or partial without looking at a token.
+A block of tokens spans consecutive frames. A summed-area table over the small frame-by-frame mask counts the visible
+frame pairs of each block, which classifies the block as empty, full or partial without visiting its tokens.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BLOCK = 128
 def block_mask(
     queries: FrameLayout, keys: FrameLayout, video: VideoConfig, device: torch.device, block: int = BLOCK
 ) -> Any:
-    """A `torch.nn.attention.flex_attention.BlockMask` for queries [L] on keys [S]."""
+    """Build the `torch.nn.attention.flex_attention.BlockMask` of queries [L] and keys [S]."""
     from torch.nn.attention.flex_attention import BlockMask
 
     visible, query_rows, key_rows = _token_rows(queries, keys, video, device)
@@ -43,12 +43,12 @@ def block_mask(
 
 
 def classify_blocks(visible: Tensor, query_rows: Tensor, key_rows: Tensor, block: int) -> tuple[Tensor, Tensor]:
-    """Which blocks hold visible pairs among others, and which hold nothing else: two bool [L/block, S/block].
+    """Return which blocks are partially visible and which are fully visible: two bool [L/block, S/block].
 
     Args:
-        visible: bool [R, R'], the mask between rows (non-empty frames).
-        query_rows: int64 [L], ascending, the row of each query; key_rows [S] likewise.
-        block: tokens per block. The last block of a sequence may be shorter and is never called full.
+        visible: bool [R, R'], mask between rows (non-empty frames).
+        query_rows, key_rows: int64 [L] and [S], ascending, row of each query and key.
+        block: tokens per block. The last block of a sequence may be shorter and never counts as full.
     """
     table = torch.zeros(visible.shape[0] + 1, visible.shape[1] + 1, dtype=torch.int64, device=visible.device)
     table[1:, 1:] = visible.long().cumsum(0).cumsum(1)
@@ -65,7 +65,7 @@ def classify_blocks(visible: Tensor, query_rows: Tensor, key_rows: Tensor, block
 def _token_rows(
     queries: FrameLayout, keys: FrameLayout, video: VideoConfig, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The frame mask without empty frames, bool [R, R'], and the row in it of each query [L] and key [S]."""
+    """Return the frame mask without empty frames, bool [R, R'], and the row of each query [L] and key [S] in it."""
     query_frames = [frame for frame in queries.numbered() if frame[3] > frame[2]]
     key_frames = [frame for frame in keys.numbered() if frame[3] > frame[2]]
     visible = torch.tensor(
@@ -82,13 +82,13 @@ def _rows(frames: list[tuple[int, int, int, int]], tokens: int, device: torch.de
 
 
 def _spans(rows: Tensor, block: int) -> tuple[Tensor, Tensor, Tensor]:
-    """First and last row of each block of tokens, int64 [blocks], and whether the block is whole."""
+    """Return the first and last row of each block of tokens, int64 [blocks], and whether the block is complete."""
     starts = torch.arange(0, len(rows), block, device=rows.device)
     ends = (starts + block).clamp(max=len(rows))
     return rows[starts], rows[ends - 1], ends - starts == block
 
 
 def _as_lists(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """bool [Q, K] to counts int32 [1, 1, Q] and, per row, the indices of its true columns first, int32 [1, 1, Q, K]."""
+    """Convert bool [Q, K] to counts int32 [1, 1, Q] and column indices, true columns first, int32 [1, 1, Q, K]."""
     order = torch.argsort(blocks.int(), dim=1, descending=True, stable=True)
     return blocks.sum(1, dtype=torch.int32)[None, None], order.to(torch.int32)[None, None].contiguous()

@@ -1,4 +1,4 @@
-"""One transformer block of a flow network: self-attention, cross-attention and a perceptron under shared modulation."""
+"""Transformer block of a flow network: self-attention, cross-attention and an MLP with shared modulation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from helix4d.model.networks.rope import apply_rotary
 
 @dataclass(frozen=True)
 class KeyValue:
-    """Keys (normalized and rotated) and values of one layer, both [S, H, d]."""
+    """Keys (normalized, with rotary applied) and values of one layer, both [S, H, d]."""
 
     key: Tensor
     value: Tensor
@@ -23,13 +23,13 @@ class KeyValue:
 
 @dataclass(frozen=True)
 class TokenContext:
-    """What every block needs to know about the tokens of a batch; made once per forward pass.
+    """Per-batch information about tokens that all blocks share; built once per forward pass.
 
     Attributes:
-        token_frames: int64 [L], the row of each token's frame.
-        cos, sin: float32 [L, d/2], the rotary.
-        self_plan, cross_plan: who attends to whom.
-        anchor_splits: where an anchor cache is in use, the tokens of each clip here and in the cache.
+        token_frames: int64 [L], frame row of each token.
+        cos, sin: float32 [L, d/2], rotary embedding.
+        self_plan, cross_plan: plans of self-attention and cross-attention.
+        anchor_splits: tokens of each clip here and in the anchor cache, if one is used.
     """
 
     token_frames: Tensor
@@ -40,20 +40,20 @@ class TokenContext:
     anchor_splits: tuple[list[int], list[int]] | None = None
 
     def with_anchor(self, own: KeyValue, anchor: KeyValue) -> KeyValue:
-        """Each clip's anchor before its own keys, as `self_plan` counts them: [S₀ + L, H, d]."""
+        """Prepend each clip's anchor to its own keys and values, in the order of `self_plan`: [S₀ + L, H, d]."""
         if self.anchor_splits is None:
-            raise ValueError("keys and values of an anchor were given, but the plan was made without one")
-        here, cached = self.anchor_splits
+            raise ValueError("an anchor was passed, but the attention plan was built without one")
+        own_lengths, anchor_lengths = self.anchor_splits
 
-        def weave(mine: Tensor, kept: Tensor) -> Tensor:
-            clips = zip(kept.to(mine.dtype).split(cached), mine.split(here), strict=True)
+        def interleave(own: Tensor, anchor: Tensor) -> Tensor:
+            clips = zip(anchor.to(own.dtype).split(anchor_lengths), own.split(own_lengths), strict=True)
             return torch.cat([part for clip in clips for part in clip])
 
-        return KeyValue(weave(own.key, anchor.key), weave(own.value, anchor.value))
+        return KeyValue(interleave(own.key, anchor.key), interleave(own.value, anchor.value))
 
 
 class Block(nn.Module):
-    """Adaptive-norm block: the modulation of a frame is `modulation` plus what all blocks share."""
+    """Adaptive-norm block: the modulation of a frame is `modulation` plus the part shared by all blocks."""
 
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, shared: Tensor, cond: Tensor, context: TokenContext, anchor: KeyValue | None = None
     ) -> tuple[Tensor, KeyValue]:
-        """Tokens [L, C], shared modulation [F, 6 C], image tokens [F M, C'] to tokens [L, C] and this layer's keys."""
+        """Map tokens [L, C], shared modulation [F, 6 C] and image tokens [F M, C'] to tokens [L, C] and layer keys."""
         chunks = (self.modulation + shared).to(x.dtype).chunk(6, dim=1)
         shift1, scale1, gate1, shift2, scale2, gate2 = (chunk[context.token_frames] for chunk in chunks)
         h, own = self.self_attn(self.norm1(x) * (1 + scale1) + shift1, context, anchor)
@@ -80,7 +80,7 @@ class Block(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Attention among the frames of a clip. The only part that Helix4D trains."""
+    """Attention between the frames of a clip: the only part that Helix4D fine-tunes."""
 
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
@@ -91,18 +91,18 @@ class SelfAttention(nn.Module):
         self.to_out = Linear(width, width)
 
     def forward(self, x: Tensor, context: TokenContext, anchor: KeyValue | None) -> tuple[Tensor, KeyValue]:
-        """[L, C] to [L, C], and the keys and values [L, H, d] that other frames may see."""
+        """Map [L, C] to [L, C]; also return this layer's keys and values [L, H, d]."""
         q, k, v = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(1)
         q = apply_rotary(self.q_rms_norm(q), context.cos, context.sin).to(v.dtype)
         k = apply_rotary(self.k_rms_norm(k), context.cos, context.sin).to(v.dtype)
         own = KeyValue(k, v)
-        seen = own if anchor is None else context.with_anchor(own, anchor)
-        h = context.self_plan.attend(q, seen.key, seen.value)
+        visible = own if anchor is None else context.with_anchor(own, anchor)
+        h = context.self_plan.attend(q, visible.key, visible.value)
         return self.to_out(h.flatten(1)), own
 
 
 class CrossAttention(nn.Module):
-    """Attention from each frame to the tokens of its own image, without rotary."""
+    """Attention from each frame to the tokens of its own image, without rotary embedding."""
 
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class CrossAttention(nn.Module):
         self.to_out = Linear(width, width)
 
     def forward(self, x: Tensor, cond: Tensor, context: TokenContext) -> Tensor:
-        """Tokens [L, C] and image tokens [F M, C'] to [L, C]."""
+        """Map tokens [L, C] and image tokens [F M, C'] to [L, C]."""
         q = self.to_q(x).unflatten(-1, (self.heads, -1))
         k, v = self.to_kv(cond).unflatten(-1, (2, self.heads, -1)).unbind(1)
         q = self.q_rms_norm(q).to(v.dtype)

@@ -1,7 +1,7 @@
-"""What a network is made of, as frozen dataclasses that refuse impossible combinations at the door.
+"""Network configurations, as frozen dataclasses that reject invalid combinations when constructed.
 
-The field names are those of TRELLIS.2's `ckpts/NAME.json`, so a released file is read as it is; `VideoConfig` is what
-Helix4D adds.
+Field names are those of TRELLIS.2's `ckpts/NAME.json`, so released files can be read unchanged. `VideoConfig` holds
+Helix4D's additions.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class AttentionPattern(StrEnum):
 
 
 class AnchorQueries(StrEnum):
-    """What frame 0's own queries see under `window_anchor`."""
+    """Which frames the queries of frame 0 attend to under `window_anchor`."""
 
     ITSELF = "itself"
-    """Frame 0 alone: its keys and values depend on nothing noisy, so sampling computes them once."""
+    """Only frame 0. Its keys and values do not depend on noisy frames, so sampling computes them once."""
     PAPER_LITERAL = "paper_literal"
-    """The window of frame 0, as the mask equation says word by word."""
+    """The window around frame 0, as the paper's mask equation literally states."""
 
 
 class TemporalRotary(StrEnum):
@@ -39,31 +39,31 @@ class TemporalRotary(StrEnum):
     REPURPOSED = "repurposed"
     """Helix4D: on the freed low-frequency spatial pairs and the unused pairs."""
     SS4D = "ss4d"
-    """SS4D's recipe: one more rotation over all pairs, on top of the spatial one (an ablation)."""
+    """SS4D: a second rotation of all pairs, on top of the spatial one (ablation)."""
     NONE = "none"
-    """No time at all (an ablation, and the base network)."""
+    """No temporal embedding (ablation, and the base network)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _NetworkConfig:
-    """Reading and writing the `args` of a TRELLIS.2 configuration."""
+    """Base class that reads and writes the `args` of a TRELLIS.2 configuration."""
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> Self:
-        """Build from the `args` of a checkpoint's JSON; run-time settings in it (types, checkpointing) are ignored."""
+        """Build from the `args` of a checkpoint's JSON file, ignoring run-time settings (types, checkpointing)."""
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(args) - known - _RUNTIME_ARGS)
         if unknown:
-            raise ConfigError(f"{cls.__name__}: unknown settings {unknown}; known ones are {sorted(known)}")
+            raise ConfigError(f"{cls.__name__}: unknown settings {unknown}; known settings are {sorted(known)}")
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in args.items() if name in known}
         return cls(**values)
 
     def to_args(self) -> dict[str, Any]:
-        """The `args` that TRELLIS.2's own constructors take."""
+        """Return the `args` that TRELLIS.2's own constructor accepts."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
 
-# What a released configuration may carry and the architecture does not depend on.
+# Settings in released configurations that do not affect the architecture.
 _RUNTIME_ARGS = frozenset(
     {
         "resolution",
@@ -81,7 +81,7 @@ _RUNTIME_ARGS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class FlowConfig(_NetworkConfig):
-    """A flow transformer: the sparse-structure, the geometry or the material stage."""
+    """A flow transformer of the sparse-structure, geometry or material stage."""
 
     resolution: int
     in_channels: int
@@ -101,17 +101,21 @@ class FlowConfig(_NetworkConfig):
         for name in ("resolution", "in_channels", "out_channels", "model_channels", "cond_channels", "num_heads"):
             _require_positive(self, name)
         if self.num_blocks < 0:
-            raise ConfigError(f"num_blocks is {self.num_blocks}: it must not be negative")
+            raise ConfigError(f"num_blocks is {self.num_blocks}: must not be negative")
         if self.model_channels % self.num_heads:
             raise ConfigError(
-                f"model_channels {self.model_channels} does not divide into {self.num_heads} heads: "
-                f"{self.model_channels % self.num_heads} channels would be left over"
+                f"model_channels is {self.model_channels}: must be divisible by num_heads, {self.num_heads} "
+                f"(remainder {self.model_channels % self.num_heads})"
             )
         if self.head_channels % 2 or self.head_channels < 6:
-            raise ConfigError(f"a head has {self.head_channels} channels: three rotary axes need an even number >= 6")
-        for name, only in _FLOW_ONLY.items():
-            if getattr(self, name) != only:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}: TRELLIS.2's networks, and ours, have {only!r}")
+            raise ConfigError(
+                f"heads have {self.head_channels} channels: must be even and at least 6 for three rotary axes"
+            )
+        for name, supported in _FLOW_ONLY.items():
+            if getattr(self, name) != supported:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)!r}: only {supported!r} is supported, as in TRELLIS.2"
+                )
 
     @property
     def head_channels(self) -> int:
@@ -135,23 +139,23 @@ _FLOW_ONLY = {
 
 @dataclass(frozen=True, kw_only=True)
 class VideoConfig:
-    """Helix4D's three changes to a flow transformer. "(t)": a third party's transcription of the paper."""
+    """Helix4D's three changes to a flow transformer. (t) marks values from a third party's transcript of the paper."""
 
     pattern: AttentionPattern = AttentionPattern.WINDOW_ANCHOR
     window: int = 2  # (t) half-width in frames
     anchor_queries: AnchorQueries = AnchorQueries.ITSELF  # ours: the paper's equation is PAPER_LITERAL
     temporal: TemporalRotary = TemporalRotary.REPURPOSED
-    kept: float = 0.75  # (t) share of the spatial pairs kept per axis
+    kept: float = 0.75  # (t) fraction of the spatial pairs kept per axis
     training_frames: int = 16
-    time_scale: float | None = None  # None: N / training_frames, so that time sweeps the phases of a spatial axis
+    time_scale: float | None = None  # None: N / training_frames, so that time covers the phase range of a spatial axis
 
     def __post_init__(self) -> None:
         if self.window < 0:
-            raise ConfigError(f"window is {self.window}: a half-width in frames cannot be negative")
+            raise ConfigError(f"window is {self.window}: must not be negative")
         if not 0.0 <= self.kept <= 1.0:
-            raise ConfigError(f"kept is {self.kept}: it is a share of the pairs of an axis, between 0 and 1")
+            raise ConfigError(f"kept is {self.kept}: must be between 0 and 1")
         if self.training_frames < 1:
-            raise ConfigError(f"training_frames is {self.training_frames}: at least one frame is needed")
+            raise ConfigError(f"training_frames is {self.training_frames}: must be at least 1")
         # Values read from JSON arrive as plain strings.
         object.__setattr__(self, "pattern", AttentionPattern(self.pattern))
         object.__setattr__(self, "anchor_queries", AnchorQueries(self.anchor_queries))
@@ -159,18 +163,18 @@ class VideoConfig:
 
     @property
     def anchor_sees_only_itself(self) -> bool:
-        """Whether frame 0's keys and values can be computed once and kept for a whole sampling run."""
+        """Whether frame 0's keys and values can be computed once and cached for a whole sampling run."""
         if self.pattern is AttentionPattern.WINDOW_ANCHOR:
             return self.anchor_queries is AnchorQueries.ITSELF or self.window == 0
         return self.pattern in (AttentionPattern.CAUSAL, AttentionPattern.SPATIAL)
 
     def scale(self, resolution: int) -> float:
-        """Rotary positions per frame for a stage of `resolution` voxels a side."""
+        """Return the rotary positions per frame for a stage of `resolution` voxels per side."""
         return resolution / self.training_frames if self.time_scale is None else self.time_scale
 
 
 BASE = VideoConfig(pattern=AttentionPattern.SPATIAL, temporal=TemporalRotary.NONE, kept=1.0)
-"""TRELLIS.2 as it is: every frame on its own, all spatial pairs, no time."""
+"""Unmodified TRELLIS.2: frames are independent, all spatial pairs are kept, no temporal embedding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +209,7 @@ class DenseDecoderConfig(_NetworkConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class SparseEncoderConfig(_NetworkConfig):
-    """A shape or texture SC-VAE encoder. The shape encoder's six inputs are implied in its released configuration."""
+    """A shape or texture SC-VAE encoder. The released shape encoder's configuration omits its six input channels."""
 
     in_channels: int = 6
     model_channels: tuple[int, ...] = (64, 128, 256, 512, 1024)
@@ -217,14 +221,14 @@ class SparseEncoderConfig(_NetworkConfig):
         for fine, coarse in zip(self.model_channels, self.model_channels[1:], strict=False):
             if coarse % 8 or (8 * fine) % coarse:
                 raise ConfigError(
-                    f"a down block from {fine} to {coarse} channels is impossible: {coarse} must be a multiple of 8 "
-                    f"and divide {8 * fine}"
+                    f"invalid down block from {fine} to {coarse} channels: {coarse} must be a multiple of 8 and "
+                    f"divide {8 * fine}"
                 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SparseDecoderConfig(_NetworkConfig):
-    """A shape or texture SC-VAE decoder. `pred_subdiv` is off for the texture, which follows the shape."""
+    """A shape or texture SC-VAE decoder. Texture decoders follow the shape's subdivisions (`pred_subdiv` is False)."""
 
     out_channels: int = 7
     model_channels: tuple[int, ...] = (1024, 512, 256, 128, 64)
@@ -237,25 +241,26 @@ class SparseDecoderConfig(_NetworkConfig):
         for coarse, fine in zip(self.model_channels, self.model_channels[1:], strict=False):
             if coarse % 8 or (8 * fine) % coarse:
                 raise ConfigError(
-                    f"an up block from {coarse} to {fine} channels is impossible: {coarse} must be a multiple of 8 "
-                    f"and divide {8 * fine}"
+                    f"invalid up block from {coarse} to {fine} channels: {coarse} must be a multiple of 8 and "
+                    f"divide {8 * fine}"
                 )
 
 
 def _require_positive(config: object, name: str) -> None:
     if getattr(config, name) < 1:
-        raise ConfigError(f"{name} is {getattr(config, name)}: it must be at least 1")
+        raise ConfigError(f"{name} is {getattr(config, name)}: must be at least 1")
 
 
 def _check_dense_vae(channels: tuple[int, ...], norm_type: str) -> None:
     if not channels:
         raise ConfigError("channels is empty: a dense VAE needs at least one level")
     if norm_type != "layer":
-        raise ConfigError(f"norm_type is {norm_type!r}: the released networks, and ours, have 'layer'")
+        raise ConfigError(f"norm_type is {norm_type!r}: only 'layer' is supported, as in TRELLIS.2")
 
 
 def _check_sparse_vae(model_channels: tuple[int, ...], num_blocks: tuple[int, ...]) -> None:
     if len(model_channels) != len(num_blocks) or not model_channels:
         raise ConfigError(
-            f"{len(model_channels)} levels of channels and {len(num_blocks)} of blocks: as many, and not none"
+            f"model_channels has {len(model_channels)} levels and num_blocks has {len(num_blocks)}: they must be equal "
+            "and at least 1"
         )

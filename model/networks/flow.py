@@ -1,7 +1,7 @@
-"""The three flow transformers, as TRELLIS.2 trained them on single frames and as Helix4D runs them on videos.
+"""The three flow transformers, for single frames as in TRELLIS.2 and for videos as in Helix4D.
 
-One trunk works on packed tokens with per-frame timesteps and per-frame image tokens; the dense stage feeds it grids,
-the sparse stages voxel lists. With `BASE` and one frame a clip it is TRELLIS.2.
+A shared trunk processes packed tokens with per-frame timesteps and per-frame image tokens; the dense stage feeds it
+grids, the sparse stages voxel lists. With `BASE` and one frame per clip it is identical to TRELLIS.2.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from helix4d.model.networks.sparse import SparseTensor
 
 
 class Checkpointing(StrEnum):
-    """What the backward pass finds and what it computes again."""
+    """Which activations are kept for the backward pass; the rest is recomputed."""
 
     NONE = "none"
     """Keep all activations."""
     BLOCKS = "blocks"
-    """Keep each block's input alone."""
+    """Keep only the input of each block."""
     KEEP_ATTENTION = "keep_attention"
-    """Keep also what self-attention returned: at 8192 tokens a frame it is four fifths of a block's arithmetic."""
+    """Also keep the output of self-attention, 80% of a block's arithmetic at 8192 tokens per frame."""
 
 
 @dataclass(frozen=True)
 class AnchorCache:
-    """Frame 0 of each clip as the other frames see it: one `KeyValue` a block, and its tokens per clip."""
+    """Cached keys and values of frame 0 of each clip: one `KeyValue` per block, and the number of tokens per clip."""
 
     layers: tuple[KeyValue, ...]
     lengths: tuple[int, ...]
@@ -51,8 +51,8 @@ class FlowTransformer(nn.Module):
     """The trunk shared by the three stages.
 
     Attributes:
-        compute_dtype: type of the activations inside the blocks; parameters keep theirs.
-        checkpointing: what is recomputed in the backward pass instead of being kept.
+        compute_dtype: activation type inside the blocks; independent of the parameters' type.
+        checkpointing: which activations are recomputed in the backward pass.
         attention_backend: how attention is computed.
     """
 
@@ -71,13 +71,13 @@ class FlowTransformer(nn.Module):
         self.out_layer = Linear(width, config.out_channels)
 
     def self_attention_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """What Helix4D trains, by name: `blocks.*.self_attn.*`, 283 M parameters at full size."""
+        """Return the parameters that Helix4D fine-tunes, by name: `blocks.*.self_attn.*`, 283 M at full size."""
         return [(name, p) for name, p in self.named_parameters() if ".self_attn." in name]
 
     def compile_blocks(self, **options: Any) -> None:
-        """`torch.compile` each block, for any number of tokens and frames from the start; `options` go to it.
+        """Compile each block with dynamic shapes; `options` are passed to `torch.compile`.
 
-        Left to find out by itself what changes from batch to batch, torch compiles eight times and then gives up.
+        Shapes are declared dynamic because torch would otherwise recompile eight times and then fall back to eager.
         """
         for block in self.blocks:
             block.compile(dynamic=True, **options)
@@ -92,19 +92,19 @@ class FlowTransformer(nn.Module):
         anchor: AnchorCache | None = None,
         collect: list[KeyValue] | None = None,
     ) -> Tensor:
-        """The network on packed tokens.
+        """Run the network on packed tokens.
 
         Args:
             tokens: [L, in].
-            coords: int [L, 3], voxels of the stage's grid.
-            layout: which tokens are which frame of which clip.
+            coords: int [L, 3], voxel coordinates in the stage's grid.
+            layout: assignment of tokens to frames and clips.
             timesteps: [F], 1000 t of each frame.
             cond: [F, M, cond], image tokens of each frame.
-            anchor: frame 0 from a cache; the layout then starts at frame 1.
-            collect: a list that receives each block's keys and values.
+            anchor: cached frame 0; the layout then starts at frame 1.
+            collect: list to which each block's keys and values are appended.
 
         Returns:
-            The velocity [L, out] in the type of `tokens`.
+            Velocity [L, out] in the type of `tokens`.
         """
         self._check(tokens, layout, timesteps, cond, anchor)
         context = self._context(coords, layout, cond.shape[1], anchor)
@@ -112,10 +112,10 @@ class FlowTransformer(nn.Module):
         cond = cond.flatten(0, 1).to(self.compute_dtype)
         h = self.input_layer(tokens).to(self.compute_dtype)
         for i, block in enumerate(self.blocks):
-            kept = None if anchor is None else anchor.layers[i]
-            h, own = self._run(block, context, h, shared, cond, context, kept)
+            cached = None if anchor is None else anchor.layers[i]
+            h, own = self._run(block, context, h, shared, cond, context, cached)
             if collect is not None:
-                # The values are a view of queries, keys and values together: kept as they are, they keep all three.
+                # `value` is a view of the fused qkv output: copy it, so that the queries and keys can be freed.
                 collect.append(KeyValue(own.key, own.value.contiguous()))
         h = F.layer_norm(h.to(tokens.dtype), h.shape[-1:], eps=1e-5)
         velocity: Tensor = self.out_layer(h)
@@ -156,22 +156,26 @@ class FlowTransformer(nn.Module):
     ) -> None:
         if tokens.shape != (layout.tokens, self.config.in_channels):
             raise ConfigError(
-                f"tokens of shape {tuple(tokens.shape)}: the layout has {layout.tokens} and the network "
-                f"{self.config.in_channels} input channels"
+                f"tokens have shape {tuple(tokens.shape)}: expected [{layout.tokens}, {self.config.in_channels}] for "
+                "this layout and network"
             )
         if timesteps.shape != (layout.frames,):
-            raise ConfigError(f"timesteps of shape {tuple(timesteps.shape)} for {layout.frames} frames: one a frame")
+            raise ConfigError(
+                f"timesteps have shape {tuple(timesteps.shape)}: expected [{layout.frames}], one per frame"
+            )
         if cond.ndim != 3 or cond.shape[0] != layout.frames or cond.shape[2] != self.config.cond_channels:
             raise ConfigError(
-                f"condition of shape {tuple(cond.shape)}: expected [{layout.frames}, M, {self.config.cond_channels}]"
+                f"cond has shape {tuple(cond.shape)}: expected [{layout.frames}, M, {self.config.cond_channels}]"
             )
         if (anchor is None) != (layout.first_frame == 0):
             raise ConfigError(
-                f"the layout starts at frame {layout.first_frame} and an anchor cache is "
-                f"{'absent' if anchor is None else 'given'}: frame 0 must come from exactly one of them"
+                f"the layout starts at frame {layout.first_frame} and {'no' if anchor is None else 'an'} anchor cache "
+                "was passed: frame 0 must be in exactly one of them"
             )
         if anchor is not None and not self.video.anchor_sees_only_itself:
-            raise ConfigError(f"{self.video.pattern} lets the anchor see noisy frames: it cannot be cached")
+            raise ConfigError(
+                f"the anchor cannot be cached: in pattern {self.video.pattern} it attends to noisy frames"
+            )
 
 
 class DenseFlow(FlowTransformer):
@@ -179,7 +183,7 @@ class DenseFlow(FlowTransformer):
 
     def __init__(self, config: FlowConfig, video: VideoConfig = BASE) -> None:
         super().__init__(config, video)
-        # TRELLIS.2's checkpoints carry this derived table: it is written so that names match, and never read.
+        # TRELLIS.2's checkpoints contain this derived table: it is written for compatibility and ignored on load.
         self.register_state_dict_post_hook(_add_rope_phases)
         self.register_load_state_dict_pre_hook(_drop_rope_phases)
 
@@ -192,20 +196,20 @@ class DenseFlow(FlowTransformer):
         anchor: AnchorCache | None = None,
         collect: list[KeyValue] | None = None,
     ) -> Tensor:
-        """Grids [F, in, R, R, R] to velocities [F, out, R, R, R].
+        """Map grids [F, in, R, R, R] to velocities [F, out, R, R, R].
 
         Args:
-            x: one grid a frame, clip by clip.
-            timesteps: [F].
-            cond: [F, M, cond].
-            clips: frames of each clip; by default every frame is a clip of its own.
-            anchor: frame 0 of each clip from a cache; x then starts at frame 1.
-            collect: receives each block's keys and values.
+            x: one grid per frame, clip by clip.
+            timesteps: [F], 1000 t of each frame.
+            cond: [F, M, cond], image tokens of each frame.
+            clips: number of frames of each clip; by default each frame is its own clip.
+            anchor: cached frame 0 of each clip; x then starts at frame 1.
+            collect: list to which each block's keys and values are appended.
         """
         side = self.config.resolution
         if x.shape[1:] != (self.config.in_channels, side, side, side):
             raise ConfigError(
-                f"a grid of shape {tuple(x.shape)}: expected [F, {self.config.in_channels}, {side}, {side}, {side}]"
+                f"grids have shape {tuple(x.shape)}: expected [F, {self.config.in_channels}, {side}, {side}, {side}]"
             )
         frames = len(x)
         layout = FrameLayout.from_frames([side**3] * frames, clips or (1,) * frames, 0 if anchor is None else 1)
@@ -216,14 +220,14 @@ class DenseFlow(FlowTransformer):
 
     @torch.no_grad()
     def anchor_cache(self, clean: Tensor, cond: Tensor) -> AnchorCache:
-        """Run the clean frame 0 of each clip, [clips, in, R, R, R] with its image tokens, once for a sampling run."""
+        """Compute the cache from the clean frame 0 of each clip, [clips, in, R, R, R], and its image tokens."""
         layers: list[KeyValue] = []
         self(clean, clean.new_zeros(len(clean)), cond, collect=layers)
         return AnchorCache(tuple(layers), (self.config.resolution**3,) * len(clean))
 
 
 class SparseFlow(FlowTransformer):
-    """`SLatFlowModel` of TRELLIS.2: the velocity of a sparse latent, of the geometry or the material."""
+    """`SLatFlowModel` of TRELLIS.2: the velocity of a sparse geometry or material latent."""
 
     def forward(
         self,
@@ -235,16 +239,16 @@ class SparseFlow(FlowTransformer):
         anchor: AnchorCache | None = None,
         collect: list[KeyValue] | None = None,
     ) -> SparseTensor:
-        """Latents [L, C] of F frames to velocities [L, out].
+        """Map latents [L, C] of F frames to velocities [L, out].
 
         Args:
-            x: one sample of the batch a frame, clip by clip.
-            timesteps: [F].
-            cond: [F, M, cond].
-            clips: frames of each clip; by default every frame is a clip of its own.
-            side: [L, C'], joined to the channels: the material stage's normalized shape latent.
-            anchor: frame 0 of each clip from a cache; x then starts at frame 1.
-            collect: receives each block's keys and values.
+            x: one sample of the batch per frame, clip by clip.
+            timesteps: [F], 1000 t of each frame.
+            cond: [F, M, cond], image tokens of each frame.
+            clips: number of frames of each clip; by default each frame is its own clip.
+            side: [L, C'], extra input channels: the normalized shape latent in the material stage.
+            anchor: cached frame 0 of each clip; x then starts at frame 1.
+            collect: list to which each block's keys and values are appended.
         """
         lengths = x.layout.lengths
         layout = FrameLayout.from_frames(lengths, clips or (1,) * len(lengths), 0 if anchor is None else 1)
@@ -253,22 +257,22 @@ class SparseFlow(FlowTransformer):
 
     @torch.no_grad()
     def anchor_cache(self, clean: SparseTensor, cond: Tensor, side: Tensor | None = None) -> AnchorCache:
-        """Run the clean frame 0 of each clip (one sample a clip) once for a sampling run."""
+        """Compute the cache from the clean frame 0 of each clip (one sample per clip) and its image tokens."""
         layers: list[KeyValue] = []
         self(clean, clean.feats.new_zeros(clean.layout.batch_size), cond, side=side, collect=layers)
         return AnchorCache(tuple(layers), clean.layout.lengths)
 
 
 def _keep_attention(plan: AttentionPlan, _context: Any, call: Any, *_inputs: Any, **_settings: Any) -> CheckpointPolicy:
-    """Keep what self-attention returns. Cross-attention returns as much and is computed again in a fortieth of it."""
-    kept = plan.running and call in _attention_calls()
-    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+    """Keep the output of self-attention. Recomputing cross-attention, whose output is as large, costs 40 times less."""
+    save = plan.running and call in _attention_calls()
+    return CheckpointPolicy.MUST_SAVE if save else CheckpointPolicy.PREFER_RECOMPUTE
 
 
 @cache
 def _attention_calls() -> frozenset[Any]:
-    """The kernels behind scaled-dot-product and variable-length attention, and FlexAttention."""
-    importlib.import_module("torch.nn.attention.varlen")  # registers its kernel
+    """Return the operators of scaled-dot-product attention, variable-length attention and FlexAttention."""
+    importlib.import_module("torch.nn.attention.varlen")  # registers the operator
     names = ("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention")
     calls = [getattr(torch.ops.aten, f"_scaled_dot_product_{name}").default for name in names]
     return frozenset([*calls, torch.ops.torch_attn._varlen_attn.default, torch.ops.higher_order.flex_attention])
@@ -276,11 +280,11 @@ def _attention_calls() -> frozenset[Any]:
 
 def _add_rope_phases(module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
     if not isinstance(module, DenseFlow):
-        raise TypeError(f"rope_phases belong to a DenseFlow, not to a {type(module).__name__}")
+        raise TypeError(f"rope_phases can only be added to a DenseFlow, not to a {type(module).__name__}")
     config, device = module.config, module.out_layer.weight.device
     coords = dense_coordinates(config.resolution, device)
-    still = torch.zeros(len(coords), device=device)
-    angles = rotary_angles(coords, still, config.head_channels, config.resolution, BASE)
+    frame_zero = torch.zeros(len(coords), device=device)
+    angles = rotary_angles(coords, frame_zero, config.head_channels, config.resolution, BASE)
     state[prefix + "rope_phases"] = torch.polar(torch.ones_like(angles), angles)
 
 

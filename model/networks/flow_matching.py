@@ -1,6 +1,6 @@
-"""The flow that TRELLIS.2 learns, as formulas: x_t = (1 − t) x₀ + (σ + (1 − σ) t) ε, v = (1 − σ) ε − x₀, σ = 1e-5.
+"""TRELLIS.2's flow matching: x_t = (1 − t) x₀ + (σ + (1 − σ) t) ε, v = (1 − σ) ε − x₀, σ = 1e-5.
 
-t is between 0 (data) and 1 (noise) here; the networks see 1000 t. Every `t` broadcasts against its tensor.
+Here t runs from 0 (data) to 1 (noise); the networks receive 1000 t. `t` broadcasts against the tensors.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ SIGMA_MIN = 1e-5
 
 
 def noisy(clean: Tensor, noise: Tensor, t: Tensor | float, sigma: float = SIGMA_MIN) -> Tensor:
-    """x_t between the data and the noise."""
+    """Interpolate between data and noise: x_t."""
     return (1 - t) * clean + (sigma + (1 - sigma) * t) * noise
 
 
 def velocity(clean: Tensor, noise: Tensor, sigma: float = SIGMA_MIN) -> Tensor:
-    """What the network is trained to give."""
+    """Velocity that the network is trained to predict."""
     return (1 - sigma) * noise - clean
 
 
 def clean_from_velocity(x_t: Tensor, v: Tensor, t: Tensor | float, sigma: float = SIGMA_MIN) -> Tensor:
-    """The data that a velocity at x_t points to."""
+    """Data x₀ implied by a velocity at x_t."""
     return (1 - sigma) * x_t - (sigma + (1 - sigma) * t) * v
 
 
 def velocity_from_clean(x_t: Tensor, clean: Tensor, t: Tensor | float, sigma: float = SIGMA_MIN) -> Tensor:
-    """The inverse of `clean_from_velocity`."""
+    """Velocity at x_t that implies the data `clean`; inverse of `clean_from_velocity`."""
     return ((1 - sigma) * x_t - clean) / (sigma + (1 - sigma) * t)

@@ -1,6 +1,6 @@
-"""How a batch of videos lies in one sequence of tokens, and which frames see which.
+"""Layout of a batch of videos in one packed sequence of tokens, and which frames attend to which.
 
-Tokens are packed clip by clip, frame by frame, without padding; frames may have any number of tokens, zero included.
+Tokens are packed clip by clip and frame by frame, without padding; a frame may have any number of tokens, even zero.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from helix4d.model.networks.config import AnchorQueries, AttentionPattern, Video
 
 @dataclass(frozen=True)
 class FrameLayout:
-    """Tokens per frame per clip.
+    """Number of tokens of each frame of each clip.
 
     Attributes:
-        lengths: `lengths[clip][frame]` tokens.
-        first_frame: the number of the first frame that is here: 1 where the anchor is kept in a cache instead.
+        lengths: `lengths[clip][frame]`, number of tokens.
+        first_frame: number of the first frame in the layout: 1 if the anchor is in a cache, else 0.
     """
 
     lengths: tuple[tuple[int, ...], ...]
@@ -30,20 +30,20 @@ class FrameLayout:
 
     @classmethod
     def from_frames(cls, lengths: Sequence[int], clips: Sequence[int], first_frame: int = 0) -> FrameLayout:
-        """From the lengths of all frames in a row and the number of frames of each clip."""
+        """Build from the lengths of all frames, clip by clip, and the number of frames of each clip."""
         if sum(clips) != len(lengths):
-            raise ConfigError(f"clips of {list(clips)} frames make {sum(clips)}, but there are {len(lengths)} frames")
+            raise ConfigError(f"clips {list(clips)} have {sum(clips)} frames in total, but {len(lengths)} were passed")
         rest = iter(lengths)
         return cls(tuple(tuple(next(rest) for _ in range(count)) for count in clips), first_frame)
 
     @cached_property
     def frames(self) -> int:
-        """Frames of all clips together, F."""
+        """Total number of frames, F."""
         return sum(len(clip) for clip in self.lengths)
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """Frame f of the packed sequence has the tokens `offsets[f]:offsets[f + 1]`; F + 1 of them."""
+        """F + 1 offsets: frame f of the packed sequence has the tokens `offsets[f]:offsets[f + 1]`."""
         offsets = [0]
         for clip in self.lengths:
             for count in clip:
@@ -52,11 +52,11 @@ class FrameLayout:
 
     @property
     def tokens(self) -> int:
-        """Tokens of all frames together, L."""
+        """Total number of tokens, L."""
         return self.offsets[-1]
 
     def numbered(self) -> Iterator[tuple[int, int, int, int]]:
-        """(clip, frame number, first token, end) of every frame in packed order."""
+        """Yield (clip, frame number, first token, end) of every frame in packed order."""
         row = 0
         for clip, lengths in enumerate(self.lengths):
             for number in range(self.first_frame, self.first_frame + len(lengths)):
@@ -64,27 +64,27 @@ class FrameLayout:
                 row += 1
 
     def frame_numbers(self, device: torch.device | None = None) -> Tensor:
-        """int64 [F]."""
+        """Return the frame number of each frame within its clip, int64 [F]."""
         return torch.tensor([number for _, number, _, _ in self.numbered()], dtype=torch.int64, device=device)
 
     def token_frames(self, device: torch.device | None = None) -> Tensor:
-        """int64 [L]: the row in 0 … F − 1 of each token's frame."""
+        """Return the row, 0 to F − 1, of each token's frame, int64 [L]."""
         counts = torch.tensor([n for clip in self.lengths for n in clip], dtype=torch.int64, device=device)
         rows = torch.arange(self.frames, device=device)
         return torch.repeat_interleave(rows, counts, output_size=self.tokens)
 
 
 def frame_timesteps(timesteps: Tensor, layout: FrameLayout) -> Tensor:
-    """One timestep a clip [clips] to one a frame [F]: frame 0 is the clean anchor and has timestep 0."""
+    """Expand one timestep per clip [clips] to one per frame [F]; frame 0, the clean anchor, has timestep 0."""
     if len(timesteps) != len(layout.lengths):
-        raise ConfigError(f"{len(timesteps)} timesteps for {len(layout.lengths)} clips: one a clip is needed")
+        raise ConfigError(f"{len(timesteps)} timesteps for {len(layout.lengths)} clips: expected one per clip")
     counts = torch.tensor([len(clip) for clip in layout.lengths], device=timesteps.device)
     spread = torch.repeat_interleave(timesteps, counts, output_size=layout.frames)
     return torch.where(layout.frame_numbers(timesteps.device) == 0, torch.zeros_like(spread), spread)
 
 
 def sees(query: int, key: int, video: VideoConfig) -> bool:
-    """Whether tokens of frame `query` attend to those of frame `key` of the same clip: the mask, frame by frame."""
+    """Whether tokens of frame `query` attend to tokens of frame `key` of the same clip."""
     match video.pattern:
         case AttentionPattern.FULL:
             return True
@@ -102,21 +102,21 @@ def sees(query: int, key: int, video: VideoConfig) -> bool:
 
 @dataclass(frozen=True)
 class Segment:
-    """Queries `query[0]:query[1]` attend to the keys of every range in `keys`, and to no other."""
+    """Queries `query[0]:query[1]`, which attend to exactly the keys in the ranges `keys`."""
 
     query: tuple[int, int]
     keys: tuple[tuple[int, int], ...]
 
     @property
     def key_tokens(self) -> int:
-        """Keys seen by each query of the segment."""
+        """Number of keys that each query of the segment attends to."""
         return sum(end - start for start, end in self.keys)
 
 
 def plan_segments(queries: FrameLayout, keys: FrameLayout, video: VideoConfig) -> tuple[Segment, ...]:
-    """The mask as ranges: neighboring frames become one range, and frames that see the same keys one segment.
+    """Express the mask as ranges, merging neighboring frames into ranges and frames with equal keys into segments.
 
-    The two layouts differ where the anchor's keys come from a cache: it is in `keys` and not in `queries`.
+    The two layouts differ if the anchor is cached: it is then in `keys` but not in `queries`.
     """
     segments: list[Segment] = []
     key_frames: dict[int, list[tuple[int, int, int]]] = {}
@@ -134,16 +134,16 @@ def plan_segments(queries: FrameLayout, keys: FrameLayout, video: VideoConfig) -
                 ranges[-1] = (ranges[-1][0], key_end)
             else:
                 ranges.append((key_start, key_end))
-        seen = tuple(ranges)
-        if segments and segments[-1].keys == seen and segments[-1].query[1] == start:
-            segments[-1] = Segment((segments[-1].query[0], end), seen)
+        visible = tuple(ranges)
+        if segments and segments[-1].keys == visible and segments[-1].query[1] == start:
+            segments[-1] = Segment((segments[-1].query[0], end), visible)
         else:
-            segments.append(Segment((start, end), seen))
+            segments.append(Segment((start, end), visible))
     return tuple(segments)
 
 
 def plan_conditioning(layout: FrameLayout, tokens: int) -> tuple[Segment, ...]:
-    """Cross-attention: each frame to the `tokens` of its own image, the images packed in the order of the frames."""
+    """Plan cross-attention from each frame to the `tokens` of its own image; images are packed in frame order."""
     rows = enumerate(layout.numbered())
     return tuple(
         Segment((start, end), ((row * tokens, (row + 1) * tokens),)) for row, (_, _, start, end) in rows if end > start
@@ -151,7 +151,7 @@ def plan_conditioning(layout: FrameLayout, tokens: int) -> tuple[Segment, ...]:
 
 
 def dense_mask(queries: FrameLayout, keys: FrameLayout, video: VideoConfig) -> Tensor:
-    """The mask written out, bool [L, S]: the reference for tests and small examples, never used by a network."""
+    """Materialize the mask, bool [L, S]: a reference for tests and small examples, not used by the networks."""
     mask = torch.zeros(queries.tokens, keys.tokens, dtype=torch.bool)
     for clip, number, start, end in queries.numbered():
         for key_clip, key_number, key_start, key_end in keys.numbered():

@@ -1,4 +1,4 @@
-"""Random starting weights from an explicit generator: TRELLIS.2's `scaled` for the flows, a plain one for the VAEs."""
+"""Random initialization from an explicit generator: TRELLIS.2's `scaled` for the flows, a plain one for the VAEs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from helix4d.model.networks.sparse_conv import SubmanifoldConv3d
 
 @torch.no_grad()
 def initialize_flow(network: FlowTransformer, generator: torch.Generator) -> None:
-    """TRELLIS.2's `scaled`: modulation and output start at zero, so that the first velocity is zero."""
+    """Apply TRELLIS.2's `scaled` initialization: modulation and output start at zero, and so does the velocity."""
     width, depth = network.config.model_channels, network.config.num_blocks
     for name, module in network.named_modules():
         if not isinstance(module, Linear):
@@ -37,13 +37,13 @@ def initialize_flow(network: FlowTransformer, generator: torch.Generator) -> Non
 
 @torch.no_grad()
 def initialize_vae(network: nn.Module, generator: torch.Generator) -> None:
-    """Weights N(0, 1/fan_in), biases zero: our choice, for tests and new VAEs; the released ones come from files."""
+    """Draw weights from N(0, 1/fan_in) and zero the biases. Our own choice, for tests and newly trained VAEs."""
     for module in network.modules():
         if isinstance(module, Linear | Conv3d | SubmanifoldConv3d):
             _normal(module.weight, 1 / math.sqrt(module.weight[0].numel()), generator)
 
 
 def _normal(weight: Tensor, deviation: float, generator: torch.Generator) -> None:
-    # Drawn on the generator's device and in float32, so that neither device nor type of the weight changes the values.
+    # Drawn in float32 on the generator's device, so that values do not depend on the weight's device or type.
     drawn = torch.randn(weight.shape, generator=generator, device=generator.device) * deviation
     weight.copy_(drawn)

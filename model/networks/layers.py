@@ -1,8 +1,8 @@
-"""The small layers that every network here shares, with explicit precision and no hidden randomness.
+"""Layers shared by all networks, with explicit precision and no hidden randomness.
 
-Parameters keep their own type (float32 for what is trained, any for what is frozen) and are cast to the type of the
-activations at use; normalizations run in float32. Parameters start at zero: weights come from a checkpoint or from
-`helix4d.model.networks.initialize`, never from a global generator.
+Parameters keep their own type (float32 if trained, any if frozen) and are cast to the type of the activations when
+used; normalizations run in float32. Parameters are zero until they are loaded from a checkpoint or set by
+`helix4d.model.networks.initialize`; no global generator is involved.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Linear(nn.Linear):
         _zero(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., in] to [..., out]."""
+        """Map [..., in] to [..., out]."""
         return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
 
 
@@ -32,16 +32,16 @@ class Conv3d(nn.Conv3d):
         _zero(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, in, X, Y, Z] to [B, out, X', Y', Z']."""
+        """Map [B, in, X, Y, Z] to [B, out, X', Y', Z']."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return self._conv_forward(x, self.weight.to(x.dtype), bias)
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer normalization over the last axis in float32, back in the type of x."""
+    """Layer normalization over the last axis, computed in float32 and returned in the type of x."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., C] to [..., C]."""
+        """Map [..., C] to [..., C]."""
         wide = upcast(x)
         weight = None if self.weight is None else self.weight.to(wide.dtype)
         bias = None if self.bias is None else self.bias.to(wide.dtype)
@@ -49,7 +49,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 class HeadRMSNorm(nn.Module):
-    """Query-key normalization: x / |x| · γ · √d per head, in float32 (TRELLIS.2; before the rotary)."""
+    """Query-key normalization x / |x| · γ · √d per head, in float32, before the rotary embedding (as in TRELLIS.2)."""
 
     def __init__(self, heads: int, head_channels: int) -> None:
         super().__init__()
@@ -57,13 +57,13 @@ class HeadRMSNorm(nn.Module):
         self.gamma = nn.Parameter(torch.ones(heads, head_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[L, H, d] of any type to [L, H, d] in float32 (float64 stays)."""
+        """Map [L, H, d] of any type to [L, H, d] in float32 (float64 is kept)."""
         wide = upcast(x)
         return F.normalize(wide, dim=-1) * self.gamma.to(wide.dtype) * self.scale
 
 
 class TimestepEmbedder(nn.Module):
-    """[F] timesteps (1000 · t) to [F, C]: 256 sinusoids, then a two-layer perceptron with SiLU."""
+    """Timestep embedding (of 1000 t): 256 sinusoids, then a two-layer MLP with SiLU."""
 
     frequencies = 128
 
@@ -72,13 +72,13 @@ class TimestepEmbedder(nn.Module):
         self.mlp = nn.Sequential(Linear(2 * self.frequencies, channels), nn.SiLU(), Linear(channels, channels))
 
     def forward(self, timesteps: Tensor) -> Tensor:
-        """[F] to [F, C]."""
+        """Map [F] to [F, C]."""
         embedding: Tensor = self.mlp(timestep_sinusoids(timesteps, self.frequencies))
         return embedding
 
 
 def timestep_sinusoids(timesteps: Tensor, frequencies: int) -> Tensor:
-    """[cos, sin] of t · 10000^(−i/frequencies), i < frequencies: [F] to [F, 2 · frequencies]."""
+    """Map [F] to [F, 2 · frequencies]: cosines, then sines of t · 10000^(−i/frequencies), i < frequencies."""
     exponent = torch.arange(frequencies, device=timesteps.device, dtype=torch.float32) / frequencies
     angles = timesteps[:, None] * torch.exp(-math.log(10000.0) * exponent).to(timesteps.dtype)
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
@@ -92,13 +92,13 @@ class FeedForward(nn.Module):
         self.mlp = nn.Sequential(Linear(channels, hidden), nn.GELU(approximate="tanh"), Linear(hidden, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[L, C] to [L, C]."""
+        """Map [L, C] to [L, C]."""
         y: Tensor = self.mlp(x)
         return y
 
 
 def upcast(x: Tensor) -> Tensor:
-    """Half types to float32; float32 and float64 as they are."""
+    """Convert half types to float32; float32 and float64 are returned unchanged."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 

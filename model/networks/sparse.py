@@ -1,7 +1,7 @@
-"""Sparse tensors: features on a list of voxels, with everything that depends on the voxels alone computed once.
+"""Sparse tensors: features on a list of voxels, with everything that depends only on the voxels computed once.
 
-A `SparseLayout` is the list of voxels of a batch and a cache (neighbor pairs, the coarser grid); a `SparseTensor` is
-features on one. Layers that keep the voxels keep the layout, so its cache is shared by all of them.
+A `SparseLayout` is the list of voxels of a batch with cached neighbor pairs and coarser grid; a `SparseTensor` holds
+features on a layout. Layers that keep the voxels keep the layout, and so share its caches.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ CENTER = 13
 
 @dataclass(frozen=True)
 class NeighborPairs:
-    """For one offset: voxel `target[i]` has voxel `source[i]` at its position plus the offset. Both int64 [P]."""
+    """Neighbor pairs of one offset: voxel `source[i]` lies at voxel `target[i]` plus the offset. Both int64 [P]."""
 
     target: Tensor
     source: Tensor
 
 
 class SparseLayout:
-    """The voxels of a batch: int32 [N, 4] of (sample, x, y, z), samples in order and each voxel once."""
+    """The voxels of a batch, int32 [N, 4] of (sample, x, y, z), grouped by sample and without duplicates."""
 
     def __init__(self, coords: Tensor, batch_size: int) -> None:
         self.coords = coords
@@ -36,7 +36,7 @@ class SparseLayout:
 
     @classmethod
     def from_coords(cls, coords: Tensor, batch_size: int | None = None) -> SparseLayout:
-        """Check coordinates that come from outside and take them as they are. Samples may be empty."""
+        """Build from external coordinates, which are checked but not reordered. Samples may be empty."""
         if coords.ndim != 2 or coords.shape[1] != 4:
             raise ConfigError(f"coordinates have shape {tuple(coords.shape)}: expected [N, 4] of (sample, x, y, z)")
         samples = coords[:, 0]
@@ -46,9 +46,12 @@ class SparseLayout:
             if bool((samples[1:] < samples[:-1]).any()):
                 raise ConfigError("coordinates are not grouped by sample: sort them by their first column")
             if int(coords.min()) < 0 or last >= size:
-                raise ConfigError(f"coordinates from {int(coords.min())}, samples up to {last}: batch size is {size}")
+                raise ConfigError(
+                    f"coordinates have minimum {int(coords.min())} and samples up to {last}: must be at least 0, with "
+                    f"samples below the batch size {size}"
+                )
             if int(coords[:, 1:].max()) >= 1 << 15:
-                raise ConfigError(f"a coordinate of {int(coords[:, 1:].max())}: grids beyond 32768 are not supported")
+                raise ConfigError(f"coordinates reach {int(coords[:, 1:].max())}: must be below 32768")
         return cls(coords.to(torch.int32), size)
 
     def __len__(self) -> int:
@@ -56,28 +59,28 @@ class SparseLayout:
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
-        """Voxels of each sample."""
+        """Number of voxels of each sample."""
         counts = torch.bincount(self.coords[:, 0].long(), minlength=self.batch_size)
         return tuple(int(n) for n in counts.tolist())
 
     @cached_property
     def pairs(self) -> tuple[NeighborPairs, ...]:
-        """Neighbor pairs of the 13 offsets before the center; offset 26 − o is offset o with the columns swapped."""
+        """Neighbor pairs of the 13 offsets before the center; offset 26 − o has those of o with the columns swapped."""
         side = int(self.coords[:, 1:].max()) + 3 if len(self) else 3
         keys = _keys(self.coords, side)
         ordered, order = keys.sort()
-        found = []
+        pairs = []
         for offset in range(CENTER):
             dx, dy, dz = offset // 9 - 1, offset // 3 % 3 - 1, offset % 3 - 1
-            wanted = ordered + ((dx * side + dy) * side + dz)
-            place = torch.searchsorted(ordered, wanted).clamp_(max=max(len(self) - 1, 0))
-            hit = (ordered[place] == wanted).nonzero().squeeze(1)
-            found.append(NeighborPairs(target=order[hit], source=order[place[hit]]))
-        return tuple(found)
+            neighbor_keys = ordered + ((dx * side + dy) * side + dz)
+            place = torch.searchsorted(ordered, neighbor_keys).clamp_(max=max(len(self) - 1, 0))
+            hit = (ordered[place] == neighbor_keys).nonzero().squeeze(1)
+            pairs.append(NeighborPairs(target=order[hit], source=order[place[hit]]))
+        return tuple(pairs)
 
     @cached_property
     def neighbor_map(self) -> Tensor:
-        """int32 [27, N]: the voxel at each offset from each voxel, −1 for none. What the GPU kernel reads."""
+        """Index of the voxel at each offset from each voxel, or −1: int32 [27, N], the input of the GPU kernel."""
         table = torch.full((KERNEL, len(self)), -1, dtype=torch.int32, device=self.coords.device)
         table[CENTER] = torch.arange(len(self), dtype=torch.int32, device=self.coords.device)
         for offset, pair in enumerate(self.pairs):
@@ -87,10 +90,10 @@ class SparseLayout:
 
     @cached_property
     def coarse(self) -> tuple[SparseLayout, Tensor, Tensor]:
-        """The layout at half the resolution, in lexicographic order; each voxel's parent in it, and its place there.
+        """The layout at half the resolution, in lexicographic order, and each voxel's position in it.
 
         Returns:
-            The coarse layout [M]; parent int64 [N] < M; child int64 [N] < 8, x + 2y + 4z.
+            Coarse layout [M]; parent of each voxel, int64 [N] < M; child index x + 2y + 4z, int64 [N] < 8.
         """
         child = (self.coords[:, 1] & 1) + 2 * (self.coords[:, 2] & 1) + 4 * (self.coords[:, 3] & 1)
         halved = torch.cat([self.coords[:, :1], self.coords[:, 1:] >> 1], dim=1)
@@ -102,7 +105,7 @@ class SparseLayout:
         return SparseLayout(coords, self.batch_size), parent, child.long()
 
     def children(self, parent: Tensor, child: Tensor) -> SparseLayout:
-        """The layout at twice the resolution with the given children: parent int64 [M], child int64 [M] < 8."""
+        """Return the layout at twice the resolution with the given children: parent int64 [M], child int64 [M] < 8."""
         bits = torch.stack([child & 1, child >> 1 & 1, child >> 2 & 1], dim=1).to(torch.int32)
         base = self.coords[parent]
         return SparseLayout(torch.cat([base[:, :1], 2 * base[:, 1:] + bits], dim=1), self.batch_size)
@@ -117,29 +120,29 @@ class SparseTensor:
 
     def __post_init__(self) -> None:
         if self.feats.ndim != 2 or len(self.feats) != len(self.layout):
-            raise ConfigError(f"features of shape {tuple(self.feats.shape)} on {len(self.layout)} voxels")
+            raise ConfigError(f"features have shape {tuple(self.feats.shape)}: expected [{len(self.layout)}, C]")
 
     @classmethod
     def from_coords(cls, feats: Tensor, coords: Tensor, batch_size: int | None = None) -> SparseTensor:
-        """Features [N, C] on coordinates int [N, 4], checked."""
+        """Build from features [N, C] and coordinates int [N, 4], which are checked."""
         return cls(feats, SparseLayout.from_coords(coords, batch_size))
 
     @property
     def coords(self) -> Tensor:
-        """int32 [N, 4]: (sample, x, y, z)."""
+        """Voxel coordinates (sample, x, y, z), int32 [N, 4]."""
         return self.layout.coords
 
     def replace(self, feats: Tensor) -> SparseTensor:
-        """Other features on the same voxels."""
+        """Return a tensor with other features on the same voxels."""
         return SparseTensor(feats, self.layout)
 
     def split(self) -> tuple[Tensor, ...]:
-        """The features of each sample: batch_size tensors [N_i, C]."""
+        """Split the features by sample into batch_size tensors [N_i, C]."""
         return self.feats.split(list(self.layout.lengths))
 
 
 def concatenate(tensors: Sequence[SparseTensor]) -> SparseTensor:
-    """One batch of several: samples are renumbered in order."""
+    """Concatenate several batches into one, renumbering the samples."""
     coords, start = [], 0
     for tensor in tensors:
         shift = torch.tensor([start, 0, 0, 0], dtype=torch.int32, device=tensor.coords.device)
@@ -149,6 +152,6 @@ def concatenate(tensors: Sequence[SparseTensor]) -> SparseTensor:
 
 
 def _keys(coords: Tensor, side: int, margin: int = 1) -> Tensor:
-    """int64 [N]: one number a voxel, with an empty margin so that a neighbor never wraps into another row."""
+    """Return one key per voxel, int64 [N], with an empty margin so that neighbors never wrap into another row."""
     sample, x, y, z = coords.long().unbind(1)
     return ((sample * side + x + margin) * side + y + margin) * side + z + margin

@@ -1,8 +1,8 @@
-"""Submanifold 3 x 3 x 3 convolution: gathers and matrix products in plain torch on any device, Triton where CUDA is.
+"""Submanifold 3 x 3 x 3 convolution: gathers and matrix products in plain torch on any device, or Triton on CUDA.
 
-out[i] = b + Σ_o W[:, o] · x[j], over the offsets o whose voxel j exists: a cross-correlation on the active voxels.
-Each offset is gathered on its own and nothing gathered is kept for the backward pass, so the extra memory is that of
-one offset, not of 27.
+out[i] = b + Σ_o W[:, o] · x[j], over the offsets o at which a voxel j exists: a cross-correlation on the active voxels.
+Offsets are gathered one at a time and not kept for the backward pass, so the extra memory is that of one offset, not
+of 27.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class SubmanifoldConv3d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        """[N, in] to [N, out] on the same voxels, in the type of x."""
+        """Map [N, in] to [N, out] on the same voxels, in the type of x."""
         weight = self.weight.flatten(1, 3).to(x.feats.dtype)
         return x.replace(submanifold_conv(x.feats, weight, self.bias.to(x.feats.dtype), x.layout))
 
@@ -41,7 +41,7 @@ def submanifold_conv(feats: Tensor, weight: Tensor, bias: Tensor, layout: Sparse
 
 
 def gather_conv(feats: Tensor, weight: Tensor, bias: Tensor, layout: SparseLayout) -> Tensor:
-    """The same in plain torch, on any device and in any floating type."""
+    """`submanifold_conv` in plain torch, for any device and floating-point type."""
     out: Tensor = _GatherConv.apply(feats, weight, bias, layout)
     return out
 
@@ -83,5 +83,5 @@ class _GatherConv(torch.autograd.Function):
 
 
 def _accumulator(x: Tensor) -> Tensor:
-    """Half types are summed in float32: 27 roundings to 8 bits of mantissa would show."""
+    """Accumulate half types in float32: 27 roundings to an 8-bit mantissa would be noticeable."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -1,8 +1,9 @@
 """Implicit-GEMM submanifold convolution in Triton: features are gathered inside the matrix product, never stored.
 
-Shapes: x [N, I]; w [27, I, O] (one matrix per offset); neighbors int32 [27, N], −1 for none; y [N, O]. A program makes
-a tile of rows by output channels and skips every offset that none of its rows has. The input's gradient is the same
-kernel with mirrored offsets, the weight's a second one that sums over rows in a fixed order (no atomics).
+Shapes: x [N, I]; w [27, I, O] (one matrix per offset); neighbors int32 [27, N], −1 for none; y [N, O]. Each program
+computes a tile of rows by output channels and skips offsets at which none of its rows has a neighbor. The gradient of
+the input uses the same kernel with mirrored offsets; that of the weight uses a second kernel that sums over rows in a
+fixed order, without atomics.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from torch.autograd.function import once_differentiable
 from helix4d.model.networks.sparse import KERNEL, SparseLayout
 
 _ROWS, _INNER, _COLUMNS = 64, 32, 64
-_WANTED_PROGRAMS = 1024  # several times the multiprocessors of any card
+_TARGET_PROGRAMS = 1024  # several times the number of multiprocessors of any GPU
 
 
 @cache
 def triton_available() -> bool:
-    """Whether the kernels can be compiled here."""
+    """Whether Triton is installed."""
     return importlib.util.find_spec("triton") is not None
 
 
@@ -44,7 +45,7 @@ class _ImplicitGemmConv(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         feats, weight, neighbors = ctx.saved_tensors
         wants_feats, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-        # i reads j at offset o exactly where j reads i at offset 26 − o.
+        # i reads j at offset o if and only if j reads i at offset 26 − o.
         mirrored = weight.permute(1, 0, 2).flip(0)
         return (
             _gather_gemm(grad, mirrored, neighbors) if wants_feats else None,
@@ -55,7 +56,7 @@ class _ImplicitGemmConv(torch.autograd.Function):
 
 
 def _gather_gemm(x: Tensor, w: Tensor, neighbors: Tensor) -> Tensor:
-    """Σ_o x[neighbors[o]] @ w[o]: [N, O] in the type of x."""
+    """Compute Σ_o x[neighbors[o]] @ w[o]: [N, O] in the type of x."""
     import triton
 
     x, w = x.contiguous(), w.contiguous()
@@ -68,13 +69,13 @@ def _gather_gemm(x: Tensor, w: Tensor, neighbors: Tensor) -> Tensor:
 
 
 def _weight_gradient(x: Tensor, grad: Tensor, neighbors: Tensor) -> Tensor:
-    """Σ_i grad[i] ⊗ x[neighbors[o, i]]: float32 [O, 27, I]."""
+    """Compute Σ_i grad[i] ⊗ x[neighbors[o, i]]: float32 [O, 27, I]."""
     import triton
 
     x, grad = x.contiguous(), grad.contiguous()
     rows, inner, columns = x.shape[0], x.shape[1], grad.shape[1]
     tiles = triton.cdiv(inner, _COLUMNS) * triton.cdiv(columns, _COLUMNS)
-    splits = max(1, min(triton.cdiv(rows, _ROWS), _WANTED_PROGRAMS // (KERNEL * tiles)))
+    splits = max(1, min(triton.cdiv(rows, _ROWS), _TARGET_PROGRAMS // (KERNEL * tiles)))
     rows_per_split = triton.cdiv(triton.cdiv(rows, splits), _INNER) * _INNER
     parts = torch.zeros(splits, KERNEL, inner, columns, dtype=torch.float32, device=x.device)
     if rows:
@@ -87,7 +88,7 @@ def _weight_gradient(x: Tensor, grad: Tensor, neighbors: Tensor) -> Tensor:
 
 @cache
 def _kernels() -> dict[str, Any]:
-    """The kernels, compiled on first use so that importing this file needs no Triton."""
+    """Define the kernels on first use, so that importing this file does not require Triton."""
     import triton
     import triton.language as tl
 

@@ -1,1 +1,1 @@
-"""A video becomes meshes: samplers, guidance, and the pipeline of three stages."""
+"""Generate meshes from a video: samplers, guidance, and the three-stage pipeline."""

@@ -1,8 +1,8 @@
-"""Room to grow for the anchor: the base fills the cube with frame 0 alone, a clip needs the union of its frames.
+"""Shrink the anchor to make room for objects that grow: the base scales frame 0 to fill the whole cube.
 
-In training all frames share the scale of the union over the clip. The pictures tell how much smaller frame 0 is than
-that: the ratio of the boxes around their alphas. The anchor's mesh is shrunk by it and encoded again. Where in the cube
-it should stand the pictures do not tell, so it stays in the middle.
+In training all frames share one scale, that of the union over the clip. How much smaller frame 0 is than the union is
+estimated from the images, as the ratio of the boxes around their alphas. The anchor's mesh is shrunk by this ratio and
+encoded again. The images do not determine its position in the cube, so it stays centered.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ _TEXTURE_SIZE = 1024
 
 
 def fit_ratio(frames: Sequence[Image.Image], threshold: int = SAMPLING_ALPHA) -> float:
-    """How large frame 0 is beside all frames: its alpha's box by the union's, longest sides, in (0, 1]."""
+    """Return the size of frame 0 relative to all frames: the ratio of the alpha boxes' longest sides, in (0, 1]."""
     sides = []
-    for chosen in (frames[:1], frames):
-        left, top, right, bottom = union_box(chosen, threshold)
+    for group in (frames[:1], frames):
+        left, top, right, bottom = union_box(group, threshold)
         sides.append(max(right - left, bottom - top, 1))
     return min(sides[0] / sides[1], 1.0)
 
 
 def shrink_frame(frame: GeneratedFrame, ratio: float) -> OVoxel:
-    """A frame's surface at `ratio` of its size about the origin, as an O-Voxel of the same resolution.
+    """Scale a frame's surface by `ratio` about the origin and return it as an O-Voxel of the same resolution.
 
     Raises:
-        ConfigError: if the ratio is not in (0, 1], or nothing is left of the surface.
+        ConfigError: if the ratio is not in (0, 1], or the scaled surface is empty.
     """
     if not 0 < ratio <= 1:
-        raise ConfigError(f"an anchor cannot be shrunk to {ratio} of its size")
+        raise ConfigError(f"anchor scale is {ratio}: must be in (0, 1]")
     mesh = bake_mesh(frame.vertices, frame.faces, frame.ovoxel, _TEXTURE_SIZE)
-    # Decoded vertices may leave their voxels, and those at the border the cube.
+    # Decoded vertices may lie outside their voxels and, at the border, outside the cube.
     inside = np.clip(mesh.vertices * np.float32(ratio), -0.5, 0.5)
     (ovoxel,) = voxelize_clip(baked_clip([replace(mesh, vertices=inside)], 1.0), frame.ovoxel.resolution)
     if not len(ovoxel):
-        raise ConfigError(f"at {ratio:.3f} of its size the anchor is smaller than a voxel")
+        raise ConfigError(f"scaled by {ratio:.3f}, the anchor is smaller than a voxel")
     return ovoxel

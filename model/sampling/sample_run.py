@@ -1,6 +1,6 @@
-"""What `helix4d sample` does: a video in, a folder of meshes, O-Voxels, a playable clip and a turntable out.
+"""`helix4d sample`: turn a video into a folder of meshes, O-Voxels, an animated clip and a turntable.
 
-`run.json` is written last: a folder that has it is whole.
+`run.json` is written last, so a folder that contains it is complete.
 """
 
 from __future__ import annotations
@@ -34,70 +34,73 @@ log = logging.getLogger("helix4d.model")
 
 @dataclass(frozen=True, kw_only=True)
 class SampleRun:
-    """Turn a video into one textured mesh a frame.
+    """Generate one textured mesh per frame of a video.
 
-    The frozen base makes the first frame, the fine-tuned stages the others. The same call gives the same files."""
+    The frozen base generates the first frame, the fine-tuned stages the others. Identical settings produce identical
+    files."""
 
     video: Path
-    """A video file, an animated WebP or GIF, or a folder of images. Alpha is used where there is any."""
+    """Video file, animated WebP or GIF, or folder of images. Alpha is used if present."""
     output: Path
-    """Folder for frame_00.glb, frame_00.vxz ..., clip.glb, turntable.webp, input.webp and run.json."""
+    """Output folder for frame_00.glb, frame_00.vxz ..., clip.glb, turntable.webp, input.webp and run.json."""
     model: str
-    """Folder or hub repository that helix4d export wrote: the three fine-tuned stages."""
+    """Folder or hub repository with the three fine-tuned stages, as written by helix4d export."""
     base: str | None = None
-    """Folder or hub repository of TRELLIS.2; by default the one that the model names."""
+    """Folder or hub repository with TRELLIS.2; by default the one recorded in the model."""
     frames: int | None = 16
-    """Frames taken from the video, evenly; None takes all."""
+    """Number of evenly spaced frames to use; None uses all."""
     fps: float = 8.0
-    """Of the clip and the turntable."""
+    """Frames per second of the clip and the turntable."""
     matting: str | None = "isnet-general-use"
-    """Model of rembg for videos without alpha; None refuses them."""
+    """rembg model that removes the background of videos without alpha; with None such videos are rejected."""
     seed: int = 0
-    """Names the noise: the same seed gives the same meshes."""
+    """Seed of the noise; the same seed produces the same meshes."""
     guidance: float | None = None
-    """Of all stages; by default the base's own."""
+    """Guidance strength of all stages; by default the base's settings."""
     steps: int | None = None
-    """Of all stages; by default the base's own."""
+    """Sampling steps of all stages; by default the base's settings."""
     anchor_fit: bool = False
-    """Shrink the first frame to the room that the clip needs, for objects that grow."""
+    """Shrink the first frame to make room for objects that grow."""
     fill_holes: float = 0.0
-    """Close holes whose rim is at most this long; the cube's side is 1. 0.03 is TRELLIS.2's habit, 0 closes none."""
+    """Close holes whose boundary is at most this long (the cube's side is 1). TRELLIS.2 uses 0.03; 0 closes none."""
     min_component: float = 0.0
-    """Remove pieces with less than this share of a frame's faces, such as 0.001."""
+    """Remove components with less than this fraction of a frame's faces, such as 0.001."""
     texture_size: int = 1024
-    """Pixels per side of the baked textures; 2048 suits meshes of a million faces."""
+    """Pixels per side of the baked textures; use 2048 for meshes with about a million faces."""
     turntable: bool = True
     """Render turntable.webp with Blender."""
     turntable_size: int = 384
-    """Pixels per side."""
+    """Pixels per side of the turntable."""
     low_vram: bool = False
-    """Keep networks in main memory except while they are used."""
+    """Keep networks in main memory except while they are in use."""
     compile: bool = False
-    """torch.compile the blocks of the fine-tuned stages."""
+    """Compile the blocks of the fine-tuned stages with torch.compile."""
     device: str = "auto"
-    """cuda, cpu, or auto: cuda where there is one."""
+    """cuda, cpu, or auto (cuda if available)."""
     offline: bool = False
-    """Read the hub's local cache only."""
+    """Read only the local hub cache."""
 
     def __post_init__(self) -> None:
         if not self.fps > 0:
-            raise ConfigError(f"fps is {self.fps}: it must be positive")
+            raise ConfigError(f"fps is {self.fps}: must be positive")
         if self.texture_size < 1 or self.turntable_size < 1:
-            raise ConfigError(f"sizes are {self.texture_size} and {self.turntable_size} pixels: at least one is needed")
+            raise ConfigError(
+                f"texture_size is {self.texture_size} and turntable_size {self.turntable_size}: both must be at least 1"
+            )
 
 
 def run_sample(config: SampleRun, progress: Progress) -> dict[str, Any]:
-    """Write the folder; returns the contents of `run.json`.
+    """Write the output folder and return the contents of `run.json`.
 
     Raises:
-        ConfigError: if the video, the checkpoints or the settings are wrong, or memory does not suffice.
+        ConfigError: if the video, the checkpoints or the settings are invalid, or the device runs out of memory.
         FormatError: if a file is damaged.
     """
     start = time.perf_counter()
-    choose_device(config.device)  # better refused here than after the video is matted
+    choose_device(config.device)  # fail before the video is matted
     matting = None if config.matting is None else _late_matting(config.matting)
     video = read_video(config.video, config.frames, matting)
-    log.info("%s: frames %s of %d", config.video, list(video.indices), video.source_frames)
+    log.info("%s: using frames %s of %d", config.video, list(video.indices), video.source_frames)
     pipeline = Helix4DPipeline.from_pretrained(
         config.model,
         config.base,
@@ -121,7 +124,7 @@ def run_sample(config: SampleRun, progress: Progress) -> dict[str, Any]:
         baking += time.perf_counter() - began
         figures.append({"voxels": len(frame.ovoxel), "faces": len(frame.faces)})
     timings |= pipeline.timings
-    timings["decode"] -= baking  # frames are written while the decoder waits
+    timings["decode"] -= baking  # the decoder is suspended while frames are written
     timings["bake"] = baking
 
     if any(mesh is not None for mesh in meshes):
@@ -148,14 +151,14 @@ def run_sample(config: SampleRun, progress: Progress) -> dict[str, Any]:
 
 
 def _write_frame(frame: GeneratedFrame, number: int, config: SampleRun) -> BakedMesh | None:
-    """A frame's O-Voxel and, if it has a surface, its textured mesh."""
+    """Write a frame's O-Voxel and, if it has a surface, its textured mesh."""
     name = f"frame_{number:02d}"
     write_bytes(config.output / f"{name}.vxz", encode_vxz(frame.ovoxel))
     vertices, faces = fill_holes(
         frame.vertices, remove_small_components(frame.faces, config.min_component), config.fill_holes
     )
     if not len(faces):
-        log.warning("%s has no surface", name)
+        log.warning("%s: no surface, so no mesh is written", name)
         (config.output / f"{name}.glb").unlink(missing_ok=True)
         return None
     mesh = bake_mesh(vertices, faces, frame.ovoxel, config.texture_size)
@@ -164,13 +167,13 @@ def _write_frame(frame: GeneratedFrame, number: int, config: SampleRun) -> Baked
 
 
 def _late_matting(name: str) -> Any:
-    """The model of that name, loaded when the first frame needs it."""
-    found: list[Any] = []
+    """Return a matting function that loads its model on first use."""
+    loaded: list[Any] = []
 
     def matting(image: Image.Image) -> Any:
-        if not found:
-            found.append(rembg_matting(name))
-        return found[0](image)
+        if not loaded:
+            loaded.append(rembg_matting(name))
+        return loaded[0](image)
 
     return matting
 

@@ -1,7 +1,7 @@
-"""Euler's method along the flow, with guidance in an interval of time, guidance rescale and time rescale.
+"""Euler sampler for the flow, with guidance in an interval of time, guidance rescale and time rescale.
 
-The sampler knows nothing of frames: it moves a tensor along a `Velocity`. What an anchor is, and that it never moves,
-is the business of `helix4d.model.sampling.velocities`.
+The sampler is independent of frames: it integrates a tensor along a `Velocity`. The anchor, which stays fixed, is
+handled by `helix4d.model.sampling.velocities`.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from helix4d.core import ConfigError
 from helix4d.model.networks.flow_matching import SIGMA_MIN, clean_from_velocity, velocity_from_clean
 
 Velocity = Callable[[Tensor, float, bool], Tensor]
-"""(x_t, 1000 t, with its condition or with zeros in its place) to v, of the shape of x_t."""
+"""Maps (x_t, 1000 t, whether to condition) to v of the shape of x_t; unconditional passes use zeros as condition."""
 
 
 @runtime_checkable
 class BothPasses(Protocol):
-    """A `Velocity` that knows a way to compute both guidance passes."""
+    """A `Velocity` that can compute both guidance passes in one call."""
 
     def both(self, x: Tensor, timestep: float) -> tuple[Tensor, Tensor]:
-        """With the condition, and with zeros in its place."""
+        """Return the conditional and the unconditional velocity."""
 
 
 Spread = Callable[[Tensor], Tensor]
-"""Samples to their standard deviations, broadcastable against them."""
+"""Maps samples to their standard deviations, broadcastable against them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
-    """How a stage is sampled. The defaults are TRELLIS.2's for the sparse structure."""
+    """Sampling settings of a stage. The defaults are TRELLIS.2's for the sparse structure."""
 
     steps: int = 12
     guidance: float = 7.5
@@ -46,14 +46,14 @@ class SamplerConfig:
 
     def __post_init__(self) -> None:
         if self.steps < 1:
-            raise ConfigError(f"steps is {self.steps}: at least one is needed")
+            raise ConfigError(f"steps is {self.steps}: must be at least 1")
         if self.rescale_t <= 0:
-            raise ConfigError(f"rescale_t is {self.rescale_t}: the warp of time needs a positive factor")
+            raise ConfigError(f"rescale_t is {self.rescale_t}: must be positive")
         if not 0 <= self.guidance_rescale <= 1:
-            raise ConfigError(f"guidance_rescale is {self.guidance_rescale}: it mixes, so it lies between 0 and 1")
+            raise ConfigError(f"guidance_rescale is {self.guidance_rescale}: must be between 0 and 1")
         low, high = self.guidance_interval
         if low > high:
-            raise ConfigError(f"guidance_interval is {self.guidance_interval}: its ends are in the wrong order")
+            raise ConfigError(f"guidance_interval is {self.guidance_interval}: its lower end exceeds its upper end")
 
 
 STRUCTURE_SAMPLER = SamplerConfig()
@@ -63,14 +63,14 @@ TEXTURE_SAMPLER = SamplerConfig(guidance=1.0, guidance_rescale=0.0, guidance_int
 
 @dataclass(frozen=True)
 class Step:
-    """One step taken: the state after it, and the data that the state before it pointed to."""
+    """One sampling step: the state after it, and the data predicted from the state before it."""
 
     x: Tensor
     predicted: Tensor
 
 
 def sample(velocity: Velocity, noise: Tensor, config: SamplerConfig, spread: Spread) -> Tensor:
-    """From noise to a sample of the same shape."""
+    """Integrate from noise to a sample of the same shape."""
     x = noise
     for step in sample_steps(velocity, noise, config, spread):
         x = step.x
@@ -79,7 +79,7 @@ def sample(velocity: Velocity, noise: Tensor, config: SamplerConfig, spread: Spr
 
 @torch.no_grad()
 def sample_steps(velocity: Velocity, noise: Tensor, config: SamplerConfig, spread: Spread) -> Iterator[Step]:
-    """The same, yielding every step."""
+    """Like `sample`, but yield every step."""
     x = noise
     times = schedule(config.steps, config.rescale_t)
     for now, then in pairwise(times):
@@ -90,13 +90,13 @@ def sample_steps(velocity: Velocity, noise: Tensor, config: SamplerConfig, sprea
 
 
 def schedule(steps: int, rescale: float) -> list[float]:
-    """steps + 1 times from 1 to 0, warped by t = r s / (1 + (r − 1) s) so that more of them are spent on noise."""
+    """Return steps + 1 times from 1 to 0, warped by t = r s / (1 + (r − 1) s); r > 1 puts more of them near noise."""
     evenly = (1 - i / steps for i in range(steps + 1))
     return [rescale * s / (1 + (rescale - 1) * s) for s in evenly]
 
 
 def guided_velocity(velocity: Velocity, x: Tensor, t: float, config: SamplerConfig, spread: Spread) -> Tensor:
-    """g v₊ + (1 − g) v₋ inside the interval, rescaled; v₊ alone outside it, and wherever g = 1."""
+    """Return g v₊ + (1 − g) v₋, rescaled, inside the guidance interval; v₊ outside it and if g = 1."""
     low, high = config.guidance_interval
     if config.guidance == 1 or not low <= t <= high:
         return velocity(x, 1000 * t, True)
@@ -107,20 +107,20 @@ def guided_velocity(velocity: Velocity, x: Tensor, t: float, config: SamplerConf
     v = config.guidance * positive + (1 - config.guidance) * negative
     if config.guidance_rescale == 0:
         return v
-    wanted = clean_from_velocity(x, positive, t, config.sigma_min)
+    conditional = clean_from_velocity(x, positive, t, config.sigma_min)
     clean = clean_from_velocity(x, v, t, config.sigma_min)
-    matched = clean * (spread(wanted) / spread(clean))
+    matched = clean * (spread(conditional) / spread(clean))
     clean = config.guidance_rescale * matched + (1 - config.guidance_rescale) * clean
     return velocity_from_clean(x, clean, t, config.sigma_min)
 
 
 def dense_spread(x: Tensor) -> Tensor:
-    """The unbiased deviation of each sample over all its elements: [B, ...] to [B, 1, ...]."""
+    """Return the unbiased standard deviation of each sample over all its elements: [B, ...] to [B, 1, ...]."""
     return x.std(dim=tuple(range(1, x.ndim)), keepdim=True)
 
 
 def packed_spread(lengths: Sequence[int]) -> Spread:
-    """The population deviation of each sample of a packed [L, C], over its tokens and channels, as [L, 1]."""
+    """Population standard deviation of each sample of a packed [L, C] over its tokens and channels, as [L, 1]."""
 
     def spread(x: Tensor) -> Tensor:
         parts = (part.std(unbiased=False).expand(len(part), 1) for part in x.split(list(lengths)) if len(part))

@@ -1,7 +1,7 @@
 """TRELLIS.2's three stages on single frames: image tokens to a sparse structure, to geometry, to materials.
 
-What the rotary study runs, and what makes the anchor of a video. Noise comes from a named generator, so a sample
-depends on its names alone and not on its batch.
+Used by the rotary study and for the anchor of a video. Noise comes from a named generator, so a sample depends only on
+its names and not on its batch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from helix4d.model.vae.dense_vae import DenseDecoder
 
 
 def sampler_from_json(document: dict[str, Any]) -> SamplerConfig:
-    """A sampler's entry in `pipeline.json`: `args` with `sigma_min`, `params` with the rest."""
+    """Parse a sampler's entry in `pipeline.json`: `args` has `sigma_min`, `params` the rest."""
     params = document.get("params", {})
     return SamplerConfig(
         steps=params.get("steps", 12),
@@ -43,19 +43,19 @@ def sampler_from_json(document: dict[str, Any]) -> SamplerConfig:
 
 
 def named_noise(shape: Sequence[int], *names: str | int, device: torch.device | None = None) -> Tensor:
-    """Standard normal float32 of `shape`, drawn from the generator of these names; the same on every device."""
+    """Draw standard normal float32 noise from the generator with these names; identical on every device."""
     return torch.from_numpy(generator(*names).standard_normal(tuple(shape), dtype="float32")).to(device)
 
 
 def sample_structure(
     flow: DenseFlow, cond: Tensor, noise: Tensor, sampler: SamplerConfig = STRUCTURE_SAMPLER
 ) -> Tensor:
-    """Stage 1: image tokens [B, M, C] and noise [B, 8, 16, 16, 16] to latents, which stage 1 does not normalize."""
+    """Stage 1: map image tokens [B, M, C] and noise [B, 8, 16, 16, 16] to latents, which are not normalized."""
     return sample(dense_velocity(flow, cond), noise, sampler, dense_spread)
 
 
 def decode_structure(decoder: DenseDecoder, latent: Tensor, grid: int = 32) -> SparseLayout:
-    """Stage 1's latents to the tokens of stages 2 and 3. Decoded one by one: 64³ is large in a batch."""
+    """Decode stage 1's latents to the tokens of stages 2 and 3, one by one to limit memory."""
     return tokens_from_occupancy(torch.cat([decoder(one) for one in latent.split(1)]), grid)
 
 
@@ -67,7 +67,7 @@ def sample_shape(
     sampler: SamplerConfig = SHAPE_SAMPLER,
     statistics: LatentStatistics = SHAPE_STATISTICS,
 ) -> SparseTensor:
-    """Stage 2: tokens, image tokens [B, M, C] and noise [L, 32] to the denormalized shape latent."""
+    """Stage 2: map tokens, image tokens [B, M, C] and noise [L, 32] to the denormalized shape latent."""
     z = sample(sparse_velocity(flow, layout, cond), noise, sampler, packed_spread(layout.lengths))
     return SparseTensor(statistics.denormalize(z), layout)
 
@@ -81,7 +81,7 @@ def sample_texture(
     shape_statistics: LatentStatistics = SHAPE_STATISTICS,
     statistics: LatentStatistics = TEXTURE_STATISTICS,
 ) -> SparseTensor:
-    """Stage 3: the shape latent, image tokens [B, M, C] and noise [L, 32] to the denormalized texture latent."""
+    """Stage 3: map the shape latent, image tokens [B, M, C] and noise [L, 32] to the denormalized texture latent."""
     velocity = sparse_velocity(flow, shape.layout, cond, side=shape_statistics.normalize(shape.feats))
     z = sample(velocity, noise, sampler, packed_spread(shape.layout.lengths))
     return shape.replace(statistics.denormalize(z))

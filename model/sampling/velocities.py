@@ -1,8 +1,7 @@
-"""Networks as the velocities that the sampler follows: alone on single frames, or on a video with its clean anchor.
+"""Wrap networks as velocities for the sampler, for single frames or for a video with its clean anchor.
 
-Under guidance both passes see the same anchor latent; the condition of frame 0 is kept or zeroed with its pass, so
-there are two key/value caches. The tensor that the sampler moves has no frame 0: the anchor is never updated, and no
-statistic counts it.
+Both guidance passes use the same anchor latent; the condition of frame 0 is kept or zeroed with the pass, so there are
+two key/value caches. The sampled tensor excludes frame 0: the anchor is never updated and enters no statistic.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ class PassVelocity:
     """A `Velocity` whose two guidance passes may run as one batch.
 
     Attributes:
-        run: x, 1000 t and the passes wanted (with the condition or without) to one velocity for each.
-        batched: whether `both` is one call of the network: twice the activations, one reading of the weights.
+        run: function of x, 1000 t and the passes (True: conditional) that returns one velocity per pass.
+        batched: whether `both` calls the network once: twice the activations, but the weights are read once.
     """
 
     run: Callable[[Tensor, float, tuple[bool, ...]], list[Tensor]]
     batched: bool = False
 
     def __call__(self, x: Tensor, timestep: float, conditional: bool) -> Tensor:
-        """One pass."""
+        """Run one pass."""
         return self.run(x, timestep, (conditional,))[0]
 
     def both(self, x: Tensor, timestep: float) -> tuple[Tensor, Tensor]:
-        """With the condition, and without."""
+        """Run the conditional and the unconditional pass."""
         if not self.batched:
             return self(x, timestep, True), self(x, timestep, False)
         positive, negative = self.run(x, timestep, (True, False))
@@ -44,11 +43,11 @@ class PassVelocity:
 
 
 def dense_velocity(network: DenseFlow, cond: Tensor, batched: bool = False) -> PassVelocity:
-    """Single frames [F, C, R, R, R], each under its own image tokens [F, M, C']."""
+    """Velocity of single frames [F, C, R, R, R], each conditioned on its own image tokens [F, M, C']."""
 
     def run(x: Tensor, timestep: float, passes: tuple[bool, ...]) -> list[Tensor]:
-        whole = x.repeat(len(passes), 1, 1, 1, 1)
-        out = network(whole, _times(x, len(whole), timestep), _conditions(cond, passes))
+        batch = x.repeat(len(passes), 1, 1, 1, 1)
+        out = network(batch, _times(x, len(batch), timestep), _conditions(cond, passes))
         return list(out.chunk(len(passes)))
 
     return PassVelocity(run, batched)
@@ -57,15 +56,15 @@ def dense_velocity(network: DenseFlow, cond: Tensor, batched: bool = False) -> P
 def sparse_velocity(
     network: SparseFlow, layout: SparseLayout, cond: Tensor, side: Tensor | None = None, batched: bool = False
 ) -> PassVelocity:
-    """Single frames, packed as features [L, C] on `layout`."""
+    """Velocity of single frames, packed as features [L, C] on `layout`."""
     layouts = _Layouts(layout)
 
     def run(x: Tensor, timestep: float, passes: tuple[bool, ...]) -> list[Tensor]:
         count = len(passes)
         times = _times(x, count * layout.batch_size, timestep)
-        beside = None if side is None else side.repeat(count, 1)
-        whole = SparseTensor(x.repeat(count, 1), layouts.times(count))
-        return list(network(whole, times, _conditions(cond, passes), side=beside).feats.chunk(count))
+        sides = None if side is None else side.repeat(count, 1)
+        batch = SparseTensor(x.repeat(count, 1), layouts.times(count))
+        return list(network(batch, times, _conditions(cond, passes), side=sides).feats.chunk(count))
 
     return PassVelocity(run, batched)
 
@@ -73,27 +72,27 @@ def sparse_velocity(
 def anchored_dense_velocity(
     network: DenseFlow, anchor: Tensor, cond: Tensor, use_cache: bool | None = None, batched: bool = False
 ) -> PassVelocity:
-    """Frames 1 … T − 1 of one clip, [T − 1, C, R, R, R].
+    """Velocity of frames 1 to T − 1 of one clip, [T − 1, C, R, R, R].
 
     Args:
-        network: with its `VideoConfig`.
-        anchor: frame 0's clean latent [C, R, R, R].
+        network: flow with its `VideoConfig`.
+        anchor: clean latent of frame 0, [C, R, R, R].
         cond: image tokens of all frames, [T, M, C'].
-        use_cache: compute the anchor's keys once for all steps. By default wherever the pattern allows it.
-        batched: run both guidance passes as one batch.
+        use_cache: whether to compute the anchor's keys and values once for all steps; by default if the pattern allows.
+        batched: whether to run both guidance passes as one batch.
     """
     cached = _use_cache(network, use_cache)
 
     @cache
-    def kept(passes: tuple[bool, ...]) -> AnchorCache:
+    def anchor_cache(passes: tuple[bool, ...]) -> AnchorCache:
         return network.anchor_cache(torch.stack([anchor] * len(passes)), _conditions(cond[:1], passes))
 
     def run(x: Tensor, timestep: float, passes: tuple[bool, ...]) -> list[Tensor]:
         count = len(passes)
         if cached:
-            given, times = _conditions(cond[1:], passes), _times(x, count * len(x), timestep)
-            whole = x.repeat(count, 1, 1, 1, 1)
-            return list(network(whole, times, given, clips=(len(x),) * count, anchor=kept(passes)).chunk(count))
+            conditions, times = _conditions(cond[1:], passes), _times(x, count * len(x), timestep)
+            batch, clips = x.repeat(count, 1, 1, 1, 1), (len(x),) * count
+            return list(network(batch, times, conditions, clips=clips, anchor=anchor_cache(passes)).chunk(count))
         clip = torch.cat([anchor[None].to(x.dtype), x])
         times = _with_zero(_times(x, len(x), timestep)).repeat(count)
         out = network(clip.repeat(count, 1, 1, 1, 1), times, _conditions(cond, passes), clips=(len(clip),) * count)
@@ -104,7 +103,7 @@ def anchored_dense_velocity(
 
 @dataclass(frozen=True)
 class SparseAnchor:
-    """Frame 0's clean normalized latent on its own voxels (one sample), and what goes beside it in the last stage."""
+    """Clean normalized latent of frame 0 on its own voxels (one sample), and its side input in the material stage."""
 
     latent: SparseTensor
     side: Tensor | None = None
@@ -119,46 +118,46 @@ def anchored_sparse_velocity(
     use_cache: bool | None = None,
     batched: bool = False,
 ) -> PassVelocity:
-    """Frames 1 … T − 1 of one clip, packed as features [L, C] on `layout` (one sample a frame).
+    """Velocity of frames 1 to T − 1 of one clip, packed as features [L, C] on `layout` (one sample per frame).
 
     Args:
-        network: with its `VideoConfig`.
+        network: flow with its `VideoConfig`.
         anchor: frame 0.
         layout: voxels of the other frames; frames may be empty.
         cond: image tokens of all frames, [T, M, C'].
-        side: [L, C'] for the material stage, whose anchor then has a side too.
-        use_cache: compute the anchor's keys once for all steps. By default wherever the pattern allows it.
-        batched: run both guidance passes as one batch.
+        side: [L, C'], side input of the material stage; the anchor must then have one too.
+        use_cache: whether to compute the anchor's keys and values once for all steps; by default if the pattern allows.
+        batched: whether to run both guidance passes as one batch.
     """
     if (side is None) != (anchor.side is None):
-        raise ConfigError("either the anchor and the other frames both have a side input, or neither")
+        raise ConfigError("the anchor and the other frames must both have a side input, or neither")
     cached = _use_cache(network, use_cache)
     frames, anchor_tokens = layout.batch_size, len(anchor.latent.layout)
-    still = anchor.latent
+    clean = anchor.latent
     moving = _Layouts(layout)
-    clip = _Layouts(concatenate([_bare(still.layout), _bare(layout)]).layout)
+    clip = _Layouts(concatenate([_bare(clean.layout), _bare(layout)]).layout)
     clip_side = None if side is None or anchor.side is None else torch.cat([anchor.side, side])
 
     @cache
-    def kept(passes: tuple[bool, ...]) -> AnchorCache:
-        beside = None if anchor.side is None else anchor.side.repeat(len(passes), 1)
-        return network.anchor_cache(concatenate([still] * len(passes)), _conditions(cond[:1], passes), beside)
+    def anchor_cache(passes: tuple[bool, ...]) -> AnchorCache:
+        sides = None if anchor.side is None else anchor.side.repeat(len(passes), 1)
+        return network.anchor_cache(concatenate([clean] * len(passes)), _conditions(cond[:1], passes), sides)
 
     def run(x: Tensor, timestep: float, passes: tuple[bool, ...]) -> list[Tensor]:
         count = len(passes)
         times = _times(x, frames, timestep)
         if cached:
-            whole = SparseTensor(x.repeat(count, 1), moving.times(count))
+            batch = SparseTensor(x.repeat(count, 1), moving.times(count))
             out = network(
-                whole,
+                batch,
                 times.repeat(count),
                 _conditions(cond[1:], passes),
                 clips=(frames,) * count,
                 side=None if side is None else side.repeat(count, 1),
-                anchor=kept(passes),
+                anchor=anchor_cache(passes),
             )
             return list(out.feats.chunk(count))
-        feats = torch.cat([still.feats.to(x.dtype), x])
+        feats = torch.cat([clean.feats.to(x.dtype), x])
         out = network(
             SparseTensor(feats.repeat(count, 1), clip.times(count)),
             _with_zero(times).repeat(count),
@@ -172,21 +171,21 @@ def anchored_sparse_velocity(
 
 
 class _Layouts:
-    """A layout, and itself several times over, each made once."""
+    """A layout and its cached repetitions."""
 
     def __init__(self, layout: SparseLayout) -> None:
-        self._made = {1: layout}
+        self._repeated = {1: layout}
 
     def times(self, count: int) -> SparseLayout:
-        if count not in self._made:
-            self._made[count] = concatenate([_bare(self._made[1])] * count).layout
-        return self._made[count]
+        if count not in self._repeated:
+            self._repeated[count] = concatenate([_bare(self._repeated[1])] * count).layout
+        return self._repeated[count]
 
 
-def _use_cache(network: DenseFlow | SparseFlow, wanted: bool | None) -> bool:
-    if wanted and not network.video.anchor_sees_only_itself:
-        raise ConfigError(f"{network.video.pattern} lets the anchor see noisy frames: it cannot be cached")
-    return network.video.anchor_sees_only_itself if wanted is None else wanted
+def _use_cache(network: DenseFlow | SparseFlow, requested: bool | None) -> bool:
+    if requested and not network.video.anchor_sees_only_itself:
+        raise ConfigError(f"the anchor cannot be cached: in pattern {network.video.pattern} it attends to noisy frames")
+    return network.video.anchor_sees_only_itself if requested is None else requested
 
 
 def _bare(layout: SparseLayout) -> SparseTensor:

@@ -1,10 +1,11 @@
-"""A video becomes a mesh a frame: the frozen base makes the first, three fine-tuned stages the others.
+"""Generate one mesh per frame of a video: the frozen base generates the first, three fine-tuned stages the others.
 
     pipeline = Helix4DPipeline.from_pretrained("my_model")
     for frame in pipeline(read_video(Path("clip.mp4"))): ...
 
-Stage 1 gives each frame its tokens, stage 2 their geometry, stage 3 their material. All three see the base's latents of
-frame 0 as a clean anchor, whose keys and values are computed once a stage. Frames are decoded one by one.
+Stage 1 generates the tokens of each frame, stage 2 their geometry, stage 3 their material. All three attend to the
+base's latents of frame 0 as a clean anchor, whose keys and values are computed once per stage. Frames are decoded one
+by one.
 """
 
 from __future__ import annotations
@@ -57,15 +58,15 @@ log = logging.getLogger("helix4d.model")
 FLOWS = ("sparse_structure_flow_model", "shape_slat_flow_model_512", "tex_slat_flow_model_512")
 DECODERS = ("sparse_structure_decoder", "shape_slat_decoder", "tex_slat_decoder")
 SETTINGS_KEY = "helix4d"
-"""Of `pipeline.json`'s args: the base that a model was fine-tuned from, and its image size."""
+"""Key in the args of `pipeline.json` under which a model records its base and its image size."""
 
 Progress = Callable[[str, int, int], None]
-"""A stage's name, steps done, steps in all."""
+"""Called with the name of a stage, the number of completed steps and the total number of steps."""
 
 
 @dataclass(frozen=True)
 class Stages:
-    """Three flows of one kind, base or fine-tuned."""
+    """The flows of the three stages, either base or fine-tuned."""
 
     structure: DenseFlow
     geometry: SparseFlow
@@ -74,35 +75,35 @@ class Stages:
 
 @dataclass(frozen=True)
 class Samplers:
-    """How each stage is sampled."""
+    """Sampling settings of each stage."""
 
     structure: SamplerConfig = STRUCTURE_SAMPLER
     geometry: SamplerConfig = SHAPE_SAMPLER
     material: SamplerConfig = TEXTURE_SAMPLER
 
     def changed(self, **values: Any) -> Samplers:
-        """The same with values of `SamplerConfig` changed in all stages; None leaves a value."""
-        given = {name: value for name, value in values.items() if value is not None}
-        return Samplers(*(replace(s, **given) for s in (self.structure, self.geometry, self.material)))
+        """Return a copy with fields of `SamplerConfig` changed in all stages; None leaves a field unchanged."""
+        changes = {name: value for name, value in values.items() if value is not None}
+        return Samplers(*(replace(s, **changes) for s in (self.structure, self.geometry, self.material)))
 
 
 @dataclass
 class Helix4DPipeline:
-    """Everything that turns a video into meshes.
+    """Pipeline that turns a video into meshes.
 
     Attributes:
-        base: TRELLIS.2's flows, frozen; they make the first frame.
-        video: the fine-tuned ones.
-        structure_decoder, shape_decoder, texture_decoder: the base's.
-        encoder: makes image tokens.
-        samplers: the base's settings.
-        shape_statistics, texture_statistics: of the latents that the flows were trained on.
-        image_size: pixels per side that the image encoder sees.
-        encoders: of O-Voxels; where they are given the anchor is shrunk to the room that the clip needs.
-        device: where networks run.
-        low_vram: keep networks in main memory except while they are used.
-        batched_guidance: run the two passes of guidance as one batch.
-        timings: seconds by stage of the latest call.
+        base: TRELLIS.2's frozen flows, which generate the first frame.
+        video: fine-tuned flows, which generate the other frames.
+        structure_decoder, shape_decoder, texture_decoder: decoders of the base.
+        encoder: image encoder that produces the image tokens.
+        samplers: sampling settings of the base.
+        shape_statistics, texture_statistics: statistics of the latents that the flows were trained on.
+        image_size: pixels per side of the image encoder's input.
+        encoders: O-Voxel encoders; if present, the anchor is shrunk to make room for the clip.
+        device: device on which networks run.
+        low_vram: whether to keep networks in main memory except while they are in use.
+        batched_guidance: whether to run both guidance passes as one batch.
+        timings: seconds per stage of the latest call.
     """
 
     base: Stages
@@ -133,19 +134,19 @@ class Helix4DPipeline:
         anchor_fit: bool = False,
         offline: bool = False,
     ) -> Helix4DPipeline:
-        """Load a model that `helix4d export` wrote, and the base that it was fine-tuned from.
+        """Load a model written by `helix4d export` and the base that it was fine-tuned from.
 
         Args:
             path: folder or hub repository with the three fine-tuned flows.
-            base: folder or hub repository with TRELLIS.2's flows and decoders; by default the one named in `path`.
-            device: cuda, cpu, or auto: cuda where there is one. Activations are of `torso_types`.
-            low_vram: keep networks in main memory except while they are used.
-            compile_blocks: torch.compile each block.
-            anchor_fit: load the base's encoders, to shrink the anchor to the room that the clip needs.
-            offline: use the hub's local cache only.
+            base: folder or hub repository with TRELLIS.2's flows and decoders; by default the one recorded in `path`.
+            device: cuda, cpu, or auto (cuda if available). `torso_types` determines the activation types.
+            low_vram: whether to keep networks in main memory except while they are in use.
+            compile_blocks: whether to compile each block with torch.compile.
+            anchor_fit: whether to load the base's encoders and shrink the anchor to make room for the clip.
+            offline: whether to read only the local hub cache.
 
         Raises:
-            ConfigError: if networks or settings are missing, or the two do not belong together.
+            ConfigError: if networks or settings are missing, or model and base do not match.
             FormatError: if a file is missing or damaged.
         """
         place = choose_device(device)
@@ -157,14 +158,15 @@ class Helix4DPipeline:
         base = base or settings.get("base")
         if base is None:
             raise ConfigError(
-                f"{path}: does not say what it was fine-tuned from (trained from scratch?): name the "
-                "TRELLIS.2 checkpoint, --base"
+                f"{path}: records no base checkpoint (trained from scratch?): pass the TRELLIS.2 checkpoint with --base"
             )
         source = CheckpointSource(base, offline=offline)
         frozen = Pipeline.from_pretrained(source, [*FLOWS, *DECODERS], dtype, compute, vae)
         encoder = image_encoder_name(tuned.args, path) or image_encoder_name(frozen.args, base)
         if encoder is None:
-            raise ConfigError(f"neither {path} nor {base} names its image encoder (image_cond_model in pipeline.json)")
+            raise ConfigError(
+                f"neither {path} nor {base} specifies image_cond_model, the image encoder, in pipeline.json"
+            )
         base_stages, video_stages = _stages(frozen.networks, base), _stages(tuned.networks, path)
         if compile_blocks:
             for flow in (video_stages.structure, video_stages.geometry, video_stages.material):
@@ -184,7 +186,7 @@ class Helix4DPipeline:
             encoders=Encoders.load(source, torch.device("cpu"), vae) if anchor_fit else None,
             device=place,
             low_vram=low_vram,
-            # On a CPU the passes take as long together as one after the other.
+            # Batching the passes saves no time on a CPU.
             batched_guidance=on_gpu and not low_vram,
         )
 
@@ -192,16 +194,16 @@ class Helix4DPipeline:
     def __call__(
         self, video: Video, seed: int = 0, samplers: Samplers | None = None, progress: Progress | None = None
     ) -> Iterator[GeneratedFrame]:
-        """The frames of a video, decoded as they are taken; the stages run before the first one comes.
+        """Yield the frames of a video, decoded lazily; all stages run before the first frame is yielded.
 
         Args:
-            video: any number of frames; beyond those of training the window slides on.
-            seed: names the noise of every frame.
-            samplers: by default the base's.
-            progress: told after every step.
+            video: at least two frames; longer videos than in training are covered by the sliding attention window.
+            seed: seed of the noise of all frames.
+            samplers: sampling settings; by default the base's.
+            progress: function called after every step.
 
         Raises:
-            ConfigError: if the base finds no object in frame 0, or memory does not suffice.
+            ConfigError: if the base finds no object in frame 0, or the device runs out of memory.
         """
         self.timings = {}
         run = _Run(self, samplers or self.samplers, seed, progress or _silent)
@@ -221,10 +223,10 @@ class Helix4DPipeline:
 
     @contextmanager
     def using(self, stage: str, *networks: nn.Module) -> Iterator[None]:
-        """Networks on the device while a stage lasts; its seconds are added to `timings`.
+        """Keep networks on the device during a stage and add its duration to `timings`.
 
         Raises:
-            ConfigError: if the device's memory does not suffice.
+            ConfigError: if the device runs out of memory.
         """
         start = time.perf_counter()
         try:
@@ -232,8 +234,8 @@ class Helix4DPipeline:
                 network.to(self.device)
             yield
         except torch.OutOfMemoryError as error:
-            hint = "fewer frames" if self.low_vram else "low_vram, or fewer frames"
-            raise ConfigError(f"{stage}: the memory of {self.device} does not suffice ({error}); try {hint}") from error
+            hint = "fewer frames" if self.low_vram else "low_vram or fewer frames"
+            raise ConfigError(f"{stage}: out of memory on {self.device} ({error}); try {hint}") from error
         finally:
             if self.low_vram:
                 for network in networks:
@@ -245,7 +247,7 @@ class Helix4DPipeline:
 
 @dataclass(frozen=True)
 class _Run:
-    """One call's settings."""
+    """Settings of one call."""
 
     pipeline: Helix4DPipeline
     samplers: Samplers
@@ -253,20 +255,22 @@ class _Run:
     progress: Progress
 
     def latents(self, video: Video) -> tuple[Tensor, Tensor, SparseLayout]:
-        """Normalized shape and texture latents [L, C] of all frames, and their tokens."""
+        """Sample the normalized shape and texture latents [L, C] of all frames, and their tokens."""
         p = self.pipeline
         if len(video.frames) < 2:
-            raise ConfigError(f"a video of {len(video.frames)} frames: two at least; a still is TRELLIS.2's own case")
+            raise ConfigError(
+                f"the video has {len(video.frames)} frames: at least two are needed. For a still, use TRELLIS.2 itself"
+            )
         images = prepare_frames(video.frames, p.image_size, SAMPLING_ALPHA)
         with p.using("images", p.encoder):
             cond = p.encoder(images.to(p.device))
         self.progress("images", len(images), len(images))
         structure, first, shape, texture = self._anchor(cond[:1])
         if p.encoders is not None and (ratio := fit_ratio(video.frames)) < 1:
-            log.info("anchor: %.3f of its size", ratio)
+            log.info("anchor scaled by %.3f", ratio)
             structure, first, shape, texture = self._shrunk(p.encoders, structure, first, shape, texture, ratio)
 
-        # Stage 1: the tokens of the other frames.
+        # Stage 1: tokens of the other frames.
         frames = len(cond) - 1
         with p.using("structure", p.video.structure):
             velocity = anchored_dense_velocity(p.video.structure, structure[0], cond, batched=p.batched_guidance)
@@ -274,9 +278,9 @@ class _Run:
             grids = self._sample("structure", velocity, noise, self.samplers.structure, dense_spread)
         with p.using("occupancy", p.structure_decoder):
             rest = decode_structure(p.structure_decoder, grids, p.base.geometry.config.resolution)
-        log.info("tokens by frame: %s", (len(first), *rest.lengths))
+        log.info("tokens per frame: %s", (len(first), *rest.lengths))
 
-        # Stages 2 and 3 on them.
+        # Stages 2 and 3: geometry and material on these tokens.
         with p.using("geometry", p.video.geometry):
             anchor = SparseAnchor(SparseTensor(shape, first))
             velocity = anchored_sparse_velocity(p.video.geometry, anchor, rest, cond, batched=p.batched_guidance)
@@ -291,7 +295,7 @@ class _Run:
         return torch.cat([shape, moved]), torch.cat([texture, painted]), layout
 
     def _anchor(self, cond: Tensor) -> tuple[Tensor, SparseLayout, Tensor, Tensor]:
-        """Frame 0 by the base: structure latent [1, C, r, r, r], tokens, normalized shape and texture [L, C]."""
+        """Generate frame 0: structure latent [1, C, r, r, r], tokens, normalized shape and texture latents [L, C]."""
         p = self.pipeline
         base = p.base
         with p.using("anchor", base.structure, base.geometry, base.material, p.structure_decoder):
@@ -301,7 +305,9 @@ class _Run:
             structure = self._sample("anchor structure", velocity, noise, self.samplers.structure, dense_spread)
             layout = decode_structure(p.structure_decoder, structure, base.geometry.config.resolution)
             if not len(layout):
-                raise ConfigError("the base found no object in frame 0: is it in the picture, and is its alpha right?")
+                raise ConfigError(
+                    "the base found no object in frame 0: check that it is visible and its alpha is correct"
+                )
             channels = base.geometry.config.out_channels
             velocity = sparse_velocity(base.geometry, layout, cond, batched=p.batched_guidance)
             shape = self._packed("anchor geometry", velocity, layout, channels, self.samplers.geometry, 0)
@@ -313,7 +319,7 @@ class _Run:
     def _shrunk(
         self, encoders: Encoders, structure: Tensor, layout: SparseLayout, shape: Tensor, texture: Tensor, ratio: float
     ) -> tuple[Tensor, SparseLayout, Tensor, Tensor]:
-        """The anchor at a share of its size, decoded and encoded again; arguments and results as in `_anchor`."""
+        """Decode the anchor, scale it by `ratio` and encode it again; arguments and results as in `_anchor`."""
         p = self.pipeline
         grid = p.base.geometry.config.resolution
         decoders = (p.shape_decoder, p.texture_decoder)
@@ -350,21 +356,21 @@ class _Run:
         return x
 
     def _noise(self, stage: str, shapes: Sequence[Sequence[int]], first: int = 1, stack: bool = False) -> Tensor:
-        """A frame's noise depends on seed, stage and frame: other frames may be added without changing it."""
+        """Draw the noise of each frame. It depends only on seed, stage and frame number, not on other frames."""
         device = self.pipeline.device
         parts = [named_noise(s, self.seed, stage, f, device=device) for f, s in enumerate(shapes, first)]
         return torch.stack(parts) if stack else torch.cat(parts)
 
 
 def _silent(stage: str, done: int, steps: int) -> None:
-    """No progress."""
+    """Default `Progress`: report nothing."""
 
 
 def _stages(networks: Mapping[str, Any], where: str) -> Stages:
     kinds = (DenseFlow, SparseFlow, SparseFlow)
     for name, kind in zip(FLOWS, kinds, strict=True):
         if not isinstance(networks[name], kind):
-            raise ConfigError(f"{where}: {name} is a {type(networks[name]).__name__}, not a {kind.__name__}")
+            raise ConfigError(f"{where}: {name} is a {type(networks[name]).__name__}, expected a {kind.__name__}")
     return Stages(*(networks[name].requires_grad_(False) for name in FLOWS))
 
 
@@ -377,9 +383,9 @@ def _samplers(args: Mapping[str, Any]) -> Samplers:
 def _statistics(
     name: str, tuned: Mapping[str, Any], frozen: Mapping[str, Any], default: LatentStatistics
 ) -> LatentStatistics:
-    """Of both checkpoints, which must agree: the anchor's latent goes from one's flows to the other's."""
-    found = [LatentStatistics.from_json(args[name]) if name in args else default for args in (frozen, tuned)]
-    base, own = (torch.tensor([s.mean, s.std], dtype=torch.float64) for s in found)
+    """Return the statistics of both checkpoints, which must agree: the anchor's latent is passed between them."""
+    statistics = [LatentStatistics.from_json(args[name]) if name in args else default for args in (frozen, tuned)]
+    base, own = (torch.tensor([s.mean, s.std], dtype=torch.float64) for s in statistics)
     if base.shape != own.shape or not torch.allclose(base, own, rtol=1e-4, atol=1e-4):
-        raise ConfigError(f"{name} of the base and of the fine-tuned model differ: they do not belong together")
-    return found[1]
+        raise ConfigError(f"{name} differs between the base and the fine-tuned model: use the base it was tuned from")
+    return statistics[1]

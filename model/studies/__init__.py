@@ -1,1 +1,1 @@
-"""Experiments with networks alone."""
+"""Experiments that need only the networks."""

@@ -1,7 +1,7 @@
-"""Figure 4 and Table A1 of the paper for any checkpoint: how many low rotary bands of each axis can be spared.
+"""Figure 4 and Table A1 of the paper for any checkpoint: how many low-frequency rotary pairs per axis are dispensable.
 
-The slow pairs of every spatial axis are replaced by the identity, everything else (weights, noise, image) stays, and
-what is generated is compared with what the untruncated network generates.
+The low-frequency pairs of every spatial axis are replaced by the identity with everything else (weights, noise, image)
+unchanged, and the output is compared with that of the untruncated network.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from helix4d.model.vae.dense_vae import DenseDecoder
 from helix4d.model.vae.sc_vae import SparseDecoder, decode_shape_fields
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-"""The α of Table A1."""
+"""Values of α in Table A1."""
 
 PAPER = {0.0: 0.0181, 0.2: 0.0098, 0.4: 0.0079, 0.6: 0.0079, 0.8: 0.0079, 1.0: 0.0}
-"""Table A1's CD-3D against full rotary, as a third party transcribed it: to be set beside, not verified."""
+"""Table A1's CD-3D relative to the full rotary embedding, from a third party's transcript; not verified."""
 
-_CHUNK = 1 << 26  # distances at the same time: 256 MB
+_CHUNK = 1 << 26  # number of distances computed at once: 256 MB
 
 
 @dataclass(frozen=True)
 class StudyNetworks:
-    """What the study generates with. Without the two networks of stage 2 the points are the centers of tokens."""
+    """Networks used by the study. Without the two networks of stage 2, the points are token centers."""
 
     structure_flow: DenseFlow
     structure_decoder: DenseDecoder
@@ -54,18 +54,18 @@ class StudyNetworks:
 
     def __post_init__(self) -> None:
         if (self.shape_flow is None) != (self.shape_decoder is None):
-            raise ConfigError("the shape flow and the shape decoder go together: give both or neither")
+            raise ConfigError("shape_flow and shape_decoder must be passed together")
 
     @property
     def token_grid(self) -> int:
-        """Tokens per side: the geometry stage's grid, or without it half the occupancy's."""
+        """Tokens per side: the geometry stage's grid, or half the occupancy's if there is no geometry stage."""
         if self.shape_flow is not None:
             return self.shape_flow.config.resolution
         return self.structure_flow.config.resolution * 2 ** (len(self.structure_decoder.config.channels) - 1) // 2
 
     @classmethod
     def from_pipeline(cls, pipeline: Pipeline) -> StudyNetworks:
-        """The networks, samplers and statistics of a checkpoint; stage 2 if it was loaded."""
+        """Build from the networks, samplers and statistics of a checkpoint, including stage 2 if it was loaded."""
         networks: dict[str, Any] = dict(pipeline.networks)
         settings = pipeline.args
 
@@ -86,14 +86,14 @@ class StudyNetworks:
 
 @dataclass(frozen=True)
 class StudyRow:
-    """One line of the table: means over the objects.
+    """One row of the table: means over the objects.
 
     Attributes:
-        share: α, the share of each axis's pairs that is kept.
-        pairs: how many that is.
-        chamfer: CD-3D, the mean of both directions' mean distances in units of the cube.
+        share: fraction of each axis's pairs that is kept, α.
+        pairs: number of pairs kept per axis.
+        chamfer: CD-3D, mean of the mean distances in both directions, in units of the cube.
         overlap: intersection over union of the generated tokens.
-        objects: how many objects the means are over; those of which either side came out empty are left out.
+        objects: number of objects averaged; objects with an empty output are excluded.
     """
 
     share: float
@@ -110,38 +110,38 @@ def study_rope(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> list[StudyRow]:
-    """Generate every object at every share and compare with share 1.
+    """Generate every object for every share and compare it with the output for share 1.
 
     Args:
-        networks: of any checkpoint.
-        cond: [B, M, C], the image tokens of B objects.
-        shares: the α to try.
-        seed: names the noise, together with the object's index.
-        progress: called with a line of text before each share.
+        networks: networks of any checkpoint.
+        cond: [B, M, C], image tokens of B objects.
+        shares: values of α.
+        seed: seed of the noise, together with the object's index.
+        progress: function called with a line of text before each share.
     """
-    wholes = [_generate(networks, cond[i : i + 1], 1.0, seed, i) for i in range(len(cond))]
+    references = [_generate(networks, cond[i : i + 1], 1.0, seed, i) for i in range(len(cond))]
     rows = []
     for share in shares:
         if progress is not None:
             progress(f"share {share:g}: generating {len(cond)} objects")
         distances, overlaps = [], []
-        for i, (tokens, points) in enumerate(wholes):
-            other_tokens, other_points = _generate(networks, cond[i : i + 1], share, seed, i)
-            if len(points) and len(other_points):
-                distances.append(chamfer_distance(other_points, points))
-                overlaps.append(_overlap(other_tokens, tokens))
+        for i, (reference_tokens, reference_points) in enumerate(references):
+            tokens, points = _generate(networks, cond[i : i + 1], share, seed, i)
+            if len(reference_points) and len(points):
+                distances.append(chamfer_distance(points, reference_points))
+                overlaps.append(_overlap(tokens, reference_tokens))
         head = networks.structure_flow.config.head_channels
         rows.append(StudyRow(share, kept_pairs(head, share), _mean(distances), _mean(overlaps), len(distances)))
     return rows
 
 
 def chamfer_distance(a: Tensor, b: Tensor) -> float:
-    """Half the sum of the two mean nearest-neighbor distances between points [P, 3] and [Q, 3]."""
+    """Return the average of the two mean nearest-neighbor distances between points [P, 3] and [Q, 3]."""
     return (float(_nearest(a, b).mean()) + float(_nearest(b, a).mean())) / 2
 
 
 def format_table(rows: Sequence[StudyRow], head_channels: int) -> str:
-    """The rows as text, with the paper's column where it has one."""
+    """Format the rows as a text table next to the paper's values."""
     lines = [f"alpha  pairs of {axis_pairs(head_channels):2d}  CD-3D    IoU     objects  paper (transcribed)"]
     for row in rows:
         paper = f"{PAPER[row.share]:.4f}" if row.share in PAPER else "-"
@@ -155,7 +155,7 @@ def format_table(rows: Sequence[StudyRow], head_channels: int) -> str:
 def _generate(
     networks: StudyNetworks, cond: Tensor, share: float, seed: int, index: int
 ) -> tuple[SparseLayout, Tensor]:
-    """One object's tokens and points [P, 3] in the unit cube."""
+    """Generate one object: its tokens and points [P, 3] in the unit cube."""
     video = replace(BASE, kept=share)
     flow = networks.structure_flow
     shape = (1, flow.config.in_channels, *(flow.config.resolution,) * 3)
@@ -175,28 +175,28 @@ def _generate(
 
 
 class _Rotary:
-    """A network under another rotary for the length of a `with` block."""
+    """Context manager that temporarily replaces a network's `VideoConfig`."""
 
     def __init__(self, network: FlowTransformer, video: VideoConfig) -> None:
-        self.network, self.video, self.kept = network, video, network.video
+        self.network, self.video, self.original = network, video, network.video
 
     def __enter__(self) -> None:
         self.network.video = self.video
 
     def __exit__(self, *_: object) -> None:
-        self.network.video = self.kept
+        self.network.video = self.original
 
 
 def _token_noise(layout: SparseLayout, grid: int, channels: int, seed: int, index: int) -> Tensor:
-    """[L, C]: drawn for the whole grid and picked, so that a voxel's noise does not depend on which others exist."""
-    whole = named_noise((grid, grid, grid, channels), "rope study", seed, index, "shape")
+    """Draw noise for the grid_noise grid and select [L, C], so that a voxel's noise does not depend on other voxels."""
+    grid_noise = named_noise((grid, grid, grid, channels), "rope study", seed, index, "shape")
     x, y, z = layout.coords[:, 1:].long().cpu().unbind(1)
-    return whole[x, y, z].to(layout.coords.device)
+    return grid_noise[x, y, z].to(layout.coords.device)
 
 
 def _nearest(a: Tensor, b: Tensor) -> Tensor:
-    """[P]: from each point of a to the nearest of b."""
-    # Not by matrix products: they round equal points apart by more than the study's smallest figures.
+    """Return the distance from each point of a to the nearest point of b, [P]."""
+    # Matrix products would round distances of equal points to more than the study's smallest values.
     exact = "donot_use_mm_for_euclid_dist"
     rows = max(_CHUNK // max(len(b), 1), 1)
     return torch.cat([torch.cdist(part, b, compute_mode=exact).amin(dim=1) for part in a.split(rows)])

@@ -1,1 +1,1 @@
-"""TRELLIS.2's autoencoders: sparse and dense."""
+"""TRELLIS.2's sparse and dense autoencoders."""

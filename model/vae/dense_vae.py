@@ -1,4 +1,4 @@
-"""The sparse-structure VAE: a 64^3 occupancy to an 8 x 16^3 latent and back, in dense 3D convolutions."""
+"""Sparse-structure VAE: encodes a 64^3 occupancy as an 8 x 16^3 latent and decodes it, with dense 3D convolutions."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class DenseEncoder(nn.Module):
         )
 
     def forward(self, occupancy: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, 1, R, R, R] of 0 and 1 to the latent's mean and log variance, both [B, 8, R/4, R/4, R/4]."""
-        _check_grid(occupancy, self.config.in_channels, "the occupancy")
+        """Map a binary [B, 1, R, R, R] to the latent's mean and log variance, both [B, 8, R/4, R/4, R/4]."""
+        _check_grid(occupancy, self.config.in_channels, "occupancy")
         h = self.input_layer(occupancy).to(self.compute_dtype)
         for block in self.blocks:
             h = block(h)
@@ -61,8 +61,8 @@ class DenseDecoder(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        """[B, 8, r, r, r] to occupancy logits [B, 1, 4r, 4r, 4r]; a voxel is occupied where its logit is positive."""
-        _check_grid(z, self.config.latent_channels, "the latent")
+        """Map [B, 8, r, r, r] to occupancy logits [B, 1, 4r, 4r, 4r]; voxels with positive logits are occupied."""
+        _check_grid(z, self.config.latent_channels, "latent")
         h = self.input_layer(z).to(self.compute_dtype)
         h = self.middle_block(h)
         for block in self.blocks:
@@ -72,7 +72,7 @@ class DenseDecoder(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(SiLU(LN(conv(SiLU(LN(x))))))."""
+    """Residual block: x + conv(SiLU(LN(conv(SiLU(LN(x))))))."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -82,34 +82,34 @@ class ResidualBlock(nn.Module):
         self.conv2 = Conv3d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, X, Y, Z] to the same."""
+        """Map [B, C, X, Y, Z] to the same shape."""
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(self.norm2(h)))
         return x + h
 
 
 class Downsample(nn.Module):
-    """A convolution of kernel and stride 2."""
+    """Convolution with kernel size and stride 2."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv = Conv3d(in_channels, out_channels, 2, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, in, X, Y, Z] to [B, out, X/2, Y/2, Z/2]."""
+        """Map [B, in, X, Y, Z] to [B, out, X/2, Y/2, Z/2]."""
         y: Tensor = self.conv(x)
         return y
 
 
 class Upsample(nn.Module):
-    """A convolution to eight times the channels, then a pixel shuffle."""
+    """Convolution to eight times the channels, followed by a pixel shuffle."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv = Conv3d(in_channels, 8 * out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, in, X, Y, Z] to [B, out, 2X, 2Y, 2Z]."""
+        """Map [B, in, X, Y, Z] to [B, out, 2X, 2Y, 2Z]."""
         return pixel_shuffle(self.conv(x))
 
 
@@ -117,12 +117,12 @@ class ChannelLayerNorm(LayerNorm):
     """Layer normalization over the channels of a grid, eps 1e-5."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, X, Y, Z] to the same."""
+        """Map [B, C, X, Y, Z] to the same shape."""
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 def pixel_shuffle(x: Tensor) -> Tensor:
-    """[B, 8 C, X, Y, Z] to [B, C, 2X, 2Y, 2Z]: channel-major, and of the three halves x is the slowest."""
+    """Map [B, 8 C, X, Y, Z] to [B, C, 2X, 2Y, 2Z]; input channels are ordered as (channel, x, y, z offset)."""
     batch, _, *size = x.shape
     x = x.unflatten(1, (-1, 2, 2, 2)).permute(0, 1, 5, 2, 6, 3, 7, 4)
     return x.reshape(batch, -1, *(2 * n for n in size))

@@ -1,7 +1,7 @@
-"""The shape and texture SC-VAEs: an O-Voxel at 16 times the latent's resolution to a sparse latent, and back.
+"""Shape and texture SC-VAEs: encode an O-Voxel as a sparse latent at 1/16 of its resolution, and decode it.
 
-Encoders halve the grid four times (space to channel), decoders double it four times (channel to space), each level a
-few sparse ConvNeXt blocks. The shape decoder predicts which children exist; the texture decoder follows it.
+Encoders halve the grid four times (space to channel), decoders double it four times (channel to space), with sparse
+ConvNeXt blocks at each level. The shape decoder predicts which children exist; the texture decoder follows it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from helix4d.model.networks.sparse_conv import SubmanifoldConv3d
 
 @dataclass(frozen=True)
 class DecodedVoxels:
-    """What a decoder returns.
+    """Output of a decoder.
 
     Attributes:
         fields: raw outputs [N, out] on the voxels of the finest level.
-        subdivisions: per up block, the logits [N_level, 8] of each voxel's children; what a texture decoder follows.
+        subdivisions: logits [N_level, 8] of each voxel's children, per up block; input of a texture decoder.
     """
 
     fields: SparseTensor
@@ -34,7 +34,7 @@ class DecodedVoxels:
 
 
 class SparseEncoder(nn.Module):
-    """`FlexiDualGridVaeEncoder` and `SparseUnetVaeEncoder` of TRELLIS.2, which differ in their input alone."""
+    """`FlexiDualGridVaeEncoder` and `SparseUnetVaeEncoder` of TRELLIS.2, which differ only in their input."""
 
     def __init__(self, config: SparseEncoderConfig) -> None:
         super().__init__()
@@ -51,8 +51,8 @@ class SparseEncoder(nn.Module):
         self.to_latent = Linear(widths[-1], 2 * config.latent_channels)
 
     def forward(self, x: SparseTensor) -> tuple[SparseTensor, SparseTensor]:
-        """[N, in] at full resolution to the latent's mean and log variance, both [M, latent], in the type of x."""
-        _check_channels(x, self.config.in_channels, "the encoder's input")
+        """Map [N, in] at full resolution to the latent's mean and log variance, both [M, latent], in the type of x."""
+        _check_channels(x, self.config.in_channels, "encoder input")
         h = x.replace(self.input_layer(x.feats).to(self.compute_dtype))
         for level in self.blocks:
             for block in level:  # type: ignore[attr-defined]
@@ -80,18 +80,19 @@ class SparseDecoder(nn.Module):
             self.blocks.append(nn.ModuleList(blocks))
 
     def forward(self, z: SparseTensor, subdivisions: Sequence[SparseTensor] | None = None) -> DecodedVoxels:
-        """[M, latent] to [N, out] at 16 times the resolution (two to the number of up blocks).
+        """Map [M, latent] to [N, out]; each up block doubles the resolution (16 times in total at full size).
 
         Args:
-            z: the denormalized latent.
-            subdivisions: the shape decoder's, to be followed instead of predicted; needed by a texture decoder.
+            z: denormalized latent.
+            subdivisions: subdivisions of the shape decoder to follow instead of predicting them; required by texture
+                decoders.
         """
-        _check_channels(z, self.config.latent_channels, "the latent")
+        _check_channels(z, self.config.latent_channels, "latent")
         ups = len(self.config.model_channels) - 1
         if subdivisions is None and not self.config.pred_subdiv:
-            raise ConfigError(f"this decoder predicts no subdivisions: give it the {ups} of the shape decoder")
+            raise ConfigError(f"this decoder predicts no subdivisions: pass the {ups} of the shape decoder")
         if subdivisions is not None and len(subdivisions) != ups:
-            raise ConfigError(f"{len(subdivisions)} subdivisions for a decoder of {ups} up blocks")
+            raise ConfigError(f"{len(subdivisions)} subdivisions passed to a decoder with {ups} up blocks")
         h = z.replace(self.from_latent(z.feats).to(self.compute_dtype))
         used: list[SparseTensor] = []
         for level in self.blocks:
@@ -106,7 +107,7 @@ class SparseDecoder(nn.Module):
 
 
 class ConvNeXtBlock(nn.Module):
-    """x + MLP(LN(conv(x))), four times as wide inside."""
+    """ConvNeXt block: x + MLP(LN(conv(x))), with an MLP four times as wide."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -115,12 +116,12 @@ class ConvNeXtBlock(nn.Module):
         self.mlp = nn.Sequential(Linear(channels, 4 * channels), nn.SiLU(), Linear(4 * channels, channels))
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        """[N, C] to [N, C]."""
+        """Map [N, C] to [N, C]."""
         return x.replace(x.feats + self.mlp(self.norm(self.conv(x).feats)))
 
 
 class DownBlock(nn.Module):
-    """Half the resolution: each voxel's eight children (zeros where absent) become its channels."""
+    """Halve the resolution: the eight children of a coarse voxel (zeros if absent) become its channels."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -131,7 +132,7 @@ class DownBlock(nn.Module):
         self.conv2 = SubmanifoldConv3d(out_channels, out_channels)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        """[N, in] to [M, out] on the coarser layout."""
+        """Map [N, in] to [M, out] on the coarser layout."""
         h = self.conv1(x.replace(F.silu(self.norm1(x.feats))))
         h = space_to_channel(h)
         h = self.conv2(h.replace(F.silu(self.norm2(h.feats))))
@@ -140,7 +141,7 @@ class DownBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Twice the resolution: a voxel's channels become its children, those alone whose subdivision logit is positive."""
+    """Double the resolution: a voxel's channels become its children, if their subdivision logits are positive."""
 
     def __init__(self, in_channels: int, out_channels: int, predicts: bool) -> None:
         super().__init__()
@@ -152,14 +153,17 @@ class UpBlock(nn.Module):
         self.to_subdiv = Linear(in_channels, 8) if predicts else None
 
     def forward(self, x: SparseTensor, guide: SparseTensor | None = None) -> tuple[SparseTensor, SparseTensor]:
-        """[N, in] to [M, out] on the finer layout, and the logits [N, 8] that chose it (the guide's, if given)."""
+        """Map [N, in] to [M, out] on the finer layout; also return the logits [N, 8] that define it.
+
+        The logits are those of `guide` if it is passed, else they are predicted.
+        """
         if guide is None:
             if self.to_subdiv is None:
-                raise ConfigError("this block predicts no subdivision and was given none to follow")
+                raise ConfigError("this block predicts no subdivision: pass one to follow")
             guide = x.replace(self.to_subdiv(x.feats))
         elif not torch.equal(guide.coords, x.coords):
             raise ConfigError(
-                f"a subdivision of {len(guide.layout)} voxels is not on the {len(x.layout)} of this level, in order"
+                f"the subdivision's {len(guide.layout)} voxels differ from the {len(x.layout)} voxels of this level"
             )
         parent, child = (guide.feats > 0).nonzero(as_tuple=True)
         finer = x.layout.children(parent, child)
@@ -171,7 +175,7 @@ class UpBlock(nn.Module):
 
 
 def space_to_channel(x: SparseTensor) -> SparseTensor:
-    """[N, C] to [M, 8 C] on the coarser layout, in blocks [child][channel], child = x + 2y + 4z."""
+    """Map [N, C] to [M, 8 C] on the coarser layout, with channels ordered [child][channel], child = x + 2y + 4z."""
     coarse, parent, child = x.layout.coarse
     channels = x.feats.shape[1]
     blocks = x.feats.new_zeros(8 * len(coarse), channels).index_copy(0, 8 * parent + child, x.feats)
@@ -179,14 +183,19 @@ def space_to_channel(x: SparseTensor) -> SparseTensor:
 
 
 def channel_to_space(feats: Tensor, parent: Tensor, child: Tensor) -> Tensor:
-    """[N, 8 C] in blocks [child][channel] to the [M, C] of the chosen children."""
+    """Map [N, 8 C], with channels ordered [child][channel], to the selected children [M, C]."""
     return feats.reshape(8 * len(feats), feats.shape[1] // 8)[8 * parent + child]
 
 
 @dataclass(frozen=True)
 class ShapeFields:
-    """An O-Voxel's geometry as decoded: dual vertices [N, 3] in voxels (−0.5 to 1.5, see `decode_shape_fields`),
-    flags bool [N, 3], split weights [N, 1]."""
+    """Decoded geometry of an O-Voxel.
+
+    Attributes:
+        dual_vertices: [N, 3], in voxels, −0.5 to 1.5 (see `decode_shape_fields`).
+        intersected: bool [N, 3], intersection flags.
+        split_weight: [N, 1], weights that choose the diagonal of each quad.
+    """
 
     dual_vertices: Tensor
     intersected: Tensor
@@ -194,12 +203,12 @@ class ShapeFields:
 
 
 def encode_shape_fields(dual_vertices: Tensor, intersected: Tensor) -> Tensor:
-    """Dual vertices float [N, 3] in [0, 1] and flags [N, 3] to the shape encoder's input [N, 6]."""
+    """Convert dual vertices float [N, 3] in [0, 1] and flags [N, 3] to the shape encoder's input [N, 6]."""
     return torch.cat([dual_vertices - 0.5, intersected.to(dual_vertices.dtype) - 0.5], dim=1)
 
 
 def decode_shape_fields(fields: Tensor) -> ShapeFields:
-    """The shape decoder's [N, 7] to geometry: 2 sigmoid − 0.5 lets a vertex leave its voxel by half a voxel."""
+    """Convert the shape decoder's [N, 7] to geometry; 2 sigmoid − 0.5 allows vertices half a voxel outside theirs."""
     fields = upcast(fields)
     return ShapeFields(
         dual_vertices=2 * torch.sigmoid(fields[:, :3]) - 0.5,
@@ -209,15 +218,15 @@ def decode_shape_fields(fields: Tensor) -> ShapeFields:
 
 
 def encode_texture_fields(attributes: Tensor) -> Tensor:
-    """Attributes float [N, 6] in [0, 1] to the texture encoder's input in [−1, 1]."""
+    """Convert attributes float [N, 6] in [0, 1] to the texture encoder's input in [−1, 1]."""
     return 2 * attributes - 1
 
 
 def decode_texture_fields(fields: Tensor) -> Tensor:
-    """The texture decoder's [N, 6] to attributes; values outside [0, 1] are left for the caller to clamp."""
+    """Convert the texture decoder's [N, 6] to attributes; callers clamp values outside [0, 1]."""
     return upcast(fields) * 0.5 + 0.5
 
 
 def _check_channels(x: SparseTensor, channels: int, what: str) -> None:
     if x.feats.shape[1] != channels:
-        raise ConfigError(f"{what} has {x.feats.shape[1]} channels: this network was configured for {channels}")
+        raise ConfigError(f"{what} has {x.feats.shape[1]} channels: this network expects {channels}")

@@ -31,7 +31,7 @@ def test_predictions_on_a_bench_become_a_table(tmp_path: Path, capsys: pytest.Ca
     assert "| ActionMesh |" in printed
     assert "1 of 2" in printed
     assert "transcribed" in printed
-    assert "a quick look" in printed
+    assert "results are approximate" in printed
     table = json.loads((tmp_path / "scores" / "table.json").read_text())
     cells = table["rows"][0]["cells"]
     assert set(cells) == {"cd_3d", "cd_4d", "cd_m"}

@@ -1,4 +1,4 @@
-"""ActionBench's geometry away from the CPU: the alignment and the distances find nothing left behind on it."""
+"""ActionBench's geometry on another device: alignment and distances leave no tensor on the CPU."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def judged(settings: AlignmentSettings, device: torch.device) -> tuple[Pose, flo
 
 
 @pytest.mark.parametrize("settings", [EXACT, PRUNED], ids=["exact", "pruned"])
-def test_the_pose_and_the_distances_are_the_cpus(settings: AlignmentSettings) -> None:
+def test_pose_and_distances_equal_the_cpus(settings: AlignmentSettings) -> None:
     expected, *distances = judged(settings, torch.device("cpu"))
     with another_device() as device:
         found, *others = judged(settings, device)

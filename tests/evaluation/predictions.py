@@ -1,4 +1,4 @@
-"""Benches and predictions made from nothing: folders as the benches and the methods write them."""
+"""Synthetic benches and predictions: folders laid out as by the benches and the methods."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from helix4d.evaluation import Surface, sample_tracked
 
 
 def write_glb(path: Path, surface: Surface, color: tuple[float, float, float] = (0.8, 0.3, 0.2)) -> None:
-    """The surface with its coordinates as they are: a file whose axes are those of the surface."""
+    """Encode the surface with unchanged coordinates, so that the file has the axes of the surface."""
     builder = GlbBuilder("tests", {"title": "still"})
     vertices = surface.vertices.astype(np.float64)
     normals = np.tile([0.0, 0.0, 1.0], (len(vertices), 1))
@@ -31,13 +31,13 @@ def write_stills(folder: Path, surfaces: Sequence[Surface], name: str = "mesh_{}
 
 
 def write_actionbench_item(folder: Path, surfaces: Sequence[Surface], points: int = 4000) -> None:
-    """`surfaces.npy` and one picture a frame, as ActionBench has them."""
+    """Write `surfaces.npy` and one image per frame, as in ActionBench."""
     truth = sample_tracked(surfaces, points, seed=7).numpy()
     write_truth(folder, truth)
 
 
 def write_truth(folder: Path, truth: np.ndarray) -> None:
-    """(T, Q, 3) as an item of ActionBench."""
+    """Write points (T, Q, 3) as an item of ActionBench."""
     (folder / "imgs").mkdir(parents=True)
     np.save(folder / "surfaces.npy", np.concatenate([truth, np.zeros_like(truth)], axis=2).astype(np.float32))
     for frame in range(len(truth)):

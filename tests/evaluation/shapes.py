@@ -1,4 +1,4 @@
-"""Small surfaces without symmetry, on which every turn and every motion shows."""
+"""Small surfaces without symmetry, on which every rotation and motion is visible."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FACES = np.array([t for a, b, c, d in _QUADS for t in ((a, b, c), (a, c, d))], 
 
 
 def box(low: tuple[float, float, float], high: tuple[float, float, float]) -> Surface:
-    """8 vertices, 12 triangles."""
+    """A box with 8 vertices and 12 triangles."""
     corners = np.array([[(low, high)[i >> axis & 1][axis] for axis in range(3)] for i in range(8)], np.float32)
     return Surface(corners, _FACES)
 
@@ -23,7 +23,7 @@ def join(*parts: Surface) -> Surface:
 
 
 def tripod() -> Surface:
-    """Three arms of three lengths: no rotation but the identity maps it to itself."""
+    """Three arms of different lengths: only the identity rotation maps it to itself."""
     return join(
         box((-0.1, -0.1, -0.1), (0.45, 0.1, 0.1)),
         box((-0.1, 0.1, -0.1), (0.0, 0.3, 0.05)),

@@ -1,4 +1,4 @@
-"""Files of every layout become the frames that they show, in our axes."""
+"""Reading files of every layout as frames in our axes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def z_up(points: np.ndarray) -> np.ndarray:
 
 
 def shown(frame: Frame) -> np.ndarray:
-    """(F, 3, 3) corners in an order of their own."""
+    """Corners (F, 3, 3) in canonical order."""
     corners = frame.triangles().reshape(len(frame.faces), 9)
     return corners[np.lexsort(corners.round(5).T)]
 
@@ -47,7 +47,7 @@ def expected(surface: Surface) -> np.ndarray:
     return corners[np.lexsort(corners.round(5).T)]
 
 
-def test_stills_come_in_natural_order_and_the_first_count(tmp_path: Path) -> None:
+def test_stills_are_in_natural_order_and_the_first_are_used(tmp_path: Path) -> None:
     surfaces = sliding(12)
     write_stills(tmp_path, surfaces)  # mesh_10 sorts before mesh_2 by name
     clip = read_prediction(tmp_path, ACTIONMESH, 11)
@@ -57,7 +57,7 @@ def test_stills_come_in_natural_order_and_the_first_count(tmp_path: Path) -> Non
     assert all(frame.topology is clip.frames[0].topology for frame in clip.frames)
 
 
-def test_axes_can_be_said(tmp_path: Path) -> None:
+def test_axes_can_be_specified(tmp_path: Path) -> None:
     write_stills(tmp_path, sliding(1))
     clip = read_prediction(tmp_path, find_method("actionmesh", axes="x,y,z"), 1)
     np.testing.assert_allclose(np.sort(clip.frames[0].vertices, axis=0), np.sort(tripod().vertices, axis=0), atol=1e-6)
@@ -67,12 +67,12 @@ def test_axes_can_be_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("axes", ["x,y", "x,y,y", "x,z,y", "x,y,w", "", "-x,y,z"])
-def test_axes_that_mirror_or_are_none_are_refused(axes: str) -> None:
+def test_invalid_and_mirrored_axes_are_rejected(axes: str) -> None:
     with pytest.raises(ConfigError, match="signed axes"):
         axes_matrix(axes)
 
 
-def test_six_uniformly_spaced_moments(tmp_path: Path) -> None:
+def test_six_uniformly_spaced_frames(tmp_path: Path) -> None:
     mesh4d = METHODS["mesh4d"]
     assert judged_frames(mesh4d, 16) == [0, 3, 6, 9, 12, 15]
     surfaces = sliding(16)
@@ -83,7 +83,7 @@ def test_six_uniformly_spaced_moments(tmp_path: Path) -> None:
     for x, y in zip(a.frames, b.frames, strict=True):
         np.testing.assert_array_equal(x.vertices, y.vertices)
     write_stills(tmp_path / "seven", surfaces[:7])
-    with pytest.raises(PredictionError, match="7 frames, 16 are needed"):
+    with pytest.raises(PredictionError, match="only 7 of 16 frames"):
         read_prediction(tmp_path / "seven", mesh4d, 16)
 
 
@@ -94,11 +94,11 @@ def test_one_animated_file_is_sampled(tmp_path: Path) -> None:
     for frame, true in zip(clip.frames, truth.frames, strict=True):
         np.testing.assert_array_equal(frame.vertices, true.vertices)
     (tmp_path / "output_animation.fbx").write_bytes(b"x")
-    with pytest.raises(PredictionError, match="one animation is expected"):
+    with pytest.raises(PredictionError, match="expected one animation"):
         read_prediction(tmp_path, METHODS["motion-3-to-4"], 4)
 
 
-def test_our_frames_without_surface_are_empty_and_lost_ones_an_error(tmp_path: Path) -> None:
+def test_our_frames_without_surface_are_empty_and_missing_ones_an_error(tmp_path: Path) -> None:
     ours = METHODS["helix4d"]
     write_stills(tmp_path, sliding(3), "frame_0{}.glb")
     (tmp_path / "frame_01.glb").unlink()
@@ -128,49 +128,49 @@ def _replaced(path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (lambda folder: (folder / "mesh_1.glb").write_bytes(b""), "mesh_1.glb"),
         (lambda folder: (folder / "mesh_1.glb").write_bytes(b"glTF junk"), "mesh_1.glb"),
-        (lambda folder: (folder / "mesh_2.glb").unlink(), "2 frames, 3 are needed"),
-        (lambda folder: _replaced(folder / "mesh_2.glb").symlink_to("nowhere"), "2 frames, 3 are needed"),
-        (lambda folder: _replaced(folder / "mesh_2.glb").mkdir(), "2 frames, 3 are needed"),
-        (lambda folder: [path.unlink() for path in folder.glob("*")], "nothing in its folder matches"),
+        (lambda folder: (folder / "mesh_2.glb").unlink(), "only 2 of 3 frames"),
+        (lambda folder: _replaced(folder / "mesh_2.glb").symlink_to("nowhere"), "only 2 of 3 frames"),
+        (lambda folder: _replaced(folder / "mesh_2.glb").mkdir(), "only 2 of 3 frames"),
+        (lambda folder: [path.unlink() for path in folder.glob("*")], "no mesh file in the item's folder matches"),
     ],
 )
-def test_what_is_missing_or_broken_is_said(tmp_path: Path, spoil: object, told: str) -> None:
+def test_missing_and_broken_files_are_reported(tmp_path: Path, spoil: object, message: str) -> None:
     write_stills(tmp_path, sliding(3))
     before = fingerprint(tmp_path, ACTIONMESH)
     spoil(tmp_path)  # type: ignore[operator]
     assert fingerprint(tmp_path, ACTIONMESH) != before
-    with pytest.raises((AssetError, PredictionError), match=told):
+    with pytest.raises((AssetError, PredictionError), match=message):
         read_prediction(tmp_path, ACTIONMESH, 3)
 
 
-def test_files_beside_those_that_are_read_count_in_the_fingerprint(tmp_path: Path) -> None:
+def test_external_files_are_part_of_the_fingerprint(tmp_path: Path) -> None:
     method = find_method("other", glob="*.gltf")
     for name, data in trimesh.exchange.gltf.export_gltf(trimesh.Scene(trimesh.creation.box())).items():
         (tmp_path / name).write_bytes(data)
     before = fingerprint(tmp_path, method)
-    (buffer,) = (path for path in tmp_path.glob("*.bin") if path.stat().st_size == 8 * 3 * 4)  # of the corners
+    (buffer,) = (path for path in tmp_path.glob("*.bin") if path.stat().st_size == 8 * 3 * 4)  # the positions
     buffer.write_bytes((2 * np.frombuffer(buffer.read_bytes(), np.float32)).tobytes())
     assert np.abs(read_prediction(tmp_path, method, 1).frames[0].vertices).max() == 1
     assert fingerprint(tmp_path, method) != before
 
 
-def test_another_mesh_beside_the_frames_is_not_taken_for_one(tmp_path: Path) -> None:
+def test_another_mesh_next_to_the_frames_is_rejected(tmp_path: Path) -> None:
     write_stills(tmp_path, sliding(3), "frame_{}.glb")
     write_glb(tmp_path / "canonical.glb", tripod())
     with pytest.raises(PredictionError, match=r"canonical\.glb.*--glob"):
         read_prediction(tmp_path, METHODS["ss4d"], 3)
     clip = read_prediction(tmp_path, find_method("ss4d", glob="frame_*.glb"), 3)
     assert len(clip.frames) == 3
-    (tmp_path / "canonical.glb").rename(tmp_path / "frame_all.glb")  # behind the frames that count
+    (tmp_path / "canonical.glb").rename(tmp_path / "frame_all.glb")  # after the evaluated frames
     assert len(read_prediction(tmp_path, METHODS["ss4d"], 3).frames) == 3
 
 
-def test_textures_that_are_not_read_are_told(tmp_path: Path) -> None:
-    """White where the method has colors would be another method's look."""
+def test_unread_textures_are_reported(tmp_path: Path) -> None:
+    """Rendering white instead of the method's colors would misrepresent it."""
     (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 0 1\nusemtl m\nf 1/1 2/2 3/3\n")
     assert "textures of .obj files" in (lost_textures(read_prediction(tmp_path, METHODS["ss4d"], 1)) or "")
     (tmp_path / "a.obj").write_text("v 0 0 0 1 0 0\nv 1 0 0 0 1 0\nv 0 1 0 0 0 1\nf 1 2 3\n")
@@ -190,7 +190,7 @@ def test_textures_that_are_not_read_are_told(tmp_path: Path) -> None:
     assert "is missing" in (lost_textures(read_prediction(tmp_path, METHODS["ss4d"], 1)) or "")
 
 
-def test_what_run_json_says_of_empty_frames_counts_in_the_fingerprint(tmp_path: Path) -> None:
+def test_empty_frames_in_run_json_are_part_of_the_fingerprint(tmp_path: Path) -> None:
     write_stills(tmp_path, sliding(2), "frame_0{}.glb")
     prints = {fingerprint(tmp_path, METHODS["helix4d"])}
     for faces in ([36, 36], [36, 0]):
@@ -199,7 +199,7 @@ def test_what_run_json_says_of_empty_frames_counts_in_the_fingerprint(tmp_path: 
     assert len(prints) == 3
 
 
-def test_materials_and_images_of_stills_are_kept_apart() -> None:
+def test_materials_and_images_of_stills_are_kept_separate() -> None:
     def still(shade: int, faces: int = 1) -> Clip:
         topology = Topology(
             np.tile(np.array([[0, 1, 2]], np.int32), (faces, 1)),
@@ -226,7 +226,7 @@ def test_materials_and_images_of_stills_are_kept_apart() -> None:
         join_stills([None, None])
 
 
-def test_points_are_those_that_the_official_reader_and_sampler_give(tmp_path: Path) -> None:
+def test_points_equal_those_of_the_official_reader_and_sampler(tmp_path: Path) -> None:
     path = tmp_path / "asset.glb"
     path.write_bytes(SAMPLES["ladybug"]())
     frame = normalize(bake(path, frames=1))[0].frames[0]
@@ -242,5 +242,5 @@ def test_unknown_methods_need_a_glob() -> None:
     with pytest.raises(ConfigError, match="--glob"):
         find_method("new")
     assert find_method("new", glob="*.glb").label == "new"
-    with pytest.raises(ConfigError, match="leaves"):
+    with pytest.raises(ConfigError, match="must not point outside"):
         find_method("new", glob="../*.glb")

@@ -17,7 +17,7 @@ def _distance(pose: Pose, points: torch.Tensor) -> float:
     return chamfer_distance(pose.apply(points), POINTS)
 
 
-def test_the_starts_are_all_24_rotations() -> None:
+def test_starts_are_all_24_rotations() -> None:
     rotations = axis_rotations()
     assert rotations.shape == (24, 3, 3)
     assert torch.equal(rotations[0], torch.eye(3))
@@ -34,14 +34,14 @@ def test_any_of_the_24_rotations_is_undone(index: int) -> None:
     assert torch.equal(pose.rotation, rotation.T)
 
 
-def test_identical_clouds_stay_where_they_are() -> None:
+def test_identical_clouds_are_not_moved() -> None:
     pose = align(POINTS, POINTS, SHORT)
     assert (pose.loss, pose.start) == (0, 0)
     assert torch.equal(pose.apply(POINTS), POINTS)
 
 
-def test_no_gradient_is_a_sum_without_an_order() -> None:
-    """Gathering and indexing hand gradients back by atomic sums on a GPU, and a descent amplifies their rounding."""
+def test_gradients_contain_no_unordered_sums() -> None:
+    """Gradients of gathering and indexing are atomic sums on a GPU, whose rounding errors the descent amplifies."""
     state = torch.tensor([1.0, 0, 0, 0, 1, 0] + [0.0] * 3 + [1.0] * 3).repeat(24, 1).requires_grad_()
     losses = _losses(POINTS, POINTS[:50], state, axis_rotations(), Neighbors(POINTS[:50]))
     seen, waiting = set(), [losses.grad_fn]
@@ -56,7 +56,7 @@ def test_no_gradient_is_a_sum_without_an_order() -> None:
 
 
 @pytest.mark.parametrize("settings", [EXACT, PRUNED], ids=["exact", "pruned"])
-def test_a_pose_of_everything_is_undone(settings: AlignmentSettings) -> None:
+def test_a_general_pose_is_undone(settings: AlignmentSettings) -> None:
     rotation = axis_rotations()[13]
     scale, shift = torch.tensor([0.8, 1.25, 1.1]), torch.tensor([0.1, -0.06, 0.12])
     points = ((POINTS - shift) @ rotation.T) / scale
@@ -82,7 +82,7 @@ def test_more_steps_are_never_worse() -> None:
     assert losses[2] < losses[0]
 
 
-def test_a_start_that_stays_descends_as_in_the_exact_alignment() -> None:
+def test_refined_starts_descend_as_in_the_exact_alignment() -> None:
     other = sample_surface(tripod(), 300, 8) * torch.tensor([1.1, 0.9, 1.2]) + 0.05
     exact = align(other, POINTS, AlignmentSettings(steps=12))
     pruned = align(other, POINTS, AlignmentSettings(steps=12, refined=1, coarse_points=100, coarse_steps=12))
@@ -90,7 +90,7 @@ def test_a_start_that_stays_descends_as_in_the_exact_alignment() -> None:
     assert torch.allclose(pruned.apply(other), exact.apply(other), atol=1e-6)
 
 
-def test_adam_is_that_of_torch() -> None:
+def test_adam_matches_torch() -> None:
     other, start = sample_surface(tripod(), 300, 8) * 1.1, axis_rotations()[:1]
     shift, scale = torch.zeros(3, requires_grad=True), torch.ones(3, requires_grad=True)
     turn = torch.tensor([1.0, 0, 0, 0, 1, 0], requires_grad=True)
@@ -101,7 +101,7 @@ def test_adam_is_that_of_torch() -> None:
         pairs = torch.cdist(moved, POINTS, compute_mode="donot_use_mm_for_euclid_dist") ** 2
         (pairs.min(0).values.mean() + pairs.min(1).values.mean()).backward()
         adam.step()
-    # The loss falls with each of these steps, so that the ninth pose, which eight steps led to, is the best.
+    # The loss decreases in each of these steps, so the pose after eight steps is the best.
     pose = align(other, POINTS, AlignmentSettings(steps=9), start)
     assert torch.allclose(pose.scale, scale.detach(), atol=1e-5)
     assert torch.allclose(pose.translation, shift.detach(), atol=1e-5)
@@ -110,14 +110,14 @@ def test_adam_is_that_of_torch() -> None:
 @pytest.mark.parametrize(
     "values", [{"steps": 0}, {"refined": 0}, {"refined": 1, "coarse_steps": 0}, {"refined": 1, "coarse_points": 0}]
 )
-def test_impossible_settings_are_refused(values: dict[str, int]) -> None:
+def test_invalid_settings_are_rejected(values: dict[str, int]) -> None:
     with pytest.raises(ConfigError):
         AlignmentSettings(**values)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("settings", [EXACT, PRUNED], ids=["exact", "pruned"])
-def test_a_gpu_aligns_as_the_cpu_does(settings: AlignmentSettings) -> None:
+def test_a_gpu_aligns_like_the_cpu(settings: AlignmentSettings) -> None:
     other = (sample_surface(tripod(), 300, 8) * 1.1 + 0.05) @ axis_rotations()[13]
     expected, found = align(other, POINTS, settings), align(other.cuda(), POINTS.cuda(), settings)
     assert found.start == expected.start

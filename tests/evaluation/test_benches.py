@@ -1,4 +1,4 @@
-"""Items of every bench are read as their folders hold them, and what is no bench is refused."""
+"""Reading the items of every bench, and rejecting folders that are not a bench."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_actionbench(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="6"):
         bench.items[0].read()
     (tmp_path / "data" / "b" / "surfaces.npy").write_bytes(b"no array")
-    with pytest.raises(FormatError, match="not an array"):
+    with pytest.raises(FormatError, match="cannot read array"):
         bench.items[1].read()
 
 
@@ -66,7 +66,7 @@ def test_helix4dbench(tmp_path: Path) -> None:
         bench.items[0].read()
 
 
-def test_what_bench_build_writes_is_read_frame_for_frame(tmp_path: Path) -> None:
+def test_the_output_of_bench_build_is_read_frame_by_frame(tmp_path: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 4), np.uint8)
     write_entry(tmp_path / "videos" / "robot", frames, 8.0, {"id": "robot"}, tmp_path / "work")
     (item,) = open_bench("helix4dbench", tmp_path).items
@@ -75,8 +75,8 @@ def test_what_bench_build_writes_is_read_frame_for_frame(tmp_path: Path) -> None
     np.testing.assert_array_equal(video, frames)
 
 
-def test_numbers_do_not_survive_another_build_of_the_bench(tmp_path: Path) -> None:
-    """The same items with other frames are another bench: neither is a run resumed on it, nor do rows stand beside."""
+def test_results_are_tied_to_the_build_of_the_bench(tmp_path: Path) -> None:
+    """The same items with other frames are another bench: runs are not resumed on it and rows are not combined."""
     write_stills(tmp_path / "out" / "robot", [tripod()], "frame_{:02d}.glb")
     hashes = set()
     for build in range(2):
@@ -95,7 +95,7 @@ def test_numbers_do_not_survive_another_build_of_the_bench(tmp_path: Path) -> No
     run(0, "a")
     with pytest.raises(ConfigError, match="items_sha256 was"):
         run(1, "a")
-    with pytest.raises(ConfigError, match="not the 1 of this run"):
+    with pytest.raises(ConfigError, match="differ from the 1 of this run"):
         run(1, "b", (tmp_path / "a",))
 
 
@@ -112,7 +112,7 @@ def test_the_held_out_split_of_our_shards(tmp_path: Path) -> None:
     assert isinstance(item.video, np.ndarray)
     assert item.frames == len(item.truth) == len(item.video) == FRAMES
     vertices, faces = extract_mesh(decode_vxz(reader.read(key, "frame_01.vxz")))
-    # On the surface of the O-Voxel, but not at the points that a perfect prediction is sampled at.
+    # On the surface of the O-Voxel, but not at the points at which a perfect prediction is sampled.
     for axis in range(3):
         assert item.truth[1, :, axis].max() == pytest.approx(vertices[faces].reshape(-1, 3)[:, axis].max(), abs=0.01)
     same = sample_surface(Surface(vertices, faces), 100_000, 45)
@@ -122,33 +122,33 @@ def test_the_held_out_split_of_our_shards(tmp_path: Path) -> None:
     assert bool((again == item.truth).all())
 
 
-def test_an_empty_frame_of_the_truth_cannot_be_judged(tmp_path: Path) -> None:
+def test_an_empty_frame_of_the_truth_is_not_available(tmp_path: Path) -> None:
     root = write_shards(tmp_path, ["flag"], split="test", empty_frame=True)
     truth = open_bench("texverse-heldout", root).items[0].read().truth
     assert isinstance(truth, NotAvailable)
-    assert "of the truth" in truth.reason
+    assert "ground truth, frame" in truth.reason
 
 
 @pytest.mark.parametrize("name", ["actionbench", "helix4dbench", "texverse-heldout"])
-def test_a_folder_that_is_no_bench_is_refused(tmp_path: Path, name: BenchName) -> None:
+def test_folders_without_a_bench_are_rejected(tmp_path: Path, name: BenchName) -> None:
     with pytest.raises(ConfigError, match=str(tmp_path)):
         open_bench(name, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["helix4dbench", "texverse-heldout"])
-def test_what_cannot_be_fetched_must_be_given(name: BenchName) -> None:
+def test_benches_that_cannot_be_downloaded_require_data(name: BenchName) -> None:
     with pytest.raises(ConfigError, match="--data"):
         open_bench(name, None)
 
 
-def test_actionbench_offline_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_actionbench_offline_reports_how_to_download_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ConfigError, match="hf download facebook/actionbench"):
         open_bench("actionbench", None, offline=True)
 
 
 def test_our_own_output_on_the_held_out_split(tmp_path: Path) -> None:
-    """A prediction that is the truth's own surface, written as helix4d sample does, is as far as two samplings are."""
+    """A prediction that equals the true surface, in the layout of helix4d sample, is only a sampling distance away."""
     root = write_shards(tmp_path / "shards", ["flag"], split="test")
     (path,) = (root / "test").glob("*.tar")
     reader = ShardReader(path)
@@ -173,10 +173,10 @@ def test_our_own_output_on_the_held_out_split(tmp_path: Path) -> None:
     )
     table = run_evaluation(run)
     (row, *published) = table.rows
-    # About one and a half times the mean distance between neighbors of 20 000 and 100 000 points on this surface.
+    # About 1.5 times the mean distance between neighbors of 20,000 and 100,000 points on this surface.
     for name in ("cd_3d", "cd_4d"):
         value = row.cells[name].value
         assert value is not None
         assert value < 0.04
-    assert row.cells["cd_m"].reason == "the bench does not track its points (1 of 1)"
+    assert row.cells["cd_m"].reason == "the bench has no tracked points (1 of 1)"
     assert [(p.method, p.cells["cd_3d"].value) for p in published] == [("ActionMesh", 0.056), ("Helix4D", 0.045)]

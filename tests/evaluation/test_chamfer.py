@@ -14,11 +14,11 @@ def _cloud(count: int, seed: int) -> torch.Tensor:
     return torch.rand(count, 3, generator=torch.Generator().manual_seed(seed))
 
 
-def test_a_cloud_is_at_no_distance_from_itself() -> None:
+def test_the_distance_of_a_cloud_to_itself_is_zero() -> None:
     assert chamfer_distance(GRID, GRID) == 0
 
 
-def test_a_known_displacement_gives_the_known_distance() -> None:
+def test_the_distance_of_a_known_displacement() -> None:
     assert chamfer_distance(GRID + torch.tensor([0.0, 0.25, 0.0]), GRID) == 0.5
     assert chamfer_distance(GRID + torch.tensor([0.03, 0.0, 0.04]), GRID) == pytest.approx(0.1, rel=1e-5)
 
@@ -28,13 +28,13 @@ def test_both_directions_count() -> None:
     assert chamfer_distance(far, GRID) == chamfer_distance(GRID, far) == pytest.approx(2 / 217)
 
 
-def test_queries_are_few_and_trees_are_full() -> None:
+def test_queries_are_subsampled_but_trees_are_not() -> None:
     assert chamfer_distance(GRID, GRID[:200], queries=10) > 0
     cloud = _cloud(500, 1)
     assert chamfer_distance(cloud, cloud, queries=50) == 0
 
 
-def test_it_is_the_brute_force_distance() -> None:
+def test_it_equals_the_brute_force_distance() -> None:
     a, b = _cloud(300, 1), _cloud(200, 2)
     pairs = torch.cdist(a.double(), b.double(), compute_mode="donot_use_mm_for_euclid_dist")
     expected = pairs.min(0).values.mean() + pairs.min(1).values.mean()
@@ -58,12 +58,12 @@ def test_motion_averages_over_all_frames() -> None:
     assert motion_chamfer_distance(late, still) == pytest.approx(2 * 10 / 4, rel=1e-6)
 
 
-def test_motion_of_other_lengths_is_refused() -> None:
+def test_motions_of_different_lengths_are_rejected() -> None:
     with pytest.raises(ConfigError, match="2 frames"):
         motion_chamfer_distance(torch.stack([GRID] * 2), torch.stack([GRID] * 3))
 
 
-def test_all_pairs_in_chunks_answer_as_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_brute_force_in_chunks_equals_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("helix4d.evaluation.geometry.nearest._PAIRS", 4096)
     points, queries = _cloud(300, 3), _cloud(240, 4).reshape(2, 120, 3)
     distances, indices = Neighbors(points).query(queries)

@@ -1,4 +1,4 @@
-"""The official evaluation's numbers on small tracked clouds: on its aligned points, and after our own alignment."""
+"""Parity with the official evaluation on small tracked clouds, on its aligned points and after our own alignment."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def _load(path: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.skipif(not FIXTURES, reason=f"no fixtures in {PARITY / 'metrics'}: set HELIX4D_PARITY_DIR")
-def test_there_are_fixtures() -> None:
-    """Says in the report why nothing was compared."""
+def test_fixtures_exist() -> None:
+    """Reports why nothing is compared."""
 
 
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
@@ -69,7 +69,7 @@ def test_distances_after_our_alignment(path: Path, pruned: bool) -> None:
 
 
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
-def test_the_two_added_starts_change_nothing_here(path: Path) -> None:
+def test_the_two_added_starts_do_not_change_these_results(path: Path) -> None:
     given = _load(path)
     indices = given["icp_indices"]
     clouds = given["pred"][0, indices], given["gt"][0, indices]
@@ -82,7 +82,7 @@ def _pose(points: Tensor, truth: Tensor, starts: Tensor) -> Pose:
 
 
 def _published_rotations() -> Tensor:
-    """(24, 3, 3), of which 22 differ: turns about x (azimuth), y (elevation), z (roll)."""
+    """The official rotations (24, 3, 3), 22 of them distinct: about x (azimuth), y (elevation), z (roll)."""
     x, y, z = (axis_rotations()[i] for i in (4, 16, 1))
     flat = [(a, 0, r) for a in range(4) for r in range(4)]
     upright = [(a, e, r) for a, e in ((0, 1), (0, 3), (1, 1), (1, 3)) for r in range(2)]

@@ -1,4 +1,4 @@
-"""Pictures show the front first, turn the right way, and their normals are the camera's."""
+"""Images show the front by default, rotate in the right direction, and have normals in the camera's frame."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ARM = join(box((-0.1, -0.1, -0.1), (0.1, 0.1, 0.1)), box((0.1, -0.05, -0.05), (0
 
 
 def middle(picture: np.ndarray) -> float:
-    """Column of the covered pixels' middle, -1 to 1."""
+    """Mean column of the covered pixels, -1 to 1."""
     columns = np.nonzero(picture[..., 3] > 127)[1]
     return float(columns.min() + columns.max() + 1) / picture.shape[1] - 1
 
@@ -60,7 +60,7 @@ def test_a_face_towards_the_camera_is_blue(azimuth: float, elevation: float) -> 
 
 @pytest.mark.parametrize(("low", "high", "red"), [(0.2, 0.4, 0), (-0.4, -0.2, 255)])
 def test_a_side_along_the_view_has_one_color(low: float, high: float, red: int) -> None:
-    """Perspective shows the inner side of a block beside the axis, whose normal has no share of the camera's z."""
+    """Perspective shows the inner side of an off-center block, whose normal is orthogonal to the camera's z axis."""
     block = clip_of(box((low, -0.4, -0.2), (high, 0.4, 0.2)))
     picture = draw(block, View(0, 0, "normal", 96))[0]
     side = picture[(picture[..., 3] > 250) & (picture[..., 2] < 140)].astype(int)
@@ -76,7 +76,7 @@ def test_normals_of_thin_smoke_are_those_of_its_surface() -> None:
     assert draw(clip, View(0, 0, "color", 32))[0, 16, 16, 3] < 128
 
 
-def test_what_is_measured_has_less_grain_than_a_draft() -> None:
+def test_images_for_metrics_have_less_noise_than_drafts() -> None:
     shells = join(*(box((-r, -r, -r), (r, r, r)) for r in (0.2, 0.25, 0.3, 0.35)))
     smoke = Material(metallic=0.0, alpha=0.3, alpha_mode=AlphaMode.BLEND)
     clip = replace(clip_of(shells), materials=(smoke,))
@@ -86,7 +86,7 @@ def test_what_is_measured_has_less_grain_than_a_draft() -> None:
     assert abs(middles[0].mean() - middles[1].mean()) < 2
 
 
-def test_the_back_of_a_sheet_faces_the_camera_too() -> None:
+def test_both_sides_of_a_sheet_face_the_camera() -> None:
     sheet = Surface(
         np.array([[-0.3, 0, -0.3], [0.3, 0, -0.3], [0.3, 0, 0.3], [-0.3, 0, 0.3]], np.float32),
         np.array([[0, 1, 2], [0, 2, 3]], np.int32),

@@ -1,4 +1,4 @@
-"""From folders to a table: a fake ActionBench of two items and predictions of every kind of fault."""
+"""From folders to a table: a fake ActionBench with two items, and predictions with all kinds of faults."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SEED = 44
 
 @dataclass(frozen=True)
 class Fake:
-    """A bench of two sample assets: its folder, and the surfaces of its items in the axes of glTF."""
+    """A bench of two sample assets: its folder, and the surfaces of its items in glTF axes."""
 
     data: Path
     surfaces: dict[str, list[Surface]]
@@ -111,7 +111,7 @@ def test_a_perfect_prediction_and_a_drifting_one(fake: Fake, tmp_path: Path) -> 
     for cell in cells(best).values():
         assert cell.count == 2
         assert cell.value is not None
-        # Two samplings of one surface by 3000 points are about this far apart.
+        # Typical distance between two samplings of one surface by 3000 points.
         assert cell.value < 0.06
         assert cell.low is not None
         assert cell.high is not None
@@ -125,8 +125,8 @@ def test_a_perfect_prediction_and_a_drifting_one(fake: Fake, tmp_path: Path) -> 
     assert (tmp_path / "b" / "table.md").read_text().count("measured") == 2
 
 
-def test_the_very_points_give_zero(fake: Fake, tmp_path: Path) -> None:
-    """Where the truth is what the protocol samples on the prediction, nothing is left but rounding."""
+def test_identical_points_have_zero_distance(fake: Fake, tmp_path: Path) -> None:
+    """If the truth is sampled from the prediction by the protocol itself, only rounding errors remain."""
     write_stills(tmp_path / "out" / "flag", fake.surfaces["flag"])
     stills = [bake_still(tmp_path / "out" / "flag" / f"mesh_{n}.glb").frames[0] for n in range(FRAMES)]
     surfaces = [Surface(frame.vertices, frame.faces) for frame in stills]
@@ -139,11 +139,11 @@ def test_the_very_points_give_zero(fake: Fake, tmp_path: Path) -> None:
 
 
 def _changing(surfaces: Sequence[Surface]) -> list[Surface]:
-    """The same shapes with the triangles of frame 1 in another order."""
+    """The same shapes, with the triangles of frame 1 in another order."""
     return [s if n != 1 else Surface(s.vertices, s.faces[::-1].copy()) for n, s in enumerate(surfaces)]
 
 
-def test_faults_cost_what_they_must_and_are_counted(fake: Fake, tmp_path: Path) -> None:
+def test_faults_affect_only_their_own_values_and_are_counted(fake: Fake, tmp_path: Path) -> None:
     predictions = write_predictions(tmp_path / "out", {"flag": _changing(fake.surfaces["flag"])})
     write_stills(predictions / "sprout", fake.surfaces["sprout"])
     (predictions / "sprout" / "mesh_1.glb").write_bytes(b"glTF is not what this is")
@@ -159,7 +159,7 @@ def test_faults_cost_what_they_must_and_are_counted(fake: Fake, tmp_path: Path) 
     assert "n/a (0 of 2)" in text
     assert "| 1 of 2 | measured |" in text
 
-    # Mended and run again, only the failed item is computed.
+    # After a fix, a rerun computes only the failed item.
     kept = (tmp_path / "a" / "items" / "flag.json").stat().st_mtime_ns
     write_stills(predictions / "sprout", fake.surfaces["sprout"])
     mended = run_evaluation(config(fake, predictions, tmp_path / "a"))
@@ -170,7 +170,7 @@ def test_faults_cost_what_they_must_and_are_counted(fake: Fake, tmp_path: Path) 
 
 @dataclass(frozen=True, kw_only=True)
 class Height(Metric):
-    """The mean height of the prediction's vertices; counts how often it is asked."""
+    """Mean height of the prediction's vertices; records the items for which it is computed."""
 
     asked: list[str]
     missing: list[str]
@@ -185,7 +185,7 @@ class Height(Metric):
 
 @dataclass(frozen=True, kw_only=True)
 class Middles(SetMetric):
-    """How far the predictions' middles are apart."""
+    """Spread of the predictions' centers."""
 
     asked: list[str]
 
@@ -219,7 +219,7 @@ def quick(fake: Fake, predictions: Path, output: Path, known: Sequence[Measure],
     return run_evaluation(config(fake, predictions, output, metrics=names, **changes), known=known, **options)
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(fake: Fake, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_bytes(fake: Fake, tmp_path: Path) -> None:
     predictions = write_predictions(tmp_path / "out", fake.surfaces)
     protocol = Protocol(points=500, alignment_points=50, alignment=AlignmentSettings(steps=5))
     known = [*quick_metrics(), *geometry_metrics(protocol)]
@@ -239,7 +239,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(fake: Fake, tmp_path: Path) -> N
     assert height.asked == ["sprout"]
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
-    # A third run computes nothing; a damaged result and lost features are computed again, to the same bytes.
+    # A third run computes nothing; a damaged result and lost features are recomputed to the same bytes.
     height.asked.clear()
     (tmp_path / "killed" / "items" / "flag.middles.npy").unlink()
     (tmp_path / "killed" / "items" / "sprout.json").write_text("{")
@@ -258,7 +258,7 @@ def test_workers_write_the_same_bytes(fake: Fake, tmp_path: Path) -> None:
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
-def test_metrics_that_wait_for_weights_are_asked_when_they_come(fake: Fake, tmp_path: Path) -> None:
+def test_metrics_are_computed_once_their_weights_are_available(fake: Fake, tmp_path: Path) -> None:
     predictions = write_predictions(tmp_path / "out", fake.surfaces)
     height, middles = quick_metrics()
     height.missing.append("no weights: run `hf download them`")
@@ -276,7 +276,7 @@ def test_metrics_that_wait_for_weights_are_asked_when_they_come(fake: Fake, tmp_
 
 @dataclass(frozen=True, kw_only=True)
 class Odd(Metric):
-    """Does what a metric should not."""
+    """A metric that misbehaves."""
 
     act: Callable[[], float]
 
@@ -288,20 +288,22 @@ def _breaks() -> float:
     raise np.linalg.LinAlgError("singular")
 
 
-@pytest.mark.parametrize(("act", "told"), [(_breaks, "LinAlgError: singular"), (lambda: float("nan"), "gave nan")])
-def test_a_metric_that_breaks_costs_its_number_alone(
-    fake: Fake, tmp_path: Path, act: Callable[[], float], told: str
+@pytest.mark.parametrize(
+    ("act", "reason"), [(_breaks, "LinAlgError: singular"), (lambda: float("nan"), "returned nan")]
+)
+def test_a_failing_metric_affects_only_its_own_value(
+    fake: Fake, tmp_path: Path, act: Callable[[], float], reason: str
 ) -> None:
     predictions = write_predictions(tmp_path / "out", fake.surfaces)
     height, _ = quick_metrics()
     odd = Odd(name="odd", label="Odd", higher_is_better=True, needs=frozenset(), definition="odd", act=act)
     table = quick(fake, predictions, tmp_path / "a", [height, odd])
-    assert told in (cells(table)["odd"].reason or "")
+    assert reason in (cells(table)["odd"].reason or "")
     assert cells(table)["height"].count == 2
 
 
-def test_a_metric_that_broke_is_asked_again(fake: Fake, tmp_path: Path) -> None:
-    """Memory that ran out, or a truncated file of weights, must not cost the number for good."""
+def test_a_failed_metric_is_retried(fake: Fake, tmp_path: Path) -> None:
+    """A temporary failure, such as low memory or a truncated weight file, must not be permanent."""
     predictions = write_predictions(tmp_path / "out", fake.surfaces)
     height, _ = quick_metrics()
     odd = Odd(name="odd", label="Odd", higher_is_better=True, needs=frozenset(), definition="odd", act=_breaks)
@@ -312,23 +314,23 @@ def test_a_metric_that_broke_is_asked_again(fake: Fake, tmp_path: Path) -> None:
     assert height.asked == []
 
 
-def test_a_picture_that_cannot_be_drawn_costs_itself_alone(fake: Fake, tmp_path: Path) -> None:
+def test_a_rendering_failure_affects_only_the_image(fake: Fake, tmp_path: Path) -> None:
     predictions = write_predictions(tmp_path / "out", {"flag": fake.surfaces["flag"]})
 
     def draw(clip: Clip, view: View) -> np.ndarray:
-        raise MemoryError("a picture too many")
+        raise MemoryError("out of memory")
 
     table = quick(fake, predictions, tmp_path / "a", quick_metrics(), draw_clip=draw, changes={"pages": True})
     assert cells(table)["height"].count == 1
     assert (tmp_path / "a" / "pages" / "flag.html").is_file()
 
 
-def test_rows_of_another_protocol_do_not_stand_beside(fake: Fake, tmp_path: Path) -> None:
+def test_rows_of_another_protocol_are_rejected(fake: Fake, tmp_path: Path) -> None:
     predictions = write_predictions(tmp_path / "out", {"flag": fake.surfaces["flag"]})
     for output, points in (("a", 50), ("b", 60)):
         run_evaluation(config(fake, predictions, tmp_path / output, limit=1, points=points, alignment_points=9))
     other = config(fake, predictions, tmp_path / "b", limit=1, points=60, alignment_points=9, beside=(tmp_path / "a",))
-    with pytest.raises(ConfigError, match="distances by"):
+    with pytest.raises(ConfigError, match="its protocol"):
         run_evaluation(other)
 
 
@@ -340,9 +342,9 @@ def test_other_settings_need_another_output(fake: Fake, tmp_path: Path) -> None:
         quick(fake, predictions, tmp_path / "a", known, changes={"axes": "x,y,z"})
     with pytest.raises(ConfigError, match=r"height\.definition was"):
         quick(fake, predictions, tmp_path / "a", [replace(known[0], definition="a median")])
-    with pytest.raises(ConfigError, match="no metric weight"):
+    with pytest.raises(ConfigError, match="unknown metric weight"):
         run_evaluation(config(fake, predictions, tmp_path / "b", metrics=("weight",)))
-    with pytest.raises(ConfigError, match="exclude"):
+    with pytest.raises(ConfigError, match="mutually exclusive"):
         config(fake, predictions, tmp_path / "b", exact=True)
 
 
@@ -367,7 +369,7 @@ def test_pages_show_video_and_prediction(fake: Fake, tmp_path: Path) -> None:
 
     for _ in range(2):
         quick(fake, predictions, tmp_path / "a", quick_metrics(), draw_clip=draw, changes={"pages": True})
-    assert len(drawn) == 1, "pictures are kept"
+    assert len(drawn) == 1, "images are reused"
     page = (tmp_path / "a" / "pages" / "flag.html").read_text()
     for kind in ("video", "prediction"):
         (picture,) = (tmp_path / "a" / "pages").glob(f"flag.{kind}.*.webp")
@@ -378,7 +380,7 @@ def test_pages_show_video_and_prediction(fake: Fake, tmp_path: Path) -> None:
     assert 'href="sprout.html"' in index
 
 
-def test_needs_decide_what_is_asked(fake: Fake, tmp_path: Path) -> None:
+def test_needs_decide_which_metrics_are_computed(fake: Fake, tmp_path: Path) -> None:
     predictions = write_predictions(tmp_path / "out", {"flag": fake.surfaces["flag"]})
     height, _ = quick_metrics()
     textured = replace(height, needs=frozenset({Need.TEXTURE}))

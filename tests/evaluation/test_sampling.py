@@ -14,7 +14,7 @@ CORNERS = np.eye(3, dtype=np.float32)
 TRIANGLE = np.array([[0, 1, 2]], np.int32)
 
 
-def test_points_are_those_of_trimesh() -> None:
+def test_points_equal_those_of_trimesh() -> None:
     surface = tripod()
     mesh = trimesh.Trimesh(surface.vertices, surface.faces, process=False)
     expected, _ = trimesh.sample.sample_surface(mesh, 1000, seed=47)
@@ -31,7 +31,7 @@ def test_points_lie_on_the_surface_in_proportion_to_area() -> None:
     assert torch.allclose(inside.mean(dim=0), torch.full((3,), 0.5), atol=0.02)
 
 
-def test_a_seed_fixes_the_points() -> None:
+def test_the_seed_determines_the_points() -> None:
     assert torch.equal(sample_surface(tripod(), 50, 44), sample_surface(tripod(), 50, 44))
     assert not torch.equal(sample_surface(tripod(), 50, 44), sample_surface(tripod(), 50, 45))
 
@@ -51,7 +51,7 @@ def test_tracked_points_are_uniform_over_frame_0() -> None:
     assert torch.allclose(points[points[:, 0] < 2].mean(dim=0), torch.full((3,), 0.5), atol=0.02)
 
 
-def test_too_small_a_surface_is_not_tracked() -> None:
+def test_tiny_surfaces_are_not_tracked() -> None:
     with pytest.raises(AssetError, match="no area in float32"):
         sample_tracked([Surface(CORNERS * np.float32(1e-30), TRIANGLE)], 10, 44)
 
@@ -87,12 +87,12 @@ def test_a_subsample_is_the_same_in_all_frames() -> None:
     ],
     ids=["empty", "degenerate", "not finite", "far away", "out of range"],
 )
-def test_a_surface_without_points_says_why(surface: Surface, code: ReasonCode) -> None:
+def test_surfaces_that_cannot_be_sampled_have_a_reason(surface: Surface, code: ReasonCode) -> None:
     with pytest.raises(AssetError) as caught:
         sample_surface(surface, 10, 44)
     assert caught.value.code == code
 
 
-def test_a_surface_of_another_shape_is_refused() -> None:
+def test_arrays_of_wrong_shape_are_rejected() -> None:
     with pytest.raises(ConfigError, match=r"faces .*\(1, 4\)"):
         Surface(CORNERS, np.zeros((1, 4), np.int32))

@@ -1,4 +1,4 @@
-"""Means, intervals, counts and what stands beside them."""
+"""Means, intervals, counts and published rows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from helix4d.evaluation.tables.table import (
 
 @dataclass(frozen=True, kw_only=True)
 class Spread(SetMetric):
-    """A number of a set that is easy to know: the standard deviation of all features."""
+    """A simple set metric: the standard deviation of all features."""
 
     def features(self, item: Item) -> np.ndarray | NotAvailable:
         raise NotImplementedError
@@ -55,11 +55,11 @@ def bench(count: int) -> Bench:
 SPREAD = Spread(name="spread", label="Spread", higher_is_better=True, needs=frozenset(), definition="a deviation")
 
 
-def test_the_interval_covers_the_mean_and_narrows_with_items() -> None:
+def test_the_interval_contains_the_mean_and_narrows_with_items() -> None:
     rng = np.random.default_rng(0)
     few, many = rng.normal(3, 1, 16), rng.normal(3, 1, 1024)
     low, high = bootstrap_interval(many.tolist(), "a") or (0, 0)
-    # The normal approximation is good at 1024 values.
+    # The normal approximation is accurate for 1024 values.
     assert low == pytest.approx(many.mean() - 1.96 * many.std() / 32, abs=0.01)
     assert high == pytest.approx(many.mean() + 1.96 * many.std() / 32, abs=0.01)
     wide = bootstrap_interval(few.tolist(), "a") or (0, 0)
@@ -69,7 +69,7 @@ def test_the_interval_covers_the_mean_and_narrows_with_items() -> None:
     assert bootstrap_interval([1.0], "a") is None
 
 
-def test_a_row_counts_what_has_a_number(tmp_path: Path) -> None:
+def test_a_row_counts_items_with_a_value(tmp_path: Path) -> None:
     cd_3d, _, cd_m = geometry_metrics()
     results = [
         ItemResult("item_0", "done", outcomes={"cd_3d": Outcome(1.0), "cd_m": Outcome(reason="topology changes")}),
@@ -82,7 +82,7 @@ def test_a_row_counts_what_has_a_number(tmp_path: Path) -> None:
     assert row.cells["cd_m"].reason == "topology changes (2 of 3)"
 
 
-def test_a_number_of_a_set_is_reduced_from_kept_features(tmp_path: Path) -> None:
+def test_set_metrics_are_reduced_from_stored_features(tmp_path: Path) -> None:
     results = []
     for number in range(3):
         sha256 = write_features(tmp_path, f"item_{number}", "spread", np.array([number * 2.0]))
@@ -94,7 +94,7 @@ def test_a_number_of_a_set_is_reduced_from_kept_features(tmp_path: Path) -> None
     assert alone.cells["spread"].reason == "at least two items are needed"
 
 
-def test_what_needs_texture_is_undefined_for_methods_without(tmp_path: Path) -> None:
+def test_texture_metrics_are_undefined_for_methods_without_textures(tmp_path: Path) -> None:
     textured = Spread(
         name="spread", label="Spread", higher_is_better=True, needs=frozenset({Need.TEXTURE}), definition="a deviation"
     )
@@ -103,7 +103,7 @@ def test_what_needs_texture_is_undefined_for_methods_without(tmp_path: Path) -> 
     assert "| ActionMesh | – | 0 of 1 | measured |" in markdown(table)
 
 
-def test_published_rows_stand_beside_and_are_marked() -> None:
+def test_published_rows_are_added_and_marked() -> None:
     rows = {row.method: row for row in published_rows("helix4dbench")}
     assert rows["Helix4D"].values["clip_n"] == 0.7569
     assert rows["Mesh4D"].values == {
@@ -119,7 +119,7 @@ def test_published_rows_stand_beside_and_are_marked() -> None:
     ]
 
 
-def test_three_files_say_the_same(tmp_path: Path) -> None:
+def test_the_three_files_agree(tmp_path: Path) -> None:
     cd_3d, cd_4d, _ = geometry_metrics()
     results = [
         ItemResult("item_0", "done", outcomes={"cd_3d": Outcome(0.25), "cd_4d": Outcome(reason="odd | reason")}),
@@ -154,8 +154,8 @@ def test_three_files_say_the_same(tmp_path: Path) -> None:
 
     like = Table("actionbench", "ActionBench", 3, "abc", columns, [], [])
     assert measured_rows(tmp_path, like) == [row]
-    with pytest.raises(ConfigError, match="not the 2 of this run"):
+    with pytest.raises(ConfigError, match="differ from the 2 of this run"):
         measured_rows(tmp_path, Table("actionbench", "ActionBench", 2, "abd", columns, [], []))
-    with pytest.raises(ConfigError, match="defined otherwise"):
+    with pytest.raises(ConfigError, match="its definition of"):
         other = [{**columns[0], "definition": "squared"}]
         measured_rows(tmp_path, Table("actionbench", "ActionBench", 3, "abc", other, [], []))

@@ -1,4 +1,4 @@
-"""Tasks are all done, faults arrive, and a dead worker is no endless wait."""
+"""All tasks are completed, exceptions are passed on, and a dead worker is detected."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def die(number: int) -> int:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_all_tasks_are_done_by_one_thread_each(workers: int) -> None:
+def test_all_tasks_are_completed_with_one_thread_each(workers: int) -> None:
     before = torch.get_num_threads()
     found = list(work(square, range(5), workers))
     assert sorted(result for result, _, _ in found) == [0, 1, 4, 9, 16]
@@ -38,7 +38,7 @@ def test_all_tasks_are_done_by_one_thread_each(workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_what_a_step_raises_arrives(workers: int) -> None:
+def test_exceptions_of_a_step_are_raised(workers: int) -> None:
     with pytest.raises(ConfigError, match="two is refused"):
         list(work(refuse, range(5), workers))
 
@@ -49,24 +49,24 @@ def load_blender(number: int) -> str:
     return f"{number} {bpy.app.version_string}"
 
 
-def blenders_folder(number: int) -> Path:
+def blender_folder(number: int) -> Path:
     import bpy
 
     return Path(bpy.app.tempdir)
 
 
-def test_workers_leave_nothing_in_the_temporary_folder() -> None:
+def test_workers_leave_no_temporary_files() -> None:
     own = Path(tempfile.gettempdir())
-    for folder in work(blenders_folder, [1, 2], 2):
+    for folder in work(blender_folder, [1, 2], 2):
         assert own in folder.parents
         assert folder.parent != own
     assert not folder.parent.exists()
 
 
-def test_workers_load_blender_where_the_driver_has_loaded_it() -> None:
+def test_workers_can_load_blender_after_the_driver_has() -> None:
     assert load_blender(1) in list(work(load_blender, [1, 2], 2))
 
 
-def test_a_dead_worker_is_told() -> None:
+def test_a_dead_worker_is_reported() -> None:
     with pytest.raises(WorkerError, match="exit code 9"):
         list(work(die, range(3), 2))

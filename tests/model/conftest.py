@@ -1,4 +1,4 @@
-"""What every test of the networks needs: one thread (the machine is shared), and nothing where torch is absent."""
+"""Set-up of the network tests: one thread, as the machine is shared, and no collection if torch is not installed."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ else:
 
 
 def pytest_report_header() -> str | None:
-    """Say why the networks were not tested."""
+    """Report why the network tests are skipped."""
     return None if _TORCH else "tests/model: skipped, torch is not installed (pip install -e .[model])"
 
 
 @dataclass(frozen=True)
 class Fixture:
-    """A parity file: its configuration and its tensors by role."""
+    """Contents of a parity file: configuration and tensors by role."""
 
     config: dict[str, Any]
     weights: dict[str, Any]
@@ -36,7 +36,7 @@ class Fixture:
 
     @property
     def kind(self) -> str:
-        """Told from what it holds, not from its name, so that other files of the same kinds work too."""
+        """Kind of network, derived from the tensors instead of the file name, so that other files work too."""
         if "noise" in self.inputs:
             return "sampler"
         if "t" in self.inputs:
@@ -64,11 +64,11 @@ def read_fixture(path: Path) -> Fixture:
 
 @pytest.fixture(scope="session")
 def parity_file() -> Callable[[Path], Fixture]:
-    """Reads a parity file."""
+    """Function that reads a parity file."""
     return read_fixture
 
 
 @pytest.fixture(scope="session")
 def relative_error() -> Callable[[Any, Any], float]:
-    """max|a − b| / max|b|."""
+    """Function that returns max|a − b| / max|b|."""
     return lambda a, b: float((a - b).abs().max() / b.abs().max())

@@ -1,4 +1,4 @@
-"""Cross-frame attention is a masked dense attention, whatever the pattern, the layout and the back-end."""
+"""Cross-frame attention equals masked dense attention for every pattern, layout and backend."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -31,15 +31,19 @@ videos = st.builds(
 )
 
 
-def _layouts(clips: list[list[int]], video: VideoConfig, cached: bool) -> tuple[FrameLayout, FrameLayout]:
-    keys = FrameLayout(tuple(tuple(clip) for clip in clips))
-    if not (cached and video.anchor_sees_only_itself):
-        return keys, keys
-    return FrameLayout(tuple(tuple(clip[1:]) for clip in clips), first_frame=1), keys
+@st.composite
+def layouts(draw: st.DrawFn) -> tuple[FrameLayout, FrameLayout, VideoConfig]:
+    """Layouts of queries (at least one token) and keys, and a pattern; the anchor may be cached."""
+    clips, video = draw(lengths), draw(videos)
+    keys = queries = FrameLayout(tuple(tuple(clip) for clip in clips))
+    if draw(st.booleans()) and video.anchor_sees_only_itself:
+        queries = FrameLayout(tuple(tuple(clip[1:]) for clip in clips), first_frame=1)
+    assume(queries.tokens > 0)
+    return queries, keys, video
 
 
 def _dense(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """softmax(q kᵀ / √d + mask) v in the plainest way: [L, H, d]."""
+    """Straightforward softmax(q kᵀ / √d + mask) v: [L, H, d]."""
     logits = torch.einsum("lhd,shd->hls", q, k) / q.shape[-1] ** 0.5
     weights = logits.masked_fill(~mask, float("-inf")).softmax(-1)
     return torch.einsum("hls,shd->lhd", weights, v)
@@ -53,43 +57,37 @@ def _tensors(queries: int, keys: int, seed: int) -> tuple[Tensor, Tensor, Tensor
 
 
 @settings(max_examples=150, deadline=None)
-@given(lengths, videos, st.booleans(), st.integers(0, 1000))
-def test_attention_equals_the_dense_masked_reference(clips, video, cached, seed):
-    queries, keys = _layouts(clips, video, cached)
-    if queries.tokens == 0:
-        return
+@given(layouts(), st.integers(0, 1000))
+def test_attention_equals_the_dense_masked_reference(case, seed):
+    queries, keys, video = case
     q, k, v, up = _tensors(queries.tokens, keys.tokens, seed)
     mask = dense_mask(queries, keys, video)
-    visible = mask.any(1)  # a frame whose only visible frames are empty cannot occur: it always sees itself
+    visible = mask.any(1)  # every query attends at least to its own frame
     assert bool(visible.all())
     plan = plan_self_attention(queries, keys, video, AttentionBackend.PER_FRAME)
-    expected, found = _dense(q, k, v, mask), plan.attend(q, k, v)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    wanted = torch.autograd.grad(expected, (q, k, v), up)
-    given_gradients = torch.autograd.grad(found, (q, k, v), up)
-    for a, b in zip(given_gradients, wanted, strict=True):
+    expected, actual = _dense(q, k, v, mask), plan.attend(q, k, v)
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+    expected_gradients = torch.autograd.grad(expected, (q, k, v), up)
+    actual_gradients = torch.autograd.grad(actual, (q, k, v), up)
+    for a, b in zip(actual_gradients, expected_gradients, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
 @settings(max_examples=15, deadline=None)
-@given(lengths, videos, st.booleans(), st.integers(0, 1000))
-def test_flex_attention_on_our_blocks_equals_the_dense_masked_reference(clips, video, cached, seed):
-    """FlexAttention's eager form, which has no backward on a CPU: the block mask and formula that CUDA compiles."""
-    queries, keys = _layouts(clips, video, cached)
-    if queries.tokens == 0:
-        return
+@given(layouts(), st.integers(0, 1000))
+def test_flex_attention_with_our_block_mask_equals_the_dense_masked_reference(case, seed):
+    """Runs FlexAttention eagerly (forward only on a CPU), with the block mask and formula that CUDA compiles."""
+    queries, keys, video = case
     q, k, v = (x.detach() for x in _tensors(queries.tokens, keys.tokens, seed)[:3])
     expected = _dense(q, k, v, dense_mask(queries, keys, video))
-    found = plan_self_attention(queries, keys, video, AttentionBackend.FLEX).attend(q, k, v)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    actual = plan_self_attention(queries, keys, video, AttentionBackend.FLEX).attend(q, k, v)
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 
 @settings(max_examples=200, deadline=None)
-@given(lengths, videos, st.booleans(), st.integers(1, 5))
-def test_blocks_are_classified_as_the_written_out_mask_says(clips, video, cached, block):
-    queries, keys = _layouts(clips, video, cached)
-    if queries.tokens == 0:
-        return
+@given(layouts(), st.integers(1, 5))
+def test_block_classification_matches_the_dense_mask(case, block):
+    queries, keys, video = case
     mask = dense_mask(queries, keys, video)
     visible, query_rows, key_rows = _token_rows(queries, keys, video, torch.device("cpu"))
     assert torch.equal(visible[query_rows][:, key_rows], mask)
@@ -114,7 +112,7 @@ def test_block_mask_lists_each_block_once():
 
 
 def _varlen_reference(q, k, v, cu_queries, cu_keys, max_queries, max_keys):
-    """What `torch.nn.attention.varlen.varlen_attn` promises, on a CPU, where it has no kernel."""
+    """Reference for `torch.nn.attention.varlen.varlen_attn`, which has no CPU kernel."""
     parts = []
     for i in range(len(cu_queries) - 1):
         a, b, c, d = cu_queries[i], cu_queries[i + 1], cu_keys[i], cu_keys[i + 1]
@@ -125,23 +123,21 @@ def _varlen_reference(q, k, v, cu_queries, cu_keys, max_queries, max_keys):
 
 
 @settings(max_examples=50, deadline=None)
-@given(lengths, videos, st.booleans(), st.integers(0, 1000))
-def test_varlen_gathers_the_right_keys(clips, video, cached, seed):
-    queries, keys = _layouts(clips, video, cached)
-    if queries.tokens == 0:
-        return
+@given(layouts(), st.integers(0, 1000))
+def test_varlen_gathers_the_right_keys(case, seed):
+    queries, keys, video = case
     q, k, v, up = _tensors(queries.tokens, keys.tokens, seed)
     plan = plan_self_attention(queries, keys, video, AttentionBackend.VARLEN)
     with mock.patch("torch.nn.attention.varlen.varlen_attn", _varlen_reference):
-        found = plan.attend(q, k, v)
+        actual = plan.attend(q, k, v)
     expected = _dense(q, k, v, dense_mask(queries, keys, video))
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    wanted = torch.autograd.grad(expected, (q, k, v), up)
-    for a, b in zip(torch.autograd.grad(found, (q, k, v), up), wanted, strict=True):
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+    expected_gradients = torch.autograd.grad(expected, (q, k, v), up)
+    for a, b in zip(torch.autograd.grad(actual, (q, k, v), up), expected_gradients, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
-def test_frames_seen_by_the_patterns():
+def test_number_of_visible_frames_of_each_pattern():
     frames = range(16)
 
     def pairs(**settings) -> int:
@@ -158,33 +154,33 @@ def test_frames_seen_by_the_patterns():
     assert pairs(anchor_queries=AnchorQueries.PAPER_LITERAL) == 87
 
 
-def test_the_mask_is_the_papers_equation():
+def test_mask_matches_the_papers_equation():
     literal = VideoConfig(window=2, anchor_queries=AnchorQueries.PAPER_LITERAL)
     for q in range(20):
         for k in range(20):
             assert sees(q, k, literal) == (abs(q - k) <= 2 or k == 0)
 
 
-def test_neighboring_frames_become_one_range():
+def test_neighboring_frames_are_merged_into_one_range():
     layout = FrameLayout(((4, 5, 6, 7, 8, 9),))
     segments = plan_segments(layout, layout, VideoConfig(window=1))
-    assert segments[1].keys == ((0, 15),)  # frames 0, 1, 2: one view, no copy
-    assert segments[4].keys == ((0, 4), (15, 39))  # the anchor apart from frames 3, 4, 5
+    assert segments[1].keys == ((0, 15),)  # frames 0, 1, 2 are one view
+    assert segments[4].keys == ((0, 4), (15, 39))  # the anchor is separate from frames 3, 4, 5
     full = plan_segments(layout, layout, VideoConfig(pattern=AttentionPattern.FULL))
     assert len(full) == 1
 
 
-def test_cross_attention_is_each_frame_to_its_own_image():
+def test_cross_attention_sees_only_the_image_of_the_frame():
     layout = FrameLayout(((3, 0, 2), (1,)))
     q, k, v, _ = _tensors(layout.tokens, 4 * 5, 0)
     mask = torch.zeros(layout.tokens, 20, dtype=torch.bool)
     for row, frame in enumerate(layout.token_frames().tolist()):
         mask[row, 5 * frame : 5 * frame + 5] = True
-    found = plan_cross_attention(layout, 5).attend(q, k, v)
-    torch.testing.assert_close(found, _dense(q, k, v, mask), atol=1e-5, rtol=1e-5)
+    actual = plan_cross_attention(layout, 5).attend(q, k, v)
+    torch.testing.assert_close(actual, _dense(q, k, v, mask), atol=1e-5, rtol=1e-5)
 
 
-def test_no_tokens_at_all():
+def test_attention_without_tokens():
     empty = torch.zeros(0, 2, 8)
     assert per_frame_attend(empty, empty, empty, ()).shape == (0, 2, 8)
 
@@ -198,8 +194,8 @@ def test_frame_zero_has_timestep_zero():
         frame_timesteps(torch.zeros(3), layout)
 
 
-def test_clips_must_add_up():
-    with pytest.raises(ConfigError, match="make 5, but there are 4"):
+def test_clip_lengths_must_match_the_number_of_frames():
+    with pytest.raises(ConfigError, match="5 frames in total, but 4 were passed"):
         FrameLayout.from_frames([1, 2, 3, 4], (2, 3))
 
 
@@ -211,12 +207,12 @@ def test_clips_must_add_up():
         ({"dtype": torch.float32}, AttentionBackend.PER_FRAME),
         ({"shape": (5, 2, 12)}, AttentionBackend.PER_FRAME),
         ({"shape": (5, 2, 512)}, AttentionBackend.PER_FRAME),
-        ({"device": "an older card"}, AttentionBackend.PER_FRAME),
+        ({"device": "an older GPU"}, AttentionBackend.PER_FRAME),
     ],
 )
-def test_flash_attention_is_chosen_where_it_has_kernels(changes, expected, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda card: (7, 5) if "older" in card else (9, 0))
-    q = {"is_cuda": True, "dtype": torch.bfloat16, "shape": (5, 2, 128), "device": "a card", **changes}
+def test_flash_attention_is_chosen_if_supported(changes, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5) if "older" in device else (9, 0))
+    q = {"is_cuda": True, "dtype": torch.bfloat16, "shape": (5, 2, 128), "device": "a GPU", **changes}
     layout = FrameLayout(((5,),))
     assert plan_self_attention(layout, layout, VideoConfig())._choose(SimpleNamespace(**q)) is expected
 
@@ -231,8 +227,8 @@ def test_gpu_backends_equal_the_dense_masked_reference(backend, pattern):
     exact = [x.clone().requires_grad_() for x in (q, k, v)]
     expected = _dense(*exact, dense_mask(layout, layout, video).cuda())
     half = [x.bfloat16().requires_grad_() for x in (q, k, v)]
-    found = plan_self_attention(layout, layout, video, backend).attend(*half)
-    torch.testing.assert_close(found.float(), expected, atol=3e-2, rtol=3e-2)
-    wanted = torch.autograd.grad(expected, exact, up)
-    for a, b in zip(torch.autograd.grad(found, half, up.bfloat16()), wanted, strict=True):
+    actual = plan_self_attention(layout, layout, video, backend).attend(*half)
+    torch.testing.assert_close(actual.float(), expected, atol=3e-2, rtol=3e-2)
+    expected_gradients = torch.autograd.grad(expected, exact, up)
+    for a, b in zip(torch.autograd.grad(actual, half, up.bfloat16()), expected_gradients, strict=True):
         torch.testing.assert_close(a.float(), b, atol=6e-2, rtol=6e-2)

@@ -1,4 +1,4 @@
-"""TRELLIS.2's layout, read and written."""
+"""Reading and writing TRELLIS.2's checkpoint layout."""
 
 from __future__ import annotations
 
@@ -9,24 +9,30 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from helix4d.core import ConfigError, FormatError
-from helix4d.model.checkpoint.checkpoint import CheckpointSource, Pipeline, load_network, save_network
-from helix4d.model.networks.config import (
+from helix4d.model import (
     BASE,
+    CheckpointSource,
+    DenseDecoder,
     DenseDecoderConfig,
+    DenseEncoder,
     DenseEncoderConfig,
+    DenseFlow,
     FlowConfig,
+    Pipeline,
+    SparseDecoder,
     SparseDecoderConfig,
+    SparseEncoder,
     SparseEncoderConfig,
+    SparseFlow,
     VideoConfig,
+    initialize_flow,
+    initialize_vae,
+    load_network,
+    save_network,
 )
-from helix4d.model.networks.flow import DenseFlow, SparseFlow
-from helix4d.model.networks.initialize import initialize_flow, initialize_vae
-from helix4d.model.vae.dense_vae import DenseDecoder, DenseEncoder
-from helix4d.model.vae.sc_vae import SparseDecoder, SparseEncoder
 
-FLOW = FlowConfig(
-    resolution=3, in_channels=4, out_channels=4, model_channels=48, cond_channels=12, num_blocks=1, num_heads=2
-)
+_FLOW_SIZE = {"model_channels": 48, "cond_channels": 12, "num_blocks": 1, "num_heads": 2}
+FLOW = FlowConfig(resolution=3, in_channels=4, out_channels=4, **_FLOW_SIZE)
 
 
 def _networks():
@@ -46,7 +52,7 @@ def _networks():
 
 
 @pytest.mark.parametrize("network", _networks(), ids=lambda n: type(n).__name__)
-def test_a_network_survives_the_disk(network, tmp_path):
+def test_networks_round_trip(network, tmp_path):
     save_network(network, tmp_path, "ckpts/one")
     again = load_network(str(tmp_path), "ckpts/one")
     assert type(again) is type(network)
@@ -61,7 +67,7 @@ def test_a_network_survives_the_disk(network, tmp_path):
     assert (tmp_path / "ckpts/two.safetensors").read_bytes() == (tmp_path / "ckpts/one.safetensors").read_bytes()
 
 
-def test_video_settings_lie_beside_what_trellis2_reads(tmp_path):
+def test_video_settings_are_stored_next_to_trellis2s(tmp_path):
     base, video = _networks()[:2]
     save_network(base, tmp_path, "ckpts/base")
     save_network(video, tmp_path, "ckpts/video")
@@ -73,7 +79,7 @@ def test_video_settings_lie_beside_what_trellis2_reads(tmp_path):
     assert load_network(str(tmp_path), "ckpts/base").video == BASE
 
 
-def test_a_released_configuration_is_read_and_written_back_as_it_is(tmp_path):
+def test_released_configurations_round_trip_unchanged(tmp_path):
     args = {
         "resolution": 256,
         "model_channels": [16, 8],
@@ -105,7 +111,7 @@ def test_stored_rope_phases_are_ignored_and_not_written(tmp_path):
     assert torch.equal(again.state_dict()["rope_phases"], network.state_dict()["rope_phases"])
 
 
-def test_a_pipeline_survives_and_points_into_other_repositories(tmp_path):
+def test_pipelines_round_trip_and_may_refer_to_other_repositories(tmp_path):
     dense, sparse, _, decoder, *_ = _networks()
     home, foreign = tmp_path / "home", tmp_path / "foreign"
     save_network(dense, home, "ckpts/flow")
@@ -129,11 +135,11 @@ def test_a_pipeline_survives_and_points_into_other_repositories(tmp_path):
     copy = Pipeline.from_pretrained(str(tmp_path / "copy"))
     assert copy.networks.keys() == pipeline.networks.keys()
     assert copy.args == pipeline.args
-    with pytest.raises(ConfigError, match="has no"):
+    with pytest.raises(ConfigError, match="does not list"):
         Pipeline.from_pretrained(source, ["tex_slat_decoder"])
 
 
-def test_hub_repositories_are_asked_for_single_files(tmp_path, monkeypatch):
+def test_only_needed_files_are_requested_from_hub_repositories(tmp_path, monkeypatch):
     import huggingface_hub
 
     dense, _, _, decoder, *_ = _networks()
@@ -141,15 +147,15 @@ def test_hub_repositories_are_asked_for_single_files(tmp_path, monkeypatch):
     save_network(decoder, tmp_path, "ckpts/dec")
     models = {"sparse_structure_flow_model": "ckpts/flow", "sparse_structure_decoder": "other/place/ckpts/dec"}
     (tmp_path / "pipeline.json").write_text(json.dumps({"name": "P", "args": {"models": models}}))
-    asked = []
+    requests = []
 
     def download(repository, name, revision=None, local_files_only=False):
-        asked.append((repository, name, revision, local_files_only))
+        requests.append((repository, name, revision, local_files_only))
         return str(tmp_path / name)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     Pipeline.from_pretrained(CheckpointSource("some/where", revision="abc", offline=True))
-    assert asked == [
+    assert requests == [
         ("some/where", "pipeline.json", "abc", True),
         ("some/where", "ckpts/flow.json", "abc", True),
         ("some/where", "ckpts/flow.safetensors", "abc", True),
@@ -158,29 +164,29 @@ def test_hub_repositories_are_asked_for_single_files(tmp_path, monkeypatch):
     ]
 
 
-def test_weights_that_do_not_fit_are_refused_with_the_names(tmp_path):
+def test_mismatched_weights_are_rejected_with_their_names(tmp_path):
     network = _networks()[0]
     save_network(network, tmp_path, "ckpts/one")
     tensors = load_file(tmp_path / "ckpts/one.safetensors")
     tensors["out_layer.bias"] = torch.zeros(9)
     tensors["strange"] = tensors.pop("input_layer.weight")
     save_file(tensors, tmp_path / "ckpts/one.safetensors")
-    with pytest.raises(FormatError, match=r"1 tensors missing \['input_layer.weight'\], 1 unknown \['strange'\]"):
+    with pytest.raises(FormatError, match=r"1 missing tensors \['input_layer.weight'\], 1 unexpected \['strange'\]"):
         load_network(str(tmp_path), "ckpts/one")
 
 
 @pytest.mark.parametrize("reference", ["../one", "/etc/one", "ckpts/../../one", "a\\b", "owner/repo/../../one"])
-def test_paths_never_leave_their_folder(reference, tmp_path):
-    with pytest.raises(FormatError, match="leaves its folder"):
+def test_paths_outside_the_folder_are_rejected(reference, tmp_path):
+    with pytest.raises(FormatError, match="points outside its folder"):
         load_network(str(tmp_path), reference)
 
 
-def test_broken_files_are_told(tmp_path):
+def test_broken_files_are_reported(tmp_path):
     (tmp_path / "ckpts").mkdir()
-    with pytest.raises(FormatError, match=r"no file ckpts/one.json"):
+    with pytest.raises(FormatError, match=r"ckpts/one.json not found"):
         load_network(str(tmp_path), "ckpts/one")
     (tmp_path / "ckpts/one.json").write_text("{")
-    with pytest.raises(FormatError, match="not JSON"):
+    with pytest.raises(FormatError, match="invalid JSON"):
         load_network(str(tmp_path), "ckpts/one")
     (tmp_path / "ckpts/one.json").write_text('{"name": "Mystery", "args": {}}')
     (tmp_path / "ckpts/one.safetensors").write_bytes(b"nonsense")

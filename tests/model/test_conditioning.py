@@ -1,4 +1,4 @@
-"""Frames to image tokens: one box a video, premultiplied pixels, DINOv3 without its norm, a cache."""
+"""Frames to image tokens: one box per video, premultiplied pixels, DINOv3 without its norm, the cache."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _frame(box, alpha=255, size=(40, 30), color=(255, 128, 0)):
 
 
 def tiny_encoder(seed: int = 0, registers: int = 4) -> ImageEncoder:
-    """A random DINOv3 of 16 channels."""
+    """A random DINOv3 with 16 channels."""
     config = transformers.DINOv3ViTConfig(
         hidden_size=16,
         intermediate_size=32,
@@ -45,22 +45,24 @@ def test_one_box_for_all_frames():
     assert box == (2, 0, 26, 24)  # columns 2 … 26, centered on rows 10 … 15
     moved = prepare_frames(frames, 32)
     assert moved.shape == (2, 3, 32, 32)
-    assert not torch.equal(moved[0], moved[1])  # motion across the picture stays
+    assert not torch.equal(moved[0], moved[1])  # motion across the image is preserved
     assert not torch.equal(moved[0], prepare_frames(frames[:1], 32)[0])
 
 
-def test_sampling_ignores_a_faint_veil():
+def test_sampling_ignores_faint_residue():
     veil = Image.alpha_composite(_frame((0, 0, 40, 30), alpha=100), _frame((10, 10, 21, 21)))
     assert union_box([veil], SAMPLING_ALPHA) == (10, 10, 20, 20)
     assert union_box([veil], 0) == (0, -5, 39, 34)
 
 
-def test_nothing_visible_is_the_largest_square():
+def test_box_of_empty_frames_is_the_largest_square():
     assert union_box([_frame((0, 0, 0, 0))], 0) == (5, 0, 35, 30)
-    assert union_box([_frame((3, 4, 4, 5))], 0)[2] > union_box([_frame((3, 4, 4, 5))], 0)[0]  # one pixel: not empty
+    assert (
+        union_box([_frame((3, 4, 4, 5))], 0)[2] > union_box([_frame((3, 4, 4, 5))], 0)[0]
+    )  # a box of one pixel is not empty
 
 
-def test_pixels_are_premultiplied_on_black_and_normalized():
+def test_pixels_are_composited_on_black_and_normalized():
     mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     solid = prepare_frames([_frame((0, 0, 40, 40), alpha=128, size=(40, 40))], 16)[0, :, 8, 8].numpy()
     np.testing.assert_allclose(solid, (np.array([1, 128 / 255, 0]) * 128 / 255 - mean) / deviation, atol=0.02)
@@ -68,34 +70,34 @@ def test_pixels_are_premultiplied_on_black_and_normalized():
     np.testing.assert_allclose(corner, -mean / deviation, atol=1e-6)
 
 
-def test_preparation_is_deterministic_and_an_image_without_alpha_is_whole():
+def test_preparation_is_deterministic_and_images_without_alpha_are_not_cropped():
     frames = [_frame((3, 3, 30, 20))]
     assert torch.equal(prepare_frames(frames, 48), prepare_frames(frames, 48))
     assert union_box([Image.new("RGB", (20, 20))], 0) == (0, 0, 19, 19)
 
 
-def test_bad_videos_are_refused():
+def test_invalid_videos_are_rejected():
     with pytest.raises(ConfigError, match="no frames"):
         union_box([], 0)
     with pytest.raises(ConfigError, match="different sizes"):
         union_box([_frame((0, 0, 1, 1)), _frame((0, 0, 1, 1), size=(9, 9))], 0)
 
 
-def test_tokens_of_any_size_and_batch():
+def test_tokens_for_any_image_and_batch_size():
     encoder = tiny_encoder()
     images = prepare_frames([_frame((2, 2, 20, 20)), _frame((5, 5, 30, 20)), _frame((1, 1, 9, 9))], 64)
     tokens = encoder(images)
     assert tokens.shape == (3, 1 + 4 + 16, 16)
     torch.testing.assert_close(encoder(images, batch=1), tokens, atol=1e-5, rtol=1e-5)
     assert encoder(prepare_frames([_frame((2, 2, 20, 20))], 96)).shape == (1, 5 + 36, 16)
-    # A plain LayerNorm instead of the model's own norm.
+    # LayerNorm without weights instead of the model's own norm.
     torch.testing.assert_close(tokens.mean(-1), torch.zeros(3, 21), atol=1e-5, rtol=0)
     torch.testing.assert_close(tokens.var(-1, unbiased=False), torch.ones(3, 21), atol=1e-2, rtol=0)
     with pytest.raises(ConfigError, match="multiple of 16"):
         encoder(torch.zeros(1, 3, 60, 60))
 
 
-def test_full_size_counts_1029_tokens():
+def test_full_size_has_1029_tokens():
     images = torch.zeros(1, 3, 512, 512)
     assert tiny_encoder()(images).shape[1] == 1029
 
@@ -111,7 +113,7 @@ def test_encoder_loads_from_a_folder(tmp_path):
     assert torch.equal(again(images), encoder(images))
 
 
-def test_cache_computes_once_and_knows_its_encoder(tmp_path):
+def test_cache_computes_once_and_depends_on_the_encoder(tmp_path):
     encoder, images = tiny_encoder(), prepare_frames([_frame((2, 2, 20, 20)), _frame((5, 5, 30, 20))], 64)
     expected = encoder(images)
     cache = FeatureCache(tmp_path, encoder.fingerprint())

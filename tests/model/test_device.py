@@ -1,4 +1,4 @@
-"""The device that was asked for, or an error."""
+"""The requested device is used, or an error is raised."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from helix4d.model.sampling.video_pipeline import Helix4DPipeline
 from helix4d.train import parallel
 
 
-def test_auto_takes_a_gpu_where_there_is_one(monkeypatch):
+def test_auto_selects_a_gpu_if_available(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto") == choose_device("cuda") == torch.device("cuda")
     assert choose_device("cuda", 3) == torch.device("cuda", 3)
@@ -20,8 +20,8 @@ def test_auto_takes_a_gpu_where_there_is_one(monkeypatch):
     assert choose_device("auto") == torch.device("cpu")
 
 
-@pytest.mark.parametrize(("name", "message"), [("cuda", "sees no GPU"), ("cuda:1", "CUDA_VISIBLE"), ("gpu", "one of")])
-def test_nothing_else_is_used_in_its_place(name, message, monkeypatch):
+@pytest.mark.parametrize(("name", "message"), [("cuda", "finds no GPU"), ("cuda:1", "CUDA_VISIBLE"), ("gpu", "one of")])
+def test_unavailable_devices_are_rejected_without_fallback(name, message, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=message):
         choose_device(name)

@@ -1,4 +1,4 @@
-"""The flow networks on videos: one frame is the base network, frames meet in attention alone, caching is exact."""
+"""Flow networks on videos: one frame equals the base network, frames interact only in attention, caching is exact."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TEXTURE = replace(SPARSE, in_channels=8)
 
 
 def _randomize(network, seed=0):
-    """Weights as in training, but with no layer at zero: at the official start the output is zero."""
+    """Initialize as for training, then add noise, because some layers start at zero and the output would be zero."""
     generator = torch.Generator().manual_seed(seed)
     initialize_flow(network, generator)
     with torch.no_grad():
@@ -78,7 +78,7 @@ def test_one_frame_with_all_pairs_is_the_base_network_bit_for_bit(pattern, tempo
 
 
 @torch.no_grad()
-def test_without_cross_frame_attention_an_image_reaches_its_own_frame_alone():
+def test_without_cross_frame_attention_an_image_affects_only_its_own_frame():
     network = _sparse(VideoConfig(pattern=AttentionPattern.SPATIAL))
     lengths = [9, 12, 7, 0, 10, 8, 11, 5]
     z, cond = _voxels(lengths), _rand(8, 5, 12)
@@ -92,9 +92,9 @@ def test_without_cross_frame_attention_an_image_reaches_its_own_frame_alone():
 
 
 @torch.no_grad()
-def test_with_a_window_an_image_reaches_the_frames_that_see_it():
+def test_with_a_window_an_image_affects_the_frames_that_attend_to_it():
     network = _sparse(VideoConfig(window=1))
-    network.blocks = network.blocks[:1]  # one block: one hop. Its attention comes before its image: frames meet in it
+    network.blocks = network.blocks[:1]  # one block is one hop: self-attention comes before the image is seen
     z, cond = _voxels([6] * 8), _rand(8, 5, 12)
     changed = z.feats.clone()
     changed[5 * 6 : 6 * 6] += 1  # move frame 5's latent
@@ -104,13 +104,13 @@ def test_with_a_window_an_image_reaches_the_frames_that_see_it():
     reached = [frame for frame in range(8) if not torch.equal(before[frame], after[frame])]
     assert reached == [4, 5, 6]
     changed = z.feats.clone()
-    changed[:6] += 1  # the anchor reaches everybody
+    changed[:6] += 1  # the anchor reaches all frames
     after = network(z.replace(changed), times, cond, clips=(8,)).split()
     assert all(not torch.equal(before[frame], after[frame]) for frame in range(8))
 
 
 @torch.no_grad()
-def test_clips_of_a_batch_do_not_meet():
+def test_clips_of_a_batch_are_independent():
     network = _sparse(VideoConfig())
     z, cond, times = _voxels([6, 7, 8, 5, 9]), _rand(5, 5, 12), torch.full((5,), 600.0)
     together = network(z, times, cond, clips=(3, 2)).split()
@@ -121,7 +121,7 @@ def test_clips_of_a_batch_do_not_meet():
 
 
 @torch.no_grad()
-def test_the_anchor_depends_on_nothing_noisy():
+def test_the_anchor_does_not_depend_on_noisy_frames():
     network = _sparse(VideoConfig())
     z, cond = _voxels([6] * 4), _rand(4, 5, 12)
     times = frame_timesteps(torch.tensor([700.0]), FrameLayout(((6,) * 4,)))
@@ -136,7 +136,7 @@ def test_the_anchor_depends_on_nothing_noisy():
 
 @torch.no_grad()
 def test_each_frame_has_its_own_modulation():
-    """Frames of different timesteps in one clip equal the same frames run apart, where nothing is shared."""
+    """Without cross-frame attention, frames with different timesteps equal the same frames run separately."""
     network = _dense(VideoConfig(pattern=AttentionPattern.SPATIAL, temporal=TemporalRotary.NONE, kept=1.0))
     x, cond, times = _rand(3, 4, 3, 3, 3), _rand(3, 5, 12), torch.tensor([0.0, 400.0, 800.0])
     together = network(x, times, cond, clips=(3,))
@@ -157,7 +157,7 @@ CACHEABLE = [
 @pytest.mark.parametrize("video", CACHEABLE, ids=lambda v: f"{v.pattern}-{v.temporal}")
 def test_sampling_with_a_cached_anchor_equals_sampling_without(video):
     settings = SamplerConfig(steps=3, guidance=3.0, guidance_interval=(0.3, 1.0), rescale_t=2.0)
-    # The sparse texture stage, with a frame that has no voxels.
+    # Sparse texture stage, with a frame without voxels.
     network = _sparse(video, TEXTURE)
     whole = _voxels([7, 6, 0, 9])
     anchor = SparseAnchor(
@@ -181,7 +181,7 @@ def test_sampling_with_a_cached_anchor_equals_sampling_without(video):
 
 @torch.no_grad()
 @pytest.mark.parametrize("video", [*CACHEABLE, VideoConfig(pattern=AttentionPattern.FULL)], ids=lambda v: v.pattern)
-def test_both_passes_of_guidance_as_one_batch_equal_one_after_the_other(video):
+def test_batched_guidance_passes_equal_sequential_ones(video):
     network, dense = _sparse(video, TEXTURE), _dense(video)
     whole = _voxels([7, 6, 0, 9])
     first = SparseTensor(whole.feats[:7], SparseLayout.from_coords(whole.coords[:7], 1))
@@ -202,7 +202,7 @@ def test_both_passes_of_guidance_as_one_batch_equal_one_after_the_other(video):
             torch.testing.assert_close(a, b, atol=2e-5, rtol=2e-5)
 
 
-def test_the_sampler_asks_for_both_passes_at_once_only_inside_the_interval():
+def test_the_sampler_requests_both_passes_only_inside_the_interval():
     asked = []
 
     class Told:
@@ -220,7 +220,7 @@ def test_the_sampler_asks_for_both_passes_at_once_only_inside_the_interval():
 
 
 @torch.no_grad()
-def test_anchors_of_several_clips_are_woven_in_their_places():
+def test_cached_anchors_of_several_clips_are_interleaved():
     network = _sparse(VideoConfig(window=1))
     z, cond = _voxels([6, 7, 8, 5, 9, 4]), _rand(6, 5, 12)
     clips, times = (2, 4), torch.tensor([0.0, 600.0, 0.0, 300.0, 300.0, 300.0])
@@ -240,8 +240,8 @@ def test_anchors_of_several_clips_are_woven_in_their_places():
 
 
 @torch.no_grad()
-def test_the_anchor_is_clean_and_keeps_or_loses_its_condition_with_its_pass():
-    """What the uncached velocity gives the network, spelled out: timestep 0 for frame 0, its latent in both passes."""
+def test_the_anchor_is_clean_and_its_condition_follows_the_pass():
+    """Inputs of the network without a cache: timestep 0 for frame 0, and its latent in both passes."""
     network = _dense(VideoConfig(anchor_queries=AnchorQueries.PAPER_LITERAL))
     anchor, x, cond = _rand(4, 3, 3, 3), _rand(2, 4, 3, 3, 3, seed=2), _rand(3, 5, 12)
     velocity = anchored_dense_velocity(network, anchor, cond)
@@ -250,7 +250,7 @@ def test_the_anchor_is_clean_and_keeps_or_loses_its_condition_with_its_pass():
     assert torch.equal(velocity(x, 500.0, False), network(whole, times, 0 * cond, clips=(3,))[1:])
 
 
-def test_an_anchor_cache_keeps_keys_and_values_and_nothing_else():
+def test_an_anchor_cache_keeps_only_keys_and_values():
     network, z = _sparse(VideoConfig()), _voxels([50])
     cache = network.anchor_cache(z, _rand(1, 5, 12))
     held = {t.untyped_storage().data_ptr(): t.untyped_storage() for kv in cache.layers for t in (kv.key, kv.value)}
@@ -258,7 +258,7 @@ def test_an_anchor_cache_keeps_keys_and_values_and_nothing_else():
     assert sum(storage.nbytes() for storage in held.values()) == wanted
 
 
-def test_an_anchor_that_sees_noise_is_not_cached():
+def test_anchors_that_attend_to_noisy_frames_cannot_be_cached():
     for video in (
         VideoConfig(anchor_queries=AnchorQueries.PAPER_LITERAL),
         VideoConfig(pattern=AttentionPattern.FULL),
@@ -289,7 +289,7 @@ class _AttentionCounter(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_checkpointing_changes_no_gradient_and_can_spare_self_attention():
+def test_checkpointing_preserves_gradients_and_can_avoid_recomputing_self_attention():
     z, cond, times = _voxels([6, 7, 8]), _rand(3, 5, 12), torch.tensor([0.0, 600.0, 600.0])
     gradients, calls = [], []
     for checkpointing in Checkpointing:
@@ -303,11 +303,11 @@ def test_checkpointing_changes_no_gradient_and_can_spare_self_attention():
         assert all(torch.equal(a, b) for a, b in zip(gradients[0], others, strict=True))
     none, blocks, keep_attention = calls
     assert blocks == 2 * none
-    # Cross-attention, one call a frame and block, is not kept: its output is as large and costs a fortieth.
+    # Cross-attention, one call per frame and block, is recomputed: its output is as large but costs 40 times less.
     assert keep_attention == none + 3 * SPARSE.num_blocks
 
 
-def test_bfloat16_torso_stays_close_and_keeps_float32_gradients():
+def test_bfloat16_activations_stay_close_with_float32_gradients():
     z, cond, times = _voxels([6, 7, 8]), _rand(3, 5, 12), torch.tensor([0.0, 600.0, 600.0])
     network = _sparse(VideoConfig())
     exact = network(z, times, cond, clips=(3,)).feats
@@ -353,8 +353,8 @@ def test_blocks_compile_once_for_all_batches():
     assert not counters["unimplemented"]
 
 
-def test_activations_kept_per_token_fit_the_memory_plan():
-    """Bytes that one block keeps for its backward pass, per token and channel, in bfloat16: docs/model.md counts 72."""
+def test_activations_per_token_match_the_memory_plan():
+    """Bytes that one block keeps for its backward pass, per token and channel, in bfloat16: docs/model.md states 72."""
     config = FlowConfig(
         resolution=8, in_channels=4, out_channels=4, model_channels=256, cond_channels=32, num_blocks=1, num_heads=2
     )
@@ -380,15 +380,15 @@ def test_activations_kept_per_token_fit_the_memory_plan():
     assert held / (4 * 128 * 256) < 80
 
 
-def test_shapes_are_checked_at_the_door():
+def test_input_shapes_are_validated():
     network, cond = _dense(BASE), _rand(2, 5, 12)
     with pytest.raises(ConfigError, match=r"expected \[F, 4, 3, 3, 3\]"):
         network(_rand(2, 4, 4, 4, 4), torch.zeros(2), cond)
-    with pytest.raises(ConfigError, match="for 2 frames: one a frame"):
+    with pytest.raises(ConfigError, match=r"expected \[2\], one per frame"):
         network(_rand(2, 4, 3, 3, 3), torch.zeros(3), cond)
     with pytest.raises(ConfigError, match=r"expected \[2, M, 12\]"):
         network(_rand(2, 4, 3, 3, 3), torch.zeros(2), _rand(2, 5, 11))
-    with pytest.raises(ConfigError, match="8 heads"):
+    with pytest.raises(ConfigError, match="num_heads, 8"):
         FlowConfig(resolution=3, in_channels=4, out_channels=4, model_channels=100, num_heads=8)
     with pytest.raises(ConfigError, match="pe_mode is 'ape'"):
         replace(DENSE, pe_mode="ape")

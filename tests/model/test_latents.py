@@ -1,4 +1,4 @@
-"""Which voxels are tokens, and the normalization of latents."""
+"""Tokens of voxels, and the normalization of latents."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _coords(count: int = 400) -> torch.Tensor:
     return torch.cat([sample, xyz], dim=1).int()
 
 
-def test_rules_are_unique_of_the_quotient():
+def test_tokens_are_the_unique_quotients():
     coords = _coords()
     cells = torch.unique(torch.cat([coords[:, :1], coords[:, 1:] // 8], dim=1), dim=0)
     volume = occupancy(coords, 3)
@@ -32,7 +32,7 @@ def test_rules_are_unique_of_the_quotient():
 
 
 def test_pooling_the_occupancy_gives_the_same_tokens():
-    """What sampling does with a prediction equals what training does with the asset."""
+    """Sampling derives the same tokens from a prediction as training does from the asset."""
     coords = _coords()
     logits = occupancy(coords, 3) * 2 - 1
     assert torch.equal(tokens_from_occupancy(logits).coords, token_layout(coords, 3).coords)
@@ -49,8 +49,8 @@ def test_normalization_inverts():
     torch.testing.assert_close(SHAPE_STATISTICS.normalize(SHAPE_STATISTICS.denormalize(z)), z, atol=1e-5, rtol=1e-5)
 
 
-def test_bad_statistics_and_grids_are_refused():
-    with pytest.raises(ConfigError, match="2 means and 1 deviations"):
+def test_invalid_statistics_and_grids_are_rejected():
+    with pytest.raises(ConfigError, match="2 means and 1 standard deviations"):
         LatentStatistics((0.0, 0.0), (1.0,))
-    with pytest.raises(ConfigError, match="does not divide"):
+    with pytest.raises(ConfigError, match="not divisible"):
         occupancy(_coords(), 3, resolution=500)

@@ -1,4 +1,4 @@
-"""The networks against the official ones: outputs in float32, gradients of one block of each kind in float64."""
+"""Parity with the official networks: outputs in float32, gradients of one block of each kind in float64."""
 
 from __future__ import annotations
 
@@ -83,10 +83,10 @@ def test_block_gradients_agree_with_finite_differences(path, parity_file):
 
 
 def _check_direction(fixture, network: nn.Module, trained: dict[str, nn.Parameter], original, what: str) -> None:
-    """The derivative of a fixed projection of the outputs along a random direction of one block's parameters."""
+    """Derivative of a fixed projection of the outputs along a random direction of one block's parameters."""
     generator = torch.Generator().manual_seed(0)
     direction = {name: torch.randn(p.shape, generator=generator, dtype=torch.float64) for name, p in trained.items()}
-    # The outputs jump where a voxel's subdivision flips: that head is left alone, it has no gradient to the fields.
+    # The outputs are discontinuous where a voxel's subdivision flips, so that head, which has no gradient, is excluded.
     direction = {name: d for name, d in direction.items() if "to_subdiv" not in name}
 
     def loss(step: float) -> Tensor:
@@ -112,7 +112,7 @@ def _check_direction(fixture, network: nn.Module, trained: dict[str, nn.Paramete
 
 
 def _run(fixture, network: nn.Module, dtype: torch.dtype = torch.float32) -> dict[str, tuple[Tensor, Tensor]]:
-    """Ours and theirs, by name; sparse results in one order."""
+    """Our outputs and the official ones, by name; sparse outputs in the same order."""
     inputs = {k: v.to(dtype) if v.is_floating_point() else v for k, v in fixture.inputs.items()}
     outputs, kind = fixture.outputs, fixture.kind
     if kind == "dense_encoder":

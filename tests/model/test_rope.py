@@ -1,4 +1,4 @@
-"""What the 4D rotary promises: relative, the spatial part unchanged, every pair turning with one coordinate."""
+"""Properties of the 4D rotary embedding: relative, unchanged spatial part, one coordinate per pair."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_layout_at_full_size():
     assert [kept_pairs(HEAD, a) for a in (0, 0.2, 0.4, 0.6, 0.8, 1)] == [0, 4, 8, 13, 17, 21]
 
 
-def test_angles_are_the_written_formula():
+def test_angles_match_the_formula():
     video, (x, y, z), frame = VideoConfig(), (7, 11, 30), 5
     angles = _angles([[x, y, z]], [frame], video)[0]
     frequency = [10000 ** (-i / 21) for i in range(21)]
@@ -50,8 +50,8 @@ def test_angles_are_the_written_formula():
     torch.testing.assert_close(angles, torch.tensor(expected), rtol=1e-5, atol=1e-6)
 
 
-def test_time_sweeps_the_phases_of_a_spatial_axis():
-    """Frame f of 16 turns like voxel f · N/16 of N: the reason for the scale."""
+def test_time_covers_the_phase_range_of_a_spatial_axis():
+    """Frame f of 16 is rotated like voxel f · N/16 of N, which is the reason for the scale."""
     video = VideoConfig()
     time = _angles([[0, 0, 0]] * 16, list(range(16)), video)[:, freed_pairs(HEAD, 0.75)]
     space = _angles([[2 * f, 0, 0] for f in range(16)], [0] * 16, video)[:, :16]
@@ -61,7 +61,7 @@ def test_time_sweeps_the_phases_of_a_spatial_axis():
 def test_scale_option_and_longer_videos():
     halved = _angles([[0, 0, 0]], [4], VideoConfig(time_scale=1.0))
     torch.testing.assert_close(2 * halved, _angles([[0, 0, 0]], [4], VideoConfig()))
-    # Frame 40 of a longer video simply goes on from the training length.
+    # Longer videos than in training extrapolate, here to frame 40.
     torch.testing.assert_close(
         _angles([[0, 0, 0]], [40], VideoConfig()), 10 * _angles([[0, 0, 0]], [4], VideoConfig()), rtol=1e-5, atol=1e-5
     )
@@ -98,7 +98,7 @@ def test_spatial_part_is_unchanged():
     video = rotary_angles(coords, frames, HEAD, 16, VideoConfig())
     kept = [21 * axis + i for axis in range(3) for i in range(16)]
     assert torch.equal(base[:, kept], video[:, kept])
-    # Each pair turns with one coordinate alone: with time frozen the freed pairs do not move.
+    # Each pair encodes one coordinate: with constant time, the freed pairs are constant.
     still = rotary_angles(coords, torch.full_like(frames, 3), HEAD, 16, VideoConfig())[:, freed_pairs(HEAD, 0.75)]
     assert torch.equal(still, still[:1].expand_as(still))
 
@@ -119,12 +119,12 @@ def test_ss4d_adds_a_rotation_over_all_pairs():
     torch.testing.assert_close(extra[0], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_truncation_is_the_identity_on_the_slow_pairs():
+def test_truncation_is_the_identity_on_low_frequency_pairs():
     truncated = _angles([[9, 9, 9]], [3], VideoConfig(temporal=TemporalRotary.NONE, kept=0.4))[0]
     assert torch.count_nonzero(truncated) == 3 * 8
 
 
-def test_a_rotation_keeps_lengths_and_turns_adjacent_channels():
+def test_rotation_preserves_norms_and_rotates_adjacent_channels():
     x = torch.tensor([[[1.0, 0.0, 0.0, 2.0]]])
     angle = torch.tensor([[math.pi / 2, math.pi]])
     torch.testing.assert_close(
@@ -132,7 +132,7 @@ def test_a_rotation_keeps_lengths_and_turns_adjacent_channels():
     )
 
 
-def test_no_pair_left_for_time_is_refused():
-    with pytest.raises(ConfigError, match="leaves none of 6 for time"):
+def test_videos_without_pairs_for_time_are_rejected():
+    with pytest.raises(ConfigError, match="leaves none of the 6 pairs for time"):
         require_pairs_for_time(12, VideoConfig(kept=1.0))
-    require_pairs_for_time(HEAD, VideoConfig(kept=1.0))  # the unused pair is left
+    require_pairs_for_time(HEAD, VideoConfig(kept=1.0))  # the unused pair is available

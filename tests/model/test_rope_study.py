@@ -1,4 +1,4 @@
-"""The truncation study on a tiny random checkpoint: full rotary is exact, the table complete, noise repeatable."""
+"""Truncation study on a tiny random checkpoint: full rotary is exact, the table complete, the noise reproducible."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_study():
     full = rows[-1]
     assert (full.chamfer, full.overlap, full.objects) == (pytest.approx(0, abs=1e-6), 1.0, 1)
     assert rows[0].chamfer > 1e-5
-    assert networks.structure_flow.video == BASE  # given back as it was
+    assert networks.structure_flow.video == BASE  # restored
     assert study_rope(structure, cond, (0.0,)) == study_rope(structure, cond, (0.0,))
     table = format_table(rows, 32)
     assert "0.0181" in table
@@ -88,14 +88,14 @@ def test_chamfer_distance():
     assert not math.isnan(chamfer_distance(a, a + 1))
 
 
-def test_networks_of_stage_two_go_together():
+def test_networks_of_stage_two_must_be_passed_together():
     pipeline = _pipeline()
     del pipeline.networks["shape_slat_decoder"]
-    with pytest.raises(ConfigError, match="go together"):
+    with pytest.raises(ConfigError, match="passed together"):
         StudyNetworks.from_pipeline(pipeline)
 
 
-def test_noise_depends_on_its_names_alone():
+def test_noise_depends_only_on_its_names():
     assert torch.equal(named_noise((3, 4), "a", 1), named_noise((3, 4), "a", 1))
     assert not torch.equal(named_noise((3, 4), "a", 1), named_noise((3, 4), "a", 2))
 
@@ -105,7 +105,7 @@ def test_sampler_entry_of_a_pipeline():
     assert (settings.steps, settings.guidance, settings.sigma_min, settings.rescale_t) == (7, 3.0, 1e-4, 1.0)
 
 
-def test_texture_stage_takes_the_normalized_shape_beside_its_noise():
+def test_texture_stage_receives_the_normalized_shape_as_side_input():
     flow = _flow(
         SparseFlow,
         FlowConfig(

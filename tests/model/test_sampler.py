@@ -1,4 +1,4 @@
-"""The sampler's arithmetic: the warp of time, guidance, its interval and its rescale."""
+"""Arithmetic of the sampler: time warp, guidance, guidance interval and rescale."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_flow_formulas_invert_each_other():
     torch.testing.assert_close(noisy(clean, noise, 1.0), noise)
 
 
-def test_an_exact_velocity_leads_to_the_data():
+def test_sampling_with_the_exact_velocity_recovers_the_data():
     clean, noise = _rand(2, 4), _rand(2, 4, seed=1)
     config = SamplerConfig(steps=5, guidance=1.0, rescale_t=3.0)
     found = sample(lambda x, t, c: velocity(clean, noise), noise, config, dense_spread)
@@ -62,7 +62,7 @@ def _counting(passes):
     return v
 
 
-def test_guidance_only_in_its_interval_and_only_when_it_matters():
+def test_guidance_is_applied_only_inside_the_interval_and_if_not_one():
     x = _rand(2, 3)
     for t, guidance, expected in ((0.7, 3.0, [True, False]), (0.5, 3.0, [True]), (0.7, 1.0, [True])):
         passes: list = []
@@ -96,9 +96,9 @@ def test_spreads_are_per_sample():
         ({"steps": 0}, "steps is 0"),
         ({"rescale_t": 0.0}, "rescale_t is 0"),
         ({"guidance_rescale": 1.5}, "guidance_rescale is 1.5"),
-        ({"guidance_interval": (0.9, 0.1)}, "wrong order"),
+        ({"guidance_interval": (0.9, 0.1)}, "lower end exceeds"),
     ],
 )
-def test_impossible_settings_are_refused(settings, message):
+def test_invalid_settings_are_rejected(settings, message):
     with pytest.raises(ConfigError, match=message):
         SamplerConfig(**settings)

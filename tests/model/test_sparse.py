@@ -1,4 +1,4 @@
-"""Sparse tensors and the submanifold convolution, against a dense convolution and against finite differences."""
+"""Sparse tensors and the submanifold convolution, checked against a dense convolution and finite differences."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _layout(seed: int, side: int = 6, samples: int = 2, share: float = 0.3) -> S
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 0.02, 0.3, 1.0]))
 def test_convolution_equals_a_dense_one_on_the_active_voxels(seed, share):
     layout = _layout(seed, share=share)
-    # The voxels in any order within a sample: the result must not depend on it.
+    # Voxels are shuffled within a sample: the result must not depend on their order.
     order = torch.randperm(len(layout), generator=torch.Generator().manual_seed(seed))
     order = order[layout.coords[order, 0].argsort(stable=True)]
     layout = SparseLayout(layout.coords[order], 2)
@@ -57,7 +57,7 @@ def test_convolution_gradients():
     assert torch.autograd.gradcheck(lambda f, w, b: gather_conv(f, w, b, layout), tensors)
 
 
-def test_half_types_are_summed_in_float32():
+def test_half_types_are_accumulated_in_float32():
     layout = _layout(1, share=1.0)
     feats, weight = torch.ones(len(layout), 64, dtype=torch.bfloat16), torch.full((1, 27, 64), 0.01)
     out = gather_conv(feats, weight.bfloat16(), torch.zeros(1, dtype=torch.bfloat16), layout)
@@ -84,7 +84,7 @@ def test_space_to_channel_and_back():
     folded = space_to_channel(x)
     _, parent, child = layout.coarse
     assert torch.equal(channel_to_space(folded.feats, parent, child), x.feats)
-    assert folded.feats.count_nonzero() == x.feats.count_nonzero()  # children that do not exist are zero
+    assert folded.feats.count_nonzero() == x.feats.count_nonzero()  # missing children are zero
     back = folded.layout.children(parent, child)
     assert torch.equal(back.coords, layout.coords)
 
@@ -95,7 +95,7 @@ def test_caches_are_shared_by_tensors_of_one_layout():
     assert x.replace(torch.ones(len(layout), 7)).layout.pairs is layout.pairs
 
 
-def test_an_encoder_and_a_decoder_accept_nothing_at_all():
+def test_encoder_and_decoder_accept_empty_inputs():
     encoder = SparseEncoder(SparseEncoderConfig(model_channels=(8, 16), latent_channels=4, num_blocks=(1, 1)))
     decoder = SparseDecoder(SparseDecoderConfig(model_channels=(16, 8), latent_channels=4, num_blocks=(1, 1)))
     for network in (encoder, decoder):
@@ -107,7 +107,7 @@ def test_an_encoder_and_a_decoder_accept_nothing_at_all():
     assert decoder(SparseTensor(torch.zeros(0, 4), empty)).fields.feats.shape == (0, 7)
 
 
-def test_samples_of_a_batch_do_not_meet():
+def test_samples_of_a_batch_are_independent():
     decoder = SparseDecoder(SparseDecoderConfig(model_channels=(16, 8), latent_channels=4, num_blocks=(1, 1)))
     initialize_vae(decoder, torch.Generator().manual_seed(0))
     layouts = [_layout(seed, samples=1) for seed in (5, 6)]
@@ -131,7 +131,7 @@ def test_a_texture_decoder_follows_the_shape():
     every = z.replace(torch.ones(len(layout), 8))
     assert len(decoder(z, [every]).fields.layout) == 8 * len(layout)
     shuffled = SparseTensor(every.feats, SparseLayout(layout.coords.flip(0), 2))
-    with pytest.raises(ConfigError, match="in order"):
+    with pytest.raises(ConfigError, match="differ from"):
         decoder(z, [shuffled])
 
 
@@ -140,9 +140,9 @@ def test_a_texture_decoder_follows_the_shape():
     [
         (torch.zeros(3, 3), r"expected \[N, 4\]"),
         (torch.tensor([[1, 0, 0, 0], [0, 0, 0, 0]]), "not grouped"),
-        (torch.tensor([[0, -1, 0, 0]]), "from -1"),
+        (torch.tensor([[0, -1, 0, 0]]), "minimum -1"),
         (torch.tensor([[0, 40000, 0, 0]]), "40000"),
-        (torch.tensor([[5, 0, 0, 0]]), "batch size is 2"),
+        (torch.tensor([[5, 0, 0, 0]]), "batch size 2"),
     ],
 )
 def test_coordinates_are_checked(coords, message):
@@ -150,10 +150,10 @@ def test_coordinates_are_checked(coords, message):
         SparseLayout.from_coords(coords, 2)
 
 
-def test_impossible_widths_are_refused():
+def test_invalid_widths_are_rejected():
     with pytest.raises(ConfigError, match="down block from 16 to 24"):
         SparseEncoderConfig(model_channels=(16, 24), num_blocks=(1, 1))
-    with pytest.raises(ConfigError, match="2 levels of channels and 1 of blocks"):
+    with pytest.raises(ConfigError, match="model_channels has 2 levels and num_blocks has 1"):
         SparseDecoderConfig(model_channels=(16, 8), num_blocks=(1,))
 
 
@@ -182,7 +182,7 @@ for inner, outer, share in ((40, 24, 0.3), (64, 72, 0.05), (16, 16, 0.004)):
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 def test_kernels_agree_in_tritons_interpreter():
-    """The kernels' arithmetic without a GPU; a process of its own, for the interpreter is chosen at import."""
+    """Checks the kernels without a GPU, in a separate process because the interpreter is selected at import."""
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])}
     done = subprocess.run(
         [sys.executable, "-c", _KERNEL_CHECK], env=environment, capture_output=True, text=True, timeout=300, check=False
@@ -200,9 +200,9 @@ def test_kernels_agree_on_a_gpu(dtype):
     exact = [(0.1 * torch.randn(s, generator=generator)).requires_grad_() for s in shapes]
     half = [x.detach().to("cuda", dtype).requires_grad_() for x in exact]
     up = torch.randn(len(layout), 128, generator=generator)
-    expected, found = gather_conv(*exact, layout), submanifold_conv(*half, on_gpu)
+    expected, actual = gather_conv(*exact, layout), submanifold_conv(*half, on_gpu)
     for a, b in zip(
-        (found, *torch.autograd.grad(found, half, up.to("cuda", dtype))),
+        (actual, *torch.autograd.grad(actual, half, up.to("cuda", dtype))),
         (expected, *torch.autograd.grad(expected, exact, up)),
         strict=True,
     ):

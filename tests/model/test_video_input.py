@@ -16,7 +16,7 @@ SIZE = 32
 
 
 def picture(number: int, alpha: bool = True, size: int = SIZE) -> Image.Image:
-    """A square that moves to the right, of a gray that counts the frames."""
+    """A square that moves to the right, with a gray level that encodes the frame."""
     rgba = np.zeros((size, size, 4), np.uint8)
     rgba[8:16, 4 + number : 12 + number] = (10 * number, 100, 200, 255)
     if not alpha:
@@ -53,7 +53,7 @@ def test_animations_keep_their_alpha(name: str, tmp_path: Path) -> None:
     assert [int((np.asarray(f)[..., 3] > 0).sum()) for f in video.frames] == [64] * 4
 
 
-def test_a_film_is_decoded_and_matted(tmp_path: Path) -> None:
+def test_a_video_file_is_decoded_and_matted(tmp_path: Path) -> None:
     av = pytest.importorskip("av")
     path = tmp_path / "clip.mp4"
     with av.open(str(path), "w") as container:
@@ -73,24 +73,24 @@ def test_a_film_is_decoded_and_matted(tmp_path: Path) -> None:
     lefts = [int(np.nonzero(np.asarray(f)[..., 3].any(axis=0))[0][0]) for f in video.frames]
     assert lefts == sorted(lefts)
     assert lefts[0] < lefts[-1]
-    with pytest.raises(ConfigError, match="no frame has transparency"):
+    with pytest.raises(ConfigError, match="no frame has alpha"):
         read_video(path)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(FormatError, match="not a video that can be decoded"):
+    with pytest.raises(FormatError, match="cannot decode video"):
         read_video(path, matting=matting)
 
 
-def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
+def test_invalid_sources_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         read_video(tmp_path / "missing.mp4")
-    with pytest.raises(ConfigError, match="a single frame"):
+    with pytest.raises(ConfigError, match="only one frame"):
         read_video(write_folder(tmp_path / "one", 1))
     with pytest.raises(ConfigError, match="no frame"):
         read_video(write_folder(tmp_path / "none", 0))
     with pytest.raises(ConfigError, match="frames is 1"):
         read_video(write_folder(tmp_path / "two", 2), frames=1)
     (tmp_path / "bad.webp").write_bytes(b"RIFF")
-    with pytest.raises(FormatError, match="not an image"):
+    with pytest.raises(FormatError, match="cannot read image"):
         read_video(tmp_path / "bad.webp")
     uneven = write_folder(tmp_path / "uneven", 2)
     picture(2, size=48).save(uneven / "frame_2.png")
@@ -98,14 +98,14 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
         read_video(uneven)
 
 
-def test_an_empty_first_frame_is_refused_but_not_a_later_one(tmp_path: Path) -> None:
+def test_an_empty_first_frame_is_rejected_but_a_later_one_is_not(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "clip", 3)
     Image.new("RGBA", (SIZE, SIZE)).save(folder / "frame_2.png")
     assert len(read_video(folder).frames) == 3
     Image.new("RGBA", (SIZE, SIZE)).save(folder / "frame_0.png")
     with pytest.raises(ConfigError, match="its alpha is empty"):
         read_video(folder)
-    with pytest.raises(ConfigError, match="matting found nothing"):
+    with pytest.raises(ConfigError, match="matting found no foreground"):
         read_video(
             write_folder(tmp_path / "opaque", 3, alpha=False), matting=lambda i: np.zeros((SIZE, SIZE), np.uint8)
         )
@@ -120,7 +120,7 @@ def test_frames_are_spaced_evenly_with_both_ends(count: int, frames: int) -> Non
     assert steps.max() - steps.min() <= 1
 
 
-def test_smoothing_mends_one_frame_and_keeps_motion() -> None:
+def test_smoothing_repairs_single_frames_and_preserves_motion() -> None:
     masks = np.zeros((5, 4, 4), np.uint8)
     masks[:, 1, 1] = 255
     masks[2, 1, 1] = 0
@@ -139,7 +139,7 @@ def test_smoothing_is_the_median_over_three_frames() -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 2])
-def test_too_few_frames_to_smooth_stay_as_they_are(frames: int) -> None:
+def test_too_few_frames_are_not_smoothed(frames: int) -> None:
     masks = np.arange(frames * 4, dtype=np.uint8).reshape(frames, 2, 2)
     smoothed = smooth_masks(masks)
     np.testing.assert_array_equal(smoothed, masks)
@@ -161,14 +161,14 @@ def test_an_onnx_file_removes_a_gray_background(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("u2nt", "rembg has no model 'u2nt'; those that run here: .*isnet-general-use"),
-        ("withoutbg", "sends images to a server for 'withoutbg'"),
+        ("u2nt", "'u2nt' is unknown to rembg; local models: .*isnet-general-use"),
+        ("withoutbg", "'withoutbg' is not run locally"),
         ("dis_custom", "NAME_custom:FILE"),
         ("u2net:mine.onnx", "NAME_custom:FILE"),
         ("dis_custom:missing.onnx", "'dis_custom:missing.onnx' cannot be loaded"),
     ],
 )
-def test_a_matting_model_that_cannot_be_is_refused(model: str, message: str) -> None:
+def test_invalid_matting_models_are_rejected(model: str, message: str) -> None:
     pytest.importorskip("rembg")
     with pytest.raises(ConfigError, match=message):
         rembg_matting(model)

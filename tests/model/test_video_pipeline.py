@@ -1,4 +1,4 @@
-"""What is loaded and refused before a video is sampled; tests/train/test_small_world.py samples."""
+"""Loading and validation before a video is sampled; tests/train/test_small_world.py covers sampling."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def tiny(tmp_path_factory):
     ("device", "flow", "vae"),
     [("cuda", torch.bfloat16, torch.float16), ("cpu", torch.float32, torch.float32)],
 )
-def test_networks_compute_in_trellis2s_types(device, flow, vae, monkeypatch, tiny):
+def test_networks_use_trellis2s_activation_types(device, flow, vae, monkeypatch, tiny):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     path = str(tiny)
     pipeline = Helix4DPipeline.from_pretrained(path, path, device=device, anchor_fit=True)
@@ -59,11 +59,11 @@ def test_networks_compute_in_trellis2s_types(device, flow, vae, monkeypatch, tin
     assert [network.compute_dtype for network in decoders + encoders] == [vae] * 6
 
 
-def test_a_video_of_one_frame_is_refused_by_the_pipeline_too(tiny):
+def test_the_pipeline_rejects_a_video_of_one_frame(tiny):
     path = str(tiny)
     pipeline = Helix4DPipeline.from_pretrained(path, path, device="cpu")
     still = Video((Image.new("RGBA", (32, 32), "red"),), (0,), 1, False)
-    with pytest.raises(ConfigError, match="1 frames: two at least"):
+    with pytest.raises(ConfigError, match="1 frames: at least two are needed"):
         next(pipeline(still))
 
 
@@ -91,7 +91,7 @@ DECODER = "ckpts/shape_slat_decoder.json"
         (DECODER, ("args", "out_channels"), -1),
     ],
 )
-def test_a_wrong_layout_is_told_in_a_line(file, path, value, tiny, tmp_path):
+def test_a_wrong_layout_is_reported_in_one_line(file, path, value, tiny, tmp_path):
     folder = shutil.copytree(tiny, tmp_path / "model")
     document = json.loads((folder / file).read_text())
     inner = document

@@ -1,4 +1,4 @@
-"""The page in headless Chromium, beside Blender's picture of the same mesh from the same camera."""
+"""The page in headless Chromium, compared with Blender's render of the same mesh from the same camera."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ READY = "document.title === 'Helix4D: ready'"
 
 
 def write_sample(folder: Path) -> list[BakedMesh]:
-    """Two frames with a surface, the second one larger, and one without."""
+    """Two frames with surfaces, the second one larger, and one without."""
     meshes, faces = [], []
     for number, radius in enumerate((0.25, 0.45)):
         ovoxel = painted_sphere(radius=radius)
@@ -42,7 +42,7 @@ def write_sample(folder: Path) -> list[BakedMesh]:
 
 
 def shot(page: Path, settings: str, folder: Path) -> np.ndarray:
-    """(S, S, 3) float in [0, 1]."""
+    """Screenshot of the page, (S, S, 3) float in [0, 1]."""
     folder.mkdir()
     _, picture = browse(f"{page.resolve().as_uri()}#bare=1&play=0&{settings}", READY, folder, SIZE)
     return np.asarray(Image.open(picture).convert("RGB"), np.float64) / 255
@@ -72,7 +72,7 @@ def test_the_page_shows_what_blender_renders(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_modes_differ_and_an_empty_frame_is_blank(tmp_path: Path) -> None:
+def test_modes_differ_and_empty_frames_are_blank(tmp_path: Path) -> None:
     write_sample(tmp_path)
     page = write_viewer(tmp_path)
     shots = {}
@@ -89,7 +89,7 @@ def test_modes_differ_and_an_empty_frame_is_blank(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_needs_nothing_else_and_says_what_it_shows(tmp_path: Path) -> None:
+def test_the_page_is_self_contained_and_describes_its_content(tmp_path: Path) -> None:
     write_sample(tmp_path)
     alone = tmp_path / "alone"
     alone.mkdir()
@@ -100,12 +100,12 @@ def test_the_page_needs_nothing_else_and_says_what_it_shows(tmp_path: Path) -> N
     assert "http" not in page.read_text().replace("http-equiv", "")
 
 
-def test_what_is_no_sample_is_refused(tmp_path: Path) -> None:
+def test_invalid_sample_folders_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no run\.json"):
         write_viewer(tmp_path)
     write_sample(tmp_path)
     (tmp_path / "frame_01.glb").unlink()
-    with pytest.raises(ConfigError, match=r"frame_01\.glb: missing"):
+    with pytest.raises(ConfigError, match=r"frame_01\.glb: file is missing"):
         write_viewer(tmp_path)
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(FormatError, match="damaged"):

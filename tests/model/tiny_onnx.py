@@ -1,6 +1,6 @@
-"""A matting model of one screen: an ONNX file, written byte by byte, whose mask is the distance from mid-gray.
+"""A tiny matting model: an ONNX file, written byte by byte, whose mask is the distance from mid-gray.
 
-It has the inputs and outputs of rembg's `u2net_custom`, so it goes through the same code as a trained model.
+It has the inputs and outputs of rembg's `u2net_custom`, so it runs through the same code as a trained model.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 
 SIDE = 320
-"""Pixels per side of the images that `u2net_custom` gives to its model."""
+"""Pixels per side of the images that `u2net_custom` passes to its model."""
 
 _FLOAT = 1
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -1,4 +1,4 @@
-"""Encoding, training and sampling away from the CPU: nothing is left behind on it, and the numbers are the CPU's."""
+"""Encoding, training and sampling on another device: no tensor stays on the CPU, and the results equal the CPU's."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_latents_of_a_clip(shards: Path, models: Path) -> None:
 
 @pytest.fixture(scope="module")
 def exported(shards: Path, models: Path, latents: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
-    """A base, fine-tuned stages and a video; a step of training is enough."""
+    """A base, fine-tuned stages and a video; one step of training is enough."""
     root = tmp_path_factory.mktemp("exported")
     base, tuned, video = root / "base", root / "tuned", root / "video"
     shutil.copytree(models, base)
@@ -97,7 +97,7 @@ def exported(shards: Path, models: Path, latents: Path, tmp_path_factory: pytest
 
 
 def meshes(exported: tuple[Path, ...], thrifty: bool, **settings: Any) -> list[np.ndarray]:
-    """Vertices of each frame; guidance in one batch, or networks brought one by one and the anchor shrunk."""
+    """Vertices of each frame, with batched guidance, or with low_vram and a shrunk anchor."""
     base, tuned, video = exported
     pipeline = Helix4DPipeline.from_pretrained(str(tuned), str(base), device="cpu", anchor_fit=thrifty)
     pipeline.batched_guidance = not thrifty

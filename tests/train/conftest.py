@@ -1,4 +1,4 @@
-"""One thread, and one small world for all tests of the package."""
+"""Set-up of the package's tests: one thread, and one small world shared by all tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = ["flag", "butterfly", "ladybug", "caterpillar", "sprout"]
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five clips in three curation shards; the first clip's last frame is empty."""
+    """Five clips in three curation shards; the last frame of the first clip is empty."""
     return world.write_shards(tmp_path_factory.mktemp("shards"), NAMES, empty_frame=True)
 
 
@@ -35,7 +35,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def latents(shards: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one undisturbed run of `encode` makes of them."""
+    """Latents of these shards, from one uninterrupted run of `encode`."""
     output = tmp_path_factory.mktemp("latents")
     encode(EncodeConfig(shards, output, str(models), latents=LatentConfig(occupancy_resolution=8), workers=1))
     return output

@@ -23,14 +23,14 @@ from helix4d.train.study.held_out import RunFigures
 from tests.train import world
 
 ABLATIONS = Path(__file__).parents[2] / "configs/ablations"
-# Of three frames every one is in the window, so "full" would differ by the anchor alone.
+# With three frames all are in the window, so "full" would differ only in the anchor.
 SPATIAL = Variant("attention_spatial", {"pattern": "spatial"})
 TWO = {"Attention": {"ours": OURS, "spatial": SPATIAL}}
 
 
 @pytest.fixture(scope="module")
 def folders(models: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """Two clips to train on and one held out."""
+    """Two clips for training and one held out."""
     shards = world.write_shards(tmp_path_factory.mktemp("shards"), ["flag", "sprout"])
     world.write_shards(shards, ["butterfly"], split="val", first=2)
     latents = tmp_path_factory.mktemp("latents")
@@ -44,7 +44,7 @@ def settings(stage: str, folders: tuple[Path, Path, Path], steps: int = 6) -> Tr
 
 
 def launcher(launched: list[str], fails: Callable[[str], bool] = lambda name: False) -> Callable[[Path], int]:
-    """Trains in this process, which spares the seconds of an import."""
+    """Train in this process, which saves the seconds of an import."""
 
     def launch(path: Path) -> int:
         launched.append(path.stem)
@@ -66,7 +66,7 @@ def test_a_study_of_two_variants_and_two_seeds(stage: str, folders: tuple[Path, 
 
     table = study()
     assert launched == ["ours_seed0", "attention_spatial_seed0", "ours_seed1", "attention_spatial_seed1"]
-    assert "seeds 0, 1; measured on 1 clips of the split val (held out from training)" in table
+    assert "seeds 0, 1; evaluated on 1 clips of the val split (held out from training)" in table
     assert "| 2 of 2 | 0 of 4 |" in table
     assert (tmp_path / "ablations.md").read_text() == table
     runs = json.loads((tmp_path / "ablations.json").read_bytes())["runs"]
@@ -81,7 +81,7 @@ def test_a_study_of_two_variants_and_two_seeds(stage: str, folders: tuple[Path, 
     assert again == table
 
 
-def test_a_failing_run_is_in_the_table_and_is_tried_again(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_a_failed_run_is_listed_and_retried(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     config, launched = settings("structure", folders), list[str]()
     broken = launcher(launched, lambda name: name.startswith("attention_spatial"))
     table = study_ablations(config, (0,), tmp_path, "val", 8, TWO, broken)
@@ -91,7 +91,7 @@ def test_a_failing_run_is_in_the_table_and_is_tried_again(folders: tuple[Path, P
     assert launched == ["ours_seed0", "attention_spatial_seed0", "attention_spatial_seed0"]
 
 
-def test_a_run_in_a_process_of_its_own(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_a_run_in_its_own_process(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     table = study_ablations(settings("structure", folders, steps=1), (0,), tmp_path, "val", 1, {"One": {"ours": OURS}})
     assert "| ours |" in table
     assert "1 of 1 |" in table
@@ -99,50 +99,50 @@ def test_a_run_in_a_process_of_its_own(folders: tuple[Path, Path, Path], tmp_pat
     assert launch_process(tmp_path / "none.json") == 2
 
 
-def test_what_cannot_be_studied_is_refused_before_training(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_invalid_studies_are_rejected_before_training(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     launched: list[str] = []
 
     def study(config: TrainConfig, seeds: tuple[int, ...] = (0,), split: str = "val") -> None:
         study_ablations(config, seeds, tmp_path, split, 8, TWO, launcher(launched))
 
     config = settings("structure", folders)
-    with pytest.raises(ConfigError, match="no clips in the split test; held-out clips are those of --split"):
+    with pytest.raises(ConfigError, match="no clips in the test split; choose another split"):
         study(config, split="test")
-    with pytest.raises(ConfigError, match="none twice"):
+    with pytest.raises(ConfigError, match="without duplicates"):
         study(config, seeds=(1, 1))
-    with pytest.raises(ConfigError, match="makes no surface"):
+    with pytest.raises(ConfigError, match="generates no surface"):
         study(settings("material", folders))
     with pytest.raises(ConfigError, match="preview_models"):
         study(replace(config, run=replace(config.run, preview_models=None)))
     assert launched == []
 
 
-def test_runs_of_other_settings_are_refused(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_runs_with_other_settings_are_rejected(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     one = {"One": {"ours": OURS}}
     config = settings("structure", folders, steps=2)
     study_ablations(config, (0,), tmp_path, "val", 1, one, launcher([]))
     for other in (replace(config, batch=1), replace(config, steps=1)):
-        with pytest.raises(Helix4DError, match=r"begun with other settings|has 2 steps, the study wants 1"):
+        with pytest.raises(Helix4DError, match=r"started with other settings|has 2 steps, more than the study's 1"):
             study_ablations(other, (0,), tmp_path, "val", 1, one, launcher([]))
 
 
-def test_variants_are_those_of_the_configurations(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_variants_match_the_configuration_files(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     names = [variant.name for rows in GROUPS.values() for variant in rows.values() if variant is not OURS]
     assert len(names) == len(set(names)) == 7
     base = settings("geometry", folders)
-    ours = asdict(OURS.of(base, 0, tmp_path).network)
+    ours = asdict(OURS.apply(base, 0, tmp_path).network)
     for variant in {v.name: v for rows in GROUPS.values() for v in rows.values()}.values():
-        run = variant.of(base, 5, tmp_path)
+        run = variant.apply(base, 5, tmp_path)
         assert (run.seed, run.name, run.run.preview_every) == (5, f"{variant.name}_seed5", 0)
         network = asdict(run.network)
         changed = {k: v for k, v in network["video"].items() if v != ours["video"][k]}
         if variant is not OURS:
-            wanted = yaml.safe_load((ABLATIONS / f"{variant.name}.yaml").read_text())["network"]
-            assert changed == wanted.get("video", {})
-            assert network["first_frame"] == wanted.get("first_frame", True)
+            expected = yaml.safe_load((ABLATIONS / f"{variant.name}.yaml").read_text())["network"]
+            assert changed == expected.get("video", {})
+            assert network["first_frame"] == expected.get("first_frame", True)
 
 
-def test_means_and_spread_of_known_numbers() -> None:
+def test_mean_and_deviation_of_known_numbers() -> None:
     def figures(cd: float, seconds: float) -> RunFigures:
         return RunFigures(cd, 2 * cd, 10 * cd, seconds, 4, 1)
 
@@ -166,10 +166,10 @@ def test_means_and_spread_of_known_numbers() -> None:
     assert f"| ours {cells}" in table
     assert "| spatial | 0.0500 | 0.1000 | 3.00 | 0.500 | 1 of 2, 1 failed | 1 of 5 |" in table
     assert "- attention_spatial_seed1 failed: exit status 1" in table
-    assert "the clips that were trained on" in table
+    assert "the training clips" in table
 
 
-def test_distances_see_what_they_should() -> None:
+def test_distances_of_known_points() -> None:
     points = torch.from_numpy(np.random.default_rng(0).uniform(-0.5, 0.5, (500, 3)) * (1, 0.6, 0.3)).float()
     assert chamfer(points, points) == 0
     moved = 1.02 * points + torch.tensor([0.02, 0.0, -0.01])
@@ -180,7 +180,7 @@ def test_distances_see_what_they_should() -> None:
     )
 
 
-def test_the_command_tells_what_is_wrong(
+def test_the_command_reports_errors(
     folders: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     values = world.train_values("geometry", *folders, tmp_path)
@@ -189,4 +189,4 @@ def test_the_command_tells_what_is_wrong(
     path.write_text(yaml.safe_dump(values))
     command = ["study", "ablations", "--config", str(path), "--output", str(tmp_path / "study"), "--split", "test"]
     assert main(command) == 2
-    assert "no clips in the split test" in capsys.readouterr().err
+    assert "no clips in the test split" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A step and a sampling run on the meta device: whatever they make, they make where their inputs are.
+"""A training step and a sampling run on the meta device: all tensors are created on the device of the inputs.
 
 A tensor made on the CPU inside them would be a copy at every step on a GPU, or an error; no GPU is needed to see it.
 """
@@ -35,7 +35,7 @@ SIZES: dict[str, Any] = {
 
 
 class _Places(TorchDispatchMode):
-    """Names the operations that make a tensor, numbers apart, on the CPU."""
+    """Records the operations that create tensors (other than scalars) on the CPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ def _network(kind: Callable[..., FlowTransformer], resolution: int, pattern: Att
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name in trained)
     network.compute_dtype = torch.bfloat16
-    network.attention_backend = AttentionBackend.VARLEN  # what a GPU uses
+    network.attention_backend = AttentionBackend.VARLEN  # the backend used on GPUs
     return network
 
 
@@ -74,7 +74,7 @@ def test_a_training_step(kind: type[FlowTransformer], pattern: AttentionPattern,
         batch = _batch(torch.zeros(FRAMES, 4, 3, 3, 3, device=META), None)
     else:
         voxels = SparseLayout(torch.zeros(sum(LENGTHS), 4, dtype=torch.int32, device=META), FRAMES)
-        voxels.__dict__["lengths"] = LENGTHS  # counted from coordinates, of which there are none here
+        voxels.__dict__["lengths"] = LENGTHS  # normally derived from the coordinates, which are not available here
         batch = _batch(torch.zeros(sum(LENGTHS), 4, device=META), voxels)
     cond = torch.zeros(FRAMES, IMAGE_TOKENS, 16, device=META)
     with _Places() as places:

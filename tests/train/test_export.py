@@ -16,7 +16,7 @@ from helix4d.train.loop import train
 from tests.train import world
 
 
-def test_an_exported_stage_is_a_checkpoint_of_trellis2_with_our_settings(
+def test_an_exported_stage_is_a_trellis2_checkpoint_with_our_settings(
     latents: Path, shards: Path, models: Path, tmp_path: Path
 ) -> None:
     values = world.train_values("geometry", latents, shards, models, tmp_path)
@@ -33,7 +33,7 @@ def test_an_exported_stage_is_a_checkpoint_of_trellis2_with_our_settings(
     state = network.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in checkpoint.ema.items())
     assert not all(torch.equal(state[name], tensor) for name, tensor in checkpoint.model.items())
-    # A network goes out without its data, where the statistics are at hand.
+    # With TRELLIS.2's statistics a network can be exported without its data.
     settings = json.loads((config.folder / "config.json").read_bytes())
     settings["data"] |= {"latents": str(tmp_path / "gone"), "statistics": "trellis2"}
     (config.folder / "config.json").write_text(json.dumps(settings))
@@ -43,7 +43,7 @@ def test_an_exported_stage_is_a_checkpoint_of_trellis2_with_our_settings(
     assert all(torch.equal(state[name], tensor) for name, tensor in earlier.model.items())
 
 
-def test_stages_that_do_not_fit_together_are_not_put_together(
+def test_incompatible_stages_are_not_exported_together(
     latents: Path, shards: Path, models: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -56,7 +56,7 @@ def test_stages_that_do_not_fit_together_are_not_put_together(
             export_run(config.folder, out)
             continue
         before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-        with pytest.raises(ConfigError, match="have another helix4d"):
+        with pytest.raises(ConfigError, match="helix4d of the stages already there"):
             export_run(config.folder, out)
         assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
@@ -64,7 +64,7 @@ def test_stages_that_do_not_fit_together_are_not_put_together(
 def test_a_stage_without_a_first_frame_is_not_exported(
     latents: Path, shards: Path, models: Path, tmp_path: Path
 ) -> None:
-    """`helix4d sample` would give it an anchor at timestep 0, which it has never seen."""
+    """`helix4d sample` passes an anchor at timestep 0, on which such a stage was not trained."""
     values = {**world.train_values("geometry", latents, shards, models, tmp_path), "steps": 1}
     values["network"]["first_frame"] = False
     config = world.build(world.TrainConfig, values, "test")
@@ -72,7 +72,7 @@ def test_a_stage_without_a_first_frame_is_not_exported(
     with pytest.raises(ConfigError, match="without a clean first frame"):
         export_run(config.folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    values["network"]["video"]["pattern"] = "spatial"  # a base network: frames do not meet
+    values["network"]["video"]["pattern"] = "spatial"  # as in the base network, frames do not interact
     alone = world.build(world.TrainConfig, {**values, "name": "alone"}, "test")
     train(alone)
     export_run(alone.folder, tmp_path / "out")

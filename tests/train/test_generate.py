@@ -15,7 +15,7 @@ from helix4d.train.samples.generate import ColoredMesh, GenerateConfig, generate
 from tests.train import world
 
 
-def test_a_mesh_file_is_read_back_by_others() -> None:
+def test_a_mesh_file_can_be_read_by_other_software() -> None:
     vertices = np.array([[0, 0, 0], [0.5, 0, 0], [0, 0.25, -0.5]], np.float32)
     colors = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
     data = ply(ColoredMesh(vertices, colors, np.array([[0, 2, 1]], np.int32)))
@@ -25,19 +25,19 @@ def test_a_mesh_file_is_read_back_by_others() -> None:
     assert np.array_equal(read.visual.vertex_colors[:, :3], colors)
 
 
-def test_three_stages_make_a_mesh_a_frame(latents: Path, shards: Path, models: Path, tmp_path: Path) -> None:
+def test_three_stages_generate_one_mesh_per_frame(latents: Path, shards: Path, models: Path, tmp_path: Path) -> None:
     runs = {}
     for stage in Stage:
         config = world.train_config(stage.value, latents, shards, models, tmp_path, steps=1)
         train(config)
         runs[stage.value] = config.folder
     config = GenerateConfig(**runs, models=str(models), output=tmp_path / "out", key="0" * 16 + "_0", steps=2)
-    # The tokens of random stages are as may be; the first frame's are the clip's own.
+    # Random stages generate arbitrary tokens; those of the first frame are the clip's own.
     meshes = generate(config)
     assert len(meshes) == world.FRAMES
     assert sorted(p.name for p in (tmp_path / "out").glob("*.ply")) == [f"frame_{f:02d}.ply" for f in range(3)]
     assert Image.open(tmp_path / "out/preview.webp").size == (192, 192)
     with pytest.raises(ConfigError, match="no clip nothing"):
         generate(GenerateConfig(**runs, models=str(models), output=tmp_path / "other", key="nothing"))
-    with pytest.raises(ConfigError, match=r"--view 77: clip 0000000000000000_0 has views 0 to"):
+    with pytest.raises(ConfigError, match=r"view is 77: clip 0000000000000000_0 has views 0 to"):
         generate(GenerateConfig(**runs, models=str(models), output=tmp_path / "other", view=77))

@@ -59,8 +59,8 @@ def start(
 
 
 def finish(process: subprocess.Popen[bytes]) -> None:
-    _, told = process.communicate(timeout=300)
-    assert process.returncode == 0, told.decode()
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors.decode()
 
 
 def tensors(run: Path) -> dict[str, torch.Tensor]:
@@ -80,7 +80,9 @@ def folders(latents: Path, shards: Path, models: Path) -> tuple[Path, Path, Path
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_resumed_run_is_the_uninterrupted_one(stage: str, folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_a_resumed_run_equals_the_uninterrupted_one(
+    stage: str, folders: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
     whole = world.train_config(stage, *folders, tmp_path / "whole")
     state = train(whole)
     assert (state.step, state.position, state.broken) == (8, 16, 0)
@@ -114,7 +116,7 @@ def test_kill_9_then_resume_is_bit_equal(folders: tuple[Path, Path, Path], tmp_p
     assert losses(whole.folder) == losses(run)
 
 
-def test_sigterm_saves_and_ends(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_sigterm_saves_and_exits(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     values = {**world.train_values("geometry", *folders, tmp_path), "steps": 100_000}
     values["run"]["save_every"] = 100_000
     process = start(write_yaml(tmp_path, values))
@@ -128,7 +130,7 @@ def test_sigterm_saves_and_ends(folders: tuple[Path, Path, Path], tmp_path: Path
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
-    """SIGTERM to this process at a call of a function of the loop."""
+    """Send SIGTERM to this process at the given call of a function of the loop."""
     original, calls = getattr(train_loop, name), 0
 
     def stopping(*args: Any) -> Any:
@@ -142,7 +144,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
 
 
 def break_member(latents: Path, shard: str, sample: int, to: Path) -> str:
-    """A copy of the latents in which one clip's shape cannot be read; returns its key."""
+    """Copy the latents with the shape of one clip made unreadable; return the clip's key."""
     shutil.copytree(latents, to)
     tar = to / shard
     reader = ShardReader(tar)
@@ -154,7 +156,7 @@ def break_member(latents: Path, shard: str, sample: int, to: Path) -> str:
     return key
 
 
-def test_a_run_told_to_stop_before_its_first_step_can_begin_again(
+def test_a_run_stopped_before_its_first_step_can_be_restarted(
     folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = world.train_config("geometry", *folders, tmp_path, steps=2)
@@ -164,7 +166,7 @@ def test_a_run_told_to_stop_before_its_first_step_can_begin_again(
     assert train(config).step == 2
 
 
-def test_a_broken_clip_counts_once_wherever_the_run_stops(
+def test_a_broken_clip_is_counted_once_wherever_the_run_stops(
     folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_member(folders[0], "train/helix4d-000000.tar", 1, tmp_path / "latents")
@@ -176,10 +178,12 @@ def test_a_broken_clip_counts_once_wherever_the_run_stops(
             stop_at(patch, "collate", call)
             assert train(stopped).step == call
         counts.add(train(stopped).broken)
-    assert counts == {2}  # ten clips: twice every one of the five
+    assert counts == {2}  # ten clips: each of the five twice
 
 
-def test_a_run_whose_first_step_is_all_broken_goes_on(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_a_run_whose_first_step_has_only_broken_clips_continues(
+    folders: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
     config = world.train_config("geometry", *folders, tmp_path, steps=1, batch=1)
     reader = ClipReader(config.data, config.stage)
     entry = reader.entries[Schedule(reader.costs(4), config.seed).draws(0, 1)[0].clip]
@@ -190,7 +194,7 @@ def test_a_run_whose_first_step_is_all_broken_goes_on(folders: tuple[Path, Path,
     assert train(replace(config, steps=3)).step == 3
 
 
-def test_stopping_where_a_checkpoint_is_leaves_it_alone(
+def test_stopping_at_a_saved_step_does_not_rewrite_its_checkpoint(
     folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = world.train_config("geometry", *folders, tmp_path, steps=2)
@@ -201,7 +205,7 @@ def test_stopping_where_a_checkpoint_is_leaves_it_alone(
     assert list_checkpoints(config.folder)[-1].stat().st_ino == kept
 
 
-def test_two_processes_train_like_one_and_one_goes_on_from_two(
+def test_two_processes_train_like_one_and_one_resumes_from_two(
     folders: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
     changes: dict[str, Any] = {"batch": 4, "steps": 8, "tokens_per_microbatch": 60}
@@ -219,8 +223,8 @@ def test_two_processes_train_like_one_and_one_goes_on_from_two(
     assert [line["clips"] for line in read_metrics(two)] == [4 * step for step in range(1, 9)]
 
 
-def test_each_sample_once_per_epoch_as_loaded(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    """One process for two steps, then two processes for the rest: together an epoch and a half."""
+def test_each_sample_is_loaded_once_per_epoch(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """Two processes for three steps, then one process for the rest: two epochs in total."""
     config = world.train_config("geometry", *folders, tmp_path, batch=2)
     reader = ClipReader(config.data, config.stage)
     schedule = Schedule(reader.costs(4), config.seed)
@@ -234,7 +238,7 @@ def test_each_sample_once_per_epoch_as_loaded(folders: tuple[Path, Path, Path], 
     assert sorted(seen) == sorted(2 * [entry.key for entry in reader.entries])
 
 
-def test_what_a_clip_draws_depends_on_names_alone(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_random_numbers_of_a_clip_depend_only_on_names(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     config = world.train_config("geometry", *folders, tmp_path)
     reader = ClipReader(config.data, config.stage)
     a, b = (reader.training_clip(1, (0, 5, 0), 0.1) for _ in range(2))
@@ -252,13 +256,13 @@ def test_broken_clips_are_counted_and_limited(folders: tuple[Path, Path, Path], 
     values = world.train_values("geometry", latents, *folders[1:], tmp_path)
     values["data"]["max_broken"] = 3
     config = world.build(world.TrainConfig, values, "test")
-    assert train(replace(config, steps=5)).broken == 2  # ten clips: twice every one of the five
-    with pytest.raises(BrokenDataError, match="4 clips were missing or broken, 3 are allowed"):
+    assert train(replace(config, steps=5)).broken == 2  # ten clips: each of the five twice
+    with pytest.raises(BrokenDataError, match=r"4 clips are missing or broken, but data\.max_broken is 3"):
         train(replace(config, steps=10))
 
 
 @pytest.mark.parametrize("error", [StoreError("gone"), FormatError("damaged"), OSError("no route")])
-def test_whatever_a_store_says_is_counted(
+def test_all_read_errors_are_counted(
     error: Exception, folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = world.train_config("geometry", *folders, tmp_path, steps=1)
@@ -273,16 +277,16 @@ def test_whatever_a_store_says_is_counted(
     assert train(replace(config, steps=5)).broken == 2
 
 
-def test_a_run_begins_though_the_first_clips_are_broken(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_a_run_starts_even_if_the_first_clips_are_broken(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     break_member(folders[0], "train/helix4d-000000.tar", 0, tmp_path / "latents")
     values = world.train_values("geometry", tmp_path / "latents", *folders[1:], tmp_path)
     assert train(world.build(world.TrainConfig, {**values, "steps": 5}, "test")).broken == 2
     values["data"]["max_broken"] = 0
-    with pytest.raises(BrokenDataError, match="none of the first 1 clips can be read"):
+    with pytest.raises(BrokenDataError, match="none of the first 1 clips could be read"):
         train(world.build(world.TrainConfig, {**values, "name": "strict"}, "test"))
 
 
-def test_a_texture_of_other_tokens_is_a_broken_clip(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_a_texture_with_other_tokens_is_a_broken_clip(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     reader = ClipReader(world.train_config("material", *folders, tmp_path).data, Stage.MATERIAL)
     entry = reader.entries[0]
     shard = reader._shard(reader.config.latents, entry.shard)
@@ -293,7 +297,7 @@ def test_a_texture_of_other_tokens_is_a_broken_clip(folders: tuple[Path, Path, P
         reader.latent(0)
 
 
-def test_frames_of_several_sizes_are_a_broken_clip(
+def test_frames_of_different_sizes_are_a_broken_clip(
     folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = ClipReader(world.train_config("geometry", *folders, tmp_path).data, Stage.GEOMETRY)
@@ -303,7 +307,7 @@ def test_frames_of_several_sizes_are_a_broken_clip(
     Image.new("RGBA", (5, 5)).save(stream, "WEBP", lossless=True)
     read = shard.read_members
     shard.read_members = lambda key, names: read(key, names) | {"view_00_frame_01.webp": stream.getvalue()}  # type: ignore[method-assign]
-    with pytest.raises(FormatError, match="several sizes"):
+    with pytest.raises(FormatError, match="different sizes"):
         reader.images(0, 0)
 
 
@@ -311,17 +315,17 @@ def test_nothing_is_read_past_the_last_step(folders: tuple[Path, Path, Path], tm
     config = world.train_config("geometry", *folders, tmp_path, steps=4)
     reader = ClipReader(config.data, config.stage)
     schedule = Schedule(reader.costs(4), config.seed)
-    asked = []
+    submitted = []
     with Loader(reader, schedule, config, 0, 1) as loader:
-        ask = loader._ask
-        loader._ask = lambda step, position: asked.append(step) or ask(step, position)  # type: ignore[method-assign,func-returns-value]
+        submit = loader._submit
+        loader._submit = lambda step, position: submitted.append(step) or submit(step, position)  # type: ignore[method-assign,func-returns-value]
         assert len(list(loader.steps(1, 2, 4))) == 3
         assert list(loader.steps(4, 8, 4)) == []
-    assert asked == [1, 2, 3]
+    assert submitted == [1, 2, 3]
 
 
-def test_ranks_that_find_different_checkpoints_stop(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    """Two nodes without a common folder: one would go on from step 2, the other begin."""
+def test_ranks_with_different_checkpoints_stop(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """Two nodes without a shared folder: one would resume from step 2, the other start from step 0."""
     values = world.train_values("geometry", *folders, tmp_path / "0")
     train(world.build(world.TrainConfig, {**values, "steps": 2}, "test"))
     with socket.socket() as free:
@@ -334,49 +338,49 @@ def test_ranks_that_find_different_checkpoints_stop(folders: tuple[Path, Path, P
         change = ["--set", f"run.output={tmp_path / str(rank)}"]
         ranks.append(start(config, *change, environment=place))
     for process in ranks:
-        _, told = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=120)
         assert process.returncode == 2
-        assert b"one folder" in told
+        assert b"a folder shared by" in errors
 
 
-def test_a_wrong_folder_of_images_is_refused_before_the_first_step(
+def test_a_wrong_folder_of_images_is_rejected_before_the_first_step(
     folders: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
-    """Every clip would be left out, and few clips stay below `max_broken`."""
+    """Otherwise every clip would be skipped, and a few clips may not exceed `max_broken`."""
     values = world.train_values("geometry", *folders, tmp_path)
     values["data"]["images"] = str(tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match=r"nowhere: not what the latents were made from"):
+    with pytest.raises(ConfigError, match=r"nowhere: the latents were not encoded from these shards"):
         train(world.build(world.TrainConfig, values, "test"))
 
 
-def test_a_folder_that_is_no_image_encoder_is_refused(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_a_folder_without_an_image_encoder_is_rejected(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     values = world.train_values("geometry", *folders, tmp_path)
     values["network"]["image_encoder"] = str(tmp_path)
-    with pytest.raises(ConfigError, match="no image encoder to be had"):
+    with pytest.raises(ConfigError, match="the image encoder could not be loaded"):
         train(world.build(world.TrainConfig, values, "test"))
 
 
-def test_a_loss_that_is_not_finite_names_its_clip(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_a_non_finite_loss_names_its_clip(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     values = world.train_values("geometry", *folders, tmp_path)
     values["optimizer"] |= {"lr": 1e30, "max_norm": 1e30}
     with pytest.raises(NonFiniteLossError, match="0_0"):
         train(world.build(world.TrainConfig, values, "test"))
 
 
-def test_other_settings_are_refused(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_other_settings_are_rejected(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     train(world.train_config("geometry", *folders, tmp_path, steps=1))
     with pytest.raises(ConfigError, match="seed was 0, is 1"):
         train(world.train_config("geometry", *folders, tmp_path, steps=1, seed=1))
     values = world.train_values("geometry", *folders, tmp_path)
     values["network"]["scratch"]["in_channels"] = 4
-    with pytest.raises(ConfigError, match="takes 4"):
+    with pytest.raises(ConfigError, match="and 4 input channels"):
         train(world.build(world.TrainConfig, {**values, "name": "other"}, "test"))
 
 
-def test_other_clips_are_refused(
+def test_other_clips_are_rejected(
     folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Clips that were added later would change the order, so that an epoch repeats some and skips others."""
+    """Clips that are added later would change the order, so that an epoch would repeat some and skip others."""
     config = world.train_config("geometry", *folders, tmp_path, steps=1)
     begin = ClipReader.__init__
 
@@ -388,11 +392,11 @@ def test_other_clips_are_refused(
         patch.setattr(ClipReader, "__init__", without_the_last)
         train(config)
         assert train(replace(config, steps=2)).step == 2
-    with pytest.raises(ConfigError, match="begun on other clips than the 5 of"):
+    with pytest.raises(ConfigError, match="started with other clips than the 5 in"):
         train(replace(config, steps=3))
 
 
-def test_frozen_tensors_stay_and_only_trained_ones_are_saved(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_only_trained_tensors_are_saved(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     values = world.train_values("geometry", *folders, tmp_path)
     values["network"]["trainable"] = ["blocks.*.self_attn.*", "out_layer.*"]
     config = world.build(world.TrainConfig, values, "test")
@@ -403,7 +407,7 @@ def test_frozen_tensors_stay_and_only_trained_ones_are_saved(folders: tuple[Path
     assert all(".self_attn." in name or name.startswith("out_layer") for name in names)
 
 
-def test_old_checkpoints_go(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_old_checkpoints_are_removed(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     values = world.train_values("geometry", *folders, tmp_path)
     values["run"] |= {"save_every": 1, "keep_last": 2, "keep_every": 3}
     config = world.build(world.TrainConfig, values, "test")
@@ -411,10 +415,10 @@ def test_old_checkpoints_go(folders: tuple[Path, Path, Path], tmp_path: Path) ->
     assert [int(p.name[-2:]) for p in list_checkpoints(config.folder)] == [3, 6, 7, 8]
 
 
-def test_half_a_checkpoint_is_never_found(
+def test_partial_checkpoints_never_have_a_valid_name(
     folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed while it removes one: what is left is not under a checkpoint's name, and the next save sweeps it up."""
+    """A kill while a checkpoint is removed leaves no folder with a checkpoint's name; the next save cleans up."""
 
     def die(path: Path, **_: Any) -> None:
         for file in list(path.glob("*.safetensors"))[:1]:

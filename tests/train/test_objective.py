@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 def stage_clips(
     request: Any, latents: Path, shards: Path, models: Path, tmp_path: Path
 ) -> tuple[FlowTransformer, list[TrainingClip]]:
-    """A network of a stage and three clips, the first with an empty frame."""
+    """The network of a stage and three clips, the first with an empty frame."""
     config = world.train_config(request.param, latents, shards, models, tmp_path)
     reader = ClipReader(config.data, config.stage)
     network = build_network(config, CPU)
@@ -46,8 +46,8 @@ def test_a_packed_batch_has_the_errors_of_its_clips(
         torch.testing.assert_close(alone[0], error, rtol=1e-4, atol=1e-4)
 
 
-def test_frame_0_is_clean_and_carries_no_loss(stage_clips: tuple[FlowTransformer, list[TrainingClip]]) -> None:
-    """An untrained network says zero, so its error is the square of the velocity of the other frames."""
+def test_frame_0_is_clean_and_has_no_loss(stage_clips: tuple[FlowTransformer, list[TrainingClip]]) -> None:
+    """An untrained network returns zero, so its error is the squared velocity of the other frames."""
     network, clips = stage_clips
     with torch.no_grad():
         network.out_layer.weight.zero_()
@@ -69,7 +69,7 @@ def test_dropout_zeroes_all_frames_of_a_clip(stage_clips: tuple[FlowTransformer,
     assert torch.equal(a, b)
 
 
-def test_time_is_drawn_as_trellis2_does() -> None:
+def test_time_is_drawn_as_in_trellis2() -> None:
     source = np.random.Generator(np.random.PCG64(0))
     structure = [draw_time(source, Stage.STRUCTURE) for _ in range(4000)]
     uniform = [draw_time(source, Stage.MATERIAL) for _ in range(4000)]
@@ -77,7 +77,7 @@ def test_time_is_drawn_as_trellis2_does() -> None:
     assert np.mean(uniform) == pytest.approx(0.5, abs=0.02)
 
 
-def test_clipping_follows_the_history_once_it_is_full() -> None:
+def test_clipping_uses_the_history_once_it_is_full() -> None:
     config = OptimizerConfig(clip_history=4, clip_percentile=50, max_norm=1.0)
     clip = AdaptiveClip(config)
     parameter = torch.nn.Parameter(torch.zeros(1))

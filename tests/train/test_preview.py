@@ -13,7 +13,7 @@ from tests.train import world
 
 
 @pytest.mark.parametrize("stage", list(Stage))
-def test_previews_show_clips_and_change_nothing(
+def test_previews_show_clips_without_side_effects(
     stage: Stage, latents: Path, shards: Path, models: Path, tmp_path: Path
 ) -> None:
     plain = world.train_config(stage.value, latents, shards, models, tmp_path / "plain", steps=4)

@@ -11,7 +11,7 @@ COSTS = st.lists(st.integers(0, 1000), min_size=1, max_size=40)
 
 
 @given(COSTS, st.integers(1, 9), st.integers(1, 4), st.integers(0, 100), st.integers(1, 2000))
-def test_every_clip_once_an_epoch_for_any_world(
+def test_every_clip_occurs_once_per_epoch_for_any_number_of_ranks(
     costs: list[int], batch: int, ranks: int, seed: int, budget: int
 ) -> None:
     schedule = Schedule(tuple(costs), seed)
@@ -22,7 +22,7 @@ def test_every_clip_once_an_epoch_for_any_world(
         assert len(shares) == ranks
         assert all(shares)
         drawn = [draw for share in shares for microbatch in share for draw in microbatch]
-        # One world's step has the clips of another's.
+        # A step has the same clips for any number of ranks.
         assert sorted(map(repr, drawn)) == sorted(map(repr, schedule.draws(step * batch, batch)))
         seen += drawn
         for share in shares:
@@ -36,11 +36,11 @@ def test_every_clip_once_an_epoch_for_any_world(
 def test_ranks_are_balanced(costs: list[int], ranks: int) -> None:
     costs = costs + [1] * ranks
     totals = [sum(costs[i] for i in members) for members in balance(costs, ranks)]
-    # Longest first: never further apart than one clip.
+    # Assigning the longest first keeps the totals within one clip of each other.
     assert max(totals) - min(totals) <= max(costs)
 
 
-def test_epochs_are_shuffled_differently_and_repeatably() -> None:
+def test_epochs_are_shuffled_differently_and_reproducibly() -> None:
     schedule = Schedule((1,) * 50, 7)
     first, second = ([d.clip for d in schedule.draws(start, 50)] for start in (0, 50))
     assert first != second
@@ -48,10 +48,10 @@ def test_epochs_are_shuffled_differently_and_repeatably() -> None:
     assert first != [d.clip for d in Schedule((1,) * 50, 8).draws(0, 50)]
 
 
-def test_a_step_needs_a_clip_a_rank() -> None:
-    with pytest.raises(ConfigError, match="1 clips for 2 ranks"):
+def test_a_step_needs_one_clip_per_rank() -> None:
+    with pytest.raises(ConfigError, match="batch is 1 with 2 ranks"):
         balance([5], 2)
 
 
-def test_cutting_keeps_the_order() -> None:
+def test_cutting_preserves_the_order() -> None:
     assert cut([3, 0, 1, 2], [4, 9, 1, 5], 10) == [[3, 0], [1, 2]]

@@ -14,10 +14,10 @@ from tests.train import world
 from tests.train.test_loop import finish, losses, start, tensors, write_yaml
 
 
-def test_sharded_processes_train_like_one_and_one_goes_on_from_them(
+def test_sharded_processes_train_like_one_and_one_resumes_from_them(
     latents: Path, shards: Path, models: Path, tmp_path: Path
 ) -> None:
-    """Three clips a step over two ranks, cut small: the ranks have different numbers of microbatches."""
+    """Three clips per step over two ranks, in small pieces: the ranks have different numbers of microbatches."""
     folders = (latents, shards, models)
     changes: dict[str, Any] = {"batch": 3, "steps": 8, "tokens_per_microbatch": 60}
     one = world.train_config("geometry", *folders, tmp_path / "one", **changes)
@@ -37,7 +37,7 @@ def test_sharded_processes_train_like_one_and_one_goes_on_from_them(
     assert all(torch.allclose(a[n], b[n], rtol=1e-3, atol=1e-5) for n in a if n.startswith(("model", "ema")))
 
 
-def test_what_cannot_be_sharded_is_refused(tmp_path: Path) -> None:
+def test_unsupported_settings_of_sharding_are_rejected(tmp_path: Path) -> None:
     folders = (tmp_path, tmp_path, tmp_path, tmp_path)
     values = world.train_values("geometry", *folders)
     check_shardable(world.build(world.TrainConfig, values, "test"))
@@ -54,5 +54,5 @@ def test_ranks_are_padded_to_the_longest() -> None:
     assert list(padded([a, b], 4, None)) == [(a, 1.0), (b, 1.0), (b, 0.0), (b, 0.0)]  # type: ignore[list-item]
     assert list(padded([], 1, spare)) == [(spare, 0.0)]  # type: ignore[arg-type]
     assert list(padded([], 0, None)) == []
-    with pytest.raises(BrokenDataError, match="not read a single clip"):
+    with pytest.raises(BrokenDataError, match="could not read any clip"):
         list(padded([], 1, None))

@@ -1,4 +1,4 @@
-"""A small world: curation shards without Blender, tiny networks with random weights, tiny configurations."""
+"""The small world of the tests: curation shards without Blender, tiny random networks, tiny configurations."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_shards(
     first: int = 0,
     rendered: bool = False,
 ) -> Path:
-    """Curation shards of sample assets, numbered from `first`, all in one split; splats for images, or renderings."""
+    """Write curation shards of sample assets, numbered from `first`, in one split; images are splats or renderings."""
     config = SampleConfig(resolution=RESOLUTION, frames=FRAMES, views=VIEWS, image_size=IMAGE_SIZE)
     samples = [_sample(folder, name, number, config, empty_frame, rendered) for number, name in enumerate(names, first)]
     for shard, start in enumerate(range(0, len(samples), per_shard)):
@@ -102,7 +102,7 @@ def _sample(folder: Path, name: str, number: int, config: SampleConfig, empty_fr
 
 
 def splat(ovoxel: OVoxel, view: int) -> bytes:
-    """An orthographic picture along axis `view`, lossless WebP."""
+    """Draw an orthographic image along axis `view`, as lossless WebP."""
     rgba = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 4), np.uint8)
     rows, columns = np.delete(ovoxel.coords, view % 3, axis=1).T * IMAGE_SIZE // ovoxel.resolution
     rgba[rows, columns, :3] = ovoxel.base_color
@@ -113,7 +113,7 @@ def splat(ovoxel: OVoxel, view: int) -> bytes:
 
 
 def render(clip: Clip, view: int, frame: int) -> bytes:
-    """A Blender rendering from one of two sides, lossless WebP."""
+    """Render with Blender from one of two sides, as lossless WebP."""
     from helix4d.render.cycles.engine import render_views
 
     camera = orbit_camera(-60.0 + 90 * view, 20.0, IMAGE_SIZE, fov_deg=40.0, radius=2.6)
@@ -125,7 +125,7 @@ def render(clip: Clip, view: int, frame: int) -> bytes:
 
 
 def write_models(folder: Path, seed: int = 0) -> Path:
-    """VAEs with random weights, in TRELLIS.2's layout."""
+    """Write VAEs with random weights in TRELLIS.2's layout."""
     sparse: dict[str, Any] = {"latent_channels": LATENT}
     networks: dict[str, torch.nn.Module] = {
         "sparse_structure_encoder": DenseEncoder(
@@ -157,7 +157,7 @@ def write_models(folder: Path, seed: int = 0) -> Path:
 
 
 def train_values(stage: str, latents: Path, shards: Path, models: Path, output: Path) -> dict[str, Any]:
-    """The settings of a tiny run, as a YAML file has them."""
+    """Return the settings of a tiny run, as in a YAML file."""
     channels = {"structure": (4, 4), "geometry": (LATENT, LATENT), "material": (2 * LATENT, LATENT)}[stage]
     return {
         "name": stage,
@@ -194,5 +194,5 @@ def train_values(stage: str, latents: Path, shards: Path, models: Path, output: 
 
 
 def train_config(stage: str, *folders: Path, **changes: Any) -> TrainConfig:
-    """The same as a `TrainConfig`, top-level settings changed; `latents, shards, models, output` as above."""
+    """Return the settings as a `TrainConfig`, with changes at the top level; other arguments as above."""
     return build(TrainConfig, {**train_values(stage, *folders), **changes}, "test")

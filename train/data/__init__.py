@@ -1,1 +1,1 @@
-"""Latent shards become the clips of each step."""
+"""Load the clips of each step from latent shards."""

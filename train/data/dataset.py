@@ -1,6 +1,6 @@
-"""Clips by index: a stage's latents and one random view's images, and every random number that the step needs.
+"""Read clips by index: a stage's latents, the images of one random view, and all random numbers of the step.
 
-Everything drawn for a clip comes from (seed, step, epoch, key), so it is the same whichever rank or thread draws it.
+Random numbers of a clip are derived from (seed, step, epoch, key), so they do not depend on the rank or thread.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from helix4d.train.latents.latents import SHAPE, STRUCTURE, TEXTURE, read_member
 from helix4d.train.latents.storage import list_shards, open_shard, read_file
 
 UNREADABLE = (FormatError, KeyError, OSError, StoreError)
-"""What reading a clip raises that is missing, broken, or not to be had from its store."""
-_LOOKED_AT = 8
-"""Shards, before the folder of images is called a wrong one."""
+"""Exceptions raised when a clip is missing, broken or cannot be fetched from its store."""
+_PROBED_SHARDS = 8
+"""Maximum number of shards to try before the folder of images is rejected."""
 
 
 @dataclass(frozen=True)
 class ClipEntry:
-    """A clip of the index: its key, its shard's name, tokens of each frame, views rendered."""
+    """A clip of the index: key, name of its shard, number of tokens of each frame, number of rendered views."""
 
     key: str
     shard: str
@@ -42,13 +42,13 @@ class ClipEntry:
 
 @dataclass(frozen=True)
 class Latent:
-    """What a stage learns to produce of a clip, normalized.
+    """Normalized latent of a clip, the target of a stage.
 
     Attributes:
-        clean: [T, C, r, r, r] in stage 1, [L, C] after it.
-        lengths: tokens of each frame.
-        coords: int32 [L, 3]; None in stage 1.
-        side: [L, C'], the normalized shape latent beside the material's; None elsewhere.
+        clean: [T, C, r, r, r] in stage 1, [L, C] in stages 2 and 3.
+        lengths: number of tokens of each frame.
+        coords: int32 [L, 3], token coordinates; None in stage 1.
+        side: [L, C'], normalized shape latent, side input of the material stage; None in other stages.
     """
 
     clean: Tensor
@@ -62,12 +62,13 @@ class TrainingClip:
     """A clip ready for a step.
 
     Attributes:
-        key, view: which clip, seen from where.
-        latent: what is to be learned.
-        images: float32 [T, 3, S, S].
-        noise: as `latent.clean`.
-        t: between 0 (data) and 1 (noise), one for the clip.
-        dropped: whether its condition is zeroed.
+        key: key of the clip.
+        view: index of the view that provides the images.
+        latent: target latent.
+        images: float32 [T, 3, S, S], prepared for the image encoder.
+        noise: noise of the shape of `latent.clean`.
+        t: time of the whole clip, between 0 (data) and 1 (noise).
+        dropped: whether the condition is zeroed.
     """
 
     key: str
@@ -80,17 +81,17 @@ class TrainingClip:
 
 
 class ClipReader:
-    """The clips of one split for one stage.
+    """Reads the clips of one split for one stage.
 
     Args:
-        config: where they are.
-        stage: which latents are read.
+        config: locations of latents and images, and the split.
+        stage: stage whose latents are read.
     """
 
     def __init__(self, config: DataConfig, stage: Stage) -> None:
         self.config = config
         self.stage = stage
-        names = list_shards(config.latents, config.split)  # first: it says what a folder without an index is
+        names = list_shards(config.latents, config.split)  # first, as it explains what is wrong with a bad folder
         self.statistics = latent_statistics(config)
         self.entries: list[ClipEntry] = []
         resolutions = set()
@@ -102,45 +103,49 @@ class ClipReader:
                 self.entries.append(ClipEntry(sample["key"], name, tuple(sample["tokens"]), source["views"]))
         self.entries.sort(key=lambda entry: entry.key)
         if not self.entries:
-            raise ConfigError(f"{config.latents}: no clips in the split {config.split}")
+            raise ConfigError(f"{config.latents}: no clips in the {config.split} split")
         if len(resolutions) > 1:
-            raise ConfigError(f"{config.latents}: clips at several resolutions {sorted(resolutions)}: one is needed")
+            raise ConfigError(
+                f"{config.latents}: clips have different resolutions {sorted(resolutions)}: all must have the same one"
+            )
         if not all(entry.views for entry in self.entries):
-            raise ConfigError(f"{config.images}: clips without rendered views give no condition")
+            raise ConfigError(f"{config.images}: no rendered views to condition on: curate with `--views 1` or more")
         self.token_grid: int = resolutions.pop() // LATENT_STRIDE
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def check_images(self) -> None:
-        """Whether any of the first shards has its images at `data.images`: if none has, the folder is a wrong one.
+        """Check that at least one of the first shards has its images at `data.images`.
 
         Raises:
-            ConfigError: if none has.
+            ConfigError: if none has, so the folder is probably wrong.
         """
-        told: list[str] = []
+        errors: list[str] = []
         for name in dict.fromkeys(entry.shard for entry in self.entries):
             try:
                 self._image_shard(name)
             except (FormatError, OSError, StoreError) as error:
-                told.append(str(error))
+                errors.append(str(error))
             else:
                 return
-            if len(told) == _LOOKED_AT:
+            if len(errors) == _PROBED_SHARDS:
                 break
-        raise ConfigError(f"data.images {self.config.images}: not what the latents were made from ({told[0]})")
+        raise ConfigError(
+            f"data.images is {self.config.images}: the latents were not encoded from these shards ({errors[0]})"
+        )
 
     def costs(self, structure_grid: int) -> tuple[int, ...]:
-        """Tokens of each clip in this stage."""
+        """Return the number of tokens of each clip in this stage."""
         if self.stage is Stage.STRUCTURE:
             return tuple(len(entry.tokens) * structure_grid**3 for entry in self.entries)
         return tuple(sum(entry.tokens) for entry in self.entries)
 
     def latent(self, number: int) -> Latent:
-        """The normalized latent of clip `number`.
+        """Read the normalized latent of clip `number`.
 
         Raises:
-            UNREADABLE: if it is missing or broken.
+            UNREADABLE: if the latent is missing or broken.
         """
         entry = self.entries[number]
         shard = self._shard(self.config.latents, entry.shard)
@@ -157,16 +162,18 @@ class ClipReader:
         shape = self.statistics[SHAPE].normalize(stored["latent"])
         lengths = tuple(stored["lengths"].tolist())
         if lengths != entry.tokens or len(stored["coords"]) != len(shape) or len(shape) != sum(lengths):
-            raise FormatError(f"{entry.shard}: {entry.key}: its tokens are not those of the index")
+            raise FormatError(f"{entry.shard}: {entry.key}: number of tokens differs from the index")
         if self.stage is Stage.GEOMETRY:
             return Latent(shape, lengths, stored["coords"])
         texture = self.statistics[TEXTURE].normalize(member(TEXTURE)["latent"])
         if len(texture) != len(shape):
-            raise FormatError(f"{entry.shard}: {entry.key}: {len(texture)} texture tokens for {len(shape)} of shape")
+            raise FormatError(
+                f"{entry.shard}: {entry.key}: {len(texture)} texture tokens for {len(shape)} shape tokens"
+            )
         return Latent(texture, lengths, stored["coords"], side=shape)
 
     def images(self, number: int, view: int) -> Tensor:
-        """One view's frames, prepared for the image encoder: float32 [T, 3, S, S]."""
+        """Read the frames of one view, prepared for the image encoder: float32 [T, 3, S, S]."""
         entry = self.entries[number]
         shard = self._image_shard(entry.shard)
         frames = []
@@ -176,19 +183,19 @@ class ClipReader:
                 image = Image.open(io.BytesIO(data), formats=("WEBP",))
                 image.load()
             except (UnidentifiedImageError, OSError) as error:
-                raise FormatError(f"{entry.shard}: {entry.key}.{suffix}: not an image ({error})") from error
+                raise FormatError(f"{entry.shard}: {entry.key}.{suffix}: cannot read image ({error})") from error
             frames.append(image)
         if len(sizes := {frame.size for frame in frames}) > 1:
-            raise FormatError(f"{entry.shard}: {entry.key}: frames of view {view} of several sizes {sorted(sizes)}")
+            raise FormatError(f"{entry.shard}: {entry.key}: frames of view {view} have different sizes {sorted(sizes)}")
         return prepare_frames(frames, self.config.image_size)
 
     def training_clip(self, number: int, names: tuple[int, int, int], dropout: float) -> TrainingClip:
-        """Clip `number` and its random numbers.
+        """Read clip `number` and draw its random numbers.
 
         Args:
-            number: in the index.
-            names: seed, step and epoch, which with the key name the generators.
-            dropout: share of conditions zeroed.
+            number: position in the index.
+            names: seed, step and epoch, which together with the key seed the generators.
+            dropout: fraction of conditions to zero.
         """
         entry = self.entries[number]
         choices = generator(*names, entry.key, "choices")
@@ -201,9 +208,9 @@ class ClipReader:
 
     def _image_shard(self, name: str) -> ShardReader:
         shard = self._shard(self.config.images, name)
-        wanted = self._shard(self.config.latents, name).sidecar["source"]["sha256"]
-        if shard.sidecar["sha256"] != wanted:
-            raise FormatError(f"{name}: the images' shard is not the one that the latents were made from")
+        expected = self._shard(self.config.latents, name).sidecar["source"]["sha256"]
+        if shard.sidecar["sha256"] != expected:
+            raise FormatError(f"{name}: this shard of images is not the one that the latents were encoded from")
         return shard
 
     @lru_cache(maxsize=512)  # noqa: B019 (a reader lives as long as its run)
@@ -212,14 +219,14 @@ class ClipReader:
 
 
 def draw_time(source: np.random.Generator, stage: Stage) -> float:
-    """t of a clip: sigmoid of N(1, 1) in stage 1, uniform in the others (TRELLIS.2)."""
+    """Draw t of a clip: sigmoid of N(1, 1) in stage 1, uniform in the others (as in TRELLIS.2)."""
     if stage is Stage.STRUCTURE:
         return float(1 / (1 + np.exp(-source.normal(1.0, 1.0))))
     return float(source.random())
 
 
 def latent_statistics(config: DataConfig) -> Mapping[str, LatentStatistics]:
-    """Of the shape and the texture: what latents are normalized with."""
+    """Return the statistics that shape and texture latents are normalized with."""
     if config.statistics == "trellis2":
         return {SHAPE: SHAPE_STATISTICS, TEXTURE: TEXTURE_STATISTICS}
     data = read_file(config.latents, "statistics.json")

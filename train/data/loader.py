@@ -1,7 +1,7 @@
-"""The clips of each step, read ahead by threads in the order in which they will be needed.
+"""Load the clips of each step, prefetched by threads in the order in which they are used.
 
-Threads, because reading, decompression, resizing and drawing noise all leave Python's lock. What they are asked for
-depends on the schedule alone, so the state of the loader is the step that it is at.
+Threads suffice because reading, decompression, resizing and drawing noise all release the GIL. Requests depend only on
+the schedule, so the state of the loader is the current step.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger("helix4d.train")
 
 
 class BrokenDataError(Helix4DError):
-    """More clips were missing or broken than the budget allows."""
+    """More clips are missing or broken than `data.max_broken` allows."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class RankStep:
     """One rank's share of a step.
 
     Attributes:
-        microbatches: clips; a microbatch may be empty where all of its clips were broken.
+        microbatches: clips of each microbatch; empty if all of its clips are broken.
         broken: keys of the clips that could not be read.
-        waited_s: how long the step waited for them.
+        waited_s: seconds that the step waited for data.
     """
 
     microbatches: list[list[TrainingClip]]
@@ -43,13 +43,14 @@ class RankStep:
 
 
 class Loader(AbstractContextManager["Loader"]):
-    """Reads one rank's clips.
+    """Loads the clips of one rank.
 
     Args:
-        reader: the clips.
-        schedule: the order.
-        config: batch, budget, seed, threads.
-        rank, ranks: which share.
+        reader: reader of the clips.
+        schedule: order of the clips.
+        config: batch size, token budget, seed and number of threads.
+        rank: index of this rank.
+        ranks: number of ranks.
     """
 
     def __init__(self, reader: ClipReader, schedule: Schedule, config: TrainConfig, rank: int, ranks: int) -> None:
@@ -61,17 +62,17 @@ class Loader(AbstractContextManager["Loader"]):
         self._pool.shutdown(cancel_futures=True)
 
     def steps(self, step: int, position: int, end: int | None = None) -> Iterator[RankStep]:
-        """The shares from `step` on, whose first clip is at `position` of the row, to `end`; without it, endless."""
+        """Yield this rank's shares from `step`, whose first clip is at `position`, up to `end` or without end."""
         queue: deque[list[list[tuple[Draw, Future[TrainingClip]]]]] = deque()
-        ahead = range(end - step) if end is not None else itertools.count()
-        for asked in ahead:
-            queue.append(self._ask(step + asked, position + asked * self._config.batch))
+        offsets = range(end - step) if end is not None else itertools.count()
+        for offset in offsets:
+            queue.append(self._submit(step + offset, position + offset * self._config.batch))
             if len(queue) > self._config.data.ahead:
-                yield self._take(queue.popleft())
+                yield self._collect(queue.popleft())
         while queue:
-            yield self._take(queue.popleft())
+            yield self._collect(queue.popleft())
 
-    def _ask(self, step: int, position: int) -> list[list[tuple[Draw, Future[TrainingClip]]]]:
+    def _submit(self, step: int, position: int) -> list[list[tuple[Draw, Future[TrainingClip]]]]:
         config = self._config
         shares = self._schedule.shares(position, config.batch, self._ranks, config.tokens_per_microbatch)
         return [
@@ -90,40 +91,40 @@ class Loader(AbstractContextManager["Loader"]):
             for microbatch in shares[self._rank]
         ]
 
-    def _take(self, asked: list[list[tuple[Draw, Future[TrainingClip]]]]) -> RankStep:
+    def _collect(self, submitted: list[list[tuple[Draw, Future[TrainingClip]]]]) -> RankStep:
         start = time.perf_counter()
         microbatches: list[list[TrainingClip]] = []
         broken = []
-        for microbatch in asked:
+        for microbatch in submitted:
             microbatches.append([])
             for draw, future in microbatch:
                 try:
                     microbatches[-1].append(future.result())
                 except UNREADABLE as error:
                     key = self._reader.entries[draw.clip].key
-                    log.warning("clip %s left out: %s: %s", key, type(error).__name__, error)
+                    log.warning("skipping clip %s: %s: %s", key, type(error).__name__, error)
                     broken.append(key)
         return RankStep(microbatches, broken, time.perf_counter() - start)
 
 
 def padded(
-    microbatches: Sequence[list[TrainingClip]], most: int, spare: list[TrainingClip] | None
+    microbatches: Sequence[list[TrainingClip]], count: int, spare: list[TrainingClip] | None
 ) -> Iterator[tuple[list[TrainingClip], float]]:
-    """A rank's microbatches and their weights, followed by weightless ones until there are `most`.
+    """Yield a rank's microbatches with weight 1, padded with microbatches of weight 0 up to `count`.
 
-    Sharded ranks gather parameters together, so all must run the network equally often.
+    Sharded ranks gather parameters together, so all of them must run the network equally often.
 
     Args:
-        microbatches: of this rank, none empty.
-        most: microbatches of the rank that has most.
-        spare: an earlier microbatch, for a step in which this rank has none.
+        microbatches: non-empty microbatches of this rank.
+        count: largest number of microbatches of any rank.
+        spare: an earlier microbatch, used if this rank has none in this step.
 
     Raises:
-        BrokenDataError: if this rank has never had a clip.
+        BrokenDataError: if padding is needed but this rank has not read any clip yet.
     """
     yield from ((clips, 1.0) for clips in microbatches)
     filler = microbatches[-1] if microbatches else spare
-    if filler is None and most:
-        raise BrokenDataError("this rank has not read a single clip, and sharded ranks must take part in every step")
-    for _ in range(most - len(microbatches)):
+    if filler is None and count:
+        raise BrokenDataError("this rank could not read any clip, but sharded ranks must take part in every step")
+    for _ in range(count - len(microbatches)):
         yield filler or [], 0.0

@@ -1,7 +1,7 @@
-"""Which clips each step sees, and which rank computes which: a pure function of (seed, position).
+"""Assign clips to steps and ranks, as a pure function of (seed, position).
 
-Clips come in an endless row, one permutation of all of them after the other, and a step takes the next `batch` of
-it, for any number of ranks. So the state of the data is one number, and no change of the world repeats or skips a clip.
+Clips form an endless sequence of permutations, and each step takes the next `batch` clips, for any number of ranks. So
+the state of the data is one number, and resuming with another number of ranks neither repeats nor skips clips.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from helix4d.core import ConfigError, generator
 
 @dataclass(frozen=True)
 class Draw:
-    """One clip of a step: its number in the index, and the epoch that it is drawn in."""
+    """One clip of a step: its position in the index, and its epoch."""
 
     clip: int
     epoch: int
@@ -25,11 +25,11 @@ class Draw:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The endless row.
+    """Endless sequence of clips.
 
     Attributes:
-        costs: tokens of each clip of the index, in order of key.
-        seed: of the run.
+        costs: number of tokens of each clip of the index, in order of key.
+        seed: seed of the run.
     """
 
     costs: tuple[int, ...]
@@ -40,13 +40,13 @@ class Schedule:
             raise ConfigError("no clips to train on")
 
     def draws(self, position: int, count: int) -> list[Draw]:
-        """The clips at positions `position` to `position + count`."""
+        """Return the `count` clips from `position` on."""
         clips = len(self.costs)
         places = (divmod(p, clips) for p in range(position, position + count))
         return [Draw(int(_permutation(self.seed, epoch, clips)[place]), epoch) for epoch, place in places]
 
     def shares(self, position: int, count: int, ranks: int, budget: int) -> list[list[list[Draw]]]:
-        """The step's clips per rank, in microbatches: `shares[rank][microbatch]` of draws."""
+        """Return the step's clips by rank and microbatch: `shares[rank][microbatch]` is a list of draws."""
         draws = self.draws(position, count)
         costs = [self.costs[draw.clip] for draw in draws]
         return [
@@ -55,24 +55,25 @@ class Schedule:
 
 
 def balance(costs: Sequence[int], ranks: int) -> list[list[int]]:
-    """Numbers of the costs per rank: the costliest first, each to the rank with the least so far (ties: the lowest).
+    """Distribute costs over ranks and return their indices per rank.
 
-    No rank is left empty where there are as many costs as ranks.
+    Costs are assigned in descending order, each to the rank with the lowest total so far (the first of equals). No rank
+    is empty if there are at least as many costs as ranks.
     """
     if len(costs) < ranks:
-        raise ConfigError(f"a batch of {len(costs)} clips for {ranks} ranks: each needs one at least")
+        raise ConfigError(f"batch is {len(costs)} with {ranks} ranks: must be at least one clip per rank")
     totals = [(0, 0)] * ranks
     members: list[list[int]] = [[] for _ in range(ranks)]
     for i in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
         rank = min(range(ranks), key=lambda r: (totals[r], r))
         members[rank].append(i)
-        # Clips count where tokens are equal, so that clips without any are spread too.
+        # Break ties by the number of clips, so that clips without tokens are distributed too.
         totals[rank] = (totals[rank][0] + costs[i], totals[rank][1] + 1)
     return [sorted(m) for m in members]
 
 
 def cut(members: Sequence[int], costs: Sequence[int], budget: int) -> list[list[int]]:
-    """Members in order, in pieces of at most `budget`; a costlier member is a piece of its own."""
+    """Cut members, in order, into pieces that cost at most `budget`; a costlier member forms its own piece."""
     pieces: list[list[int]] = []
     room = 0
     for i in members:

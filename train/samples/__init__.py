@@ -1,1 +1,1 @@
-"""A trained stage becomes samples: previews and generated meshes."""
+"""Sample trained stages: previews and generated meshes."""

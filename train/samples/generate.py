@@ -1,4 +1,4 @@
-"""Trained stages, a clip's first frame and one of its views to meshes of all frames, colored, and a picture of them."""
+"""Generate colored meshes of all frames of a clip from its first frame and one view, with three trained stages."""
 
 from __future__ import annotations
 
@@ -31,35 +31,35 @@ _PREVIEW_MS = 120
 
 @dataclass(frozen=True)
 class GenerateConfig:
-    """Generate a clip's frames 1 ... T - 1 from its first frame and one view's images, with three trained stages."""
+    """Generate frames 1 to T - 1 of a clip from its first frame and one view's images, with three trained stages."""
 
     structure: Path
-    """Run of stage 1."""
+    """Run folder of stage 1."""
     geometry: Path
-    """Run of stage 2."""
+    """Run folder of stage 2."""
     material: Path
-    """Run of stage 3."""
+    """Run folder of stage 3."""
     models: str
     """Folder with the decoders, in TRELLIS.2's layout."""
     output: Path
-    """Folder for frame_00.ply ... and preview.webp."""
+    """Output folder for frame_00.ply ... and preview.webp."""
     key: str | None = None
-    """The clip; by default the first one of the split."""
+    """Key of the clip; by default the first clip of the split."""
     split: str = "train"
-    """Of which the clip is: train, val or test."""
+    """Split of the clip: train, val or test."""
     view: int = 0
-    """The view whose images are the video."""
+    """View whose images form the video."""
     guidance: float = 1.0
-    """Of all stages; the small world is too small for TRELLIS.2's 7.5."""
+    """Guidance strength of all stages; the small world's networks are too small for TRELLIS.2's 7.5."""
     steps: int = 12
-    """Euler steps of each stage."""
+    """Euler steps per stage."""
     seed: int = 0
-    """Names the noise: the same seed gives the same meshes."""
+    """Seed of the noise; the same seed produces the same meshes."""
 
 
 @dataclass(frozen=True)
 class ColoredMesh:
-    """Vertices float32 (V, 3) in [-0.5, 0.5], colors uint8 (V, 3), faces int32 (F, 3)."""
+    """A mesh: vertices float32 (V, 3) in [-0.5, 0.5], colors uint8 (V, 3), faces int32 (F, 3)."""
 
     vertices: np.ndarray
     colors: np.ndarray
@@ -72,10 +72,10 @@ class ColoredMesh:
 
 
 def generate(config: GenerateConfig) -> list[ColoredMesh]:
-    """Sample the three stages one after the other, write the meshes and the preview.
+    """Sample the three stages in order, and write the meshes and the preview.
 
     Raises:
-        ConfigError: if there is no such clip, or a run is of another stage.
+        ConfigError: if the clip does not exist, or a run belongs to another stage.
     """
     meshes = sample_meshes(config)
     for frame, mesh in enumerate(meshes):
@@ -86,17 +86,17 @@ def generate(config: GenerateConfig) -> list[ColoredMesh]:
 
 @torch.no_grad()
 def sample_meshes(config: GenerateConfig) -> list[ColoredMesh]:
-    """One mesh a frame; frame 0 is the clip's own, decoded."""
+    """Sample one mesh per frame; frame 0 is decoded from the clip's own latents."""
     device = choose_device("auto")
     runs = {stage: read_run(getattr(config, stage.value)) for stage in Stage}
     readers = {stage: _reader(stage, run, config.split) for stage, run in runs.items()}
     keys = [entry.key for entry in readers[Stage.STRUCTURE].entries]
     if config.key is not None and config.key not in keys:
-        raise ConfigError(f"no clip {config.key} in the split {config.split}: there are {', '.join(keys[:8])}")
+        raise ConfigError(f"no clip {config.key} in the {config.split} split, which has {', '.join(keys[:8])}")
     number = 0 if config.key is None else keys.index(config.key)
     views = readers[Stage.STRUCTURE].entries[number].views
     if not 0 <= config.view < views:
-        raise ConfigError(f"--view {config.view}: clip {keys[number]} has views 0 to {views - 1}")
+        raise ConfigError(f"view is {config.view}: clip {keys[number]} has views 0 to {views - 1}")
     encoder = load_image_encoder(runs[Stage.STRUCTURE].network, device)
     cond = encoder(readers[Stage.STRUCTURE].images(number, config.view).to(device))
 
@@ -113,18 +113,18 @@ def sample_meshes(config: GenerateConfig) -> list[ColoredMesh]:
     if not isinstance(shape_decoder, SparseDecoder) or not isinstance(texture_decoder, SparseDecoder):
         raise ConfigError(f"{config.models}: {names[1]} and {names[2]} are not sparse decoders")
 
-    # Stage 1: which tokens each frame has. Frame 0's are known.
+    # Stage 1: tokens of each frame. Those of frame 0 are known.
     grids = run_stage(Stage.STRUCTURE, readers[Stage.STRUCTURE].latent(number))
     logits = torch.cat([structure_decoder(grid) for grid in grids.split(1)])
     tokens = tokens_from_occupancy(logits, readers[Stage.GEOMETRY].token_grid)
     truth = readers[Stage.GEOMETRY].latent(number)
     if truth.coords is None:
-        raise ConfigError("the geometry stage has no voxels: is its run one of that stage?")
+        raise ConfigError("the geometry run's latents have no voxels: is it a run of that stage?")
     first = truth.lengths[0]
     lengths = (first, *tokens.lengths[1:])
     coords = torch.cat([truth.coords[:first], tokens.coords[tokens.coords[:, 0] > 0, 1:]])
 
-    # Stages 2 and 3 on them.
+    # Stages 2 and 3: geometry and material on these tokens.
     shape = run_stage(Stage.GEOMETRY, Latent(_first_then_zeros(truth.clean, first, len(coords)), lengths, coords))
     texture_truth = readers[Stage.MATERIAL].latent(number).clean
     given = Latent(_first_then_zeros(texture_truth, first, len(coords)), lengths, coords, side=shape)
@@ -138,7 +138,7 @@ def sample_meshes(config: GenerateConfig) -> list[ColoredMesh]:
 
 
 def ply(mesh: ColoredMesh) -> bytes:
-    """The mesh as a binary PLY file."""
+    """Encode the mesh as a binary PLY file."""
     header = (
         f"ply\nformat binary_little_endian 1.0\nelement vertex {len(mesh.vertices)}\n"
         "property float x\nproperty float y\nproperty float z\n"
@@ -153,7 +153,7 @@ def ply(mesh: ColoredMesh) -> bytes:
 
 
 def picture(mesh: ColoredMesh, pixels: int = _PREVIEW_PIXELS) -> np.ndarray:
-    """The vertices seen along +y, nearest on top, on white: uint8 (P, P, 3)."""
+    """Draw the vertices as seen along +y, nearest on top, on white: uint8 (P, P, 3)."""
     image = np.full((pixels, pixels, 3), 255, np.uint8)
     used = np.unique(mesh.faces)
     order = used[np.argsort(-mesh.vertices[used, 1], kind="stable")]
@@ -163,7 +163,7 @@ def picture(mesh: ColoredMesh, pixels: int = _PREVIEW_PIXELS) -> np.ndarray:
 
 
 def animate(frames: list[np.ndarray]) -> bytes:
-    """Pictures (P, P, 3) as an animated lossless WebP."""
+    """Encode images (P, P, 3) as an animated lossless WebP."""
     images = [Image.fromarray(frame) for frame in frames]
     stream = io.BytesIO()
     images[0].save(stream, "WEBP", save_all=True, append_images=images[1:], duration=_PREVIEW_MS, loop=0, lossless=True)
@@ -172,10 +172,10 @@ def animate(frames: list[np.ndarray]) -> bytes:
 
 def _reader(stage: Stage, run: TrainConfig, split: str) -> ClipReader:
     if run.stage is not stage:
-        raise ConfigError(f"{run.folder}: a run of the {run.stage} stage in the place of the {stage} stage")
+        raise ConfigError(f"{run.folder}: expected a run of the {stage} stage, but it is one of the {run.stage} stage")
     return ClipReader(replace(run.data, split=split), stage)
 
 
 def _first_then_zeros(clean: Tensor, first: int, tokens: int) -> Tensor:
-    """Frame 0 of `clean` [L, C], then zeros: [tokens, C]."""
+    """Pad frame 0 of `clean` [L, C] with zeros to [tokens, C]."""
     return torch.cat([clean[:first], clean.new_zeros(tokens - first, clean.shape[1])])

@@ -1,6 +1,6 @@
-"""Previews while a run goes on: fixed clips sampled with the averaged weights, beside the truth, as animations.
+"""Previews during training: animations of fixed clips sampled with the averaged weights, next to the ground truth.
 
-Every other stage's part is the truth, so a preview shows what this stage has learned and nothing else.
+The other stages' latents are ground truth, so a preview shows only what this stage has learned.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _PIXELS = 192
 
 
 class Previews:
-    """The fixed clips of a run and what shows them.
+    """Writes previews of the fixed clips of a run.
 
     Raises:
-        ConfigError: if there are no decoders or no clips.
+        ConfigError: if decoders or clips are missing.
     """
 
     def __init__(self, config: TrainConfig, encoder: ImageEncoder, device: torch.device) -> None:
         models = config.run.preview_models or config.network.checkpoint
         if models is None:
-            raise ConfigError("run.preview_every needs decoders: name a folder in run.preview_models")
+            raise ConfigError("run.preview_every requires decoders: set run.preview_models to their folder")
         source = CheckpointSource(models, offline=config.network.offline)
         self._config, self._encoder, self._device = config, encoder, device
         self._reader = ClipReader(replace(config.data, split=config.run.preview_split), config.stage)
@@ -56,7 +56,7 @@ class Previews:
     def write(
         self, step: int, network: FlowTransformer, trained: Mapping[str, nn.Parameter], average: Mapping[str, Tensor]
     ) -> None:
-        """Sample the clips and write `previews/step_00000500/KEY.webp`: the truth left, the sample right."""
+        """Sample the clips and write `previews/step_00000500/KEY.webp`: ground truth left, sample right."""
         run = self._config.run
         with _averaged(trained, average):
             for number in range(min(run.preview_clips, len(self._reader))):
@@ -73,12 +73,12 @@ class Previews:
 
     @torch.no_grad()
     def _show(self, latent: Latent, clean: Tensor) -> list[np.ndarray]:
-        """One picture uint8 (P, P, 3) a frame."""
+        """Render one image uint8 (P, P, 3) per frame."""
         clean = clean.to(self._device)
         if self._config.stage is Stage.STRUCTURE:
             return [silhouette(grid) for grid in decode_occupancy(self._decoders[0], clean)]  # type: ignore[arg-type]
         if latent.coords is None:
-            raise ConfigError("a latent without voxels in a sparse stage")
+            raise ConfigError("sparse stages need latents with voxels")
         statistics, grid = self._reader.statistics, self._reader.token_grid
         if self._config.stage is Stage.GEOMETRY:
             shape = statistics[SHAPE].denormalize(clean)
@@ -87,7 +87,7 @@ class Previews:
             meshes = decode_meshes(decoder, shape, latent.coords, latent.lengths, resolution)  # type: ignore[arg-type]
             return [picture(shaded(mesh), _PIXELS) for mesh in meshes]
         if latent.side is None:
-            raise ConfigError("a material latent without its shape")
+            raise ConfigError("the material latent has no shape latent as side input")
         shape = statistics[SHAPE].denormalize(latent.side.to(self._device))
         texture = statistics[TEXTURE].denormalize(clean)
         lengths = list(latent.lengths)
@@ -98,13 +98,13 @@ class Previews:
 
 
 def shaded(mesh: SampledMesh) -> ColoredMesh:
-    """Gray by depth along y, so that form is seen."""
+    """Color the mesh gray by depth along y, so that its shape is visible."""
     gray = (220 - 180 * (mesh.vertices[:, 1:2] + 0.5).clip(0, 1)).astype(np.uint8)
     return ColoredMesh(mesh.vertices, np.repeat(gray, 3, axis=1), mesh.faces)
 
 
 def silhouette(occupied: Tensor) -> np.ndarray:
-    """bool [R, R, R] seen along y, darker where nearer: uint8 (P, P, 3)."""
+    """Draw bool [R, R, R] as seen along y, nearer cells darker: uint8 (P, P, 3)."""
     grid = occupied.cpu().numpy()
     side = grid.shape[0]
     depth = np.where(grid.any(axis=1), grid.argmax(axis=1), -1)
@@ -115,12 +115,12 @@ def silhouette(occupied: Tensor) -> np.ndarray:
 
 @contextmanager
 def _averaged(trained: Mapping[str, nn.Parameter], average: Mapping[str, Tensor]) -> Iterator[None]:
-    """The averaged weights in the place of the trained ones."""
-    kept = {name: parameter.data for name, parameter in trained.items()}
+    """Temporarily replace the trained weights by the averaged ones."""
+    original = {name: parameter.data for name, parameter in trained.items()}
     try:
         for name, parameter in trained.items():
             parameter.data = average[name]
         yield
     finally:
         for name, parameter in trained.items():
-            parameter.data = kept[name]
+            parameter.data = original[name]

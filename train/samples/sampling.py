@@ -1,5 +1,7 @@
-"""Sampling a video with a trained stage: frame 0 given, the others from noise; and what comes of it as voxels and
-meshes. The small world's way from a picture to a mesh, and what overfitting is judged by."""
+"""Sample a video with a trained stage (frame 0 given, the others from noise) and decode it to voxels and meshes.
+
+Used for previews, for the small world and to measure overfitting.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ from helix4d.voxelize import extract_mesh_arrays
 
 @dataclass(frozen=True)
 class SampledMesh:
-    """One frame: vertices float32 (V, 3) in [-0.5, 0.5], faces int32 (F, 3)."""
+    """Mesh of one frame: vertices float32 (V, 3) in [-0.5, 0.5], faces int32 (F, 3)."""
 
     vertices: np.ndarray
     faces: np.ndarray
@@ -38,14 +40,14 @@ def sample_video(
     seed: int,
     first_frame: bool = True,
 ) -> Tensor:
-    """A clip's normalized latent, of the shape of `given.clean`.
+    """Sample a clip's normalized latent, of the shape of `given.clean`.
 
     Args:
-        network: of a stage.
-        given: frame 0's latent is read if it is the anchor; of the others the voxels and the side input alone.
+        network: network of a stage.
+        given: latent that provides frame 0, if it is the anchor, and the voxels and side input of all frames.
         cond: image tokens [T, M, C].
-        sampler: steps and guidance.
-        seed: names the noise.
+        sampler: sampling settings.
+        seed: seed of the noise.
         first_frame: whether frame 0 is the clean anchor; otherwise all frames are sampled.
     """
     network.eval()
@@ -79,7 +81,7 @@ def sample_video(
 
 @torch.no_grad()
 def decode_occupancy(decoder: DenseDecoder, latent: Tensor) -> Tensor:
-    """Stage 1's latents [T, C, r, r, r] to occupancies bool [T, R, R, R], frame by frame."""
+    """Decode stage 1's latents [T, C, r, r, r] to occupancies bool [T, R, R, R], frame by frame."""
     return torch.cat([decoder(one)[:, 0] > 0 for one in latent.split(1)])
 
 
@@ -87,7 +89,7 @@ def decode_occupancy(decoder: DenseDecoder, latent: Tensor) -> Tensor:
 def decode_meshes(
     decoder: SparseDecoder, latent: Tensor, coords: Tensor, lengths: Sequence[int], resolution: int
 ) -> list[SampledMesh]:
-    """Denormalized shape latents [L, C] on int32 [L, 3] to one mesh a frame, empty where there are no voxels."""
+    """Decode denormalized shape latents [L, C] on int32 [L, 3] to one mesh per frame, empty if it has no voxels."""
     meshes = []
     for feats, voxels in zip(latent.split(list(lengths)), coords.split(list(lengths)), strict=True):
         if not len(feats):
@@ -115,15 +117,15 @@ def _free_velocity(
     layout: SparseLayout | None = None,
     side: Tensor | None = None,
 ) -> Velocity:
-    """All frames of one clip at the same time, none of them given."""
+    """Velocity of all frames of one clip, without a clean anchor."""
 
     def velocity(x: Tensor, timestep: float, conditional: bool) -> Tensor:
         times = torch.full((frames,), timestep, dtype=torch.float32, device=x.device)
-        shown = cond if conditional else torch.zeros_like(cond)
+        condition = cond if conditional else torch.zeros_like(cond)
         if isinstance(network, DenseFlow):
-            return network(x, times, shown, clips=(frames,))
+            return network(x, times, condition, clips=(frames,))
         if layout is None:
-            raise ConfigError("a sparse stage needs its voxels")
-        return network(SparseTensor(x, layout), times, shown, clips=(frames,), side=side).feats
+            raise ConfigError("sparse stages need voxels")
+        return network(SparseTensor(x, layout), times, condition, clips=(frames,), side=side).feats
 
     return velocity

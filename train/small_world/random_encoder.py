@@ -1,4 +1,4 @@
-"""A tiny DINOv3 with random weights, the image encoder of the small world: random features tell pictures apart."""
+"""A tiny DINOv3 with random weights, the image encoder of the small world: random features distinguish images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from helix4d.core import generator
 
 @torch.no_grad()
 def write_random_image_encoder(folder: Path, channels: int = 32, layers: int = 2, seed: int = 0) -> None:
-    """Save a DINOv3 of patch 16 that `ImageEncoder.from_pretrained(folder)` loads."""
+    """Save a DINOv3 with patch size 16 that `ImageEncoder.from_pretrained(folder)` can load."""
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
     config = DINOv3ViTConfig(
@@ -32,5 +32,5 @@ def write_random_image_encoder(folder: Path, channels: int = 32, layers: int = 2
             parameter.copy_(torch.zeros_like(drawn) if name.endswith("bias") else torch.ones_like(drawn))
         else:
             parameter.copy_(drawn / math.sqrt(max(parameter[0].numel(), 1)))
-    # Buffers hold only what the constructor derives from the configuration: they are not stored.
+    # Buffers are derived from the configuration by the constructor and not stored.
     network.save_pretrained(folder)

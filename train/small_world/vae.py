@@ -1,7 +1,7 @@
-"""A small trainer for the small world's three VAEs, from scratch on curation shards, in minutes on a CPU.
+"""Train the small world's three VAEs from scratch on curation shards, in minutes on a CPU.
 
-The losses are the reconstruction terms that TRELLIS.2's first phase has: dual vertices, crossed edges, subdivisions
-and attributes on the true voxels, and a light KL. Its rendering losses are left out; the weights here are ours.
+The losses are the reconstruction terms of TRELLIS.2's first training phase (dual vertices, intersected edges,
+subdivisions and attributes on the true voxels) and a small KL term, with our own weights; rendering losses are omitted.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ LOSSES_FILE = "vae_losses.json"
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """Of the sum of the terms."""
+    """Weights of the loss terms."""
 
     dual: float = 10.0
     """Mean squared error of dual vertices, in voxels."""
     crossed: float = 1.0
-    """Cross-entropy of crossed edges."""
+    """Cross-entropy of intersected edges."""
     subdivision: float = 1.0
-    """Cross-entropy of children, mean over the levels."""
+    """Cross-entropy of children, averaged over the levels."""
     attributes: float = 1.0
     """Mean absolute error of base color, metallic, roughness and alpha, in [-1, 1]."""
     kl: float = 1e-4
@@ -57,23 +57,23 @@ class LossWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class VaeConfig:
-    """Three VAEs and the random image encoder that goes with them."""
+    """Settings of the three VAEs and the random image encoder."""
 
     shards: str
-    """What `helix4d curate` wrote."""
+    """Output folder of `helix4d curate`."""
     output: str
-    """Folder for the networks, in TRELLIS.2's layout."""
+    """Output folder for the networks, in TRELLIS.2's layout."""
     occupancy_resolution: int
-    """Voxels per side of the occupancy; an eighth of the O-Voxels' resolution is TRELLIS.2's proportion."""
+    """Voxels per side of the occupancy; TRELLIS.2 uses an eighth of the O-Voxels' resolution."""
     structure_channels: tuple[int, ...] = (16, 32, 64)
     structure_latent: int = 8
     sparse_channels: tuple[int, ...] = (16, 16, 32, 64, 64)
     sparse_blocks: tuple[int, ...] = (0, 1, 1, 1, 1)
     sparse_latent: int = 16
     image_channels: int = 32
-    """Of the random image encoder."""
+    """Channels of the random image encoder."""
     steps: int = 300
-    """Per VAE."""
+    """Steps per VAE."""
     batch: int = 2
     """Frames per step."""
     lr: float = 2e-3
@@ -83,7 +83,7 @@ class VaeConfig:
 
 @dataclass(frozen=True)
 class _Frames:
-    """The O-Voxels of a split: (shard, key, frame) of each, and a cache of those read."""
+    """The O-Voxels of a split: (shard, key, frame) of each, and a cache of those already read."""
 
     readers: tuple[ShardReader, ...]
     places: tuple[tuple[int, str, int], ...]
@@ -101,12 +101,12 @@ class _Frames:
         )
         if not places:
             raise ConfigError(
-                f"{folder}: no shard with voxels in its train split: give what `helix4d curate` wrote, --set shards=DIR"
+                f"{folder}: no shards with voxels in the train split: set shards to the output of `helix4d curate`"
             )
         return cls(readers, places, {})
 
     def draw(self, count: int, *names: str | int) -> list[OVoxel]:
-        """Frames at random, by the names of the generator."""
+        """Draw random frames from the generator with these names."""
         numbers = generator(*names).integers(len(self.places), size=count)
         return [self._read(int(number)) for number in numbers]
 
@@ -118,7 +118,7 @@ class _Frames:
 
 
 def train_vaes(config: VaeConfig) -> dict[str, list[float]]:
-    """Train the three VAEs and save them with a random image encoder; returns each one's loss at every step."""
+    """Train the three VAEs, save them with a random image encoder, and return the loss of each at every step."""
     frames = _Frames.open(Path(config.shards))
     structure = _Structure(config)
     shape, texture = _Sparse(config, 7), _Sparse(config, 6)
@@ -176,7 +176,7 @@ class _Structure(nn.Module):
         self.decoder = DenseDecoder(DenseDecoderConfig(channels=widths[::-1], **common))
 
     def loss(self, frames: Sequence[OVoxel], noise: torch.Generator) -> Tensor:
-        """Cross-entropy of the occupancy, empty and full voxels counting the same, and the KL."""
+        """Cross-entropy of the occupancy, with empty and occupied voxels weighted equally, plus the KL term."""
         grid = self.config.occupancy_resolution
         volume = torch.cat([occupancy(_coords(frame), 1, frame.resolution, grid) for frame in frames])
         mean, logvar = self.encoder(volume)
@@ -187,7 +187,7 @@ class _Structure(nn.Module):
 
 
 class _Sparse(nn.Module):
-    """A shape VAE (7 outputs) or a texture VAE (6)."""
+    """A shape VAE (7 outputs) or a texture VAE (6 outputs)."""
 
     def __init__(self, config: VaeConfig, out_channels: int) -> None:
         super().__init__()
@@ -207,24 +207,24 @@ class _Sparse(nn.Module):
         )
 
     def loss(self, frames: Sequence[OVoxel], noise: torch.Generator) -> Tensor:
-        """The mean over frames of the reconstruction terms and the KL."""
+        """Mean over frames of the reconstruction terms and the KL term."""
         return torch.stack([self._loss(frame, noise) for frame in frames]).mean()
 
     def _loss(self, frame: OVoxel, noise: torch.Generator) -> Tensor:
         weights = self.config.weights
         geometry, attributes = encoder_inputs(frame, torch.device("cpu"))
-        given = geometry if self.decoder.config.pred_subdiv else attributes
-        mean, logvar = self.encoder(given)
+        inputs = geometry if self.decoder.config.pred_subdiv else attributes
+        mean, logvar = self.encoder(inputs)
         latent = mean.replace(_draw(mean.feats, logvar.feats, noise))
-        fields, subdivisions = decode_along(self.decoder, latent, given.layout)
-        wanted = given.feats[match_rows(fields.layout, given.layout)]
+        fields, subdivisions = decode_along(self.decoder, latent, inputs.layout)
+        target = inputs.feats[match_rows(fields.layout, inputs.layout)]
         loss = weights.kl * _kl(mean.feats, logvar.feats)
         if not self.decoder.config.pred_subdiv:
-            return loss + weights.attributes * (fields.feats - wanted).abs().mean()
-        duals = 2 * torch.sigmoid(fields.feats[:, :3]) - 1.0  # decoded minus one half, as the input has it
-        loss = loss + weights.dual * (duals - wanted[:, :3]).square().mean()
-        loss = loss + weights.crossed * F.binary_cross_entropy_with_logits(fields.feats[:, 3:6], wanted[:, 3:] + 0.5)
-        terms = [F.binary_cross_entropy_with_logits(logits, target) for logits, target in subdivisions]
+            return loss + weights.attributes * (fields.feats - target).abs().mean()
+        duals = 2 * torch.sigmoid(fields.feats[:, :3]) - 1.0  # decoded value − 0.5, as in the encoder's input
+        loss = loss + weights.dual * (duals - target[:, :3]).square().mean()
+        loss = loss + weights.crossed * F.binary_cross_entropy_with_logits(fields.feats[:, 3:6], target[:, 3:] + 0.5)
+        terms = [F.binary_cross_entropy_with_logits(logits, truth) for logits, truth in subdivisions]
         return loss + weights.subdivision * torch.stack(terms).mean()
 
 
@@ -234,19 +234,19 @@ def decode_along(
     """Decode on the true voxels instead of the predicted ones.
 
     Args:
-        decoder: of a shape or a texture.
-        z: the latent [M, C], on the coarsest layout of `fine`.
-        fine: the voxels that the latent was encoded from.
+        decoder: shape or texture decoder.
+        z: latent [M, C] on the coarsest layout of `fine`.
+        fine: voxels from which the latent was encoded.
 
     Returns:
-        The fields on the voxels of `fine` in the decoder's order, and for a decoder that predicts subdivisions its
-        logits and the truth, float [N_level, 8], per level.
+        Fields on the voxels of `fine`, in the decoder's order, and, if the decoder predicts subdivisions, its logits
+        and the ground truth of each level, both float [N_level, 8].
     """
     levels = [fine]
     for _ in range(len(decoder.config.model_channels) - 1):
         levels.append(levels[-1].coarse[0])
     h = z.replace(decoder.from_latent(z.feats))
-    found: list[tuple[Tensor, Tensor]] = []
+    subdivisions: list[tuple[Tensor, Tensor]] = []
     depth = len(levels) - 1
     for level in decoder.blocks:
         for block in level:  # type: ignore[attr-defined]
@@ -256,24 +256,24 @@ def decode_along(
             depth -= 1
             truth = children_present(h.layout, levels[depth])
             if block.to_subdiv is not None:
-                found.append((block.to_subdiv(h.feats), truth.to(h.feats.dtype)))
+                subdivisions.append((block.to_subdiv(h.feats), truth.to(h.feats.dtype)))
             h, _ = block(h, SparseTensor(truth.to(h.feats.dtype), h.layout))
     feats = F.layer_norm(h.feats, h.feats.shape[-1:])
-    return h.replace(decoder.output_layer(feats)), found
+    return h.replace(decoder.output_layer(feats)), subdivisions
 
 
 def children_present(coarse: SparseLayout, fine: SparseLayout) -> Tensor:
-    """bool [N, 8]: which children of each voxel of `coarse` are in `fine`."""
+    """Return which children of each voxel of `coarse` exist in `fine`, bool [N, 8]."""
     count = len(coarse)
     parent = torch.arange(count).repeat_interleave(8)
     children = coarse.children(parent, torch.arange(8).repeat(count))
     return torch.isin(_keys(children.coords), _keys(fine.coords)).view(count, 8)
 
 
-def match_rows(wanted: SparseLayout, given: SparseLayout) -> Tensor:
-    """int64 [N]: the row of `given` that holds each voxel of `wanted`; both hold the same voxels."""
-    ordered, order = _keys(given.coords).sort()
-    return order[torch.searchsorted(ordered, _keys(wanted.coords))]
+def match_rows(query: SparseLayout, source: SparseLayout) -> Tensor:
+    """Return the row in `source` of each voxel of `query`, int64 [N]; both must contain the same voxels."""
+    ordered, order = _keys(source.coords).sort()
+    return order[torch.searchsorted(ordered, _keys(query.coords))]
 
 
 def _keys(coords: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""The paper's ablations: runs, and figures of held-out clips."""
+"""The paper's ablations: training runs, and their evaluation on held-out clips."""

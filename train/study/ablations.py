@@ -1,8 +1,8 @@
-"""Tables 3 and 4 of the paper from runs of our own: attention pattern, rotary variant, first-frame conditioning.
+"""Tables 3 and 4 of the paper from our own runs: attention pattern, rotary variant, first-frame conditioning.
 
-Every variant changes one of the three in a given configuration and is trained once a seed, in a process of its own. A
-run that is finished is not repeated; one that fails stays in the table as failed. The columns are those of the paper
-that are known to us (CD-3D, CD-4D, relative time) and the training loss.
+Each variant changes one of the three in a given configuration and is trained once per seed, in its own process.
+Finished runs are not repeated; failed runs are listed as failed. The columns are the paper's known ones (CD-3D, CD-4D,
+relative time) and the training loss.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from helix4d.train.study.held_out import HeldOut, RunFigures
 log = logging.getLogger("helix4d.train")
 
 Launch = Callable[[Path], int]
-"""From a run's settings file to the exit status of its training."""
+"""Trains the run of a settings file and returns the exit status."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A change to the given configuration; the values are those of configs/ablations/."""
+    """A change to a configuration; the values are those of configs/ablations/."""
 
     name: str
     video: Mapping[str, Any] = field(default_factory=dict)
     first_frame: bool = True
 
-    def of(self, config: TrainConfig, seed: int, output: Path) -> TrainConfig:
-        """The run of this variant with this seed."""
+    def apply(self, config: TrainConfig, seed: int, output: Path) -> TrainConfig:
+        """Return the configuration of this variant's run with this seed."""
         ours = {"pattern": "window_anchor", "temporal": "repurposed"}
         video = replace(config.network.video, **{**ours, **self.video})
         return replace(
@@ -74,7 +74,7 @@ _COLUMNS = ("CD-3D", "CD-4D", "relative time", "loss")
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One variant with one seed: its figures, or why there are none."""
+    """One variant with one seed: its figures, or the reason why it failed."""
 
     variant: str
     seed: int
@@ -91,31 +91,32 @@ def study_ablations(
     groups: Mapping[str, Mapping[str, Variant]] = GROUPS,
     launch: Launch | None = None,
 ) -> str:
-    """Train and measure every variant with every seed; write `ablations.json` and `ablations.md`, return the latter.
+    """Train and evaluate every variant with every seed; write `ablations.json` and `ablations.md`, return the latter.
 
     Args:
-        config: what the variants change. Its name and seed are not used.
-        seeds: of initialization, data and noise.
+        config: configuration that the variants change; its name and seed are ignored.
+        seeds: seeds of initialization, data and noise.
         output: folder for the runs (`VARIANT_seedN`) and the two files.
-        split, clips: what is measured on.
-        groups: tables of variants by their labels; "ours" is one run in all of them.
-        launch: trains a run, by default in a process of its own.
+        split: split to evaluate on.
+        clips: maximum number of clips to evaluate on.
+        groups: tables of variants by label; "ours" is one run shared by all tables.
+        launch: function that trains a run; by default in its own process.
 
     Raises:
-        ConfigError: if there are no clips or decoders, or a run is one of other settings.
+        ConfigError: if clips or decoders are missing, or an existing run has other settings.
     """
     if not seeds or len(set(seeds)) != len(seeds):
-        raise ConfigError(f"seeds are {list(seeds)}: at least one is needed, and none twice")
+        raise ConfigError(f"seeds are {list(seeds)}: must be at least one, without duplicates")
     held_out = HeldOut(config, split, clips)
     variants = {v.name: v for rows in groups.values() for v in rows.values()}
     runs = []
-    # Seeds outermost: what is compared ran close in time, on a machine in the same state.
+    # Loop over seeds first, so that compared runs are close in time, with the machine in the same state.
     for seed in seeds:
         for variant in variants.values():
-            run = variant.of(config, seed, output)
+            run = variant.apply(config, seed, output)
             failure = "" if is_finished(run) else _train(run, launch or launch_process)
             runs.append(StudyRun(variant.name, seed, None if failure else held_out.measure(run), failure))
-            log.info("%s: %s", run.name, failure or "measured")
+            log.info("%s: %s", run.name, f"failed: {failure}" if failure else "evaluated")
     facts = {
         "steps": config.steps,
         "batch": config.batch,
@@ -132,10 +133,10 @@ def study_ablations(
 
 
 def is_finished(config: TrainConfig) -> bool:
-    """Whether a run has its last checkpoint.
+    """Whether a run has its final checkpoint.
 
     Raises:
-        ConfigError: if it was begun with other settings, or has gone further than it should.
+        ConfigError: if the run was started with other settings, or has more steps than configured.
     """
     saved = list_checkpoints(config.folder)
     if not saved:
@@ -144,13 +145,13 @@ def is_finished(config: TrainConfig) -> bool:
     check_same_run(state.config, config)
     if state.step > config.steps:
         raise ConfigError(
-            f"{config.folder}: has {state.step} steps, the study wants {config.steps}: use another output"
+            f"{config.folder}: the run has {state.step} steps, more than the study's {config.steps}: use another output"
         )
     return state.step == config.steps
 
 
 def launch_process(settings: Path) -> int:
-    """`python -m helix4d.train`, its output in a `.log` beside the settings."""
+    """Run `python -m helix4d.train` with its output in a `.log` file next to the settings."""
     with open(settings.with_suffix(".log"), "ab") as stream:
         command = [sys.executable, "-m", "helix4d.train", "--config", str(settings)]
         return subprocess.run(command, stdout=stream, stderr=stream, check=False, env=child_environment()).returncode
@@ -159,14 +160,14 @@ def launch_process(settings: Path) -> int:
 def format_study(
     runs: Sequence[StudyRun], groups: Mapping[str, Mapping[str, Variant]], facts: Mapping[str, Any]
 ) -> str:
-    """The tables in Markdown: mean ± standard deviation over the seeds that finished, failures named below."""
-    seen = "the clips that were trained on" if facts["split"] == facts["trained_on"] else "held out from training"
+    """Format the tables in Markdown: mean ± standard deviation over finished seeds, followed by the failures."""
+    relation = "the training clips" if facts["split"] == facts["trained_on"] else "held out from training"
     lines = [
         f"{facts['stage']} stage, {facts['steps']} steps of {facts['batch']} clips, seeds "
-        f"{', '.join(map(str, facts['seeds']))}; measured on {len(facts['keys'])} clips of the split {facts['split']} "
-        f"({seen}).",
-        "Mean ± standard deviation over seeds. Frame 0 is not counted. CD-4D: no alignment is made, as predictions are "
-        "already in the clip's frame; CD-3D: each frame aligned on its own. Not ActionBench's protocol.",
+        f"{', '.join(map(str, facts['seeds']))}; evaluated on {len(facts['keys'])} clips of the {facts['split']} split "
+        f"({relation}).",
+        "Mean ± standard deviation over seeds, excluding frame 0. CD-4D is computed without alignment, as predictions "
+        "are already in the clip's frame; for CD-3D each frame is aligned separately. ActionBench's protocol differs.",
         "",
     ]
     ours = {run.seed: run.figures for run in runs if run.variant == OURS.name}
@@ -184,20 +185,20 @@ def format_study(
 
 
 def _train(config: TrainConfig, launch: Launch) -> str:
-    """Train a run; returns why it failed, or nothing."""
+    """Train a run and return the reason if it failed, else an empty string."""
     settings = config.folder.with_suffix(".json")
     write_json(settings, config.to_json())
     log.info("%s: training", config.name)
     status = launch(settings)
     if status == 0 and is_finished(config):
         return ""
-    record = settings.with_suffix(".log")
-    said = record.read_text(errors="replace").strip().splitlines() if record.exists() else []
-    return f"exit status {status}" + (f" ({said[-1].strip()})" if said else "")
+    output = settings.with_suffix(".log")
+    lines = output.read_text(errors="replace").strip().splitlines() if output.exists() else []
+    return f"exit status {status}" + (f" ({lines[-1].strip()})" if lines else "")
 
 
 def _cells(runs: Sequence[StudyRun], ours: Mapping[int, RunFigures | None]) -> list[str]:
-    """The columns of one variant's runs."""
+    """Format the columns of one variant's runs."""
     done = [(run.seed, run.figures) for run in runs if run.figures is not None]
     failed = len(runs) - len(done)
     if not done:
@@ -214,7 +215,7 @@ def _cells(runs: Sequence[StudyRun], ours: Mapping[int, RunFigures | None]) -> l
 
 
 def _spread(values: Sequence[float | None], digits: int) -> str:
-    """Mean ± sample standard deviation of the values that exist; no spread for one value."""
+    """Format mean ± sample standard deviation of the available values, or only the value if there is one."""
     known = [value for value in values if value is not None]
     if not known:
         return "-"

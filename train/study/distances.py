@@ -1,7 +1,7 @@
 """Distances between two surfaces given as points: CD-3D and CD-4D of a frame.
 
-Both are the sum of the two mean nearest-neighbor distances, as ActionBench sums them. CD-4D compares the points where
-they stand; for CD-3D a frame may first be moved, turned and scaled as a whole, so that it sees form alone.
+Both are the sum of the two mean nearest-neighbor distances, as in ActionBench. CD-4D compares the points in place; for
+CD-3D a frame is first aligned by a similarity transform, so that only the shape matters.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ _ROUNDS = 10
 
 
 def chamfer(a: Tensor, b: Tensor) -> float:
-    """CD-4D of a frame: points [P, 3] and [Q, 3], 1024 of each looking at all of the other; 0 for equal sets."""
-    return float(_nearest(_some(a), b)[0].mean()) + float(_nearest(_some(b), a)[0].mean())
+    """CD-4D of a frame, points [P, 3] and [Q, 3]: 1024 points of each against all of the other; 0 for equal sets."""
+    return float(_nearest(_subset(a), b)[0].mean()) + float(_nearest(_subset(b), a)[0].mean())
 
 
 def aligned_chamfer(a: Tensor, b: Tensor) -> float:
-    """CD-3D of a frame: the least of `chamfer` before and after a is moved, turned and scaled onto b.
+    """CD-3D of a frame: the lower of `chamfer` before and after aligning a to b with a similarity transform.
 
-    Ten rounds of iterated closest points, both ways, from where a stands: it is already in b's frame.
+    The alignment is ten rounds of bidirectional iterative closest point, starting in place: a is already in b's frame.
     """
-    source, target = _some(a).double(), _some(b).double()
-    moving, whole = source, a.double()
+    source, target = _subset(a).double(), _subset(b).double()
+    moving, aligned = source, a.double()
     for _ in range(_ROUNDS):
         _, to_target = _nearest(moving, target)
         _, to_source = _nearest(target, moving)
         pairs = torch.cat([moving, moving[to_source]]), torch.cat([target[to_target], target])
         rotation, shift, scale = _similarity(*pairs)
         moving = scale * moving @ rotation.T + shift
-        whole = scale * whole @ rotation.T + shift
-    return min(chamfer(a, b), chamfer(whole.to(b.dtype), b))
+        aligned = scale * aligned @ rotation.T + shift
+    return min(chamfer(a, b), chamfer(aligned.to(b.dtype), b))
 
 
-def _some(points: Tensor) -> Tensor:
-    """At most 1024 of the points, always the same ones for the same number."""
+def _subset(points: Tensor) -> Tensor:
+    """Return at most 1024 of the points, always the same ones for the same number of points."""
     if len(points) <= _QUERIES:
         return points
     chosen = generator(len(points), "points").choice(len(points), _QUERIES, replace=False)
@@ -47,15 +47,15 @@ def _some(points: Tensor) -> Tensor:
 
 
 def _nearest(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """[P] distances and [P] indices: from each point of a to the nearest of b."""
-    # Not by matrix products: they round equal points apart.
+    """Return the distance [P] from each point of a to the nearest point of b, and the index [P] of that point."""
+    # Matrix products would round distances of equal points to nonzero values.
     exact = "donot_use_mm_for_euclid_dist"
-    found = [torch.cdist(part, b, compute_mode=exact).min(dim=1) for part in a.split(_CHUNK)]
-    return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
+    parts = [torch.cdist(part, b, compute_mode=exact).min(dim=1) for part in a.split(_CHUNK)]
+    return torch.cat([p.values for p in parts]), torch.cat([p.indices for p in parts])
 
 
 def _similarity(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The rotation [3, 3], shift [3] and scale that best take paired points [P, 3] onto others (Umeyama)."""
+    """Return the rotation [3, 3], shift [3] and scale that best align paired points [P, 3] (Umeyama)."""
     from_center, to_center = source.mean(0), target.mean(0)
     a, b = source - from_center, target - to_center
     u, s, v = torch.linalg.svd(b.T @ a)

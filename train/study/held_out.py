@@ -1,7 +1,7 @@
-"""A finished run's figures: its samples of held-out clips against the truth, its loss, its seconds a step.
+"""Evaluate a finished run: its samples of held-out clips against the ground truth, its loss, and seconds per step.
 
-Frame 0 and every other stage's part are the truth, and both sides go through the same decoder, so a figure shows what
-this stage learned and nothing else. Frame 0 does not count, in any run.
+Frame 0 and the other stages' latents are ground truth, and samples and ground truth are decoded with the same decoder,
+so the figures reflect only what this stage has learned. Frame 0 is never counted.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _FILE = "held_out.json"
 
 @dataclass(frozen=True)
 class RunFigures:
-    """What one run came to.
+    """Figures of one run.
 
     Attributes:
         cd_3d, cd_4d: means over the frames after frame 0 of all clips, in units of the cube.
-        loss: the mean of the last tenth of the lines of metrics.jsonl.
-        seconds_per_step: the median of those lines, without the time that was spent waiting for data.
-        frames: how many frames the distances are means over.
-        empty: frames where the truth has a surface and the sample has none; they have no distance.
+        loss: mean over the last tenth of the lines of metrics.jsonl.
+        seconds_per_step: median over the lines of metrics.jsonl, without the time spent waiting for data.
+        frames: number of frames over which the distances are averaged.
+        empty: number of frames in which the ground truth has a surface but the sample has none.
     """
 
     cd_3d: float | None
@@ -54,28 +54,30 @@ class RunFigures:
 
 
 class HeldOut:
-    """The clips that runs are measured on, and what decodes them.
+    """Held-out clips on which runs are evaluated, and the decoder for them.
 
     Args:
-        config: of any of the runs; `run.preview_models` (or the network's checkpoint) has the decoders and
-            `run.preview_guidance` is the guidance, as in previews.
-        split: which clips.
-        clips: how many of them at most, in order of key.
+        config: settings of any of the runs; as in previews, `run.preview_models` (or the network's checkpoint) provides
+            the decoders and `run.preview_guidance` the guidance strength.
+        split: split of the clips.
+        clips: maximum number of clips, in order of key.
 
     Raises:
-        ConfigError: if there are no clips or decoders, or the stage has no surface of its own.
+        ConfigError: if clips or decoders are missing, or the stage does not generate surfaces.
     """
 
     def __init__(self, config: TrainConfig, split: str, clips: int) -> None:
         if config.stage not in _DECODERS:
-            raise ConfigError(f"{config.name}: the {config.stage} stage makes no surface: study structure or geometry")
+            raise ConfigError(
+                f"{config.name}: the {config.stage} stage generates no surface: use a structure or geometry stage"
+            )
         models = config.run.preview_models or config.network.checkpoint
         if models is None:
-            raise ConfigError("the study needs decoders: name a folder in run.preview_models")
+            raise ConfigError("the study requires decoders: set run.preview_models to their folder")
         try:
             self._reader = ClipReader(replace(config.data, split=split), config.stage)
         except ConfigError as error:
-            raise ConfigError(f"{error}; held-out clips are those of --split, {split} now: name another") from error
+            raise ConfigError(f"{error}; choose another split for the held-out clips with --split") from error
         self._settings = {"split": split, "clips": clips, "models": models, "guidance": config.run.preview_guidance}
         self._numbers = range(min(clips, len(self._reader)))
         self._device = choose_device(config.run.device)
@@ -86,15 +88,15 @@ class HeldOut:
 
     @property
     def keys(self) -> list[str]:
-        """Of the clips."""
+        """Keys of the clips."""
         return [self._reader.entries[number].key for number in self._numbers]
 
     def measure(self, config: TrainConfig) -> RunFigures:
-        """The figures of a finished run; kept beside its checkpoints and read again if nothing changed."""
+        """Return the figures of a finished run, cached next to its checkpoints while the settings do not change."""
         path = config.folder / _FILE
         settings = {**self._settings, "keys": self.keys, "checkpoint": list_checkpoints(config.folder)[-1].name}
-        if path.exists() and (kept := json.loads(path.read_bytes()))["settings"] == settings:
-            return RunFigures(**kept["figures"])
+        if path.exists() and (cached := json.loads(path.read_bytes()))["settings"] == settings:
+            return RunFigures(**cached["figures"])
         figures = self._measure(config)
         write_json(path, {"settings": settings, "figures": asdict(figures)})
         return figures
@@ -110,16 +112,16 @@ class HeldOut:
                 cond = encoder(self._reader.images(number, 0).to(self._device))
             sampled = sample_video(network, latent, cond, sampler, config.seed, config.network.first_frame)
             pairs = zip(self._points(latent, sampled), self._points(latent, latent.clean), strict=True)
-            for ours, truth in list(pairs)[1:]:
-                if len(ours) and len(truth):
-                    in_place.append(chamfer(ours, truth))
-                    aligned.append(aligned_chamfer(ours, truth))
+            for sample, truth in list(pairs)[1:]:
+                if len(sample) and len(truth):
+                    in_place.append(chamfer(sample, truth))
+                    aligned.append(aligned_chamfer(sample, truth))
                 elif len(truth):
                     empty += 1
-        return RunFigures(_mean(aligned), _mean(in_place), *_told(config.folder), len(in_place), empty)
+        return RunFigures(_mean(aligned), _mean(in_place), *_loss_and_time(config.folder), len(in_place), empty)
 
     def _points(self, latent: Latent, clean: Tensor) -> list[Tensor]:
-        """[P, 3] a frame: dual vertices in stage 2, centers of occupied cells in stage 1."""
+        """Return points [P, 3] for each frame: dual vertices in stage 2, centers of occupied cells in stage 1."""
         clean = clean.to(self._device)
         if latent.coords is None:
             grids = decode_occupancy(self._decoder, clean).cpu()
@@ -130,8 +132,8 @@ class HeldOut:
         return [torch.from_numpy(mesh.vertices) for mesh in meshes]
 
 
-def _told(run: Path) -> tuple[float, float]:
-    """Loss and seconds a step, as metrics.jsonl tells them. The first line holds the warming up: it has no say."""
+def _loss_and_time(run: Path) -> tuple[float, float]:
+    """Return loss and seconds per step from metrics.jsonl; the first line's time includes warm-up and is ignored."""
     lines = read_metrics(run)
     last = [line["loss"] for line in lines[-max(len(lines) // 10, 1) :]]
     seconds = sorted(line["seconds_per_step"] * (1 - line["data_wait"]) for line in lines[1:] or lines)
