@@ -10,7 +10,7 @@ import pytest
 from safetensors import safe_open
 
 from helix4d.voxelize import dual_grid
-from helix4d.voxelize.convert import conversion
+from helix4d.voxelize.convert import cpu
 from helix4d.voxelize.ovoxel import morton_codes
 from tests.conftest import PARITY, files
 
@@ -24,7 +24,7 @@ docs/voxelize.md has the measurement."""
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
 def test_voxels(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quadrics: list[np.ndarray] = []
-    monkeypatch.setattr(conversion, "_emitted", _watched(conversion._emitted, quadrics))
+    monkeypatch.setattr(cpu, "_emitted", _watched(cpu._emitted, quadrics))
     with safe_open(str(path), "numpy") as reader:
         tensors = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118 (not a dict)
         weights = {
@@ -65,9 +65,9 @@ def test_dual_vertices() -> None:
 
 
 def _watched(emitted: Callable[..., object], quadrics: list[np.ndarray]) -> Callable[..., object]:
-    """`conversion._emitted` that keeps the quadric of each voxel, (N, 12) in Morton order."""
+    """`cpu._emitted` that keeps the quadric of each voxel, (N, 12) in Morton order."""
 
-    def watching(resolution: int, weights: object, store: conversion._Store) -> object:
+    def watching(resolution: int, weights: object, store: cpu._Store) -> object:
         slots = store.table[store.top[store.top > 0]].ravel()
         rows = store.sums[slots[slots > 0]].astype(np.float64)
         quadrics.append(rows[rows[:, 3] > 0])
