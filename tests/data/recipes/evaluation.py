@@ -19,7 +19,7 @@ QUICK = Protocol(alignment=AlignmentSettings(steps=100, refined=2, coarse_points
 
 
 def clouds() -> tuple[torch.Tensor, torch.Tensor]:
-    """A prediction and its truth, (3, 300, 3) float32 tracked points each: the prediction is turned, scaled and noisy."""
+    """A prediction and its truth, (3, 300, 3) float32 tracked points each; the former is turned, scaled and noisy."""
     random = generator("frozen", "clouds")
     still = random.standard_normal((300, 3)) * [0.3, 0.15, 0.08]
     still[:, 2] += still[:, 0] ** 2  # no symmetry
