@@ -1,4 +1,8 @@
-"""Where the shared fixtures are, and what is skipped when they are absent."""
+"""Folders that are not part of the repository and optional, and what is skipped where they, or a GPU, are absent.
+
+Everybody's tests check numbers against `tests/data/`. Whoever has one of these folders checks more: results of other
+implementations, real assets, the stills of Helix4DBench. An environment variable names each.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +19,17 @@ def _folder(variable: str, default: str) -> Path:
 
 
 PARITY = _folder("HELIX4D_PARITY_DIR", "../shared/parity")
+NO_PARITY = f"optional results of other implementations: HELIX4D_PARITY_DIR names no folder of them ({PARITY})"
+
 ASSETS = _folder("HELIX4D_ASSETS_DIR", "../shared/assets")
+NO_ASSETS = f"optional real assets: HELIX4D_ASSETS_DIR names no folder of them ({ASSETS})"
+
+STILLS = _folder("HELIX4D_STILLS_DIR", "../shared/bench_stills")
+NO_STILLS = f"optional stills of the benchmark: HELIX4D_STILLS_DIR names no folder of them ({STILLS})"
 
 
 def files(folder: Path, pattern: str) -> list[Path]:
-    """Sorted matches, for parametrising; empty where the folder is absent."""
+    """Sorted matches, for parametrizing; empty where the folder is absent."""
     return sorted(folder.glob(pattern)) if folder.is_dir() else []
 
 
@@ -40,7 +50,7 @@ def animated_assets() -> Path:
     """The folder of real animated assets."""
     folder = ASSETS / "animated"
     if not folder.is_dir():
-        pytest.skip(f"no assets at {folder}: set HELIX4D_ASSETS_DIR")
+        pytest.skip(NO_ASSETS)
     return folder
 
 
@@ -49,5 +59,5 @@ def hostile_assets() -> Path:
     """The folder of hostile assets."""
     folder = ASSETS / "hostile"
     if not folder.is_dir():
-        pytest.skip(f"no assets at {folder}: set HELIX4D_ASSETS_DIR")
+        pytest.skip(NO_ASSETS)
     return folder

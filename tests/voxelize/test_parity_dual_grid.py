@@ -12,7 +12,7 @@ from safetensors import safe_open
 from helix4d.voxelize import dual_grid
 from helix4d.voxelize.convert import cpu
 from helix4d.voxelize.ovoxel import morton_codes
-from tests.conftest import PARITY, files
+from tests.conftest import NO_PARITY, PARITY, files
 
 FIXTURES = files(PARITY / "ovoxel", "dual_grid_*.safetensors")
 _ERRORS: dict[str, np.ndarray] = {}
@@ -57,7 +57,7 @@ def test_dual_vertices() -> None:
     minimum by less than the energy's last bits.
     """
     if not _ERRORS:
-        pytest.skip(f"no dual_grid_* fixtures in {PARITY / 'ovoxel'}: set HELIX4D_PARITY_DIR")
+        pytest.skip(NO_PARITY)
     worst = np.concatenate(list(_ERRORS.values())).max(axis=1)
     assert (worst <= 0.05).mean() >= 0.995
     for name, error in _ERRORS.items():
