@@ -1,8 +1,4 @@
-"""Folders that are not part of the repository and optional, and what is skipped where they, or a GPU, are absent.
-
-Everybody's tests check numbers against `tests/data/`. Whoever has one of these folders checks more: results of other
-implementations, real assets, the stills of Helix4DBench. An environment variable names each.
-"""
+"""Where the shared fixtures are, and what is skipped when they are absent."""
 
 from __future__ import annotations
 
@@ -18,6 +14,8 @@ def _folder(variable: str, default: str) -> Path:
     return Path(os.environ.get(variable, _REPOSITORY / default)).resolve()
 
 
+# Optional folders outside the repository, each named by an environment variable: results of other implementations, real
+# assets, the stills of Helix4DBench. Without them the tests check numbers against tests/data/ alone.
 PARITY = _folder("HELIX4D_PARITY_DIR", "../shared/parity")
 NO_PARITY = f"optional results of other implementations: HELIX4D_PARITY_DIR names no folder of them ({PARITY})"
 
@@ -29,7 +27,7 @@ NO_STILLS = f"optional stills of the benchmark: HELIX4D_STILLS_DIR names no fold
 
 
 def files(folder: Path, pattern: str) -> list[Path]:
-    """Sorted matches, for parametrizing; empty where the folder is absent."""
+    """Sorted matches, for parametrising; empty where the folder is absent."""
     return sorted(folder.glob(pattern)) if folder.is_dir() else []
 
 
@@ -50,7 +48,7 @@ def animated_assets() -> Path:
     """The folder of real animated assets."""
     folder = ASSETS / "animated"
     if not folder.is_dir():
-        pytest.skip(NO_ASSETS)
+        pytest.skip(f"no assets at {folder}: set HELIX4D_ASSETS_DIR")
     return folder
 
 
@@ -59,5 +57,5 @@ def hostile_assets() -> Path:
     """The folder of hostile assets."""
     folder = ASSETS / "hostile"
     if not folder.is_dir():
-        pytest.skip(NO_ASSETS)
+        pytest.skip(f"no assets at {folder}: set HELIX4D_ASSETS_DIR")
     return folder

@@ -1,4 +1,4 @@
-"""Every clip of every real asset against an independent glTF implementation (glTF axes, 16 frames)."""
+"""Every clip of every shared asset against an independent glTF implementation (glTF axes, 16 frames)."""
 
 from __future__ import annotations
 
