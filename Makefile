@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_OUTPUT ?= demo_output
 LINKS := .cache/package
 
-.PHONY: demo tiny test acceptance gpu lint clean
+.PHONY: demo tiny test acceptance gpu lint docs clean
 
 # The data half needs no torch, so the demo does not wait for it.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -15,7 +15,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.developing: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,bench,evaluation,raster,blenderproc,parquet,s3]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,docs,bench,evaluation,raster,blenderproc,parquet,s3]"
 	touch $@
 
 .DEFAULT_GOAL := help
@@ -64,5 +64,8 @@ lint: $(VENV)/.developing  ## Check style, types and import rules.
 	$(BIN)/python -m tests.check_types
 	cd $(LINKS) && $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
 
+docs: $(VENV)/.developing  ## The API reference from docstrings, in build/api; fails on a warning.
+	$(BIN)/python -m tests.api_reference $(LINKS) build/api
+
 clean:
-	rm -rf $(VENV) $(DEMO_OUTPUT)
+	rm -rf $(VENV) $(DEMO_OUTPUT) build

@@ -7,7 +7,7 @@ Importing this package imports no engine, so it does not start Blender. Use `loa
 from helix4d.render.engines import EngineName, check_engine, load_engine
 from helix4d.render.pages.contact_sheet import contact_sheet
 from helix4d.render.pages.ovoxel_picture import OVoxelPicture, picture_ovoxel, resized
-from helix4d.render.scene.cameras import Camera, orbit_camera, project, sample_camera, sample_cameras
+from helix4d.render.scene.cameras import Camera, camera_to_world, orbit_camera, project, sample_camera, sample_cameras
 from helix4d.render.scene.images import RenderedImage
 from helix4d.render.scene.lighting import Lights, PointLight, sample_lights, sample_view_lights
 from helix4d.render.scene.settings import PRESETS, TRELLIS2, PresetName, RenderSettings, preset
@@ -23,6 +23,7 @@ __all__ = [
     "PresetName",
     "RenderSettings",
     "RenderedImage",
+    "camera_to_world",
     "check_engine",
     "contact_sheet",
     "load_engine",

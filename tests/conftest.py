@@ -14,8 +14,16 @@ def _folder(variable: str, default: str) -> Path:
     return Path(os.environ.get(variable, _REPOSITORY / default)).resolve()
 
 
+# Optional folders outside the repository, each named by an environment variable: results of other implementations, real
+# assets, the stills of Helix4DBench. Without them the tests check numbers against tests/data/ alone.
 PARITY = _folder("HELIX4D_PARITY_DIR", "../shared/parity")
+NO_PARITY = f"optional results of other implementations: HELIX4D_PARITY_DIR names no folder of them ({PARITY})"
+
 ASSETS = _folder("HELIX4D_ASSETS_DIR", "../shared/assets")
+NO_ASSETS = f"optional real assets: HELIX4D_ASSETS_DIR names no folder of them ({ASSETS})"
+
+STILLS = _folder("HELIX4D_STILLS_DIR", "../shared/bench_stills")
+NO_STILLS = f"optional stills of the benchmark: HELIX4D_STILLS_DIR names no folder of them ({STILLS})"
 
 
 def files(folder: Path, pattern: str) -> list[Path]:

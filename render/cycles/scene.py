@@ -17,7 +17,7 @@ from helix4d.assets import Clip, Frame, Topology
 from helix4d.render.cycles.coplanar import find_levels, moved_corners
 from helix4d.render.cycles.materials import COLOR_ATTRIBUTE, build_materials, uv_layer_name
 from helix4d.render.cycles.world import World
-from helix4d.render.scene.cameras import Camera
+from helix4d.render.scene.cameras import Camera, camera_to_world
 from helix4d.render.scene.environment import NO_MAPS, EnvironmentMap
 from helix4d.render.scene.lighting import Lights
 from helix4d.render.scene.uv_maps import UvMap, uv_layer, uv_maps
@@ -27,8 +27,6 @@ SENSOR_MM = 36.0
 
 CLIP_RANGE = (0.01, 1000.0)
 """Nearest and farthest depth that a camera renders."""
-
-_OPENCV_TO_BLENDER = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 class ClipObject:
@@ -118,11 +116,6 @@ class ClipScene:
                 lamp.data.color = lights.points[index].color
                 lamp.location = lights.points[index].position
         self._world.show(lights)
-
-
-def camera_to_world(camera: Camera) -> np.ndarray:
-    """(4, 4) float64 pose in Blender's camera axes: x right, y up, z back."""
-    return np.asarray(np.linalg.inv(camera.extrinsics) @ _OPENCV_TO_BLENDER)
 
 
 def clear() -> None:

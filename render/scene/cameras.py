@@ -24,6 +24,8 @@ FOV_RANGE_DEG = (10.0, 70.0)
 RADIUS_JITTER = 1.15
 """Largest factor by which a camera is farther away than its field of view needs."""
 
+_OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+
 _FIT_MARGIN = 1.0 - 1e-9  # rounding must not push a sphere that fits exactly over the edge
 
 
@@ -162,6 +164,11 @@ def project(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     with np.errstate(divide="ignore", invalid="ignore"):
         pixels = camera.focal * seen[..., :2] / depth[..., None] + camera.intrinsics[:2, 2]
     return pixels, depth
+
+
+def camera_to_world(camera: Camera) -> np.ndarray:
+    """(4, 4) float64 pose in the camera axes of OpenGL, Blender and NeRF tools: x right, y up, z backward."""
+    return np.asarray(np.linalg.inv(camera.extrinsics) @ _OPENCV_TO_OPENGL)
 
 
 def _camera(azimuth: float, elevation: float, radius: float, focal: float, image_size: int) -> Camera:

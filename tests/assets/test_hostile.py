@@ -10,10 +10,10 @@ import pytest
 
 from helix4d.assets import bake, check_clip, content_hash, normalize, validate
 from helix4d.core import AssetError
-from tests.conftest import ASSETS, files
+from tests.conftest import ASSETS, NO_ASSETS, files
 
 _HOSTILE = [path for path in files(ASSETS / "hostile", "*") if path.is_file()]
-pytestmark = pytest.mark.skipif(not _HOSTILE, reason=f"no assets at {ASSETS}: set HELIX4D_ASSETS_DIR")
+pytestmark = pytest.mark.skipif(not _HOSTILE, reason=NO_ASSETS)
 
 
 @cache

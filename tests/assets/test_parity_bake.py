@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from helix4d.assets import Clip, bake, bake_clips, check_clip, list_clips, motion
-from tests.conftest import ASSETS, PARITY, files
+from tests.conftest import ASSETS, NO_ASSETS, NO_PARITY, PARITY, files
 
 _FIXTURE = PARITY / "bake" / "frames16.json"
 
@@ -38,8 +38,8 @@ def _clips(path: Path) -> list[Clip]:
 
 _ANIMATED = files(ASSETS / "animated", "*.gl*")
 _COMPARED = [path for path in _ANIMATED if path.name in _fixture()]
-needs_assets = pytest.mark.skipif(not _ANIMATED, reason=f"no assets at {ASSETS}: set HELIX4D_ASSETS_DIR")
-needs_fixture = pytest.mark.skipif(not _COMPARED, reason=f"no fixture at {_FIXTURE}: set HELIX4D_PARITY_DIR")
+needs_assets = pytest.mark.skipif(not _ANIMATED, reason=NO_ASSETS)
+needs_fixture = pytest.mark.skipif(not _COMPARED, reason=NO_PARITY)
 
 
 @needs_fixture

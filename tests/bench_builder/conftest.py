@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.conftest import NO_STILLS, STILLS
 
 if TYPE_CHECKING:
     from tests.bench_builder.world import World
@@ -20,16 +21,12 @@ else:
     torch.set_num_threads(1)
 
 
-_REPOSITORY = Path(__file__).resolve().parents[2]
-_STILLS = Path(os.environ.get("HELIX4D_STILLS_DIR", _REPOSITORY / "../shared/bench_stills")).resolve()
-
-
 @pytest.fixture(scope="session")
 def stills() -> Path:
     """Folder of the benchmark's stills; skips without it."""
-    if not _STILLS.is_dir():
-        pytest.skip(f"no stills at {_STILLS}: set HELIX4D_STILLS_DIR")
-    return _STILLS
+    if not STILLS.is_dir():
+        pytest.skip(NO_STILLS)
+    return STILLS
 
 
 @pytest.fixture(scope="session")

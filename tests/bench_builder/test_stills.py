@@ -1,4 +1,4 @@
-"""The stills of the benchmark, where they are present: a folder named by HELIX4D_STILLS_DIR."""
+"""The stills of the benchmark, where their folder is present."""
 
 from __future__ import annotations
 

@@ -10,12 +10,12 @@ import pytest
 
 from helix4d.curation.shards.ledger import Ledger, Outcome
 from helix4d.curation.shards.shard import ShardReader
-from tests.conftest import ASSETS
+from tests.conftest import ASSETS, NO_ASSETS
 from tests.curation.runs import curate
 
 INDEX = ASSETS / "INDEX.tsv"
 
-pytestmark = pytest.mark.skipif(not INDEX.exists(), reason=f"no assets at {ASSETS}: set HELIX4D_ASSETS_DIR")
+pytestmark = pytest.mark.skipif(not INDEX.exists(), reason=NO_ASSETS)
 
 
 def expected_states() -> dict[str, list[str]]:

@@ -22,7 +22,7 @@ from helix4d.evaluation import (
     score_clouds,
 )
 from helix4d.evaluation.geometry.alignment import axis_rotations
-from tests.conftest import PARITY, files
+from tests.conftest import NO_PARITY, PARITY, files
 
 FIXTURES = files(PARITY / "metrics", "*.safetensors")
 NEEDED = {"gt", "pred", "icp_indices", "aligned_per_frame", "aligned_first", "cd_3d", "cd_4d", "cd_m"}
@@ -36,7 +36,7 @@ def _load(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-@pytest.mark.skipif(not FIXTURES, reason=f"no fixtures in {PARITY / 'metrics'}: set HELIX4D_PARITY_DIR")
+@pytest.mark.skipif(not FIXTURES, reason=NO_PARITY)
 def test_fixtures_exist() -> None:
     """Reports why nothing is compared."""
 

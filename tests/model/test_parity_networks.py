@@ -24,7 +24,7 @@ from helix4d.model.networks.sparse import SparseTensor
 from helix4d.model.sampling.sampler import SamplerConfig, dense_spread, sample, sample_steps
 from helix4d.model.vae.dense_vae import DenseDecoder, DenseEncoder
 from helix4d.model.vae.sc_vae import SparseDecoder, SparseEncoder, decode_shape_fields, encode_shape_fields
-from tests.conftest import PARITY, files
+from tests.conftest import NO_PARITY, PARITY, files
 
 FOLDER = PARITY / "model"
 FIXTURES = files(FOLDER, "*.safetensors")
@@ -41,7 +41,7 @@ BUILDERS: dict[str, Any] = {
 
 each_fixture = pytest.mark.parametrize(
     "path",
-    FIXTURES or [pytest.param(None, marks=pytest.mark.skip(f"no fixtures in {FOLDER}: set HELIX4D_PARITY_DIR"))],
+    FIXTURES or [pytest.param(None, marks=pytest.mark.skip(NO_PARITY))],
     ids=lambda path: getattr(path, "stem", "none"),
 )
 
@@ -184,7 +184,7 @@ def _order(coords: Tensor) -> Tensor:
 STATE_DICTS = FOLDER / "trellis2_state_dicts.json"
 
 
-@pytest.mark.skipif(not STATE_DICTS.is_file(), reason=f"no {STATE_DICTS}: set HELIX4D_PARITY_DIR")
+@pytest.mark.skipif(not STATE_DICTS.is_file(), reason=NO_PARITY)
 def test_full_size_networks_have_exactly_the_official_parameters():
     for name, official in json.loads(STATE_DICTS.read_text()).items():
         kind = {
@@ -202,9 +202,7 @@ def test_full_size_networks_have_exactly_the_official_parameters():
             assert round(trained / 1e6) == 283, name
 
 
-@pytest.mark.skipif(
-    not (FOLDER / "latent_statistics.json").is_file(), reason=f"no statistics in {FOLDER}: set HELIX4D_PARITY_DIR"
-)
+@pytest.mark.skipif(not (FOLDER / "latent_statistics.json").is_file(), reason=NO_PARITY)
 def test_latent_statistics_are_the_released_ones():
     stored = json.loads((FOLDER / "latent_statistics.json").read_text())
     assert LatentStatistics.from_json(stored["shape_slat_normalization"]) == SHAPE_STATISTICS

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helix4d.core import ConfigError
-from helix4d.render import Camera, orbit_camera, project, sample_camera, sample_cameras
+from helix4d.render import Camera, camera_to_world, orbit_camera, project, sample_camera, sample_cameras
 from helix4d.render.scene.cameras import BOUNDING_RADIUS, FOV_RANGE_DEG, RADIUS_JITTER, fitting_radius
 
 SEEDS = st.integers(0, 2**31)
@@ -108,3 +108,11 @@ def test_invalid_cameras_are_refused() -> None:
         Camera(camera.intrinsics, 2.0 * np.eye(4), 64)
     with pytest.raises(ConfigError, match="view 4 of 4"):
         sample_camera(0, "asset", 4, 4, 64)
+
+
+def test_pose_in_opengl_axes() -> None:
+    """From the front the camera stands at -Y: right is +X, up is +Z, and it looks along its own -z."""
+    camera = orbit_camera(-90, 0, 64, radius=3.0)
+    right, up, back, position = camera_to_world(camera)[:3].T
+    np.testing.assert_allclose(np.stack([right, up, back]), [[1, 0, 0], [0, 0, 1], [0, -1, 0]], atol=1e-12)
+    np.testing.assert_allclose(position, camera.position, atol=1e-12)

@@ -10,7 +10,7 @@ import pytest
 
 from helix4d.assets import Clip, bake, normalize
 from helix4d.render import RenderSettings, load_engine, sample_cameras, sample_lights
-from tests.conftest import ASSETS, files
+from tests.conftest import ASSETS, NO_ASSETS, files
 from tests.render.egl import needs_egl
 from tests.render.measures import psnr
 
@@ -20,7 +20,7 @@ _SETTINGS = RenderSettings(image_size=192, samples=24, device="cpu")
 pytestmark = [
     needs_egl,
     pytest.mark.slow,
-    pytest.mark.skipif(not _SOME, reason=f"no assets at {ASSETS}: set HELIX4D_ASSETS_DIR"),
+    pytest.mark.skipif(not _SOME, reason=NO_ASSETS),
 ]
 
 

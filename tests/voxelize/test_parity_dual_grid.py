@@ -10,9 +10,9 @@ import pytest
 from safetensors import safe_open
 
 from helix4d.voxelize import dual_grid
-from helix4d.voxelize.convert import conversion
+from helix4d.voxelize.convert import cpu
 from helix4d.voxelize.ovoxel import morton_codes
-from tests.conftest import PARITY, files
+from tests.conftest import NO_PARITY, PARITY, files
 
 FIXTURES = files(PARITY / "ovoxel", "dual_grid_*.safetensors")
 _ERRORS: dict[str, np.ndarray] = {}
@@ -24,7 +24,7 @@ docs/voxelize.md has the measurement."""
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
 def test_voxels(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quadrics: list[np.ndarray] = []
-    monkeypatch.setattr(conversion, "_emitted", _watched(conversion._emitted, quadrics))
+    monkeypatch.setattr(cpu, "_emitted", _watched(cpu._emitted, quadrics))
     with safe_open(str(path), "numpy") as reader:
         tensors = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118 (not a dict)
         weights = {
@@ -57,7 +57,7 @@ def test_dual_vertices() -> None:
     minimum by less than the energy's last bits.
     """
     if not _ERRORS:
-        pytest.skip(f"no dual_grid_* fixtures in {PARITY / 'ovoxel'}: set HELIX4D_PARITY_DIR")
+        pytest.skip(NO_PARITY)
     worst = np.concatenate(list(_ERRORS.values())).max(axis=1)
     assert (worst <= 0.05).mean() >= 0.995
     for name, error in _ERRORS.items():
@@ -65,9 +65,9 @@ def test_dual_vertices() -> None:
 
 
 def _watched(emitted: Callable[..., object], quadrics: list[np.ndarray]) -> Callable[..., object]:
-    """`conversion._emitted` that keeps the quadric of each voxel, (N, 12) in Morton order."""
+    """`cpu._emitted` that keeps the quadric of each voxel, (N, 12) in Morton order."""
 
-    def watching(resolution: int, weights: object, store: conversion._Store) -> object:
+    def watching(resolution: int, weights: object, store: cpu._Store) -> object:
         slots = store.table[store.top[store.top > 0]].ravel()
         rows = store.sums[slots[slots > 0]].astype(np.float64)
         quadrics.append(rows[rows[:, 3] > 0])

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from helix4d.voxelize import extract_mesh_arrays
-from tests.conftest import PARITY, files
+from tests.conftest import NO_PARITY, PARITY, files
 
 FIXTURES = files(PARITY / "ovoxel", "mesh_*.safetensors")
 
@@ -29,7 +29,7 @@ def test_faces_and_vertices(path: Path) -> None:
 
 @pytest.mark.skipif(bool(FIXTURES), reason="fixtures are present")
 def test_fixtures_are_present() -> None:
-    pytest.skip(f"no mesh_* fixtures in {PARITY / 'ovoxel'}: set HELIX4D_PARITY_DIR")
+    pytest.skip(NO_PARITY)
 
 
 def _sorted(faces: np.ndarray) -> np.ndarray:

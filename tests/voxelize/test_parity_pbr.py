@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from helix4d.assets import AlphaMode, Clip, Frame, Material, Texture, Topology
 from helix4d.voxelize import OVoxel, voxelize_clip
-from tests.conftest import PARITY, files
+from tests.conftest import NO_PARITY, PARITY, files
 
 FIXTURES = files(PARITY / "ovoxel", "pbr_*.safetensors")
 NAMES = ("base_color", "metallic", "roughness", "alpha")
@@ -33,7 +33,7 @@ def test_attributes(path: Path) -> None:
 
 @pytest.mark.skipif(bool(FIXTURES), reason="fixtures are present")
 def test_fixtures_are_present() -> None:
-    pytest.skip(f"no pbr_* fixtures in {PARITY / 'ovoxel'}: set HELIX4D_PARITY_DIR")
+    pytest.skip(NO_PARITY)
 
 
 def _matched(ours: OVoxel, coords: np.ndarray, resolution: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from helix4d.voxelize import decode_vxz, encode_vxz, read_vxz, read_vxz_info
 from helix4d.voxelize.files.vxz import decode_vxz_arrays
 from helix4d.voxelize.ovoxel import morton_codes
-from tests.conftest import PARITY, files
+from tests.conftest import NO_PARITY, PARITY, files
 
 FIXTURES = files(PARITY / "vxz", "*.vxz")
 
@@ -37,7 +37,7 @@ def test_official_files(path: Path) -> None:
 
 def test_all_files_of_an_asset_hold_the_same() -> None:
     if not FIXTURES:
-        pytest.skip(f"no .vxz fixtures in {PARITY / 'vxz'}: set HELIX4D_PARITY_DIR")
+        pytest.skip(NO_PARITY)
     groups: dict[str, list[Path]] = {}
     for path in FIXTURES:
         groups.setdefault(path.stem.rsplit("_", 2)[0], []).append(path)

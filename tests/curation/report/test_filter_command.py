@@ -30,7 +30,7 @@ from helix4d.curation.shards.ledger import Ledger, Outcome
 from helix4d.curation.sources.listing import Exclusion
 from helix4d.curation.verify.output import verify
 from helix4d.curation.verify.plan import read_output
-from tests.conftest import ASSETS
+from tests.conftest import ASSETS, NO_ASSETS
 from tests.curation.runs import curate, hashes
 
 
@@ -301,7 +301,7 @@ def test_an_output_keeps_its_exclusion_list(tmp_path: Path, capfd: pytest.Captur
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (ASSETS / "animated").is_dir(), reason=f"no assets at {ASSETS}: set HELIX4D_ASSETS_DIR")
+@pytest.mark.skipif(not (ASSETS / "animated").is_dir(), reason=NO_ASSETS)
 def test_a_real_asset_and_its_compressed_copy_are_near_duplicates(animated_assets: Path, hostile_assets: Path) -> None:
     pair = [animated_assets / "rigged_figure.glb", hostile_assets / "h03_draco_required.glb"]
     if not all(path.exists() for path in pair):

@@ -1,0 +1,49 @@
+"""What is written down in several places is the same in all of them: versions, pins, and what CI runs."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from helix4d import __version__
+from tests.package_tree import REPOSITORY
+
+
+def _text(name: str) -> str:
+    return (REPOSITORY / name).read_text(encoding="utf-8")
+
+
+def test_version_is_the_same_everywhere() -> None:
+    assert f"\nversion: {__version__}\n" in _text("CITATION.cff")
+    (date,) = re.findall(r"^date-released: (\S+)$", _text("CITATION.cff"), re.MULTILINE)
+    assert f"\n## [{__version__}] - {date}\n" in _text("CHANGELOG.md")
+
+
+def test_pre_commit_runs_the_pinned_ruff() -> None:
+    (revision,) = re.findall(r"rev: v(\S+)", _text(".pre-commit-config.yaml"))
+    assert f"\nruff=={revision}\n" in _text("constraints.txt")
+
+
+def test_ci_runs_the_script_with_pinned_actions() -> None:
+    workflow = _text(".github/workflows/ci.yml")
+    actions = re.findall(r"uses: (\S+)", workflow)
+    assert actions
+    assert [action for action in actions if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action)] == []
+    assert "run: .ci/run\n" in workflow
+    assert 'python-version: "3.11"' in workflow
+
+
+def test_every_dependency_is_pinned() -> None:
+    pinned = {line.partition("==")[0].lower().replace("_", "-") for line in _text("constraints.txt").splitlines()}
+    declared = set(re.findall(r'"([A-Za-z][\w-]*)(?:\[\w+\])?[<>=]=?[^"]*"', _text("pyproject.toml")))
+    named = {name.lower().replace("_", "-") for name in declared} - {"setuptools", "python"}
+    # The extra gpu is for machines with a card, which the pinned environment is not made for.
+    assert sorted(named - pinned - {"numba-cuda"}) == []
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", _text(name)) if "://" not in link]
+    assert links
+    assert [link for link in links if not (REPOSITORY / link).exists()] == []
