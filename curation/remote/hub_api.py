@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any, cast
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
@@ -47,7 +48,7 @@ class Hub:
         """
         with self._api(repository) as api:
             info = api.repo_info(
-                repository.name, repo_type=repository.type, revision=repository.revision, expand=["sha"]
+                repository.name, repo_type=repository.type, revision=repository.revision, expand=cast("Any", ["sha"])
             )
         if not info.sha:
             raise UnreachableError(f"{repository.name}: the hub returned no commit for {repository.revision}")

@@ -41,7 +41,7 @@ class WorkerNeeds:
         """CPUs and memory per worker as configured, with `gpus` GPUs."""
         return cls(float(run.cpus_per_worker), gpus, run.memory_gb_per_worker * 1e9)
 
-    def to_ray(self) -> dict[str, float]:
+    def to_ray(self) -> dict[str, Any]:
         """The options that Ray's tasks and actors take."""
         return {"num_cpus": self.cpus, "num_gpus": self.gpus, "memory": self.memory_bytes}
 
