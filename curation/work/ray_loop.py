@@ -172,7 +172,8 @@ class _Lane:
         self._again: list[tuple[float, int, Job]] = []  # when, attempt, job
         self._idle: list[Any] = []
         self._function = _run_in_task.options(**task.needs.to_ray(), max_retries=0)
-        self._process = ray.remote(**task.needs.to_ray(), max_restarts=0)(_Process)
+        process: Any = ray.remote(_Process)
+        self._process = process.options(**task.needs.to_ray(), max_restarts=0)
         self.running: dict[Any, _Running] = {}
         self.update_places()
 
