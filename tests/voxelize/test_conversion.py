@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helix4d.voxelize import DualGrid, GeometryError, dual_grid, extract_mesh_arrays
-from helix4d.voxelize.convert import conversion
+from helix4d.voxelize.convert import cpu
 from helix4d.voxelize.convert.conversion import weld_labels
 from helix4d.voxelize.kernels.topology_kernels import boundary_edges
 from tests.voxelize.meshes import icosphere, quad
@@ -154,7 +154,7 @@ def test_stacked_sheets_do_not_each_reserve_memory(monkeypatch: pytest.MonkeyPat
     def ask(_: object, side: int, voxels: int, with_attributes: bool) -> None:
         raise AskedError(voxels)
 
-    monkeypatch.setattr(conversion._Store, "__init__", ask)
+    monkeypatch.setattr(cpu._Store, "__init__", ask)
     vertices, faces = quad()
     with pytest.raises(AskedError) as caught:
         dual_grid(vertices, np.tile(faces, (1000, 1)), 1024)
