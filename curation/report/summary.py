@@ -16,7 +16,7 @@ from rich.table import Table
 
 from helix4d.core import AssetState, FormatError, Helix4DError, ReasonCode, write_bytes
 from helix4d.curation.config import CurateConfig, SampleConfig, flat_settings
-from helix4d.curation.places.folder import Place, below
+from helix4d.curation.places.folder import Place, file_in
 from helix4d.curation.plan.plan import Plan
 from helix4d.curation.shards.layout import SUMMARY_FILE
 from helix4d.curation.shards.ledger import Ledger, Outcome, count
@@ -207,7 +207,7 @@ def print_summary(summary: Summary, config: CurateConfig) -> None:
 
 def write_contact_sheet(path: Path, plan: Plan, output: Place) -> None:
     """A row for each of the first samples of an output, a folder or URL; no file where nothing was rendered."""
-    rows, labels = first_view_rows(ShardReader(below(output, f"{shard.name}.tar")) for shard in plan.shards)
+    rows, labels = first_view_rows(ShardReader(file_in(output, f"{shard.name}.tar")) for shard in plan.shards)
     if rows:
         write_bytes(path, sheet_bytes(contact_sheet(rows, labels)))
 
