@@ -103,7 +103,7 @@ def folder_at(place: Place) -> Folder:
     return Store(str(place)) if is_far(place) else LocalFolder(Path(place))
 
 
-def below(place: Place, name: str) -> Place:
+def file_in(place: Place, name: str) -> Place:
     """The file `name` in a folder."""
     return f"{place}/{name}" if is_far(place) else Path(place) / name
 

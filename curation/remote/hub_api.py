@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, cast
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
@@ -47,9 +46,7 @@ class Hub:
             UnreachableError: if the hub does not respond, or has no such repository or revision.
         """
         with self._api(repository) as api:
-            info = api.repo_info(
-                repository.name, repo_type=repository.type, revision=repository.revision, expand=cast("Any", ["sha"])
-            )
+            info = api.repo_info(repository.name, repo_type=repository.type, revision=repository.revision, expand="sha")
         if not info.sha:
             raise UnreachableError(f"{repository.name}: the hub returned no commit for {repository.revision}")
         return replace(repository, revision=info.sha)

@@ -18,7 +18,7 @@ import numpy as np
 
 from helix4d.core import AssetState, ConfigError, FormatError
 from helix4d.curation.filters.thresholds import FILTERS, MeasuredClip
-from helix4d.curation.places.folder import Folder, Place, below, folder_at, is_far, read_each
+from helix4d.curation.places.folder import Folder, Place, file_in, folder_at, is_far, read_each
 from helix4d.curation.plan.plan import Plan
 from helix4d.curation.plan.stored_plan import StoredPlan, read_plan
 from helix4d.curation.report.pictures import picture_stem
@@ -180,7 +180,7 @@ def collect(output: Place) -> Collected:
         size += sidecar["bytes"]
         for tool, version in sidecar["tools"].items():
             tools.setdefault(tool, Counter())[version] += 1
-        reader = ShardReader(below(output, f"{name}.tar"), sidecar)
+        reader = ShardReader(file_in(output, f"{name}.tar"), sidecar)
         samples += [_sample(reader, name, key, measured.get(key)) for key in reader.keys()]  # noqa: SIM118
     samples.sort(key=lambda sample: sample.key)
     unknown = Counter(sample.license_text for sample in samples if not sample.license)

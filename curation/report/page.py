@@ -21,7 +21,7 @@ from typing import Any
 from helix4d import __version__
 from helix4d.core import ConfigError, ReasonCode, write_bytes
 from helix4d.curation.config import flat_settings
-from helix4d.curation.places.folder import Place, below, is_far
+from helix4d.curation.places.folder import Place, file_in, is_far
 from helix4d.curation.report.collect import Collected, SampleFacts, asset_entry, collect, sample_entry, shortened
 from helix4d.curation.report.datacard import data_card
 from helix4d.curation.report.pictures import CELL, COLUMNS, PictureJob, make_pictures, read_facts, remove_others
@@ -73,7 +73,7 @@ def write_report(
     collected = collect(output)
     chosen = collected.samples[:pictured]  # keys are hashes, so the first ones are a random sample
     jobs = [
-        PictureJob(below(output, f"{sample.shard}.tar"), sample.key, sum(sample.voxels), folder / sample.stem)
+        PictureJob(file_in(output, f"{sample.shard}.tar"), sample.key, sum(sample.voxels), folder / sample.stem)
         for sample in chosen
     ]
     make_pictures(jobs, workers or os.cpu_count() or 1)
@@ -135,7 +135,7 @@ def _extras(output: Place, chosen: Sequence[SampleFacts]) -> dict[str, dict[str,
         by_shard.setdefault(sample.shard, []).append(sample.key)
     found = {}
     for shard, keys in by_shard.items():
-        reader = ShardReader(below(output, f"{shard}.tar"))
+        reader = ShardReader(file_in(output, f"{shard}.tar"))
         for key in keys:
             found[key] = {
                 str(name): shortened(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from helix4d.core import FormatError, Helix4DError, write_bytes
 from helix4d.curation.config import CurateConfig, SampleConfig, flat_settings
-from helix4d.curation.places.folder import Place, below
+from helix4d.curation.places.folder import Place, file_in
 from helix4d.curation.plan.plan import Plan
 from helix4d.curation.report.words import counted, duration, size_of
 from helix4d.curation.shards.layout import SUMMARY_FILE
@@ -227,7 +227,7 @@ def print_summary(summary: Summary, config: CurateConfig) -> None:
 
 def write_contact_sheet(path: Path, plan: Plan, output: Place) -> None:
     """Write a contact sheet with a row for each of the first samples of an output. No file if nothing was rendered."""
-    rows, labels = first_view_rows(ShardReader(below(output, f"{shard.name}.tar")) for shard in plan.shards)
+    rows, labels = first_view_rows(ShardReader(file_in(output, f"{shard.name}.tar")) for shard in plan.shards)
     if rows:
         write_bytes(path, sheet_bytes(contact_sheet(rows, labels)))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from helix4d.curation.filters.thresholds import FilterConfig
-from helix4d.curation.places.folder import Place, below, is_far
+from helix4d.curation.places.folder import Place, file_in, is_far
 from helix4d.curation.shards.layout import LEDGER_FILE, PLAN_FILE
 
 UNKNOWN_SOURCE, UNKNOWN_SETTINGS, UNKNOWN_MAPS = "SOURCE", "SETTINGS", "HDRI"
@@ -117,10 +117,10 @@ class Remedies:
     def _remove(self, *paths: str) -> str:
         if is_far(self.output):
             return self._discard(*paths)
-        return shlex.join(["rm", "-f", *(str(below(self.output, path)) for path in paths)])
+        return shlex.join(["rm", "-f", *(str(file_in(self.output, path)) for path in paths)])
 
     def _sed(self, script: str) -> str:
-        return shlex.join(["sed", "-i", script, str(below(self.output, LEDGER_FILE))])
+        return shlex.join(["sed", "-i", script, str(file_in(self.output, LEDGER_FILE))])
 
     def _discard(self, *words: str) -> str:
         return shlex.join([*_DISCARD, str(self.output), *words])

@@ -101,9 +101,9 @@ def list_folder(source: Path, limit: int | None = None) -> list[SourceAsset]:
                 assets.append(SourceAsset(name, path, status.st_size, status.st_mtime_ns))
     for folder, names in frames.items():
         if is_sequence(names):
-            whole = folder_status(folder)
+            sequence = folder_status(folder)
             name = folder.relative_to(root).as_posix() if folder != root else root.name
-            assets.append(SourceAsset(name, folder, whole.size, whole.mtime_ns))
+            assets.append(SourceAsset(name, folder, sequence.size, sequence.mtime_ns))
     if not assets:
         raise ConfigError(f"{source}: no assets found (looked for {', '.join(sorted(SUFFIXES))})")
     return sorted(assets)[:limit]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from helix4d.core import FormatError, NewerError, sha256_json
-from helix4d.curation.places.folder import Place, below, folder_at
+from helix4d.curation.places.folder import Place, file_in, folder_at
 from helix4d.curation.shards.shard import member_header, parse_clip, read_sidecar
 from helix4d.curation.verify.sample import check_sample
 from helix4d.curation.verify.tar import BLOCK, Member, TarWindow, Walk
@@ -63,7 +63,7 @@ def check_shard(check: ShardCheck) -> Iterator[Finding]:
     """
     folder = folder_at(check.output)
     try:
-        sidecar = read_sidecar(below(check.output, f"{check.name}.tar"))
+        sidecar = read_sidecar(file_in(check.output, f"{check.name}.tar"))
         if sidecar is None:
             raise FormatError(f"{folder.address(check.name)}.json: no such file")
         entries = _entries(sidecar)

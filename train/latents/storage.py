@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from helix4d.core import ConfigError, Schema
-from helix4d.curation.places.folder import below, folder_at, place_of
+from helix4d.curation.places.folder import file_in, folder_at, place_of
 from helix4d.curation.shards.shard import ShardReader
 
 INDEX_FILE = "index.json"
@@ -14,7 +14,7 @@ INDEX = Schema("list of latent shards", version=1, oldest=1, rewrite="rerun `hel
 
 def open_shard(root: str, name: str) -> ShardReader:
     """Open a shard, such as `train/helix4d-000000.tar`, under a folder or URL."""
-    return ShardReader(below(place_of(root), name))
+    return ShardReader(file_in(place_of(root), name))
 
 
 def read_file(root: str, name: str) -> bytes:

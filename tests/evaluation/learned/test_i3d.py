@@ -121,7 +121,7 @@ def test_too_few_frames_are_refused() -> None:
 
 def test_another_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, tmp_path / "other.pt")
-    with pytest.raises(FormatError, match=r"does not fit I3d: .*unknown \['conv1.weight'\]"):
+    with pytest.raises(FormatError, match=r"does not match I3d: .*unknown \['conv1.weight'\]"):
         load_i3d(tmp_path / "other.pt")
 
 

@@ -48,7 +48,7 @@ def test_names_and_shapes_are_those_of_torchvision_and_lpips() -> None:
 
 
 @pytest.mark.parametrize("backbone", [ALEX, VGG])
-def test_equal_images_are_at_no_distance(backbone: Backbone) -> None:
+def test_equal_images_have_distance_zero(backbone: Backbone) -> None:
     network = positive(randomized(Lpips(backbone)))
     assert (network(images(0), images(0)) == 0).all()
     assert (network(images(0), images(1)) > 0).all()
@@ -84,10 +84,10 @@ def test_distances_are_the_definition(tmp_path: Path) -> None:
 
 def test_files_of_another_network_are_refused(tmp_path: Path) -> None:
     features, weights = saved(tmp_path, Lpips(ALEX))
-    with pytest.raises(FormatError, match=r"alexnet.* with alex\.pth: does not fit Lpips"):
+    with pytest.raises(FormatError, match=r"alexnet.* with alex\.pth: does not match Lpips"):
         load_lpips(features, weights, VGG)
 
 
-def test_images_of_two_sizes_are_refused() -> None:
+def test_images_of_different_sizes_are_refused() -> None:
     with pytest.raises(ConfigError, match="expected two"):
         Lpips(ALEX)(images(0), images(0, 32))

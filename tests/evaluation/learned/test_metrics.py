@@ -31,7 +31,7 @@ def clip_of(frames: int) -> Clip:
 
 
 def draw(clip: Clip, view: View) -> np.ndarray:
-    """A picture of noise that depends on the view alone, with a border of background."""
+    """An image of noise that depends on the view only, with a border of background."""
     seed = int(view.azimuth_deg) + (1000 if view.shows == "normal" else 0)
     random = np.random.default_rng(seed)
     pictures = np.zeros((len(clip.frames), 64, 64, 4), np.uint8)
@@ -41,7 +41,7 @@ def draw(clip: Clip, view: View) -> np.ndarray:
 
 
 def item_of(frames: int = 9, **changes: Any) -> Item:
-    """A new one each time: what was drawn and encoded is kept in it."""
+    """A new item, since items cache renderings and features."""
     prediction = clip_of(frames)
     values: dict[str, Any] = {
         "key": "a",
@@ -167,14 +167,14 @@ def test_a_frame_without_surface_has_no_point_score(tiny: Path) -> None:
 
 
 class Means(nn.Module):
-    """Stands for I3D: the mean and the spread of each channel."""
+    """Replaces I3D: mean and standard deviation of each channel."""
 
     def forward(self, videos: torch.Tensor) -> torch.Tensor:
         return torch.cat([videos.mean(dim=(2, 3, 4)), videos.std(dim=(2, 3, 4))], dim=-1)
 
 
 class Absolute(nn.Module):
-    """Stands for an image distance."""
+    """Replaces an image distance."""
 
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return (a - b).abs().mean(dim=(1, 2, 3))
@@ -196,7 +196,7 @@ def test_video_distance_is_zero_for_the_inputs_themselves(monkeypatch: pytest.Mo
     assert isinstance(metric.reduce(same[:1]), NotAvailable)
 
 
-def test_short_videos_are_held_to_sixteen_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_videos_are_stretched_to_sixteen_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Tensor] = []
 
     class Watch(Means):
@@ -216,7 +216,7 @@ def test_short_videos_are_held_to_sixteen_frames(monkeypatch: pytest.MonkeyPatch
     assert middle.round().int().tolist() == [40 * (t * 6 // 16) for t in range(16)]
 
 
-def test_image_distances_see_the_front(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_distances_compare_the_front_view(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learned, "LPIPS_NETWORK", Network("lpips-alex", (), Absolute))
     metric = by_name(None)["lpips"]
     assert value(metric, item_of()) == 0  # the video is the picture from the front

@@ -33,8 +33,8 @@ def test_the_square_holds_the_object_of_all_frames_over_the_background() -> None
 
 
 @pytest.mark.parametrize("alpha", [255, 90])
-def test_neither_scale_nor_place_of_the_object_matters(alpha: int) -> None:
-    """Nor for smoke and glass, which are opaque nowhere."""
+def test_scale_and_position_of_the_object_do_not_matter(alpha: int) -> None:
+    """Also for smoke and glass, which are never opaque."""
     thing = np.concatenate([noise(40, 40), np.full((40, 40, 1), alpha, np.uint8)], axis=-1)
     small, large = np.zeros((1, 64, 64, 4), np.uint8), np.zeros((1, 300, 500, 4), np.uint8)
     small[0, 20:60, 5:45] = thing
@@ -43,7 +43,7 @@ def test_neither_scale_nor_place_of_the_object_matters(alpha: int) -> None:
     assert np.array_equal(a.repeat(3, axis=1).repeat(3, axis=2), b)
 
 
-def test_a_box_that_leaves_the_image_is_filled() -> None:
+def test_a_square_that_exceeds_the_image_is_padded() -> None:
     frames = np.full((1, 20, 10, 4), 255, np.uint8)
     frames[..., :3] = 50
     square = cut_square(frames, background=0, margin=1.0)
@@ -62,6 +62,6 @@ def test_alpha_mixes_and_frames_without_an_object_become_background() -> None:
         cut_square(frames[..., :3])
 
 
-def test_a_picture_of_the_right_size_is_kept() -> None:
+def test_an_image_of_the_right_size_is_unchanged() -> None:
     image = noise(224, 224)
     assert np.array_equal(resize_bicubic(image, 224), image)

@@ -1,4 +1,4 @@
-"""ULIP-2, Uni3D and EVA02-E: published names, and the definition written out once more without modules."""
+"""ULIP-2, Uni3D and EVA02-E: published names, and comparison to their definitions written without modules."""
 
 from __future__ import annotations
 
