@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from helix4d.core import generator
-from helix4d.curation.shards.shard import Sample, write_part, write_shard
+from helix4d.curation.shards.writer import Sample, write_part, write_shard
 from helix4d.model.latents.encode import ClipLatents
 from helix4d.model.networks.config import FlowConfig, VideoConfig
 from helix4d.train.config import DataConfig, NetworkConfig, Stage, TrainConfig

@@ -30,8 +30,8 @@ from helix4d.core.locks import locked
 from helix4d.curation.config import CurateConfig, parse_config
 from helix4d.curation.places.names import is_url
 from helix4d.curation.plan.plan import Plan, PlannedAsset, PlannedShard
-from helix4d.curation.plan.planning import exclusions_of, plan_run
-from helix4d.curation.plan.stored_plan import write_plan
+from helix4d.curation.plan.plan_file import write_plan
+from helix4d.curation.plan.run_plan import exclusions_of, plan_run
 from helix4d.curation.report.page import PICTURED_BY_CURATE, write_report
 from helix4d.curation.report.summary import (
     RunFigures,
@@ -51,7 +51,8 @@ from helix4d.curation.shards.layout import (
 )
 from helix4d.curation.shards.ledger import Ledger
 from helix4d.curation.shards.mirror import Mirror
-from helix4d.curation.shards.shard import read_sidecar, split_shard
+from helix4d.curation.shards.sidecar import read_sidecar
+from helix4d.curation.shards.writer import split_shard
 from helix4d.curation.sources.source import is_absolute
 from helix4d.curation.work.cluster import Cluster
 from helix4d.curation.work.curate_task import curate_task, reserve_gpus

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.render import Camera, camera_to_world
 
 

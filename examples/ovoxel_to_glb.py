@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.voxelize import decode_vxz, extract_mesh, read_vxz
 from helix4d.voxelize.mesh.baking import bake_mesh
 from helix4d.voxelize.mesh.cleaning import orient_faces

@@ -13,7 +13,7 @@ from pathlib import Path
 from helix4d import __version__
 from helix4d.core import AssetState, ReasonCode
 from helix4d.curation.config import flat_settings
-from helix4d.curation.report.collect import Collected
+from helix4d.curation.report.statistics import Collected
 from helix4d.curation.report.words import counted, duration, size_of
 from helix4d.curation.shards.problems import Remedies
 

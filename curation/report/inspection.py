@@ -13,7 +13,7 @@ import numpy as np
 from helix4d.core import FormatError, write_bytes
 from helix4d.curation.report.summary import first_view_rows, sheet_bytes, thumbnail
 from helix4d.curation.report.words import counted, size_of
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.render import contact_sheet
 from helix4d.voxelize import decode_vxz
 

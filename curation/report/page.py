@@ -22,11 +22,11 @@ from helix4d import __version__
 from helix4d.core import ConfigError, ReasonCode, write_bytes
 from helix4d.curation.config import flat_settings
 from helix4d.curation.places.folder import Place, file_in, is_far
-from helix4d.curation.report.collect import Collected, SampleFacts, asset_entry, collect, sample_entry, shortened
 from helix4d.curation.report.datacard import data_card
 from helix4d.curation.report.pictures import CELL, COLUMNS, PictureJob, make_pictures, read_facts, remove_others
+from helix4d.curation.report.statistics import Collected, SampleFacts, asset_entry, collect, sample_entry, shortened
 from helix4d.curation.shards.layout import REPORT_FOLDER
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 
 PAGE_FILE, CARD_FILE = "index.html", "datacard.md"
 PICTURED = 1000

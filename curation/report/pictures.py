@@ -22,7 +22,7 @@ from helix4d.core import FormatError, canonical_json, sha256_json, write_bytes
 from helix4d.core.pool import map_processes
 from helix4d.curation.places.folder import Place
 from helix4d.curation.shards.layout import PICTURES_FOLDER
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.work.progress import Steps
 from helix4d.render import Camera, orbit_camera, picture_ovoxel, resized
 from helix4d.render.scene.passes import decode_normal

@@ -13,7 +13,7 @@ from PIL import Image
 
 from helix4d.core import ConfigError, FormatError, write_bytes
 from helix4d.curation.places.folder import Place, is_far
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.render import Camera
 from helix4d.render.pages.viewer import packed_ovoxel, viewer_page
 from helix4d.voxelize import decode_vxz

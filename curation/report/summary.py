@@ -21,7 +21,8 @@ from helix4d.curation.plan.plan import Plan
 from helix4d.curation.report.words import counted, duration, size_of
 from helix4d.curation.shards.layout import SUMMARY_FILE
 from helix4d.curation.shards.ledger import Ledger, Outcome, count
-from helix4d.curation.shards.shard import Committed, ShardReader, committed_of, read_sidecar
+from helix4d.curation.shards.reader import ShardReader
+from helix4d.curation.shards.sidecar import Committed, committed_of, read_sidecar
 from helix4d.render import contact_sheet
 
 _STAGES = ("bake", "filter", "normalize", "voxelize", "render", "encode", "pack")

@@ -14,7 +14,7 @@ from helix4d.curation.plan.plan import Plan, PlannedAsset, PlannedShard
 from helix4d.curation.shards.layout import LEDGER_FILE
 from helix4d.curation.shards.ledger import Outcome, parse_line
 from helix4d.curation.shards.problems import Problem, Remedies
-from helix4d.curation.shards.shard import Committed
+from helix4d.curation.shards.sidecar import Committed
 
 
 def parse_ledger(content: bytes, remedies: Remedies) -> tuple[dict[str, Outcome], list[Problem]]:

@@ -14,11 +14,11 @@ from helix4d.core import ConfigError, FormatError, NewerError, sha256_json
 from helix4d.curation.config import SampleConfig
 from helix4d.curation.places.folder import Folder, Place, folder_at, is_far, read_each
 from helix4d.curation.plan.plan import Plan
-from helix4d.curation.plan.stored_plan import StoredPlan, read_plan
+from helix4d.curation.plan.plan_file import StoredPlan, read_plan
 from helix4d.curation.shards.layout import PLAN_FILE, SPLITS
 from helix4d.curation.shards.ledger import ledger_files
 from helix4d.curation.shards.problems import Problem, Remedies
-from helix4d.curation.shards.shard import Committed, committed_of, parse_sidecar
+from helix4d.curation.shards.sidecar import Committed, committed_of, parse_sidecar
 from helix4d.curation.verify.shard import SIDECAR, TAR, is_whole
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from helix4d.core import FormatError, Helix4DError, NewerError
-from helix4d.curation.shards.shard import parse_clip
+from helix4d.curation.shards.reader import parse_clip
 from helix4d.curation.shards.tokens import count_tokens
 from helix4d.render import Camera, Lights
 from helix4d.render.scene.passes import decode_depth, decode_normal

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 
 from helix4d.core import FormatError, NewerError, sha256_json
 from helix4d.curation.places.folder import Place, file_in, folder_at
-from helix4d.curation.shards.shard import member_header, parse_clip, read_sidecar
+from helix4d.curation.shards.reader import parse_clip
+from helix4d.curation.shards.sidecar import read_sidecar
+from helix4d.curation.shards.writer import member_header
 from helix4d.curation.verify.sample import check_sample
 from helix4d.curation.verify.tar import BLOCK, Member, TarWindow, Walk
 

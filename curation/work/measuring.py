@@ -9,8 +9,8 @@ from pathlib import Path
 
 from helix4d.core.locks import locked
 from helix4d.curation.config import CurateConfig, RunConfig, SampleConfig
-from helix4d.curation.plan.planning import plan_run
-from helix4d.curation.plan.stored_plan import write_plan
+from helix4d.curation.plan.plan_file import write_plan
+from helix4d.curation.plan.run_plan import plan_run
 from helix4d.curation.shards.layout import LEDGER_FILE, WORK_FOLDER
 from helix4d.curation.shards.ledger import Ledger
 from helix4d.curation.work.cluster import Cluster

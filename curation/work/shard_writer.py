@@ -8,7 +8,8 @@ from typing import Any
 from helix4d.core import insist
 from helix4d.curation.places.store import Store
 from helix4d.curation.shards.mirror import publish_shard
-from helix4d.curation.shards.shard import read_sidecar, write_shard
+from helix4d.curation.shards.sidecar import read_sidecar
+from helix4d.curation.shards.writer import write_shard
 from helix4d.curation.work.cluster import Cluster
 from helix4d.curation.work.jobs import ShardJob
 

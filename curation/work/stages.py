@@ -20,8 +20,9 @@ from helix4d.curation.filters.thresholds import MeasuredClip, Refusal, judge
 from helix4d.curation.plan.plan import KEY_DIGITS
 from helix4d.curation.remote.cache import Cache, pinned
 from helix4d.curation.shards.ledger import Outcome
-from helix4d.curation.shards.shard import SAMPLE, Sample, write_part
+from helix4d.curation.shards.reader import SAMPLE
 from helix4d.curation.shards.tokens import count_tokens
+from helix4d.curation.shards.writer import Sample, write_part
 from helix4d.curation.work.jobs import AssetJob
 from helix4d.render import load_engine, preset, sample_cameras, sample_lights
 from helix4d.render.scene.environment import EnvironmentMap, sample_map_lights

@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from helix4d.core import AssetError, ConfigError, FormatError, generator, sha256_file, sha256_json
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.evaluation.geometry.sampling import Surface, sample_surface
 from helix4d.evaluation.methods.adapters import natural_order
 from helix4d.evaluation.metrics.metric import Need, NotAvailable

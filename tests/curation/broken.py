@@ -13,7 +13,8 @@ from typing import Any
 
 from helix4d.core import write_json
 from helix4d.curation.shards.problems import Problem
-from helix4d.curation.shards.shard import Sample, ShardReader, write_part, write_shard
+from helix4d.curation.shards.reader import ShardReader
+from helix4d.curation.shards.writer import Sample, write_part, write_shard
 from helix4d.curation.verify.output import verify
 from tests.curation.runs import REPOSITORY
 

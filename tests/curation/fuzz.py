@@ -18,7 +18,7 @@ from helix4d.core import AssetState, FormatError, Helix4DError, ReasonCode
 from helix4d.curation.config import Limits, SampleConfig
 from helix4d.curation.filters.thresholds import FilterConfig
 from helix4d.curation.shards.ledger import Outcome
-from helix4d.curation.shards.shard import part_members
+from helix4d.curation.shards.writer import part_members
 from helix4d.curation.work.jobs import AssetJob
 from helix4d.curation.work.sandbox import JobDied, Sandbox
 from tests.curation.glb_mutations import Mutant, mutant

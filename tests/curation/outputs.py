@@ -15,12 +15,13 @@ from helix4d.core import AssetState, ReasonCode, canonical_json, write_json
 from helix4d.curation.config import CurateConfig, RunConfig, SampleConfig
 from helix4d.curation.filters.thresholds import MeasuredClip
 from helix4d.curation.plan.plan import PlannedAsset, make_plan, sources_to_json
-from helix4d.curation.plan.stored_plan import SourceRecord, write_plan
+from helix4d.curation.plan.plan_file import SourceRecord, write_plan
 from helix4d.curation.report.summary import RunFigures, summarize
 from helix4d.curation.shards.layout import LEDGER_FILE, SUMMARY_FILE
 from helix4d.curation.shards.ledger import Ledger, Outcome
-from helix4d.curation.shards.shard import SAMPLE, Sample, write_part, write_shard
+from helix4d.curation.shards.reader import SAMPLE
 from helix4d.curation.shards.tokens import count_tokens
+from helix4d.curation.shards.writer import Sample, write_part, write_shard
 from helix4d.curation.sources.listing import SourceAsset
 from helix4d.curation.work.stages import encode_webp
 from helix4d.render import picture_ovoxel, sample_cameras

@@ -13,7 +13,7 @@ from PIL import Image
 from helix4d.assets import bake, normalize
 from helix4d.assets.samples import SAMPLES
 from helix4d.cli.main import main
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.render import Camera, Lights, RenderSettings, load_engine, sample_cameras
 from tests.curation.runs import arguments, curate
 from tests.render.measures import psnr

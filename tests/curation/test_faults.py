@@ -15,7 +15,7 @@ import pytest
 
 from helix4d.core import AssetState, ReasonCode
 from helix4d.curation.shards.ledger import Ledger, Outcome
-from helix4d.curation.shards.shard import read_sidecar
+from helix4d.curation.shards.sidecar import read_sidecar
 from helix4d.curation.verify.output import verify
 from tests.curation.faults.sitecustomize import marker
 from tests.curation.runs import curate, hashes, start

@@ -10,7 +10,8 @@ import pytest
 from helix4d.assets.samples import SAMPLES
 from helix4d.cli.main import main
 from helix4d.curation.config import CurateConfig, SampleConfig
-from helix4d.curation.shards.shard import ShardReader, read_sidecar
+from helix4d.curation.shards.reader import ShardReader
+from helix4d.curation.shards.sidecar import read_sidecar
 from helix4d.curation.work.jobs import AssetJob
 from tests.curation.runs import arguments, curate, hashes
 from tests.render.maps import landscape, write_hdr

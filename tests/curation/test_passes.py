@@ -9,7 +9,7 @@ from PIL import Image
 
 from helix4d.assets.samples import SAMPLES
 from helix4d.cli.main import main
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.render.scene.passes import decode_depth, decode_normal
 from tests.curation.runs import curate
 

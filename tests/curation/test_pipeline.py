@@ -17,7 +17,8 @@ import webdataset as wds
 from helix4d.core import AssetState, ReasonCode
 from helix4d.core.locks import locked
 from helix4d.curation.shards.ledger import Ledger
-from helix4d.curation.shards.shard import ShardReader, read_sidecar
+from helix4d.curation.shards.reader import ShardReader
+from helix4d.curation.shards.sidecar import read_sidecar
 from helix4d.voxelize import decode_vxz
 from tests.curation.runs import REPOSITORY, SMALL, arguments, curate, hashes, start
 from tests.environments import make_environment

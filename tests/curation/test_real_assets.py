@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from helix4d.curation.shards.ledger import Ledger, Outcome
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from tests.conftest import ASSETS, NO_ASSETS
 from tests.curation.runs import curate
 

@@ -11,7 +11,7 @@ import pytest
 
 from helix4d.core import AssetState
 from helix4d.curation.shards.ledger import Ledger, parse_line
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from tests.curation.runs import curate, hashes, start
 from tests.curation.s3_server import S3Server, serving_s3, use
 from tests.curation.servers import sha256

@@ -18,7 +18,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from helix4d.curation.shards.shard import read_sidecar
+from helix4d.curation.shards.sidecar import read_sidecar
 
 RECORD = Path(__file__).with_name("sample_shards_64.json")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from helix4d.bench_builder.entry import write_entry
 from helix4d.core import ConfigError, FormatError
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.evaluation import sample_surface
 from helix4d.evaluation.geometry.sampling import Surface
 from helix4d.evaluation.methods.benches import BenchName, open_bench

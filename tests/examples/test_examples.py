@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from helix4d.assets import bake_still
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.render import Camera, project
 from helix4d.voxelize import read_vxz, write_vxz
 from tests.curation.outputs import FRAMES, IMAGE_SIZE, VIEWS, output_of, ovoxels_of

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.model.checkpoint.checkpoint import CheckpointSource
 from helix4d.model.conditioning.video_input import read_video
 from helix4d.model.device import torso_types

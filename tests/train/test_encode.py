@@ -14,7 +14,7 @@ import torch
 
 from helix4d.core import ConfigError, sha256_file
 from helix4d.curation.shards.ledger import Ledger
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.model.checkpoint.checkpoint import CheckpointSource
 from helix4d.model.latents.encode import Encoders, encode_clip
 from helix4d.train.latents.encode import EncodeConfig, encode

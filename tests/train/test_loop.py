@@ -21,7 +21,7 @@ from torch._dynamo.utils import counters
 
 from helix4d.core import ConfigError, FormatError
 from helix4d.curation.places.store import StoreError
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.train import loop as train_loop
 from helix4d.train.checkpoint import list_checkpoints, load_checkpoint
 from helix4d.train.config import Stage

@@ -16,7 +16,7 @@ from PIL import Image
 
 from helix4d.cli.main import main
 from helix4d.core import ConfigError
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.model.checkpoint.checkpoint import load_network
 from helix4d.model.conditioning.video_input import read_video
 from helix4d.model.sampling.anchor_fit import fit_ratio

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from helix4d.core import ConfigError, FormatError, generator
 from helix4d.curation.places.store import StoreError
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.model.conditioning.images import prepare_frames
 from helix4d.model.latents.latents import LATENT_STRIDE, SHAPE_STATISTICS, TEXTURE_STATISTICS, LatentStatistics
 from helix4d.train.config import DataConfig, Stage

@@ -24,7 +24,8 @@ from helix4d.core.locks import locked
 from helix4d.curation.config import RunConfig
 from helix4d.curation.shards.layout import LEDGER_FILE, PLAN_FILE, SPLITS, WORK_FOLDER
 from helix4d.curation.shards.ledger import Ledger, count
-from helix4d.curation.shards.shard import ShardReader, read_sidecar
+from helix4d.curation.shards.reader import ShardReader
+from helix4d.curation.shards.sidecar import read_sidecar
 from helix4d.curation.work.cluster import Cluster
 from helix4d.curation.work.jobs import ShardJob
 from helix4d.curation.work.progress import Display

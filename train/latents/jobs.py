@@ -22,7 +22,8 @@ from helix4d.core import (
 )
 from helix4d.core.storage import AWAY, FULL
 from helix4d.curation.shards.ledger import Outcome
-from helix4d.curation.shards.shard import Sample, ShardReader, write_part
+from helix4d.curation.shards.reader import ShardReader
+from helix4d.curation.shards.writer import Sample, write_part
 from helix4d.curation.work.jobs import Report
 from helix4d.model.checkpoint.checkpoint import CheckpointSource
 from helix4d.model.latents.encode import Encoders, encode_clip

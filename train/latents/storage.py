@@ -6,7 +6,7 @@ import json
 
 from helix4d.core import ConfigError, Schema
 from helix4d.curation.places.folder import file_in, folder_at, place_of
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 
 INDEX_FILE = "index.json"
 INDEX = Schema("list of latent shards", version=1, oldest=1, rewrite="rerun `helix4d encode`")

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helix4d.core import ConfigError, generator, write_bytes
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.model.checkpoint.checkpoint import Pipeline
 from helix4d.model.latents.encode import encoder_inputs
 from helix4d.model.latents.latents import occupancy

@@ -15,7 +15,7 @@ from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.shards.layout import LEDGER_FILE
 from helix4d.curation.shards.ledger import Ledger, Outcome
 from helix4d.curation.shards.mirror import Mirror, publish_shard
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.sources.source import list_source
 from tests.curation.s3_server import S3Server
 from tests.curation.shards.test_shard import shard

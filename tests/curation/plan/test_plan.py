@@ -21,8 +21,8 @@ from helix4d.curation.plan.plan import (
     sources_to_json,
     split_of,
 )
-from helix4d.curation.plan.planning import plan_run
-from helix4d.curation.plan.stored_plan import read_plan, write_plan
+from helix4d.curation.plan.plan_file import read_plan, write_plan
+from helix4d.curation.plan.run_plan import plan_run
 from helix4d.curation.remote.cache import Cache
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.report.summary import print_plan

@@ -23,8 +23,8 @@ from helix4d.curation.filters.near_duplicates import LEAST_SIMILARITY, near_dupl
 from helix4d.curation.filters.thresholds import FilterConfig, MeasuredClip
 from helix4d.curation.plan.exclusions import ExcludedAsset, read_exclusions, write_exclusions
 from helix4d.curation.plan.plan import KEY_DIGITS
-from helix4d.curation.plan.planning import exclusions_of, plan_run
-from helix4d.curation.plan.stored_plan import read_plan, write_plan
+from helix4d.curation.plan.plan_file import read_plan, write_plan
+from helix4d.curation.plan.run_plan import exclusions_of, plan_run
 from helix4d.curation.report.filter_report import decide
 from helix4d.curation.shards.ledger import Ledger, Outcome
 from helix4d.curation.sources.listing import Exclusion

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from helix4d.cli.main import main
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from tests.curation.outputs import output_of
 
 pytestmark = pytest.mark.slow

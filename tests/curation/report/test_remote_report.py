@@ -10,7 +10,7 @@ import pytest
 from helix4d.cli.main import main
 from helix4d.core import FormatError
 from helix4d.curation.report.page import write_report
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from tests.curation.outputs import FRAMES, failure, output_of
 from tests.curation.report.test_report import page_data
 from tests.curation.s3_server import S3Server

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from helix4d.cli.main import main
 from helix4d.core import ConfigError, FormatError
 from helix4d.curation.report.sample_viewer import write_sample_viewer
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.render import Camera, project, resized
 from helix4d.voxelize import decode_vxz
 from tests.browser import Visit, drive

@@ -12,15 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helix4d.core import FormatError, sha256_file
-from helix4d.curation.shards.shard import (
-    Sample,
-    ShardReader,
-    part_members,
-    read_sidecar,
-    split_shard,
-    write_part,
-    write_shard,
-)
+from helix4d.curation.shards.reader import ShardReader
+from helix4d.curation.shards.sidecar import read_sidecar
+from helix4d.curation.shards.writer import Sample, part_members, split_shard, write_part, write_shard
 from tests.curation.servers import FileServer, serving
 
 FACTS = {"split": "train", "config": {}, "config_sha256": "0" * 64, "tools": {}, "gaps": []}

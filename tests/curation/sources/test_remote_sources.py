@@ -13,10 +13,10 @@ import pytest
 from helix4d.assets.samples import SAMPLES
 from helix4d.core import AssetState, ConfigError, ReasonCode
 from helix4d.curation.config import parse_config
-from helix4d.curation.plan.planning import plan_run
-from helix4d.curation.plan.stored_plan import SourceRecord, write_plan
+from helix4d.curation.plan.plan_file import SourceRecord, write_plan
+from helix4d.curation.plan.run_plan import plan_run
 from helix4d.curation.shards.ledger import Ledger
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.verify.output import verify
 from tests.assets.glb import moving_tetrahedron
 from tests.curation.runs import arguments, curate, hashes

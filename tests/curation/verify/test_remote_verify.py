@@ -19,7 +19,7 @@ from helix4d.curation.shards.layout import LEDGER_FILE
 from helix4d.curation.shards.ledger import Ledger
 from helix4d.curation.shards.mirror import Mirror
 from helix4d.curation.shards.problems import repair
-from helix4d.curation.shards.shard import ShardReader
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.verify import tar as verify_tar
 from helix4d.curation.verify.output import verify
 from tests.curation.broken import edit_bytes, edit_json, first_shard, ledger_lines, rewrite, run_commands, write_ledger

@@ -16,7 +16,8 @@ from helix4d.core import ConfigError, sha256_file, write_json
 from helix4d.core.locks import locked
 from helix4d.curation.shards.ledger import LEDGER
 from helix4d.curation.shards.problems import Problem, repair
-from helix4d.curation.shards.shard import ShardReader, read_sidecar
+from helix4d.curation.shards.reader import ShardReader
+from helix4d.curation.shards.sidecar import read_sidecar
 from helix4d.curation.verify.output import verify
 from tests.curation.broken import (
     edit_bytes,

@@ -8,7 +8,8 @@ import pytest
 
 from helix4d.core import StorageError
 from helix4d.curation.config import RunConfig
-from helix4d.curation.shards.shard import ShardReader, write_part
+from helix4d.curation.shards.reader import ShardReader
+from helix4d.curation.shards.writer import write_part
 from helix4d.curation.work.cluster import Cluster
 from helix4d.curation.work.jobs import ShardJob
 from helix4d.curation.work.shard_writer import ShardWriter, make_shard

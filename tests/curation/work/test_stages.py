@@ -12,7 +12,8 @@ from helix4d.assets import bake_clips, content_hash
 from helix4d.assets.samples import SAMPLES
 from helix4d.core import AssetState, ConfigError, ReasonCode
 from helix4d.curation.config import SampleConfig
-from helix4d.curation.shards.shard import Sample, ShardReader, part_members, write_shard
+from helix4d.curation.shards.reader import ShardReader
+from helix4d.curation.shards.writer import Sample, part_members, write_shard
 from helix4d.curation.work import stages, worker
 from helix4d.curation.work.jobs import AssetJob
 from helix4d.curation.work.stages import Clock, process_asset

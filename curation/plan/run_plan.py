@@ -16,9 +16,9 @@ from helix4d.curation.plan.plan import (
     source_from_json,
     sources_to_json,
 )
-from helix4d.curation.plan.stored_plan import SourceRecord, StoredPlan, read_plan
+from helix4d.curation.plan.plan_file import SourceRecord, StoredPlan, read_plan
 from helix4d.curation.remote.cache import Cache
-from helix4d.curation.shards.shard import read_sidecar
+from helix4d.curation.shards.sidecar import read_sidecar
 from helix4d.curation.sources.hashing import hash_sources
 from helix4d.curation.sources.listing import Exclusion, Listing
 from helix4d.curation.sources.source import absolute, is_listed_once, list_source

@@ -20,12 +20,13 @@ from helix4d.core import AssetState, ConfigError, FormatError
 from helix4d.curation.filters.thresholds import FILTERS, MeasuredClip
 from helix4d.curation.places.folder import Folder, Place, file_in, folder_at, is_far, read_each
 from helix4d.curation.plan.plan import Plan
-from helix4d.curation.plan.stored_plan import StoredPlan, read_plan
+from helix4d.curation.plan.plan_file import StoredPlan, read_plan
 from helix4d.curation.report.pictures import picture_stem
 from helix4d.curation.report.summary import in_order
 from helix4d.curation.shards.layout import SUMMARY_FILE
 from helix4d.curation.shards.ledger import Outcome, read_outcomes
-from helix4d.curation.shards.shard import ShardReader, parse_sidecar
+from helix4d.curation.shards.reader import ShardReader
+from helix4d.curation.shards.sidecar import parse_sidecar
 
 _BINS = 24
 _QUANTILES = (0, 5, 25, 50, 75, 95, 100)
