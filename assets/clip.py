@@ -20,6 +20,7 @@ from safetensors.numpy import save
 
 from helix4d.assets.triangles import areas
 from helix4d.core import FormatError, Schema, write_bytes
+from helix4d.core.arrays import Float32Array, Float64Array, Int32Array, UInt8Array
 
 SCHEMA = Schema("clip", version=1, oldest=1, rewrite="bake its asset again")
 
@@ -56,7 +57,7 @@ class Texture:
     rotation: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
 
-    def matrix(self) -> np.ndarray:
+    def matrix(self) -> Float64Array:
         """Return the (2, 3) float64 matrix of the transform: sampled_uv = matrix @ (u, v, 1)."""
         c, s = np.cos(self.rotation), np.sin(self.rotation)
         (ox, oy), (sx, sy) = self.offset, self.scale
@@ -111,10 +112,10 @@ class Topology:
         colors: (F, 3, 4) float32 linear RGBA per corner, multiplied with base color and alpha, or None.
     """
 
-    faces: np.ndarray
-    uvs: np.ndarray
-    material_ids: np.ndarray
-    colors: np.ndarray | None = None
+    faces: Int32Array
+    uvs: Float32Array
+    material_ids: Int32Array
+    colors: Float32Array | None = None
 
     def __post_init__(self) -> None:
         faces = len(self.faces)
@@ -135,8 +136,8 @@ class Frame:
         topology: triangles over these vertices; frames of the same topology share the object.
     """
 
-    vertices: np.ndarray
-    normals: np.ndarray
+    vertices: Float32Array
+    normals: Float32Array
     topology: Topology
 
     def __post_init__(self) -> None:
@@ -144,11 +145,11 @@ class Frame:
         _check("normals", self.normals, (len(self.vertices), 3), np.float32)
 
     @property
-    def faces(self) -> np.ndarray:
+    def faces(self) -> Int32Array:
         """(F, 3) int32 vertex indices."""
         return self.topology.faces
 
-    def triangles(self) -> np.ndarray:
+    def triangles(self) -> Float32Array:
         """Return the (F, 3, 3) float32 positions of the triangles' corners."""
         return self.vertices[self.topology.faces]
 
@@ -170,11 +171,11 @@ class Clip:
 
     name: str
     index: int
-    times: np.ndarray
+    times: Float64Array
     frames: tuple[Frame, ...]
     materials: tuple[Material, ...]
-    images: tuple[np.ndarray, ...] = ()
-    extras: Mapping[str, Any] = field(default_factory=dict)
+    images: tuple[UInt8Array, ...] = ()
+    extras: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -184,12 +185,12 @@ class Clip:
         for number, image in enumerate(self.images):
             _check(f"images[{number}]", image, (*image.shape[:2], 4), np.uint8)
 
-    def with_vertices(self, vertices: list[np.ndarray]) -> Clip:
+    def with_vertices(self, vertices: list[Float32Array]) -> Clip:
         """Return a copy with other (V, 3) float32 vertices in each frame."""
         frames = tuple(replace(frame, vertices=v) for frame, v in zip(self.frames, vertices, strict=True))
         return replace(self, frames=frames)
 
-    def bounds(self) -> np.ndarray:
+    def bounds(self) -> Float64Array:
         """Return the (2, 3) float64 minimum and maximum over the triangles of all frames.
 
         Triangles without area and vertices that no triangle uses are never visible, and are ignored.

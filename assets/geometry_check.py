@@ -9,6 +9,7 @@ import numpy as np
 
 from helix4d.assets.triangles import areas
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.arrays import Float64Array, IntArray
 
 _PRECISION = 1 / 1024
 """Float32 steps must be finer than this fraction of the clip's diagonal, so that they stay below a voxel at 512³."""
@@ -22,7 +23,7 @@ class GeometryCheck:
         self._low, self._high = np.full(3, np.inf), np.full(3, -np.inf)
         self._rounding = 0.0
 
-    def add(self, positions: np.ndarray, faces: np.ndarray, rounding: float) -> None:
+    def add(self, positions: Float64Array, faces: IntArray, rounding: float) -> None:
         """Add a frame.
 
         Args:
@@ -46,7 +47,7 @@ class GeometryCheck:
             self._high = np.maximum(self._high, solid.max(axis=0))
         self._rounding = max(self._rounding, rounding)
 
-    def finish(self, unposed: Iterable[np.ndarray]) -> None:
+    def finish(self, unposed: Iterable[Float64Array]) -> None:
         """Check the clip as a whole.
 
         Args:

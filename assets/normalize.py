@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from helix4d.assets.clip import Clip, Frame, Topology
 from helix4d.assets.surface import solid
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.arrays import BoolArray, Float64Array, FloatArray
 
 LONGEST_SIDE = 0.99999
 
@@ -21,13 +21,14 @@ class Normalization:
     scale: float
     center: tuple[float, float, float]
 
-    def to_world(self, points: np.ndarray) -> np.ndarray:
+    def to_world(self, points: FloatArray) -> Float64Array:
         """Map (..., 3) normalized points back to the units of the file, in float64."""
-        return np.asarray(points, np.float64) / self.scale + np.array(self.center)
+        world: Float64Array = np.asarray(points, np.float64) / self.scale + np.array(self.center)
+        return world
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, float | list[float]]:
         """Return `{"scale": ..., "center": [x, y, z]}`."""
-        return {**asdict(self), "center": list(self.center)}
+        return {"scale": self.scale, "center": list(self.center)}
 
 
 def normalize(clip: Clip) -> tuple[Clip, Normalization]:
@@ -61,10 +62,10 @@ def normalize(clip: Clip) -> tuple[Clip, Normalization]:
     return replace(clip, frames=frames, materials=materials), Normalization(scale, (x, y, z))
 
 
-def _normalized(frame: Frame, center: np.ndarray, scale: float, opened: dict[tuple[int, bytes], Topology]) -> Frame:
+def _normalized(frame: Frame, center: Float64Array, scale: float, opened: dict[tuple[int, bytes], Topology]) -> Frame:
     """Normalize a frame; `opened` caches topologies with some triangles removed, so that frames share them."""
     vertices = ((frame.vertices.astype(np.float64) - center) * scale).astype(np.float32)
-    outside = ~(np.abs(vertices) <= 0.5).all(axis=1)
+    outside: BoolArray = np.asarray(~(np.abs(vertices) <= 0.5).all(axis=1))
     if not outside.any():
         return replace(frame, vertices=vertices)
     shown = solid(frame)
@@ -81,7 +82,7 @@ def _normalized(frame: Frame, center: np.ndarray, scale: float, opened: dict[tup
     return replace(moved, topology=opened[key])
 
 
-def _without(topology: Topology, faces: np.ndarray) -> Topology:
+def _without(topology: Topology, faces: BoolArray) -> Topology:
     """Return the topology without the faces selected by an (F,) bool mask."""
     return Topology(
         faces=topology.faces[~faces],

@@ -6,9 +6,10 @@ import numpy as np
 
 from helix4d.assets.clip import Clip, Frame
 from helix4d.assets.triangles import areas
+from helix4d.core.arrays import BoolArray
 
 
-def solid(frame: Frame) -> np.ndarray:
+def solid(frame: Frame) -> BoolArray:
     """Return an (F,) bool mask of the triangles of a frame that have area."""
     return areas(frame.triangles()) > 0
 
@@ -57,7 +58,7 @@ def motion(clip: Clip) -> float:
     return farthest / diagonal
 
 
-def _displacement(first: Frame, first_solid: np.ndarray, frame: Frame, frame_solid: np.ndarray) -> float:
+def _displacement(first: Frame, first_solid: BoolArray, frame: Frame, frame_solid: BoolArray) -> float:
     if len(first.vertices) != len(frame.vertices) or len(first.faces) != len(frame.faces):
         return _box_displacement(first, first_solid, frame, frame_solid)
     # A triangle that is collapsed in one of the two frames is not visible there, but its vertices still have positions.
@@ -68,7 +69,7 @@ def _displacement(first: Frame, first_solid: np.ndarray, frame: Frame, frame_sol
     return float(np.sqrt((difference**2).sum(axis=1).max()))
 
 
-def _box_displacement(first: Frame, first_solid: np.ndarray, frame: Frame, frame_solid: np.ndarray) -> float:
+def _box_displacement(first: Frame, first_solid: BoolArray, frame: Frame, frame_solid: BoolArray) -> float:
     if not frame_solid.any():
         return 0.0
     one = first.vertices[np.unique(first.faces[first_solid])].astype(np.float64)

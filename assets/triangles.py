@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from helix4d.core.arrays import Float64Array, FloatArray
+
 _FLAT = 1e-7
 """A triangle whose doubled area is below this fraction of its longest edge squared counts as a line or a point: with
 float32 coordinates (relative rounding 6e-8) it cannot be distinguished from one."""
 
 
-def areas(triangles: np.ndarray) -> np.ndarray:
+def areas(triangles: FloatArray) -> Float64Array:
     """Return the (F,) float64 areas of (F, 3, 3) corners; exactly 0 if a triangle is a line or point up to rounding."""
     corners = triangles.astype(np.float64)
     one, two = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]

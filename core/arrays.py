@@ -14,6 +14,5 @@ Int64Array: TypeAlias = NDArray[np.int64]
 Float32Array: TypeAlias = NDArray[np.float32]
 Float64Array: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.integer]
-"""Integers of any size, such as indices as a file stores them."""
 FloatArray: TypeAlias = NDArray[np.floating]
-"""Float32 or float64, for functions that accept both."""
+NumberArray: TypeAlias = NDArray[np.number]

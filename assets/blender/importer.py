@@ -13,9 +13,10 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from helix4d.assets.blender.formats import FORMATS, check_end, head, rate, refuse_outside
 from helix4d.assets.blender.materials import BlenderMaterials
@@ -26,20 +27,23 @@ from helix4d.assets.limits import Limits
 from helix4d.assets.sequence import FRAMES_PER_S, sequence_files
 from helix4d.assets.surface import motion
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.arrays import Float32Array, Float64Array, Int32Array
 
 _LOG = logging.getLogger(__name__)
 _PROBE_FRAMES = 16
+
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
 class _Moment:
     """A frame in float64: (3F, 3) positions and normals of separate corners."""
 
-    positions: np.ndarray
-    normals: np.ndarray
-    uvs: np.ndarray
-    material_ids: np.ndarray
-    unposed: list[np.ndarray]
+    positions: Float64Array
+    normals: Float64Array
+    uvs: Float32Array
+    material_ids: Int32Array
+    unposed: list[Float64Array]
     rounding: float
 
 
@@ -155,11 +159,11 @@ class BlenderAsset:
         )
 
     def _frames(
-        self, index: int, times: np.ndarray, materials: BlenderMaterials | None, check: GeometryCheck | None
-    ) -> tuple[tuple[Frame, ...], list[np.ndarray]]:
+        self, index: int, times: Float64Array, materials: BlenderMaterials | None, check: GeometryCheck | None
+    ) -> tuple[tuple[Frame, ...], list[Float64Array]]:
         self._play(index)
         frames: list[Frame] = []
-        unposed: list[np.ndarray] = []
+        unposed: list[Float64Array] = []
         for time in times:
             moment = self._moment(float(time), materials)
             if len(moment.positions) * len(times) > self._limits.frame_vertices:
@@ -308,8 +312,8 @@ def _read_object(instance: Any, materials: BlenderMaterials | None) -> _Moment:
     return _Moment(positions, normals, np.ascontiguousarray(uvs), ids, [local.reshape(-1, 3, 3)], step)
 
 
-def _column(collection: Any, name: str, size: int, dtype: type) -> np.ndarray:
-    values: np.ndarray = np.empty(size, dtype)
+def _column(collection: Any, name: str, size: int, dtype: type[T]) -> NDArray[T]:
+    values = np.empty(size, dtype)
     collection.foreach_get(name, values)
     return values
 

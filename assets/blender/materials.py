@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from helix4d.assets.clip import AlphaMode, Material, Texture, Wrap
 from helix4d.assets.gltf.images import GLTF_FORMATS, decode_image, header_size, reduced_by, too_large
 from helix4d.assets.limits import Limits
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.arrays import UInt8Array
 
 _FORMATS = (*GLTF_FORMATS, "BMP", "TGA", "TIFF")
 _WRAPS = {"EXTEND": Wrap.CLAMP, "CLIP": Wrap.CLAMP, "MIRROR": Wrap.MIRROR}
@@ -35,7 +34,7 @@ class BlenderMaterials:
         self._root = root or path.parent
         self._limits = limits
         self.materials: list[Material] = []
-        self.images: list[np.ndarray] = []
+        self.images: list[UInt8Array] = []
         self.warnings: list[str] = []
         self._slots: dict[str | None, int] = {}
         self._image_slots: dict[tuple[str, str], int | None] = {}

@@ -10,6 +10,7 @@ from helix4d.assets.gltf.compression import decode_meshopt
 from helix4d.assets.gltf.parse.document import Document
 from helix4d.assets.gltf.parse.model import Accessor
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.arrays import Float64Array, NumberArray, UInt8Array
 
 _SCALES: Mapping[np.dtype, float] = {
     np.dtype("<i1"): 127.0,
@@ -25,10 +26,10 @@ class Accessors:
     def __init__(self, document: Document) -> None:
         self.document = document
         self._buffers: dict[int, bytes] = {}
-        self._views: dict[int, np.ndarray] = {}
-        self._arrays: dict[int, np.ndarray] = {}
+        self._views: dict[int, UInt8Array] = {}
+        self._arrays: dict[int, NumberArray] = {}
 
-    def raw(self, index: int) -> np.ndarray:
+    def raw(self, index: int) -> NumberArray:
         """Return a read-only (count, components) array in the accessor's own type.
 
         Raises:
@@ -40,11 +41,11 @@ class Accessors:
             self._arrays[index] = array
         return self._arrays[index]
 
-    def floats(self, index: int) -> np.ndarray:
+    def floats(self, index: int) -> Float64Array:
         """Return a (count, components) array of float64; normalized integers are mapped to [0, 1] or [−1, 1]."""
         return to_floats(self.raw(index), self.document.accessors[index].normalized)
 
-    def view(self, index: int) -> np.ndarray:
+    def view(self, index: int) -> UInt8Array:
         """Return the decompressed bytes of a buffer view as a uint8 array."""
         if index not in self._views:
             view = self.document.views[index]
@@ -61,7 +62,7 @@ class Accessors:
                     raise self._invalid(message) from error
         return self._views[index]
 
-    def _read(self, index: int, accessor: Accessor) -> np.ndarray:
+    def _read(self, index: int, accessor: Accessor) -> NumberArray:
         shape = (accessor.count, accessor.components)
         if accessor.kind in ("MAT2", "MAT3") and accessor.dtype.itemsize < 4:
             raise self._invalid(f"accessors[{index}]: {accessor.kind} of 8- or 16-bit integers is not supported")
@@ -93,7 +94,7 @@ class Accessors:
             )
         return array.view()
 
-    def _strided(self, view: int, offset: int, shape: tuple[int, int], dtype: np.dtype, stride: int) -> np.ndarray:
+    def _strided(self, view: int, offset: int, shape: tuple[int, int], dtype: np.dtype, stride: int) -> NumberArray:
         data = self.view(view)
         try:
             array = np.ndarray(shape, dtype, np.ascontiguousarray(data), offset, (stride, dtype.itemsize))
@@ -123,7 +124,7 @@ class Accessors:
         return self.document.fail(ReasonCode.INVALID_ACCESSOR, message)
 
 
-def to_floats(array: np.ndarray, normalized: bool) -> np.ndarray:
+def to_floats(array: NumberArray, normalized: bool) -> Float64Array:
     """Convert an array to float64.
 
     Normalized integers are divided by the maximum of their type and clamped at −1 (glTF 2.0 section 3.11).

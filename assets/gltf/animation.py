@@ -9,6 +9,7 @@ import numpy as np
 from helix4d.assets.gltf.accessors import Accessors
 from helix4d.assets.gltf.parse.model import Animation, Channel, Interpolation, Property
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.arrays import Float64Array
 
 _COMPONENTS = {Property.TRANSLATION: 3, Property.ROTATION: 4, Property.SCALE: 3, Property.VISIBLE: 1}
 _STEP_TOLERANCE = 1e-6
@@ -32,11 +33,11 @@ class Track:
     target: int
     property: Property
     interpolation: Interpolation
-    times: np.ndarray
-    values: np.ndarray
-    tangents: np.ndarray | None
+    times: Float64Array
+    values: Float64Array
+    tangents: Float64Array | None
 
-    def at(self, time: float) -> np.ndarray:
+    def at(self, time: float) -> Float64Array:
         """Return the (C,) float64 value at a time in seconds.
 
         The first and last key hold before and after them. Rotations are quaternions (x, y, z, w).
@@ -45,21 +46,22 @@ class Track:
         tolerance = _STEP_TOLERANCE * max(float(times[-1] - times[0]), abs(float(times[-1])))
         if self.interpolation is Interpolation.STEP:
             key = int(np.searchsorted(times, time + tolerance, side="right")) - 1
-            return values[max(key, 0)]
+            return values[max(key, 0), :]
         if time <= times[0]:
-            return values[0]
+            return values[0, :]
         if time >= times[-1]:
-            return values[-1]
+            return values[-1, :]
         key = int(np.searchsorted(times, time, side="right")) - 1
-        span = times[key + 1] - times[key]
-        share = (time - times[key]) / span
+        span = float(times[key + 1] - times[key])
+        share = float((time - times[key]) / span)
+        start, end = values[key, :], values[key + 1, :]
         if self.tangents is not None:
             incoming, outgoing = self.tangents[0, key + 1], self.tangents[1, key]
-            value = hermite(values[key], outgoing, values[key + 1], incoming, share, span)
+            value = hermite(start, outgoing, end, incoming, share, span)
             return unit(value) if self.property is Property.ROTATION else value
         if self.property is Property.ROTATION:
-            return slerp(values[key], values[key + 1], share)
-        return values[key] + share * (values[key + 1] - values[key])
+            return slerp(start, end, share)
+        return start + share * (end - start)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +103,8 @@ def _read_motion(animation: Animation, accessors: Accessors, morphs: dict[tuple[
 
 
 def hermite(
-    start: np.ndarray, outgoing: np.ndarray, end: np.ndarray, incoming: np.ndarray, share: float, span: float
-) -> np.ndarray:
+    start: Float64Array, outgoing: Float64Array, end: Float64Array, incoming: Float64Array, share: float, span: float
+) -> Float64Array:
     """Evaluate a cubic Hermite spline; tangents are per second and scaled by the span (glTF 2.0 appendix C.5)."""
     s2, s3 = share**2, share**3
     return (
@@ -113,7 +115,7 @@ def hermite(
     )
 
 
-def slerp(start: np.ndarray, end: np.ndarray, share: float) -> np.ndarray:
+def slerp(start: Float64Array, end: Float64Array, share: float) -> Float64Array:
     """Interpolate (4,) unit quaternions spherically along the shorter arc (glTF 2.0 appendix C.4)."""
     if np.array_equal(start, end):
         return start
@@ -122,11 +124,12 @@ def slerp(start: np.ndarray, end: np.ndarray, share: float) -> np.ndarray:
         end, cosine = -end, -cosine
     if cosine > 1 - 1e-9:
         return start + share * (end - start)
-    angle = np.arccos(cosine)
-    return (np.sin((1 - share) * angle) * start + np.sin(share * angle) * end) / np.sin(angle)
+    angle = float(np.arccos(cosine))
+    from_start, from_end = float(np.sin((1 - share) * angle)), float(np.sin(share * angle))
+    return (from_start * start + from_end * end) / float(np.sin(angle))
 
 
-def nearly_unit(quaternions: np.ndarray, tolerance: float = ROUNDED) -> np.ndarray:
+def nearly_unit(quaternions: Float64Array, tolerance: float = ROUNDED) -> Float64Array:
     """Normalize those of (N, 4) quaternions whose length differs from 1 by more than the tolerance.
 
     Files contain rounded values, such as 0.707 for √½. Like viewers, we use such keys unchanged, which scales the shape
@@ -137,13 +140,13 @@ def nearly_unit(quaternions: np.ndarray, tolerance: float = ROUNDED) -> np.ndarr
     return np.where(np.abs(length - 1) < tolerance, quaternions, units)
 
 
-def unit(quaternion: np.ndarray) -> np.ndarray:
+def unit(quaternion: Float64Array) -> Float64Array:
     """Normalize a quaternion; one of zero length becomes the identity."""
-    length = np.linalg.norm(quaternion)
+    length = float(np.linalg.norm(quaternion))
     return quaternion / length if length > 1e-30 else np.array([0.0, 0.0, 0.0, 1.0])
 
 
-def _read_times(channel: Channel, accessors: Accessors) -> np.ndarray:
+def _read_times(channel: Channel, accessors: Accessors) -> Float64Array:
     accessor = accessors.document.accessors[channel.input]
     if accessor.kind != "SCALAR":
         raise _invalid(accessors, channel, f"key times must be SCALAR, found {accessor.kind}")
@@ -156,7 +159,7 @@ def _read_times(channel: Channel, accessors: Accessors) -> np.ndarray:
 
 
 def _read_track(
-    channel: Channel, times: np.ndarray, accessors: Accessors, morphs: dict[tuple[bool, int], int]
+    channel: Channel, times: Float64Array, accessors: Accessors, morphs: dict[tuple[bool, int], int]
 ) -> Track | None:
     if channel.property in (Property.WEIGHTS, Property.MESH_WEIGHTS):
         components = morphs.get((channel.property is Property.MESH_WEIGHTS, channel.target), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import DracoPy
@@ -9,17 +10,24 @@ import meshoptimizer
 import numpy as np
 
 from helix4d.assets.gltf.parse.model import Meshopt
+from helix4d.core.arrays import Int64Array, NumberArray, UInt8Array
+
+_FILTERS: Mapping[str, Callable[[UInt8Array, int, int], UInt8Array]] = {
+    "OCTAHEDRAL": meshoptimizer.decode_filter_oct,
+    "QUATERNION": meshoptimizer.decode_filter_quat,
+    "EXPONENTIAL": meshoptimizer.decode_filter_exp,
+}
 
 
 @dataclass(frozen=True)
 class DracoMesh:
     """A decoded mesh: `faces` (F, 3) int64, and `attributes` (V, components) in their stored type by unique id."""
 
-    faces: np.ndarray
-    attributes: dict[int, np.ndarray]
+    faces: Int64Array
+    attributes: dict[int, NumberArray]
 
 
-def decode_meshopt(data: bytes, meshopt: Meshopt) -> np.ndarray:
+def decode_meshopt(data: bytes, meshopt: Meshopt) -> UInt8Array:
     """Decompress a buffer view to (count · stride,) uint8 (EXT_meshopt_compression, KHR_meshopt_compression).
 
     Raises:
@@ -36,18 +44,14 @@ def decode_meshopt(data: bytes, meshopt: Meshopt) -> np.ndarray:
         return np.asarray(decode(count, 4, data), np.uint32).astype(f"<u{stride}").view(np.uint8)
     raw = meshoptimizer.decode_vertex_buffer(count, stride, data, np.dtype((np.void, stride)))
     array = np.frombuffer(raw.tobytes(), np.uint8).copy()
-    if meshopt.filter == "OCTAHEDRAL":
-        return meshoptimizer.decode_filter_oct(array, count, stride)
-    if meshopt.filter == "QUATERNION":
-        return meshoptimizer.decode_filter_quat(array, count, stride)
-    if meshopt.filter == "EXPONENTIAL":
-        return meshoptimizer.decode_filter_exp(array, count, stride)
     if meshopt.filter == "COLOR":
         return decode_color_filter(array, stride)
+    if meshopt.filter in _FILTERS:
+        return _FILTERS[meshopt.filter](array, count, stride)
     return array
 
 
-def decode_color_filter(data: np.ndarray, stride: int) -> np.ndarray:
+def decode_color_filter(data: UInt8Array, stride: int) -> UInt8Array:
     """Undo KHR_meshopt_compression's COLOR filter: (Y, Co, Cg, A) to RGBA of 8 or 16 bits per channel.
 
     The highest set bit of alpha encodes how many bits the other channels use; alpha itself has one bit less.

@@ -20,6 +20,7 @@ from helix4d.assets.gltf.scene import Scene
 from helix4d.assets.limits import Limits
 from helix4d.assets.surface import motion
 from helix4d.core import ReasonCode
+from helix4d.core.arrays import UInt8Array
 
 _PROBE_TRIANGLES = 50_000
 _PROBE_FRAMES = 16
@@ -129,7 +130,7 @@ class GltfAsset:
             warnings=tuple(document.warnings),
         )
 
-    def _materials(self) -> tuple[tuple[Material, ...], tuple[np.ndarray, ...], list[int]]:
+    def _materials(self) -> tuple[tuple[Material, ...], tuple[UInt8Array, ...], list[int]]:
         """Return the materials in use, their images, and the index of each part's material."""
         images = Images(self._accessors)
         materials = Materials(self.document, images)

@@ -11,6 +11,7 @@ from helix4d.assets.clip import Frame, Topology
 from helix4d.assets.gltf.animation import Motion
 from helix4d.assets.gltf.geometry import Geometry
 from helix4d.assets.gltf.scene import Part, PosedPart, Scene, State
+from helix4d.core.arrays import Float64Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +24,8 @@ class WorldFrame:
         rounding: largest error in world space, in meters, due to float32 rounding in the file.
     """
 
-    positions: np.ndarray
-    normals: np.ndarray
+    positions: Float64Array
+    normals: Float64Array
     topology: Topology
     rounding: float
 
@@ -83,7 +84,7 @@ class Topologies:
 
 
 def pose_frames(
-    scene: Scene, parts: Sequence[Part], topologies: Topologies, motion: Motion, times: np.ndarray, with_normals: bool
+    scene: Scene, parts: Sequence[Part], topologies: Topologies, motion: Motion, times: Float64Array, with_normals: bool
 ) -> Iterator[WorldFrame]:
     """Yield one frame per time."""
     for time in times:
@@ -102,12 +103,12 @@ def thinned(parts: Sequence[Part], stride: int) -> list[Part]:
     return [replace(part, geometry=_thin(part.geometry, stride)) for part in parts if len(part.geometry.faces)]
 
 
-def z_up(vectors: np.ndarray) -> np.ndarray:
+def z_up(vectors: Float64Array) -> Float64Array:
     """Convert (V, 3) vectors from glTF's axes (x, y, z) to Z up (x, −z, y)."""
     return np.stack([vectors[:, 0], -vectors[:, 2], vectors[:, 1]], axis=1)
 
 
-def _normals(part: Part, posed: PosedPart) -> np.ndarray:
+def _normals(part: Part, posed: PosedPart) -> Float64Array:
     if posed.normals is not None:
         return posed.normals
     corners = posed.positions.reshape(-1, 3, 3)  # the corners of a part without normals are separate
@@ -128,7 +129,7 @@ def _rounding(part: Part, state: State) -> float:
     return float(rounded.max(initial=0.0))
 
 
-def _sizes(matrices: np.ndarray) -> np.ndarray:
+def _sizes(matrices: Float64Array) -> Float64Array:
     """Return an upper bound (...) of how much each of (..., 4, 4) matrices stretches a vector."""
     return np.asarray(np.sqrt((matrices[..., :3, :3] ** 2).sum(axis=(-2, -1))))
 

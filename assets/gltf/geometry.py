@@ -9,14 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from helix4d.assets.gltf.accessors import Accessors, to_floats
 from helix4d.assets.gltf.compression import DracoMesh, decode_draco
 from helix4d.assets.gltf.parse.model import Primitive
 from helix4d.assets.gltf.parse.values import alternatives
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.arrays import BoolArray, Float32Array, Float64Array, Int64Array, NumberArray
+
+T = TypeVar("T", bound=np.generic)
 
 UV_SETS = 8
 
@@ -38,15 +43,15 @@ class Geometry:
         position_step: largest rounding error of the stored positions, in the primitive's own units.
     """
 
-    positions: np.ndarray
-    normals: np.ndarray | None
-    faces: np.ndarray
-    uvs: Mapping[int, np.ndarray]
-    colors: np.ndarray | None
-    joints: np.ndarray | None
-    weights: np.ndarray | None
-    morph_positions: np.ndarray | None
-    morph_normals: np.ndarray | None
+    positions: Float64Array
+    normals: Float64Array | None
+    faces: Int64Array
+    uvs: Mapping[int, Float32Array]
+    colors: Float32Array | None
+    joints: Int64Array | None
+    weights: Float64Array | None
+    morph_positions: Float64Array | None
+    morph_normals: Float64Array | None
     material: int | None
     position_step: float
 
@@ -60,7 +65,7 @@ def read_geometry(primitive: Primitive, accessors: Accessors) -> Geometry:
     return _Reader(primitive, accessors).read()
 
 
-def triangulate(indices: np.ndarray, mode: int) -> np.ndarray:
+def triangulate(indices: Int64Array, mode: int) -> Int64Array:
     """Return the (F, 3) corners of triangles (mode 4), a strip (5) or a fan (6); leftover indices are dropped."""
     if mode == 4:
         return indices[: len(indices) // 3 * 3].reshape(-1, 3)
@@ -124,7 +129,7 @@ class _Reader:
         except ValueError as error:
             raise self._fail(str(error)) from error
 
-    def _raw(self, name: str, components: tuple[int, ...]) -> np.ndarray:
+    def _raw(self, name: str, components: tuple[int, ...]) -> NumberArray:
         draco = self.primitive.draco
         accessor = self.primitive.attributes[name]
         if self.draco is not None and draco is not None and name in draco.attributes:
@@ -137,20 +142,20 @@ class _Reader:
             raise self._fail(f"{name} must have {alternatives(components)} components, found {array.shape[1]}")
         return array
 
-    def _floats(self, name: str, components: tuple[int, ...]) -> np.ndarray:
+    def _floats(self, name: str, components: tuple[int, ...]) -> Float64Array:
         normalized = self.document.accessors[self.primitive.attributes[name]].normalized
         return to_floats(self._raw(name, components), normalized)
 
-    def _optional(self, name: str, components: tuple[int, ...], count: int) -> np.ndarray | None:
+    def _optional(self, name: str, components: tuple[int, ...], count: int) -> Float64Array | None:
         return self._required(name, components, count) if name in self.primitive.attributes else None
 
-    def _required(self, name: str, components: tuple[int, ...], count: int) -> np.ndarray:
+    def _required(self, name: str, components: tuple[int, ...], count: int) -> Float64Array:
         array = self._floats(name, components)
         if len(array) != count:
             raise self._wrong_count(name, len(array), count)
         return array
 
-    def _faces(self, count: int) -> np.ndarray:
+    def _faces(self, count: int) -> Int64Array:
         if self.draco is not None:
             faces = self.draco.faces
         elif self.primitive.indices is None:
@@ -166,8 +171,8 @@ class _Reader:
         return faces
 
     def _without_zeros(
-        self, normals: np.ndarray, positions: np.ndarray, faces: np.ndarray, used: np.ndarray
-    ) -> np.ndarray:
+        self, normals: Float64Array, positions: Float64Array, faces: Int64Array, used: BoolArray
+    ) -> Float64Array:
         """Replace normals of length 0 by the area-weighted normals of their triangles."""
         zero = used & ~normals.any(axis=1)
         if not zero.any():
@@ -184,7 +189,7 @@ class _Reader:
             self.document.warn(f"{where}: {replaced.sum():,} normals have length 0: replaced by triangle normals")
         return np.where(replaced[:, None], sums / np.where(length > 0, length, 1.0), normals)
 
-    def _skin(self, count: int, used: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def _skin(self, count: int, used: BoolArray) -> tuple[Int64Array | None, Float64Array | None]:
         sets = sorted(
             int(match[1]) for name in self.primitive.attributes if (match := re.fullmatch(r"JOINTS_(\d{1,2})", name))
         )
@@ -212,7 +217,7 @@ class _Reader:
         shares[without, 0] = 1.0
         return np.where(shares == 0, 0, slots), shares
 
-    def _morph(self, name: str, count: int) -> np.ndarray | None:
+    def _morph(self, name: str, count: int) -> Float64Array | None:
         targets = self.primitive.targets
         if not any(name in target for target in targets):
             return None
@@ -231,7 +236,7 @@ class _Reader:
             deltas[number] = array
         return deltas
 
-    def _uvs(self, count: int) -> dict[int, np.ndarray]:
+    def _uvs(self, count: int) -> dict[int, Float32Array]:
         uvs = {}
         for number in range(UV_SETS):
             array = self._optional(f"TEXCOORD_{number}", (2,), count)
@@ -242,7 +247,7 @@ class _Reader:
                 self.document.warn(f"{self.primitive.where}: TEXCOORD_{number} contains NaN or infinity: replaced by 0")
         return uvs
 
-    def _colors(self, count: int) -> np.ndarray | None:
+    def _colors(self, count: int) -> Float32Array | None:
         name = "COLOR_0"
         if name not in self.primitive.attributes:
             return None
@@ -254,9 +259,9 @@ class _Reader:
         colors[:, : raw.shape[1]] = np.clip(_repaired(to_floats(raw, normalized=True)), 0.0, 1.0)
         return colors
 
-    def _finite(self, name: str, array: np.ndarray, used: np.ndarray) -> np.ndarray:
+    def _finite(self, name: str, array: Float64Array, used: BoolArray) -> Float64Array:
         """Return the (..., V, C) array with 0 for vertices that are not finite and that no triangle uses."""
-        broken = ~np.isfinite(array).all(axis=-1)
+        broken: BoolArray = np.asarray(~np.isfinite(array).all(axis=-1))
         if not broken.any():
             return array
         if (broken & used).any():
@@ -274,7 +279,7 @@ class _Reader:
 def _split_corners(geometry: Geometry) -> Geometry:
     corners = geometry.faces.reshape(-1)
 
-    def pick(array: np.ndarray | None, axis: int = 0) -> np.ndarray | None:
+    def pick(array: NDArray[T] | None, axis: int = 0) -> NDArray[T] | None:
         return None if array is None else np.take(array, corners, axis=axis)
 
     return Geometry(
@@ -292,12 +297,12 @@ def _split_corners(geometry: Geometry) -> Geometry:
     )
 
 
-def _repaired(array: np.ndarray) -> np.ndarray:
+def _repaired(array: Float64Array) -> Float32Array:
     with np.errstate(over="ignore"):
         narrow = array.astype(np.float32)
     return np.where(np.isfinite(narrow), narrow, np.float32(0))
 
 
-def _all_finite(array: np.ndarray | None, used: np.ndarray) -> bool:
+def _all_finite(array: Float64Array | None, used: BoolArray) -> bool:
     """Return whether the values (..., V, C) of all vertices in use are finite."""
     return array is None or bool(np.isfinite(array).all() or np.isfinite(array[..., used, :]).all())

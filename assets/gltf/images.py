@@ -13,6 +13,7 @@ from helix4d.assets.gltf.accessors import Accessors
 from helix4d.assets.gltf.parse.values import JsonObject
 from helix4d.assets.limits import Limits
 from helix4d.core import ReasonCode
+from helix4d.core.arrays import UInt8Array
 
 GLTF_FORMATS = ("PNG", "JPEG", "WEBP")
 _DECODE_ERRORS = (
@@ -50,9 +51,9 @@ class Images:
         self.document = accessors.document
         self.headers_only = headers_only
         self.entries = self.document.root.children("images")
-        self.kept: list[np.ndarray] = []
+        self.kept: list[UInt8Array] = []
         self._slots: dict[int, int | None] = {}
-        self._decoded: dict[int, np.ndarray | None] = {}
+        self._decoded: dict[int, UInt8Array | None] = {}
 
     def use(self, index: int) -> int | None:
         """Return the slot of an image of the file; None, with a warning, if it is missing or broken."""
@@ -61,12 +62,12 @@ class Images:
             self._slots[index] = None if image is None else self.add(image)
         return self._slots[index]
 
-    def add(self, image: np.ndarray) -> int:
+    def add(self, image: UInt8Array) -> int:
         """Keep an (H, W, 4) uint8 image and return its slot."""
         self.kept.append(image)
         return len(self.kept) - 1
 
-    def decoded(self, index: int) -> np.ndarray | None:
+    def decoded(self, index: int) -> UInt8Array | None:
         """Return (H, W, 4) uint8 pixels, reduced to `Limits.image_side`; None, with a warning, if unavailable."""
         if index not in self._decoded:
             data = self.data(index)
@@ -119,7 +120,7 @@ class Images:
                 f"images total {total:,} pixels, more than the limit of {limits.total_image_pixels:,}",
             )
 
-    def _decode(self, entry: JsonObject, data: bytes) -> np.ndarray | None:
+    def _decode(self, entry: JsonObject, data: bytes) -> UInt8Array | None:
         try:
             image, factor = decode_image(data, self.document.limits)
         except ValueError as error:
@@ -130,7 +131,7 @@ class Images:
         return image
 
 
-def decode_image(data: bytes, limits: Limits, formats: tuple[str, ...] = GLTF_FORMATS) -> tuple[np.ndarray, int]:
+def decode_image(data: bytes, limits: Limits, formats: tuple[str, ...] = GLTF_FORMATS) -> tuple[UInt8Array, int]:
     """Decode an image to (H, W, 4) uint8 RGBA, reduced to `Limits.image_side`; also return the factor of reduction.
 
     Raises:
@@ -204,7 +205,7 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _to_rgba(image: Image.Image) -> np.ndarray:
+def _to_rgba(image: Image.Image) -> UInt8Array:
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit gray, which convert() would clip rather than scale
         gray = np.asarray(image).astype(np.int64)
         wide = image.mode.startswith("I;16") or gray.max(initial=0) > 255
@@ -213,6 +214,6 @@ def _to_rgba(image: Image.Image) -> np.ndarray:
     return np.array(image.convert("RGBA"))
 
 
-def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
+def _reduced(image: UInt8Array, factor: int) -> UInt8Array:
     # Channel by channel, as alpha may be unrelated data; Pillow's reduce averages factor × factor pixels.
     return np.stack([np.asarray(Image.fromarray(image[..., n]).reduce(factor)) for n in range(4)], axis=-1)

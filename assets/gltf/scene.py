@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from helix4d.assets.gltf.accessors import Accessors
-from helix4d.assets.gltf.animation import Motion, Property, Track, nearly_unit
+from helix4d.assets.gltf.animation import Motion, Track, nearly_unit
 from helix4d.assets.gltf.geometry import Geometry, read_geometry
-from helix4d.assets.gltf.parse.model import Node
+from helix4d.assets.gltf.parse.model import Node, Property
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.arrays import BoolArray, Float64Array, Int64Array
 
 _IDENTITY = np.eye(4)
 
@@ -35,18 +36,18 @@ class Part:
     node: int
     mesh: int
     geometry: Geometry
-    local: np.ndarray
-    joints: np.ndarray | None
-    inverse_bind: np.ndarray | None
-    weighted: np.ndarray | None
+    local: Float64Array
+    joints: Int64Array | None
+    inverse_bind: Float64Array | None
+    weighted: BoolArray | None
 
 
 @dataclass(frozen=True, eq=False)
 class PosedPart:
     """A posed part: (V, 3) float64 positions and unit normals in glTF's axes (None if not requested or flat)."""
 
-    positions: np.ndarray
-    normals: np.ndarray | None
+    positions: Float64Array
+    normals: Float64Array | None
     mirrored: bool
     visible: bool
 
@@ -61,9 +62,9 @@ class State:
         visible: (N,) bool mask; a node is visible if its ancestors are, too.
     """
 
-    globals: np.ndarray
-    weights: dict[int, np.ndarray]
-    visible: np.ndarray
+    globals: Float64Array
+    weights: dict[int, Float64Array]
+    visible: BoolArray
 
 
 class Scene:
@@ -97,8 +98,8 @@ class Scene:
         """Return node transforms, morph weights and visibility at a time in seconds; the rest pose without a motion."""
         translations, rotations, scales = self._translations.copy(), self._rotations.copy(), self._scales.copy()
         matrices = dict(self._matrices)
-        weights: dict[int, np.ndarray] = {}
-        mesh_weights: dict[int, np.ndarray] = {}
+        weights: dict[int, Float64Array] = {}
+        mesh_weights: dict[int, Float64Array] = {}
         visible = np.array([node.visible for node in self.document.nodes], bool)
         tracks: tuple[Track, ...] = motion.tracks if motion else ()
         for track in tracks:
@@ -134,7 +135,12 @@ class Scene:
         normals = None
         if with_normals and geometry.normals is not None:
             normals = _morphed(geometry.normals, geometry.morph_normals, weights)
-        if part.joints is not None and geometry.joints is not None and geometry.weights is not None:
+        if (
+            part.joints is not None
+            and part.inverse_bind is not None
+            and geometry.joints is not None
+            and geometry.weights is not None
+        ):
             matrices = state.globals[part.joints] @ part.inverse_bind
             blended = _blend(matrices, geometry.joints, geometry.weights)
             posed, turned, mirrored = _skin(blended, positions, normals)
@@ -150,7 +156,7 @@ class Scene:
             turned = _unit_rows(turned)
         return PosedPart(posed, turned, mirrored, bool(state.visible[part.node]))
 
-    def _rest_weights(self, part: Part, mesh_weights: dict[int, np.ndarray]) -> np.ndarray:
+    def _rest_weights(self, part: Part, mesh_weights: dict[int, Float64Array]) -> Float64Array:
         own = self.document.nodes[part.node].weights
         if own is not None:
             return np.array(own)
@@ -197,10 +203,10 @@ class Scene:
                 parts += [Part(number, node.mesh, geometry, local, *skin) for local in placements]
         return tuple(parts)
 
-    def _instances(self, number: int, node: Node) -> list[np.ndarray]:
+    def _instances(self, number: int, node: Node) -> list[Float64Array]:
         if not node.instancing:
             return [_IDENTITY]
-        rows: dict[str, np.ndarray] = {}
+        rows: dict[str, Float64Array] = {}
         for name, width in (("TRANSLATION", 3), ("ROTATION", 4), ("SCALE", 3)):
             if name in node.instancing:
                 rows[name] = self.accessors.floats(node.instancing[name])
@@ -220,7 +226,7 @@ class Scene:
 
     def _skin_of(
         self, number: int, node: Node, geometry: Geometry
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | tuple[None, None, None]:
+    ) -> tuple[Int64Array, Float64Array, BoolArray] | tuple[None, None, None]:
         """Return the joints of a part, their inverse bind matrices, and a mask of those that some vertex follows."""
         if node.skin is None or geometry.joints is None or geometry.weights is None:
             if node.skin is not None:
@@ -236,7 +242,7 @@ class Scene:
         weighted[geometry.joints[geometry.weights != 0]] = True
         return np.array(skin.joints), self.inverse_binds(node.skin), weighted
 
-    def inverse_binds(self, number: int) -> np.ndarray:
+    def inverse_binds(self, number: int) -> Float64Array:
         """Return the (J, 4, 4) inverse bind matrices of a skin.
 
         Raises:
@@ -262,7 +268,7 @@ class Scene:
         return self.document.fail(ReasonCode.INVALID_ACCESSOR, message)
 
 
-def compose(translations: np.ndarray, rotations: np.ndarray, scales: np.ndarray) -> np.ndarray:
+def compose(translations: Float64Array, rotations: Float64Array, scales: Float64Array) -> Float64Array:
     """Return (N, 4, 4) matrices translation · rotation · scale; rotations are (N, 4) quaternions (x, y, z, w)."""
     x, y, z, w = nearly_unit(rotations).T
     turn = np.empty((len(rotations), 3, 3))
@@ -276,13 +282,13 @@ def compose(translations: np.ndarray, rotations: np.ndarray, scales: np.ndarray)
     return matrices
 
 
-def cofactor(matrices: np.ndarray) -> np.ndarray:
+def cofactor(matrices: Float64Array) -> Float64Array:
     """Return the (N, 3, 3) cofactor matrices: det · inverse transpose, but finite for singular matrices, too."""
     a, b, c = matrices[:, :, 0], matrices[:, :, 1], matrices[:, :, 2]
     return np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)], axis=2)
 
 
-def _blend(matrices: np.ndarray, joints: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _blend(matrices: Float64Array, joints: Int64Array, weights: Float64Array) -> Float64Array:
     """Return (V, 3, 4): for each vertex, the weighted sum of the matrices of its joints."""
     blended = np.zeros((len(joints), 3, 4))
     for slot in range(joints.shape[1]):
@@ -293,8 +299,8 @@ def _blend(matrices: np.ndarray, joints: np.ndarray, weights: np.ndarray) -> np.
 
 
 def _skin(
-    blended: np.ndarray, positions: np.ndarray, normals: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray | None, bool]:
+    blended: Float64Array, positions: Float64Array, normals: Float64Array | None
+) -> tuple[Float64Array, Float64Array | None, bool]:
     posed = np.einsum("vij,vj->vi", blended[:, :, :3], positions) + blended[:, :, 3]
     # A skinned mesh is placed by its joints: it is mirrored if they mirror the majority of its vertices.
     determinants = np.linalg.det(blended[:, :, :3])
@@ -305,21 +311,21 @@ def _skin(
     return posed, turned * np.where(determinants < 0, -1.0, 1.0)[:, None], mirrored
 
 
-def _morphed(base: np.ndarray, deltas: np.ndarray | None, weights: np.ndarray) -> np.ndarray:
+def _morphed(base: Float64Array, deltas: Float64Array | None, weights: Float64Array) -> Float64Array:
     if deltas is None:
         return base
     active = np.flatnonzero(weights[: len(deltas)])
     return base + np.tensordot(weights[active], deltas[active], axes=1) if len(active) else base
 
 
-def _unit_rows(vectors: np.ndarray) -> np.ndarray:
+def _unit_rows(vectors: Float64Array) -> Float64Array:
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         units = vectors / length
     return np.where(np.isfinite(units), units, [0.0, 1.0, 0.0])
 
 
-def _levels(order: tuple[int, ...], parents: tuple[int, ...]) -> list[np.ndarray]:
+def _levels(order: tuple[int, ...], parents: tuple[int, ...]) -> list[Int64Array]:
     depths = np.zeros(len(order), np.int64)
     for node in order:
         if parents[node] != -1:
@@ -328,7 +334,7 @@ def _levels(order: tuple[int, ...], parents: tuple[int, ...]) -> list[np.ndarray
     return np.split(ranked, np.flatnonzero(np.diff(depths[ranked])) + 1) if len(order) else []
 
 
-def _decompose(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _decompose(matrix: Float64Array) -> tuple[Float64Array, Float64Array, Float64Array]:
     linear = matrix[:3, :3]
     scale = np.linalg.norm(linear, axis=0)
     if np.linalg.det(linear) < 0:

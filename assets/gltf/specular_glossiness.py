@@ -9,12 +9,14 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from helix4d.core.arrays import Float64Array, UInt8Array
+
 _DIELECTRIC = 0.04
 _ROWS = 256  # converted at a time, to bound memory
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
-def convert_factors(diffuse: np.ndarray, specular: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def convert_factors(diffuse: Float64Array, specular: Float64Array) -> tuple[Float64Array, Float64Array]:
     """Convert (..., 3) linear diffuse and specular colors to (..., 3) base color and (...) metallic."""
     strongest = specular.max(axis=-1)
     diffuse_light = np.sqrt((diffuse**2) @ _LUMA)
@@ -33,12 +35,12 @@ def convert_factors(diffuse: np.ndarray, specular: np.ndarray) -> tuple[np.ndarr
 
 
 def convert_textures(
-    diffuse_image: np.ndarray | None,
-    specular_image: np.ndarray | None,
-    diffuse: np.ndarray,
-    specular: np.ndarray,
+    diffuse_image: UInt8Array | None,
+    specular_image: UInt8Array | None,
+    diffuse: Float64Array,
+    specular: Float64Array,
     glossiness: float,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[UInt8Array, UInt8Array]:
     """Convert textures to a base color image (sRGB, alpha kept) and a metallic-roughness image, factors included.
 
     Args:
@@ -68,7 +70,7 @@ def convert_textures(
     return base_image, metallic_image
 
 
-def _resized(image: np.ndarray | None, height: int, width: int) -> np.ndarray:
+def _resized(image: UInt8Array | None, height: int, width: int) -> UInt8Array:
     if image is None:
         return np.full((height, width, 4), 255, np.uint8)
     if image.shape[:2] == (height, width):
@@ -80,9 +82,9 @@ def _resized(image: np.ndarray | None, height: int, width: int) -> np.ndarray:
     return np.stack(channels, axis=-1)
 
 
-def _to_linear(value: np.ndarray) -> np.ndarray:
+def _to_linear(value: Float64Array) -> Float64Array:
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
 
 
-def _to_srgb(value: np.ndarray) -> np.ndarray:
+def _to_srgb(value: Float64Array) -> Float64Array:
     return np.where(value <= 0.0031308, value * 12.92, 1.055 * value ** (1 / 2.4) - 0.055)

@@ -9,6 +9,7 @@ from helix4d.assets.samples.glb import GlbBuilder, Part, Track
 from helix4d.assets.samples.motion import axis_angle, turn
 from helix4d.assets.samples.shapes import Shape, join, lathe, rounded_box, sheet
 from helix4d.core import generator
+from helix4d.core.arrays import Float64Array
 
 _WIDTH_M, _HEIGHT_M, _DEPTH_M, _WALL_M = 1.0, 0.5, 0.68, 0.05
 _LID_M = 0.28
@@ -92,7 +93,7 @@ def _chest_lid() -> tuple[list[Shape], list[Shape], Shape]:
     return boards, bands, join([lock, key])
 
 
-def _arc(inset: float, count: int = 33) -> np.ndarray:
+def _arc(inset: float, count: int = 33) -> Float64Array:
     """Return (count, 2) z and y coordinates of the lid's arch from front to back."""
     angle = np.linspace(0.0, np.pi, count)
     radius, rise = _DEPTH_M / 2 - inset, _LID_M - inset
@@ -145,7 +146,7 @@ def _hoard() -> tuple[Shape, list[Shape]]:
     return join(gold), gems
 
 
-def _mound(x: np.ndarray | float, z: np.ndarray | float) -> np.ndarray:
+def _mound(x: Float64Array | float, z: Float64Array | float) -> Float64Array:
     """Return the height of the mound at x, z."""
     heap = 0.27 + 0.13 * np.exp(-(np.square(x) / 0.09 + np.square(z) / 0.05))
     return np.asarray(heap + 0.012 * np.sin(31 * np.asarray(x)) * np.sin(29 * np.asarray(z)))

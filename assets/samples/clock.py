@@ -10,6 +10,7 @@ from helix4d.assets.samples import textures as tx
 from helix4d.assets.samples.glb import GlbBuilder, Part, Track
 from helix4d.assets.samples.motion import axis_angle, continuous, sampled, turn
 from helix4d.assets.samples.shapes import Shape, join, lathe, rounded_box, sheet, sphere
+from helix4d.core.arrays import Float64Array
 
 _FACE_Y_M = 0.78
 
@@ -63,7 +64,7 @@ def clock() -> bytes:
     )
     times = np.linspace(0.0, 4.0, 33)
 
-    def turning(turns: float) -> np.ndarray:
+    def turning(turns: float) -> Float64Array:
         return continuous(axis_angle(forward, 2 * np.pi * turns * times / 4.0))
 
     builder.animation(
@@ -80,7 +81,7 @@ def clock() -> bytes:
     return builder.build()
 
 
-def _swing(t: np.ndarray) -> np.ndarray:
+def _swing(t: Float64Array) -> Float64Array:
     return axis_angle((0, 0, 1), 0.36 * np.sin(2 * np.pi * t))
 
 

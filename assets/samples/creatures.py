@@ -11,6 +11,7 @@ from helix4d.assets.samples import textures as tx
 from helix4d.assets.samples.glb import GlbBuilder, Part, Target, Track
 from helix4d.assets.samples.motion import axis_angle, multiply, sampled, smoothstep, turn
 from helix4d.assets.samples.shapes import Shape, capsule, displaced, join, smooth_normals, sphere, welded
+from helix4d.core.arrays import Float64Array
 
 _STEPS_S = 0.8
 _BODY, _HEAD, _FIRST_LEG = 0, 1, 2
@@ -141,13 +142,13 @@ def blob_star() -> bytes:
     return builder.build()
 
 
-def _ladybug_dome(points: np.ndarray) -> np.ndarray:
+def _ladybug_dome(points: Float64Array) -> Float64Array:
     """Deform a unit sphere to a shell that is domed on top and flat below."""
     height = np.where(points[:, 1] > 0, 0.43 * points[:, 1], 0.1 * points[:, 1])
     return np.stack([0.5 * points[:, 0], 0.3 + height, 0.58 * points[:, 2] - 0.02], axis=-1)
 
 
-def _planar(points: np.ndarray, half_x: float, half_z: float) -> np.ndarray:
+def _planar(points: Float64Array, half_x: float, half_z: float) -> Float64Array:
     """Return UVs projected from above, with the front at the top of the image."""
     return np.stack([points[:, 0] / half_x, -points[:, 2] / half_z], axis=-1) * 0.49 + 0.5
 
@@ -177,7 +178,7 @@ def _ladybug_shell_material(builder: GlbBuilder) -> int:
     )
 
 
-def _ladybug_legs() -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+def _ladybug_legs() -> tuple[list[Float64Array], list[Float64Array], list[Float64Array]]:
     """Return hips, knees and feet of the six legs: right ones first, front to back."""
     hips, knees, feet = [], [], []
     for side in (1.0, -1.0):
@@ -188,7 +189,7 @@ def _ladybug_legs() -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray
     return hips, knees, feet
 
 
-def _ladybug_leg(hip: np.ndarray, knee: np.ndarray, foot: np.ndarray, joint: int) -> Shape:
+def _ladybug_leg(hip: Float64Array, knee: Float64Array, foot: Float64Array, joint: int) -> Shape:
     """Return a bent leg with weights that change from the hip joint to the knee joint around the knee."""
     along = np.linspace(0.0, 2.0, 21)[:, None]
     path = np.where(along < 1, hip + (knee - hip) * along, knee + (foot - knee) * (along - 1))
@@ -200,14 +201,14 @@ def _ladybug_leg(hip: np.ndarray, knee: np.ndarray, foot: np.ndarray, joint: int
     return _two_joints(leg, joint, joint + 1, share)
 
 
-def _ladybug_walk(joints: list[int], hips: list[np.ndarray], rest: np.ndarray) -> list[Track]:
+def _ladybug_walk(joints: list[int], hips: list[Float64Array], rest: Float64Array) -> list[Track]:
     times = np.linspace(0.0, 2 * _STEPS_S, 33)
 
-    def advance(t: np.ndarray) -> np.ndarray:
+    def advance(t: Float64Array) -> Float64Array:
         bob = 0.018 * np.cos(4 * np.pi * t / _STEPS_S)
         return rest + np.stack([0 * t, bob, 0.38 * (t / _STEPS_S - 1.0)], axis=-1)
 
-    def sway(t: np.ndarray) -> np.ndarray:
+    def sway(t: Float64Array) -> Float64Array:
         phase = 2 * np.pi * t / _STEPS_S
         return multiply(axis_angle((0, 1, 0), 0.05 * np.sin(phase)), axis_angle((0, 0, 1), 0.06 * np.cos(phase)))
 
@@ -229,12 +230,12 @@ def _ladybug_walk(joints: list[int], hips: list[np.ndarray], rest: np.ndarray) -
         side = np.sign(hip[0])
         offset = np.pi * ((leg % 3) + (leg // 3))  # neighbors and opposites alternate: the tripod gait
 
-        def swing(t: np.ndarray, side: float = side, offset: float = offset) -> np.ndarray:
+        def swing(t: Float64Array, side: float = side, offset: float = offset) -> Float64Array:
             phase = 2 * np.pi * t / _STEPS_S + offset
             raised = side * 0.42 * np.maximum(0.0, -np.sin(phase))
             return multiply(axis_angle((0, 1, 0), -side * 0.34 * np.cos(phase)), axis_angle((0, 0, 1), raised))
 
-        def bend(t: np.ndarray, side: float = side, offset: float = offset) -> np.ndarray:
+        def bend(t: Float64Array, side: float = side, offset: float = offset) -> Float64Array:
             phase = 2 * np.pi * t / _STEPS_S + offset
             return axis_angle((0, 0, 1), -side * 0.5 * np.maximum(0.0, -np.sin(phase)))
 
@@ -288,14 +289,14 @@ def _eyes(x: float, y: float, z: float, radius: float) -> list[Shape]:
     return [sphere(radius, 14, 20).moved((side * x, y, z)) for side in (-1.0, 1.0)]
 
 
-def _bound_along(shape: Shape, starts: np.ndarray, spacing: float) -> Shape:
+def _bound_along(shape: Shape, starts: Float64Array, spacing: float) -> Shape:
     """Bind a shape to joints along Z with linear weights; a joint's influence peaks in the middle of its bone."""
     place = np.clip((shape.positions[:, 2] - starts[0]) / spacing - 0.5, 0.0, len(starts) - 1.0)
     lower = np.minimum(np.floor(place).astype(int), len(starts) - 2)
     return _two_joints(shape, lower, lower + 1, smoothstep(place - lower))
 
 
-def _two_joints(shape: Shape, first: np.ndarray | int, second: np.ndarray | int, share: np.ndarray) -> Shape:
+def _two_joints(shape: Shape, first: Float64Array | int, second: Float64Array | int, share: Float64Array) -> Shape:
     joints = np.zeros((len(shape.positions), 4), int)
     joints[:, 0], joints[:, 1] = first, second
     weights = np.zeros((len(shape.positions), 4))
@@ -303,22 +304,24 @@ def _two_joints(shape: Shape, first: np.ndarray | int, second: np.ndarray | int,
     return replace(shape, joints=joints, weights=weights)
 
 
-def _crawl(joints: list[int], rest: np.ndarray, bone: float) -> list[Track]:
+def _crawl(joints: list[int], rest: Float64Array, bone: float) -> list[Track]:
     period_s, most_rad = 1.2, 1.15
     times = np.linspace(0.0, 2 * period_s, 17)
     bones = (np.arange(len(joints)) + 0.5) / len(joints)
 
-    def arch(t: np.ndarray) -> np.ndarray:
+    def arch(t: Float64Array) -> Float64Array:
         return 0.5 - 0.5 * np.cos(2 * np.pi * t / period_s)
 
-    def slopes(t: np.ndarray) -> np.ndarray:
+    def slopes(t: Float64Array) -> Float64Array:
         wave = np.sin(2 * np.pi * np.clip((bones - 0.12) / 0.76, 0.0, 1.0))
-        return most_rad * arch(t)[:, None] * wave
+        angle: Float64Array = most_rad * arch(t)[:, None] * wave
+        return angle
 
-    def span(t: np.ndarray) -> np.ndarray:
-        return bone * np.cos(slopes(t)).sum(axis=1)
+    def span(t: Float64Array) -> Float64Array:
+        length: Float64Array = bone * np.cos(slopes(t)).sum(axis=1)
+        return length
 
-    def tail(t: np.ndarray) -> np.ndarray:
+    def tail(t: Float64Array) -> Float64Array:
         # The head is planted while the back rises, the tail while the back sinks.
         full, least = bone * len(joints), float(span(np.array([period_s / 2]))[0])
         done = np.floor(t / period_s + 1e-9)
@@ -329,7 +332,7 @@ def _crawl(joints: list[int], rest: np.ndarray, bone: float) -> list[Track]:
     tracks = [sampled(joints[0], "translation", times, tail, cubic=True)]
     for number, joint in enumerate(joints):
 
-        def bend(t: np.ndarray, number: int = number) -> np.ndarray:
+        def bend(t: Float64Array, number: int = number) -> Float64Array:
             slope = slopes(t)
             return axis_angle((1, 0, 0), -(slope[:, number] - (slope[:, number - 1] if number else 0.0)))
 
@@ -342,7 +345,7 @@ def _look_around(joints: list[int]) -> list[Track]:
     tracks = []
     for number, joint in enumerate(joints[5:]):
 
-        def lift(t: np.ndarray, number: int = number) -> np.ndarray:
+        def lift(t: Float64Array, number: int = number) -> Float64Array:
             raised = 0.2 * np.sin(np.pi * t / 2.0) ** 2
             aside = 0.08 * np.sin(2 * np.pi * t / 2.0 - 0.25 * number)
             return multiply(axis_angle((0, 1, 0), aside), axis_angle((1, 0, 0), -raised if number < 5 else raised))
@@ -351,7 +354,7 @@ def _look_around(joints: list[int]) -> list[Track]:
     return tracks
 
 
-def _blob(points: np.ndarray) -> np.ndarray:
+def _blob(points: Float64Array) -> Float64Array:
     """Deform to a drop that is round below and has a blunt tip."""
     x, y, z = points.T
     rise = np.clip(y / 0.6, -1.0, 1.0)
@@ -359,11 +362,12 @@ def _blob(points: np.ndarray) -> np.ndarray:
     return np.stack([x * narrow, y * np.where(y > 0, 1.12, 0.9), z * narrow], axis=-1)
 
 
-def _squash(points: np.ndarray) -> np.ndarray:
-    return points * np.array([1.28, 0.62, 1.2])
+def _squash(points: Float64Array) -> Float64Array:
+    squashed: Float64Array = points * np.array([1.28, 0.62, 1.2])
+    return squashed
 
 
-def _star(points: np.ndarray) -> np.ndarray:
+def _star(points: Float64Array) -> Float64Array:
     """Deform to a puffy five-pointed star in the XY plane."""
     x, y, z = points.T / 0.6
     angle, out = np.arctan2(y, x), np.hypot(x, y)
@@ -374,13 +378,13 @@ def _star(points: np.ndarray) -> np.ndarray:
     return np.stack([out * reach * np.cos(angle), out * reach * np.sin(angle), z * thickness], axis=-1)
 
 
-def _front(shape: Callable[[np.ndarray], np.ndarray], centers: np.ndarray) -> np.ndarray:
+def _front(shape: Callable[[Float64Array], Float64Array], centers: Float64Array) -> Float64Array:
     """Return (V, 3) offsets that move points of the face plane at `centers` (V, 2) to the front of the shape."""
     across = np.column_stack([centers, np.sqrt(0.36 - (centers**2).sum(axis=1))])
     return shape(across) - np.column_stack([centers, np.zeros(len(centers))])
 
 
-def _smile(points: np.ndarray) -> np.ndarray:
+def _smile(points: Float64Array) -> Float64Array:
     """Return (V, 3) offsets for a furrow in the shape of a smile on the front."""
     x, y, z = points.T
     curve = -0.16 + 1.6 * x**2

@@ -11,6 +11,7 @@ from helix4d.assets.samples.glb import GlbBuilder, Part, Target, Track
 from helix4d.assets.samples.motion import axis_angle, sampled, smoothstep, turn
 from helix4d.assets.samples.shapes import Shape, capsule, join, smooth_normals, sphere, welded
 from helix4d.core import generator
+from helix4d.core.arrays import Float64Array
 
 
 def smoke_puff() -> bytes:
@@ -49,17 +50,17 @@ def smoke_puff() -> bytes:
         node = builder.node(f"shell {shell}", mesh=mesh)
         lag = 0.06 * shell
 
-        def size(t: np.ndarray, lag: float = lag) -> np.ndarray:
+        def size(t: Float64Array, lag: float = lag) -> Float64Array:
             grown = 0.24 + 0.76 * (1 - np.exp(-3.0 * np.maximum(t - lag, 0.0))) / (1 - np.exp(-3.0 * (2.0 - lag)))
             return np.stack([grown, grown * (0.9 + 0.1 * grown), grown], axis=-1)
 
-        def rising(t: np.ndarray, shell: int = shell) -> np.ndarray:
+        def rising(t: Float64Array, shell: int = shell) -> Float64Array:
             return np.stack([0 * t, 0.2 + (0.16 + 0.02 * shell) * t + 0.1 * t**0.5, 0 * t], axis=-1)
 
-        def roll(t: np.ndarray) -> np.ndarray:
+        def roll(t: Float64Array) -> Float64Array:
             return np.stack([np.clip(1 - np.abs(t - 1.0), 0, 1), np.clip(t - 1.0, 0, 1)], axis=-1)
 
-        def spin(t: np.ndarray, shell: int = shell) -> np.ndarray:
+        def spin(t: Float64Array, shell: int = shell) -> Float64Array:
             return axis_angle((0, 1, 0), (0.5 if shell % 2 else -0.4) * t)
 
         tracks += [
@@ -117,7 +118,7 @@ def campfire() -> bytes:
         mesh = builder.mesh(f"flame {layer}", [Part(base, material, targets)])
         node = builder.node(f"flame {layer}", mesh=mesh, translation=(0.0, 0.06, 0.0))
 
-        def lick(t: np.ndarray, layer: int = layer) -> np.ndarray:
+        def lick(t: Float64Array, layer: int = layer) -> Float64Array:
             place = (t / 1.2 * 5 + 0.7 * layer) % 5.0
             distance = np.abs(place[:, None] - np.arange(1, 5)[None, :])
             return smoothstep(1 - np.minimum(distance, 5 - distance))
@@ -138,7 +139,7 @@ def campfire() -> bytes:
     return builder.build()
 
 
-def _billow(directions: np.ndarray, phase: float) -> np.ndarray:
+def _billow(directions: Float64Array, phase: float) -> Float64Array:
     """Push (V, 3) unit directions out to the hull of balls around a core; the balls move with `phase`."""
     random = generator("samples", "smoke")
     count = 30
@@ -153,10 +154,11 @@ def _billow(directions: np.ndarray, phase: float) -> np.ndarray:
     along = directions @ centers.T
     inside = along**2 - (centers**2).sum(axis=1) + sizes**2
     hits = np.where(inside > 0, along + np.sqrt(np.maximum(inside, 0.0)), 0.0)
-    return directions * np.maximum(hits.max(axis=1), 0.66)[:, None]
+    reach: Float64Array = np.maximum(hits.max(axis=1), 0.66)
+    return directions * reach[:, None]
 
 
-def _flame(points: np.ndarray, wide: float, tall: float, layer: int, pose: int) -> np.ndarray:
+def _flame(points: Float64Array, wide: float, tall: float, layer: int, pose: int) -> Float64Array:
     """Return a flame with several tongues around the Y axis, with its base at the origin."""
     height = np.clip(points[:, 1] / 2 + 0.5, 0.0, 1.0)
     angle = np.arctan2(points[:, 2], points[:, 0])

@@ -16,6 +16,7 @@ from helix4d.assets.samples.glb import GlbBuilder, Part, Track
 from helix4d.assets.samples.motion import axis_angle, continuous, flight, matrix
 from helix4d.assets.samples.shapes import Shape, join, sheet
 from helix4d.core import generator
+from helix4d.core.arrays import Float64Array
 
 _CELLS = 26
 _IMPACT_S, _DURATION_S = 0.3, 2.0
@@ -78,7 +79,7 @@ def shattering_vase() -> bytes:
     return builder.build()
 
 
-def _cells() -> list[np.ndarray]:
+def _cells() -> list[Float64Array]:
     """Return convex polygons (K, 2) that tile the wall in (turns around, fraction along); some extend past the seam."""
     random = generator("samples", "vase cells")
     seeds = np.column_stack([random.random(_CELLS), random.random(_CELLS)])
@@ -88,7 +89,7 @@ def _cells() -> list[np.ndarray]:
     return [_cell(seeds, number) for number in range(_CELLS)]
 
 
-def _cell(seeds: np.ndarray, number: int) -> np.ndarray:
+def _cell(seeds: Float64Array, number: int) -> Float64Array:
     own = seeds[number]
     polygon = np.array([[own[0] - 0.5, 0.0], [own[0] + 0.5, 0.0], [own[0] + 0.5, 1.0], [own[0] - 0.5, 1.0]])
     for turn in (-1.0, 0.0, 1.0):
@@ -98,7 +99,7 @@ def _cell(seeds: np.ndarray, number: int) -> np.ndarray:
     return polygon
 
 
-def _cut(polygon: np.ndarray, point: np.ndarray, normal: np.ndarray) -> np.ndarray:
+def _cut(polygon: Float64Array, point: Float64Array, normal: Float64Array) -> Float64Array:
     """Return the part of a convex polygon behind the line through `point` with the given `normal`."""
     side = (polygon - point) @ normal
     kept = []
@@ -112,7 +113,7 @@ def _cut(polygon: np.ndarray, point: np.ndarray, normal: np.ndarray) -> np.ndarr
     return np.array(kept).reshape(-1, 2)
 
 
-def _piece(polygon: np.ndarray) -> tuple[Shape, Shape, Shape]:
+def _piece(polygon: Float64Array) -> tuple[Shape, Shape, Shape]:
     """Return the outer wall, inner wall and broken edge of a cell."""
     outline = []
     for start, end in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
@@ -128,7 +129,7 @@ def _piece(polygon: np.ndarray) -> tuple[Shape, Shape, Shape]:
     return outer, inner, edge
 
 
-def _on_wall(flat: np.ndarray, depth: float) -> Shape:
+def _on_wall(flat: Float64Array, depth: float) -> Shape:
     """Return the outer (depth 0) or inner (1) wall over a grid (M, N, 2), with normals that match across cuts."""
     warped = _warp(flat)
     points, _ = _wall(warped, depth)
@@ -137,7 +138,7 @@ def _on_wall(flat: np.ndarray, depth: float) -> Shape:
     return replace(shape, normals=normals if depth == 0 else -normals)
 
 
-def _warp(flat: np.ndarray) -> np.ndarray:
+def _warp(flat: Float64Array) -> Float64Array:
     """Displace the sheet periodically, without moving its ends."""
     around, along = flat[..., 0], flat[..., 1]
     inside = 4 * along * (1 - along)
@@ -148,7 +149,7 @@ def _warp(flat: np.ndarray) -> np.ndarray:
     return np.stack([around + inside * aside, along + inside * up], axis=-1)
 
 
-def _wall(warped: np.ndarray, depth: float) -> tuple[np.ndarray, np.ndarray]:
+def _wall(warped: Float64Array, depth: float) -> tuple[Float64Array, Float64Array]:
     """Return (..., 3) points and outward normals at (..., 2) (around, along); depth 0 is outside, 1 inside."""
     curve = _smooth_profile()
     station = np.linspace(0.0, 1.0, len(curve))
@@ -168,7 +169,7 @@ def _wall(warped: np.ndarray, depth: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 @cache
-def _smooth_profile() -> np.ndarray:
+def _smooth_profile() -> Float64Array:
     """Return the (400, 2) profile by arc length, with rounded corners."""
     curve = _by_length(_PROFILE, 400)
     for _ in range(400):
@@ -176,7 +177,7 @@ def _smooth_profile() -> np.ndarray:
     return _by_length(curve, 400)
 
 
-def _by_length(curve: np.ndarray, count: int) -> np.ndarray:
+def _by_length(curve: Float64Array, count: int) -> Float64Array:
     length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(curve, axis=0), axis=1))])
     at = np.linspace(0.0, length[-1], count)
     return np.stack([np.interp(at, length, curve[:, axis]) for axis in range(2)], axis=-1)

@@ -388,7 +388,9 @@ def _single(values: np.ndarray) -> np.ndarray:
 def _integers(values: np.ndarray, dtype: type) -> np.ndarray:
     """Convert values to glTF's normalized integers, which map the maximum of the type to 1."""
     largest = np.iinfo(dtype).max
-    return np.round(np.clip(values, -1.0 if np.iinfo(dtype).min < 0 else 0.0, 1.0) * largest).astype(dtype)
+    least = -1.0 if np.iinfo(dtype).min < 0 else 0.0
+    integers: np.ndarray = np.round(np.clip(values, least, 1.0) * largest).astype(dtype)
+    return integers
 
 
 def _bounds(array: np.ndarray) -> tuple[list[Any], list[Any]]:

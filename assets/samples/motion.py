@@ -8,18 +8,19 @@ import numpy as np
 
 from helix4d.assets.samples.glb import Track
 from helix4d.assets.samples.shapes import Vector
+from helix4d.core.arrays import Float64Array
 
 _GRAVITY_M_S2 = 9.81
 
 
-def axis_angle(axis: Vector, angle_rad: np.ndarray | float) -> np.ndarray:
+def axis_angle(axis: Vector, angle_rad: Float64Array | float) -> Float64Array:
     """Return (..., 4) quaternions (x, y, z, w) that rotate by (...) radians about `axis`."""
     direction = np.asarray(axis, float) / np.linalg.norm(axis)
     half = np.asarray(angle_rad, float)[..., None] / 2
     return np.concatenate([np.sin(half) * direction, np.cos(half)], axis=-1)
 
 
-def multiply(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def multiply(first: Float64Array, second: Float64Array) -> Float64Array:
     """Return the (..., 4) rotation that applies `second`, then `first`."""
     a, b = np.broadcast_arrays(first, second)
     vector = a[..., 3:] * b[..., :3] + b[..., 3:] * a[..., :3] + np.cross(a[..., :3], b[..., :3])
@@ -27,7 +28,7 @@ def multiply(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.concatenate([vector, scalar], axis=-1)
 
 
-def matrix(quaternion: np.ndarray) -> np.ndarray:
+def matrix(quaternion: Float64Array) -> Float64Array:
     """Return the (3, 3) rotation matrix of a (4,) quaternion."""
     x, y, z, w = quaternion
     return np.array(
@@ -39,13 +40,13 @@ def matrix(quaternion: np.ndarray) -> np.ndarray:
     )
 
 
-def turn(axis: Vector, degrees: float) -> np.ndarray:
+def turn(axis: Vector, degrees: float) -> Float64Array:
     """Return the (3, 3) rotation matrix about `axis` by an angle in degrees."""
     return matrix(axis_angle(axis, np.radians(degrees)))
 
 
 def sampled(
-    node: int, path: str, times: np.ndarray, curve: Callable[[np.ndarray], np.ndarray], cubic: bool = False
+    node: int, path: str, times: Float64Array, curve: Callable[[Float64Array], Float64Array], cubic: bool = False
 ) -> Track:
     """Return a track with keys on `curve`, which maps (K,) seconds to (K, n); cubic keys also store its slopes."""
     values = curve(times)
@@ -60,7 +61,7 @@ def sampled(
     return Track(node, path, times, values, "CUBICSPLINE", (after - before) / (2 * step_s))
 
 
-def continuous(quaternions: np.ndarray) -> np.ndarray:
+def continuous(quaternions: Float64Array) -> Float64Array:
     """Return the same (K, 4) rotations without sign changes between keys."""
     result = quaternions.copy()
     for key in range(1, len(result)):
@@ -69,15 +70,15 @@ def continuous(quaternions: np.ndarray) -> np.ndarray:
     return result
 
 
-def smoothstep(values: np.ndarray) -> np.ndarray:
+def smoothstep(values: Float64Array) -> Float64Array:
     """Ease from 0 (at 0 and below) to 1 (at 1 and above)."""
     clipped = np.clip(values, 0.0, 1.0)
     return clipped * clipped * (3 - 2 * clipped)
 
 
 def flight(
-    start: np.ndarray, velocity: np.ndarray, times: np.ndarray, floor: float, bounce: float = 0.35
-) -> np.ndarray:
+    start: Float64Array, velocity: Float64Array, times: Float64Array, floor: float, bounce: float = 0.35
+) -> Float64Array:
     """Return (K, 3) positions of a body thrown at time 0, which bounces on the plane y = floor and slides to rest.
 
     Args:
@@ -103,6 +104,6 @@ def flight(
     return np.stack([np.interp(times, fine_times, path[:, axis]) for axis in range(3)], axis=-1)
 
 
-def _same_side(reference: np.ndarray, quaternions: np.ndarray) -> np.ndarray:
+def _same_side(reference: Float64Array, quaternions: Float64Array) -> Float64Array:
     sign = np.where(np.sum(reference * quaternions, axis=-1, keepdims=True) < 0, -1.0, 1.0)
     return quaternions * sign

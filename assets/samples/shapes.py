@@ -236,7 +236,8 @@ def smooth_normals(positions: np.ndarray, faces: np.ndarray, points: np.ndarray)
     area = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     sums = np.zeros((int(points.max()) + 1, 3))
     np.add.at(sums, points[faces].reshape(-1), np.repeat(area, 3, axis=0))
-    return _unit(sums)[points]
+    normals: np.ndarray = _unit(sums)[points]
+    return normals
 
 
 def welded(positions: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from helix4d.assets.samples import textures as tx
 from helix4d.assets.samples.glb import GlbBuilder, Part, Target, Track
 from helix4d.assets.samples.motion import axis_angle, multiply, sampled, smoothstep
 from helix4d.assets.samples.shapes import Shape, capsule, displaced, join, lathe, sheet, smooth_normals, sphere, welded
+from helix4d.core.arrays import Float64Array, UInt8Array
 
 _FLAG_WIDTH_M, _FLAG_HEIGHT_M = 1.5, 0.95
 
@@ -46,7 +47,7 @@ def flag() -> bytes:
     builder.node("pole", mesh=builder.mesh("pole", parts), translation=(-0.03, 0.0, 0.0))
     times = np.linspace(0.0, 2.0, 33)
 
-    def weights(t: np.ndarray) -> np.ndarray:
+    def weights(t: Float64Array) -> Float64Array:
         slow, fast = 2 * np.pi * t, 2 * np.pi * 1.5 * t
         return np.stack([np.cos(slow), -np.sin(slow), np.cos(fast), -np.sin(fast)], axis=-1)
 
@@ -83,17 +84,17 @@ def butterfly() -> bytes:
             mesh = builder.mesh(f"wing {half} {side:+.0f}", [Part(wing, material)], quantized=True)
             node = builder.node(f"wing {half} {side:+.0f}", body, mesh=mesh, translation=(side * 0.03, 0.03, 0.0))
 
-            def flap(t: np.ndarray, side: float = side, lag: float = lag, reach: float = reach) -> np.ndarray:
+            def flap(t: Float64Array, side: float = side, lag: float = lag, reach: float = reach) -> Float64Array:
                 beat = 0.5 + 0.85 * reach * np.cos(2 * np.pi * (2 * t - lag))
                 return axis_angle((0, 0, 1), side * beat)
 
             tracks.append(sampled(node, "rotation", times, flap))
 
-    def drift(t: np.ndarray) -> np.ndarray:
+    def drift(t: Float64Array) -> Float64Array:
         phase = 2 * np.pi * t / 1.5
         return np.stack([0.12 * np.sin(phase), 0.1 * np.cos(2 * np.pi * 2 * t + 2.4), 0.08 * np.cos(phase)], axis=-1)
 
-    def bank(t: np.ndarray) -> np.ndarray:
+    def bank(t: Float64Array) -> Float64Array:
         phase = 2 * np.pi * t / 1.5
         pitch = axis_angle((1, 0, 0), -0.35 + 0.12 * np.cos(2 * np.pi * 2 * t + 1.0))
         return multiply(axis_angle((0, 0, 1), -0.2 * np.cos(phase)), pitch)
@@ -210,7 +211,7 @@ def _wing(side: float, half: int) -> Shape:
     return sheet(points if side < 0 else points[:, ::-1])
 
 
-def _wing_image() -> np.ndarray:
+def _wing_image() -> UInt8Array:
     """Return a (256, 512, 4) image of the fore and the hind wing, transparent outside their outlines."""
     halves = []
     for half, root, spread, tips in (
@@ -259,7 +260,7 @@ def _pot() -> Shape:
     return lathe(np.array(profile + inside), 64, 40.0)
 
 
-def _soil(points: np.ndarray) -> np.ndarray:
+def _soil(points: Float64Array) -> Float64Array:
     x, y, z = points.T
     mound = 0.06 * np.exp(-(x**2 + z**2) / 0.03) + 0.012 * np.sin(31 * x + 2) * np.sin(37 * z)
     return np.stack([x, y + mound * (np.hypot(x, z) < 0.33), z], axis=-1)

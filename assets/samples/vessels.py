@@ -11,6 +11,7 @@ from helix4d.assets.samples.glb import GlbBuilder, Part, Track
 from helix4d.assets.samples.motion import axis_angle, multiply, sampled, smoothstep, turn
 from helix4d.assets.samples.shapes import Shape, capsule, displaced, join, lathe, sheet, sphere
 from helix4d.core import generator
+from helix4d.core.arrays import Float64Array
 
 
 def fishbowl() -> bytes:
@@ -52,7 +53,7 @@ def fishbowl() -> bytes:
     for number, (x, z, late) in enumerate(((0.28, 0.1, 0.0), (0.25, 0.06, 0.35), (0.3, 0.04, 0.7))):
         bubble = builder.node(f"bubble {number}", mesh=bubble_mesh, translation=(x, 0.2, z))
 
-        def rise(t: np.ndarray, x: float = x, z: float = z, late: float = late) -> np.ndarray:
+        def rise(t: Float64Array, x: float = x, z: float = z, late: float = late) -> Float64Array:
             share = (t / 4.0 + late) % 1.0
             return np.stack([x + 0.02 * np.sin(9 * share), 0.2 + 0.62 * share, z + 0.02 * np.cos(7 * share)], axis=-1)
 
@@ -181,11 +182,11 @@ def _fish(builder: GlbBuilder) -> list[Track]:
     builder.skin(skinned, joints, rest)
     times = np.linspace(0.0, 4.0, 33)
 
-    def swim(t: np.ndarray) -> np.ndarray:
+    def swim(t: Float64Array) -> Float64Array:
         phase = 2 * np.pi * t / 4.0
         return np.stack([0.23 * np.sin(phase), 0.47 + 0.07 * np.sin(phase * 2), 0.23 * np.cos(phase)], axis=-1)
 
-    def heading(t: np.ndarray) -> np.ndarray:
+    def heading(t: Float64Array) -> Float64Array:
         phase = 2 * np.pi * t / 4.0
         pitch = axis_angle((1, 0, 0), -0.3 * np.cos(phase * 2))
         return multiply(axis_angle((0, 1, 0), phase + np.pi / 2), multiply(axis_angle((0, 0, 1), -0.12 + 0 * t), pitch))
@@ -193,7 +194,7 @@ def _fish(builder: GlbBuilder) -> list[Track]:
     tracks = [sampled(root, "translation", times, swim), sampled(root, "rotation", times, heading)]
     for number, joint in enumerate(joints):
 
-        def wag(t: np.ndarray, number: int = number) -> np.ndarray:
+        def wag(t: Float64Array, number: int = number) -> Float64Array:
             reach = 0.06 if number == 0 else 0.1 + 0.09 * number
             return axis_angle((0, 1, 0), -0.1 + reach * np.sin(2 * np.pi * 1.25 * t - 0.8 * number))
 
@@ -201,7 +202,7 @@ def _fish(builder: GlbBuilder) -> list[Track]:
     return tracks
 
 
-def _fin(corners: list[list[float]], color: np.ndarray) -> Shape:
+def _fin(corners: list[list[float]], color: Float64Array) -> Shape:
     """Return a thin, slightly wavy triangle from its root (first and last corner) to its tip (second corner)."""
     root, tip, end = np.array(corners)
     share = np.linspace(0.0, 1.0, 7)[:, None, None]
@@ -212,7 +213,7 @@ def _fin(corners: list[list[float]], color: np.ndarray) -> Shape:
     return fin.colored(color)
 
 
-def _rounded(profile: np.ndarray, times: int) -> np.ndarray:
+def _rounded(profile: Float64Array, times: int) -> Float64Array:
     """Round a profile by cutting its corners (Chaikin's algorithm); its ends are kept."""
     for _ in range(times):
         near, far = 0.75 * profile[:-1] + 0.25 * profile[1:], 0.25 * profile[:-1] + 0.75 * profile[1:]
@@ -245,7 +246,7 @@ def _brass(builder: GlbBuilder) -> int:
     )
 
 
-def _moss(points: np.ndarray) -> np.ndarray:
+def _moss(points: Float64Array) -> Float64Array:
     x, y, z = points.T
     out = np.hypot(x, z)
     tufts = 0.035 + 0.03 * np.sin(21 * x + 1) * np.cos(19 * z) + 0.012 * np.sin(67 * x) * np.sin(61 * z + 2)
@@ -278,12 +279,14 @@ def _fireflies(builder: GlbBuilder) -> list[Track]:
         builder.node(f"body {number}", node, mesh=body_mesh)
         lamp = builder.node(f"light {number}", node, mesh=light_mesh, translation=(0.0, -0.002, -0.03))
 
-        def place(t: np.ndarray, phase: np.ndarray = phase, tilt: float = tilt, middle: float = middle) -> np.ndarray:
+        def place(
+            t: Float64Array, phase: Float64Array = phase, tilt: float = tilt, middle: float = middle
+        ) -> Float64Array:
             turn_rad = 2 * np.pi * t / 3.0
             y = middle + 0.05 * np.sin(2 * turn_rad + phase[1])
             return np.stack([tilt * np.cos(turn_rad + phase[0]), y, tilt * np.sin(turn_rad + phase[0])], axis=-1)
 
-        def heading(t: np.ndarray, phase: np.ndarray = phase) -> np.ndarray:
+        def heading(t: Float64Array, phase: Float64Array = phase) -> Float64Array:
             return axis_angle((0, 1, 0), -(2 * np.pi * t / 3.0 + phase[0]))
 
         tracks += [sampled(node, "translation", times, place), sampled(node, "rotation", times, heading)]

@@ -174,7 +174,7 @@ class RasterScene:
 
     def _set_topology(self, frame: Frame) -> None:
         topology = frame.topology
-        layers = {"color": np.ones((len(topology.faces), 3, 4))} if self._colored else {}
+        layers: dict[str, np.ndarray] = {"color": np.ones((len(topology.faces), 3, 4))} if self._colored else {}
         if topology.colors is not None:
             layers["color"] = topology.colors
         for slot in range(max(map(len, self._maps), default=0)):
