@@ -147,7 +147,7 @@ def _check_file(path: Path, limits: Limits) -> None:
     if not path.is_file():
         raise AssetError(ReasonCode.CORRUPT_FILE, "is not a regular file", path)
     if size == 0:
-        raise AssetError(ReasonCode.EMPTY_FILE, "is empty", path)
+        raise AssetError(ReasonCode.EMPTY_FILE, "the file is empty", path)
     if size > limits.file_bytes:
         message = f"has {size:,} bytes, more than the limit of {limits.file_bytes:,}"
         raise AssetError(ReasonCode.OUT_OF_MEMORY, message, path)

@@ -163,7 +163,9 @@ class _Reader:
         else:
             accessor = self.document.accessors[self.primitive.indices]
             if accessor.kind != "SCALAR" or accessor.dtype.kind != "u":
-                raise self._fail("indices must be SCALAR of unsigned integers")
+                raise self._fail(
+                    f"indices must be SCALAR of unsigned integers, found {accessor.kind} of {accessor.dtype}"
+                )
             faces = triangulate(self.accessors.raw(self.primitive.indices)[:, 0].astype(np.int64), self.primitive.mode)
         if faces.size and (faces.max() >= count or faces.min() < 0):
             index = faces.max() if faces.max() >= count else faces.min()
@@ -185,8 +187,8 @@ class _Reader:
         length = np.linalg.norm(sums, axis=1, keepdims=True)
         replaced = zero & (length[:, 0] > 0)  # the others belong to triangles without area, which are never visible
         if replaced.any():
-            where = self.primitive.where
-            self.document.warn(f"{where}: {replaced.sum():,} normals have length 0: replaced by triangle normals")
+            problem = f"{replaced.sum():,} of {len(normals):,} normals have length 0"
+            self.document.warn(f"{self.primitive.where}: {problem}: replaced by triangle normals")
         return np.where(replaced[:, None], sums / np.where(length > 0, length, 1.0), normals)
 
     def _skin(self, count: int, used: BoolArray) -> tuple[Int64Array | None, Float64Array | None]:

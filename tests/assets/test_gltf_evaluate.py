@@ -297,7 +297,7 @@ def test_normals_of_length_zero_are_replaced_by_triangle_normals(tmp_path: Path)
     expected = [corner / np.sqrt(3) * mirror, tip, tip, tip * mirror]
     np.testing.assert_allclose(clip.frames[0].normals, _z_up(np.array(expected)), atol=1e-6)
     assert len(clip.frames[0].vertices) == 4
-    assert "2 normals have length 0" in clip.warnings[0]
+    assert "2 of 4 normals have length 0" in clip.warnings[0]
 
 
 def test_a_primitive_without_normals_gets_flat_normals(tmp_path: Path) -> None:

@@ -44,8 +44,8 @@ def parse_animations(
                 channels.append(Channel(*target, times, values, Interpolation(interpolation), channel.where))
         animations.append(Animation(entry.text("name", ""), tuple(channels)))
     if ignored:
-        examples = ", ".join(sorted(ignored)[:3])
-        warnings.append(f"animations: {len(ignored)} animated properties are not supported ({examples}): ignored")
+        names = ", ".join(sorted(ignored)[:3]) + (f" and {len(ignored) - 3:,} more" if len(ignored) > 3 else "")
+        warnings.append(f"animations: properties that are not supported ({names}): ignored")
     return tuple(animations)
 
 

@@ -60,7 +60,7 @@ def _read(path: Path, limits: Limits) -> bytes:
     except (OSError, ValueError) as error:
         raise AssetError(ReasonCode.CORRUPT_FILE, f"cannot be read ({error})", path) from error
     if not data:
-        raise AssetError(ReasonCode.EMPTY_FILE, "is empty", path)
+        raise AssetError(ReasonCode.EMPTY_FILE, "the file is empty", path)
     return data
 
 

@@ -5,6 +5,7 @@ The rest of this package does not index raw JSON, so a malformed file cannot cau
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ class JsonObject:
         """Return finite numbers, exactly `length` if given; None if the key is absent."""
         if not self.has(key):
             return None
-        values = tuple(self._number(key, value) for value in self._list(key))
+        values = tuple(self._number(f"{key}[{n}]", value) for n, value in enumerate(self._list(key)))
         if length is not None and len(values) != length:
             self.fail(f"{key} must contain {length} numbers, found {len(values)}")
         return values
@@ -182,12 +183,14 @@ def clean_text(value: str) -> str:
 
 
 def _valid_indices(size: int) -> str:
-    return f"valid indices: 0 to {size - 1:,}" if size else "there are no valid indices"
+    if size == 0:
+        return "none are defined"
+    return "the only valid index is 0" if size == 1 else f"valid indices: 0 to {size - 1:,}"
 
 
 def _short(value: Json) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, int | float | str):
         return clean_text(f"{value!r:.40}" if isinstance(value, str | float) else f"{str(value)[:40]}")
     return "an object" if isinstance(value, dict) else "an array"
