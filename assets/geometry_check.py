@@ -71,7 +71,7 @@ class GeometryCheck:
         if step > _PRECISION * diagonal:
             raise AssetError(
                 ReasonCode.PRECISION_LOSS,
-                f"float32 is too coarse (steps of {step:.3g} m for an object of {diagonal:.3g} m, {farthest:.3g} m from "
-                "the origin): move it to the origin",
+                f"float32 is too coarse (steps of {step:.3g} m for an object of {diagonal:.3g} m, {farthest:.3g} m "
+                "from the origin): move it to the origin",
                 self._path,
             )

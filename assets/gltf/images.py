@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from helix4d.assets.gltf.accessors import Accessors
-from helix4d.assets.gltf.parse.values import JsonObject
+from helix4d.assets.gltf.parse.values import JsonObject, alternatives
 from helix4d.assets.limits import Limits
 from helix4d.core import ReasonCode
 from helix4d.core.arrays import UInt8Array
@@ -29,7 +29,6 @@ _DECODE_ERRORS = (
     MemoryError,
     struct.error,
     zlib.error,
-    UnidentifiedImageError,
     Image.DecompressionBombError,
 )
 """Exceptions that Pillow's decoders raise for broken files."""
@@ -144,6 +143,8 @@ def decode_image(data: bytes, limits: Limits, formats: tuple[str, ...] = GLTF_FO
                 raise ValueError(too_large((width, height), limits))
             factor = -(-max(width, height) // limits.image_side)
             rgba = _to_rgba(image)
+    except UnidentifiedImageError as error:  # its message contains the address of the stream
+        raise ValueError(f"not a {alternatives(formats)} image, or corrupt") from error
     except _DECODE_ERRORS as error:
         raise ValueError(str(error)) from error
     return (_reduced(rgba, factor) if factor > 1 else rgba), factor

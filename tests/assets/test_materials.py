@@ -143,6 +143,14 @@ def test_missing_and_broken_images_cause_warnings(tmp_path: Path) -> None:
         assert any(part in warning for warning in clip.warnings)
 
 
+def test_warnings_do_not_depend_on_memory_addresses(tmp_path: Path) -> None:
+    builder = _with_image(Image.new("RGB", (2, 2)))
+    builder.gltf["images"][1] = {"bufferView": builder.view(b"not an image")}
+    clip = _bake(builder, tmp_path, pbrMetallicRoughness={"baseColorTexture": {"index": 0}})
+    expected = "images[1]: cannot be decoded (not a PNG, JPEG or WEBP image, or corrupt): replaced by white"
+    assert clip.warnings[-1] == expected
+
+
 def test_specular_glossiness_of_dielectrics_and_metals(tmp_path: Path) -> None:
     base, metallic = convert_factors(np.array([[0.5, 0.4, 0.3], [0, 0, 0]]), np.array([[0.04] * 3, [1.0, 0.8, 0.3]]))
     np.testing.assert_allclose(metallic, [0, 1], atol=0.02)
