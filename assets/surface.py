@@ -29,8 +29,8 @@ def size(clip: Clip) -> float:
     Small if the object travels so far that the bounding box of all frames dwarfs it; 0 if there is no surface.
     """
     diagonal = union_diagonal(clip)
-    most = max(float(areas(frame.triangles()).sum()) for frame in clip.frames)
-    return float(np.sqrt(most)) / diagonal if diagonal else 0.0
+    largest = max(float(areas(frame.triangles()).sum()) for frame in clip.frames)
+    return float(np.sqrt(largest)) / diagonal if diagonal else 0.0
 
 
 def motion(clip: Clip) -> float:
@@ -72,7 +72,7 @@ def _displacement(first: Frame, first_solid: BoolArray, frame: Frame, frame_soli
 def _box_displacement(first: Frame, first_solid: BoolArray, frame: Frame, frame_solid: BoolArray) -> float:
     if not frame_solid.any():
         return 0.0
-    one = first.vertices[np.unique(first.faces[first_solid])].astype(np.float64)
-    two = frame.vertices[np.unique(frame.faces[frame_solid])].astype(np.float64)
-    low, high = two.min(axis=0) - one.min(axis=0), two.max(axis=0) - one.max(axis=0)
+    start = first.vertices[np.unique(first.faces[first_solid])].astype(np.float64)
+    end = frame.vertices[np.unique(frame.faces[frame_solid])].astype(np.float64)
+    low, high = end.min(axis=0) - start.min(axis=0), end.max(axis=0) - start.max(axis=0)
     return float(np.linalg.norm(np.maximum(np.abs(low), np.abs(high))))

@@ -70,8 +70,8 @@ def rate(bpy: Any, path: Path, first_bytes: bytes) -> tuple[float, str]:
     if path.suffix.lower() in (".usd", ".usda", ".usdc"):
         # Blender maps USD time codes to frames, but does not expose the number of time codes per second.
         if first_bytes.startswith(b"#usda"):
-            found = _USD_RATE.search(first_bytes)
-            return (float(found[1]) if found and float(found[1]) > 0 else _USD_DEFAULT_RATE), ""
+            match = _USD_RATE.search(first_bytes)
+            return (float(match[1]) if match and float(match[1]) > 0 else _USD_DEFAULT_RATE), ""
         return _USD_DEFAULT_RATE, f"binary USD: the frame rate is unknown: {_USD_DEFAULT_RATE:g} per second assumed"
     render = bpy.context.scene.render
     return render.fps / render.fps_base, ""
@@ -134,19 +134,19 @@ def _actions_range(bpy: Any) -> tuple[float, float] | None:
     ranges = [action.frame_range for action in bpy.data.actions if len(action.fcurves)]
     if not ranges:
         return None
-    return float(min(one[0] for one in ranges)), float(max(one[1] for one in ranges))
+    return float(min(start for start, _ in ranges)), float(max(end for _, end in ranges))
 
 
 def _scene_range(bpy: Any) -> tuple[float, float] | None:
     """Return the frame range of the scene, or None if nothing in it is animated."""
     scene = bpy.context.scene
     moves = any(
-        any(item.type in _CACHES | _TIMED_MODIFIERS for item in (*thing.modifiers, *thing.constraints))
-        for thing in scene.objects
+        any(item.type in _CACHES | _TIMED_MODIFIERS for item in (*obj.modifiers, *obj.constraints))
+        for obj in scene.objects
     )
     owners = (*bpy.data.objects, *bpy.data.shape_keys, *bpy.data.armatures, *bpy.data.meshes)
     data = [owner.animation_data for owner in owners if owner.animation_data is not None]
-    moves = moves or any(one.action or len(one.drivers) or len(one.nla_tracks) for one in data)
+    moves = moves or any(entry.action or len(entry.drivers) or len(entry.nla_tracks) for entry in data)
     return (float(scene.frame_start), float(scene.frame_end)) if moves else None
 
 

@@ -78,13 +78,13 @@ class BlenderAsset:
     def _load(self) -> None:
         bpy, path = self._bpy, self._path
         suffix = path.suffix.lower()
-        form = FORMATS[suffix]
+        file_format = FORMATS[suffix]
         first_bytes = head(path)
-        if not form.looks_right(first_bytes):
-            raise AssetError(ReasonCode.NOT_GLTF, f"is not a {form.name} file: its suffix may be wrong", path)
+        if not file_format.looks_right(first_bytes):
+            raise AssetError(ReasonCode.NOT_GLTF, f"is not a {file_format.name} file: its suffix may be wrong", path)
         check_end(path)
-        self._reader = form.name.removeprefix("binary ")
-        self._import(form.read, path)
+        self._reader = file_format.name.removeprefix("binary ")
+        self._import(file_format.read, path)
         refuse_outside(bpy, path, self._root)
         self._rate, warning = rate(bpy, path, first_bytes)
         self._warnings += [warning] if warning else []
@@ -98,7 +98,7 @@ class BlenderAsset:
                 for name, members in self._actions.items()
             }
         else:
-            span = form.timeline(bpy)
+            span = file_format.timeline(bpy)
             spans = {"": span} if span else {}
         self.clips = [
             ClipInfo(number, name, start / self._rate, end / self._rate)

@@ -174,8 +174,8 @@ class Materials:
 
 
 def _number(entry: JsonObject, extension: str, key: str, default: float) -> float:
-    found = entry.extension(extension)
-    return default if found is None else found.number(key, default)
+    values = entry.extension(extension)
+    return default if values is None else values.number(key, default)
 
 
 def _triple(entry: JsonObject, key: str, default: float) -> tuple[float, float, float]:

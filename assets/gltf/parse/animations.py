@@ -65,15 +65,15 @@ def _target(target: JsonObject, nodes: int, meshes: int, ignored: set[str]) -> t
 
 def _pointer_target(pointer: JsonObject, nodes: int, meshes: int, ignored: set[str]) -> tuple[int, Property]:
     text = pointer.text("pointer")
-    if found := _NODE_POINTER.match(text):
-        target, what, size = int(found[1]), _PATHS[found[2]], nodes
-    elif found := _VISIBLE_POINTER.match(text):
-        target, what, size = int(found[1]), Property.VISIBLE, nodes
-    elif found := _MESH_POINTER.match(text):
-        target, what, size = int(found[1]), Property.MESH_WEIGHTS, meshes
+    if match := _NODE_POINTER.match(text):
+        target, animated, size = int(match[1]), _PATHS[match[2]], nodes
+    elif match := _VISIBLE_POINTER.match(text):
+        target, animated, size = int(match[1]), Property.VISIBLE, nodes
+    elif match := _MESH_POINTER.match(text):
+        target, animated, size = int(match[1]), Property.MESH_WEIGHTS, meshes
     else:
         ignored.add(text[:80])
         return 0, Property.IGNORED
     if target >= size:
         pointer.fail(f"pointer {text[:80]!r} refers to an object that does not exist")
-    return target, what
+    return target, animated

@@ -32,7 +32,7 @@ def parse_buffers(root: JsonObject, has_binary: bool) -> tuple[Buffer, ...]:
     buffers = []
     for number, entry in enumerate(root.children("buffers")):
         uri = entry.text("uri") if entry.has("uri") else None
-        fallback = any((found := entry.extension(name)) and found.boolean("fallback") for name in _MESHOPT)
+        fallback = any((extension := entry.extension(name)) and extension.boolean("fallback") for name in _MESHOPT)
         if uri is None and not fallback and not (number == 0 and has_binary):
             entry.fail("has no uri, and the file has no binary chunk for it", ReasonCode.MISSING_BUFFER)
         buffers.append(Buffer(uri, entry.integer("byteLength", minimum=1), fallback))
@@ -50,7 +50,7 @@ def parse_views(root: JsonObject, buffers: tuple[Buffer, ...]) -> tuple[BufferVi
         stride = entry.integer("byteStride", minimum=1) if entry.has("byteStride") else None
         if stride is not None and stride > 252:
             entry.fail(f"byteStride must be at most 252, found {stride}")
-        meshopt = next((_parse_meshopt(found, buffers) for name in _MESHOPT if (found := entry.extension(name))), None)
+        meshopt = next((_parse_meshopt(e, buffers) for name in _MESHOPT if (e := entry.extension(name))), None)
         buffer, offset, length = _slice(entry, buffers)
         views.append(BufferView(buffer, offset, length, stride, meshopt))
     return tuple(views)
@@ -158,13 +158,13 @@ def _parse_sparse(entry: JsonObject, views: tuple[BufferView, ...]) -> Sparse | 
 def _check_unbacked(root: JsonObject, accessors: list[Accessor], limits: Limits) -> None:
     # Sparse morph targets start from zeros without a view, one per vertex, but a kilobyte of JSON can declare gigabytes
     # of such zeros.
-    most = max((accessor.count for accessor in accessors if accessor.view is not None), default=0)
-    most = max(most, limits.unbacked_elements)
+    limit = max((accessor.count for accessor in accessors if accessor.view is not None), default=0)
+    limit = max(limit, limits.unbacked_elements)
     for number, accessor in enumerate(accessors):
-        if accessor.view is None and accessor.count > most:
+        if accessor.view is None and accessor.count > limit:
             root.fail(
                 f"accessors[{number}]: declares {accessor.count:,} elements without a bufferView, more than the limit "
-                f"of {most:,}",
+                f"of {limit:,}",
                 ReasonCode.OUT_OF_MEMORY,
             )
 
