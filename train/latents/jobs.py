@@ -118,7 +118,6 @@ def encode_sample(job: EncodeJob, report: Report) -> Outcome:
 def _encode(job: EncodeJob, report: Report) -> Sample:
     reader = ShardReader(job.shard)
     clip = reader.clip(job.key)
-    report("loading the encoders")
     encoders = _encoders(job.models, job.offline, job.device, job.config.compute_dtype)
     report("encoding")
     ovoxels = [decode_vxz(reader.read(job.key, f"frame_{frame:02d}.vxz")) for frame in range(clip["frames"])]
