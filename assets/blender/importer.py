@@ -33,8 +33,6 @@ _LOG = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=np.generic)
 
-T = TypeVar("T", bound=np.generic)
-
 
 @dataclass(frozen=True, eq=False)
 class _Moment:
