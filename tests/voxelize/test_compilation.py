@@ -14,7 +14,7 @@ import pytest
 from helix4d.voxelize import warm_up
 from helix4d.voxelize.kernels import compilation
 
-_SCRIPT = "import voxelize; print(voxelize.warm_up())"
+_SCRIPT = "from helix4d.voxelize import warm_up; print(warm_up())"
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
