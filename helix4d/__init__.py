@@ -6,7 +6,7 @@ this folder.
 
 from pathlib import Path
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 _here = Path(__file__).parent
 if not (_here / "core").is_dir():

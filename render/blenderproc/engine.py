@@ -23,10 +23,10 @@ from helix4d.assets import Clip
 from helix4d.core import ConfigError
 from helix4d.render.blenderproc.bootstrap import load_blenderproc, start_scene, write_hdf5
 from helix4d.render.cycles.engine import RenderError, captured_output, configure, output_tail
-from helix4d.render.cycles.scene import CLIP_RANGE, SENSOR_MM, ClipObject, camera_to_world, clear
+from helix4d.render.cycles.scene import CLIP_RANGE, SENSOR_MM, ClipObject, clear
 from helix4d.render.cycles.world import World
 from helix4d.render.frame_loop import render_frames
-from helix4d.render.scene.cameras import Camera
+from helix4d.render.scene.cameras import Camera, camera_to_world
 from helix4d.render.scene.environment import NO_MAPS, EnvironmentMap
 from helix4d.render.scene.images import Layers, RenderedImage
 from helix4d.render.scene.lighting import Lights
