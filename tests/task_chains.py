@@ -99,7 +99,7 @@ def make_chain(name: str, folder: Path) -> Chain:
 
 
 def _curate(folder: Path) -> Chain:
-    config = SampleConfig(resolution=32, frames=2, views=0)
+    config = SampleConfig(resolution=32, frames=4, views=0)
     jobs = []
     for name in NAMES:
         path = folder / f"{name}.glb"
