@@ -1,8 +1,8 @@
 """Commits, trees and published hashes of hub repositories, through huggingface_hub.
 
-huggingface_hub sets no timeout, keeps no pace, and follows a listing's links to any host with the user's token. Its
-requests are therefore carried by `Web`, and links are followed on the configured endpoint only. Importing this module
-takes a noticeable part of a second: import it where a repository is listed.
+huggingface_hub sets no timeouts and no rate limit, and follows a listing's links to any host, with the user's token.
+Its requests therefore go through `Web`, and links are followed on the configured endpoint only. Importing this module
+is slow: import it where a repository is listed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Hub:
     """Queries to the hub.
 
     Args:
-        web: carries the requests.
+        web: HTTP session for the requests.
     """
 
     def __init__(self, web: Web) -> None:
@@ -68,12 +68,12 @@ class Hub:
             yield from _files(repository, entries)
 
     def files(self, repository: HubRepository, paths: Sequence[str]) -> dict[str, RemoteFile]:
-        """Those of the paths that are files of a pinned repository.
+        """What the hub publishes about files of a pinned repository; paths that are no files are left out.
 
         Raises:
             UnreachableError: if the hub does not respond.
         """
-        found: dict[str, RemoteFile] = {}
+        files: dict[str, RemoteFile] = {}
         with self._api(repository) as api:
             for start in range(0, len(paths), _PATHS_AT_ONCE):
                 entries = api.get_paths_info(
@@ -82,12 +82,12 @@ class Hub:
                     repo_type=repository.type,
                     revision=repository.revision,
                 )
-                found.update(_files(repository, entries))
-        return found
+                files.update(_files(repository, entries))
+        return files
 
     @contextmanager
     def _api(self, repository: HubRepository) -> Iterator[HfApi]:
-        """huggingface_hub's client, which is one per process: ours for the block, then the one before."""
+        """huggingface_hub with its HTTP client, one per process, replaced by ours; the block's end restores it."""
         with _ONE_CLIENT:
             before = hub_http._GLOBAL_CLIENT_FACTORY
             set_client_factory(lambda: httpx2.Client(transport=_PacedTransport(self._web)))
@@ -101,7 +101,7 @@ class Hub:
 
 
 class _PacedTransport(httpx2.BaseTransport):
-    """Carries requests by a `Web`, with the token for the hub's own host only."""
+    """Sends requests through a `Web`, with the token for the hub's own host only."""
 
     def __init__(self, web: Web) -> None:
         self._web = web
@@ -114,6 +114,8 @@ class _PacedTransport(httpx2.BaseTransport):
         if body:
             headers["content-type"] = request.headers["content-type"]
         data, answer = self._web.read_page(url, _PAGE_BYTES, headers, body)
+        if not answer.ok:
+            raise UnreachableError(f"{url}: HTTP {answer.status_code} {answer.reason}", answer.status_code)
         following = answer.links.get("next", {}).get("url")
         links = {"Link": f'<{_at_endpoint(urljoin(url, following))}>; rel="next"'} if following else {}
         return httpx2.Response(answer.status_code, headers=links, content=data)

@@ -195,7 +195,7 @@ def test_stills_are_checked_before_anything_is_generated(world: World, tmp_path:
         ({"settings": "a14"}, r"settings 'a14': must be one of the manifest's models \(a14b, ti2v_5b\)"),
         ({"settings": "ti2v_5b", "size": 64}, r"2 expert\(s\), but the settings are for 1"),
         ({"num_frames": 13}, "num_frames is 13: must be at least the manifest's 16"),
-        ({"size": 40}, "size is 40: a multiple of 16"),
+        ({"size": 40}, "size is 40: must be a multiple of 16"),
         ({"limit": 0}, "limit is 0"),
         ({"gpus_per_worker": -1.0}, "gpus_per_worker is -1"),
     ],

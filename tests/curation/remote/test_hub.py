@@ -120,7 +120,9 @@ def test_errors_are_one_line_with_the_status(server: HubServer, cache: Cache) ->
         with pytest.raises(UnreachableError, match=r"^datasets/o/n: unexpected response of ") as caught:
             hub.pin(HubRepository("dataset", "o/n"))
         assert "\n" not in str(caught.value)
-    server.faults["/api/datasets/o/n/revision/main"] = [("status", 503)] * 9
+    server.faults["/api/datasets/o/n/revision/main"] = [("status", 416), *[("status", 503)] * 9]
+    with pytest.raises(UnreachableError, match="HTTP 416"):
+        hub.pin(HubRepository("dataset", "o/n"))
     with pytest.raises(UnreachableError, match=r"HTTP 503 .*\(2 attempts\)"):
         hub.pin(HubRepository("dataset", "o/n"))
 
