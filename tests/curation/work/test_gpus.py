@@ -50,7 +50,7 @@ def test_gpus_that_blender_cannot_use_are_an_error_if_asked_for_and_else_a_warni
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     _, usable = asks()
-    with pytest.raises(ConfigError, match="Blender finds no such device"):
+    with pytest.raises(ConfigError, match="Blender finds none that it can render on"):
         choose_gpus(1, "cycles", 1, 1, usable)  # type: ignore[arg-type]
     with caplog.at_level(logging.WARNING):
         assert choose_gpus(None, "cycles", 1, 1, usable) == 0  # type: ignore[arg-type]
