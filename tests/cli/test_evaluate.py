@@ -94,7 +94,7 @@ def test_without_weights_every_learned_metric_explains_how_to_fetch_them(
     command += ["--predictions", str(tmp_path / "out"), "--output", str(tmp_path / "scores"), "--device", "cpu"]
     assert main(command) == 0
     printed = capsys.readouterr().out
-    assert "so its own numbers are of other videos" in " ".join(printed.split())
+    assert "so its numbers are for different videos" in " ".join(printed.split())
     table = json.loads((tmp_path / "scores" / "table.json").read_text())
     (row, *published) = table["rows"]
     names = {"clip", "clip_n", "ulip_2", "uni3d", "dreamsim", "fvd"}
