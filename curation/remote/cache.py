@@ -19,21 +19,16 @@ from typing import Any
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from helix4d.assets import Limits, content_hash, external_uris
-from helix4d.core import AssetError, ReasonCode, write_bytes, write_json
+from helix4d.core import AssetError, write_bytes, write_json
 from helix4d.core.locks import file_lock
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.files import RemoteFile
+from helix4d.curation.remote.room import COMPLETE, Room, bytes_below, entry_lock
 from helix4d.curation.remote.transfer import Progress, Transfer, hash_text
 from helix4d.curation.remote.web import UnreachableError
 
-_COMPLETE = "complete.json"
-_RESERVED = "reserved"
-_TOTAL = "total"
 _FILES = "files"
 _ID_DIGITS = 40
-_POLL_S = 0.2
-_EVICT_TO = 0.95
-"""Fraction of the limit to evict down to: measuring tens of thousands of entries takes seconds and should be rare."""
 _FRESH_S = 7 * 86400.0
 """How long a download counts as current if its URL has neither a version nor a hash."""
 
@@ -46,7 +41,7 @@ class _Entry:
 
     @property
     def complete(self) -> Path:
-        return self.folder / _COMPLETE
+        return self.folder / COMPLETE
 
 
 class Cache:
@@ -62,8 +57,8 @@ class Cache:
 
     def __init__(self, config: DownloadConfig) -> None:
         self._folder = config.cache.expanduser() / "files"
-        self._most_bytes = int(config.cache_gb * 1e9)
-        self._transfer = Transfer(config, min(Limits().file_bytes, self._most_bytes))
+        self._room = Room(self._folder, int(config.cache_gb * 1e9))
+        self._transfer = Transfer(config, min(Limits().file_bytes, self._room.most_bytes))
         self.web = self._transfer.web
         self.patience = config
 
@@ -110,31 +105,32 @@ class Cache:
     def _entry(self, file: RemoteFile) -> _Entry:
         name = hash_text(f"{file.url}\n{file.version}")[:_ID_DIGITS]
         parent = self._folder / name[:2]
-        return _Entry(parent / name, parent / f"{name}.lock", parent / f"{name}.hash")
+        folder = parent / name
+        return _Entry(folder, entry_lock(folder), parent / f"{name}.hash")
 
     def _fill(self, entry: _Entry, file: RemoteFile, progress: Progress) -> None:
         entry.complete.unlink(missing_ok=True)
-        if self._total() > self._most_bytes:
+        if self._room.is_overfull():
             # The limit was lowered. Two processes waiting for each other's partial files would deadlock.
             shutil.rmtree(entry.folder, ignore_errors=True)
         path = entry.folder / _FILES / file.name
-        digest = self._transfer.fetch(file, path, lambda total: self._make_room(entry, total), progress)
+        digest = self._transfer.fetch(file, path, lambda total: self._room.take(entry.folder, total), progress)
         if file.suffix == ".gltf":
             self._fetch_referenced(entry, file, path, progress)
-        self._make_room(entry, _bytes(entry.folder / _FILES))
+        self._room.take(entry.folder, bytes_below(entry.folder / _FILES))
         write_json(entry.complete, {"url": file.url, "name": file.name, "sha256": digest, "time": time.time()})
-        (entry.folder / _RESERVED).unlink(missing_ok=True)
+        self._room.settle(entry.folder)
 
     def _fetch_referenced(self, entry: _Entry, file: RemoteFile, path: Path, progress: Progress) -> None:
         """Fetch buffers and images of a `.gltf`. Missing ones are skipped: loading the asset reports them."""
         for uri, target in external_uris(path):
             if target == path.resolve():
                 continue
-            present = _bytes(entry.folder / _FILES)
+            present = bytes_below(entry.folder / _FILES)
             referenced = RemoteFile(_sibling(file.url, uri), version=file.version)
 
             def room(total: int, present: int = present) -> None:
-                self._make_room(entry, present + total)
+                self._room.take(entry.folder, present + total)
 
             try:
                 self._transfer.fetch(referenced, target, room, progress)
@@ -142,58 +138,6 @@ class Cache:
                 missing = isinstance(error.__cause__, UnreachableError) and error.__cause__.status in (404, 410)
                 if not missing:
                     raise
-
-    def _make_room(self, entry: _Entry, needed: int) -> None:
-        """Wait until the entry may take `needed` bytes in total, evicting the least recently used entries.
-
-        Raises:
-            AssetError: out_of_memory if the entry alone exceeds the cache's limit.
-        """
-        if needed > self._most_bytes:
-            what = f"needs {needed:,} bytes, which exceeds the cache's limit of {self._most_bytes:,}: raise --cache-gb"
-            raise AssetError(ReasonCode.OUT_OF_MEMORY, what)
-        while not self._reserve(entry, needed):
-            time.sleep(_POLL_S)
-
-    def _reserve(self, entry: _Entry, needed: int) -> bool:
-        with file_lock(self._folder / "room.lock"):
-            own = _size(entry.folder)
-            others = self._total() - own
-            if others + needed > self._most_bytes:
-                others = self._evict_others(entry, needed)
-            fits = others + needed <= self._most_bytes
-            # Written before the entry grows: after a crash the total may be too large until the next count.
-            write_bytes(self._folder / _TOTAL, str(others + (needed if fits else own)).encode())
-            if fits:
-                entry.folder.mkdir(parents=True, exist_ok=True)
-                write_bytes(entry.folder / _RESERVED, str(needed).encode())
-            return fits
-
-    def _evict_others(self, entry: _Entry, needed: int) -> int:
-        """Evict the least recently used other entries; returns the bytes that others still take."""
-        others = [(used, size, folder) for used, size, folder in self._entries() if folder != entry.folder]
-        total = sum(size for _, size, _ in others)
-        if total + needed <= self._most_bytes:
-            return total
-        for _, size, folder in sorted(others):
-            if total + needed <= _EVICT_TO * self._most_bytes:
-                break
-            if _evict(folder):
-                total -= size
-        return total
-
-    def _total(self) -> int:
-        """Bytes of all entries (without the cache's own small files), as recorded; counted if there is no record."""
-        try:
-            return int((self._folder / _TOTAL).read_bytes())
-        except (FileNotFoundError, ValueError):
-            return sum(size for _, size, _ in self._entries())
-
-    def _entries(self) -> Iterator[tuple[float, int, Path]]:
-        """(last use, bytes, folder) of every entry, including reserved bytes."""
-        for folder in self._folder.glob("??/*"):
-            if folder.is_dir():
-                yield _last_use(folder), _size(folder), folder
 
 
 def _valid_path(entry: _Entry, file: RemoteFile) -> Path | None:
@@ -208,48 +152,6 @@ def _valid_path(entry: _Entry, file: RemoteFile) -> Path | None:
         return None
     path = entry.folder / _FILES / str(facts["name"])
     return path if path.is_file() else None
-
-
-def _evict(folder: Path) -> bool:
-    """Remove an entry unless it is in use; returns whether it was removed."""
-    try:
-        with file_lock(folder.with_name(f"{folder.name}.lock"), wait=False):
-            (folder / _COMPLETE).unlink(missing_ok=True)
-            shutil.rmtree(folder, ignore_errors=True)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _bytes(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue
-    return total
-
-
-def _size(folder: Path) -> int:
-    """Bytes that an entry takes or has reserved."""
-    return max(_bytes(folder), _reserved(folder))
-
-
-def _reserved(folder: Path) -> int:
-    try:
-        return int((folder / _RESERVED).read_bytes())
-    except (FileNotFoundError, ValueError):
-        return 0
-
-
-def _last_use(folder: Path) -> float:
-    for path in (folder / _COMPLETE, folder):
-        try:
-            return path.stat().st_mtime
-        except FileNotFoundError:
-            continue
-    return 0.0
 
 
 def _age_s(path: Path) -> float:

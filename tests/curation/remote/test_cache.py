@@ -19,6 +19,7 @@ from helix4d.core import AssetError, ReasonCode, StorageError
 from helix4d.curation.remote.cache import Cache
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.files import RemoteFile
+from helix4d.curation.remote.room import Room
 from helix4d.curation.remote.transfer import Transfer
 from helix4d.curation.sources.hashing import hash_sources
 from helix4d.curation.sources.listing import SourceAsset
@@ -196,13 +197,13 @@ def test_entries_are_measured_only_when_something_must_be_evicted(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Measuring looks at every entry, and every download reserves space."""
-    plain, counts = Cache._entries, []
+    plain, counts = Room._entries, []
 
-    def entries(cache: Cache) -> Iterator[tuple[float, int, Path]]:
+    def entries(room: Room) -> Iterator[tuple[float, int, Path]]:
         counts.append(1)
-        return plain(cache)
+        return plain(room)
 
-    monkeypatch.setattr(Cache, "_entries", entries)
+    monkeypatch.setattr(Room, "_entries", entries)
     for n in range(9):
         with cache_of(tmp_path, 20).lease(RemoteFile(f"{server.url}/{n}.glb")):
             pass
