@@ -37,7 +37,7 @@ from helix4d.curation.shards.layout import LEDGER_FILE
 from helix4d.curation.shards.ledger import Ledger, Outcome, count
 from helix4d.curation.work.cluster import Cluster
 from helix4d.curation.work.progress import Display
-from helix4d.curation.work.ray_loop import Tick, run_tasks
+from helix4d.curation.work.ray_loop import follow, run_tasks
 
 log = logging.getLogger("helix4d.bench")
 
@@ -250,10 +250,6 @@ def _is_whole(job: EntryJob) -> bool:
 
 def _work(config: BuildConfig, run: RunConfig, todo: Sequence[EntryJob], total: int, ledger: Ledger) -> None:
     with Cluster(run) as cluster, Display(total, total - len(todo), "videos") as display:
-        for news in run_tasks(cluster, build_tasks(cluster, run, config.gpus_per_worker), todo):
-            if isinstance(news, Tick):
-                display.show(news.stages)
-                continue
-            ledger.append(*news.outcomes)
-            for outcome in news.outcomes:
-                display.advance(outcome)
+        news = run_tasks(cluster, build_tasks(cluster, run, config.gpus_per_worker), todo)
+        for _ in follow(news, ledger, display):
+            pass

@@ -59,7 +59,7 @@ from helix4d.curation.work.curate_task import curate_task, reserve_gpus
 from helix4d.curation.work.gpus import render_device
 from helix4d.curation.work.jobs import AssetJob, ShardJob, asset_job
 from helix4d.curation.work.progress import Display
-from helix4d.curation.work.ray_loop import Tick, run_tasks
+from helix4d.curation.work.ray_loop import follow, run_tasks
 from helix4d.curation.work.shard_writer import ShardWriter
 from helix4d.render import EngineName, check_engine, load_engine
 from helix4d.render.scene.environment import load_map
@@ -215,19 +215,12 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger, mirror: Mirro
         gpus = reserve_gpus(cluster, config.run, config.sample.engine)
         task = curate_task(config.run, gpus, render_device(config.sample.engine, gpus))
         workers, busy_s, begun = task.places(cluster), 0.0, time.monotonic()
-        for news in run_tasks(cluster, [task], jobs):
-            if isinstance(news, Tick):
-                display.show(news.stages)
-                # A shard that cannot be written must end the run now, not after a week.
-                writer.check()
-                continue
-            ledger.append(*news.outcomes)
-            for outcome in news.outcomes:
-                display.advance(outcome)
-                busy_s += sum(outcome.timings_s.values())
-                shard = shard_of[outcome.asset]
-                todo[shard.name].discard(outcome.asset)
-                write_if_complete(shard)
+        # A shard that cannot be written must end the run now, not after a week.
+        for outcome in follow(run_tasks(cluster, [task], jobs), ledger, display, writer.check):
+            busy_s += sum(outcome.timings_s.values())
+            shard = shard_of[outcome.asset]
+            todo[shard.name].discard(outcome.asset)
+            write_if_complete(shard)
         work_s = time.monotonic() - begun
         writer.finish()
     return RunFigures(len(jobs), workers, busy_s, work_s)

@@ -17,7 +17,7 @@ from helix4d.curation.work.cluster import Cluster
 from helix4d.curation.work.curate_task import curate_task
 from helix4d.curation.work.jobs import asset_job
 from helix4d.curation.work.progress import Display
-from helix4d.curation.work.ray_loop import Tick, run_tasks
+from helix4d.curation.work.ray_loop import follow, run_tasks
 
 
 def measure_source(source: str, folder: Path, sample: SampleConfig, run: RunConfig) -> None:
@@ -47,10 +47,5 @@ def measure_source(source: str, folder: Path, sample: SampleConfig, run: RunConf
             return
         total = len(plan.assets())
         with Cluster(run) as cluster, Display(total, total - len(jobs)) as display:
-            for news in run_tasks(cluster, [curate_task(run)], jobs):
-                if isinstance(news, Tick):
-                    display.show(news.stages)
-                    continue
-                ledger.append(*news.outcomes)
-                for outcome in news.outcomes:
-                    display.advance(outcome)
+            for _ in follow(run_tasks(cluster, [curate_task(run)], jobs), ledger, display):
+                pass

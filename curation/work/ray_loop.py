@@ -19,9 +19,10 @@ from typing import Any
 import ray
 
 from helix4d.core import AssetError, FormatError, Helix4DError, NewerError, ReasonCode, insist
-from helix4d.curation.shards.ledger import Outcome
+from helix4d.curation.shards.ledger import Ledger, Outcome
 from helix4d.curation.work.cluster import Cluster, WorkerNeeds
 from helix4d.curation.work.jobs import Job, Report
+from helix4d.curation.work.progress import Display
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +140,28 @@ def run_tasks(cluster: Cluster, tasks: Sequence[Task], jobs: Iterable[Job]) -> I
                     lanes[number + 1].add(result)
         if outcomes:
             yield Ended(tuple(outcomes))
+
+
+def follow(
+    news: Iterable[Ended | Tick], ledger: Ledger, display: Display, on_tick: Callable[[], None] = lambda: None
+) -> Iterator[Outcome]:
+    """Follow a run: ticks are displayed, outcomes are written to the ledger, then displayed and yielded.
+
+    Args:
+        news: what `run_tasks` yields.
+        ledger: where outcomes are recorded.
+        display: the progress display.
+        on_tick: called at every tick, for checks that must not wait for the next outcome.
+    """
+    for item in news:
+        if isinstance(item, Tick):
+            display.show(item.stages)
+            on_tick()
+            continue
+        ledger.append(*item.outcomes)
+        for outcome in item.outcomes:
+            display.advance(outcome)
+            yield outcome
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from helix4d.curation.shards.sidecar import read_sidecar
 from helix4d.curation.work.cluster import Cluster
 from helix4d.curation.work.jobs import ShardJob
 from helix4d.curation.work.progress import Display
-from helix4d.curation.work.ray_loop import Tick, run_tasks
+from helix4d.curation.work.ray_loop import follow, run_tasks
 from helix4d.curation.work.shard_writer import ShardWriter
 from helix4d.model.checkpoint.checkpoint import CheckpointSource
 from helix4d.model.latents.encode import encoders_fingerprint
@@ -184,17 +184,10 @@ def _fill_shards(
 
         for shard in open_shards:
             write_if_complete(shard)
-        for news in run_tasks(cluster, [encode_task(run)], jobs):
-            if isinstance(news, Tick):
-                display.show(news.stages)
-                writer.check()
-                continue
-            ledger.append(*news.outcomes)
-            for outcome in news.outcomes:
-                display.advance(outcome)
-                shard = shard_of[outcome.asset]
-                todo[shard.name].discard(outcome.asset)
-                write_if_complete(shard)
+        for outcome in follow(run_tasks(cluster, [encode_task(run)], jobs), ledger, display, writer.check):
+            shard = shard_of[outcome.asset]
+            todo[shard.name].discard(outcome.asset)
+            write_if_complete(shard)
         writer.finish()
 
 
