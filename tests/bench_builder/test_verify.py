@@ -148,7 +148,7 @@ def test_a_folder_that_is_not_a_build_is_refused(tmp_path: Path, capsys: pytest.
     with pytest.raises(ConfigError, match=r"has no plan\.json: not an output of `helix4d bench build`"):
         verify(tmp_path)
     assert main(["bench", "verify", str(tmp_path)]) == 2
-    assert "helix4d bench verify: " in capsys.readouterr().err
+    assert "helix4d bench: " in capsys.readouterr().err
 
 
 def _clip(alpha: int, count: int = 4) -> np.ndarray:
