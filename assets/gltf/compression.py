@@ -1,22 +1,16 @@
-"""Decodes compressed geometry with maintained libraries: meshopt buffer views and Draco primitives."""
+"""Decodes compressed geometry with maintained libraries: meshopt buffer views and Draco primitives.
+
+The libraries are imported on first use: machines that only train have neither.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import DracoPy
-import meshoptimizer
 import numpy as np
 
 from helix4d.assets.gltf.parse.model import Meshopt
 from helix4d.core.arrays import Int64Array, NumberArray, UInt8Array
-
-_FILTERS: Mapping[str, Callable[[UInt8Array, int, int], UInt8Array]] = {
-    "OCTAHEDRAL": meshoptimizer.decode_filter_oct,
-    "QUATERNION": meshoptimizer.decode_filter_quat,
-    "EXPONENTIAL": meshoptimizer.decode_filter_exp,
-}
 
 
 @dataclass(frozen=True)
@@ -33,6 +27,8 @@ def decode_meshopt(data: bytes, meshopt: Meshopt) -> UInt8Array:
     Raises:
         ValueError, RuntimeError: if the data is corrupt.
     """
+    import meshoptimizer
+
     count, stride = meshopt.count, meshopt.stride
     if not data:
         raise ValueError("the view is empty")
@@ -46,8 +42,14 @@ def decode_meshopt(data: bytes, meshopt: Meshopt) -> UInt8Array:
     array = np.frombuffer(raw.tobytes(), np.uint8).copy()
     if meshopt.filter == "COLOR":
         return decode_color_filter(array, stride)
-    if meshopt.filter in _FILTERS:
-        return _FILTERS[meshopt.filter](array, count, stride)
+    filters = {
+        "OCTAHEDRAL": meshoptimizer.decode_filter_oct,
+        "QUATERNION": meshoptimizer.decode_filter_quat,
+        "EXPONENTIAL": meshoptimizer.decode_filter_exp,
+    }
+    if meshopt.filter in filters:
+        filtered: UInt8Array = filters[meshopt.filter](array, count, stride)
+        return filtered
     return array
 
 
@@ -76,6 +78,8 @@ def decode_draco(data: bytes) -> DracoMesh:
     Raises:
         ValueError: if it cannot be decoded or contains no triangles.
     """
+    import DracoPy
+
     try:
         mesh = DracoPy.decode(data)
     except (ValueError, RuntimeError, TypeError, MemoryError, DracoPy.FileTypeException) as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ class Tiling:
 
 FORWARD = Tiling(rows=128, columns=64, warps=8, stages=3)
 QUERY_GRADIENT = Tiling(rows=128, columns=64, warps=8, stages=2)
-KEY_GRADIENT = Tiling(rows=64, columns=64, warps=4, stages=2)
+KEY_GRADIENT = Tiling(rows=128, columns=32, warps=8, stages=2)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,9 @@ def plan_window(
         ValueError: for a pattern that shows a query or a key more than two ranges.
     """
     is_cached = keys.first_frame < queries.first_frame
-    seen = [_in_place(segment, queries, keys) if is_cached else _two(segment.query, segment.keys) for segment in segments]
+    seen = [
+        _in_place(segment, queries, keys) if is_cached else _two(segment.query, segment.keys) for segment in segments
+    ]
     if not is_cached:
         reverse = [(s.rows, (s.a, s.b)) for s in seen]
         own, cached = transpose(reverse, keys.tokens), None
@@ -90,7 +93,7 @@ def transpose(seen: Sequence[tuple[Range, Sequence[Range]]], columns: int) -> li
     """From which columns each run of rows sees to which rows see each run of columns; all `columns` are covered."""
     cuts = sorted({0, columns, *(edge for _, ranges in seen for r in ranges if r[0] < r[1] for edge in r)})
     found: list[TwoRanges] = []
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in pairwise(cuts):
         rows: list[Range] = []
         for run, ranges in seen:
             if any(low <= start and end <= high for low, high in ranges):
@@ -116,7 +119,9 @@ def window_attend(
 
 class _WindowAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, k_cached: Tensor, v_cached: Tensor, plan: WindowPlan) -> Tensor:
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, k_cached: Tensor, v_cached: Tensor, plan: WindowPlan
+    ) -> Tensor:
         from helix4d.model.networks.window_attention_kernels import attend
 
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
@@ -124,7 +129,14 @@ class _WindowAttention(torch.autograd.Function):
         if len(plan.forward):
             sources = (q, k_cached, v_cached, k, v)
             attend[len(plan.forward), q.shape[1]](
-                *sources, out, lse, plan.forward, len(q), _log2_scale(q), *_strides(*sources, out), **_settings(q, FORWARD)
+                *sources,
+                out,
+                lse,
+                plan.forward,
+                len(q),
+                _log2_scale(q),
+                *_strides(*sources, out),
+                **_settings(q, FORWARD),
             )
         ctx.plan = plan
         ctx.save_for_backward(q, k, v, k_cached, v_cached, out, lse)
@@ -149,13 +161,22 @@ class _WindowAttention(torch.autograd.Function):
             )  # fmt: skip
 
         def gradients(keys: Tensor, values: Tensor, tiles: Tensor) -> tuple[Tensor, Tensor]:
-            grads = torch.empty(keys.shape, dtype=k.dtype, device=q.device), torch.empty(
-                values.shape, dtype=v.dtype, device=q.device
+            grads = (
+                torch.empty(keys.shape, dtype=k.dtype, device=q.device),
+                torch.empty(values.shape, dtype=v.dtype, device=q.device),
             )
             if len(tiles):
                 sources = (q, up, keys, values, *grads)
                 key_value_gradients[len(tiles), q.shape[1]](
-                    *sources, lse, delta, tiles, len(q), scale, factor, *_strides(*sources), **_settings(q, KEY_GRADIENT)
+                    *sources,
+                    lse,
+                    delta,
+                    tiles,
+                    len(q),
+                    scale,
+                    factor,
+                    *_strides(*sources),
+                    **_settings(q, KEY_GRADIENT),
                 )
             return grads
 
@@ -185,7 +206,9 @@ def _in_place(segment: Segment, queries: FrameLayout, keys: FrameLayout) -> TwoR
             if inside[0] < inside[1]:
                 (cached if part else own).append((inside[0] + shift, inside[1] + shift))
     if len(cached) > 1 or len(own) > 1:
-        raise ValueError(f"queries {segment.query} see {len(cached)} cached and {len(own)} own ranges of keys: one each")
+        raise ValueError(
+            f"queries {segment.query} see {len(cached)} cached and {len(own)} own ranges of keys: one each"
+        )
     return TwoRanges(segment.query, *(cached or [_EMPTY]), *(own or [_EMPTY]))
 
 
@@ -222,11 +245,11 @@ def _log2_scale(q: Tensor) -> float:
 def _settings(q: Tensor, tiling: Tiling) -> dict[str, Any]:
     head = q.shape[-1]
     return {
-        "ROWS": tiling.rows,
-        "COLUMNS": tiling.columns,
-        "HEAD": head,
-        "WIDTH": max(16, 1 << (head - 1).bit_length()),
-        "PRECISION": "ieee" if q.dtype == torch.float32 else "tf32",
+        "tile_rows": tiling.rows,
+        "tile_columns": tiling.columns,
+        "head_size": head,
+        "width": max(16, 1 << (head - 1).bit_length()),
+        "precision": "ieee" if q.dtype == torch.float32 else "tf32",
         "num_warps": tiling.warps,
         "num_stages": tiling.stages,
     }

@@ -9,7 +9,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-import OpenEXR
 
 from helix4d.core import ConfigError
 from helix4d.render.scene.hdr_kernels import decode_rows
@@ -50,6 +49,8 @@ def _read_radiance(path: Path) -> np.ndarray:
 
 
 def _read_exr(path: Path) -> np.ndarray:
+    import OpenEXR
+
     try:
         with OpenEXR.File(str(path), header_only=True) as file:
             low, high = file.header()["dataWindow"]

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import OpenEXR
 from PIL import Image
 
 from helix4d.core import FormatError
@@ -63,6 +62,8 @@ def decode_depth(data: bytes) -> np.ndarray:
 
 def encode_normal(normal: np.ndarray) -> bytes:
     """Write (H, W, 3) float normals as an OpenEXR file of half floats, channels X, Y, Z."""
+    import OpenEXR
+
     planes = {name: np.ascontiguousarray(normal[..., axis], np.float16) for axis, name in enumerate("XYZ")}
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
     with tempfile.TemporaryDirectory(prefix="helix4d-normal-") as folder:
@@ -77,6 +78,8 @@ def decode_normal(data: bytes) -> np.ndarray:
     Raises:
         FormatError: if the data is not an OpenEXR file with channels X, Y and Z.
     """
+    import OpenEXR
+
     with tempfile.TemporaryDirectory(prefix="helix4d-normal-") as folder:
         path = Path(folder) / "normal.exr"
         path.write_bytes(data)

@@ -1,11 +1,12 @@
-"""The compressions of `.vxz`; decompression stops at a bound given by the caller."""
+"""The compressions of `.vxz`; decompression stops at a bound given by the caller.
+
+zstandard is imported on first use: files of the other compressions need no package.
+"""
 
 from __future__ import annotations
 
 import lzma
 import zlib
-
-import zstandard
 
 from helix4d.core import ConfigError, FormatError
 
@@ -36,6 +37,8 @@ def checked_level(compression: str, level: int | None) -> int:
 def compress(data: bytes, compression: str, level: int) -> bytes:
     """Compress with raw deflate, raw LZMA2, zstd without checksum, or not at all."""
     if compression == "zstd":
+        import zstandard
+
         return zstandard.ZstdCompressor(level=level, write_checksum=False).compress(data)
     if compression == "deflate":
         packer = zlib.compressobj(level, zlib.DEFLATED, _RAW_WINDOW)
@@ -53,10 +56,7 @@ def decompress(data: bytes, compression: str, level: int, most: int) -> bytes:
     """
     try:
         if compression == "zstd":
-            reader = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).stream_reader(data)
-            found = reader.read(most + 1)
-            if len(found) <= most:
-                _require_frame_end(data, len(found))
+            found = _decompress_zstd(data, most)
         elif compression == "deflate":
             inflater = zlib.decompressobj(_RAW_WINDOW)
             found = inflater.decompress(data, most + 1)
@@ -69,17 +69,24 @@ def decompress(data: bytes, compression: str, level: int, most: int) -> bytes:
                 raise FormatError("an lzma stream is truncated")
         else:
             found = data
-    except (zlib.error, lzma.LZMAError, zstandard.ZstdError, EOFError) as error:
+    except (zlib.error, lzma.LZMAError, EOFError) as error:
         raise FormatError(f"a {compression} stream is corrupt ({error})") from error
     if len(found) > most:
         raise FormatError(f"a {compression} stream decompresses to more than the {most} bytes that the header allows")
     return found
 
 
-def _require_frame_end(data: bytes, length: int) -> None:
-    declared = zstandard.frame_content_size(data)
-    if declared >= 0 and length < declared:
-        raise FormatError(f"a zstd stream is truncated (has {length} of {declared} bytes)")
+def _decompress_zstd(data: bytes, most: int) -> bytes:
+    import zstandard
+
+    try:
+        found: bytes = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).stream_reader(data).read(most + 1)
+        declared = zstandard.frame_content_size(data)
+    except zstandard.ZstdError as error:
+        raise FormatError(f"a zstd stream is corrupt ({error})") from error
+    if len(found) < declared and len(found) <= most:
+        raise FormatError(f"a zstd stream is truncated (has {len(found)} of {declared} bytes)")
+    return found
 
 
 def _lzma_filters(level: int) -> list[dict[str, int]]:
