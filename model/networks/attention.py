@@ -1,8 +1,9 @@
-"""Exact attention under a frame mask that is never materialized, with three backends.
+"""Exact attention under a frame mask that is never materialized, with four backends.
 
 `per_frame`: one scaled-dot-product call per group of frames with the same keys; runs on any device, default on CPU.
 `varlen`: variable-length flash attention over gathered keys; default on CUDA. `flex`: FlexAttention with a block-sparse
-mask derived from frame boundaries; copies no keys but recompiles when shapes change.
+mask derived from frame boundaries; copies no keys but recompiles when shapes change. `window`: our own Triton kernels,
+which read the window and the anchor in place; to be chosen by hand until they are measured on a GPU.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from helix4d.core import ConfigError
 from helix4d.model.networks.attention_blocks import block_mask
 from helix4d.model.networks.config import VideoConfig
 from helix4d.model.networks.frames import FrameLayout, Segment, plan_conditioning, plan_segments
+from helix4d.model.networks.window_attention import WindowPlan, plan_window, window_attend
 
 _AMPERE = (8, 0)
 _FLASH_WIDTH = 256
@@ -34,6 +36,7 @@ class AttentionBackend(StrEnum):
     PER_FRAME = "per_frame"
     FLEX = "flex"
     VARLEN = "varlen"
+    WINDOW = "window"
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,15 @@ class AttentionPlan:
     backend: AttentionBackend = AttentionBackend.AUTO
 
     @torch.compiler.disable  # ranges are plain integers: each new batch would trigger a recompilation
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend from q [L, H, d] to k and v [S, H, d]: [L, H, d]."""
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, anchor: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Attend from q [L, H, d] to k and v [S, H, d]: [L, H, d].
+
+        If the plan `reads_in_place`, the cached keys and values of frame 0 are given as `anchor`, else they are in k
+        and v, before each clip's own.
+        """
         self._cache["running"] = True
         try:
-            return self._attend(q, k, v)
+            return self._attend(q, k, v, anchor)
         finally:
             self._cache["running"] = False
 
@@ -60,8 +67,15 @@ class AttentionPlan:
         """Whether `attend` is running; lets checkpointing distinguish self-attention kernels from cross-attention's."""
         return bool(self._cache.get("running", False))
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    @property
+    def reads_in_place(self) -> bool:
+        """Whether the anchor's cache is read where it is, instead of being joined with the keys of the batch."""
+        return self.backend is AttentionBackend.WINDOW
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, anchor: tuple[Tensor, Tensor] | None) -> Tensor:
         backend = self._choose(q)
+        if backend is AttentionBackend.WINDOW:
+            return window_attend(q, k, v, self._window_plan(q.device), anchor)
         if backend is AttentionBackend.FLEX:
             return flex_attend(q, k, v, self._block_mask(q.device))
         if backend is AttentionBackend.VARLEN:
@@ -84,6 +98,12 @@ class AttentionPlan:
             self._cache["flex", device] = block_mask(self.queries, self.keys, self.video, device)
         return self._cache["flex", device]
 
+    def _window_plan(self, device: torch.device) -> WindowPlan:
+        if ("window", device) not in self._cache:
+            self._cache["window", device] = plan_window(self.segments, self.queries, self.keys, device)
+        plan: WindowPlan = self._cache["window", device]
+        return plan
+
     def _varlen_lengths(self, device: torch.device) -> VarlenLengths:
         if ("varlen", device) not in self._cache:
             self._cache["varlen", device] = VarlenLengths.from_segments(self.segments, device)
@@ -105,7 +125,10 @@ def plan_cross_attention(
     layout: FrameLayout, cond_tokens: int, backend: AttentionBackend = AttentionBackend.AUTO
 ) -> AttentionPlan:
     """Plan attention from each frame to the tokens of its own image."""
-    backend = AttentionBackend.PER_FRAME if backend is AttentionBackend.FLEX else backend
+    if backend is AttentionBackend.FLEX:
+        backend = AttentionBackend.PER_FRAME
+    elif backend is AttentionBackend.WINDOW:
+        backend = AttentionBackend.AUTO  # one range of keys per frame is what flash attention is made for
     keys = FrameLayout(((cond_tokens,) * layout.frames,))
     return AttentionPlan(plan_conditioning(layout, cond_tokens), layout, keys, None, backend)
 

@@ -96,8 +96,11 @@ class SelfAttention(nn.Module):
         q = apply_rotary(self.q_rms_norm(q), context.cos, context.sin).to(v.dtype)
         k = apply_rotary(self.k_rms_norm(k), context.cos, context.sin).to(v.dtype)
         own = KeyValue(k, v)
-        visible = own if anchor is None else context.with_anchor(own, anchor)
-        h = context.self_plan.attend(q, visible.key, visible.value)
+        if anchor is not None and context.self_plan.reads_in_place:
+            h = context.self_plan.attend(q, k, v, (anchor.key.to(k.dtype), anchor.value.to(v.dtype)))
+        else:
+            visible = own if anchor is None else context.with_anchor(own, anchor)
+            h = context.self_plan.attend(q, visible.key, visible.value)
         return self.to_out(h.flatten(1)), own
 
 

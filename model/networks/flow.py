@@ -275,7 +275,8 @@ def _attention_calls() -> frozenset[Any]:
     importlib.import_module("torch.nn.attention.varlen")  # registers the operator
     names = ("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention")
     calls = [getattr(torch.ops.aten, f"_scaled_dot_product_{name}").default for name in names]
-    return frozenset([*calls, torch.ops.torch_attn._varlen_attn.default, torch.ops.higher_order.flex_attention])
+    own = torch.ops.helix4d.window_attention.default
+    return frozenset([*calls, own, torch.ops.torch_attn._varlen_attn.default, torch.ops.higher_order.flex_attention])
 
 
 def _add_rope_phases(module: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
