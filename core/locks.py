@@ -97,7 +97,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def _holder(folder: Path) -> str:
-    """What the holder wrote into `folder/.lock`."""
+    """Return what the holder wrote into `folder/.lock`."""
     try:
         return (folder / LOCK_FILE).read_text(encoding="utf-8", errors="replace")[:200].strip() or "unknown"
     except OSError:

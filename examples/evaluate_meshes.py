@@ -1,4 +1,4 @@
-"""Compare a folder of meshes, one a frame, with a folder of reference meshes: CD-3D, CD-4D and CD-M.
+"""Compare a folder of meshes, one per frame, with a folder of reference meshes: CD-3D, CD-4D and CD-M.
 
     python examples/evaluate_meshes.py predicted/ reference/ --glob "frame_*.glb"
 

@@ -180,7 +180,7 @@ class TrainConfig:
         return Path(self.run.output) / self.name
 
     def to_json(self) -> dict[str, Any]:
-        """The values as JSON."""
+        """Return the values as JSON."""
         values: dict[str, Any] = asdict(self)
         return values
 

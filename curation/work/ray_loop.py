@@ -75,14 +75,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Tick:
-    """What is being done now, at most twice a second: job name -> text, such as `render 3/16`."""
+    """Current activity, at most twice a second: job name -> text, such as `render 3/16`."""
 
     stages: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Ended:
-    """The jobs that have ended since the last news, at least one."""
+    """Jobs that have ended since the last event, at least one."""
 
     outcomes: tuple[Outcome, ...]
 
@@ -277,7 +277,7 @@ class _Lane:
 
 
 def _outcome_of_exception(error: Any, ended: _Running, stage: str) -> Outcome:
-    """The outcome of a job whose task raised.
+    """Return the outcome of a job whose task raised.
 
     Raises:
         Helix4DError: if it concerns the whole run, not just a file.
@@ -310,7 +310,7 @@ def _outcome(code: ReasonCode, message: str, tail: str, ended: _Running, stage: 
 
 
 def _work(run: Callable[[Any, Report], Any], job: Job, patience_s: float, board: Any) -> Any:
-    """What a worker does with a job."""
+    """Run a job in a worker."""
     report = _Reporter(board, job.name)
     try:
         return insist(lambda: run(job, report), job.target, patience_s, tell=report.now)

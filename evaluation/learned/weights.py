@@ -98,7 +98,7 @@ class Networks:
         return self.weights / file.path
 
     def get(self, name: str, device: torch.device, build: Callable[[], _Network]) -> _Network:
-        """The network called `name` on `device`, in evaluation mode and without gradients."""
+        """Return the network called `name` on `device`, in evaluation mode and without gradients."""
         key = (name, str(device))
         if key not in self._kept:
             self._kept[key] = build().eval().requires_grad_(False).to(device)

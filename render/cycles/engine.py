@@ -171,6 +171,6 @@ def captured_output() -> Iterator[Any]:
 
 
 def output_tail(output: Any) -> str:
-    """The last 2,000 bytes of what `captured_output` collected."""
+    """Return the last 2,000 bytes of what `captured_output` collected."""
     output.seek(0)
     return str(output.read()[-2000:].decode("utf-8", "replace"))

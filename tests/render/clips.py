@@ -86,6 +86,6 @@ def clip(
 
 
 def empty_frame() -> Frame:
-    """Nothing."""
+    """A frame without triangles."""
     none = Topology(np.zeros((0, 3), np.int32), np.zeros((0, 0, 3, 2), np.float32), np.zeros(0, np.int32))
     return Frame(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32), none)

@@ -125,7 +125,7 @@ def test_a_run_resumes_from_what_is_published(store: Store, tmp_path: Path) -> N
     ledger.append(outcome("two"))
     mirror.push_ledger()
     mirror.push_ledger()
-    # Killed after a shard was written here and before it was published; its parts' asset was not told of either.
+    # Killed after a shard was written here and before it or the ledger line of its asset was published.
     ledger.append(outcome("three"))
     committed(here, "helix4d-000001")
     (here / "train" / "helix4d-000002.json").write_text("{}")  # its tar is lost
