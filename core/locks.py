@@ -79,7 +79,7 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder}: cannot be written to ({error.strerror}): make it writable, or use another folder"
             ) from error
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        with contextlib.suppress(OSError):  # a full disk; the name is only informative, and later writes will wait
+        with contextlib.suppress(OSError):  # disk full: the name is only informative, and later writes wait for space
             os.ftruncate(lock.fileno(), 0)
             os.write(lock.fileno(), f"host {socket.gethostname()}, process {os.getpid()}, since {since}\n".encode())
         yield

@@ -67,7 +67,7 @@ class Task:
     def places(self, cluster: Cluster) -> int:
         """Number of jobs that run at the same time."""
         if self.keeps_state:
-            # A process without a place would wait for one, and its job with it, so no more are started than fit.
+            # A process that does not fit would wait for resources, and its job with it: start no more than fit.
             fits = cluster.places(self.needs) if self.needs.cpus or self.needs.gpus else self.workers or 1
             return min(self.workers or fits, fits)
         return self.workers or cluster.places(self.needs)
@@ -253,7 +253,7 @@ class _Lane:
     def _most_running(self) -> int:
         if self._task.keeps_state or self._task.workers:
             return self.places
-        # One in reserve for each place, so that no worker waits for the driver.
+        # One job in reserve per worker, so that no worker waits for the driver.
         return 2 * self.places
 
     def _next_job(self) -> tuple[Job | None, int]:

@@ -121,7 +121,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise FormatError(f"{path.name}: not a valid safetensors file ({error})") from error
     try:
-        with torch.serialization.safe_globals(_PLAIN):  # mapping into memory: only what is used is read
+        with torch.serialization.safe_globals(_PLAIN):  # memory-mapped, so that only the tensors in use are read
             document = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (
         pickle.UnpicklingError,

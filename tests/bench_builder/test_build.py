@@ -190,7 +190,7 @@ def test_stills_are_checked_before_anything_is_generated(world: World, tmp_path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"matting": "u2nt"}, "rembg has no model 'u2nt'"),
+        ({"matting": "u2nt"}, "'u2nt' is unknown to rembg"),
         ({"matting": "dis_custom:nowhere.onnx"}, "nowhere.onnx does not exist"),
         ({"settings": "a14"}, r"settings 'a14': must be one of the manifest's models \(a14b, ti2v_5b\)"),
         ({"settings": "ti2v_5b", "size": 64}, r"2 expert\(s\), but the settings are for 1"),
@@ -221,6 +221,6 @@ def test_settings_are_chosen_by_the_number_of_experts(
 
 def test_the_command_reports_errors(world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main([*world.arguments(tmp_path / "bench"), "--settings", "none"]) == 2
-    assert "helix4d bench build: settings 'none': must be one of the manifest's models" in capfd.readouterr().err
+    assert "helix4d bench: settings 'none': must be one of the manifest's models" in capfd.readouterr().err
     assert main(["bench"]) == 2
     assert "usage: helix4d bench {build,verify}" in capfd.readouterr().err

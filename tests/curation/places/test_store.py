@@ -150,11 +150,11 @@ def test_a_run_resumes_from_what_is_published(store: Store, tmp_path: Path) -> N
     Mirror(here, store.url, PATIENCE).pull()
     assert sorted(Ledger(here / LEDGER_FILE).outcomes) == ["four", "one", "two"]
     assert not (here / "work").exists()
-    # A shard is fetched back to be written anew.
+    # A shard is downloaded again, to be rebuilt.
     tar = there / "train" / "helix4d-000000.tar"
     whole = store.read("train/helix4d-000000.tar")
     store.write("train/helix4d-000000.tar", whole[:600] + b"?" + whole[601:])
-    with pytest.raises(StoreError, match="not what its sidecar says"):
+    with pytest.raises(StoreError, match="differs from the SHA-256 in its sidecar"):
         other.take_back(tar)
     assert "train/helix4d-000000.json" in store.names()
     store.write("train/helix4d-000000.tar", whole)

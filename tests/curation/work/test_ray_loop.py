@@ -275,4 +275,4 @@ def test_places_follow_the_cluster_unless_a_number_is_given() -> None:
     assert Task(answer, NEEDS).places(cluster) == 3  # type: ignore[arg-type]
     assert Task(answer, NEEDS, workers=5).places(cluster) == 5, "nodes may join"  # type: ignore[arg-type]
     kept = Task(answer, WorkerNeeds(gpus=1), workers=5, keeps_state=True)
-    assert kept.places(cluster) == 3, "a process without a place would hold its job forever"  # type: ignore[arg-type]
+    assert kept.places(cluster) == 3, "a process that does not fit would hold its job forever"  # type: ignore[arg-type]
