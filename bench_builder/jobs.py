@@ -44,7 +44,7 @@ class BuildSettings:
     """Everything that the videos of a build depend on, besides their entries, package versions and the device."""
 
     model: str
-    """Name of the checkpoint, for people."""
+    """Name of the checkpoint, for display only."""
     model_sha256: str
     generator: Generator
     framing: Framing

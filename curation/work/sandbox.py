@@ -51,7 +51,7 @@ class JobDied(Helix4DError):  # noqa: N818 (reads as what happened)
 
 
 class Sandbox:
-    """Runs jobs one after the other in a child process.
+    """Runs jobs sequentially in a child process.
 
     Args:
         limits: limits of each job.

@@ -270,7 +270,7 @@ class _Graph:
         return self.node("ShaderNodeBsdfTransparent", Color=color)["BSDF"]
 
     def texture(self, texture: Texture, srgb: bool) -> _Node:
-        """An image texture, sampled once no matter how often it is used."""
+        """An image texture, sampled once however often it is used."""
         if (texture, srgb) not in self._textures:
             image = self.images.get(texture.image, srgb)
             uv = self.node("ShaderNodeUVMap", uv_map=uv_layer_name(self.slots[UvMap.of(texture)]))["UV"]

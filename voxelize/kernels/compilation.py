@@ -1,4 +1,4 @@
-"""Compiles the kernels once per machine, no matter how many processes start at the same time.
+"""Compiles the kernels once per machine, even if many processes start at the same time.
 
 Kernels are declared with `kernel`; entry points list the types of their arguments, so that each has exactly one
 specialization. Machine code goes to numba's on-disk cache: beside the sources, in the user's cache folder if that is
