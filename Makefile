@@ -48,7 +48,7 @@ $(DEMO_OUTPUT)/shards/summary.json:
 test: lint  ## Lint and run the test suite.
 	$(BIN)/python -m pytest
 
-acceptance: $(VENV)/.developing  ## Run the long acceptance tests (hours); their tables go into docs/performance.md.
+acceptance: $(VENV)/.developing  ## Run the long acceptance tests (hours); their tables go into docs/evidence/.
 	$(BIN)/python -m pytest -m acceptance -s --timeout 7200
 
 gpu: $(VENV)/.developing  ## On a machine with a CUDA GPU: run the GPU tests and the GPU benchmarks.

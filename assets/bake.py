@@ -126,7 +126,7 @@ def _unpacked(path: Path, limits: Limits) -> Iterator[tuple[Path, Path]]:
 
 
 def _open(path: Path, limits: Limits, root: Path) -> _Asset:
-    # Start Blender only if it is needed.
+    # Start Blender only when a format requires it.
     if _is_sequence(path):
         from helix4d.assets.blender.importer import ObjSequence
 

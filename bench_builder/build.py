@@ -1,7 +1,7 @@
 """`helix4d bench build`: the stills of a manifest become its videos, with the guarantees of curation's shards.
 
 The driver plans, gathers the stills, runs the entries on Ray and writes the ledger. Its whole state is in the output
-folder, so it is resumable: finished videos are kept, and the others come out the same.
+folder, so it is resumable: finished videos are kept, and the others are built identically.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def build(config: BuildConfig) -> dict[str, int]:
     """Run to the end and return the number of entries per final state.
 
     Raises:
-        ConfigError: if stills, checkpoint, matting or settings are wrong, or the output was started with others.
+        ConfigError: if stills, checkpoint, matting or settings are invalid, or differ from those of an earlier run.
         StorageError: if the output refuses writes for too long.
     """
     manifest = read_manifest(config.manifest)
@@ -187,7 +187,9 @@ def _agree(config: BuildConfig, settings: BuildSettings) -> None:
     stored = json.loads(path.read_bytes())
     PLAN.check(stored, path)
     if different := differences(stored["settings"], expected):
-        raise ConfigError(f"{config.output}: started with other settings ({'; '.join(different)}): use a new --output")
+        raise ConfigError(
+            f"{config.output}: was started with different settings ({'; '.join(different)}): use a new --output"
+        )
     if not copy.exists() or copy.read_bytes() != manifest:
         raise ConfigError(f"{config.output}: started with another manifest than {config.manifest}: use a new --output")
 
@@ -217,7 +219,7 @@ def _job(
 
 
 def _unfinished(config: BuildConfig, jobs: Sequence[EntryJob], ledger: Ledger) -> list[EntryJob]:
-    """The jobs left to do. Finished ones that the ledger lacks are added to it."""
+    """Return the jobs left to do. Finished ones that the ledger lacks are added to it."""
     todo = []
     for job in jobs:
         name = job.entry.id
@@ -242,7 +244,7 @@ def _is_whole(job: EntryJob) -> bool:
     if entry is None:
         return False
     if entry["settings_sha256"] != job.sha256():
-        raise ConfigError(f"{job.folder}: built with other settings: remove it or use a new --output")
+        raise ConfigError(f"{job.folder}: built with different settings: remove it or use a new --output")
     if wrong := wrong_files(job.folder, entry):
         log.warning("%s: rebuilding it, because %s is %s", job.folder, *wrong[0])
     return not wrong

@@ -15,7 +15,7 @@ from helix4d.curation.work.ray_loop import Task
 
 
 def build_tasks(cluster: Cluster, run: RunConfig, gpus_per_worker: float | None) -> list[Task]:
-    """The tasks that turn an `EntryJob` into an outcome.
+    """Return the tasks that turn an `EntryJob` into an outcome.
 
     Args:
         cluster: cluster that they will run on.

@@ -64,7 +64,7 @@ def choose_frames(generated: int, kept: int) -> list[int]:
 
 
 def shared_square(masks: Pixels, margin: float = 0.05, threshold: int = HAZE) -> Square:
-    """The square that contains the object in all frames, centered on the union of its bounding boxes.
+    """Return the square that contains the object in all frames, centered on the union of its bounding boxes.
 
     Args:
         masks: alpha, (T, H, W).

@@ -44,7 +44,7 @@ class BuildSettings:
     """Everything that the videos of a build depend on, besides their entries, package versions and the device."""
 
     model: str
-    """Name of the checkpoint, for people."""
+    """Name of the checkpoint, for display only."""
     model_sha256: str
     generator: Generator
     framing: Framing
@@ -53,7 +53,7 @@ class BuildSettings:
     matting_sha256: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """The values as JSON."""
+        """Return the values as JSON."""
         values = asdict(self)
         for name in ("checkpoint", "published"):
             del values["generator"][name]
@@ -235,7 +235,7 @@ def finish_entry(finish: FinishJob, report: Report) -> Outcome:
 
 
 def _finished_before(finish: FinishJob) -> Outcome | None:
-    """The outcome if an earlier attempt wrote the entry and lost its worker before it could report that."""
+    """Return the outcome if an earlier attempt wrote the entry and lost its worker before it could report that."""
     job = finish.entry_job
     if job.video.exists():
         return None
@@ -249,7 +249,7 @@ def _done(finish: FinishJob, finish_s: float) -> Outcome:
 
 
 def padded_still(job: EntryJob) -> Image.Image:
-    """The still as the model sees it, on a square background."""
+    """Return the still as the model sees it, on a square background."""
     framing = job.settings.framing
     with Image.open(job.still) as still:
         return pad_still(still, job.settings.generator.size, framing.fill, framing.background)

@@ -29,7 +29,7 @@ class Measures:
     drift: float
 
     def to_json(self) -> dict[str, Any]:
-        """The values as JSON."""
+        """Return the values as JSON."""
         return {"coverage": list(self.coverage), "flicker": self.flicker, "drift": self.drift}
 
 

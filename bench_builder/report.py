@@ -62,7 +62,7 @@ def _facts(folder: Path) -> dict[str, Any] | None:
 
 
 def _thumbnail(path: Path, pixels: int) -> np.ndarray:
-    """The image, centered in RGBA (pixels, pixels, 4)."""
+    """Return the image, centered in RGBA (pixels, pixels, 4)."""
     with Image.open(path) as image:
         small = image.convert("RGBa")
         small.thumbnail((pixels, pixels), Image.Resampling.LANCZOS)

@@ -19,7 +19,7 @@ MAX_BYTES = 1 << 26
 
 
 def gather_stills(manifest: Manifest, entries: Sequence[Entry], given: Path | None, downloads: Path) -> Path:
-    """The folder that holds the stills of these entries, all with the expected hashes.
+    """Return the folder that holds the stills of these entries, all with the expected hashes.
 
     Args:
         manifest: addresses and hashes of the stills.

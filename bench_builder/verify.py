@@ -1,4 +1,4 @@
-"""`helix4d bench verify`: check every hash, count and image of a build, and list the videos that a person should see.
+"""`helix4d bench verify`: check every hash, count and image of a build, and list the videos to review.
 
 A problem is a file that differs from what was written. A doubt is a video that may be useless although its files are
 intact: its background was not removed, its outline flickers, or its first frame is not the still. Writes nothing.
@@ -77,7 +77,7 @@ def verify(output: Path, stills: Path | None = None) -> Report:
         FormatError: if its plan or its manifest is damaged.
     """
     if is_locked(output):
-        raise ConfigError(f"{output}: a run is writing to it: verify after it has ended")
+        raise ConfigError(f"{output}: a run is writing to it: verify after it has finished")
     settings, manifest = _read_plan(output)
     stills = stills or output / STILLS
     problems: list[str] = []
@@ -205,7 +205,7 @@ def _check_ledger(manifest: Manifest, outcomes: Mapping[str, Outcome], built: se
 
 
 def _check_strays(output: Path, manifest: Manifest) -> Iterator[str]:
-    """Find what a killed run or a person left behind."""
+    """Find files that a killed run left behind, or that were added by hand."""
     known = {entry.id for entry in manifest.entries}
     videos = output / VIDEOS
     for path in sorted(videos.iterdir()) if videos.is_dir() else []:

@@ -50,7 +50,7 @@ class Checkpoint:
 
 
 def find_checkpoint(model: str, revision: str | None = None, offline: bool = False) -> Path:
-    """The local folder of a checkpoint; a hub repository is downloaded.
+    """Return the local folder of a checkpoint; a hub repository is downloaded.
 
     Raises:
         ConfigError: if it is neither a folder nor a repository, or the download fails.
@@ -159,7 +159,7 @@ class VideoModel:
         """
         settings, pipeline = self._settings, self._pipeline
         if still.size != (settings.size, settings.size) or still.mode != "RGB":
-            raise ConfigError(f"the padded still is {still.mode} {still.size}, must be RGB at {settings.size}")
+            raise ConfigError(f"the padded still is {still.mode} {still.size}: must be RGB at {settings.size}")
         for text in (prompt, negative_prompt):
             if (tokens := len(pipeline.tokenizer(text).input_ids)) > _MAX_TOKENS:
                 raise ConfigError(f"the prompt has {tokens} tokens, more than {_MAX_TOKENS}: shorten it: {text}")

@@ -1,4 +1,4 @@
-"""How exact alpha is: `python benchmarks/alpha.py ASSET ... [--image-size 256] [--samples 1024]`.
+"""Measures how exact alpha is: `python benchmarks/alpha.py ASSET ... [--image-size 256] [--samples 1024]`.
 
 Renders one view of the middle frame of every asset. The reference is a path tracer with many samples. Compared with it
 are the alpha of the rasterizer, which every preset uses, and that of a path tracer with the default number of samples:

@@ -1,4 +1,4 @@
-"""How much smaller frame 0 is than its clip, and whether an image shows it: `benchmarks/anchor_scale.py [ASSET ...]`.
+"""Measures how much smaller frame 0 is than its clip, in 3D and in an image: `benchmarks/anchor_scale.py [ASSET ...]`.
 
 For the sample assets and any given files, prints the longest side of frame 0's bounding box divided by that of all
 frames, which is the correct scale of the anchor, and the same ratio measured in an image from the front, which is what

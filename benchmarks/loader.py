@@ -1,4 +1,4 @@
-"""How fast the reader feeds a rank: clips, tokens and bytes per second, compared with what a full-size stage consumes.
+"""Measures how fast the reader feeds a rank, in clips, tokens and bytes per second, against a full-size stage's demand.
 
     python benchmarks/loader.py                       # 16 frames of 8192 tokens, images of 512², lossless WebP
     python benchmarks/loader.py --tokens 256 --image-size 64 --clips 4

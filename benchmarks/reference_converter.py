@@ -1,4 +1,4 @@
-"""A plain dual-grid converter: a dictionary of voxels and scalar loops, compiled. The yardstick of voxelize.py.
+"""A plain dual-grid converter: a dictionary of voxels and scalar loops, compiled. The baseline of voxelize.py.
 
 It follows the official C++ step by step (one hash lookup per voxel at each crossing and per overlapped box, 4x4
 quadrics, every candidate of the constrained minimum), so its time stands for the official one on the same machine at

@@ -113,7 +113,7 @@ def _icosphere(subdivisions: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sphere_clip(subdivisions: int) -> Clip:
-    """The icosphere, with a 1024 x 1024 pattern shown from above."""
+    """Return the icosphere, with a 1024 x 1024 pattern shown from above."""
     vertices, faces = _icosphere(subdivisions)
     uvs = (vertices[faces][..., :2] + np.float32(0.5))[None]
     y, x = np.mgrid[:1024, :1024].astype(np.uint32)

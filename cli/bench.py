@@ -12,7 +12,7 @@ import tyro
 _USAGE = """usage: helix4d bench {build,verify} [--help] ...
 
   build   animate the stills of Helix4DBench with Wan2.2 and remove their backgrounds (resumable)
-  verify  check a finished or unfinished build, and list the videos that a person should look at"""
+  verify  check a finished or unfinished build, and list the videos to review"""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Verify:
     A problem is a file that differs from what was written: it is missing or altered, has the wrong number of frames,
     is not a square RGBA image, or disagrees with the manifest, the plan or the ledger.
 
-    A doubt is a video that a person should look at: nearly empty or nearly opaque frames, a hazy matte, a flickering
+    A doubt is a video to review: nearly empty or nearly opaque frames, a hazy matte, a flickering
     silhouette, or a first frame that differs from the still. docs/bench.md defines the measures and their limits.
 
     Exit status: 0 if there are no problems, 1 if there are, 2 if the output could not be checked.

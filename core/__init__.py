@@ -1,4 +1,4 @@
-"""What every package needs: errors and reason codes, named random generators, atomic files, locks and logging."""
+"""Basics for every package: errors and reason codes, named random generators, atomic files, locks and logging."""
 
 from helix4d.core.differences import differences
 from helix4d.core.errors import AssetError, AssetState, ConfigError, FormatError, Helix4DError, ReasonCode, first_line

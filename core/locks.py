@@ -79,7 +79,7 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder}: cannot be written to ({error.strerror}): make it writable, or use another folder"
             ) from error
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        with contextlib.suppress(OSError):  # a full disk; the name is only informative, and later writes will wait
+        with contextlib.suppress(OSError):  # disk full: the name is only informative, and later writes wait for space
             os.ftruncate(lock.fileno(), 0)
             os.write(lock.fileno(), f"host {socket.gethostname()}, process {os.getpid()}, since {since}\n".encode())
         yield
@@ -97,7 +97,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def _holder(folder: Path) -> str:
-    """What the holder wrote into `folder/.lock`."""
+    """Return what the holder wrote into `folder/.lock`."""
     try:
         return (folder / LOCK_FILE).read_text(encoding="utf-8", errors="replace")[:200].strip() or "unknown"
     except OSError:

@@ -39,7 +39,7 @@ def read_settings(kind: type[_Settings], path: Path, changes: Sequence[str] = ()
 
 
 def read_values(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, merged over the files that it inherits from.
+    """Return the mapping in a YAML file, merged over the files that it inherits from.
 
     Raises:
         ConfigError: if a file cannot be read, holds no mapping, or inherits from itself.

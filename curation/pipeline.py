@@ -159,10 +159,10 @@ def _check_folders(config: CurateConfig) -> None:
 
 
 def _keep_parts_of(tools: Mapping[str, str], work: Path) -> None:
-    """Delete parts made with other package versions: a shard records a single version of each package."""
+    """Delete parts made with different package versions: a shard records a single version of each package."""
     path = work / _TOOLS_FILE
     if work.exists() and not (path.exists() and json.loads(path.read_bytes()) == tools):
-        log.warning("%s: made with other package versions: its assets are processed again", work)
+        log.warning("%s: was made with different package versions: processing its assets again", work)
         shutil.rmtree(work)
     write_json(path, tools)
 
@@ -215,7 +215,7 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger, mirror: Mirro
         gpus = reserve_gpus(cluster, config.run, config.sample.engine)
         task = curate_task(config.run, gpus, render_device(config.sample.engine, gpus))
         workers, busy_s, begun = task.places(cluster), 0.0, time.monotonic()
-        # A shard that cannot be written must end the run now, not after a week.
+        # End the run as soon as a shard cannot be written, instead of at the very end.
         for outcome in follow(run_tasks(cluster, [task], jobs), ledger, display, writer.check):
             busy_s += sum(outcome.timings_s.values())
             shard = shard_of[outcome.asset]

@@ -104,7 +104,7 @@ def write_features(output: Path, key: str, metric: str, features: np.ndarray) ->
 
 
 def has_features(output: Path, key: str, metric: str, sha256: str) -> bool:
-    """Whether the file of features exists and has the expected hash."""
+    """Return whether the file of features exists and has the expected hash."""
     path = _features_path(output, key, metric)
     return path.is_file() and sha256_file(path) == sha256
 

@@ -214,7 +214,9 @@ def _agree(output: Path, plan: dict[str, Any], selected: Sequence[Measure]) -> N
         then = {**stored["settings"], **stored["metrics"]}
         shared = now.keys() & then.keys()
         if changed := differences({name: then[name] for name in shared}, {name: now[name] for name in shared}):
-            raise ConfigError(f"{output}: started with other settings ({'; '.join(changed)}): use a new --output")
+            raise ConfigError(
+                f"{output}: was started with different settings ({'; '.join(changed)}): use a new --output"
+            )
         columns = {**stored["metrics"], **columns}
     write_json(path, {"version": PLAN.version, "settings": plan, "metrics": columns})
 

@@ -1,4 +1,4 @@
-"""Compare a folder of meshes, one a frame, with a folder of reference meshes: CD-3D, CD-4D and CD-M.
+"""Compare a folder of meshes, one per frame, with a folder of reference meshes: CD-3D, CD-4D and CD-M.
 
     python examples/evaluate_meshes.py predicted/ reference/ --glob "frame_*.glb"
 
@@ -20,7 +20,7 @@ from helix4d.evaluation.methods.methods import find_method
 from helix4d.evaluation.metrics.geometry import clip_surfaces
 
 QUICK = AlignmentSettings(steps=100, refined=1, coarse_points=200, coarse_steps=30)
-TRUTH_SEED = 1  # not the seed of the prediction's points, or equal meshes would get equal points
+TRUTH_SEED = 1  # differs from the seed of the prediction, so that equal meshes get different points
 
 
 def read_surfaces(folder: Path, glob: str) -> list[Surface]:

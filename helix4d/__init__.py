@@ -1,6 +1,6 @@
 """Animated 3D assets in, WebDataset shards and a video-to-4D model out: the one name that everything imports from.
 
-In a checkout the packages are the folders beside this one: `helix4d.curation` is `curation/`. In a wheel they lie in
+In a checkout the packages are the folders beside this one: `helix4d.curation` is `curation/`. In a wheel they are in
 this folder.
 """
 

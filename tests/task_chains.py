@@ -78,7 +78,7 @@ def do(run: Callable[[Any, Report], Any], deeds: Mapping[str, str], folder: Path
     elif deed == "hang":
         time.sleep(600)
     elif deed == "raise":
-        raise KeyError("a bug of ours")
+        raise KeyError("a bug in the task")
     elif deed == "fill the disk":
         raise OSError(errno.ENOSPC, "full")
     elif deed == "misconfigure":

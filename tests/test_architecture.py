@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.package_tree import REPOSITORY, link_package
 
 
-def test_the_arrows_between_packages_point_one_way(tmp_path: Path) -> None:
+def test_imports_between_packages_follow_the_layers(tmp_path: Path) -> None:
     result = subprocess.run(
         [Path(sys.executable).parent / "lint-imports", "--no-cache", "--config", REPOSITORY / "pyproject.toml"],
         cwd=link_package(tmp_path),
@@ -30,9 +30,9 @@ def test_importing_a_package_does_not_start_blender_or_ray() -> None:
     assert result.returncode == 0, result.stderr
 
 
-def test_the_way_of_an_asset_is_ten_steps_through_files_that_exist() -> None:
+def test_the_path_of_an_asset_has_ten_steps_that_name_existing_files() -> None:
     page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
-    section = page.partition("## The way of one asset")[2].partition("\n## ")[0]
+    section = page.partition("## The path of an asset")[2].partition("\n## ")[0]
     steps = re.findall(r"^\d+\. .*$", section, re.MULTILINE)
     assert len(steps) == 10
     for step in steps:

@@ -1,4 +1,4 @@
-"""One name is installed, and nothing in a user's folder can take its place."""
+"""Only one name is installed, and nothing in a user's folder can shadow it."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def test_faults_cost_attempts_or_jobs_but_never_the_run(chain: Chain, cluster: C
     assert (lost.reason, lost.attempts, lost.stage) == (ReasonCode.CRASHED, 4, stage)
     assert "was lost 4 times" in lost.message
     assert (raised.reason, raised.attempts, raised.stage) == (ReasonCode.CRASHED, 1, stage)
-    assert "a bug of ours" in raised.message
+    assert "a bug in the task" in raised.message
     assert 'task_chains.py", line' in raised.log
-    assert 'raise KeyError("a bug of ours")' in raised.log
+    assert 'raise KeyError("a bug in the task")' in raised.log
     assert "\x1b" not in raised.log

@@ -1,4 +1,4 @@
-"""The settings of a training run."""
+"""Settings of a training run."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class TrainConfig:
     run: RunConfig = field(default_factory=RunConfig)
     steps: int = 20_000
     batch: int = 32
-    """Clips per step over all ranks; the number of ranks does not change which clips."""
+    """Clips per step over all ranks. Which clips form a step does not depend on the number of ranks."""
     tokens_per_microbatch: int = 140_000
     """Each rank splits its share of a step into microbatches of at most this many tokens (at least one clip)."""
     condition_dropout: float = 0.1
@@ -180,7 +180,7 @@ class TrainConfig:
         return Path(self.run.output) / self.name
 
     def to_json(self) -> dict[str, Any]:
-        """The values as JSON."""
+        """Return the values as JSON."""
         values: dict[str, Any] = asdict(self)
         return values
 

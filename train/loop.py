@@ -88,7 +88,7 @@ def train(config: TrainConfig) -> TrainState:
             check_same_run(checkpoint.state.config, config)
             if checkpoint.state.clips not in ("", clips):
                 raise ConfigError(
-                    f"{config.folder}: this run was started with other clips than the {len(reader)} in "
+                    f"{config.folder}: this run was started with different clips than the {len(reader)} in "
                     f"{config.data.latents}, and resuming would repeat or skip some: use the same latents or another "
                     "name"
                 )
@@ -243,7 +243,7 @@ def check_same_run(before: Mapping[str, Any], config: TrainConfig) -> None:
             different.append(f"{section} was {_plain(old)}, is {_plain(new)}")
     if different:
         raise ConfigError(
-            f"{config.folder}: this run was started with other settings ({'; '.join(different)}): use another name"
+            f"{config.folder}: this run was started with different settings ({'; '.join(different)}): use another name"
         )
 
 

@@ -89,7 +89,7 @@ def restore_optimizer(
         state = {}
         for key in ("exp_avg", "exp_avg_sq", "step"):
             if f"{name}.{key}" not in tensors:
-                raise FormatError(f"the checkpoint has no {key} for {name}: was it trained with other settings?")
+                raise FormatError(f"the checkpoint has no {key} for {name}: was it trained with different settings?")
             stored = tensors[f"{name}.{key}"]
             on_device = key != "step" or bool(optimizer.defaults.get("fused"))
             pattern = parameter if key != "step" else local_part(parameter)

@@ -12,7 +12,7 @@ class GeometryError(Helix4DError):
 
 
 def outside_error(face: int, vertices: np.ndarray, faces: np.ndarray, names: np.ndarray | None) -> GeometryError:
-    """The error for a face outside the cube; names (F,) are the face numbers of the source file."""
+    """Return the error for a face outside the cube; names (F,) are the face numbers of the source file."""
     corners = vertices[faces[face]].tolist()
     name = face if names is None else int(names[face])
     return GeometryError(f"face {name} has corners {corners}: expected finite numbers in [-0.5, 0.5]^3")

@@ -76,7 +76,7 @@ def morton_codes(coords: np.ndarray) -> np.ndarray:
 
 
 def grid_side(resolution: int) -> int:
-    """The smallest power of two that is at least 8 and `resolution`."""
+    """Return the smallest power of two that is at least 8 and `resolution`."""
     return max(8, 1 << (resolution - 1).bit_length())
 
 

@@ -1,4 +1,4 @@
-"""How Blender imports each format other than glTF, and which frames its animation spans.
+"""Describes how Blender imports each format other than glTF, and which frames its animation spans.
 
 The bpy module is passed as an argument, as only `importer` imports it. Scripts in files are never run.
 """

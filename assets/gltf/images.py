@@ -108,7 +108,7 @@ class Images:
             data = self.data(index)
             size = None if data is None else header_size(data)
             if size is None:
-                continue  # missing or of another format: never decoded, or refused by the decoder
+                continue  # missing or in another format: never decoded, or rejected by the decoder
             pixels = size[0] * size[1]
             total += pixels
             if pixels > limits.image_pixels:

@@ -1,4 +1,4 @@
-"""The GLB files of the samples: how a viewer learns what each one shows and who made it."""
+"""The GLB files of the samples, with `extras` that name their content, license and author."""
 
 from __future__ import annotations
 

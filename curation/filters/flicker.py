@@ -20,7 +20,7 @@ def flicker(clip: Clip) -> float:
 
     A triangle that both frames show has merely moved, however far. Other triangles (collapsed in one of the frames, or
     numbered differently) count where the other frame has no surface within a cell of 1/16: replacing a mesh by a
-    similar one does not flicker, blinking does. A clip that blinks as a whole in every frame has 1, an object that
+    similar one does not flicker, blinking does. A clip that blinks as a whole in every frame scores 1, an object that
     appears once in 16 frames 1/15.
     """
     pairs = list(zip(clip.frames, clip.frames[1:], strict=False))

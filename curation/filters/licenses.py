@@ -36,7 +36,7 @@ class License:
 
     def __post_init__(self) -> None:
         if self.public_domain == (self.by or self.sa or self.nc or self.nd):
-            raise ValueError("a license has at least one condition unless it is public domain, which has none")
+            raise ValueError("a license must have at least one condition, or be public domain and have none")
 
     @property
     def name(self) -> str:

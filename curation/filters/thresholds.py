@@ -30,7 +30,7 @@ class FilterConfig:
     """Maximum edge of the box around all frames, relative to that of the box around 98 % of the surface.
     Reason: scale_excursion."""
     min_foreground: float | None = None
-    """Minimum share of the picture that the silhouette fills (0 to 1). Reason: small_foreground."""
+    """Minimum share of the image that the silhouette fills (0 to 1). Reason: small_foreground."""
     min_visible: float | None = None
     """Minimum share of the surface that is visible from outside (0 to 1). Reason: hidden_surface."""
     max_flicker: float | None = None

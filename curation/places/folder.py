@@ -85,7 +85,7 @@ class LocalFolder:
 
 
 def is_far(place: Place) -> bool:
-    """Whether a place is a URL."""
+    """Return whether a place is a URL."""
     return "://" in str(place)
 
 
@@ -95,7 +95,7 @@ def place_of(text: str) -> Place:
 
 
 def folder_at(place: Place) -> Folder:
-    """The folder at a place.
+    """Return the folder at a place.
 
     Raises:
         StoreError: if the URL's protocol is unknown, or the package for it is not installed.
@@ -104,12 +104,12 @@ def folder_at(place: Place) -> Folder:
 
 
 def file_in(place: Place, name: str) -> Place:
-    """The file `name` in a folder."""
+    """Return the file `name` in a folder."""
     return f"{place}/{name}" if is_far(place) else Path(place) / name
 
 
 def folder_and_name(file: Place) -> tuple[Folder, str]:
-    """The folder of a file, and the file's name in it.
+    """Return the folder of a file, and the file's name in it.
 
     Raises:
         StoreError: as `folder_at`.

@@ -1,4 +1,4 @@
-"""Whether a user's input names a URL, a collection or a path."""
+"""Decides whether a user's input names a URL, a collection or a path."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ COLLECTIONS = ("texverse", "objaverse")
 
 
 def is_url(text: str) -> bool:
-    """Whether the text is a URL; `objaverse:https://...` and the like are not."""
+    """Return whether the text is a URL; `objaverse:https://...` and the like are not."""
     return "://" in text and text.partition(":")[0] not in COLLECTIONS

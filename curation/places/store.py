@@ -24,7 +24,7 @@ _ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "os
 
 
 def is_half(name: str) -> bool:
-    """Whether a name is that of an incomplete upload, which a crash may have left behind."""
+    """Return whether a name is that of an incomplete upload, which a crash may have left behind."""
     last = name.rpartition("/")[2]
     return last.startswith(".") and last.endswith(".tmp")
 

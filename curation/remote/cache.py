@@ -168,5 +168,5 @@ def _sibling(url: str, uri: str) -> str:
 
 
 def pinned(file: RemoteFile, sha256: str) -> RemoteFile:
-    """The file with the planned hash, for formats whose content hash is that of the file's bytes."""
+    """Return the file with the planned hash, for formats whose content hash is that of the file's bytes."""
     return file if file.suffix == ".gltf" else replace(file, sha256=sha256)

@@ -1,4 +1,4 @@
-"""How files behind URLs are fetched: cache, rate limit, retries."""
+"""Settings for fetching files behind URLs: cache, rate limit, retries."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class DownloadConfig:
             raise ConfigError(f"backoff_s {self.backoff_s}: must not be negative")
 
     def to_json(self) -> dict[str, Any]:
-        """The values as JSON."""
+        """Return the values as JSON."""
         return {**asdict(self), "cache": str(self.cache)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DownloadConfig:
-        """The inverse of `to_json`."""
+        """Invert `to_json`."""
         return cls(**{**values, "cache": Path(values["cache"])})

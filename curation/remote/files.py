@@ -1,4 +1,4 @@
-"""What is known about a file behind a URL before it is downloaded."""
+"""Describes a file behind a URL before it is downloaded."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class RemoteFile:
         return bool(self.sha256 or self.version)
 
     def to_json(self) -> dict[str, Any]:
-        """The values as JSON."""
+        """Return the values as JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> RemoteFile:
-        """The inverse of `to_json`."""
+        """Invert `to_json`."""
         return cls(**values)

@@ -79,7 +79,7 @@ def web_address(url: str) -> str:
 
 
 def hub_headers(address: str) -> dict[str, str]:
-    """The user's token, as huggingface_hub finds it, for addresses on the hub; nothing for any other host."""
+    """Return the user's token, as huggingface_hub finds it, for addresses on the hub; nothing for any other host."""
     if not address.startswith(f"{endpoint()}/"):
         return {}
     from huggingface_hub import constants, get_token

@@ -40,7 +40,7 @@ class Hub:
         self._web = web
 
     def pin(self, repository: HubRepository) -> HubRepository:
-        """The repository at the commit that its revision currently refers to.
+        """Return the repository at the commit that its revision currently refers to.
 
         Raises:
             UnreachableError: if the hub does not respond, or has no such repository or revision.
@@ -68,7 +68,7 @@ class Hub:
             yield from _files(repository, entries)
 
     def files(self, repository: HubRepository, paths: Sequence[str]) -> dict[str, RemoteFile]:
-        """What the hub publishes about files of a pinned repository; paths that are no files are left out.
+        """Return what the hub publishes about files of a pinned repository; paths that are no files are left out.
 
         Raises:
             UnreachableError: if the hub does not respond.
@@ -131,9 +131,9 @@ def _files(repository: HubRepository, entries: Iterable[RepoFile | RepoFolder]) 
 
 
 def _at_endpoint(url: str) -> str:
-    """The same page on the configured endpoint: mirrors may repeat the links of the hub itself."""
+    """Return the same page on the configured endpoint: mirrors may repeat the links of the hub itself."""
     parts = urlsplit(url)
     _, api, path = parts.path.partition("/api/")
     if not api:
-        raise ValueError(f"a next page outside of the API: {url}")
+        raise ValueError(f"the next page is outside of the API: {url}")
     return f"{endpoint()}/api/{path}?{parts.query}"

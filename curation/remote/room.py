@@ -48,7 +48,7 @@ class Room:
         (entry / _RESERVED).unlink(missing_ok=True)
 
     def is_overfull(self) -> bool:
-        """Whether the entries take more than the limit, as after it was lowered."""
+        """Return whether the entries take more than the limit, as after it was lowered."""
         return self._total() > self.most_bytes
 
     def _reserve(self, entry: Path, needed: int) -> bool:

@@ -243,7 +243,7 @@ def _validator(headers: Mapping[str, str]) -> str:
 
 
 def _published_sha256(response: requests.Response) -> str:
-    """The hub's hash of a large file, a header of the redirect to its storage or of the response itself."""
+    """Return the hub's hash of a large file, a header of the redirect to its storage or of the response itself."""
     for answer in (*response.history, response):
         if digest := _SHA256.fullmatch(answer.headers.get("X-Linked-ETag", "")):
             return digest[1]

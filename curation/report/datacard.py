@@ -29,7 +29,7 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#|&~!$^=\"':])")
 
 
 def data_card(collected: Collected) -> str:
-    """Return the card as Markdown. The same output always gives the same card."""
+    """Return the card as Markdown. The same output always produces the same card."""
     sections = [
         _summary(collected),
         *([_loading(collected)] if collected.samples else []),
@@ -130,7 +130,7 @@ def _sources(collected: Collected) -> str:
         suffix = name.rpartition(".")[2].lower() if "." in name else ""
         suffixes[suffix] = suffixes.get(suffix, 0) + 1
     formats = ", ".join(f"{count:,} {plain(suffix)}" for suffix, count in sorted(suffixes.items()))
-    place = plain(stored.source) if stored.source else "a place that was not recorded"
+    place = plain(stored.source) if stored.source else "a source that was not recorded"
     lines = [
         "## Sources",
         "",
@@ -228,7 +228,7 @@ def _reproduction(collected: Collected) -> str:
             "",
             f"    {_one_line(command)}",
             "",
-            "The same files, settings, package versions, CPU type and render device give identical bytes. "
+            "The same files, settings, package versions, CPU type and render device produce identical bytes. "
             "`helix4d verify OUTPUT` checks every file, and `helix4d report OUTPUT` rewrites this card and "
             "`report/index.html`.",
         ]

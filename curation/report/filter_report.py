@@ -123,7 +123,7 @@ def report_lines(report: FilterReport, shown: int) -> list[str]:
 
 
 def _table(report: FilterReport, clips: Sequence[MeasuredClip]) -> list[str]:
-    """Format one row per filter. `keep` and `drop` count the filter alone, `first` the clips not dropped above it."""
+    """Format one row per filter: `keep` and `drop` count it alone, `first` the clips that no filter above dropped."""
     first = Counter(decision.why.reason for decision in report.decisions if decision.why)
     quantiles = "".join(f"{name:>9}" for name in ("min", *(f"{q} %" for q in _QUANTILES[1:-1]), "max"))
     lines = [f"{'measure':19}{'threshold':>22}{'keep':>7}{'drop':>7}{'first':>7}{quantiles}   histogram"]

@@ -1,4 +1,4 @@
-"""Wording shared by the texts that people read."""
+"""Wording shared by reports, summaries and messages."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ def _filled(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON represents it."""
+    """Return the value as JSON represents it."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, Mapping):

@@ -46,7 +46,7 @@ def list_source(source: str, limit: int | None, cache: Cache) -> Listing:
 
 
 def absolute(source: str) -> str:
-    """The source, independent of the working directory."""
+    """Return the source, independent of the working directory."""
     if is_absolute(source):
         return source
     collection, colon, ids = source.partition(":")
@@ -56,7 +56,7 @@ def absolute(source: str) -> str:
 
 
 def is_absolute(source: str) -> bool:
-    """Whether the source is independent of the working directory."""
+    """Return whether the source is independent of the working directory."""
     collection, _, ids = source.partition(":")
     if collection in COLLECTIONS and not is_url(source):
         return not ids or is_url(ids) or Path(ids).is_absolute()
@@ -64,12 +64,12 @@ def is_absolute(source: str) -> bool:
 
 
 def is_listed_once(source: str) -> bool:
-    """Whether an output keeps its first listing, because listing a collection or URL again is too expensive."""
+    """Return whether an output keeps its first listing, because listing a collection or URL again is too expensive."""
     return is_url(source) or source.partition(":")[0] in COLLECTIONS
 
 
 def is_manifest(source: str) -> bool:
-    """Whether the source has the name of a manifest."""
+    """Return whether the source has the name of a manifest."""
     path = source.split("?")[0].split("#")[0] if is_url(source) else source
     return Path(path).suffix.lower() in MANIFEST_SUFFIXES and not Path(source).is_dir()
 

@@ -42,7 +42,7 @@ class WorkerNeeds:
         return cls(float(run.cpus_per_worker), gpus, run.memory_gb_per_worker * 1e9)
 
     def to_ray(self) -> dict[str, Any]:
-        """The options that Ray's tasks and actors take."""
+        """Return the options that Ray's tasks and actors take."""
         return {"num_cpus": self.cpus, "num_gpus": self.gpus, "memory": self.memory_bytes}
 
     def __str__(self) -> str:
@@ -56,7 +56,7 @@ class Cluster:
         run: address, number of workers, and the resources of each.
 
     Raises:
-        ConfigError: on entry, if the cluster does not answer, or if this machine lacks the resources that one worker
+        ConfigError: on entry, if the cluster does not respond, or if this machine lacks the resources that one worker
             needs. A cluster that was joined may still grow, so there it is a warning.
     """
 
@@ -195,11 +195,11 @@ def _check_reachable(address: str) -> None:
     try:
         socket.create_connection((host.removeprefix("ray://").strip("[]"), int(port)), _CONNECT_TIMEOUT_S).close()
     except OSError as error:
-        raise ConfigError(f"no Ray cluster answers at {address} ({error})") from error
+        raise ConfigError(f"no Ray cluster responds at {address} ({error})") from error
 
 
 def _root_cause(error: BaseException) -> str:
-    """The message of the innermost error, without the advice that Ray appends."""
+    """Return the message of the innermost error, without the advice that Ray appends."""
     while error.__cause__ is not None:
         error = error.__cause__
     return re.split(r"\. (?:Note:|Last conn)", first_line(error))[0].rstrip(".")

@@ -21,7 +21,7 @@ from helix4d.render import EngineName
 
 
 def curate_task(run: RunConfig, gpus: float = 0.0, device: str = "cpu") -> Task:
-    """The task that turns an `AssetJob` into an outcome.
+    """Return the task that turns an `AssetJob` into an outcome.
 
     Args:
         run: workers and limits.

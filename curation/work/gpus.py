@@ -1,4 +1,4 @@
-"""How many GPUs each worker gets, and whether Blender can render on them. Independent of Ray."""
+"""Chooses the number of GPUs per worker, and checks that Blender can render on them. Independent of Ray."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def choose_gpus(
 
 
 def render_device(engine: EngineName, gpus: float) -> str:
-    """The device that a worker with this many GPUs renders on, so that it uses only what Ray reserved."""
+    """Return the device that a worker with this many GPUs renders on, so that it uses only what Ray reserved."""
     if engine == "raster":
         return "auto"
     return "gpu" if gpus else "cpu"

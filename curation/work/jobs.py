@@ -1,4 +1,4 @@
-"""What a job is, and the jobs of curation. Light to import and independent of Ray."""
+"""Defines jobs: their interface, and the jobs of curation. Light to import and independent of Ray."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from helix4d.curation.remote.files import RemoteFile
 
 
 class Job(Protocol):
-    """What a task is given. Pickled, so that it can run on another node."""
+    """Input of a task. Pickled, so that it can run on another node."""
 
     @property
     def name(self) -> str:
@@ -26,7 +26,7 @@ class Job(Protocol):
 
 
 class Report(Protocol):
-    """Shows people what a job is doing."""
+    """Shows what a job is doing."""
 
     def __call__(self, text: str) -> None:
         """Show `text`, such as `render 3/16`; some of many calls within half a second are dropped."""
@@ -77,7 +77,7 @@ class AssetJob:
         return self.part
 
     def to_json(self) -> dict[str, Any]:
-        """The values as JSON."""
+        """Return the values as JSON."""
         return {
             "asset": self.asset,
             "path": str(self.path),
@@ -96,7 +96,7 @@ class AssetJob:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> AssetJob:
-        """The inverse of `to_json`."""
+        """Invert `to_json`."""
         converted = {
             "path": Path(values["path"]),
             "part": Path(values["part"]),
@@ -109,7 +109,7 @@ class AssetJob:
 
 
 def asset_job(config: CurateConfig, asset: PlannedAsset, part: Path, measure_only: bool = False) -> AssetJob:
-    """The job for a planned asset, with its samples written to `part`."""
+    """Return the job for a planned asset, with its samples written to `part`."""
     source = asset.source
     return AssetJob(
         asset=source.name,

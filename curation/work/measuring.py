@@ -30,7 +30,7 @@ def measure_source(source: str, folder: Path, sample: SampleConfig, run: RunConf
         run: workers and limits.
 
     Raises:
-        ConfigError: if `folder` was started with other settings or assets.
+        ConfigError: if `folder` was started with different settings or assets.
     """
     config = CurateConfig(source, folder, sample=sample, run=run)
     with locked(folder):

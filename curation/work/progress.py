@@ -1,4 +1,4 @@
-"""Progress of a run for people: finished assets, the stage that each other one is in, rate and time left."""
+"""Displays the progress of a run: finished assets, the stage of each active one, rate and time left."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Task:
     def places(self, cluster: Cluster) -> int:
         """Number of jobs that run at the same time."""
         if self.keeps_state:
-            # A process without a place would wait for one, and its job with it, so no more are started than fit.
+            # A process that does not fit would wait for resources, and its job with it: start no more than fit.
             fits = cluster.places(self.needs) if self.needs.cpus or self.needs.gpus else self.workers or 1
             return min(self.workers or fits, fits)
         return self.workers or cluster.places(self.needs)
@@ -75,14 +75,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Tick:
-    """What is being done now, at most twice a second: job name -> text, such as `render 3/16`."""
+    """Current activity, at most twice a second: job name -> text, such as `render 3/16`."""
 
     stages: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Ended:
-    """The jobs that have ended since the last news, at least one."""
+    """Jobs that have ended since the last event, at least one."""
 
     outcomes: tuple[Outcome, ...]
 
@@ -253,7 +253,7 @@ class _Lane:
     def _most_running(self) -> int:
         if self._task.keeps_state or self._task.workers:
             return self.places
-        # One in reserve for each place, so that no worker waits for the driver.
+        # One job in reserve per worker, so that no worker waits for the driver.
         return 2 * self.places
 
     def _next_job(self) -> tuple[Job | None, int]:
@@ -277,7 +277,7 @@ class _Lane:
 
 
 def _outcome_of_exception(error: Any, ended: _Running, stage: str) -> Outcome:
-    """The outcome of a job whose task raised.
+    """Return the outcome of a job whose task raised.
 
     Raises:
         Helix4DError: if it concerns the whole run, not just a file.
@@ -310,7 +310,7 @@ def _outcome(code: ReasonCode, message: str, tail: str, ended: _Running, stage: 
 
 
 def _work(run: Callable[[Any, Report], Any], job: Job, patience_s: float, board: Any) -> Any:
-    """What a worker does with a job."""
+    """Run a job in a worker."""
     report = _Reporter(board, job.name)
     try:
         return insist(lambda: run(job, report), job.target, patience_s, tell=report.now)

@@ -51,7 +51,7 @@ class JobDied(Helix4DError):  # noqa: N818 (reads as what happened)
 
 
 class Sandbox:
-    """Runs jobs one after the other in a child process.
+    """Runs jobs sequentially in a child process.
 
     Args:
         limits: limits of each job.
@@ -137,7 +137,7 @@ class Sandbox:
         self._kill()
         reader, writer = os.pipe()
         variables = {name: str(self._threads) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
-        # Blender and half-written images leave files behind when they are killed, which is how every child ends.
+        # Blender leaves temporary files behind when it is killed, which is how every child ends.
         variables["TMPDIR"] = str(self._scratch.enter_context(scratch_folder("helix4d-worker-")))
         self._child = subprocess.Popen(
             [sys.executable, "-m", self._module],

@@ -109,7 +109,7 @@ def _local_file(job: AssetJob, clock: Clock) -> Iterator[Path]:
         try:
             yield job.path
         finally:
-            # Checked afterwards, because the file may change while it is read, and an error may come of that change.
+            # Checked afterwards, because the file may change while it is read, and that change may cause an error.
             _check_content(job, job.path, str(job.path))
         return
     with ExitStack() as held:

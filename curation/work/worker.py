@@ -1,4 +1,4 @@
-"""The process that works on one asset after the other, started by `Sandbox`."""
+"""The child process of `Sandbox`, which processes assets sequentially."""
 
 from __future__ import annotations
 

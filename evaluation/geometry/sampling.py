@@ -106,7 +106,7 @@ def sample_tracked(surfaces: Sequence[Surface], count: int, seed: int) -> Tensor
 
 
 def same_topology(surfaces: Sequence[Surface]) -> bool:
-    """Whether all frames have the same triangles and the same number of vertices."""
+    """Return whether all frames have the same triangles and the same number of vertices."""
     first = surfaces[0]
     return all(len(s.vertices) == len(first.vertices) and np.array_equal(s.faces, first.faces) for s in surfaces)
 

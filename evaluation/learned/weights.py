@@ -98,7 +98,7 @@ class Networks:
         return self.weights / file.path
 
     def get(self, name: str, device: torch.device, build: Callable[[], _Network]) -> _Network:
-        """The network called `name` on `device`, in evaluation mode and without gradients."""
+        """Return the network called `name` on `device`, in evaluation mode and without gradients."""
         key = (name, str(device))
         if key not in self._kept:
             self._kept[key] = build().eval().requires_grad_(False).to(device)
@@ -121,7 +121,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise FormatError(f"{path.name}: not a valid safetensors file ({error})") from error
     try:
-        with torch.serialization.safe_globals(_PLAIN):  # mapping into memory: only what is used is read
+        with torch.serialization.safe_globals(_PLAIN):  # memory-mapped, so that only the tensors in use are read
             document = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (
         pickle.UnpicklingError,

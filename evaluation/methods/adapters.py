@@ -216,7 +216,7 @@ def _part(clip: Clip, numbers: Sequence[int]) -> Clip:
 
 
 def _same_look(a: Clip, b: Clip) -> bool:
-    """Whether two stills have the same triangles, UVs, colors, materials and images."""
+    """Return whether two stills have the same triangles, UVs, colors, materials and images."""
     first, second = a.frames[0], b.frames[0]
     return (
         len(first.vertices) == len(second.vertices)

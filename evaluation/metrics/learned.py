@@ -72,7 +72,7 @@ class Network:
     load: Callable[..., nn.Module]
 
     def on(self, networks: Networks, item: Item) -> nn.Module:
-        """The network on the item's device."""
+        """Return the network on the item's device."""
         return networks.get(self.name, item.device, lambda: self.load(*(networks.path(file) for file in self.files)))
 
 
@@ -131,7 +131,7 @@ class ClipScore(_Learned, Metric):
     shows: Literal["color", "normal"]
 
     def evaluate(self, item: Item) -> float | NotAvailable:
-        """In [-1, 1]."""
+        """Return a value in [-1, 1]."""
         tower = self.used[0]
         reference = self._video_features(tower, item)
         network = self._on(tower, item)
@@ -153,7 +153,7 @@ class PointScore(_Learned, Metric):
     axes: np.ndarray
 
     def evaluate(self, item: Item) -> float | NotAvailable:
-        """In [-1, 1]."""
+        """Return a value in [-1, 1]."""
         encoder, tower = self.used
         try:
             clouds = item.once("clouds", lambda: colored_clouds(item))
@@ -174,7 +174,7 @@ class FrameDistance(_Learned, Metric):
     statistics: PixelStatistics
 
     def evaluate(self, item: Item) -> float | NotAvailable:
-        """At least 0."""
+        """Return a value of at least 0."""
         return mean_distance(
             self._on(self.used[0], item),
             item.pictures(_FRONT),
@@ -196,7 +196,7 @@ class VideoDistance(_Learned, SetMetric):
         return np.stack([encode_video(network, hold_frames(video), item.device) for video in videos])
 
     def reduce(self, features: Sequence[np.ndarray]) -> float | NotAvailable:
-        """At least 0."""
+        """Return a value of at least 0."""
         if len(features) < 2:
             return NotAvailable(f"a Fréchet distance needs at least two items, found {len(features)}")
         stacked = np.stack(features)
@@ -314,7 +314,7 @@ def colored_clouds(item: Item) -> np.ndarray:
 
 
 def video_of(item: Item) -> np.ndarray:
-    """The input frames of an item.
+    """Return the input frames of an item.
 
     Raises:
         ConfigError: if the item has none, which `Need.VIDEO` rules out.

@@ -84,7 +84,7 @@ def frame_timesteps(timesteps: Tensor, layout: FrameLayout) -> Tensor:
 
 
 def sees(query: int, key: int, video: VideoConfig) -> bool:
-    """Whether tokens of frame `query` attend to tokens of frame `key` of the same clip."""
+    """Return whether tokens of frame `query` attend to tokens of frame `key` of the same clip."""
     match video.pattern:
         case AttentionPattern.FULL:
             return True

@@ -24,7 +24,7 @@ _TARGET_PROGRAMS = 1024  # several times the number of multiprocessors of any GP
 
 @cache
 def triton_available() -> bool:
-    """Whether Triton is installed."""
+    """Return whether Triton is installed."""
     return importlib.util.find_spec("triton") is not None
 
 

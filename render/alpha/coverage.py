@@ -77,7 +77,7 @@ class Coverage:
 
 
 def _is_translucent(material: Material, clip: Clip) -> bool:
-    """Whether some point of the material may be less than fully opaque."""
+    """Return whether some point of the material may be less than fully opaque."""
     if material.alpha_mode is AlphaMode.OPAQUE:
         return False
     colored = any(frame.topology.colors is not None for frame in clip.frames)

@@ -57,7 +57,7 @@ def find_gpus(preferences: Any) -> list[str]:
 
 
 def cycles_preferences() -> Any:
-    """The preferences of Blender's Cycles add-on; starts Blender."""
+    """Return the preferences of Blender's Cycles add-on; starts Blender."""
     import bpy
 
     return bpy.context.preferences.addons["cycles"].preferences

@@ -137,7 +137,7 @@ def configure(scene: Any, settings: RenderSettings) -> None:
     cycles.samples = settings.samples
     cycles.seed = settings.seed
     cycles.use_adaptive_sampling = False
-    cycles.pixel_filter_type = "BOX"  # a pixel is its own square: coverage that a rasterizer agrees with
+    cycles.pixel_filter_type = "BOX"  # box filter of one pixel, so that coverage agrees with the rasterizer
     cycles.filter_width = 1.0
     cycles.max_bounces = max(
         settings.diffuse_bounces, settings.glossy_bounces, settings.transmission_bounces, settings.transparent_bounces
@@ -171,6 +171,6 @@ def captured_output() -> Iterator[Any]:
 
 
 def output_tail(output: Any) -> str:
-    """The last 2,000 bytes of what `captured_output` collected."""
+    """Return the last 2,000 bytes of what `captured_output` collected."""
     output.seek(0)
     return str(output.read()[-2000:].decode("utf-8", "replace"))

@@ -270,7 +270,7 @@ class _Graph:
         return self.node("ShaderNodeBsdfTransparent", Color=color)["BSDF"]
 
     def texture(self, texture: Texture, srgb: bool) -> _Node:
-        """An image texture, sampled once no matter how often it is used."""
+        """An image texture, sampled once however often it is used."""
         if (texture, srgb) not in self._textures:
             image = self.images.get(texture.image, srgb)
             uv = self.node("ShaderNodeUVMap", uv_map=uv_layer_name(self.slots[UvMap.of(texture)]))["UV"]
@@ -282,7 +282,7 @@ class _Graph:
         return self._textures[texture, srgb]
 
     def _wrap(self, uv: Any, texture: Texture, size: tuple[int, int]) -> tuple[str, Any]:
-        """The image node's extension, which applies to both axes, and its UV input.
+        """Return the image node's extension, which applies to both axes, and its UV input.
 
         Where the modes differ, the node repeats or clamps one axis, and the other is wrapped with math nodes: folded,
         and kept half a texel off the border, so that the filter reads no neighbor beyond it.

@@ -1,1 +1,1 @@
-"""Images and O-Voxels as things for people: contact sheets, turntables, 3D pages."""
+"""Presents images and O-Voxels: contact sheets, turntables, 3D pages."""

@@ -59,7 +59,7 @@ def picture_ovoxel(ovoxel: OVoxel, camera: Camera) -> OVoxelPicture:
 
 
 def resized(camera: Camera, image_size: int) -> Camera:
-    """The same camera with another number of pixels."""
+    """Return the same camera with another number of pixels."""
     scale = image_size / camera.image_size
     return Camera(camera.intrinsics * np.array([[scale], [scale], [1.0]]), camera.extrinsics, image_size)
 

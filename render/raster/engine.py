@@ -217,7 +217,7 @@ class _Target:
 def _view_values(
     camera: Camera, lights: Lights, bounds: np.ndarray, sky: np.ndarray, maps: np.ndarray, lamps: int
 ) -> bytes:
-    """The uniform block of a view, std140."""
+    """Return the uniform block of a view, std140."""
     axis = camera.extrinsics[2]
     middle, half = bounds.mean(axis=0), 0.5 * np.ptp(bounds, axis=0)
     center, reach = axis[:3] @ middle + axis[3], np.abs(axis[:3]) @ half + _MARGIN

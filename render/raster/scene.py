@@ -323,7 +323,7 @@ def _is_used(name: str, material: Material) -> bool:
 
 
 def _values(material: Material) -> bytes:
-    """The uniform block of a material, std140."""
+    """Return the uniform block of a material, std140."""
     f0 = ((material.ior - 1.0) / (material.ior + 1.0)) ** 2
     cutoff = max(material.alpha_cutoff, 0.0)
     absorption = np.zeros(3)

@@ -130,7 +130,7 @@ def view_rows(lamps: int) -> int:
 def shaders(
     features: Iterable[str], slots: Mapping[str, tuple[int, bool, bool]], lamps: int, kind: str
 ) -> tuple[str, str]:
-    """The vertex and the fragment shader for a set of features.
+    """Return the vertex and the fragment shader for a set of features.
 
     Args:
         features: any of COLORS, MASK, BLEND, GLASS, SORTED, UNLIT, MAPPED.

@@ -1,1 +1,1 @@
-"""What every render engine shares: cameras, lights, settings, passes and images."""
+"""The parts that all render engines share: cameras, lights, settings, passes and images."""

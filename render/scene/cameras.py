@@ -73,7 +73,7 @@ class Camera:
         return -self.extrinsics[:3, :3].T @ self.extrinsics[:3, 3]
 
     def to_json(self) -> dict[str, Any]:
-        """The camera as lists and numbers, which JSON keeps exactly."""
+        """Return the camera as lists and numbers, which JSON keeps exactly."""
         return {
             "intrinsics": self.intrinsics.tolist(),
             "extrinsics": self.extrinsics.tolist(),
@@ -82,7 +82,7 @@ class Camera:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Camera:
-        """The camera from a result of `to_json`.
+        """Return the camera from a result of `to_json`.
 
         Raises:
             ConfigError: if the matrices do not describe a camera.
@@ -189,7 +189,7 @@ def _fitting_focal(radius: float, image_size: int) -> float:
 
 
 def _radical_inverse(index: int) -> float:
-    """The van der Corput sequence in base 2: the bits of `index` mirrored at the binary point."""
+    """Return the van der Corput sequence in base 2: the bits of `index` mirrored at the binary point."""
     value, weight = 0.0, 0.5
     while index:
         value += weight * (index & 1)

@@ -110,7 +110,7 @@ def draw_map(seed: int, key: str, view: int, files: Sequence[str]) -> tuple[str,
 
 
 def place_map(environment: EnvironmentMap, turn: float, camera: Camera) -> Lights:
-    """The lights of a view that is lit only by a map.
+    """Return the lights of a view that is lit only by a map.
 
     Args:
         environment: the map.

@@ -97,7 +97,7 @@ class Lights:
         return self.environment / np.pi
 
     def to_json(self) -> dict[str, Any]:
-        """The lights as lists and numbers, which JSON keeps exactly."""
+        """Return the lights as lists and numbers, which JSON keeps exactly."""
         content: dict[str, Any] = {
             "points": [
                 {"position": list(light.position), "irradiance": light.irradiance, "color": list(light.color)}
@@ -112,7 +112,7 @@ class Lights:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Lights:
-        """The lights from a result of `to_json`.
+        """Return the lights from a result of `to_json`.
 
         Raises:
             ConfigError: if a strength is negative or not finite.

@@ -98,7 +98,7 @@ TRELLIS2 = RenderSettings(
 
 
 def preset(name: PresetName, **changes: Any) -> RenderSettings:
-    """The settings of a preset with some changes.
+    """Return the settings of a preset with some changes.
 
     Raises:
         ConfigError: if there is no such preset.

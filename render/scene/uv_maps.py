@@ -24,7 +24,7 @@ class UvMap:
 
     @classmethod
     def of(cls, texture: Texture) -> UvMap:
-        """The UV map of a texture."""
+        """Return the UV map of a texture."""
         return cls(texture.uv_set, tuple(map(tuple, texture.matrix().tolist())))
 
     def apply(self, uvs: np.ndarray) -> np.ndarray:
@@ -36,7 +36,7 @@ class UvMap:
 
 
 def uv_maps(material: Material) -> list[UvMap]:
-    """The distinct UV maps of a material's textures, in the order of the layers.
+    """Return the distinct UV maps of a material's textures, in the order of the layers.
 
     A material has at most six textures, so six layers are enough for any clip (Blender allows eight).
     """

@@ -1,4 +1,4 @@
-"""What an engine is asked to render, checked before the engine starts."""
+"""The arguments of a render engine, checked before the engine starts."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Views:
         frames: Sequence[int] | None,
         maps: Mapping[str, EnvironmentMap],
     ) -> Views:
-        """The views with default settings where `settings` is None, and all frames where `frames` is None."""
+        """Return the views with default settings where `settings` is None, and all frames where `frames` is None."""
         chosen = range(len(clip.frames)) if frames is None else frames
         return cls(clip, cameras, lights, RenderSettings() if settings is None else settings, chosen, maps)
 

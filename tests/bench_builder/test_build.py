@@ -138,7 +138,7 @@ def test_a_video_missing_from_the_ledger_is_not_rebuilt(
 def test_other_settings_are_refused(world: World, built: Path, tmp_path: Path, ti2v_5b: Path) -> None:
     output = shutil.copytree(built, tmp_path / "bench")
     for changes, message in [
-        ({"steps": 3}, "started with other settings .generator.steps was 2, is 3.:"),
+        ({"steps": 3}, "was started with different settings .generator.steps was 2, is 3.:"),
         ({"matting": "color"}, "matting was 'u2net_custom', is 'color'"),
         ({"dtype": "float32"}, "dtype was 'bfloat16', is 'float32'"),
         ({"model": str(ti2v_5b)}, "model_sha256 was "),
@@ -158,7 +158,7 @@ def test_a_video_of_another_build_is_refused(
     build_here(world.config(output, limit=1, steps=3), monkeypatch)
     shutil.rmtree(output / "videos" / "round")
     shutil.copytree(built / "videos" / "round", output / "videos" / "round")
-    with pytest.raises(ConfigError, match=r"round: built with other settings: remove it or use a new --output"):
+    with pytest.raises(ConfigError, match=r"round: built with different settings: remove it or use a new --output"):
         build(world.config(output, limit=1, steps=3))
 
 

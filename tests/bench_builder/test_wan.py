@@ -41,10 +41,10 @@ def _generate(model: VideoModel, **changes: Any) -> np.ndarray:
 
 
 def test_two_experts_generate_the_requested_frames(two: VideoModel) -> None:
-    told: list[tuple[int, int]] = []
-    frames = _generate(two, progress=lambda done, steps: told.append((done, steps)))
+    reported: list[tuple[int, int]] = []
+    frames = _generate(two, progress=lambda done, steps: reported.append((done, steps)))
     assert (frames.dtype, frames.shape) == (np.uint8, (17, 32, 32, 3))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert reported == [(1, 3), (2, 3), (3, 3)]
     assert np.abs(np.diff(frames.astype(int), axis=0)).max() > 0
 
 

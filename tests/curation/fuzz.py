@@ -38,7 +38,7 @@ class Verdict:
 
     Attributes:
         mutant: its number.
-        source: the asset that it was.
+        source: name of the original asset.
         operations: what was done to it.
         end: `done`, `filtered: REASON` or `failed: REASON`.
         defect: what is wrong about that; "" for nothing.

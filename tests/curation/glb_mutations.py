@@ -1,4 +1,4 @@
-"""Deterministic damage to GLB files: (seed, number) always gives the same mutant of the same asset.
+"""Deterministic damage to GLB files: (seed, number) always yields the same mutant of the same asset.
 
 Half of the operations understand glTF (they parse the JSON chunk, change it and write it back, or find an accessor's
 bytes in the binary chunk); the others treat the file as bytes.
@@ -54,7 +54,7 @@ class Mutant:
 
     Attributes:
         number: which of the series.
-        source: name of the asset that it was.
+        source: name of the original asset.
         operations: what was done to it, in order.
         data: the file.
     """

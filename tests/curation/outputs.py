@@ -148,7 +148,7 @@ def _sample(asset: PlannedAsset, config: SampleConfig, number: int, extras: dict
             picture = picture_ovoxel(ovoxel, camera)
             members[f"view_{view:02d}_frame_{frame:02d}.webp"] = encode_webp(picture.rgba)
             if config.passes:
-                # Not what the mesh gives, so that a test can tell.
+                # Differs from the value of the mesh, so that a test can tell the two apart.
                 up = np.zeros_like(picture.normal)
                 up[picture.rgba[..., 3] > 0] = (0, 0, 1)
                 members[f"view_{view:02d}_frame_{frame:02d}.normal.exr"] = encode_normal(up)

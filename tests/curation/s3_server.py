@@ -26,7 +26,7 @@ class S3Server:
         refusals: how many of the next writes are refused with 503.
         log: (method, path) of every write that was taken, in order.
         refused: how many were not.
-        reads: (path, bytes) of every object that was asked for, whole or in part, in order.
+        reads: (path, bytes) of every object that was requested, whole or in part, in order.
     """
 
     objects: dict[str, bytes] = field(default_factory=dict)

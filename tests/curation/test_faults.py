@@ -165,7 +165,7 @@ def test_a_run_waits_for_an_output_that_refuses_writes(sample_source: Path, plai
     reader = threading.Thread(target=lambda: printed.extend(stream))
     reader.start()
     _wait(lambda: (output / "ledger.jsonl").exists(), process)
-    # The folder as it is, but read-only: what every process now finds under this path.
+    # The same folder, mounted read-only: every process now sees it under this path.
     with mounted(output, "--bind", "-o", "ro", str(output)):
         _wait(lambda: any("cannot be written (Read-only file system)" in line for line in printed), process)
     process.wait(timeout=300)

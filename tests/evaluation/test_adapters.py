@@ -187,7 +187,7 @@ def test_unread_textures_are_reported(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4), "red").save(tmp_path / "red.png")
     assert lost_textures(read_prediction(tmp_path, METHODS["ss4d"], 1)) is None
     (tmp_path / "red.png").unlink()
-    assert "is missing" in (lost_textures(read_prediction(tmp_path, METHODS["ss4d"], 1)) or "")
+    assert "missing ('red.png')" in (lost_textures(read_prediction(tmp_path, METHODS["ss4d"], 1)) or "")
 
 
 def test_empty_frames_in_run_json_are_part_of_the_fingerprint(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_tokens_are_the_unique_quotients():
     assert torch.equal(token_layout(coords, 3).coords, tokens)
 
 
-def test_pooling_the_occupancy_gives_the_same_tokens():
+def test_pooling_the_occupancy_produces_the_same_tokens():
     """Sampling derives the same tokens from a prediction as training does from the asset."""
     coords = _coords()
     logits = occupancy(coords, 3) * 2 - 1

@@ -73,7 +73,7 @@ def test_guidance_is_applied_only_inside_the_interval_and_if_not_one():
         torch.testing.assert_close(v, torch.full_like(x, 3 * 2 - 2 * 1 if len(expected) == 2 else 2))
 
 
-def test_full_rescale_gives_the_conditional_spread():
+def test_full_rescale_produces_the_conditional_spread():
     x, plus, minus = _rand(2, 30), _rand(2, 30, seed=1), _rand(2, 30, seed=2)
     config = SamplerConfig(guidance=5.0, guidance_rescale=1.0, guidance_interval=(0.0, 1.0))
     v = guided_velocity(lambda x, t, c: plus if c else minus, x, 0.8, config, dense_spread)

@@ -44,7 +44,7 @@ class Patch:
 
 
 def patches() -> dict[str, Patch]:
-    """All of them by name, neighbors differing in one thing."""
+    """All patches by name; neighbors differ in one property."""
     checked = replace(_GRAY, base_color=(1.0, 1.0, 1.0), base_color_texture=Texture(0))
     glass = Material(base_color=(1.0, 1.0, 1.0), metallic=0.0, roughness=0.0, transmission=1.0)
     volume = replace(glass, thickness=0.9, attenuation_color=(0.2, 0.9, 0.3), attenuation_distance=0.5)

@@ -58,7 +58,7 @@ def quad(y: float = 0.0, half: float = 0.5) -> Part:
 
 
 def topology(parts: Sequence[Part], ids: Sequence[Sequence[int] | int], colors: np.ndarray | None = None) -> Topology:
-    """Parts one after the other; `ids` gives each a material, or one per face."""
+    """Concatenated parts; `ids` assigns a material to each part or to each face."""
     offsets = np.cumsum([0] + [len(part[0]) for part in parts])
     faces = [part[2] + offset for part, offset in zip(parts, offsets, strict=False)]
     materials = [np.broadcast_to(own, len(part[2])) for part, own in zip(parts, ids, strict=True)]
@@ -86,6 +86,6 @@ def clip(
 
 
 def empty_frame() -> Frame:
-    """Nothing."""
+    """A frame without triangles."""
     none = Topology(np.zeros((0, 3), np.int32), np.zeros((0, 0, 3, 2), np.float32), np.zeros(0, np.int32))
     return Frame(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32), none)

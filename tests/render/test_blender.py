@@ -51,7 +51,7 @@ def unlit_cube() -> Clip:
 
 
 def changing_clip() -> Clip:
-    """Nothing, a cube, nothing, a ball."""
+    """Four frames: empty, a cube, empty, a ball."""
     cube, ball = unlit_cube(), clip([sphere()], [Material(unlit=True, base_color=COLORS[0])])
     frames = (empty_frame(), cube.frames[0], empty_frame(), ball.frames[0])
     return replace(cube, frames=frames, times=np.arange(4.0))

@@ -50,7 +50,7 @@ def test_directions_and_solid_angles() -> None:
     np.testing.assert_allclose(turned(np.array([[1.0, 0.0, 0.0]]), np.pi / 2), [[0, 1, 0]], atol=1e-9)
 
 
-def test_a_uniform_map_gives_pi_and_shrinking_keeps_the_light() -> None:
+def test_a_uniform_map_produces_pi_and_shrinking_keeps_the_light() -> None:
     normals = np.random.default_rng(0).normal(size=(20, 3))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     uniform = as_map(np.ones((64, 128, 3), np.float32))

@@ -62,7 +62,7 @@ def test_nearer_surfaces_hide_farther_ones_and_alpha_lets_them_through() -> None
     assert abs(columns.mean() + 0.5 - pixels[0]) < 1
 
 
-def test_an_empty_ovoxel_gives_an_empty_picture_and_cameras_scale() -> None:
+def test_an_empty_ovoxel_produces_an_empty_picture_and_cameras_scale() -> None:
     camera = resized(orbit_camera(0.0, 0.0, 64), 32)
     picture = picture_ovoxel(OVoxel.empty(64), camera)
     assert picture.rgba.shape == (32, 32, 4)

@@ -361,7 +361,7 @@ def test_a_view_alone_is_that_view_of_the_set(passes: bool) -> None:
             np.testing.assert_array_equal(alone.normal, together[view, frame].normal)
 
 
-def test_another_process_on_one_thread_without_blender_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_another_process_on_one_thread_without_blender_produces_the_same_bytes(tmp_path: Path) -> None:
     shown = mixed_clip()
     here = [image.rgba for image in load_engine("raster")(shown, [FRONT], [LAMP], QUICK)]
     shown.save(tmp_path / "clip.safetensors")

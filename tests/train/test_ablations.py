@@ -122,7 +122,7 @@ def test_runs_with_other_settings_are_rejected(folders: tuple[Path, Path, Path],
     config = settings("structure", folders, steps=2)
     study_ablations(config, (0,), tmp_path, "val", 1, one, launcher([]))
     for other in (replace(config, batch=1), replace(config, steps=1)):
-        with pytest.raises(Helix4DError, match=r"started with other settings|has 2 steps, more than the study's 1"):
+        with pytest.raises(Helix4DError, match=r"started with different settings|has 2 steps, more than the study's 1"):
             study_ablations(other, (0,), tmp_path, "val", 1, one, launcher([]))
 
 

@@ -95,5 +95,5 @@ def test_a_broken_clip_is_a_gap_with_a_reason(shards: Path, models: Path, tmp_pa
 
 def test_other_encoders_are_refused(shards: Path, latents: Path, tmp_path: Path) -> None:
     other = world.write_models(tmp_path / "models", seed=1)
-    with pytest.raises(ConfigError, match="started with other encoders"):
+    with pytest.raises(ConfigError, match="started with different encoders"):
         encode(EncodeConfig(shards, latents, str(other), latents=SMALL, workers=1))

@@ -392,7 +392,7 @@ def test_other_clips_are_rejected(
         patch.setattr(ClipReader, "__init__", without_the_last)
         train(config)
         assert train(replace(config, steps=2)).step == 2
-    with pytest.raises(ConfigError, match="started with other clips than the 5 in"):
+    with pytest.raises(ConfigError, match="started with different clips than the 5 in"):
         train(replace(config, steps=3))
 
 

@@ -160,11 +160,11 @@ def test_sampling_a_rendered_video_reproduces_its_asset(small: SmallWorld, expor
     (key,) = shard.keys()
     pipeline = Helix4DPipeline.from_pretrained(str(tuned), str(base), device="cpu")
     samplers = pipeline.samplers.changed(guidance=1.0, rescale_t=3.0)
-    told: list[tuple[str, int, int]] = []
+    reported: list[tuple[str, int, int]] = []
     video = read_video(folder)
-    frames = list(pipeline(video, samplers=samplers, progress=lambda *step: told.append(step)))
+    frames = list(pipeline(video, samplers=samplers, progress=lambda *step: reported.append(step)))
     assert len(frames) == world.FRAMES
-    assert told[-1] == ("decode", world.FRAMES, world.FRAMES)
+    assert reported[-1] == ("decode", world.FRAMES, world.FRAMES)
     assert set(pipeline.timings) == {"images", "anchor", "structure", "occupancy", "geometry", "material", "decode"}
 
     overlaps, shuffled = [], []

@@ -1,4 +1,4 @@
-"""Kernels are compiled once, no matter which process starts first."""
+"""Kernels are compiled once, whichever process starts first."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def test_a_plane_is_found_where_it_is() -> None:
     assert not grid.intersected[:, :2].any()
 
 
-def test_an_empty_mesh_gives_an_empty_grid() -> None:
+def test_an_empty_mesh_produces_an_empty_grid() -> None:
     for vertices in (np.zeros((0, 3), np.float32), np.zeros((5, 3), np.float32)):
         grid = dual_grid(vertices, np.zeros((0, 3), np.int32), 64)
         assert len(grid.coords) == 0

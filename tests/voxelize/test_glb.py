@@ -88,7 +88,7 @@ def test_other_readers_agree_on_the_file(tmp_path: Path) -> None:
     assert mesh.visual.material.baseColorTexture.size == (128, 128)
     path = tmp_path / "frame.glb"
     path.write_bytes(data)
-    assert data == frame_glb(bake_mesh(vertices, faces, ovoxel, 128)), "the same call gives the same file"
+    assert data == frame_glb(bake_mesh(vertices, faces, ovoxel, 128)), "the same call must produce the same file"
 
 
 def test_alpha_mode_follows_the_voxels() -> None:

@@ -118,8 +118,8 @@ def test_three_js_plays_one_frame_after_the_other(clip: Path, tmp_path: Path) ->
     page = _PLAY.replace("FRAMES", str(len(RADII))).replace("FPS", str(FPS))
     (clip / "index.html").write_text(page)
     with served(clip) as address:
-        told, _ = browse(f"{address}/index.html", "document.body.textContent.startsWith('RESULT')", tmp_path)
-    played = result(told)
+        page, _ = browse(f"{address}/index.html", "document.body.textContent.startsWith('RESULT')", tmp_path)
+    played = result(page)
     assert isinstance(played, dict)
     assert played["duration"] == pytest.approx(len(RADII) / FPS)
     for (radius, covered), wanted in zip(played["seen"], RADII, strict=True):

@@ -43,7 +43,7 @@ def test_voxels(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert error.mean() <= 0.004
         rows, official = quadrics[-1][ours], tensors[f"dual_vertices_{resolution}"][theirs]
         excess = _energy(rows, official, weights) - _energy(rows, grid.dual_vertices[ours], weights)
-        assert excess.min() > -1e-5, "a dual vertex of ours is not the minimum"
+        assert excess.min() > -1e-5, "a dual vertex is not the minimum"
         alike = (error.max(axis=1) <= 0.05) | (excess / resolution**2 <= _FLOAT32_NOISE)
         assert alike.mean() >= 0.998, f"{alike.mean():.5f} near, or as good to float32"
         _ERRORS[f"{path.stem}_{resolution}"] = error

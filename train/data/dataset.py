@@ -91,7 +91,9 @@ class ClipReader:
     def __init__(self, config: DataConfig, stage: Stage) -> None:
         self.config = config
         self.stage = stage
-        names = list_shards(config.latents, config.split)  # first, as it explains what is wrong with a bad folder
+        names = list_shards(
+            config.latents, config.split
+        )  # first, because its error explains what is wrong with the folder
         self.statistics = latent_statistics(config)
         self.entries: list[ClipEntry] = []
         resolutions = set()

@@ -1,8 +1,8 @@
 """`helix4d encode`: curation shards in, latent shards out, with the same guarantees.
 
 A latent shard has the name, the keys and the order of the curation shard that it was made from, and records its hash.
-It contains latents only. Training reads images from the curation shards by index, because they take forty times the
-space of the latents and only one view in sixteen is read.
+It contains latents only. Training reads images from the curation shards by index, because they take forty times as
+much space as the latents and only one view in sixteen is read.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def encode(config: EncodeConfig) -> dict[str, int]:
 
 
 def plan_shards(folder: Path) -> list[_PlannedShard]:
-    """The committed shards of a curation folder, in order of name.
+    """Return the committed shards of a curation folder, in order of name.
 
     Raises:
         ConfigError: if there are none, or one is not committed.
@@ -138,10 +138,12 @@ def _agree(config: EncodeConfig, plan: list[_PlannedShard], fingerprint: str) ->
     stored = json.loads(path.read_bytes())
     PLAN.check(stored, path)
     if different := differences(stored.get("latents", {}), config.latents.to_json()):
-        raise ConfigError(f"{config.output}: started with other settings ({'; '.join(different)}): use a new --output")
+        raise ConfigError(
+            f"{config.output}: was started with different settings ({'; '.join(different)}): use a new --output"
+        )
     for name, value in expected.items():
         if stored.get(name) != value:
-            raise ConfigError(f"{config.output}: started with other {name}: use a new --output")
+            raise ConfigError(f"{config.output}: was started with different {name}: use a new --output")
 
 
 def _reopen_failed(config: EncodeConfig, plan: list[_PlannedShard], ledger: Ledger) -> None:

@@ -9,7 +9,7 @@ from helix4d.train.latents.jobs import encode_sample
 
 
 def encode_task(run: RunConfig) -> Task:
-    """The task that turns an `EncodeJob` into an outcome.
+    """Return the task that turns an `EncodeJob` into an outcome.
 
     On the CPU, encoders stay loaded in Ray's processes, whichever runs the next clip. On GPUs each worker is a process
     of its own: Ray could otherwise give a process that holds encoders on one GPU the next clip on another.

@@ -52,7 +52,7 @@ class LatentConfig:
             raise ConfigError(f"occupancy_resolution is {self.occupancy_resolution}: must be at least 1")
 
     def to_json(self) -> dict[str, Any]:
-        """The values as JSON."""
+        """Return the values as JSON."""
         return asdict(self)
 
     def sha256(self, fingerprint: str) -> str:

@@ -37,7 +37,7 @@ def to_members(latents: ClipLatents, dtype: torch.dtype) -> dict[str, bytes]:
 
 
 def read_member(data: bytes, name: str) -> dict[str, Tensor]:
-    """The tensors of a member, by name: `latent` as float32, and for the shape `coords` int32 and `lengths`.
+    """Return the tensors of a member, by name: `latent` as float32, and for the shape `coords` int32 and `lengths`.
 
     Raises:
         FormatError: if the member is damaged or contains values that are not finite.

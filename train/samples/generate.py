@@ -67,7 +67,7 @@ class ColoredMesh:
 
     @classmethod
     def of(cls, frame: GeneratedFrame) -> ColoredMesh:
-        """The surface of a decoded frame, with its voxels' base colors at the vertices."""
+        """Return the surface of a decoded frame, with its voxels' base colors at the vertices."""
         return cls(frame.vertices, frame.ovoxel.base_color, frame.faces)
 
 

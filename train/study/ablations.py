@@ -133,10 +133,10 @@ def study_ablations(
 
 
 def is_finished(config: TrainConfig) -> bool:
-    """Whether a run has its final checkpoint.
+    """Return whether a run has its final checkpoint.
 
     Raises:
-        ConfigError: if the run was started with other settings, or has more steps than configured.
+        ConfigError: if the run was started with different settings, or has more steps than configured.
     """
     saved = list_checkpoints(config.folder)
     if not saved:

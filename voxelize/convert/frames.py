@@ -47,7 +47,7 @@ class Surface:
     """Keyed by the `id` of the topology, which the value keeps alive."""
 
     def prepared(self, topology: Topology) -> PreparedTopology:
-        """The prepared data for this topology (the same object, not an equal one).
+        """Return the prepared data for this topology (the same object, not an equal one).
 
         Raises:
             GeometryError: if the topology is not part of the clip.

@@ -18,7 +18,7 @@ _LOG = logging.getLogger(__name__)
 
 @lru_cache(maxsize=1)
 def gpu_works() -> bool:
-    """Whether there is a CUDA device that converts a small mesh like the CPU."""
+    """Return whether there is a CUDA device that converts a small mesh like the CPU."""
     try:
         from numba import cuda
 

@@ -1,4 +1,4 @@
-"""Compiles the kernels once per machine, no matter how many processes start at the same time.
+"""Compiles the kernels once per machine, even if many processes start at the same time.
 
 Kernels are declared with `kernel`; entry points list the types of their arguments, so that each has exactly one
 specialization. Machine code goes to numba's on-disk cache: beside the sources, in the user's cache folder if that is
@@ -34,7 +34,7 @@ _STATE = {"ready": False, "compiled": 0}
 
 
 def array(dtype: Any, dimensions: int, writable: bool = False) -> Any:
-    """The type of a C-contiguous array; one that is only read takes read-only arrays too."""
+    """Return the type of a C-contiguous array; one that is only read takes read-only arrays too."""
     return types.Array(dtype, dimensions, "C", readonly=not writable)
 
 
@@ -94,7 +94,7 @@ def _load() -> int:
 
 
 def _cache_folder() -> Path | None:
-    """The folder of numba's cache for this package; None if there is none."""
+    """Return the folder of numba's cache for this package; None if there is none."""
     path = _KERNELS[0][0].stats.cache_path
     if path is None:
         return None

@@ -1,4 +1,4 @@
-"""The CUDA kernels: a voxel gathers what it gets from a triangle from its twelve edges, so nothing has to be sorted.
+"""The CUDA kernels: a voxel gathers a triangle's contribution over its own twelve edges, so no sorting is needed.
 
 Shapes as in scatter_kernels.py, except: bricks (of the cube,) int32, first a mark, then the number of a brick (0 for
 none); masks (B, 16) uint32, one bit per active voxel; starts (B, 16) int32, the number of voxels before each word; sums

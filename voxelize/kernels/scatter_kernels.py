@@ -61,7 +61,7 @@ def scatter_triangles(
     factors,
     texels,
 ):
-    """Scatter faces[order[start:]]; returns FINISHED, OUTSIDE, or the position in `order` where room ran out.
+    """Scatter faces[order[start:]]; returns FINISHED, OUTSIDE, or the position in `order` where space ran out.
 
     In the last case the caller enlarges `table` or `sums` and continues from that position. Attributes are sampled if
     `colors` is not empty.

@@ -81,7 +81,7 @@ def bake_mesh(vertices: np.ndarray, faces: np.ndarray, ovoxel: OVoxel, texture_s
 
 
 def is_transparent(ovoxel: OVoxel) -> bool:
-    """Whether an O-Voxel needs blending, which costs depth when it is drawn."""
+    """Return whether an O-Voxel needs blending, which costs depth when it is drawn."""
     return bool((ovoxel.alpha < _OPAQUE_ALPHA).mean() > _TRANSPARENT_SHARE)
 
 

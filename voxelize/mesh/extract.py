@@ -65,7 +65,7 @@ def extract_mesh_arrays(
         return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32)
     warm_up()
     if coords.min() < 0 or coords.max() >= resolution:
-        raise ValueError(f"coords {coords.min()} to {coords.max()} at resolution {resolution}")
+        raise ValueError(f"coords range from {coords.min()} to {coords.max()}: must be between 0 and {resolution - 1}")
     vertices = ((coords + dual_vertices.astype(np.float32)) * np.float32(1 / resolution) - np.float32(0.5)).astype(
         np.float32
     )
@@ -75,7 +75,7 @@ def extract_mesh_arrays(
         order = np.argsort(codes, kind="stable")
         codes = codes[order]
         if np.any(codes[1:] == codes[:-1]):
-            raise ValueError("a voxel comes twice")
+            raise ValueError("coords contain the same voxel twice")
     rows = slice(None) if order is None else order
     heads = np.searchsorted(codes >> _BUCKET_SHIFT, np.arange((codes[-1] >> _BUCKET_SHIFT) + 2))
     faces = dual_faces(

@@ -125,7 +125,7 @@ def test_a_run_resumes_from_what_is_published(store: Store, tmp_path: Path) -> N
     ledger.append(outcome("two"))
     mirror.push_ledger()
     mirror.push_ledger()
-    # Killed after a shard was written here and before it was published; its parts' asset was not told of either.
+    # Killed after a shard was written here and before it or the ledger line of its asset was published.
     ledger.append(outcome("three"))
     committed(here, "helix4d-000001")
     (here / "train" / "helix4d-000002.json").write_text("{}")  # its tar is lost
@@ -150,7 +150,7 @@ def test_a_run_resumes_from_what_is_published(store: Store, tmp_path: Path) -> N
     Mirror(here, store.url, PATIENCE).pull()
     assert sorted(Ledger(here / LEDGER_FILE).outcomes) == ["four", "one", "two"]
     assert not (here / "work").exists()
-    # A shard is fetched back to be written anew.
+    # A shard is downloaded again, to be rebuilt.
     tar = there / "train" / "helix4d-000000.tar"
     whole = store.read("train/helix4d-000000.tar")
     store.write("train/helix4d-000000.tar", whole[:600] + b"?" + whole[601:])

@@ -226,7 +226,7 @@ def test_damaged_lists_are_rejected(tmp_path: Path) -> None:
         read_exclusions(tmp_path / "none.json")
 
 
-# The real thing.
+# The whole command, with Ray.
 
 
 @pytest.mark.slow

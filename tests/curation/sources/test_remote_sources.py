@@ -99,7 +99,7 @@ def test_a_manifest_of_good_and_bad_urls_ends_with_a_state_for_each(
     assert not verify(output).problems
 
 
-def test_a_remote_folder_gives_the_same_shards_as_a_local_one(server: FileServer, tmp_path: Path) -> None:
+def test_a_remote_folder_produces_the_same_shards_as_a_local_one(server: FileServer, tmp_path: Path) -> None:
     names = sorted(SAMPLES)[:3]
     local = tmp_path / "local"
     local.mkdir()

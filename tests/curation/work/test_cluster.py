@@ -28,7 +28,7 @@ def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-        with pytest.raises(ConfigError, match=f"no Ray cluster answers at {address}"), Cluster(RunConfig(address)):
+        with pytest.raises(ConfigError, match=f"no Ray cluster responds at {address}"), Cluster(RunConfig(address)):
             pass
 
 

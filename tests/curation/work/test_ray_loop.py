@@ -121,7 +121,7 @@ def misbehave(job: FakeJob, report: Report) -> Outcome:
         raise FormatError("a.vxz: truncated")
     if deed == "config":
         raise ConfigError("no such model")
-    raise KeyError("a bug of ours")
+    raise KeyError("a bug in the task")
 
 
 @pytest.mark.parametrize("keeps_state", [False, True])
@@ -130,7 +130,7 @@ def misbehave(job: FakeJob, report: Report) -> Outcome:
     [
         ("killed-once", None, 2, ""),
         ("killed", ReasonCode.CRASHED, 4, "was lost 4 times"),
-        ("bug", ReasonCode.CRASHED, 1, "unexpected KeyError in the worker: 'a bug of ours'"),
+        ("bug", ReasonCode.CRASHED, 1, "unexpected KeyError in the worker: 'a bug in the task'"),
         ("allocation", ReasonCode.OUT_OF_MEMORY, 1, "an allocation failed"),
         ("disk full-once", None, 1, ""),
         ("asset", ReasonCode.NO_MESH, 1, "a.glb: has no mesh"),
@@ -275,4 +275,4 @@ def test_places_follow_the_cluster_unless_a_number_is_given() -> None:
     assert Task(answer, NEEDS).places(cluster) == 3  # type: ignore[arg-type]
     assert Task(answer, NEEDS, workers=5).places(cluster) == 5, "nodes may join"  # type: ignore[arg-type]
     kept = Task(answer, WorkerNeeds(gpus=1), workers=5, keeps_state=True)
-    assert kept.places(cluster) == 3, "a process without a place would hold its job forever"  # type: ignore[arg-type]
+    assert kept.places(cluster) == 3, "a process that does not fit would hold its job forever"  # type: ignore[arg-type]

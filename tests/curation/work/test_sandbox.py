@@ -105,9 +105,9 @@ def test_a_child_is_replaced_when_other_gpus_are_reserved(monkeypatch: pytest.Mo
 
 
 def test_impossible_limits_are_refused() -> None:
-    with pytest.raises(ConfigError, match="assets_per_process 0"):
+    with pytest.raises(ConfigError, match="--assets-per-process 0"):
         Limits(assets_per_process=0)
-    with pytest.raises(ConfigError, match="resting_gb 0"):
+    with pytest.raises(ConfigError, match="--resting-gb 0"):
         Limits(resting_gb=0)
 
 
