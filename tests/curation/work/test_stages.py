@@ -47,7 +47,7 @@ def test_the_preset_changes_only_the_images(tmp_path: Path) -> None:
 
 
 def test_the_rasterizer_has_no_presets() -> None:
-    with pytest.raises(ConfigError, match="one quality"):
+    with pytest.raises(ConfigError, match="no quality presets"):
         SampleConfig(engine="raster", preset="draft")
 
 
