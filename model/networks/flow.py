@@ -24,6 +24,7 @@ from helix4d.model.networks.blocks import Block, KeyValue, TokenContext
 from helix4d.model.networks.config import BASE, FlowConfig, VideoConfig
 from helix4d.model.networks.frames import FrameLayout
 from helix4d.model.networks.layers import Linear, TimestepEmbedder, upcast
+from helix4d.model.networks.pointwise import TokenFrames
 from helix4d.model.networks.rope import dense_coordinates, require_pairs_for_time, rotary_angles
 from helix4d.model.networks.sparse import SparseTensor
 
@@ -134,16 +135,16 @@ class FlowTransformer(nn.Module):
     ) -> TokenContext:
         if any(len(clip) > 1 for clip in layout.lengths):
             require_pairs_for_time(self.config.head_channels, self.video)
-        token_frames = layout.token_frames(coords.device)
-        frames = layout.frame_numbers(coords.device)[token_frames]
-        angles = rotary_angles(coords, frames, self.config.head_channels, self.config.resolution, self.video)
+        frames = TokenFrames.from_layout(layout, coords.device)
+        numbers = layout.frame_numbers(coords.device)[frames.rows]
+        angles = rotary_angles(coords, numbers, self.config.head_channels, self.config.resolution, self.video)
         keys, splits = layout, None
         if anchor is not None:
             pairs = zip(anchor.lengths, layout.lengths, strict=True)
             keys = FrameLayout(tuple((length, *clip) for length, clip in pairs))
             splits = ([sum(clip) for clip in layout.lengths], list(anchor.lengths))
         return TokenContext(
-            token_frames=token_frames,
+            frames=frames,
             cos=angles.cos(),
             sin=angles.sin(),
             self_plan=plan_self_attention(layout, keys, self.video, self.attention_backend),
