@@ -20,6 +20,7 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 from helix4d.core import ConfigError
 from helix4d.model.networks.attention import AttentionBackend, AttentionPlan, plan_cross_attention, plan_self_attention
+from helix4d.model.networks.attention_choice import Workload, resolve
 from helix4d.model.networks.blocks import Block, KeyValue, TokenContext
 from helix4d.model.networks.config import BASE, FlowConfig, VideoConfig
 from helix4d.model.networks.frames import FrameLayout
@@ -83,6 +84,10 @@ class FlowTransformer(nn.Module):
         for block in self.blocks:
             block.compile(dynamic=True, **options)
 
+    def workload(self, device: torch.device) -> Workload:
+        """What the choice of an attention backend depends on."""
+        return Workload(device, self.compute_dtype, self.config.num_heads, self.config.head_channels, self.video)
+
     def forward_tokens(
         self,
         tokens: Tensor,
@@ -143,12 +148,13 @@ class FlowTransformer(nn.Module):
             pairs = zip(anchor.lengths, layout.lengths, strict=True)
             keys = FrameLayout(tuple((length, *clip) for length, clip in pairs))
             splits = ([sum(clip) for clip in layout.lengths], list(anchor.lengths))
+        own, cross = resolve(self.attention_backend, self.workload(coords.device), layout, torch.is_grad_enabled())
         return TokenContext(
             frames=frames,
             cos=angles.cos(),
             sin=angles.sin(),
-            self_plan=plan_self_attention(layout, keys, self.video, self.attention_backend),
-            cross_plan=plan_cross_attention(layout, cond_tokens, self.attention_backend),
+            self_plan=plan_self_attention(layout, keys, self.video, own),
+            cross_plan=plan_cross_attention(layout, cond_tokens, cross),
             anchor_splits=splits,
         )
 
