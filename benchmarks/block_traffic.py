@@ -4,8 +4,9 @@
     python benchmarks/block_traffic.py --frames 8 --tokens 4096
 
 Runs the real forward and backward pass of a full-size block on tensors without data. An operation reads each of its
-inputs once and writes each of its outputs once; views are free. Only self-attention is trained, as in Helix4D. Times are
-the greater of arithmetic and traffic per operation, at the shares of an H200's rates given below: a prediction.
+inputs once and writes each of its outputs once; views are free. Only self-attention is trained, as in Helix4D. The time
+of an operation is the greater of its arithmetic and its traffic, at the shares of an H200's rates given below: a
+prediction.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ ATTENTION_SHARE = {("varlen", "forward"): 0.40, ("varlen", "backward"): 0.33,
 PRODUCTS = {("varlen", "forward"): 2, ("varlen", "backward"): 5, ("window", "forward"): 2, ("window", "backward"): 7}
 """Matrix products over all visible pairs; ours computes logits and slopes for queries and for keys, without atomics."""
 PARTS = ("norm1, norm3 and modulation", "norm2", "qkv", "norm and rotary", "self-attention", "out", "cross: linear",
-         "cross: attention", "mlp: linear", "mlp: GELU", "residuals", "sums of gradients")  # fmt: skip
+         "cross: attention", "mlp: linear", "mlp: GELU", "residuals")  # fmt: skip
 _FREE = {"empty", "empty_like", "new_empty", "empty_strided", "_unsafe_view", "detach", "lift_fresh", "alias"}
 _WRITTEN_ONLY = {"copy_", "zero_", "fill_"}
 _ATTENTION = {"_varlen_attn": "forward", "_varlen_attn_backward": "backward", "window_attention": "forward",
@@ -95,9 +96,7 @@ class Counter(TorchDispatchMode):
         if self.direction == "forward":
             return self._part, self.pairs
         node = torch._C._current_autograd_node()
-        if node is None:
-            return "sums of gradients", 0
-        number = node._sequence_nr()
+        number = -1 if node is None else node._sequence_nr()
         inside = ((name, pairs) for start, end, name, pairs in self._ranges if start <= number < end)
         return next(inside, ("residuals", 0))
 
@@ -136,7 +135,7 @@ def count(frames: int, tokens: int, kernels: bool) -> dict[tuple[str, str], Cost
     shared = torch.zeros(frames, 6 * CONFIG.model_channels, device=META)
     counter = Counter()
     trained = [x.requires_grad_(), *(p for p in network.blocks[0].parameters() if p.requires_grad)]
-    with _parts_of_a_block(counter), mock.patch.object(pointwise, "served_by_kernels", lambda _: kernels), counter:
+    with _parts_of_a_block(counter), mock.patch.object(pointwise, "served_by_kernels", return_value=kernels), counter:
         out, _ = network.blocks[0](x, shared, cond, context)
         counter.direction = "backward"
         torch.autograd.grad(out, trained, up)
@@ -210,7 +209,9 @@ def main() -> None:
     totals = [sum((c for (_, way), c in costs.items() if way == direction), Cost()) for costs, direction in columns]
     _row("sum", totals)
     model = step_flops(CONFIG, VideoConfig(), ((args.tokens,) * args.frames,), 1029, all_trained=False)
-    print("\n| predicted for an H200, one block | forward, ms | recomputation | backward | MFU |\n|---|---|---|---|---|")
+    print(
+        "\n| predicted for an H200, one block | forward, ms | recomputation | backward | MFU |\n|---|---|---|---|---|"
+    )
     for name, costs, forward, backward in (("before", before, *totals[::2]), ("after", after, *totals[1::2])):
         again = forward.seconds - costs["self-attention", "forward"].seconds
         times = (forward.seconds, again, backward.seconds)

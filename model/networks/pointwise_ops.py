@@ -1,7 +1,7 @@
 """The kernels of `pointwise_kernels.py` as differentiable operators of torch, opaque to `torch.compile`.
 
-Gradients of parameters are sums over tokens in two stages, first per tile and then over tiles in a fixed order, so equal
-inputs give equal bits. They are only computed if they are required; else the operators return empty tensors.
+Gradients of parameters are sums over tokens in two stages, first per tile and then over tiles in a fixed order, so
+equal inputs give equal bits. They are only computed if they are required; else the operators return empty tensors.
 """
 
 from __future__ import annotations

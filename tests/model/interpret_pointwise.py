@@ -22,18 +22,29 @@ CASES = 3
 BOUNDS = {torch.float32: 2e-6, torch.float16: 2**-11 + 1e-5, torch.bfloat16: 2**-8 + 1e-5}
 
 
+def kernels_serve(answer: bool) -> Any:
+    """Replace the choice by device."""
+
+    def served(_: Tensor) -> bool:  # a plain function, because Dynamo traces it
+        return answer
+
+    return mock.patch.object(pointwise, "served_by_kernels", served)
+
+
 def compare(function: Callable[..., Tensor], inputs: Sequence[Tensor], up: Tensor, dtype: torch.dtype) -> None:
     """The result and all gradients of a function, from the kernels and from the plain version in float64."""
     results = []
     for wide in (False, True):
         leaves = [x.double() if wide else x.clone() for x in inputs]
         leaves = [x.requires_grad_() for x in leaves]
-        with mock.patch.object(pointwise, "served_by_kernels", lambda _: not wide):  # noqa: B023
+        with kernels_serve(not wide):
             out = function(*leaves)
-        results.append([out, *torch.autograd.grad(out, leaves, up.to(out.dtype))])
+        results.append([out.detach(), *torch.autograd.grad(out, leaves, up.to(out.dtype))])
     for place, (found, expected) in enumerate(zip(*results, strict=True)):
         assert found.dtype == (dtype if place == 0 else inputs[place - 1].dtype)
-        error = float((found.detach().double() - expected.detach()).abs().max() / expected.detach().abs().max().clamp(min=1e-30))
+        error = float(
+            (found.detach().double() - expected.detach()).abs().max() / expected.detach().abs().max().clamp(min=1e-30)
+        )
         assert error <= BOUNDS[found.dtype], f"{function}, {dtype}, result {place}: error {error:.2e}"
 
 
@@ -124,7 +135,7 @@ def check_compiled() -> None:
         network.checkpointing = Checkpointing.KEEP_ATTENTION
         if mode == "compiled":
             network.compile_blocks(backend="aot_eager")
-        with mock.patch.object(pointwise, "served_by_kernels", lambda _: mode != "plain"):  # noqa: B023
+        with kernels_serve(mode != "plain"):
             out = network(SparseTensor(feats, layout), torch.tensor([0.0, 600.0, 600.0]), cond, clips=(3,)).feats
             out.square().sum().backward()
         results.append([out.detach(), *(p.grad for p in network.parameters())])
@@ -139,7 +150,7 @@ if __name__ == "__main__":
     for number in range(CASES):
         for kind in (torch.float32, torch.bfloat16, torch.float16):
             check(number, kind)
-    with mock.patch.object(pointwise, "served_by_kernels", lambda _: True):
+    with kernels_serve(True):
         check_frozen()
         check_empty()
     check_compiled()

@@ -1,4 +1,4 @@
-"""The attention backend is chosen by timings: candidates, sizes, failures, agreement of ranks, and plans of networks."""
+"""The attention backend is chosen by timings: candidates, sizes, failures, agreement of ranks, plans of networks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _layout(tokens: int) -> FrameLayout:
 
 
 def _fake(calls: list[Case]) -> Callable[[Workload, Case], float]:
-    """A timer: the window kernels win in training from 4096 tokens on, per-frame calls win at 1024, varlen elsewhere."""
+    """A timer by which the window kernels win in training from 4096 tokens on, per-frame calls at 1024, else varlen."""
 
     def timer(work: Workload, case: Case) -> float:
         assert work == WORK

@@ -1,4 +1,4 @@
-"""The pointwise parts of a block: tables of tiles, plain versions against formulas, and kernels against plain versions."""
+"""The pointwise parts of a block: tables of tiles, plain versions against formulas, kernels against plain versions."""
 
 from __future__ import annotations
 
