@@ -42,6 +42,8 @@ MATRIX_SHARE, MEMORY_SHARE = 0.70, 0.85
 ATTENTION_SHARE = {("varlen", "forward"): 0.40, ("varlen", "backward"): 0.33,
                    ("window", "forward"): 0.55, ("window", "backward"): 0.45}  # fmt: skip
 """Shares of the arithmetic rate in attention: published for FlashAttention-2 on an H100, ours estimated."""
+CUDNN_SHARE = {"forward": 0.60, "backward": 0.52}
+"""Published for cuDNN on an H100, at 128 channels and long sequences."""
 PRODUCTS = {("varlen", "forward"): 2, ("varlen", "backward"): 5, ("window", "forward"): 2, ("window", "backward"): 7}
 """Matrix products over all visible pairs; ours computes logits and slopes for queries and for keys, without atomics."""
 PARTS = ("norm1, norm3 and modulation", "norm2", "qkv", "norm and rotary", "self-attention", "out", "cross: linear",
@@ -64,12 +66,16 @@ class Cost:
         return Cost(self.flops + other.flops, self.bytes + other.bytes, self.seconds + other.seconds)
 
 
+Costs = dict[tuple[str, str], Cost]
+"""Cost by part and direction, forward or backward."""
+
+
 class Counter(TorchDispatchMode):
     """Adds up the cost of operations per part of a block; a gradient belongs to the part of its forward operation."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.costs: dict[tuple[str, str], Cost] = defaultdict(Cost)
+        self.costs: Costs = defaultdict(Cost)
         self.direction = "forward"
         self.pairs = 0
         self._part = "residuals"
@@ -117,7 +123,7 @@ class Counter(TorchDispatchMode):
         return Cost(flops, moved, max(flops / (share * PEAK), moved / (MEMORY_SHARE * BANDWIDTH)))
 
 
-def count(frames: int, tokens: int, kernels: bool) -> dict[tuple[str, str], Cost]:
+def count(frames: int, tokens: int, kernels: bool) -> Costs:
     """Cost of one block per part and direction, of the plain parts with varlen attention or of the kernels."""
     with META:
         network = SparseFlow(CONFIG, VideoConfig())
@@ -206,17 +212,34 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for part in PARTS:
         _row(part, [costs.get((part, direction), Cost()) for costs, direction in columns])
-    totals = [sum((c for (_, way), c in costs.items() if way == direction), Cost()) for costs, direction in columns]
-    _row("sum", totals)
+    _row("sum", [_sum(costs, direction) for costs, direction in columns])
     model = step_flops(CONFIG, VideoConfig(), ((args.tokens,) * args.frames,), 1029, all_trained=False)
-    print(
-        "\n| predicted for an H200, one block | forward, ms | recomputation | backward | MFU |\n|---|---|---|---|---|"
-    )
-    for name, costs, forward, backward in (("before", before, *totals[::2]), ("after", after, *totals[1::2])):
-        again = forward.seconds - costs["self-attention", "forward"].seconds
-        times = (forward.seconds, again, backward.seconds)
+    print("\n| predicted for an H200, one block | forward, ms | recomputation | backward | MFU |")
+    print("|---|---|---|---|---|")
+    for name, costs in (
+        ("before", before),
+        ("after", after),
+        ("after, with cuDNN's attention", _with_cudnn(before, after)),
+    ):
+        forward, backward = (_sum(costs, direction).seconds for direction in ("forward", "backward"))
+        times = (forward, forward - costs["self-attention", "forward"].seconds, backward)
         figures = " | ".join(f"{1e3 * seconds:.1f}" for seconds in times)
         print(f"| {name} | {figures} | {model / sum(times) / PEAK:.0%} |")
+
+
+def _with_cudnn(before: Costs, after: Costs) -> Costs:
+    """The costs after, but with gathered keys and cuDNN's rates, as the backend per_frame has them on Hopper."""
+    mixed = dict(after)
+    for direction in ("forward", "backward"):
+        cost = before["self-attention", direction]
+        change = 1 / CUDNN_SHARE[direction] - 1 / ATTENTION_SHARE["varlen", direction]
+        seconds = cost.seconds + cost.flops / PEAK * change
+        mixed["self-attention", direction] = replace(cost, seconds=seconds)
+    return mixed
+
+
+def _sum(costs: Costs, direction: str) -> Cost:
+    return sum((cost for (_, way), cost in costs.items() if way == direction), Cost())
 
 
 def _row(name: str, costs: list[Cost]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.block_traffic import CONFIG, Cost, count
+from benchmarks.block_traffic import CONFIG, Costs, count
 from helix4d.model.networks.attention import plan_self_attention
 from helix4d.model.networks.config import VideoConfig
 from helix4d.model.networks.frames import FrameLayout
@@ -40,7 +40,7 @@ def test_counts_of_a_full_size_block() -> None:
         assert costs["self-attention", "forward"].flops == 2 * 2.0 * pairs * width
         assert costs["self-attention", "backward"].flops == products * 2.0 * pairs * width
 
-    def total(costs: dict[tuple[str, str], Cost], direction: str) -> float:
+    def total(costs: Costs, direction: str) -> float:
         return sum(cost.bytes for (_, way), cost in costs.items() if way == direction)
 
     assert total(before, "forward") == pytest.approx(104.8e9, rel=0.01)  # docs/performance.md
