@@ -16,7 +16,7 @@ from helix4d.model.networks.initialize import initialize_vae
 from helix4d.model.networks.sparse import SparseLayout, SparseTensor, concatenate
 from helix4d.model.networks.sparse_conv import gather_conv, submanifold_conv
 from helix4d.model.vae.sc_vae import SparseDecoder, SparseEncoder, channel_to_space, space_to_channel
-from tests.kernels.process import interpret, needs_triton
+from tests.triton_interpreter import needs_triton, run_interpreted
 
 
 def _layout(seed: int, side: int = 6, samples: int = 2, share: float = 0.3) -> SparseLayout:
@@ -93,7 +93,7 @@ def test_tiles_and_pairs_are_the_neighbor_map(share: float) -> None:
 
 
 def test_tiles_leave_out_the_empty_sides_of_a_sheet() -> None:
-    """A flat sheet two voxels thick: each voxel lacks the 9 neighbors of one side, half of the voxels above, half below."""
+    """On a flat sheet two voxels thick, each voxel lacks 9 neighbors: half of them those above, half those below."""
     sheet = torch.stack(torch.meshgrid(torch.arange(64), torch.arange(64), torch.arange(2), indexing="ij"), -1)
     layout = SparseLayout(torch.nn.functional.pad(sheet.flatten(0, 2), (1, 0)).to(torch.int32), 1)
     tiles = layout.gather_tiles
@@ -183,7 +183,7 @@ def test_invalid_widths_are_rejected():
 @needs_triton
 def test_kernels_equal_gathers_in_tritons_interpreter() -> None:
     """Results and gradients in float16, bfloat16 and float32 against float64, without a GPU."""
-    interpret("tests.model.interpret_sparse_conv")
+    run_interpreted("tests.model.interpret_sparse_conv")
 
 
 @pytest.mark.gpu
