@@ -6,7 +6,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+ARCHITECTURES = (80, 90)
 _TENSOR_CORE = {80: r"\bmma\.sync", 90: r"\bwgmma\.mma_async"}
 """Instructions that reach an architecture's full rate: `mma.sync` runs on Hopper too, at about half of it."""
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
@@ -33,7 +34,7 @@ class Case:
         constants: compile-time arguments.
         warps, stages: launch options.
         multiplies: whether the kernel is a matrix product, which must run on the tensor cores with overlapped loads.
-        spills: bytes that may be spilled, by architecture; none by default.
+        architectures: those that run it so; others have other tiles.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Case:
     warps: int
     stages: int
     multiplies: bool = True
-    spills: Mapping[int, int] = field(default_factory=dict)
+    architectures: tuple[int, ...] = ARCHITECTURES
 
 
 @dataclass(frozen=True)

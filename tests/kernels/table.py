@@ -16,7 +16,6 @@ import triton
 from tests.kernels.compiled import Case, Usage, compile_case
 
 ROOT = Path(__file__).resolve().parents[2]
-ARCHITECTURES = (80, 90)
 
 
 def all_cases() -> list[Case]:
@@ -41,10 +40,10 @@ def all_kernels() -> set[str]:
 
 def row(case: Case, usage: Usage, architecture: int) -> str:
     """One line of the table."""
-    kind = ("mma", "wgmma")[architecture == 90] if case.multiplies else ""
+    matrix = f"{usage.tensor_core} {'wgmma' if architecture == 90 else 'mma'}" if case.multiplies else "–"
     return (
         f"| `{case.kernel.__name__}` | {case.name} | {architecture} | {case.warps} × {case.stages} | {usage.registers} "
-        f"| {usage.spilled_bytes} | {usage.shared_bytes / 1024:.1f} | {usage.tensor_core} {kind} "
+        f"| {usage.spilled_bytes} | {usage.shared_bytes / 1024:.1f} | {matrix} "
         f"| {usage.async_copies} |"
     )
 
@@ -54,5 +53,5 @@ if __name__ == "__main__":
     print("| kernel | case | sm | warps × stages | registers | spilled bytes | shared KiB | matrix | async copies |")
     print("|---|---|---|---|---|---|---|---|---|")
     for one in all_cases():
-        for number in ARCHITECTURES:
+        for number in one.architectures:
             print(row(one, compile_case(one, number), number))

@@ -5,26 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 from helix4d.model.networks import window_attention_kernels as kernels
-from helix4d.model.networks.window_attention import FORWARD, KEY_GRADIENT, QUERY_GRADIENT, Tiling
+from helix4d.model.networks.window_attention import AMPERE, HOPPER, Tiling
 from tests.kernels.compiled import Case
 
 SIZE = 128
 
 
 def cases() -> list[Case]:
-    """Forward and backward, 128 channels per head, bfloat16. The tiles are chosen for sm_90; sm_80 spills a little."""
+    """Forward and backward, 128 channels per head, bfloat16, with the tiles of each architecture."""
     return [
-        _case(kernels.attend, FORWARD),
-        _case(kernels.query_gradient, QUERY_GRADIENT, {80: 112}),
-        _case(kernels.key_value_gradients, KEY_GRADIENT, {80: 160}),
+        _case(kernel, tiling, architecture)
+        for architecture, sizes in ((80, AMPERE), (90, HOPPER))
+        for kernel, tiling in (
+            (kernels.attend, sizes.forward),
+            (kernels.query_gradient, sizes.query),
+            (kernels.key_value_gradients, sizes.key),
+        )
     ]
 
 
-def _case(kernel: Any, tiling: Tiling, spills: dict[int, int] | None = None) -> Case:
+def _case(kernel: Any, tiling: Tiling, architecture: int) -> Case:
     constants = {"tall": tiling.tall, "step": tiling.step, "size": SIZE, "width": SIZE, "exact": "tf32"}
     types = {name: _type(name) for name in kernel.arg_names if name not in constants}
     title = f"bf16, {tiling.tall} × {tiling.step}"
-    return Case(title, kernel, types, constants, tiling.warps, tiling.stages, spills=spills or {})
+    return Case(title, kernel, types, constants, tiling.warps, tiling.stages, architectures=(architecture,))
 
 
 def _type(name: str) -> str:
