@@ -14,6 +14,7 @@ from pathlib import Path
 import triton
 
 from tests.kernels.compiled import Case, Usage, compile_case
+from tests.package_tree import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,12 +30,12 @@ def all_cases() -> list[Case]:
 def all_kernels() -> set[str]:
     """Names of the functions that are launched: marked `@triton.jit`, without the parts, whose names begin with `_`."""
     found = set()
-    for path in ROOT.glob("*/**/*.py"):
-        if path.relative_to(ROOT).parts[0] == "tests" or "triton" not in (text := path.read_text()):
+    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        if "triton.jit" not in (text := path.read_text()):
             continue
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef) and any("jit" in ast.unparse(mark) for mark in node.decorator_list):
-                found.add(node.name)
+            if isinstance(node, ast.FunctionDef):
+                found |= {node.name for mark in node.decorator_list if "triton.jit" in ast.unparse(mark)}
     return {name for name in found if not name.startswith("_")}
 
 
