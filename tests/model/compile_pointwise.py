@@ -1,12 +1,11 @@
-"""Compile the kernels of a block's pointwise parts at full size, without a GPU: the argument is 80 or 90."""
+"""The kernels of a block's pointwise parts at full size, for `tests/kernels/table.py`."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from helix4d.model.networks import pointwise_kernels as kernels
-from tests.kernels.compiled import Case, compile_case
+from tests.kernels.compiled import Case
 
 CHANNELS, HEADS, SIZE = 1536, 12, 128
 _FLOAT32 = {"parts", "cos", "sin", "scale", "shift", "gate", "gamma"}
@@ -32,7 +31,7 @@ def _case(name: str, constants: dict[str, Any], given: dict[str, str] | None = N
     kernel = getattr(kernels, name)
     types = {argument: (given or {}).get(argument, _type(argument)) for argument in kernel.arg_names}
     types = {argument: kind for argument, kind in types.items() if argument not in constants}
-    return Case(f"{name} bf16", kernel, types, constants, warps=4, stages=3, multiplies=False)
+    return Case(f"bf16, {CHANNELS} channels", kernel, types, constants, warps=4, stages=3, multiplies=False)
 
 
 def _type(argument: str) -> str:
@@ -41,9 +40,3 @@ def _type(argument: str) -> str:
     if argument == "tokens" or argument.endswith(("_row", "_head")):
         return "i32%16"
     return "*i32" if argument == "tiles" else "*fp32" if argument in _FLOAT32 else "*bf16"
-
-
-if __name__ == "__main__":
-    for case in cases():
-        usage = compile_case(case, int(sys.argv[1]))
-        print(f"{case.name}: registers {usage.registers}, spills {usage.spilled_bytes}, shared {usage.shared_bytes}")

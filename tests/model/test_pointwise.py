@@ -11,7 +11,7 @@ from helix4d.model.networks import pointwise
 from helix4d.model.networks.frames import FrameLayout
 from helix4d.model.networks.pointwise import TokenFrames
 from helix4d.model.networks.pointwise_ops import TILE
-from tests.triton_interpreter import needs_triton, run_interpreted, run_script
+from tests.triton_interpreter import needs_triton, run_interpreted
 
 CPU = torch.device("cpu")
 lengths = st.lists(st.lists(st.sampled_from([0, 1, 15, 16, 17, 40]), min_size=1, max_size=5), min_size=1, max_size=2)
@@ -54,15 +54,6 @@ def test_plain_versions_equal_their_formulas() -> None:
 def test_kernels_equal_plain_versions_in_tritons_interpreter() -> None:
     """Results and gradients, also those of a compiled block with checkpointing."""
     assert run_interpreted("tests.model.interpret_pointwise") == "equal\n"
-
-
-@pytest.mark.slow
-@needs_triton
-@pytest.mark.parametrize("architecture", [80, 90])
-def test_kernels_compile_without_a_gpu(architecture: int) -> None:
-    printed = run_script("tests.model.compile_pointwise", str(architecture)).splitlines()
-    assert len(printed) == 6
-    assert all("spills 0," in line for line in printed), printed
 
 
 @pytest.mark.gpu
