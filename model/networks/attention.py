@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, cached_property
+from itertools import accumulate
 from typing import Any, cast
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from helix4d.core import ConfigError
+from helix4d.model.device import upload
 from helix4d.model.networks.attention_blocks import block_mask
 from helix4d.model.networks.config import VideoConfig
 from helix4d.model.networks.frames import FrameLayout, Segment, plan_conditioning, plan_segments
@@ -245,7 +247,7 @@ def _has_flash(q: Tensor) -> bool:
 
 
 def _cumulative(lengths: list[int], device: torch.device) -> Tensor:
-    return F.pad(torch.tensor(lengths, dtype=torch.int32, device=device).cumsum(0, dtype=torch.int32), (1, 0))
+    return upload([0, *accumulate(lengths)], torch.int32, device)
 
 
 @cache

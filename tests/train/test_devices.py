@@ -35,7 +35,7 @@ SIZES: dict[str, Any] = {
 
 
 class _Places(TorchDispatchMode):
-    """Records the operations that create tensors (other than scalars) on the CPU."""
+    """Records operations that create tensors on the CPU, other than scalars and the empty ones of checkpointing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class _Places(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
-        self.on_cpu += [str(func) for tensor in made if tensor.device.type == "cpu" and tensor.ndim]
+        self.on_cpu += [str(func) for tensor in made if tensor.device.type == "cpu" and tensor.ndim and tensor.numel()]
         return out
 
 
