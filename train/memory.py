@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -64,11 +64,31 @@ class StepMemory:
         return sum(self.kinds.get(kind, 0) for kind in (Kind.PARAMETERS, Kind.GRADIENTS, Kind.OPTIMIZER, Kind.AVERAGE))
 
 
+def step_memory(
+    config: TrainConfig,
+    flow: FlowConfig,
+    clips: Sequence[tuple[int, ...]],
+    backend: AttentionBackend | None = None,
+    encoder_config: Any = None,
+) -> StepMemory:
+    """Measure a step of a network of any depth: networks of two and three blocks, extended in a straight line.
+
+    Exact, because the blocks are alike. Arguments as in `measure_step`.
+    """
+    if flow.num_blocks <= 3:
+        return measure_step(config, flow, clips, backend, encoder_config)
+    two, three = (
+        measure_step(config, replace(flow, num_blocks=blocks), clips, backend, encoder_config).kinds
+        for blocks in (2, 3)
+    )
+    return StepMemory({kind: two[kind] + (flow.num_blocks - 2) * (three[kind] - two[kind]) for kind in Kind})
+
+
 def measure_step(
     config: TrainConfig,
     flow: FlowConfig,
     clips: Sequence[tuple[int, ...]],
-    backend: AttentionBackend = AttentionBackend.VARLEN,
+    backend: AttentionBackend | None = None,
     encoder_config: Any = None,
 ) -> StepMemory:
     """Run a microbatch, not the first of its step, and the optimizer on fake tensors.
@@ -77,7 +97,7 @@ def measure_step(
         config: settings of the run; `compile` and `shard` are ignored.
         flow: configuration of the network.
         clips: number of tokens of each frame of each clip.
-        backend: kernels of attention; by default what `auto` selects on a GPU.
+        backend: kernels of attention; by default what `auto` selects on a GPU for the run's precision.
         encoder_config: `DINOv3ViTConfig` of the image encoder, whose weights are counted; it does not run, because its
             activations are released before the network starts.
     """
@@ -85,7 +105,8 @@ def measure_step(
         with tracker.creating(Kind.PARAMETERS):
             network = KINDS[config.stage](flow, config.network.video).train()
             set_types(network, config.network)
-        network.attention_backend = backend
+        half = config.network.precision == "bfloat16"
+        network.attention_backend = backend or (AttentionBackend.VARLEN if half else AttentionBackend.PER_FRAME)
         trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
         with tracker.creating(Kind.AVERAGE):
             average = MovingAverage(trained, config.optimizer.ema)
@@ -149,6 +170,7 @@ class _Tracker(TorchDispatchMode):
         super().__init__()
         self.peak: dict[Kind, int] = {}
         self._bytes = dict.fromkeys(Kind, 0)
+        self._total = self._peak_total = 0
         self._alive: dict[int, tuple[Any, Kind, int]] = {}
         self._kind: Kind | None = None
 
@@ -163,7 +185,7 @@ class _Tracker(TorchDispatchMode):
 
     def reset_peak(self) -> None:
         """Start to look for the peak."""
-        self.peak = dict(self._bytes)
+        self.peak, self._peak_total = {**self._bytes, Kind.KERNELS: 0}, self._total
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -171,8 +193,8 @@ class _Tracker(TorchDispatchMode):
             if isinstance(tensor, Tensor):
                 self._add(tensor)
         workspace = _workspace(func, args)
-        if sum(self._bytes.values()) + workspace > sum(self.peak.values()):
-            self.peak = {**self._bytes, Kind.KERNELS: workspace}
+        if self._total + workspace > self._peak_total:
+            self.peak, self._peak_total = {**self._bytes, Kind.KERNELS: workspace}, self._total + workspace
         return out
 
     def _add(self, tensor: Tensor) -> None:
@@ -183,22 +205,27 @@ class _Tracker(TorchDispatchMode):
         size = -(-storage.nbytes() // _BLOCK) * _BLOCK
         kind = self._kind or (Kind.BACKWARD if torch._C._current_graph_task_id() != -1 else Kind.ACTIVATIONS)
         self._bytes[kind] += size
+        self._total += size
         reference = weakref.ref(storage, lambda _: self._remove(key))
         self._alive[key] = (reference, kind, size)
 
     def _remove(self, key: int) -> None:
         _, kind, size = self._alive.pop(key)
         self._bytes[kind] -= size
+        self._total -= size
 
 
 def _workspace(func: Any, args: Any) -> int:
     """Return the bytes that an attention kernel allocates inside, which fake tensors do not show.
 
-    FlashAttention-2's backward pass sums the gradient of the queries in float32 and keeps a row sum per query, both with
-    up to 128 rows of padding per sequence (flash_api.cpp, mha_varlen_bwd).
+    FlashAttention-2's backward pass sums the gradient of the queries in float32 and keeps a row sum per query, both
+    with up to 128 rows of padding per sequence (flash_api.cpp, mha_varlen_bwd). Ours converts output and gradient.
     """
-    if str(func) == "torch_attn._varlen_attn_backward.default":
+    name = str(func)
+    if name == "torch_attn._varlen_attn_backward.default":
         query, sequences = args[1], len(args[6]) - 1
         rows = len(query) + _FLASH_ROWS * sequences
         return int(4 * rows * query.shape[1] * (query.shape[2] + 1))
+    if name == "helix4d.window_attention_gradients.default":
+        return int(2 * 4 * args[3].numel())
     return 0

@@ -41,9 +41,13 @@ class AttentionBackend(StrEnum):
     WINDOW = "window"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class AttentionPlan:
-    """Which queries attend to which keys, and the backend; built once per batch and used by every block."""
+    """Which queries attend to which keys, and the backend; built once per batch and used by every block.
+
+    Not frozen: torch 2.11 compiles a guard for every field of a frozen dataclass that traced code sees, down to the
+    ranges of each segment, and so would recompile the blocks for every batch.
+    """
 
     segments: tuple[Segment, ...]
     queries: FrameLayout
