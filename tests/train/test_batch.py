@@ -77,7 +77,7 @@ def test_microbatches_are_copied_ahead_and_used_after_their_event(clips: list[Tr
         assert copier.take(first).keys == tuple(clip.key for clip in first)  # other clips than were started
     assert taken.keys == (clips[2].key,)
     assert taken.voxels is not None
-    for tensor in (*(tensor for _, tensor in taken.tensors()), taken.voxels.coords):
+    for tensor in (taken.voxels.coords, taken.side, *taken.tensors()):
         assert any(tensor is other for other in recorded)
     assert [event for event in current.events if "waited" in event] == [f"waited for event {i}" for i in (1, 2, 3, 5)]
 
@@ -94,13 +94,13 @@ def test_only_pinned_memory_is_copied_to_a_gpu(clips: list[TrainingClip]) -> Non
             copies.append(device)
             return self
 
-        return SimpleNamespace(to=to)
+        return SimpleNamespace(to=to)  # what must not be read before it is copied
 
     with mock.patch.object(torch.Tensor, "pin_memory", pin):
         batch = collate(clips, torch.device("cuda"))
     assert len(copies) == 7  # clean, noise, side, images, t, dropped, coordinates
-    for name, tensor in pack(clips).tensors():
-        assert torch.equal(getattr(batch, name), tensor)
+    for moved, tensor in zip(batch.tensors(), pack(clips).tensors(), strict=True):
+        assert torch.equal(moved, tensor)
 
 
 def test_the_first_microbatch_of_the_next_step_is_offered_once_it_is_read(config: Any) -> None:

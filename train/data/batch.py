@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -37,28 +37,34 @@ class Batch:
     t: Tensor
     dropped: Tensor
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield name and value of every tensor but the voxels' coordinates."""
-        for name in ("clean", "noise", "side", "images", "t", "dropped"):
-            value = getattr(self, name)
-            if value is not None:
-                yield name, value
+    def tensors(self) -> list[Tensor]:
+        """Return all tensors, the coordinates of the voxels included."""
+        coords = None if self.voxels is None else self.voxels.coords
+        tensors = (self.clean, self.noise, coords, self.side, self.images, self.t, self.dropped)
+        return [tensor for tensor in tensors if tensor is not None]
 
     def to(self, device: torch.device) -> Batch:
         """Copy to `device`; from pinned memory without waiting for it."""
-        voxels = None
-        if self.voxels is not None:
-            coords = self.voxels.coords.to(device, non_blocking=True)
-            voxels = SparseLayout(coords, self.voxels.batch_size, self.voxels.lengths)
-        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors()}
-        return replace(self, voxels=voxels, **moved)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pinned(self) -> Batch:
         """Copy to page-locked memory."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def _each(self, copy: Callable[[Tensor], Tensor]) -> Batch:
         voxels = None
         if self.voxels is not None:
-            voxels = SparseLayout(self.voxels.coords.pin_memory(), self.voxels.batch_size, self.voxels.lengths)
-        return replace(self, voxels=voxels, **{name: tensor.pin_memory() for name, tensor in self.tensors()})
+            voxels = SparseLayout(copy(self.voxels.coords), self.voxels.batch_size, self.voxels.lengths)
+        return replace(
+            self,
+            clean=copy(self.clean),
+            noise=copy(self.noise),
+            voxels=voxels,
+            side=None if self.side is None else copy(self.side),
+            images=copy(self.images),
+            t=copy(self.t),
+            dropped=copy(self.dropped),
+        )
 
 
 def pack(clips: Sequence[TrainingClip]) -> Batch:
@@ -124,10 +130,8 @@ class Copier:
         current = torch.cuda.current_stream(self._device)
         current.wait_event(copied)
         # The memory belongs to the stream of the copies, which must not reuse it before this stream has read it.
-        for _, tensor in batch.tensors():
+        for tensor in batch.tensors():
             tensor.record_stream(current)
-        if batch.voxels is not None:
-            batch.voxels.coords.record_stream(current)
         return batch
 
 
