@@ -2,7 +2,7 @@
 
 The code that runs is the code that trains: network, checkpointing, loss, backward pass, clipping, optimizer and moving
 average. Every storage is counted from its creation to its release, in blocks of 512 bytes, as torch's CUDA allocator
-does. Attention takes the path of a GPU. Not counted: the CUDA context and libraries, and fragmentation.
+does. Attention and pointwise parts take the path of a GPU. Not counted: CUDA's context and libraries, fragmentation.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from helix4d.model.networks import pointwise
 from helix4d.model.networks.attention import AttentionBackend
 from helix4d.model.networks.config import FlowConfig
 from helix4d.model.networks.sparse import SparseLayout
@@ -101,7 +102,7 @@ def measure_step(
         encoder_config: `DINOv3ViTConfig` of the image encoder, whose weights are counted; it does not run, because its
             activations are released before the network starts.
     """
-    with FakeTensorMode(), _Tracker() as tracker:
+    with FakeTensorMode(), _gpu_kernels(), _Tracker() as tracker:
         with tracker.creating(Kind.PARAMETERS):
             network = KINDS[config.stage](flow, config.network.video).train()
             set_types(network, config.network)
@@ -163,6 +164,17 @@ def _encoder(encoder_config: Any) -> Any:
         return DINOv3ViTModel(encoder_config)
 
 
+@contextmanager
+def _gpu_kernels() -> Iterator[None]:
+    """Let fake tensors, which are on the CPU here, take the path of the pointwise Triton kernels."""
+    choose = pointwise.served_by_kernels
+    pointwise.served_by_kernels = lambda x: x.dtype in pointwise.TYPES
+    try:
+        yield
+    finally:
+        pointwise.served_by_kernels = choose
+
+
 class _Tracker(TorchDispatchMode):
     """Counts the bytes of all storages that are alive, by kind, and keeps the counts at the peak."""
 
@@ -219,7 +231,7 @@ def _workspace(func: Any, args: Any) -> int:
     """Return the bytes that an attention kernel allocates inside, which fake tensors do not show.
 
     FlashAttention-2's backward pass sums the gradient of the queries in float32 and keeps a row sum per query, both
-    with up to 128 rows of padding per sequence (flash_api.cpp, mha_varlen_bwd). Ours converts output and gradient.
+    with up to 128 rows of padding per sequence (flash_api.cpp, mha_varlen_bwd). Ours needs only such a row sum.
     """
     name = str(func)
     if name == "torch_attn._varlen_attn_backward.default":
@@ -227,5 +239,5 @@ def _workspace(func: Any, args: Any) -> int:
         rows = len(query) + _FLASH_ROWS * sequences
         return int(4 * rows * query.shape[1] * (query.shape[2] + 1))
     if name == "helix4d.window_attention_gradients.default":
-        return int(2 * 4 * args[3].numel())
+        return 4 * int(args[2].numel())
     return 0

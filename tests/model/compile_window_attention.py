@@ -17,7 +17,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from helix4d.model.networks import window_attention_kernels as kernels
-from helix4d.model.networks.window_attention import FORWARD, KEY_GRADIENT, QUERY_GRADIENT, Tiling
+from helix4d.model.networks.window_attention import AMPERE, HOPPER, Tiling
 
 SIZE = 128
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -54,9 +54,6 @@ def compile_kernel(kernel: Any, tiling: Tiling, architecture: int) -> str:
 
 
 if __name__ == "__main__":
-    for name, shape in (
-        ("attend", FORWARD),
-        ("query_gradient", QUERY_GRADIENT),
-        ("key_value_gradients", KEY_GRADIENT),
-    ):
+    sizes = HOPPER if sys.argv[1] == "90" else AMPERE
+    for name, shape in (("attend", sizes.forward), ("query_gradient", sizes.query), ("key_value_gradients", sizes.key)):
         print(f"{name}: {compile_kernel(getattr(kernels, name), shape, int(sys.argv[1]))}")
