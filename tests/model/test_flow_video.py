@@ -356,24 +356,6 @@ def test_blocks_compile_once_for_all_batches():
     assert not counters["unimplemented"]
 
 
-@pytest.mark.slow
-@torch.no_grad()
-def test_blocks_compile_once_for_all_anchor_caches():
-    compiled = _sparse(VideoConfig(), replace(SPARSE, num_blocks=1))
-    compiled.compile_blocks(backend="eager")
-    graphs = []
-    for lengths in ([6, 7, 8, 10], [5] * 8, [9, 3, 4]):
-        cond = _rand(len(lengths), 5, 12)
-        first, rest = _voxels(lengths[:1]), _voxels(lengths[1:])
-        times = torch.full((len(lengths) - 1,), 600.0)
-        cache = compiled.anchor_cache(first, cond[:1])
-        graphs.append(counters["stats"]["unique_graphs"])
-        compiled(rest, times, cond[1:], clips=(len(rest.layout.lengths),), anchor=cache)
-        graphs.append(counters["stats"]["unique_graphs"])
-    assert graphs[1] > graphs[0] > 0
-    assert len(set(graphs[1:])) == 1
-
-
 def test_no_guard_can_depend_on_the_layout():
     """torch 2.11 guards on every field of a frozen dataclass that it traces, and these hold the numbers of a batch."""
     assert is_frozen_dataclass(KeyValue(torch.zeros(1), torch.zeros(1)))
