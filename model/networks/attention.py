@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, cached_property
+from itertools import accumulate
 from typing import Any, cast
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from helix4d.core import ConfigError
+from helix4d.model.device import upload
 from helix4d.model.networks.attention_blocks import block_mask
 from helix4d.model.networks.config import VideoConfig
 from helix4d.model.networks.frames import FrameLayout, Segment, plan_conditioning, plan_segments
@@ -36,9 +38,13 @@ class AttentionBackend(StrEnum):
     WINDOW = "window"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class AttentionPlan:
-    """Which queries attend to which keys, and the backend; built once per batch and used by every block."""
+    """Which queries attend to which keys, and the backend; built once per batch and used by every block.
+
+    Not frozen: torch 2.11 compiles a guard for every field of a frozen dataclass that traced code sees, down to the
+    ranges of each segment, and so would recompile the blocks for every batch.
+    """
 
     segments: tuple[Segment, ...]
     queries: FrameLayout
@@ -225,7 +231,7 @@ def _as_batch(segments: tuple[Segment, ...], queries: int, keys: int) -> int | N
 
 
 def _cumulative(lengths: list[int], device: torch.device) -> Tensor:
-    return F.pad(torch.tensor(lengths, dtype=torch.int32, device=device).cumsum(0, dtype=torch.int32), (1, 0))
+    return upload([0, *accumulate(lengths)], torch.int32, device)
 
 
 @cache

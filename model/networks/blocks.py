@@ -23,7 +23,7 @@ class KeyValue:
     value: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen, for the reason that `AttentionPlan` is not
 class TokenContext:
     """Per-batch information about tokens that all blocks share; built once per forward pass.
 
@@ -41,6 +41,7 @@ class TokenContext:
     cross_plan: AttentionPlan
     anchor_splits: tuple[list[int], list[int]] | None = None
 
+    @torch.compiler.disable  # the lengths are plain integers, as in `AttentionPlan.attend`
     def with_anchor(self, own: KeyValue, anchor: KeyValue) -> KeyValue:
         """Prepend each clip's anchor to its own keys and values, in the order of `self_plan`: [S₀ + L, H, d]."""
         if self.anchor_splits is None:

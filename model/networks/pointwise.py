@@ -15,12 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from helix4d.model.device import upload
 from helix4d.model.networks import pointwise_ops as ops
 from helix4d.model.networks.frames import FrameLayout
 from helix4d.model.networks.layers import upcast
 from helix4d.model.networks.rope import apply_rotary
 
-_TYPES = (torch.float32, torch.float16, torch.bfloat16)
+TYPES = (torch.float32, torch.float16, torch.bfloat16)
 _TRITON = importlib.util.find_spec("triton") is not None
 
 
@@ -43,9 +44,9 @@ class TokenFrames:
         """Build the tables on `device`, which is given only the lengths of the frames."""
         lengths = [count for clip in layout.lengths for count in clip]
         whole = [-(-count // ops.TILE) for count in lengths]
-        counts = torch.tensor(whole, dtype=torch.int64, device=device)
+        counts = upload(whole, torch.int64, device)
         frame = torch.repeat_interleave(torch.arange(layout.frames, device=device), counts, output_size=sum(whole))
-        offsets = torch.tensor(layout.offsets, dtype=torch.int64, device=device)
+        offsets = upload(layout.offsets, torch.int64, device)
         place = torch.arange(sum(whole), device=device) - (counts.cumsum(0) - counts)[frame]
         first = offsets[frame] + ops.TILE * place
         end = torch.minimum(first + ops.TILE, offsets[frame + 1])
@@ -54,7 +55,7 @@ class TokenFrames:
 
 def served_by_kernels(x: Tensor) -> bool:
     """Whether the Triton kernels run on x: on a CUDA GPU, in float32, float16 or bfloat16."""
-    return x.is_cuda and x.dtype in _TYPES and _TRITON
+    return x.is_cuda and x.dtype in TYPES and _TRITON
 
 
 def modulated_norm(x: Tensor, scale: Tensor, shift: Tensor, frames: TokenFrames, eps: float) -> Tensor:

@@ -21,11 +21,19 @@ CENTER = 13
 
 
 class SparseLayout:
-    """The voxels of a batch, int32 [N, 4] of (sample, x, y, z), grouped by sample and without duplicates."""
+    """The voxels of a batch, int32 [N, 4] of (sample, x, y, z), grouped by sample and without duplicates.
 
-    def __init__(self, coords: Tensor, batch_size: int) -> None:
+    Args:
+        coords: the voxels.
+        batch_size: number of samples.
+        lengths: number of voxels of each sample, if known; otherwise read from the device when needed.
+    """
+
+    def __init__(self, coords: Tensor, batch_size: int, lengths: tuple[int, ...] | None = None) -> None:
         self.coords = coords
         self.batch_size = batch_size
+        if lengths is not None:
+            self.__dict__["lengths"] = lengths
 
     @classmethod
     def from_coords(cls, coords: Tensor, batch_size: int | None = None) -> SparseLayout:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from helix4d.model.device import upload
 from helix4d.model.networks.frames import FrameLayout, Segment
 
 Range = tuple[int, int]
@@ -285,7 +286,7 @@ def _tiles(runs: Sequence[TwoRanges], tall: int, device: torch.device) -> Tensor
         for ranges in runs
         for first in range(*ranges.run, tall)
     ]
-    return torch.tensor(table, dtype=torch.int32, device=device).reshape(-1, 6)
+    return upload(table, torch.int32, device).reshape(-1, 6)
 
 
 def _strides(*tensors: Tensor) -> list[int]:

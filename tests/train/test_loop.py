@@ -175,7 +175,7 @@ def test_a_broken_clip_is_counted_once_wherever_the_run_stops(
     for call in range(1, 5):
         stopped = replace(config, name=f"stopped_{call}")
         with monkeypatch.context() as patch:
-            stop_at(patch, "collate", call)
+            stop_at(patch, "squared_errors", call)
             assert train(stopped).step == call
         counts.add(train(stopped).broken)
     assert counts == {2}  # ten clips: each of the five twice
