@@ -1,4 +1,4 @@
-"""A flow whose velocity is known exactly: data from a mixture of Gaussians, the kind of field a trained network learns."""
+"""A flow whose velocity is known exactly: data from a mixture of Gaussians."""
 
 from __future__ import annotations
 

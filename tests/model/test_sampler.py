@@ -97,7 +97,7 @@ def test_spreads_are_per_sample():
 
 
 def _order(flow, config):
-    """Order at which the samples of 96, 192 and 384 steps converge: the last halving's change against the one before."""
+    """Order at which the samples of 96, 192 and 384 steps converge, from their differences."""
     noise = _rand(20, 6, seed=3)
     a, b, c = (sample(flow, noise, replace(config, steps=steps), dense_spread) for steps in (96, 192, 384))
     return math.log2(float((a - b).norm() / (b - c).norm()))
