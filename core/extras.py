@@ -22,24 +22,24 @@ EXTRA_OF = {module: extra for extra, modules in _MODULES.items() for module in m
 """Module -> extra that installs it, "" for the packages that every installation has."""
 
 
-def missing_package(module: str, purpose: str, extras: str | None = None) -> ConfigError:
-    """Return the error for a package that is not installed.
+def missing_package(purpose: str, *modules: str, extras: str | None = None) -> ConfigError:
+    """Return the error for packages that are not installed.
 
     Args:
-        module: top-level module that cannot be imported, one of `EXTRA_OF`.
-        purpose: what needs it, such as "reading video files"; opens the message.
-        extras: extras to name, separated by commas, if the caller needs more than the package's own.
+        purpose: what needs them, such as "reading video files"; opens the message.
+        modules: top-level modules that cannot be imported, of `EXTRA_OF`.
+        extras: extras to name, separated by commas, if there is more to install than these packages.
     """
-    if module == "bpy" and sys.version_info[:2] != (3, 11):
+    if "bpy" in modules and sys.version_info[:2] != (3, 11):
+        version = ".".join(map(str, sys.version_info[:2]))
         return ConfigError(
-            f"{purpose}: needs Blender's package bpy 4.2, which exists for Python 3.11 only, and this is Python "
-            f"{sys.version_info[0]}.{sys.version_info[1]}: use an environment of Python 3.11"
+            f"{purpose}: needs Blender's package bpy 4.2, which exists for Python 3.11 only, but this is Python "
+            f"{version}: use an environment with Python 3.11"
         )
-    return ConfigError(f"{purpose}: the package {module!r} is not installed. {_advice(extras or EXTRA_OF[module])}")
-
-
-def _advice(extras: str) -> str:
-    """Return how to install extras; the package is not on an index, so it is installed from a checkout."""
-    what = f"the extra {extras!r}" if extras else "helix4d's dependencies"
-    target = f"'.[{extras}]'" if extras else "."
-    return f"Install {what} from a checkout: {sys.executable} -m pip install -c constraints.txt -e {target}"
+    names = ", ".join(modules)
+    chosen = extras or ",".join(sorted({EXTRA_OF[module] for module in modules} - {""}))
+    what, target = (f"the extra {chosen!r}", f"'.[{chosen}]'") if chosen else ("helix4d's dependencies", ".")
+    return ConfigError(
+        f"{purpose}: cannot import {names}. Install {what}, in a checkout: {sys.executable} -m pip install "
+        f"-c constraints.txt -e {target}"
+    )

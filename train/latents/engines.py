@@ -52,7 +52,7 @@ def ray_engine(run: RunConfig) -> Iterator[Engine]:
         if error.name != "ray":
             raise
         raise ConfigError(
-            f"{missing_package('ray', 'encoding several clips at the same time')}. Or encode one clip after another "
+            f"{missing_package('encoding several clips at the same time', 'ray')}. Or encode one clip after another "
             "on this machine: --serial"
         ) from error
     from helix4d.curation.work.cluster import Cluster
