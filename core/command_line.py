@@ -25,7 +25,8 @@ def parse(kind: type[_Settings], program: str, arguments: Sequence[str] | None =
     """
     registry = ConstructorRegistry()
     registry.struct_rule(functools.partial(_read_options, set()))
-    return tyro.cli(tyro.conf.OmitArgPrefixes[kind], prog=program, args=arguments, registry=registry)
+    options = (tyro.conf.OmitArgPrefixes,)
+    return tyro.cli(kind, prog=program, args=arguments, config=options, registry=registry)
 
 
 def _read_options(in_progress: set[type], info: StructTypeInfo) -> StructConstructorSpec | None:
