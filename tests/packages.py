@@ -23,8 +23,8 @@ def needs(*modules: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(missing), reason=_reason(missing))
 
 
-def require(*modules: str) -> None:
-    """Skip the calling test module unless all packages are installed."""
+def skip_without(*modules: str) -> None:
+    """Skip the calling test, or the module that is being imported, unless all packages are installed."""
     if missing := [module for module in modules if not installed(module)]:
         pytest.skip(_reason(missing), allow_module_level=True)
 

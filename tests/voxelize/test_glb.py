@@ -17,10 +17,10 @@ from helix4d.voxelize import extract_mesh
 from helix4d.voxelize.mesh.baking import bake_mesh, sample_attributes
 from helix4d.voxelize.mesh.cleaning import vertex_normals
 from helix4d.voxelize.mesh.glb import clip_glb, frame_glb
-from tests.packages import needs, require
+from tests.packages import needs, skip_without
 from tests.voxelize.meshes import icosphere, painted_sphere, surface
 
-require("xatlas")
+skip_without("xatlas")
 
 
 def read_json(data: bytes) -> dict:
