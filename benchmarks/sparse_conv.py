@@ -45,8 +45,8 @@ def _against_dense(device: torch.device, dtype: torch.dtype, repeats: int) -> No
     print(f"\ncompared with a dense convolution over the shell's bounding box, 64 channels, {device}, {dtype}")
     print(f"{'box':>5s} {'voxels':>8s} {'occupied':>9s} {'sparse s':>9s} {'dense s':>9s} {'dense / sparse':>15s}")
     for side in (16, 32, 48):
-        layout = SparseLayout(_shell(side, 0.45, device), 1)
-        feats, weight, bias = _inputs(layout, 64, dtype)
+        layout = SparseLayout(shell(side, 0.45, device), 1)
+        feats, weight, bias = inputs(layout, 64, dtype)
         grid = _normal((1, 64, side, side, side), device, dtype).requires_grad_()
         kernel = weight.detach().unflatten(1, (3, 3, 3)).movedim(-1, 1).contiguous().requires_grad_()
 
@@ -68,10 +68,10 @@ def _levels(device: torch.device, dtype: torch.dtype, radius: float, repeats: in
         f"{'both s':>8s} {'voxels/s':>9s} {'GFLOP/s':>8s}"
     )
     for side, channels in LEVELS:
-        coords = _shell(side, radius, device)
+        coords = shell(side, radius, device)
         layout = SparseLayout(coords, 1)
         map_s = _seconds(lambda coords=coords: SparseLayout(coords, 1).neighbor_map, 1, device)  # type: ignore[misc]
-        feats, weight, bias = _inputs(layout, channels, dtype)
+        feats, weight, bias = inputs(layout, channels, dtype)
         with torch.no_grad():
             forward_s = _seconds(lambda: submanifold_conv(feats, weight, bias, layout), repeats, device)  # noqa: B023
         both_s = _seconds(_sparse(feats, weight, bias, layout), repeats, device)
@@ -87,7 +87,7 @@ def _sparse(feats: Tensor, weight: Tensor, bias: Tensor, layout: SparseLayout) -
     return lambda: conv(feats, weight, bias, layout).sum().backward()
 
 
-def _inputs(layout: SparseLayout, channels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+def inputs(layout: SparseLayout, channels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     device = layout.coords.device
     feats = _normal((len(layout), channels), device, dtype)
     weight = 0.01 * _normal((channels, 27, channels), device, dtype)
@@ -99,7 +99,7 @@ def _normal(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) ->
     return torch.randn(shape, generator=torch.Generator(device).manual_seed(0), device=device, dtype=dtype)
 
 
-def _shell(side: int, radius: float, device: torch.device) -> Tensor:
+def shell(side: int, radius: float, device: torch.device) -> Tensor:
     """int32 [N, 4]: the voxels with a center within one voxel of the sphere."""
     reach = int(radius * side) + 2
     axis = torch.arange(max(0, side // 2 - reach), min(side, side // 2 + reach), device=device)

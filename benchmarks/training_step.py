@@ -47,16 +47,16 @@ def main() -> None:
     device, config = torch.device(args.device), TINY if args.tiny else FULL
     tokens = args.tokens or (64 if args.tiny else 8192)
     backend, checkpointing = AttentionBackend(args.backend), Checkpointing(args.checkpointing)
-    network = _network(config, device, backend, checkpointing, args.compile)
+    network = build_stage(config, device, backend, checkpointing, args.compile)
     trained = [p for _, p in network.self_attention_parameters()]
     optimizer = torch.optim.AdamW(trained, lr=2e-5, betas=(0.9, 0.95), fused=device.type == "cuda")
-    clean, cond = _batch(config, args.frames, tokens, device)
+    clean, cond = random_batch(config, args.frames, tokens, device)
     layout = FrameLayout((clean.layout.lengths,))
     times = []
     for step in range(args.steps + 2):
         _synchronize(device)
         start = time.perf_counter()
-        loss = _step(network, optimizer, clean, cond, layout, step)
+        loss = train_step(network, optimizer, clean, cond, layout, step)
         _synchronize(device)
         times.append(time.perf_counter() - start)
     count = sum(p.numel() for p in trained) / 1e6
@@ -72,7 +72,7 @@ def main() -> None:
         print(f"{torch.cuda.get_device_name()}: peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB{share}")
 
 
-def _network(
+def build_stage(
     config: FlowConfig, device: torch.device, backend: AttentionBackend, checkpointing: Checkpointing, compiled: bool
 ) -> SparseFlow:
     with device:
@@ -91,7 +91,9 @@ def _network(
     return network.train()
 
 
-def _batch(config: FlowConfig, frames: int, tokens: int, device: torch.device) -> tuple[SparseTensor, torch.Tensor]:
+def random_batch(
+    config: FlowConfig, frames: int, tokens: int, device: torch.device
+) -> tuple[SparseTensor, torch.Tensor]:
     generator = torch.Generator(device).manual_seed(1)
     coords = []
     for frame in range(frames):
@@ -105,7 +107,7 @@ def _batch(config: FlowConfig, frames: int, tokens: int, device: torch.device) -
     return SparseTensor(feats, SparseLayout(torch.cat(coords).int(), frames)), cond
 
 
-def _step(
+def train_step(
     network: SparseFlow,
     optimizer: torch.optim.Optimizer,
     clean: SparseTensor,

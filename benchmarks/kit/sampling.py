@@ -1,0 +1,168 @@
+"""Sampling a video of 16 frames: the anchor's cache, single passes, two real steps, and from them the three stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from benchmarks.kit.context import Context
+from benchmarks.kit.results import Row
+from benchmarks.training_step import FULL, TINY, random_batch
+from helix4d.model.networks.attention import plan_self_attention
+from helix4d.model.networks.config import FlowConfig, VideoConfig
+from helix4d.model.networks.flow import DenseFlow, FlowTransformer, SparseFlow
+from helix4d.model.networks.frames import FrameLayout
+from helix4d.model.networks.initialize import initialize_flow
+from helix4d.model.networks.sparse import SparseLayout, SparseTensor
+from helix4d.model.sampling.sampler import (
+    SHAPE_SAMPLER,
+    STRUCTURE_SAMPLER,
+    TEXTURE_SAMPLER,
+    SamplerConfig,
+    Spread,
+    dense_spread,
+    guided_velocity,
+    packed_spread,
+    schedule,
+)
+from helix4d.model.sampling.velocities import (
+    PassVelocity,
+    SparseAnchor,
+    anchored_dense_velocity,
+    anchored_sparse_velocity,
+)
+
+FRAMES, TOKENS = 16, 8192
+MOST_S = 30.0
+"""Aim for the three stages of a clip."""
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Seconds of a guided and of a plain step."""
+
+    guided_s: float
+    plain_s: float
+
+    def of(self, config: SamplerConfig) -> float:
+        """Return the seconds of all steps of a sampler."""
+        guided = guided_steps(config)
+        return guided * self.guided_s + (config.steps - guided) * self.plain_s
+
+
+def measure(context: Context) -> Iterator[Row]:
+    """Measure the geometry and the structure stage, and extrapolate; the material stage has geometry's passes."""
+    geometry = yield from _geometry(context)
+    structure = yield from _structure(context)
+    parts = {
+        "structure": structure.of(STRUCTURE_SAMPLER),
+        "geometry": geometry.of(SHAPE_SAMPLER),
+        "material": geometry.of(TEXTURE_SAMPLER),
+    }
+    total = sum(parts.values())
+    told = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in parts.items())
+    yield Row(
+        f"three stages of a clip, extrapolated: {total:.1f} s ({told}); without encoder, decoders and frame 0's base",
+        context.judge(total <= MOST_S),
+        f"at most {MOST_S:.0f} s",
+        values={"total_s": total, **parts},
+    )
+
+
+def guided_steps(config: SamplerConfig) -> int:
+    """Return the number of steps with two passes."""
+    low, high = config.guidance_interval
+    if config.guidance == 1:
+        return 0
+    return sum(low <= t <= high for t in schedule(config.steps, config.rescale_t)[:-1])
+
+
+@torch.no_grad()
+def _geometry(context: Context) -> Iterator[Row]:
+    device, config = context.torch_device(), context.pick(FULL, TINY)
+    frames, tokens = context.pick(FRAMES, 4), context.pick(TOKENS, 16)
+    network = _ready(SparseFlow, config, context)
+    clip, cond = random_batch(config, frames, tokens, device)
+    anchor = SparseTensor(clip.feats[:tokens], SparseLayout(clip.coords[:tokens], 1))
+    others = clip.coords[tokens:].clone()
+    others[:, 0] -= 1
+    layout = SparseLayout(others, frames - 1)
+    x = clip.feats[tokens:]
+
+    cache_s = context.seconds(lambda: network.anchor_cache(anchor, cond[:1]))
+    yield Row(f"anchor's cache, {tokens} tokens: {1e3 * cache_s:.1f} ms", values={"cache_s": cache_s})
+    flops = _forward_flops(config, network.video, tokens, frames - 1, cond.shape[1])
+    times: dict[bool, StepTimes] = {}
+    for batched in (False, True):
+        velocity = anchored_sparse_velocity(network, SparseAnchor(anchor), layout, cond, batched=batched)
+        if not batched:
+            single_s = context.seconds(lambda velocity=velocity: velocity(x, 900.0, True), most=5)  # type: ignore[misc]
+            yield Row(
+                f"one pass, {frames - 1} x {tokens} tokens, anchor cached: {single_s:.3f} s "
+                f"({flops / single_s / 1e12:.3g} TFLOP/s)",
+                share=context.of_matmul(flops / single_s),
+                values={"pass_s": single_s, "flops": flops},
+            )
+        times[batched] = _steps(context, velocity, x, SHAPE_SAMPLER, packed_spread(layout.lengths))
+        yield _steps_row(f"geometry, guidance {'in one batch' if batched else 'in two passes'}", times[batched])
+    return min(times.values(), key=lambda steps: steps.of(SHAPE_SAMPLER))
+
+
+@torch.no_grad()
+def _structure(context: Context) -> Iterator[Row]:
+    device, frames = context.torch_device(), context.pick(FRAMES, 4)
+    side, channels = context.pick(16, 4), 8
+    config = replace(context.pick(FULL, TINY), resolution=side, in_channels=channels, out_channels=channels)
+    network = _ready(DenseFlow, config, context)
+    generator = torch.Generator(device).manual_seed(0)
+    grids = torch.randn(frames, channels, side, side, side, generator=generator, device=device)
+    cond = torch.randn(frames, context.pick(1029, 21), config.cond_channels, generator=generator, device=device)
+    velocity = anchored_dense_velocity(network, grids[0], cond)
+    steps = _steps(context, velocity, grids[1:], STRUCTURE_SAMPLER, dense_spread)
+    yield _steps_row(f"structure, {frames - 1} x {side**3} tokens", steps)
+    return steps
+
+
+def _ready(kind: type[FlowTransformer], config: FlowConfig, context: Context) -> FlowTransformer:
+    """Return a network with random weights, as it is loaded for sampling."""
+    device = context.torch_device()
+    dtype = torch.bfloat16 if context.on_gpu else torch.float32
+    with device:
+        network = kind(config, VideoConfig())
+    initialize_flow(network, torch.Generator(device).manual_seed(0))
+    network.compute_dtype = dtype
+    return network.to(dtype).eval()
+
+
+def _steps(
+    context: Context, velocity: PassVelocity, x: torch.Tensor, config: SamplerConfig, spread: Spread
+) -> StepTimes:
+    """Time a real step at the first time, which is guided, and at the last, which is not."""
+    times = schedule(config.steps, config.rescale_t)
+
+    def step(number: int) -> torch.Tensor:
+        now, then = times[number], times[number + 1]
+        return x - (now - then) * guided_velocity(velocity, x, now, config, spread)
+
+    return StepTimes(*(context.seconds(lambda n=number: step(n), most=3) for number in (0, config.steps - 1)))  # type: ignore[misc]
+
+
+def _steps_row(what: str, steps: StepTimes) -> Row:
+    return Row(
+        f"{what}: guided step {steps.guided_s:.3f} s, plain step {steps.plain_s:.3f} s",
+        values={"guided_s": steps.guided_s, "plain_s": steps.plain_s},
+    )
+
+
+def _forward_flops(config: FlowConfig, video: VideoConfig, tokens: int, frames: int, cond_tokens: int) -> float:
+    """Count the operations of a pass over `frames` frames whose anchor is cached."""
+    layout = FrameLayout(((tokens,) * frames,), first_frame=1)
+    keys = FrameLayout(((tokens,) * (frames + 1),))
+    segments = plan_self_attention(layout, keys, video).segments
+    pairs = sum((s.query[1] - s.query[0]) * s.key_tokens for s in segments) + layout.tokens * cond_tokens
+    width = config.model_channels
+    per_token = 2.0 * (6 * width**2 + 2 * width * config.mlp_channels)
+    image = 2.0 * frames * cond_tokens * config.cond_channels * 2 * width
+    return config.num_blocks * (4.0 * pairs * width + layout.tokens * per_token + image)
