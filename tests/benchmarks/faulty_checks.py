@@ -39,6 +39,6 @@ def dies(context: Context) -> Iterator[Row]:
 
 
 def hangs(context: Context) -> Iterator[Row]:
-    yield Row("before the hang")
-    subprocess.Popen(["sleep", "431.7"])
+    child = subprocess.Popen(["sleep", "600"])
+    yield Row("before the hang", values={"pid": child.pid})
     time.sleep(600)
