@@ -127,6 +127,14 @@ def test_estimates_fit_the_budget() -> None:
     assert all(check.estimate_s <= check.limit_s for check in CHECKS)
 
 
+def test_make_gpu_builds_nothing_if_the_interpreter_has_torch(tmp_path: Path) -> None:
+    python, calls = tmp_path / "python", tmp_path / "calls"
+    python.write_text(f'#!/bin/sh\necho "$@" >> {calls}\n')
+    python.chmod(0o755)
+    subprocess.run(["make", "gpu", f"PYTHON={python}", "GPU_OUTPUT=there"], cwd=REPOSITORY, check=True, timeout=60)
+    assert calls.read_text().splitlines() == ["-c import torch", "benchmarks/gpu_kit.py --out there"]
+
+
 @pytest.mark.slow
 def test_the_whole_kit_runs_on_a_cpu(tmp_path: Path) -> None:
     """Every check, at small sizes: none is wrong, crashes or is cut off, and what needs a GPU is skipped by name."""
