@@ -18,7 +18,7 @@ CHECKS = (
     Check("FlexAttention", 60, 60, "benchmarks.kit.flex_attention:measure"),
     Check("convolution, speed", 15, 30, "benchmarks.kit.convolution:measure"),
     Check("training step", 60, 110, "benchmarks.kit.training:measure"),
-    Check("sampling", 25, 45, "benchmarks.kit.sampling:measure"),
+    Check("sampling", 30, 45, "benchmarks.kit.sampling:measure"),
     Check("voxelizer, speed", 15, 30, "benchmarks.kit.voxelizer:measure"),
     Check("alignment", 6, 15, "benchmarks.kit.alignment:measure"),
     Check("loader", 8, 20, "benchmarks.kit.loading:measure"),

@@ -86,27 +86,24 @@ class Context:
         """Return the share of the measured copy bandwidth."""
         return None if self.ceilings.copy is None else bytes_per_s / self.ceilings.copy
 
-    def seconds(self, call: Callable[[], object], least: int = 3, most: int = 20, budget_s: float = 0.4) -> float:
+    def seconds(self, call: Callable[[], object], least: int = 3, most: int = 20, budget_s: float = 0.2) -> float:
         """Return the median seconds of a call after warm-up: between CUDA events on a GPU, else by the clock.
 
         The warm-up also compiles. Then the call is repeated for about `budget_s`, `least` to `most` times.
         """
-        if not self.on_gpu:
-            call()
-            return statistics.median(_clocked(call) for _ in range(1 if self.small else least))
-        import torch
-
         call()
-        torch.cuda.synchronize()
-        one = _clocked(lambda: (call(), torch.cuda.synchronize()))
-        count = min(max(least, int(budget_s / one)), most)
-        marks = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
-        marks[0].record()
-        for mark in marks[1:]:
-            call()
-            mark.record()
-        torch.cuda.synchronize()
-        return statistics.median(a.elapsed_time(b) for a, b in pairwise(marks)) / 1000
+        one = self.once(call)
+        if not self.on_gpu:
+            return one
+        return statistics.median(_between_events(call, min(max(least, int(budget_s / one)), most)))
+
+    def once(self, call: Callable[[], object]) -> float:
+        """Return the seconds of one call without warm-up, for calls that take long."""
+        if self.on_gpu:
+            return _between_events(call, 1)[0]
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:
@@ -132,7 +129,14 @@ def skipped(what: str, why: str) -> Row:
     return Row(f"{what}: {why}", Verdict.SKIPPED)
 
 
-def _clocked(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+def _between_events(call: Callable[[], object], count: int) -> list[float]:
+    """Seconds of each of `count` calls, which are queued without waiting in between."""
+    import torch
+
+    marks = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
+    marks[0].record()
+    for mark in marks[1:]:
+        call()
+        mark.record()
+    torch.cuda.synchronize()
+    return [start.elapsed_time(end) / 1000 for start, end in pairwise(marks)]

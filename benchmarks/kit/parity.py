@@ -13,18 +13,18 @@ from torch import Tensor
 
 from benchmarks.kit.context import Context, agreed, largest, skipped
 from benchmarks.kit.results import Row, Verdict
+from benchmarks.kit.runner import PARITY_VARIABLE
 
-VARIABLE = "HELIX4D_PARITY_DIR"
 TOLERANCES = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 4e-2}
 """Bounds of max|a − b| / max|b|. On a CPU the fixtures reach 2e-6, 4e-3 and 2e-2."""
 
 
 def compare(context: Context) -> Iterator[Row]:
     """Run each fixture with activations in each type; one row per fixture, with its largest error in each."""
-    folder = os.environ.get(VARIABLE)
+    folder = os.environ.get(PARITY_VARIABLE)
     paths = sorted(Path(folder, "model").glob("*.safetensors")) if folder else []
     if not paths:
-        yield skipped("fixtures of the official networks", f"{VARIABLE} names no folder with model/*.safetensors")
+        yield skipped("fixtures of the official networks", f"{PARITY_VARIABLE} names no folder with model/*.safetensors")
         return
     torch.backends.cudnn.allow_tf32 = False  # on by default, and good for 1e-3 only
     device = context.torch_device()

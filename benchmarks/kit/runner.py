@@ -24,6 +24,7 @@ from benchmarks.kit.table import page
 from helix4d.core import write_bytes, write_json
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PARITY_VARIABLE = "HELIX4D_PARITY_DIR"
 RESULTS, TABLE, LOG = "results.json", "table.md", "log.txt"
 _GRACE_S = 1.5
 """Seconds for a process to print where it was when its time ran out, before it is killed."""
@@ -150,6 +151,8 @@ def _ends_on_sigterm() -> Iterator[None]:
 def _environment(settings: Settings) -> Mapping[str, str]:
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    if folder := os.environ.get(PARITY_VARIABLE):
+        environment[PARITY_VARIABLE] = str(Path(folder).resolve())  # checks run in another folder
     if settings.device == "cpu":
         environment |= {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     return environment

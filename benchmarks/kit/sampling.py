@@ -98,7 +98,7 @@ def _geometry(context: Context) -> Iterator[Row]:
     for batched in (False, True):
         velocity = anchored_sparse_velocity(network, SparseAnchor(anchor), layout, cond, batched=batched)
         if not batched:
-            single_s = context.seconds(lambda velocity=velocity: velocity(x, 900.0, True), most=5)  # type: ignore[misc]
+            single_s = context.seconds(lambda velocity=velocity: velocity(x, 900.0, True), least=1)  # type: ignore[misc]
             yield Row(
                 f"one pass, {frames - 1} x {tokens} tokens, anchor cached: {single_s:.3f} s "
                 f"({flops / single_s / 1e12:.3g} TFLOP/s)",
@@ -139,14 +139,16 @@ def _ready(kind: type[FlowTransformer], config: FlowConfig, context: Context) ->
 def _steps(
     context: Context, velocity: PassVelocity, x: torch.Tensor, config: SamplerConfig, spread: Spread
 ) -> StepTimes:
-    """Time a real step at the first time, which is guided, and at the last, which is not."""
+    """Time a real step at the first time, which is guided, and at the last, which is not; both passes are warm."""
     times = schedule(config.steps, config.rescale_t)
+    velocity.both(x, 1000 * times[0])
+    velocity(x, 0.0, True)
 
     def step(number: int) -> torch.Tensor:
         now, then = times[number], times[number + 1]
         return x - (now - then) * guided_velocity(velocity, x, now, config, spread)
 
-    return StepTimes(*(context.seconds(lambda n=number: step(n), most=3) for number in (0, config.steps - 1)))  # type: ignore[misc]
+    return StepTimes(context.once(lambda: step(0)), context.once(lambda: step(config.steps - 1)))
 
 
 def _steps_row(what: str, steps: StepTimes) -> Row:
