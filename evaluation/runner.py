@@ -16,11 +16,11 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-import tyro
 
 from helix4d.assets import Clip
 from helix4d.core import ConfigError, FormatError, Schema, differences, write_json
 from helix4d.core.locks import locked
+from helix4d.core.options import Option
 from helix4d.evaluation.geometry.alignment import EXACT, PRUNED
 from helix4d.evaluation.geometry.protocol import Protocol
 from helix4d.evaluation.judge import Judge
@@ -68,9 +68,9 @@ class EvaluateRun:
     weights: Path | None = None
     """Folder with the published weights of the learned metrics. Without it they are n/a; the table lists download
     commands."""
-    exact: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    exact: Annotated[bool, Option(only_on=True)] = False
     """Refine all 24 starts of the alignment, as ActionBench does (default)."""
-    pruned: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    pruned: Annotated[bool, Option(only_on=True)] = False
     """Refine only the four best starts of the alignment, for machines without a GPU."""
     points: int = 100_000
     """Points sampled on each frame. Fewer are faster, but differ from ActionBench's protocol."""

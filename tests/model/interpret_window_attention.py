@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import torch
-import triton.runtime.interpreter as interpreter
 from torch import Tensor
 
 from helix4d.model.networks import window_attention
@@ -14,18 +12,9 @@ from helix4d.model.networks.config import AnchorQueries, AttentionPattern, Video
 from helix4d.model.networks.frames import FrameLayout, dense_mask, plan_segments
 from helix4d.model.networks.window_attention import Tiling, plan_window, window_attend
 from tests.model.test_window_attention import anchor_rows, layouts
+from tests.triton_interpreter import patch_scalars
 
 CASES = 24
-
-
-def patch_scalars() -> None:
-    """Let loops run to loaded bounds: the interpreter holds them in arrays of one element, which numpy 2.4 refuses."""
-    plain = interpreter._LangPatchScope.set_attr
-
-    def set_attr(scope: Any, owner: Any, name: str, value: Any) -> None:
-        plain(scope, owner, name, (lambda self: int(self.handle.data.item())) if name == "__index__" else value)
-
-    interpreter._LangPatchScope.set_attr = set_attr
 
 
 def reference(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
