@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from helix4d.core import ConfigError
+from helix4d.model.networks.gather_tiles import GatherTiles, OffsetPairs, gather_tiles, offset_pairs
 
 KERNEL = 27  # a 3 x 3 x 3 neighborhood: offset o = 9 (dx + 1) + 3 (dy + 1) + (dz + 1), so 26 − o is its mirror image
 CENTER = 13
@@ -78,15 +79,24 @@ class SparseLayout:
             pairs.append(NeighborPairs(target=order[hit], source=order[place[hit]]))
         return tuple(pairs)
 
-    @cached_property
     def neighbor_map(self) -> Tensor:
-        """Index of the voxel at each offset from each voxel, or −1: int32 [27, N], the input of the GPU kernel."""
+        """Return the index of the voxel at each offset from each voxel, or −1: int32 [27, N]."""
         table = torch.full((KERNEL, len(self)), -1, dtype=torch.int32, device=self.coords.device)
         table[CENTER] = torch.arange(len(self), dtype=torch.int32, device=self.coords.device)
         for offset, pair in enumerate(self.pairs):
             table[offset, pair.target] = pair.source.to(torch.int32)
             table[KERNEL - 1 - offset, pair.source] = pair.target.to(torch.int32)
         return table
+
+    @cached_property
+    def gather_tiles(self) -> GatherTiles:
+        """Rows gathered by each tile of the convolution kernel."""
+        return gather_tiles(self.neighbor_map())
+
+    @cached_property
+    def offset_pairs(self) -> OffsetPairs:
+        """Pairs of all 27 offsets, for the kernel of the weight's gradient."""
+        return offset_pairs(self.pairs, len(self), self.coords.device)
 
     @cached_property
     def coarse(self) -> tuple[SparseLayout, Tensor, Tensor]:
