@@ -27,7 +27,7 @@ from helix4d.train.data.loader import BrokenDataError, Loader, padded
 from helix4d.train.data.schedule import Schedule
 from helix4d.train.flops import peak_flops, step_flops
 from helix4d.train.metrics import Metrics
-from helix4d.train.network import build_network, load_image_encoder
+from helix4d.train.network import agree_on_attention, build_network, load_image_encoder
 from helix4d.train.objective import TIME_BINS, collate, elements, squared_errors, time_bins
 from helix4d.train.optimizer import (
     AdaptiveClip,
@@ -63,6 +63,7 @@ def train(config: TrainConfig) -> TrainState:
         if sharded:
             check_shardable(config)
         network = build_network(config, comm.device)
+        agree_on_attention(network, comm)
         check_data(reader, network, config)
         if config.batch < comm.ranks:
             raise ConfigError(f"batch is {config.batch} with {comm.ranks} ranks: must be at least one clip per rank")

@@ -10,10 +10,12 @@ from torch import nn
 from helix4d.core import ConfigError, generator
 from helix4d.model.checkpoint.checkpoint import CheckpointSource, load_network
 from helix4d.model.conditioning.images import ImageEncoder
+from helix4d.model.networks.attention_choice import adopt, measured
 from helix4d.model.networks.config import FlowConfig
 from helix4d.model.networks.flow import DenseFlow, FlowTransformer, SparseFlow
 from helix4d.model.networks.initialize import initialize_flow
 from helix4d.train.config import NetworkConfig, Stage, TrainConfig
+from helix4d.train.parallel import World
 
 PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 _KINDS: dict[Stage, type[FlowTransformer]] = {
@@ -41,6 +43,14 @@ def build_network(config: TrainConfig, device: torch.device) -> FlowTransformer:
     if config.network.compile:
         network.compile_blocks()
     return network
+
+
+def agree_on_attention(network: FlowTransformer, world: World) -> None:
+    """Measure the attention backends; all ranks then choose by the sums of their timings. All ranks must call this."""
+    work = network.workload(world.device)
+    timings = measured(work)
+    if timings is not None and world.ranks > 1:
+        adopt(work, dict(zip(timings, world.sum(timings.values()), strict=True)))
 
 
 def trained_names(network: nn.Module, config: NetworkConfig) -> list[str]:

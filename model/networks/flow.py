@@ -20,10 +20,12 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 from helix4d.core import ConfigError
 from helix4d.model.networks.attention import AttentionBackend, AttentionPlan, plan_cross_attention, plan_self_attention
+from helix4d.model.networks.attention_choice import Workload, resolve
 from helix4d.model.networks.blocks import Block, KeyValue, TokenContext
 from helix4d.model.networks.config import BASE, FlowConfig, VideoConfig
 from helix4d.model.networks.frames import FrameLayout
 from helix4d.model.networks.layers import Linear, TimestepEmbedder, upcast
+from helix4d.model.networks.pointwise import TokenFrames
 from helix4d.model.networks.rope import dense_coordinates, require_pairs_for_time, rotary_angles
 from helix4d.model.networks.sparse import SparseTensor
 
@@ -82,6 +84,10 @@ class FlowTransformer(nn.Module):
         for block in self.blocks:
             block.compile(dynamic=True, **options)
 
+    def workload(self, device: torch.device) -> Workload:
+        """What the choice of an attention backend depends on."""
+        return Workload(device, self.compute_dtype, self.config.num_heads, self.config.head_channels, self.video)
+
     def forward_tokens(
         self,
         tokens: Tensor,
@@ -134,20 +140,21 @@ class FlowTransformer(nn.Module):
     ) -> TokenContext:
         if any(len(clip) > 1 for clip in layout.lengths):
             require_pairs_for_time(self.config.head_channels, self.video)
-        token_frames = layout.token_frames(coords.device)
-        frames = layout.frame_numbers(coords.device)[token_frames]
-        angles = rotary_angles(coords, frames, self.config.head_channels, self.config.resolution, self.video)
+        frames = TokenFrames.from_layout(layout, coords.device)
+        numbers = layout.frame_numbers(coords.device)[frames.rows]
+        angles = rotary_angles(coords, numbers, self.config.head_channels, self.config.resolution, self.video)
         keys, splits = layout, None
         if anchor is not None:
             pairs = zip(anchor.lengths, layout.lengths, strict=True)
             keys = FrameLayout(tuple((length, *clip) for length, clip in pairs))
             splits = ([sum(clip) for clip in layout.lengths], list(anchor.lengths))
+        own, cross = resolve(self.attention_backend, self.workload(coords.device), layout, torch.is_grad_enabled())
         return TokenContext(
-            token_frames=token_frames,
+            frames=frames,
             cos=angles.cos(),
             sin=angles.sin(),
-            self_plan=plan_self_attention(layout, keys, self.video, self.attention_backend),
-            cross_plan=plan_cross_attention(layout, cond_tokens, self.attention_backend),
+            self_plan=plan_self_attention(layout, keys, self.video, own),
+            cross_plan=plan_cross_attention(layout, cond_tokens, cross),
             anchor_splits=splits,
         )
 

@@ -199,8 +199,9 @@ def _setup(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) 
 
 
 def _backward(ctx: Any, up: Tensor, _lse_up: Tensor) -> tuple[Tensor | None, ...]:
-    q_grad, k_grad, v_grad, *cached = gradients(up, *ctx.saved_tensors)
-    has_cache = len(ctx.saved_tensors[-1]) > 0
+    saved = ctx.saved_tensors  # checkpointing lets them be read once
+    q_grad, k_grad, v_grad, *cached = gradients(up, *saved)
+    has_cache = len(saved[-1]) > 0
     return q_grad, k_grad, v_grad, *(cached if has_cache else (None, None)), None, None, None, None
 
 
