@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from helix4d.voxelize.convert.grid import DualGrid, QuadricWeights
-from helix4d.voxelize.convert.surface import NO_MATERIALS, MaterialTable
+from helix4d.voxelize.convert.triangles import Triangles
 from helix4d.voxelize.errors import outside_error
 from helix4d.voxelize.kernels import scatter_kernels as scatter
 from helix4d.voxelize.kernels.boundary_kernels import scatter_boundary
@@ -24,31 +24,20 @@ _MOST_EXPECTED = 1 << 24
 
 
 def convert_on_cpu(
-    vertices: np.ndarray,
-    faces: np.ndarray,
-    edges: np.ndarray,
-    resolution: int,
-    weights: QuadricWeights,
-    materials: MaterialTable | None,
-    uvs: np.ndarray,
-    material_ids: np.ndarray,
-    corner_colors: np.ndarray,
-    names: np.ndarray | None = None,
+    vertices: np.ndarray, triangles: Triangles, resolution: int, weights: QuadricWeights
 ) -> tuple[DualGrid, np.ndarray]:
-    """`conversion.convert` on the CPU, with contiguous arguments.
+    """`conversion.convert` on the CPU, with contiguous vertices.
 
     Raises:
         GeometryError: if a face is not finite or outside the cube.
     """
-    with_attributes = materials is not None
-    if materials is None:
-        materials = NO_MATERIALS
+    faces, materials = triangles.faces, triangles.table
     side = grid_side(resolution)
     spread = spread_table(side)
     order, shadow = spatial_order(vertices, faces, spread_table(ORDER_SIDE))
     # Expected number of voxels; `grow` corrects a guess that is too small.
     guess = min(1.1 * shadow * resolution**2, float(side) ** 3, _MOST_EXPECTED) if math.isfinite(shadow) else 0.0
-    store = _Store(side, int(guess) + 4096, with_attributes)
+    store = _Store(side, int(guess) + 4096, triangles.materials is not None)
     turn = 0
     while True:
         turn = scatter.scatter_triangles(
@@ -66,9 +55,9 @@ def convert_on_cpu(
             store.colors,
             store.flags,
             store.state,
-            uvs,
-            corner_colors,
-            material_ids,
+            triangles.uvs,
+            triangles.colors,
+            triangles.material_ids,
             materials.layout,
             materials.transforms,
             materials.factors,
@@ -78,10 +67,12 @@ def convert_on_cpu(
             break
         if turn == scatter.OUTSIDE:
             bad = int(store.state[scatter.BAD_FACE])
-            raise outside_error(bad, vertices, faces, names)
+            raise outside_error(bad, vertices, faces, triangles.names)
         store.grow(int(np.ptp(vertices[faces[order[turn]]], axis=0).max() * resolution) + 2)
     if weights.boundary > 0.0:
-        scatter_boundary(vertices, edges, resolution, weights.boundary, spread, store.top, store.table, store.sums)
+        scatter_boundary(
+            vertices, triangles.edges, resolution, weights.boundary, spread, store.top, store.table, store.sums
+        )
     return _emitted(resolution, weights, store)
 
 
