@@ -70,7 +70,7 @@ def _levels(device: torch.device, dtype: torch.dtype, radius: float, repeats: in
     for side, channels in LEVELS:
         coords = shell(side, radius, device)
         layout = SparseLayout(coords, 1)
-        map_s = _seconds(lambda coords=coords: SparseLayout(coords, 1).neighbor_map, 1, device)  # type: ignore[misc]
+        map_s = _seconds(lambda coords=coords: neighbor_tables(SparseLayout(coords, 1)), 1, device)  # type: ignore[misc]
         feats, weight, bias = inputs(layout, channels, dtype)
         with torch.no_grad():
             forward_s = _seconds(lambda: submanifold_conv(feats, weight, bias, layout), repeats, device)  # noqa: B023
@@ -80,6 +80,11 @@ def _levels(device: torch.device, dtype: torch.dtype, radius: float, repeats: in
             f"{side:4d}³ {channels:8d} {len(layout):8d} {pairs / len(layout):9.1f} {map_s:7.3f} {forward_s:9.3f} "
             f"{both_s:8.3f} {len(layout) / forward_s:9.0f} {2 * pairs * channels**2 / forward_s / 1e9:8.1f}"
         )
+
+
+def neighbor_tables(layout: SparseLayout) -> tuple[object, ...]:
+    """Make what a convolution on this device reads besides features and weights; a layout keeps it for later ones."""
+    return (layout.gather_tiles, layout.offset_pairs) if layout.coords.is_cuda else layout.pairs
 
 
 def _sparse(feats: Tensor, weight: Tensor, bias: Tensor, layout: SparseLayout) -> Callable[[], None]:

@@ -1,6 +1,7 @@
 """Self-attention across frames: each pattern and back-end against a dense reference, then its speed and the aims.
 
-The longest frames come first: if time runs out, the sizes that matter least are missing.
+A back-end is a check of its own, so that one that fails hides no other. The longest frames come first: if time runs
+out, the sizes that matter least are missing.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from helix4d.model.networks.frames import FrameLayout, dense_mask
 
 OURS = AttentionPattern.WINDOW_ANCHOR
 PATTERNS = (OURS, AttentionPattern.FULL, AttentionPattern.CAUSAL, AttentionPattern.WINDOW)
-BACKENDS = (AttentionBackend.WINDOW, AttentionBackend.VARLEN, AttentionBackend.PER_FRAME)
 TOKENS, FRAMES = (8192, 4096, 1024), 16
 LEAST_FULL, MOST_OURS, LEAST_RATE = 2.8, 1.18, 0.6
 """Aims at 8192 tokens: time of `full` over ours, of ours over window-only, and the forward share of the matrix rate."""
@@ -41,24 +41,36 @@ class Times:
     flops: float
 
 
-def measure(context: Context) -> Iterator[Row]:
-    """Check every back-end, then time it."""
-    backends = BACKENDS if context.on_gpu else (AttentionBackend.WINDOW, AttentionBackend.PER_FRAME)
-    context.torch_device()
-    prepare(context)
-    for backend in backends:
-        yield exact(context, backend)
+def window(context: Context) -> Iterator[Row]:
+    """Check and time our own kernels."""
+    yield from _measure(context, AttentionBackend.WINDOW, times=context.on_gpu)
+    if not context.on_gpu:
+        yield skipped("speed", "the interpreter's speed says nothing")
+
+
+def varlen(context: Context) -> Iterator[Row]:
+    """Check and time variable-length flash attention."""
     if not context.on_gpu:
         yield skipped("varlen", "variable-length flash attention needs a GPU")
-        yield skipped("speed of window", "the interpreter's speed says nothing")
-        backends = (AttentionBackend.PER_FRAME,)
+        return
+    yield from _measure(context, AttentionBackend.VARLEN)
+
+
+def per_frame(context: Context) -> Iterator[Row]:
+    """Check and time a call per group of frames."""
+    yield from _measure(context, AttentionBackend.PER_FRAME)
+
+
+def _measure(context: Context, backend: AttentionBackend, times: bool = True) -> Iterator[Row]:
+    prepare(context)
+    yield exact(context, backend)
+    if not times:
+        return
     for tokens in context.pick(TOKENS, (16,)):
-        for backend in backends:
-            yield from timed(context, backend, FrameLayout(((tokens,) * FRAMES,)), f"{tokens} tokens", PATTERNS)
-    # Frames of 4096 to 8191 tokens, in no order, with as many in all as the middle size times 1.5.
-    lengths = tuple(context.pick(4096, 8) + (2741 * frame) % context.pick(4096, 8) for frame in range(FRAMES))
-    for backend in backends:
-        yield from timed(context, backend, FrameLayout((lengths,)), f"ragged, {sum(lengths)} tokens in all", (OURS,))
+        yield from timed(context, backend, FrameLayout(((tokens,) * FRAMES,)), f"{tokens} tokens", PATTERNS)
+    longest = context.pick(TOKENS[0], 16)
+    lengths = tuple(longest // 2 + (2741 * frame) % (longest // 2) for frame in range(FRAMES))
+    yield from timed(context, backend, FrameLayout((lengths,)), f"ragged, {sum(lengths)} tokens in all", (OURS,))
 
 
 def exact(

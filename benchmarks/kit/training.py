@@ -10,8 +10,9 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.kit.context import Context, skipped
 from benchmarks.kit.results import Row
 from benchmarks.training_step import FULL, TINY, build_stage, random_batch, train_step
+from helix4d.model.networks import attention_choice
 from helix4d.model.networks.attention import AttentionBackend
-from helix4d.model.networks.flow import Checkpointing
+from helix4d.model.networks.flow import Checkpointing, SparseFlow
 from helix4d.model.networks.frames import FrameLayout
 from helix4d.train.flops import peak_flops, step_flops
 
@@ -41,6 +42,7 @@ def measure(context: Context) -> Iterator[Row]:
         return _row(context, f"{frames} x {tokens} tokens, {what}", seconds, flops, layout.tokens, device)
 
     yield timed("eager")
+    yield _chosen(network, layout, device)
     yield Row(f"the {TOP} slowest kernels of a step: below", details=tuple(_slowest(step, context)))
     if not context.on_gpu:
         yield skipped("compiled blocks", "compilation for a CPU takes minutes")
@@ -50,6 +52,18 @@ def measure(context: Context) -> Iterator[Row]:
         network.compile_blocks()
         torch.cuda.reset_peak_memory_stats()
         yield timed("compiled blocks")
+
+
+def _chosen(network: SparseFlow, layout: FrameLayout, device: torch.device) -> Row:
+    """Name the attention that the network chose, with the times that it chose by."""
+    config = network.config
+    work = attention_choice.Workload(
+        device, network.compute_dtype, config.num_heads, config.head_channels, network.video
+    )
+    own, cross = attention_choice.resolve(AttentionBackend.AUTO, work, layout, training=True)
+    timings = attention_choice.measured(work)
+    details = () if timings is None else tuple(attention_choice.describe(work, timings).split("; "))
+    return Row(f"attention that `auto` chose: {own}, and {cross} for cross-attention", details=details)
 
 
 def _row(context: Context, what: str, seconds: float, flops: float, tokens: int, device: torch.device) -> Row:
