@@ -6,7 +6,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+_TENSOR_CORE = {80: r"\bmma\.sync", 90: r"\bwgmma\.mma_async"}
+"""Instructions that reach an architecture's full rate: `mma.sync` runs on Hopper too, at about half of it."""
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
 """Bytes of shared memory that a block may take (CUDA C++ Programming Guide, table of compute capabilities)."""
 
@@ -26,11 +28,12 @@ class Case:
     Args:
         name: kernel, sizes and type, for the table.
         kernel: the @triton.jit function.
-        types: Triton type of each argument that is not constant, such as `*fp16` or `i32`; an `int` 1 is a stride known
-            to be 1.
+        types: Triton type of each argument that is not constant, such as `*fp16`, `i32` or `i32%16` for a multiple of
+            16; the integer 1 for a stride that is known to be 1.
         constants: compile-time arguments.
         warps, stages: launch options.
-        multiplies: whether the kernel is a matrix product, which must run on the tensor cores.
+        multiplies: whether the kernel is a matrix product, which must run on the tensor cores with overlapped loads.
+        spills: bytes that may be spilled, by architecture; none by default.
     """
 
     name: str
@@ -40,16 +43,24 @@ class Case:
     warps: int
     stages: int
     multiplies: bool = True
+    spills: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a compiled kernel takes: registers a thread, spilled bytes, shared memory in bytes, and instructions."""
+    """What a compiled kernel takes.
+
+    Args:
+        registers: registers of a thread.
+        spilled_bytes: bytes of a thread's stack.
+        shared_bytes: shared memory of a program.
+        tensor_core: matrix instructions of the architecture in the code.
+        async_copies: copies to shared memory in the code that overlap with arithmetic.
+    """
 
     registers: int
     spilled_bytes: int
     shared_bytes: int
-    warps: int
     tensor_core: int
     async_copies: int
 
@@ -57,19 +68,17 @@ class Usage:
 def compile_case(case: Case, architecture: int) -> Usage:
     """Compile for compute capability `architecture` (80 or 90). Pointers are taken to be aligned to 16 bytes."""
     types: dict[str, str] = {}
-    constants: dict[Any, Any] = dict(case.constants)
+    constants: dict[str, Any] = dict(case.constants)
     hints = {}
     for place, name in enumerate(case.kernel.arg_names):
         kind = case.types.get(name)
-        if kind is None or isinstance(kind, int):
+        if isinstance(kind, str):
+            types[name] = kind.removesuffix("%16")
+            if kind.startswith("*") or kind.endswith("%16"):
+                hints[(place,)] = [["tt.divisibility", 16]]
+        else:
             types[name] = "constexpr"
-            if kind is not None:
-                constants[name] = kind
-            continue
-        divisible = kind.startswith("*") or kind.endswith("%16")
-        types[name] = kind.removesuffix("%16")
-        if divisible:
-            hints[(place,)] = [["tt.divisibility", 16]]
+            constants.setdefault(name, kind)
     source = ASTSource(case.kernel, types, constants, hints)
     options = {"num_warps": case.warps, "num_stages": case.stages}
     compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
@@ -86,7 +95,6 @@ def compile_case(case: Case, architecture: int) -> Usage:
         registers=int(registers[1]),
         spilled_bytes=int(stack[1]),
         shared_bytes=compiled.metadata.shared,
-        warps=case.warps,
-        tensor_core=len(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync)", ptx)),
+        tensor_core=len(re.findall(_TENSOR_CORE[architecture], ptx)),
         async_copies=len(re.findall(r"\bcp\.async\.c[ag]", ptx)),
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 from helix4d.model.networks.config import AnchorQueries, AttentionPattern, VideoConfig
 from helix4d.model.networks.frames import FrameLayout, dense_mask, plan_segments
 from helix4d.model.networks.window_attention import plan_window
-from tests.triton_interpreter import needs_triton, run_interpreted, run_script
+from tests.triton_interpreter import needs_triton, run_interpreted
 
 clips = st.lists(st.lists(st.sampled_from([0, 1, 5, 40, 300]), min_size=1, max_size=7), min_size=1, max_size=2)
 videos = st.builds(
@@ -81,14 +81,3 @@ def test_tiles_are_the_mask_and_its_transpose(lengths: list[list[int]], video: V
 def test_kernels_equal_the_reference_in_tritons_interpreter() -> None:
     """float32, gradients too; in a process of its own, because the interpreter is chosen at import."""
     run_interpreted("tests.model.interpret_window_attention")
-
-
-@pytest.mark.slow
-@needs_triton
-@pytest.mark.parametrize("architecture", [80, 90])
-def test_kernels_compile_without_a_gpu(architecture: int) -> None:
-    """Forward and backward; on sm_90, with its own matrix instructions and without spilled registers."""
-    printed = run_script("tests.model.compile_window_attention", str(architecture))
-    assert len(printed.splitlines()) == 3
-    if architecture == 90:
-        assert all("spills 0" in line and "wgmma 0" not in line for line in printed.splitlines()), printed
