@@ -10,7 +10,7 @@ from benchmarks.kit.runner import Check
 
 CHECKS = (
     Check("ceilings", 8, 30, "benchmarks.kit.ceilings:measure"),
-    Check("gpu tests", 50, 90, "benchmarks.kit.gpu_tests:run"),
+    Check("gpu tests", 60, 100, "benchmarks.kit.gpu_tests:run"),
     Check("parity", 12, 30, "benchmarks.kit.parity:compare"),
     Check("convolution, exact", 15, 40, "benchmarks.kit.convolution:compare"),
     Check("voxelizer, exact", 25, 50, "benchmarks.kit.voxelizer:compare"),
@@ -22,6 +22,7 @@ CHECKS = (
     Check("convolution, speed", 15, 30, "benchmarks.kit.convolution:measure"),
     Check("training step", 60, 110, "benchmarks.kit.training:measure"),
     Check("sampling", 30, 45, "benchmarks.kit.sampling:measure"),
+    Check("CUDA graphs", 15, 30, "benchmarks.kit.sampling:graphs"),
     Check("voxelizer, speed", 15, 30, "benchmarks.kit.voxelizer:measure"),
     Check("alignment", 6, 15, "benchmarks.kit.alignment:measure"),
     Check("loader", 8, 20, "benchmarks.kit.loading:measure"),

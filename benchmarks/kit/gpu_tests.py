@@ -18,6 +18,7 @@ FILES = (
     "tests/model/test_flow_video.py",
     "tests/model/test_attention.py",
     "tests/evaluation/test_alignment.py",
+    "tests/evaluation/test_chamfer.py",
     "tests/voxelize/test_gpu.py",
 )
 _RESULT = re.compile(r"^(\S+\.py)::(.+?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b")

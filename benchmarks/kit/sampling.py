@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from benchmarks.kit.context import Context
+from benchmarks.kit.context import Context, agreed, relative_error, skipped
 from benchmarks.kit.results import Row
-from benchmarks.training_step import FULL, TINY, random_batch
+from benchmarks.training_step import FULL, TINY, fill_zeros, random_batch
 from helix4d.model.networks.attention import plan_self_attention
 from helix4d.model.networks.config import FlowConfig, VideoConfig
 from helix4d.model.networks.flow import DenseFlow, FlowTransformer, SparseFlow
@@ -34,7 +34,7 @@ from helix4d.model.sampling.velocities import (
     anchored_sparse_velocity,
 )
 
-FRAMES, TOKENS = 16, 8192
+FRAMES, TOKENS, SHORT = 16, 8192, 512
 MOST_S = 30.0
 """Aim for the three stages of a clip."""
 
@@ -71,41 +71,84 @@ def measure(context: Context) -> Iterator[Row]:
     )
 
 
+@torch.no_grad()
+def graphs(context: Context) -> Iterator[Row]:
+    """Replay passes over short frames, in which launching kernels takes longer than running them."""
+    if not context.on_gpu:
+        yield skipped("CUDA graphs", "no GPU used")
+        return
+    tokens = context.pick(SHORT, 16)
+    clip = _clip(context, tokens)
+    eager = clip.velocity(batched=True)
+    replayed = eager.graphed()
+    expected = eager(clip.x, 900.0, True)
+    for _ in range(2):  # the first call runs, the second is captured
+        replayed(clip.x, 900.0, True)
+    found = replayed(clip.x, 900.0, True)
+    yield agreed(f"a replayed pass, {clip.frames} x {tokens} tokens", relative_error(found, expected), 1e-3)
+    eager_s = context.seconds(lambda: eager(clip.x, 900.0, True))
+    replayed_s = context.seconds(lambda: replayed(clip.x, 900.0, True))
+    yield Row(
+        f"one pass, {clip.frames} x {tokens} tokens: launched {1e3 * eager_s:.1f} ms, "
+        f"replayed {1e3 * replayed_s:.1f} ms",
+        values={"eager_s": eager_s, "replayed_s": replayed_s},
+    )
+
+
 def guided_steps(config: SamplerConfig) -> int:
     """Return the number of steps with two passes."""
-    low, high = config.guidance_interval
-    if config.guidance == 1:
-        return 0
-    return sum(low <= t <= high for t in schedule(config.steps, config.rescale_t)[:-1])
+    return sum(map(config.guides, schedule(config.steps, config.rescale_t)[:-1]))
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A geometry network and a random clip whose frame 0 is the anchor; `x` are the tokens of the other `frames`."""
+
+    network: SparseFlow
+    anchor: SparseTensor
+    layout: SparseLayout
+    x: torch.Tensor
+    cond: torch.Tensor
+    frames: int
+
+    def velocity(self, batched: bool) -> PassVelocity:
+        """Return the velocity with both guidance passes in one batch, or one after the other."""
+        return anchored_sparse_velocity(
+            self.network, SparseAnchor(self.anchor), self.layout, self.cond, batched=batched
+        )
+
+
+def _clip(context: Context, tokens: int) -> Clip:
+    config, frames = context.pick(FULL, TINY), context.pick(FRAMES, 4)
+    network = _ready(SparseFlow, config, context)
+    clip, cond = random_batch(config, frames, tokens, context.torch_device())
+    anchor = SparseTensor(clip.feats[:tokens], SparseLayout(clip.coords[:tokens], 1))
+    others = clip.coords[tokens:].clone()
+    others[:, 0] -= 1
+    return Clip(network, anchor, SparseLayout(others, frames - 1), clip.feats[tokens:], cond, frames - 1)
 
 
 @torch.no_grad()
 def _geometry(context: Context) -> Iterator[Row]:
-    device, config = context.torch_device(), context.pick(FULL, TINY)
-    frames, tokens = context.pick(FRAMES, 4), context.pick(TOKENS, 16)
-    network = _ready(SparseFlow, config, context)
-    clip, cond = random_batch(config, frames, tokens, device)
-    anchor = SparseTensor(clip.feats[:tokens], SparseLayout(clip.coords[:tokens], 1))
-    others = clip.coords[tokens:].clone()
-    others[:, 0] -= 1
-    layout = SparseLayout(others, frames - 1)
-    x = clip.feats[tokens:]
+    tokens = context.pick(TOKENS, 16)
+    clip = _clip(context, tokens)
+    network, x, frames = clip.network, clip.x, clip.frames
 
-    cache_s = context.seconds(lambda: network.anchor_cache(anchor, cond[:1]))
+    cache_s = context.seconds(lambda: network.anchor_cache(clip.anchor, clip.cond[:1]))
     yield Row(f"anchor's cache, {tokens} tokens: {1e3 * cache_s:.1f} ms", values={"cache_s": cache_s})
-    flops = _forward_flops(config, network.video, tokens, frames - 1, cond.shape[1])
+    flops = _forward_flops(network.config, network.video, tokens, frames, clip.cond.shape[1])
     times: dict[bool, StepTimes] = {}
     for batched in (False, True):
-        velocity = anchored_sparse_velocity(network, SparseAnchor(anchor), layout, cond, batched=batched)
+        velocity = clip.velocity(batched)
         if not batched:
             single_s = context.seconds(lambda velocity=velocity: velocity(x, 900.0, True), least=1)  # type: ignore[misc]
             yield Row(
-                f"one pass, {frames - 1} x {tokens} tokens, anchor cached: {single_s:.3f} s "
+                f"one pass, {frames} x {tokens} tokens, anchor cached: {single_s:.3f} s "
                 f"({flops / single_s / 1e12:.3g} TFLOP/s)",
                 share=context.of_matmul(flops / single_s),
                 values={"pass_s": single_s, "flops": flops},
             )
-        times[batched] = _steps(context, velocity, x, SHAPE_SAMPLER, packed_spread(layout.lengths))
+        times[batched] = _steps(context, velocity, x, SHAPE_SAMPLER, packed_spread(clip.layout.lengths))
         yield _steps_row(f"geometry, guidance {'in one batch' if batched else 'in two passes'}", times[batched])
     return min(times.values(), key=lambda steps: steps.of(SHAPE_SAMPLER))
 
@@ -132,6 +175,7 @@ def _ready(kind: type[FlowTransformer], config: FlowConfig, context: Context) ->
     with device:
         network = kind(config, VideoConfig())
     initialize_flow(network, torch.Generator(device).manual_seed(0))
+    fill_zeros(network)
     network.compute_dtype = dtype
     return network.to(dtype).eval()
 

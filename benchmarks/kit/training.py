@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.kit.context import Context, skipped
-from benchmarks.kit.results import Row
+from benchmarks.kit.results import Row, Verdict
 from benchmarks.training_step import FULL, TINY, build_stage, random_batch, train_step
 from helix4d.model.networks import attention_choice
 from helix4d.model.networks.attention import AttentionBackend
@@ -42,6 +43,7 @@ def measure(context: Context) -> Iterator[Row]:
         return _row(context, f"{frames} x {tokens} tokens, {what}", seconds, flops, layout.tokens, device)
 
     yield timed("eager")
+    yield _finite(step(), trained)
     yield _chosen(network, layout, device)
     yield Row(f"the {TOP} slowest kernels of a step: below", details=tuple(_slowest(step, context)))
     if not context.on_gpu:
@@ -52,6 +54,13 @@ def measure(context: Context) -> Iterator[Row]:
         network.compile_blocks()
         torch.cuda.reset_peak_memory_stats()
         yield timed("compiled blocks")
+
+
+def _finite(loss: float, trained: list[torch.nn.Parameter]) -> Row:
+    norm = float(torch.nn.utils.get_total_norm(p.grad for p in trained if p.grad is not None))
+    right = math.isfinite(loss) and math.isfinite(norm) and norm > 0
+    verdict = Verdict.RIGHT if right else Verdict.WRONG
+    return Row(f"loss {loss:.4f}, norm of the gradient {norm:.2e}", verdict, "finite, and not zero")
 
 
 def _chosen(network: SparseFlow, layout: FrameLayout, device: torch.device) -> Row:
