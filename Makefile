@@ -12,11 +12,11 @@ LINKS := .cache/package
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[curate]"
 	touch $@
 
 $(VENV)/.developing: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,docs,bench,evaluation,raster,blenderproc,parquet,s3]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,docs,curate,bench,evaluation,raster,blenderproc,parquet,s3]"
 	touch $@
 
 .DEFAULT_GOAL := help

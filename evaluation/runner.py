@@ -34,6 +34,7 @@ from helix4d.evaluation.tables.pictures import draw
 from helix4d.evaluation.tables.table import Table, build_row, column, measured_rows, published, write_table
 from helix4d.evaluation.workers import work
 from helix4d.model.device import choose_device
+from helix4d.render import check_engine
 
 log = logging.getLogger("helix4d.evaluation")
 
@@ -130,6 +131,8 @@ def run_evaluation(
     """
     if not config.predictions.is_dir():
         raise ConfigError(f"{config.predictions}: no such folder: --predictions must be a folder with one per item")
+    if config.pages and draw_clip is draw:
+        _check_blender()
     bench = open_bench(config.bench, config.data, config.offline)
     method = find_method(config.method, config.glob, config.axes, config.textured, config.frames)
     protocol = Protocol(
@@ -159,6 +162,13 @@ def run_evaluation(
         table = _table(config, bench, method, protocol, device, selected, results)
         write_table(config.output, table)
     return table
+
+
+def _check_blender() -> None:
+    try:
+        check_engine("cycles")
+    except ConfigError as error:
+        raise ConfigError(f"{error}. Or evaluate without pages: --no-pages") from error
 
 
 def _evaluate(judge: Judge, title: str | None, bench_item: BenchItem) -> ItemResult:

@@ -1,18 +1,29 @@
-"""The model half works where the packages of the curation half are missing: real environments are an acceptance test."""
+"""The model half works where the packages of the curation half are missing, simulated and real."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from tests.environments import find_python, make_environment_of
+from tests.package_tree import REPOSITORY
 from tests.packages import installed
 from tests.triton_interpreter import run_script
 
-pytestmark = pytest.mark.skipif(not installed("torch"), reason="torch is not installed (extra 'model')")
+REQUIREMENTS = [
+    *("fsspec", "huggingface-hub", "hypothesis", "numba", "pillow", "psutil", "pytest", "requests", "rich"),
+    *("safetensors", "scipy", "transformers", "triton"),
+]
+"""What the model half and its tests need, besides torch and numpy."""
+TESTS = [f"tests/{name}" for name in ("model", "train", "evaluation", "voxelize", "core")]
 
 
+@pytest.mark.skipif(not installed("torch"), reason="torch is not installed (extra 'model')")
 def test_the_model_half_works_without_the_curation_half(tmp_path: Path) -> None:
     """Import it, store voxels, encode latents, train and measure, with Blender, Ray, tyro and the decoders blocked."""
     facts = json.loads(run_script("tests.use_model_half", str(tmp_path)).splitlines()[-1])
@@ -25,3 +36,33 @@ def test_the_model_half_works_without_the_curation_half(tmp_path: Path) -> None:
     assert len(facts["losses"]) == 2
     assert all(0 < loss < 100 for loss in facts["losses"])
     assert all(0 <= distance < 1 for distance in facts["geometry"])
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize(
+    ("version", "pins"), [("3.12", ["torch==2.11.*", "numpy==2.5.*"]), ("3.13", ["torch==2.13.*", "numpy==2.4.*"])]
+)
+def test_the_model_halfs_tests_pass_on_other_pythons(version: str, pins: list[str], tmp_path: Path) -> None:
+    """With nothing but what the model half needs; what a test lacks, its reason to skip names."""
+    base = find_python(version)
+    if base is None:
+        pytest.skip(f"there is no python{version}")
+    python = make_environment_of(base, tmp_path / "environment", [*pins, *REQUIREMENTS])
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PYTHON"))}
+    report = tmp_path / "report.xml"
+    command = [python, "-m", "pytest", *TESTS, "-m", "not slow and not acceptance", "-q", f"--junitxml={report}"]
+    done = subprocess.run(
+        [*command, "-p", "no:cacheprovider"],
+        cwd=REPOSITORY,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    cases = list(ElementTree.parse(report).iter("testcase"))
+    reasons = [skipped.get("message", "") for case in cases for skipped in case.iter("skipped")]
+    print(f"Python {version}, {', '.join(pins)}: {len(cases) - len(reasons)} passed, {len(reasons)} skipped")
+    assert len(cases) - len(reasons) > 500
+    known = ("is not installed", "could not import", "needs a CUDA GPU", "optional")
+    assert [reason for reason in reasons if not any(words in reason for words in known)] == []

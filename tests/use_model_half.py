@@ -18,22 +18,8 @@ from typing import Any
 
 BLOCKED = frozenset(
     [
-        "av",
-        "blenderproc",
-        "bpy",
-        "DracoPy",
-        "jsonschema",
-        "mathutils",
-        "meshoptimizer",
-        "moderngl",
-        "OpenEXR",
-        "ray",
-        "rembg",
-        "trimesh",
-        "tyro",
-        "webdataset",
-        "xatlas",
-        "zstandard",
+        *("av", "blenderproc", "bpy", "DracoPy", "jsonschema", "mathutils", "meshoptimizer", "moderngl"),
+        *("OpenEXR", "ray", "rembg", "trimesh", "tyro", "webdataset", "xatlas", "zstandard"),
     ]
 )
 PACKAGES = (
