@@ -95,7 +95,7 @@ class Context:
         one = self.once(call)
         if not self.on_gpu:
             return one
-        return statistics.median(_between_events(call, min(max(least, int(budget_s / one)), most)))
+        return statistics.median(_between_events(call, min(max(least, int(budget_s / max(one, 1e-6))), most)))
 
     def once(self, call: Callable[[], object]) -> float:
         """Return the seconds of one call without warm-up, for calls that take long."""

@@ -10,7 +10,7 @@ import torch
 from benchmarks.kit.context import Context, agreed, relative_error, skipped
 from benchmarks.kit.results import Row
 from benchmarks.training_step import FULL, TINY, fill_zeros, random_batch
-from helix4d.model.networks.attention import plan_self_attention
+from helix4d.model.networks.attention import AttentionBackend, plan_self_attention
 from helix4d.model.networks.config import FlowConfig, VideoConfig
 from helix4d.model.networks.flow import DenseFlow, FlowTransformer, SparseFlow
 from helix4d.model.networks.frames import FrameLayout
@@ -79,6 +79,7 @@ def graphs(context: Context) -> Iterator[Row]:
         return
     tokens = context.pick(SHORT, 16)
     clip = _clip(context, tokens)
+    clip.network.attention_backend = AttentionBackend.WINDOW  # `auto` would time all of them first
     eager = clip.velocity(batched=True)
     replayed = eager.graphed()
     expected = eager(clip.x, 900.0, True)
