@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks.attention import CHANNELS, HEADS, product_flops
+from benchmarks.attention import CHANNELS, HEADS, LEAST_FULL, MOST_OURS, product_flops
 from benchmarks.kit.context import Context, agreed, largest, relative_error, skipped
 from benchmarks.kit.results import Row
 from benchmarks.kit.triton_on_cpu import prepare
@@ -23,8 +23,8 @@ from helix4d.model.networks.frames import FrameLayout, dense_mask
 OURS = AttentionPattern.WINDOW_ANCHOR
 PATTERNS = (OURS, AttentionPattern.FULL, AttentionPattern.CAUSAL, AttentionPattern.WINDOW)
 TOKENS, FRAMES = (8192, 4096, 1024), 16
-LEAST_FULL, MOST_OURS, LEAST_RATE = 2.8, 1.18, 0.6
-"""Aims at 8192 tokens: time of `full` over ours, of ours over window-only, and the forward share of the matrix rate."""
+LEAST_RATE = 0.6
+"""Aim at 8192 tokens: forward, as a share of the matrix rate."""
 RAGGED = ((300, 170, 0, 421, 64, 33), (90, 250))
 TOLERANCE = {torch.bfloat16: 1e-2, torch.float32: 1e-5}
 """Bounds of ‖a − b‖ / ‖b‖ against float64; bfloat16 rounds the results and the weights of attention to 8 bits."""
@@ -50,9 +50,6 @@ def window(context: Context) -> Iterator[Row]:
 
 def varlen(context: Context) -> Iterator[Row]:
     """Check and time variable-length flash attention."""
-    if not context.on_gpu:
-        yield skipped("varlen", "variable-length flash attention needs a GPU")
-        return
     yield from _measure(context, AttentionBackend.VARLEN)
 
 

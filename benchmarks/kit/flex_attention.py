@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks.kit.attention import FRAMES, OURS, PATTERNS, TOKENS, exact, timed
-from benchmarks.kit.context import Context, skipped
+from benchmarks.kit.context import Context
 from benchmarks.kit.gpu_tests import run_tests
 from benchmarks.kit.results import Row
 from helix4d.model.networks.attention import AttentionBackend
@@ -16,9 +16,6 @@ _TESTS_S = 30.0
 
 def measure(context: Context) -> Iterator[Row]:
     """Time the longest frames first, then compare with the dense reference, then run its tests if time is left."""
-    if not context.on_gpu:
-        yield skipped("FlexAttention", "it has no backward pass on a CPU")
-        return
     tokens = context.pick(TOKENS[0], 16)
     others = tuple(pattern for pattern in PATTERNS if pattern is not OURS)
     layout = FrameLayout(((tokens,) * FRAMES,))

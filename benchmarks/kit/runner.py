@@ -42,12 +42,14 @@ class Check:
         estimate_s: expected seconds on a GPU, imports and compilation included; skipped if fewer are left.
         limit_s: seconds after which its process is killed.
         run: "module:function"; the function maps a `Context` to an iterator of rows, each reported when it is yielded.
+        needs_gpu: whether nothing of it runs on a CPU.
     """
 
     name: str
     estimate_s: float
     limit_s: float
     run: str
+    needs_gpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def run_kit(checks: Sequence[Check], settings: Settings) -> int:
 
 
 def _run(check: Check, settings: Settings, left_s: float, ceilings: Ceilings) -> Outcome:
+    if check.needs_gpu and settings.device == "cpu":
+        return Outcome(check.name, 0.0, (Row("needs a GPU", Verdict.SKIPPED),))
     if check.estimate_s + _GRACE_S > left_s:
         why = f"takes about {check.estimate_s:.0f} s, {max(left_s, 0):.0f} s are left"
         return Outcome(check.name, 0.0, (Row(why, Verdict.SKIPPED),))

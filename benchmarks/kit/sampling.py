@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from benchmarks.kit.context import Context, agreed, relative_error, skipped
+from benchmarks.kit.context import Context, agreed, relative_error
 from benchmarks.kit.results import Row
 from benchmarks.training_step import FULL, TINY, fill_zeros, random_batch
 from helix4d.model.networks.attention import AttentionBackend, plan_self_attention
@@ -74,9 +74,6 @@ def measure(context: Context) -> Iterator[Row]:
 @torch.no_grad()
 def graphs(context: Context) -> Iterator[Row]:
     """Replay passes over short frames, in which launching kernels takes longer than running them."""
-    if not context.on_gpu:
-        yield skipped("CUDA graphs", "no GPU used")
-        return
     tokens = context.pick(SHORT, 16)
     clip = _clip(context, tokens)
     clip.network.attention_backend = AttentionBackend.WINDOW  # `auto` would time all of them first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -120,6 +121,13 @@ def test_every_test_marked_gpu_is_in_the_kit() -> None:
         if re.search(r"^@pytest\.mark\.gpu$", path.read_text(encoding="utf-8"), re.MULTILINE)
     ]
     assert sorted(FILES) == sorted(marked), "name the same files in benchmarks/kit/gpu_tests.py"
+
+
+def test_every_check_exists() -> None:
+    """Also those that need a GPU and are skipped elsewhere."""
+    for check in CHECKS:
+        module, _, function = check.run.partition(":")
+        assert callable(getattr(importlib.import_module(module), function)), check.run
 
 
 def test_estimates_fit_the_budget() -> None:
