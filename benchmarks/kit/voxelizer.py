@@ -75,16 +75,23 @@ def clip_of_blobs(faces: int, frames: int) -> Clip:
 
 def _equal(what: str, expected: list[OVoxel], found: list[OVoxel], exact: bool) -> Row:
     """Count differing values. Between CPU and GPU, rounding of the fields misses the aim; anything else is wrong."""
-    different = 0
+    different, moved, tinted = 0, 0.0, 0
     for one, other in zip(map(_arrays, expected), map(_arrays, found), strict=True):
         if problem := difference_of(one, other):
             return Row(f"{what}: {problem}", Verdict.WRONG, "bit for bit")
+        moved = max(moved, float(np.abs(one[1] - other[1]).max(initial=0)))
+        tinted = max(tinted, int(np.abs(one[3].astype(int) - other[3].astype(int)).max(initial=0)))
         different += sum(int((a != b).sum()) for a, b in zip(one, other, strict=True))
     total = sum(array.size for voxels in expected for array in _arrays(voxels))
-    figure = f"{what}: {different} of {total} values differ"
+    figure = f"{what}: {different} of {total} values differ, by at most {moved:.1e} voxels and {tinted}/255"
     if different == 0:
         return Row(figure, Verdict.RIGHT, "bit for bit")
-    return Row(figure, Verdict.WRONG if exact else Verdict.MISSED, "bit for bit", values={"different": different})
+    return Row(
+        figure,
+        Verdict.WRONG if exact else Verdict.MISSED,
+        "bit for bit",
+        values={"different": different, "voxels": moved, "levels": tinted},
+    )
 
 
 def _arrays(voxels: OVoxel) -> tuple[np.ndarray, ...]:

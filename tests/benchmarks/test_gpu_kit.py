@@ -42,6 +42,7 @@ def test_crashes_hangs_and_lack_of_time_stop_nothing(tmp_path: Path, monkeypatch
     monkeypatch.setattr("benchmarks.kit.runner._CPU_PATIENCE", 1)
     checks = [faulty("good"), faulty("raises"), faulty("dies"), faulty("hangs", limit_s=2.0)]
     checks += [faulty("good_but_late", estimate_s=1000), faulty("missed"), faulty("sees_ceilings")]
+    checks.append(Check("on a GPU only", 0.5, 30, "tests.benchmarks.faulty_checks:raises", needs_gpu=True))
     status, found = run(tmp_path, *checks)
     assert status == 2
     assert {name: verdicts(check) for name, check in found.items()} == {
@@ -52,6 +53,7 @@ def test_crashes_hangs_and_lack_of_time_stop_nothing(tmp_path: Path, monkeypatch
         "good_but_late": ["skipped"],
         "missed": ["missed"],
         "sees_ceilings": ["measured"],
+        "on a GPU only": ["skipped"],
     }
     assert "out of luck" in found["raises"]["rows"][1]["figure"]
     assert "out of luck" in found["raises"]["log"]
