@@ -30,4 +30,5 @@ def require(*modules: str) -> None:
 
 
 def _reason(missing: list[str]) -> str:
-    return "; ".join(f"{module} is not installed (extra {EXTRA_OF[module] or 'none'!r})" for module in missing)
+    extras = {module: f"extra {EXTRA_OF[module]!r}" if EXTRA_OF[module] else "a requirement" for module in missing}
+    return "; ".join(f"{module} is not installed ({extra})" for module, extra in extras.items())

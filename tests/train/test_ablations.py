@@ -92,6 +92,7 @@ def test_a_failed_run_is_listed_and_retried(folders: tuple[Path, Path, Path], tm
     assert launched == ["ours_seed0", "attention_spatial_seed0", "attention_spatial_seed0"]
 
 
+@needs("tyro")
 def test_a_run_in_its_own_process(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     table = study_ablations(settings("structure", folders, steps=1), (0,), tmp_path, "val", 1, {"One": {"ours": OURS}})
     assert "| ours |" in table
