@@ -34,11 +34,12 @@ def main() -> None:
         parser.error("no CUDA GPU found: run without --device cuda")
     torch.set_num_threads(1)
     device = torch.device(args.device)
-    dtype = torch.float32 if args.device == "cpu" else torch.bfloat16
     if args.device == "cuda":
         print(torch.cuda.get_device_name())
-    _against_dense(device, dtype, args.repeats)
-    _levels(device, dtype, args.radius, args.repeats)
+    # The VAEs run in float16; encoding defaults to float32.
+    for dtype in (torch.float16, torch.float32) if args.device == "cuda" else (torch.float32,):
+        _against_dense(device, dtype, args.repeats)
+        _levels(device, dtype, args.radius, args.repeats)
 
 
 def _against_dense(device: torch.device, dtype: torch.dtype, repeats: int) -> None:
@@ -64,13 +65,13 @@ def _against_dense(device: torch.device, dtype: torch.dtype, repeats: int) -> No
 def _levels(device: torch.device, dtype: torch.dtype, radius: float, repeats: int) -> None:
     print(f"\nat the levels of the shape decoder, a shell of radius {radius}, {device}, {dtype}")
     print(
-        f"{'grid':>5s} {'channels':>8s} {'voxels':>8s} {'neighbors':>9s} {'map s':>7s} {'forward s':>9s} "
+        f"{'grid':>5s} {'channels':>8s} {'voxels':>8s} {'neighbors':>9s} {'tiles s':>7s} {'forward s':>9s} "
         f"{'both s':>8s} {'voxels/s':>9s} {'GFLOP/s':>8s}"
     )
     for side, channels in LEVELS:
         coords = shell(side, radius, device)
         layout = SparseLayout(coords, 1)
-        map_s = _seconds(lambda coords=coords: neighbor_tables(SparseLayout(coords, 1)), 1, device)  # type: ignore[misc]
+        map_s = _seconds(lambda coords=coords: SparseLayout(coords, 1).gather_tiles, 1, device)  # type: ignore[misc]
         feats, weight, bias = inputs(layout, channels, dtype)
         with torch.no_grad():
             forward_s = _seconds(lambda: submanifold_conv(feats, weight, bias, layout), repeats, device)  # noqa: B023
@@ -82,17 +83,13 @@ def _levels(device: torch.device, dtype: torch.dtype, radius: float, repeats: in
         )
 
 
-def neighbor_tables(layout: SparseLayout) -> tuple[object, ...]:
-    """Make what a convolution on this device reads besides features and weights; a layout keeps it for later ones."""
-    return (layout.gather_tiles, layout.offset_pairs) if layout.coords.is_cuda else layout.pairs
-
-
 def _sparse(feats: Tensor, weight: Tensor, bias: Tensor, layout: SparseLayout) -> Callable[[], None]:
     conv = submanifold_conv if feats.is_cuda else gather_conv
     return lambda: conv(feats, weight, bias, layout).sum().backward()
 
 
 def inputs(layout: SparseLayout, channels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Random features and weight, and no bias, for a convolution that keeps the number of channels."""
     device = layout.coords.device
     feats = _normal((len(layout), channels), device, dtype)
     weight = 0.01 * _normal((channels, 27, channels), device, dtype)

@@ -14,18 +14,10 @@ import torch
 from torch import Tensor
 
 from helix4d.core import ConfigError
-from helix4d.model.networks.gather_tiles import GatherTiles, OffsetPairs, gather_tiles, offset_pairs
+from helix4d.model.networks.gather_tiles import GatherTiles, NeighborPairs, OffsetPairs, gather_tiles, offset_pairs
 
 KERNEL = 27  # a 3 x 3 x 3 neighborhood: offset o = 9 (dx + 1) + 3 (dy + 1) + (dz + 1), so 26 − o is its mirror image
 CENTER = 13
-
-
-@dataclass(frozen=True)
-class NeighborPairs:
-    """Neighbor pairs of one offset: voxel `source[i]` lies at voxel `target[i]` plus the offset. Both int64 [P]."""
-
-    target: Tensor
-    source: Tensor
 
 
 class SparseLayout:
@@ -79,8 +71,9 @@ class SparseLayout:
             pairs.append(NeighborPairs(target=order[hit], source=order[place[hit]]))
         return tuple(pairs)
 
+    @property
     def neighbor_map(self) -> Tensor:
-        """Return the index of the voxel at each offset from each voxel, or −1: int32 [27, N]."""
+        """Index of the voxel at each offset from each voxel, or −1: int32 [27, N], made anew."""
         table = torch.full((KERNEL, len(self)), -1, dtype=torch.int32, device=self.coords.device)
         table[CENTER] = torch.arange(len(self), dtype=torch.int32, device=self.coords.device)
         for offset, pair in enumerate(self.pairs):
@@ -91,7 +84,7 @@ class SparseLayout:
     @cached_property
     def gather_tiles(self) -> GatherTiles:
         """Rows gathered by each tile of the convolution kernel."""
-        return gather_tiles(self.neighbor_map())
+        return gather_tiles(self.neighbor_map)
 
     @cached_property
     def offset_pairs(self) -> OffsetPairs:

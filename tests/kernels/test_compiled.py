@@ -26,7 +26,7 @@ def test_no_kernel_is_missing() -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kernel.__name__} {case.name}")
 def test_kernels_fit(case: Case, architecture: int, tmp_path: Path) -> None:
-    """No spilled registers beyond the stated bound; matrix products on the tensor cores, with loads that overlap them."""
+    """Spills within the stated bound; matrix products on the tensor cores, with loads that overlap them."""
     usage = compile_case(case, architecture)
     assert list(tmp_path.iterdir()), "compiled, not taken from a cache"
     assert usage.spilled_bytes <= case.spills.get(architecture, 0), usage

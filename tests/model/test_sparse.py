@@ -63,7 +63,7 @@ def test_half_types_are_accumulated_in_float32():
 
 def test_neighbor_map_is_its_own_mirror():
     layout = _layout(2)
-    table = layout.neighbor_map()
+    table = layout.neighbor_map
     for offset in range(27):
         dx, dy, dz = offset // 9 - 1, offset // 3 % 3 - 1, offset % 3 - 1
         found = table[offset] >= 0
@@ -76,7 +76,7 @@ def test_neighbor_map_is_its_own_mirror():
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 1.0])
 def test_tiles_and_pairs_are_the_neighbor_map(share: float) -> None:
     layout = _layout(9, side=8, share=share)
-    table, tiles, pairs = layout.neighbor_map(), layout.gather_tiles, layout.offset_pairs
+    table, tiles, pairs = layout.neighbor_map, layout.gather_tiles, layout.offset_pairs
     found = torch.full_like(table, -1)
     for tile, (start, end) in enumerate(pairwise(tiles.first.tolist())):
         rows = tiles.targets[tile]
