@@ -127,6 +127,7 @@ def test_every_test_marked_gpu_is_in_the_kit() -> None:
 
 def test_every_check_exists() -> None:
     """Also those that need a GPU and are skipped elsewhere."""
+    pytest.importorskip("torch", reason="torch is not installed (extra 'model')")
     for check in CHECKS:
         module, _, function = check.run.partition(":")
         assert callable(getattr(importlib.import_module(module), function)), check.run
@@ -148,6 +149,8 @@ def test_make_gpu_builds_nothing_if_the_interpreter_has_torch(tmp_path: Path) ->
 @pytest.mark.slow
 def test_the_whole_kit_runs_on_a_cpu(tmp_path: Path) -> None:
     """Every check, at small sizes: none is wrong, crashes or is cut off, and what needs a GPU is skipped by name."""
+    for package in ("torch", "triton"):
+        pytest.importorskip(package, reason=f"{package} is not installed (extra 'dev')")
     command = [sys.executable, "benchmarks/gpu_kit.py", "--out", tmp_path, "--device", "cpu", "--small"]
     done = subprocess.run(
         [*command, "--seconds", "800"], cwd=REPOSITORY, capture_output=True, text=True, timeout=850, check=False
