@@ -236,7 +236,7 @@ class _Conditions:
 
 
 class _Anchors:
-    """Anchor caches of the passes; a single pass reads its part of the joint cache, if that exists."""
+    """Anchor caches of one pass or `BOTH`; a single pass reads its part of the joint cache, if that exists."""
 
     def __init__(self, make: Callable[[Passes], AnchorCache]) -> None:
         self._make = make
@@ -245,8 +245,7 @@ class _Anchors:
     def of(self, passes: Passes) -> AnchorCache:
         if passes not in self._made:
             joint = self._made.get(BOTH)
-            known = joint is not None and len(passes) == 1
-            self._made[passes] = joint.clip(BOTH.index(passes[0])) if known else self._make(passes)
+            self._made[passes] = self._make(passes) if joint is None else joint.clip(BOTH.index(passes[0]))
         return self._made[passes]
 
 

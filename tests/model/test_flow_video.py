@@ -17,7 +17,7 @@ from helix4d.model.networks.flow import Checkpointing, DenseFlow, SparseFlow
 from helix4d.model.networks.frames import FrameLayout, frame_timesteps
 from helix4d.model.networks.initialize import initialize_flow
 from helix4d.model.networks.sparse import SparseLayout, SparseTensor
-from helix4d.model.sampling.sampler import SamplerConfig, packed_spread, sample
+from helix4d.model.sampling.sampler import SamplerConfig, dense_spread, packed_spread, sample
 from helix4d.model.sampling.velocities import (
     SparseAnchor,
     anchored_dense_velocity,
@@ -200,6 +200,37 @@ def test_batched_guidance_passes_equal_sequential_ones(video):
         assert not torch.allclose(*together), "the condition matters"
         for a, b in zip(one_by_one, together, strict=True):
             torch.testing.assert_close(a, b, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("batched", "guidance", "expected"),
+    [
+        (True, 3.0, [(True, False)]),  # the conditional passes outside the interval read their part of the joint cache
+        (False, 3.0, [(True,), (False,)]),
+        (True, 1.0, [(True,)]),
+        (False, 1.0, [(True,)]),
+    ],
+)
+def test_anchors_and_contexts_are_computed_once(batched, guidance, expected, monkeypatch):
+    network, cond, contexts, caches = _dense(VideoConfig()), _rand(3, 5, 12), [], []
+    make_context, make_cache = network._context, network.anchor_cache
+
+    def context(*inputs):
+        contexts.append(inputs)
+        return make_context(*inputs)
+
+    def anchor_cache(clean, condition):
+        caches.append(tuple(bool(one.any()) for one in condition))
+        return make_cache(clean, condition)
+
+    monkeypatch.setattr(network, "_context", context)
+    monkeypatch.setattr(network, "anchor_cache", anchor_cache)
+    velocity = anchored_dense_velocity(network, _rand(4, 3, 3, 3), cond, batched=batched)
+    settings = SamplerConfig(steps=5, guidance=guidance, guidance_interval=(0.5, 1.0), rescale_t=1.0)
+    sample(velocity, _rand(2, 4, 3, 3, 3, seed=2), settings, dense_spread)
+    assert caches == expected
+    kinds = 1 if guidance == 1 else 2  # of passes: conditional, and joint or unconditional
+    assert len(contexts) == len(caches) + kinds
 
 
 def test_the_sampler_requests_both_passes_only_inside_the_interval():

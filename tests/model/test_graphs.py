@@ -173,3 +173,14 @@ def test_the_gpus_attention_needs_no_host_either(batched: bool) -> None:
     with _Recorder() as recorder:
         velocity.run(x, time, passes)
     assert any("varlen_attn" in str(func) for func, *_ in recorder.calls)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("batched", [False, True])
+def test_cuda_graphs_give_the_same_sample(batched: bool) -> None:
+    network = _network(DenseFlow, DENSE, VideoConfig()).cuda()
+    network.compute_dtype = torch.bfloat16
+    grids, cond = _rand(4, 4, 3, 3, 3, seed=2).cuda(), _rand(4, 5, 12).cuda()
+    velocity = anchored_dense_velocity(network, grids[0], cond, batched=batched)
+    found, expected = (sample(v, grids[1:], GUIDED, dense_spread) for v in (velocity.graphed(), velocity))
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)

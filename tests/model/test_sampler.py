@@ -23,7 +23,7 @@ from helix4d.model.sampling.sampler import (
     sample_steps,
     schedule,
 )
-from tests.model.mixture_flow import MixtureFlow
+from helix4d.model.studies.mixture_flow import MixtureFlow
 
 
 def _rand(*shape, seed=0):
