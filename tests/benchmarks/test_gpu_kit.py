@@ -122,7 +122,8 @@ def test_every_test_marked_gpu_is_in_the_kit() -> None:
         for path in (REPOSITORY / "tests").rglob("test_*.py")
         if re.search(r"^@pytest\.mark\.gpu$", path.read_text(encoding="utf-8"), re.MULTILINE)
     ]
-    assert sorted(FILES) == sorted(marked), "name the same files in benchmarks/kit/gpu_tests.py"
+    assert set(marked) <= set(FILES), "name these files in benchmarks/kit/gpu_tests.py"
+    assert [name for name in FILES if not (REPOSITORY / name).is_file()] == []
 
 
 def test_every_check_exists() -> None:
