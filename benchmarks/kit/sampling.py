@@ -33,6 +33,7 @@ from helix4d.model.sampling.velocities import (
     anchored_dense_velocity,
     anchored_sparse_velocity,
 )
+from helix4d.train.flops import pass_flops
 
 FRAMES, TOKENS, SHORT = 16, 8192, 512
 MOST_S = 30.0
@@ -134,7 +135,7 @@ def _geometry(context: Context) -> Iterator[Row]:
 
     cache_s = context.seconds(lambda: network.anchor_cache(clip.anchor, clip.cond[:1]))
     yield Row(f"anchor's cache, {tokens} tokens: {1e3 * cache_s:.1f} ms", values={"cache_s": cache_s})
-    flops = _forward_flops(network.config, network.video, tokens, frames, clip.cond.shape[1])
+    flops = _forward_flops(clip)
     times: dict[bool, StepTimes] = {}
     for batched in (False, True):
         velocity = clip.velocity(batched)
@@ -200,13 +201,10 @@ def _steps_row(what: str, steps: StepTimes) -> Row:
     )
 
 
-def _forward_flops(config: FlowConfig, video: VideoConfig, tokens: int, frames: int, cond_tokens: int) -> float:
-    """Count the operations of a pass over `frames` frames whose anchor is cached."""
-    layout = FrameLayout(((tokens,) * frames,), first_frame=1)
-    keys = FrameLayout(((tokens,) * (frames + 1),))
-    segments = plan_self_attention(layout, keys, video).segments
-    pairs = sum((s.query[1] - s.query[0]) * s.key_tokens for s in segments) + layout.tokens * cond_tokens
-    width = config.model_channels
-    per_token = 2.0 * (6 * width**2 + 2 * width * config.mlp_channels)
-    image = 2.0 * frames * cond_tokens * config.cond_channels * 2 * width
-    return config.num_blocks * (4.0 * pairs * width + layout.tokens * per_token + image)
+def _forward_flops(clip: Clip) -> float:
+    """Count the operations of a pass over the other frames, whose anchor is cached."""
+    lengths = clip.layout.lengths
+    queries = FrameLayout((lengths,), first_frame=1)
+    keys = FrameLayout(((len(clip.anchor.layout), *lengths),))
+    plan = plan_self_attention(queries, keys, clip.network.video)
+    return pass_flops(clip.network.config, plan, clip.cond.shape[1]).total
