@@ -87,12 +87,15 @@ def _share(device: str, rate: float) -> str:
     return "" if peak is None else f"  {rate / peak:.0%} of the bf16 rate"
 
 
+def product_flops(layout: FrameLayout, video: VideoConfig) -> float:
+    """Count the operations of one product over the visible pairs; two are needed forward and five backward."""
+    pairs = sum((s.query[1] - s.query[0]) * s.key_tokens for s in plan_self_attention(layout, layout, video).segments)
+    return 2.0 * pairs * HEADS * CHANNELS
+
+
 def _flops(name: str, tokens: int) -> float:
-    """Two products forward and five backward (one of them a recomputation) over the visible pairs only."""
-    layout = FrameLayout(((tokens,) * FRAMES,))
-    plan = plan_self_attention(layout, layout, CASES[name])
-    pairs = sum((s.query[1] - s.query[0]) * s.key_tokens for s in plan.segments)
-    return 7 * 2.0 * pairs * HEADS * CHANNELS
+    """Forward and backward, in which one product is a recomputation."""
+    return 7 * product_flops(FrameLayout(((tokens,) * FRAMES,)), CASES[name])
 
 
 def _in_a_process(name: str, backend: AttentionBackend, tokens: int, repeats: int) -> tuple[float, float]:
