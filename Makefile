@@ -16,7 +16,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.developing: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,docs,curate,bench,evaluation,raster,blenderproc,parquet,s3]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,docs,curate,bench,evaluation,raster,blenderproc,parquet,s3,gpu-cu13]"
 	touch $@
 
 .DEFAULT_GOAL := help

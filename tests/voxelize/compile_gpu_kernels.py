@@ -1,7 +1,8 @@
 """Compile every CUDA kernel of the voxelizer without a GPU: `python -m tests.voxelize.compile_gpu_kernels`.
 
 Prints, per kernel and architecture, registers, bytes of local memory per thread, bytes spilled and bytes of shared
-memory, from ptxas. Needs numba-cuda and the wheels nvidia-cuda-nvcc-cu12 and nvidia-cuda-nvrtc-cu12, and no driver.
+memory, from ptxas. Needs no driver, but the extra gpu-cu13 and the wheel
+nvidia-cuda-nvcc, or gpu-cu12 and nvidia-cuda-nvcc-cu12.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def usage(ptx: str, architecture: str) -> tuple[int, int, int, int]:
     """Registers, and bytes of local memory, of spills and of shared memory of a kernel in PTX."""
     ptxas = find_ptxas()
     if ptxas is None:
-        raise FileNotFoundError("no ptxas: install nvidia-cuda-nvcc-cu12")
+        raise FileNotFoundError("no ptxas: install nvidia-cuda-nvcc (CUDA 13) or nvidia-cuda-nvcc-cu12")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernel.ptx")
         path.write_text(ptx)

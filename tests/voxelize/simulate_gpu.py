@@ -5,6 +5,7 @@ Prints one line per check; `test_gpu.py` compares them. A process of its own, be
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,7 @@ RESOLUTION = 8
 
 
 def main() -> None:
+    sys.setswitchinterval(1e-4)  # the simulator polls its threads in a busy loop, from which each must take the GIL
     gpu._FULL, gpu._THREADS, gpu_count_kernels.SCAN_THREADS = 1, 8, 8  # each thread is a Python thread
     print("soup:", gpu_check._difference(12))
     gpu._FULL = 128  # 64 threads per triangle: two rows of 32

@@ -54,7 +54,7 @@ def test_the_simulated_gpu_agrees_with_the_cpu() -> None:
 
 @pytest.mark.skipif(
     find_spec("numba_cuda") is None or find_ptxas() is None,
-    reason="needs numba-cuda, nvidia-cuda-nvcc-cu12 and nvidia-cuda-nvrtc-cu12",
+    reason="needs numba-cuda with NVVM and NVRTC, and ptxas (nvidia-cuda-nvcc)",
 )
 def test_every_cuda_kernel_compiles_for_sm_80_and_sm_90() -> None:
     _, *rows = run("tests.voxelize.compile_gpu_kernels")
@@ -93,7 +93,7 @@ def _fresh() -> Iterator[None]:
     ("cause", "reason", "level"),
     [
         ("no driver", "there is no NVIDIA driver", logging.INFO),
-        ("no numba-cuda", "numba-cuda is not installed: install the extra gpu", logging.WARNING),
+        ("no numba-cuda", "numba-cuda is not installed: install the extra gpu-cu12 or gpu-cu13", logging.WARNING),
         ("no NVVM", "the kernels failed to compile or run: OSError: no libNVVM", logging.WARNING),
         ("wrong voxels", "it disagrees with the CPU: different voxels", logging.WARNING),
     ],

@@ -58,7 +58,7 @@ def gpu_problem() -> GpuProblem | None:
         if missing:
             return GpuProblem(missing, device_exists=False)
         if find_spec("numba_cuda") is None:
-            return GpuProblem("numba-cuda is not installed: install the extra gpu", device_exists=True)
+            return GpuProblem("numba-cuda is not installed: install the extra gpu-cu12 or gpu-cu13", device_exists=True)
     try:
         difference = _difference()
     except Exception as error:  # noqa: BLE001 (drivers, toolkits and compilers fail in many ways)
