@@ -209,19 +209,29 @@ def test_ray_job_submit_completes_the_samples(
     address, environment = ray_head
     output = tmp_path / "out"
     job = ["python", "curation/pipeline.py", *arguments(sample_source, output)]
-    submitted = subprocess.run(
-        [*RAY, "job", "submit", "--address", address, "--working-dir", ".", "--", *job],
-        cwd=REPOSITORY,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=300,
-        check=False,
-    )
+    submitted = _submit([*RAY, "job", "submit", "--address", address, "--working-dir", ".", "--", *job], environment)
     assert submitted.returncode == 0, submitted.stdout
     assert "succeeded" in submitted.stdout
     assert hashes(output) == hashes(reference_output)
+
+
+def _submit(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Submit a job and wait for it. The dashboard answers before the agent that starts jobs is there."""
+    deadline = time.monotonic() + 120
+    while True:
+        submitted = subprocess.run(
+            command,
+            cwd=REPOSITORY,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=300,
+            check=False,
+        )
+        if "No available agent to submit job" not in submitted.stdout or time.monotonic() > deadline:
+            return submitted
+        time.sleep(2)
 
 
 def _free_port() -> int:
