@@ -20,7 +20,7 @@ from helix4d.curation.filters.thresholds import MeasuredClip, Refusal, judge
 from helix4d.curation.plan.plan import KEY_DIGITS
 from helix4d.curation.remote.cache import Cache, pinned
 from helix4d.curation.shards.ledger import Outcome
-from helix4d.curation.shards.reader import SAMPLE
+from helix4d.curation.shards.members import SAMPLE
 from helix4d.curation.shards.tokens import count_tokens
 from helix4d.curation.shards.writer import Sample, write_part
 from helix4d.curation.work.jobs import AssetJob
