@@ -6,13 +6,13 @@ Version 0 has no version number, source or limit; the latter two are read as unk
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from helix4d.core import ConfigError, FormatError, ReasonCode, Schema, sha256_json, write_json
+from helix4d.core.documents import parse_json
 from helix4d.curation.config import CurateConfig
 from helix4d.curation.places.folder import Place, folder_at
 from helix4d.curation.plan.exclusions import exclusions_from_json, exclusions_to_json
@@ -106,11 +106,10 @@ def read_plan(output: Place) -> StoredPlan | None:
     folder = folder_at(output)
     path = folder.address(PLAN_FILE)
     try:
-        content = json.loads(folder.read(PLAN_FILE))
+        data = folder.read(PLAN_FILE)
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise FormatError(f"{path}: not valid JSON ({error}): the plan is truncated or corrupt") from error
+    content = parse_json(data, path, PLAN.name)
     if isinstance(content, Mapping) and "encoders" in content:
         raise ConfigError(f"{output}: contains latent shards of `helix4d encode`, not an output of `helix4d curate`")
     PLAN.check(content, path)

@@ -35,7 +35,7 @@ def parse_clip(data: bytes, where: object) -> dict[str, Any]:
         if not isinstance(values, list) or len(values) != clip["frames"] or not all(map(_is_count, values)):
             raise FormatError(f"{where}: {name} is {_short(values)}: expected {clip['frames']} numbers, one per frame")
     chosen = clip.get("clip")
-    if not isinstance(chosen, Mapping) or not isinstance(chosen.get("name", ""), str | None):
+    if not isinstance(chosen, Mapping) or not isinstance(chosen.get("name", 0), str | None):
         raise FormatError(f"{where}: clip is {_short(chosen)}: expected the name and the index of the animation")
     for name in ("asset", "key"):
         if not isinstance(clip.get(name), str):

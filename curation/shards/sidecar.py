@@ -76,7 +76,14 @@ def check_form(sidecar: Mapping[str, Any], where: object) -> None:
             raise FormatError(f"{where}: {name} is missing or not a text")
     if not isinstance(sidecar.get("config"), Mapping):
         raise FormatError(f"{where}: config is missing or not an object")
-    for key, sample in index_of(sidecar, where).items():
+    tools = sidecar.get("tools")
+    if not isinstance(tools, Mapping) or not all(isinstance(version, str) for version in tools.values()):
+        raise FormatError(f"{where}: tools is missing or not a version for each package")
+    entries = index_of(sidecar, where)
+    for gap in sidecar["gaps"]:
+        if not all(isinstance(gap.get(name), str) for name in ("state", "reason")):
+            raise FormatError(f"{where}: gaps contains an entry without a state or a reason")
+    for key, sample in entries.items():
         for suffix, (offset, length) in sample["members"].items():
             if offset + length > size:
                 raise FormatError(f"{where}: {key}.{suffix} ends at byte {offset + length} of {size}")
@@ -113,10 +120,11 @@ def index_of(sidecar: Mapping[str, Any], where: object) -> dict[str, Mapping[str
 def _check_sample(sample: Mapping[str, Any], where: str) -> None:
     clip = sample.get("clip")
     well_formed = (
-        isinstance(sample.get("asset"), str)
+        all(isinstance(sample.get(name), str) for name in ("asset", "content_sha256"))
         and isinstance(clip, Mapping)
         and _is_count(clip.get("index"))
-        and isinstance(clip.get("name", ""), str | None)
+        and "name" in clip
+        and isinstance(clip["name"], str | None)
         and all(_is_count(sample.get(name)) for name in ("offset", "bytes"))
     )
     if not well_formed:

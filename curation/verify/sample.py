@@ -194,6 +194,7 @@ def _check_image(read: Read, suffix: str, image_size: int) -> Iterator[str]:
             rgba = np.asarray(image)
     except UnidentifiedImageError:  # its message contains a memory address
         yield "does not decode: not an image"
+        return
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         yield f"does not decode: {error}"
         return

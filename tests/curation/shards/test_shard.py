@@ -22,7 +22,13 @@ FACTS = {"split": "train", "config": {}, "config_sha256": "0" * 64, "tools": {},
 
 
 def sample(key: str, payload: bytes = b"payload") -> Sample:
-    clip = {"asset": f"{key}.glb", "content_sha256": key, "clip": {"index": 0}, "voxels": [1], "tokens": [1]}
+    clip = {
+        "asset": f"{key}.glb",
+        "content_sha256": key,
+        "clip": {"name": "", "index": 0},
+        "voxels": [1],
+        "tokens": [1],
+    }
     return Sample(key, {"clip.json": json.dumps(clip).encode(), "frame_00.vxz": payload, "frame_01.vxz": b""})
 
 
