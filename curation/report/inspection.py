@@ -15,6 +15,7 @@ from helix4d.core.terminal import printable_line
 from helix4d.curation.report.summary import first_view_rows, sheet_bytes, thumbnail
 from helix4d.curation.report.words import counted, size_of
 from helix4d.curation.shards.reader import ShardReader
+from helix4d.curation.shards.sidecar import gap_name
 from helix4d.render import contact_sheet
 from helix4d.voxelize import decode_vxz
 
@@ -61,7 +62,7 @@ def inspect_shard(tar_path: Path | str) -> Inspection:
         voxels, tokens = (f"{min(counts)}-{max(counts)}" for counts in (sample["voxels"], sample["tokens"]))
         name = f"{sample['asset']}, {sample['clip']['name'] or sample['clip']['index']}"
         lines.append(f"{key:20} {sample['bytes'] / 1e6:7.2f} {voxels:>15} {tokens:>13}  {name}")
-    lines += [f"no sample: {gap['asset']} ({gap['state']}: {gap['reason']})" for gap in sidecar["gaps"]]
+    lines += [f"no sample: {gap_name(gap)} ({gap['state']}: {gap['reason']})" for gap in sidecar["gaps"]]
     rows, labels = first_view_rows([reader])
     return Inspection("\n".join(map(printable_line, lines)), contact_sheet(rows, labels) if rows else None)
 

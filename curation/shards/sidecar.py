@@ -81,13 +81,18 @@ def check_form(sidecar: Mapping[str, Any], where: object) -> None:
         raise FormatError(f"{where}: tools is missing or not a version for each package")
     entries = index_of(sidecar, where)
     for gap in sidecar["gaps"]:
-        if not all(isinstance(gap.get(name), str) for name in ("state", "reason")):
-            raise FormatError(f"{where}: gaps contains an entry without a state or a reason")
+        if not all(isinstance(text, str) for text in (gap_name(gap), gap.get("state"), gap.get("reason"))):
+            raise FormatError(f"{where}: gaps contains an entry without an asset or key, a state or a reason")
     for key, sample in entries.items():
         for suffix, (offset, length) in sample["members"].items():
             if offset + length > size:
                 raise FormatError(f"{where}: {key}.{suffix} ends at byte {offset + length} of {size}")
         _check_sample(sample, f"{where}: {key}")
+
+
+def gap_name(gap: Mapping[str, Any]) -> Any:
+    """Return what is missing: the name of an asset, or in a latent shard the key of a clip."""
+    return gap.get("asset", gap.get("key"))
 
 
 def index_of(sidecar: Mapping[str, Any], where: object) -> dict[str, Mapping[str, Any]]:
