@@ -279,7 +279,11 @@ def _sample(reader: ShardReader, shard: str, key: str, measured: MeasuredClip | 
         measures, license_name, text = measured.measures, measured.license, measured.license_text
     else:  # a ledger written before version 2
         clip = reader.clip(key)
-        measures, license_name, text = clip.get("measures", {"motion": clip["motion"]}), clip.get("license", ""), ""
+        measures, license_name, text = (
+            clip.get("measures", {"motion": clip.get("motion", 0.0)}),
+            clip.get("license", ""),
+            "",
+        )
     return SampleFacts(
         key=key,
         asset=index["asset"],

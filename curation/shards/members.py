@@ -40,6 +40,12 @@ def parse_clip(data: bytes, where: object) -> dict[str, Any]:
     for name in ("asset", "key"):
         if not isinstance(clip.get(name), str):
             raise FormatError(f"{where}: {name} is {_short(clip.get(name))}: expected a text")
+    for name in ("extras", "measures"):  # older samples have no measures
+        if not isinstance(clip.get(name, {}), Mapping):
+            raise FormatError(f"{where}: {name} is {_short(clip[name])}: expected an object")
+    numbers = [*clip.get("measures", {}).values(), clip.get("motion", 0.0)]
+    if not all(type(number) in (int, float) for number in numbers):
+        raise FormatError(f"{where}: motion or measures contains a value that is not a number")
     return clip
 
 

@@ -118,6 +118,8 @@ class ShardReader:
 
         Raises:
             KeyError: if there is no such sample.
-            FormatError: if it is damaged, or its version is not supported.
+            FormatError: if it is missing or damaged, or its version is not supported.
         """
+        if "clip.json" not in self._samples[key]["members"]:
+            raise FormatError(f"{self._where}: {key} has no clip.json: run `helix4d verify`")
         return parse_clip(self.read(key, "clip.json"), f"{self._where}: {key}.clip.json")
