@@ -36,8 +36,9 @@ from helix4d.curation.config import RunConfig
 from helix4d.curation.shards.layout import LEDGER_FILE
 from helix4d.curation.shards.ledger import Ledger, Outcome, count
 from helix4d.curation.work.cluster import Cluster
+from helix4d.curation.work.events import follow
 from helix4d.curation.work.progress import Display
-from helix4d.curation.work.ray_loop import follow, run_tasks
+from helix4d.curation.work.ray_loop import run_tasks
 
 log = logging.getLogger("helix4d.bench")
 

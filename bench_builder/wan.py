@@ -21,6 +21,7 @@ from PIL import Image
 from helix4d.bench_builder.frames import Pixels
 from helix4d.bench_builder.manifest import Generator
 from helix4d.core import ConfigError, FormatError, sha256_file, sha256_json
+from helix4d.core.extras import missing_package
 
 DType = Literal["bfloat16", "float32"]
 Progress = Callable[[int, int], None]
@@ -130,7 +131,7 @@ class VideoModel:
             from diffusers import WanImageToVideoPipeline
             from diffusers.utils import logging as diffusers_logging
         except ImportError as error:
-            raise ConfigError(f"Wan2.2 needs the extra bench: pip install 'helix4d[bench]' ({error})") from error
+            raise missing_package("animating stills with Wan2.2", "diffusers", extras="bench") from error
         diffusers_logging.disable_progress_bar()
         dtypes = {"default": getattr(torch, dtype), "vae": torch.float32}
         try:

@@ -14,6 +14,7 @@ import io
 import json
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,17 @@ from helix4d.train.latents.latents import to_members
 GRID, CHANNELS, VIEWS = 32, 32, 2
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """Tokens per frame, frames and pixels per side of a clip, clips on disk, and clips read per measurement."""
+
+    tokens: int
+    frames: int
+    image_size: int
+    clips: int
+    steps: int
+
+
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -46,27 +58,31 @@ def main() -> None:
     parser.add_argument("--mfu", type=float, default=0.4, help="assumed utilization of the GPU, for the demand")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    lengths = ((args.tokens,) * args.frames,)
-    flops = step_flops(
-        FlowConfig(resolution=GRID, in_channels=32, out_channels=32), VideoConfig(), lengths, 1029, False
-    )
-    demand = BF16_PEAK["H100"] * args.mfu / flops
-    print(f"demand: {flops:.2e} operations per clip, {demand:.4f} clips/s on an H100 at {args.mfu:.0%} of its peak")
+    sizes = Sizes(args.tokens, args.frames, args.image_size, args.clips, args.steps)
+    needed = demand(sizes, args.mfu)
+    print(f"demand: {needed:.4f} clips/s on an H100 at {args.mfu:.0%} of its peak")
     with tempfile.TemporaryDirectory() as folder:
-        read_bytes = write_world(Path(folder), args)
+        read_bytes = write_world(Path(folder), sizes)
         for workers in args.workers:
-            rate = measure(Path(folder), args, workers)
+            rate = measure(Path(folder), sizes, workers)
             print(
-                f"{workers} threads: {rate:.3f} clips/s, {rate * args.tokens * args.frames:,.0f} tokens/s, "
+                f"{workers} threads: {rate:.3f} clips/s, {rate * sizes.tokens * sizes.frames:,.0f} tokens/s, "
                 f"{rate * read_bytes / 1e6:.1f} MB/s read ({read_bytes / 1e6:.1f} MB per clip), "
-                f"{rate / demand:.1f} times the demand"
+                f"{rate / needed:.1f} times the demand"
             )
 
 
-def measure(folder: Path, args: argparse.Namespace, workers: int) -> float:
+def demand(sizes: Sizes, mfu: float) -> float:
+    """Clips per second that an H100 trains on at this utilization, in the geometry stage at full size."""
+    lengths = ((sizes.tokens,) * sizes.frames,)
+    config = FlowConfig(resolution=GRID, in_channels=32, out_channels=32)
+    return BF16_PEAK["H100"] * mfu / step_flops(config, VideoConfig(), lengths, 1029, False)
+
+
+def measure(folder: Path, sizes: Sizes, workers: int) -> float:
     """Clips per second through the loader."""
     data = DataConfig(
-        latents=str(folder / "latents"), images=str(folder / "shards"), image_size=args.image_size, workers=workers
+        latents=str(folder / "latents"), images=str(folder / "shards"), image_size=sizes.image_size, workers=workers
     )
     network = NetworkConfig(scratch={})
     config = TrainConfig(name="loader", stage=Stage.GEOMETRY, data=data, network=network, batch=1)
@@ -76,28 +92,28 @@ def measure(folder: Path, args: argparse.Namespace, workers: int) -> float:
         for _ in range(data.ahead + 1):
             next(steps)  # clips that were read ahead do not count
         start = time.perf_counter()
-        for _ in range(args.steps):
+        for _ in range(sizes.steps):
             next(steps)
-        return args.steps / (time.perf_counter() - start)
+        return sizes.steps / (time.perf_counter() - start)
 
 
-def write_world(folder: Path, args: argparse.Namespace) -> int:
+def write_world(folder: Path, sizes: Sizes) -> int:
     """Write shards of synthetic clips; returns the bytes that the geometry stage reads per clip."""
     draw = generator("loader")
-    images = [picture(args.image_size, frame) for frame in range(args.frames)]
-    length = args.tokens * args.frames
+    images = [picture(sizes.image_size, frame) for frame in range(sizes.frames)]
+    length = sizes.tokens * sizes.frames
     read_bytes = sum(map(len, images))
     parts: dict[str, list[Path]] = {"latents": [], "shards": []}
-    for number in range(args.clips):
+    for number in range(sizes.clips):
         key = f"{number:016x}_0"
         latents = ClipLatents(
-            structure=torch.zeros(args.frames, 8, 16, 16, 16),
-            lengths=(args.tokens,) * args.frames,
+            structure=torch.zeros(sizes.frames, 8, 16, 16, 16),
+            lengths=(sizes.tokens,) * sizes.frames,
             coords=torch.from_numpy(draw.integers(0, GRID, (length, 3), dtype=np.int32)),
             shape=torch.from_numpy(draw.standard_normal((length, CHANNELS), dtype=np.float32)),
             texture=torch.zeros(length, CHANNELS),
         )
-        clip = {"asset": key, "content_sha256": key, "clip": {}, "voxels": [], "tokens": [args.tokens] * args.frames}
+        clip = {"asset": key, "content_sha256": key, "clip": {}, "voxels": [], "tokens": [sizes.tokens] * sizes.frames}
         described = {"clip.json": json.dumps(clip).encode()}
         members = to_members(latents, torch.float16)
         if not number:

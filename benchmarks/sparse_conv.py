@@ -34,19 +34,20 @@ def main() -> None:
         parser.error("no CUDA GPU found: run without --device cuda")
     torch.set_num_threads(1)
     device = torch.device(args.device)
-    dtype = torch.float32 if args.device == "cpu" else torch.bfloat16
     if args.device == "cuda":
         print(torch.cuda.get_device_name())
-    _against_dense(device, dtype, args.repeats)
-    _levels(device, dtype, args.radius, args.repeats)
+    # The VAEs run in float16; encoding defaults to float32.
+    for dtype in (torch.float16, torch.float32) if args.device == "cuda" else (torch.float32,):
+        _against_dense(device, dtype, args.repeats)
+        _levels(device, dtype, args.radius, args.repeats)
 
 
 def _against_dense(device: torch.device, dtype: torch.dtype, repeats: int) -> None:
     print(f"\ncompared with a dense convolution over the shell's bounding box, 64 channels, {device}, {dtype}")
     print(f"{'box':>5s} {'voxels':>8s} {'occupied':>9s} {'sparse s':>9s} {'dense s':>9s} {'dense / sparse':>15s}")
     for side in (16, 32, 48):
-        layout = SparseLayout(_shell(side, 0.45, device), 1)
-        feats, weight, bias = _inputs(layout, 64, dtype)
+        layout = SparseLayout(shell(side, 0.45, device), 1)
+        feats, weight, bias = inputs(layout, 64, dtype)
         grid = _normal((1, 64, side, side, side), device, dtype).requires_grad_()
         kernel = weight.detach().unflatten(1, (3, 3, 3)).movedim(-1, 1).contiguous().requires_grad_()
 
@@ -64,14 +65,14 @@ def _against_dense(device: torch.device, dtype: torch.dtype, repeats: int) -> No
 def _levels(device: torch.device, dtype: torch.dtype, radius: float, repeats: int) -> None:
     print(f"\nat the levels of the shape decoder, a shell of radius {radius}, {device}, {dtype}")
     print(
-        f"{'grid':>5s} {'channels':>8s} {'voxels':>8s} {'neighbors':>9s} {'map s':>7s} {'forward s':>9s} "
+        f"{'grid':>5s} {'channels':>8s} {'voxels':>8s} {'neighbors':>9s} {'tiles s':>7s} {'forward s':>9s} "
         f"{'both s':>8s} {'voxels/s':>9s} {'GFLOP/s':>8s}"
     )
     for side, channels in LEVELS:
-        coords = _shell(side, radius, device)
+        coords = shell(side, radius, device)
         layout = SparseLayout(coords, 1)
-        map_s = _seconds(lambda coords=coords: SparseLayout(coords, 1).neighbor_map, 1, device)  # type: ignore[misc]
-        feats, weight, bias = _inputs(layout, channels, dtype)
+        map_s = _seconds(lambda coords=coords: SparseLayout(coords, 1).gather_tiles, 1, device)  # type: ignore[misc]
+        feats, weight, bias = inputs(layout, channels, dtype)
         with torch.no_grad():
             forward_s = _seconds(lambda: submanifold_conv(feats, weight, bias, layout), repeats, device)  # noqa: B023
         both_s = _seconds(_sparse(feats, weight, bias, layout), repeats, device)
@@ -87,7 +88,8 @@ def _sparse(feats: Tensor, weight: Tensor, bias: Tensor, layout: SparseLayout) -
     return lambda: conv(feats, weight, bias, layout).sum().backward()
 
 
-def _inputs(layout: SparseLayout, channels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+def inputs(layout: SparseLayout, channels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Random features and weight, and no bias, for a convolution that keeps the number of channels."""
     device = layout.coords.device
     feats = _normal((len(layout), channels), device, dtype)
     weight = 0.01 * _normal((channels, 27, channels), device, dtype)
@@ -99,7 +101,7 @@ def _normal(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) ->
     return torch.randn(shape, generator=torch.Generator(device).manual_seed(0), device=device, dtype=dtype)
 
 
-def _shell(side: int, radius: float, device: torch.device) -> Tensor:
+def shell(side: int, radius: float, device: torch.device) -> Tensor:
     """int32 [N, 4]: the voxels with a center within one voxel of the sphere."""
     reach = int(radius * side) + 2
     axis = torch.arange(max(0, side // 2 - reach), min(side, side // 2 + reach), device=device)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import tyro
-
+from helix4d.core.command_line import parse
 from helix4d.train.latents.encode import EncodeConfig, encode
 
 
 def run(arguments: list[str]) -> int:
     """Run the command; returns the exit status."""
-    config = tyro.cli(tyro.conf.OmitArgPrefixes[EncodeConfig], prog="helix4d encode", args=arguments)
-    encode(config)
+    encode(parse(EncodeConfig, "helix4d encode", arguments))
     return 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from helix4d.core.command_line import parse
 
 
 def run(arguments: list[str]) -> int:
@@ -11,7 +12,7 @@ def run(arguments: list[str]) -> int:
     from helix4d.evaluation.runner import EvaluateRun, run_evaluation
     from helix4d.evaluation.tables.table import markdown
 
-    config = tyro.cli(EvaluateRun, prog="helix4d evaluate", args=arguments)
+    config = parse(EvaluateRun, "helix4d evaluate", arguments)
     columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as bars:
         task = bars.add_task("items", total=None)

@@ -14,10 +14,11 @@ import sys
 
 from helix4d import __version__
 from helix4d.core import Helix4DError, setup_logging
+from helix4d.core.extras import EXTRA_OF, missing_package
 from helix4d.core.terminal import printable
 
 GROUPS = {
-    "Data: turn animated 3D assets into shards": {
+    "Data: turn animated 3D assets into shards (curate, filter and preview need the extra 'curate')": {
         "samples": "write thirteen small animated GLB files to experiment with",
         "curate": "turn animated 3D assets into WebDataset shards",
         "filter": "show which clips a set of quality thresholds would keep",
@@ -45,6 +46,7 @@ GROUPS = {
 COMMANDS = {name: sentence for group in GROUPS.values() for name, sentence in group.items()}
 # `view` needs torch only for generated meshes.
 EXTRAS = dict.fromkeys(("encode", "train", "export", "sample", "generate", "vae", "study", "view"), "model")
+EXTRAS |= dict.fromkeys(("curate", "filter", "preview"), "curate")
 EXTRAS |= {"bench": "bench", "evaluate": "model,evaluation"}
 
 
@@ -70,15 +72,12 @@ def main(arguments: list[str] | None = None) -> int:
         # Import only the chosen command, which keeps the others' dependencies unloaded.
         status: int = importlib.import_module(f"helix4d.cli.{command}").run(rest)
     except ModuleNotFoundError as error:
-        if command not in EXTRAS or error.name is None or error.name.startswith("helix4d"):
+        module = "" if error.name is None else error.name.partition(".")[0]
+        if module not in EXTRA_OF:  # a bug of ours, not a package that is not installed
             raise
-        extra = EXTRAS[command]
-        print(
-            f"helix4d {command}: the package {error.name.partition('.')[0]!r} is not installed. Install the extra "
-            f"dependencies of this command from the checkout: {sys.executable} -m pip install -c constraints.txt "
-            f"-e '.[{extra}]'",
-            file=sys.stderr,
-        )
+        extras = EXTRAS.get(command, "")
+        named = extras if EXTRA_OF[module] in ("", *extras.split(",")) else None
+        print(missing_package(f"helix4d {command}", module, extras=named), file=sys.stderr)
         return 2
     except Helix4DError as error:
         print(printable(f"helix4d {command}: {error}"), file=sys.stderr)

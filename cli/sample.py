@@ -10,7 +10,7 @@ def run(arguments: list[str]) -> int:
     """Run the command; returns the exit status."""
     from helix4d.model.sampling.sample_run import SampleRun, run_sample
 
-    config = tyro.cli(SampleRun, prog="helix4d sample", args=arguments)
+    config = tyro.cli(tyro.conf.EnumChoicesFromValues[SampleRun], prog="helix4d sample", args=arguments)
     columns = (TextColumn("{task.description:16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as bars:
         tasks: dict[str, int] = {}

@@ -8,11 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
-
 from helix4d.core import ConfigError, sha256_json
+from helix4d.core.options import Option
 from helix4d.curation.filters.thresholds import FilterConfig
-from helix4d.curation.places.names import is_url
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.render import EngineName, PresetName
 from helix4d.render.scene.environment import find_maps
@@ -42,14 +40,14 @@ class SampleConfig:
     """Also write depth (16-bit PNG) and normals (half-float EXR) for every image."""
     clip: str = "most-moving"
     """Animation of a file to use: most-moving, longest, first, all, or its name."""
-    filters: Annotated[FilterConfig, tyro.conf.arg(name="")] = field(default_factory=FilterConfig)
+    filters: Annotated[FilterConfig, Option(flat=True)] = field(default_factory=FilterConfig)
     seed: int = 0
     """Dataset seed: cameras and lights are drawn from (seed, key, view)."""
     vxz_compression: Compression = "zstd"
     """Compression of the `.vxz` O-Voxel files in the shards."""
     assets_per_shard: int = 16
     """Assets planned per shard. Filtered and failed assets leave gaps, so a shard may hold fewer samples."""
-    environment_maps: Annotated[Mapping[str, str], tyro.conf.Suppress] = field(default_factory=dict)
+    environment_maps: Annotated[Mapping[str, str], Option(hidden=True)] = field(default_factory=dict)
     """File name -> sha256 of each map in `--hdri`, filled in at the start of a run."""
 
     def __post_init__(self) -> None:
@@ -123,30 +121,30 @@ class Limits:
 class RunConfig:
     """Settings of the execution. None of them changes a byte of a shard."""
 
-    address: Annotated[
-        str | None, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="(default: $RAY_ADDRESS, else a local Ray)")
-    ] = None
+    address: Annotated[str | None, Option(metavar="ADDRESS", default="(default: $RAY_ADDRESS, else a local Ray)")] = (
+        None
+    )
     """Ray cluster to join; "auto" on one of its nodes."""
-    workers: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: all CPUs)")] = None
+    workers: Annotated[int | None, Option(metavar="N", default="(default: all CPUs)")] = None
     """Number of assets to process at the same time."""
     cpus_per_worker: int = 1
     """Threads for voxelizing and rendering one asset."""
     gpus_per_worker: Annotated[
         float | None,
-        tyro.conf.arg(metavar="N", help_behavior_hint="(default: 1 if Blender can use a GPU, else 0; 0 for raster)"),
+        Option(metavar="N", default="(default: 1 if Blender can use a GPU, else 0; 0 for raster)"),
     ] = None
     """GPUs that Ray reserves for each worker, which renders on them; 0 renders on the CPU. A fraction shares a GPU."""
     memory_gb_per_worker: float = 1.0
     """Memory that Ray reserves for each worker, in GB (10^9 bytes); it limits the number of workers per node."""
     limits: Limits = field(default_factory=Limits)
-    hdf5: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(optional)")] = None
+    hdf5: Annotated[Path | None, Option(metavar="DIR", default="(optional)")] = None
     """With --engine blenderproc: also write BlenderProc's files here, as DIR/KEY/frame_00/VIEW.hdf5."""
     downloads: DownloadConfig = field(default_factory=DownloadConfig)
-    work: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: inside --cache)")] = None
+    work: Annotated[Path | None, Option(metavar="DIR", default="(default: inside --cache)")] = None
     """Working folder for an output that is a URL. On a cluster, every node must see it."""
-    limit: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: all)")] = None
+    limit: Annotated[int | None, Option(metavar="N", default="(default: all)")] = None
     """Use only the first N assets of the source, by name."""
-    exclude: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(optional)")] = None
+    exclude: Annotated[Path | None, Option(metavar="FILE", default="(optional)")] = None
     """Exclusion list from `helix4d filter --write`. It belongs to the output: a resumed run keeps using it."""
     retry_failed: bool = False
     """Process the failed assets of earlier runs again. Filtered assets stay filtered."""
@@ -197,50 +195,12 @@ class CurateConfig:
         return replace(self, sample=replace(self.sample, environment_maps=find_maps(self.hdri)))
 
 
-@dataclass(frozen=True)
-class _Arguments:
-    """Turn animated 3D assets into WebDataset shards of O-Voxels and rendered views.
-
-    Every asset ends as done, filtered or failed, and the ledger records why. Resumable: rerun the command after a crash
-    and it continues where it stopped; the shards are byte-identical to those of an uninterrupted run. Examples:
-
-        helix4d curate --source assets --output shards --dry-run
-        helix4d curate --source assets --output shards --resolution 128 --views 4 --image-size 128
-        helix4d verify shards
-    """
-
-    source: str
-    """Assets to process, see docs/sources.md: a folder, which is searched recursively;
-    a manifest (.csv, .jsonl or .parquet); a URL of either;
-    or texverse, texverse:IDS, objaverse:IDS, where IDS is a file with one id per line."""
-    output: str
-    """Folder for the shards, which every node of a cluster must see, or a URL such as s3://bucket/shards."""
-    sample: Annotated[SampleConfig, tyro.conf.arg(name="")] = field(default_factory=SampleConfig)
-    run: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
-    hdri: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: lit by lamps)")] = None
-    """Light each view with one of the equirectangular .hdr or .exr maps in this folder."""
-
-
 def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Flatten nested settings into one mapping, keyed by the names of the command-line options."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         flat.update(flat_settings(value) if isinstance(value, Mapping) else {name: value})
     return flat
-
-
-def parse_config(arguments: list[str] | None = None, program: str = "pipeline.py") -> CurateConfig:
-    """Parse a `CurateConfig` from command-line arguments (default: `sys.argv`)."""
-    given = tyro.cli(tyro.conf.OmitArgPrefixes[_Arguments], prog=program, args=arguments)
-    url = given.output.rstrip("/") if is_url(given.output) else None
-    return CurateConfig(
-        source=given.source,
-        output=Path(given.output) if url is None else working_folder(url, given.run),
-        sample=given.sample,
-        run=given.run,
-        remote=url,
-        hdri=given.hdri,
-    )
 
 
 def working_folder(url: str, run: RunConfig) -> Path:

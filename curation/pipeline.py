@@ -27,7 +27,8 @@ from importlib import metadata
 from helix4d import __version__
 from helix4d.core import AssetState, ConfigError, Helix4DError, insist, setup_logging, write_json
 from helix4d.core.locks import locked
-from helix4d.curation.config import CurateConfig, parse_config
+from helix4d.curation.command import parse_config
+from helix4d.curation.config import CurateConfig
 from helix4d.curation.places.names import is_url
 from helix4d.curation.plan.plan import Plan, PlannedAsset, PlannedShard
 from helix4d.curation.plan.plan_file import write_plan
@@ -56,10 +57,11 @@ from helix4d.curation.shards.writer import split_shard
 from helix4d.curation.sources.source import is_absolute
 from helix4d.curation.work.cluster import Cluster
 from helix4d.curation.work.curate_task import curate_task, reserve_gpus
+from helix4d.curation.work.events import follow
 from helix4d.curation.work.gpus import render_device
 from helix4d.curation.work.jobs import AssetJob, ShardJob, asset_job
 from helix4d.curation.work.progress import Display
-from helix4d.curation.work.ray_loop import follow, run_tasks
+from helix4d.curation.work.ray_loop import run_tasks
 from helix4d.curation.work.shard_writer import ShardWriter
 from helix4d.render import EngineName, check_engine, load_engine
 from helix4d.render.scene.environment import load_map

@@ -16,11 +16,11 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-import tyro
 
 from helix4d.assets import Clip
 from helix4d.core import ConfigError, FormatError, Schema, differences, write_json
 from helix4d.core.locks import locked
+from helix4d.core.options import Option
 from helix4d.evaluation.geometry.alignment import EXACT, PRUNED
 from helix4d.evaluation.geometry.protocol import Protocol
 from helix4d.evaluation.judge import Judge
@@ -34,6 +34,7 @@ from helix4d.evaluation.tables.pictures import draw
 from helix4d.evaluation.tables.table import Table, build_row, column, measured_rows, published, write_table
 from helix4d.evaluation.workers import work
 from helix4d.model.device import choose_device
+from helix4d.render import check_engine
 
 log = logging.getLogger("helix4d.evaluation")
 
@@ -68,9 +69,9 @@ class EvaluateRun:
     weights: Path | None = None
     """Folder with the published weights of the learned metrics. Without it they are n/a; the table lists download
     commands."""
-    exact: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    exact: Annotated[bool, Option(only_on=True)] = False
     """Refine all 24 starts of the alignment, as ActionBench does (default)."""
-    pruned: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    pruned: Annotated[bool, Option(only_on=True)] = False
     """Refine only the four best starts of the alignment, for machines without a GPU."""
     points: int = 100_000
     """Points sampled on each frame. Fewer are faster, but differ from ActionBench's protocol."""
@@ -130,6 +131,8 @@ def run_evaluation(
     """
     if not config.predictions.is_dir():
         raise ConfigError(f"{config.predictions}: no such folder: --predictions must be a folder with one per item")
+    if config.pages and draw_clip is draw:
+        _check_blender()
     bench = open_bench(config.bench, config.data, config.offline)
     method = find_method(config.method, config.glob, config.axes, config.textured, config.frames)
     protocol = Protocol(
@@ -159,6 +162,13 @@ def run_evaluation(
         table = _table(config, bench, method, protocol, device, selected, results)
         write_table(config.output, table)
     return table
+
+
+def _check_blender() -> None:
+    try:
+        check_engine("cycles")
+    except ConfigError as error:
+        raise ConfigError(f"{error}. Or evaluate without pages: --no-pages") from error
 
 
 def _evaluate(judge: Judge, title: str | None, bench_item: BenchItem) -> ItemResult:

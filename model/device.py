@@ -1,8 +1,12 @@
-"""Choose the device for a `device` setting, never silently falling back to another, and its activation types."""
+"""Choose the device for a `device` setting, never silently falling back to another; its types, and copies to it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from helix4d.core import ConfigError
 
@@ -37,3 +41,15 @@ def torso_types(device: torch.device) -> tuple[torch.dtype, torch.dtype]:
     bits longer). On a CPU both are float32, because half precision is slow there.
     """
     return (torch.bfloat16, torch.float16) if device.type == "cuda" else (torch.float32, torch.float32)
+
+
+def upload(values: Sequence[Any], dtype: torch.dtype, device: torch.device | None) -> Tensor:
+    """Return numbers or nested lists of numbers as a tensor on `device`, without waiting for a GPU.
+
+    `torch.tensor(values, device="cuda")` copies from pageable memory and blocks until all work queued on the GPU has
+    finished. This copies from pinned memory in the order of the current stream.
+    """
+    if device is None or device.type in ("cpu", "meta"):
+        return torch.tensor(values, dtype=dtype, device=device)
+    host = torch.tensor(values, dtype=dtype, pin_memory=device.type == "cuda")
+    return host.to(device, non_blocking=True)

@@ -10,6 +10,7 @@ from typing import Literal, Protocol, get_args
 
 from helix4d.assets import Clip
 from helix4d.core import ConfigError
+from helix4d.core.extras import missing_package
 from helix4d.render.scene.cameras import Camera
 from helix4d.render.scene.environment import NO_MAPS, EnvironmentMap
 from helix4d.render.scene.images import RenderedImage
@@ -20,8 +21,21 @@ EngineName = Literal["cycles", "raster", "blenderproc"]
 
 # Modules that an engine needs; BlenderProc uses more than it declares.
 _LIBRARIES = {
+    "cycles": ("bpy", "OpenEXR"),
     "raster": ("moderngl",),
-    "blenderproc": ("blenderproc", "cv2", "git", "h5py", "imageio", "png", "scipy", "skimage", "sklearn", "trimesh"),
+    "blenderproc": (
+        "bpy",
+        "blenderproc",
+        "cv2",
+        "git",
+        "h5py",
+        "imageio",
+        "png",
+        "scipy",
+        "skimage",
+        "sklearn",
+        "trimesh",
+    ),
 }
 
 
@@ -73,7 +87,7 @@ def check_engine(name: EngineName, hdf5: Path | None = None) -> None:
         raise ConfigError(f"engine {name!r}: expected one of {', '.join(get_args(EngineName))}")
     if hdf5 is not None and name != "blenderproc":
         raise ConfigError(f"engine {name}: only blenderproc writes HDF5 files")
-    missing = [module for module in _LIBRARIES.get(name, ()) if importlib.util.find_spec(module) is None]
+    missing = [module for module in _LIBRARIES[name] if importlib.util.find_spec(module) is None]
     if missing:
-        hint = f"python -m pip install 'helix4d[{name}]'"
-        raise ConfigError(f"engine {name}: {', '.join(missing)} cannot be imported; install with {hint}")
+        extras = "curate" if name == "cycles" else f"curate,{name}"
+        raise missing_package(f"engine {name}", *missing, extras=extras)

@@ -3,10 +3,12 @@
 Within `another_device()`, tensors can be placed on the stand-in. An operation on tensors of both devices is an error
 unless CUDA allows it (scalars, copies, indices), and so is converting a tensor on the stand-in to numpy. Results are
 those of the CPU, up to the rounding of a different attention kernel. CUDA kernels, speed and memory are not simulated.
+`waits()` lists the operations that would make the host wait for CUDA.
 """
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -23,6 +25,15 @@ _aten = torch.ops.aten
 _BETWEEN_DEVICES = {_aten.copy_.default, _aten._to_copy.default}
 _INDEXING = {_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.default, _aten._index_put_impl_.default}
 _MATH_ATTENTION = 0
+_WAITING = {
+    _aten._local_scalar_dense.default,
+    _aten.bincount.default,
+    _aten.equal.default,
+    _aten.is_nonzero.default,
+    _aten.masked_select.default,
+    _aten.nonzero.default,
+    _aten._unique2.default,
+}
 
 # At import, because autograd counts the devices of the process when it is first used.
 _setup_privateuseone_for_python_backend(_NAME)
@@ -35,6 +46,23 @@ def another_device() -> Iterator[torch.device]:
     # Wrapped tensors do not support inference mode; disabling gradients is all that matters here.
     with mock.patch.object(torch, "inference_mode", torch.no_grad), _Functions(), _Operations():
         yield _DEVICE
+
+
+@contextmanager
+def waits() -> Iterator[list[str]]:
+    """Provide a list to which each operation of the block that makes the host wait for the device adds its place.
+
+    These are values read on the CPU, copies that block, and results whose shape depends on values.
+    """
+    global _waits
+    _waits, outer = [], _waits
+    try:
+        yield _waits
+    finally:
+        _waits = outer
+
+
+_waits: list[str] | None = None
 
 
 class _Elsewhere(torch.Tensor):
@@ -65,6 +93,7 @@ class _Elsewhere(torch.Tensor):
         return f"{_NAME}: {self.raw!r}"
 
     def tolist(self) -> Any:
+        _record_wait("tolist")
         return self.raw.tolist()
 
     def numpy(self, **options: Any) -> NoReturn:
@@ -102,6 +131,8 @@ def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
     wrapped = [tensor for tensor in tensors if isinstance(tensor, _Elsewhere)]
     _check(operation, args, tensors, bool(wrapped))
+    if _waits is not None and _is_wait(operation, args, kwargs, bool(wrapped)):
+        _record_wait(str(operation))
     if operation is _aten._fused_sdp_choice.default and wrapped:
         return _MATH_ATTENTION  # the CPU's own kernels are selected by device
     target = kwargs.get("device")
@@ -142,3 +173,27 @@ def _check(operation: Any, args: Any, tensors: list[torch.Tensor], any_wrapped: 
 
 def _is_elsewhere(device: Any) -> bool:
     return device is not None and torch.device(device).type == _NAME
+
+
+def _is_wait(operation: Any, args: Any, kwargs: dict[str, Any], any_wrapped: bool) -> bool:
+    if operation is _aten._to_copy.default:
+        target = kwargs.get("device")
+        crosses = target is not None and _is_elsewhere(target) != any_wrapped
+        return crosses and not (kwargs.get("non_blocking") and _is_elsewhere(target))
+    if operation is _aten.copy_.default:
+        crosses = isinstance(args[0], _Elsewhere) != isinstance(args[1], _Elsewhere)
+        to_device = isinstance(args[0], _Elsewhere)
+        return crosses and not (to_device and len(args) > 2 and bool(args[2]))
+    if operation in _INDEXING and any_wrapped:
+        indices = [index for index in args[1] if index is not None]
+        return any(index.dtype == torch.bool or not isinstance(index, _Elsewhere) for index in indices)
+    if operation is _aten.repeat_interleave.Tensor:
+        return any_wrapped and kwargs.get("output_size") is None
+    return any_wrapped and operation in _WAITING
+
+
+def _record_wait(operation: str) -> None:
+    if _waits is not None:
+        stack = traceback.extract_stack()
+        own = [f for f in stack if "site-packages" not in f.filename and f.filename != __file__]
+        _waits.append(f"{operation} at {own[-1].filename}:{own[-1].lineno}")

@@ -1,7 +1,8 @@
-"""Python environments that see this environment's dependencies, but not its editable helix4d."""
+"""Other Python environments: with this one's dependencies but not its editable helix4d, and of other Pythons."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -17,6 +18,25 @@ def make_environment(folder: Path) -> Path:
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
     (site_packages(python) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python
+
+
+def find_python(version: str) -> Path | None:
+    """An interpreter such as "3.12", on the path or among pyenv's; None if there is none that runs."""
+    name = f"python{version}"
+    found = [Path(path) for path in [shutil.which(name)] if path is not None]
+    found += sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/{name}"))
+    for python in found:  # pyenv's shims exist for versions that are not chosen, and then fail
+        if subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return python
+    return None
+
+
+def make_environment_of(base: Path, folder: Path, requirements: list[str]) -> Path:
+    """An environment of another Python, with packages from the index; returns its python."""
+    subprocess.run([base, "-m", "venv", folder], check=True)
+    python = folder / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True)
     return python
 
 

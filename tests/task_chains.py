@@ -21,8 +21,9 @@ from helix4d.curation.config import RunConfig, SampleConfig
 from helix4d.curation.shards.ledger import Outcome
 from helix4d.curation.work.cluster import Cluster
 from helix4d.curation.work.curate_task import curate_task
+from helix4d.curation.work.events import Ended
 from helix4d.curation.work.jobs import AssetJob, Job, Report
-from helix4d.curation.work.ray_loop import Ended, Task, run_tasks
+from helix4d.curation.work.ray_loop import Task, run_tasks
 
 RUN = RunConfig(workers=2)
 NAMES = ["flag", "butterfly", "ladybug", "caterpillar"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import tomllib
 
 import pytest
 
 from helix4d import __version__
+from helix4d.core.extras import EXTRA_OF
 from tests.package_tree import REPOSITORY
 
 
@@ -34,11 +36,29 @@ def test_ci_runs_the_script_with_pinned_actions() -> None:
     assert 'python-version: "3.11"' in workflow
 
 
+def test_ci_runs_every_python_that_the_package_supports() -> None:
+    declared = re.findall(r"Programming Language :: Python :: (3\.\d+)", _text("pyproject.toml"))
+    assert declared == re.findall(r'"(3\.\d+)"', _text(".github/workflows/ci.yml"))
+
+
+def test_every_package_with_an_extra_is_declared_there() -> None:
+    """What a message about a missing package tells people to install has that package."""
+    project = tomllib.loads(_text("pyproject.toml"))["project"]
+    declared = {"": project["dependencies"], **project["optional-dependencies"]}
+    modules = {"cv2": "opencv-python-headless", "git": "GitPython", "PIL": "pillow", "png": "pypng", "yaml": "PyYAML"}
+    modules |= {"skimage": "scikit-image", "sklearn": "scikit-learn", "huggingface_hub": "huggingface-hub"}
+    for module, extra in EXTRA_OF.items():
+        if module == "imageio":  # comes with scikit-image
+            continue
+        name = modules.get(module, module)
+        assert any(re.match(rf"{name}\b", requirement) for requirement in declared[extra]), (module, extra)
+
+
 def test_every_dependency_is_pinned() -> None:
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in _text("constraints.txt").splitlines()}
     declared = set(re.findall(r'"([A-Za-z][\w-]*)(?:\[\w+\])?[<>=]=?[^"]*"', _text("pyproject.toml")))
     named = {name.lower().replace("_", "-") for name in declared} - {"setuptools", "python"}
-    # The extra gpu is for machines with a card, which the pinned environment is not made for.
+    # The extras for GPUs are for machines with a card, which the pinned environment is not made for.
     assert sorted(named - pinned - {"numba-cuda"}) == []
 
 

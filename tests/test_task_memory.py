@@ -25,7 +25,9 @@ def full_cluster() -> Iterator[Cluster]:
             yield connection
 
 
-@pytest.mark.parametrize("name", ["curate", "encode", "generate"])
+@pytest.mark.parametrize(
+    "name", ["curate", *(pytest.param(name, marks=pytest.mark.acceptance) for name in ("encode", "generate"))]
+)
 def test_a_job_that_is_always_killed_for_memory_fails(
     full_cluster: Cluster, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

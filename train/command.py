@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from helix4d.core import Helix4DError, setup_logging
+from helix4d.core.command_line import parse
+from helix4d.core.options import Option
 from helix4d.train.config import read_config
 from helix4d.train.loop import train
 from helix4d.train.plan import plan_run
@@ -24,7 +24,7 @@ class Train:
 
     config: Path
     """YAML file, such as configs/geometry.yaml."""
-    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    set: Annotated[tuple[str, ...], Option(append=True)] = ()
     """Override a setting, such as --set data.latents=DIR --set optimizer.lr=1e-4."""
     dry_run: bool = False
     """Print shapes, parameter counts, steps per epoch and a memory estimate, then exit."""
@@ -33,7 +33,7 @@ class Train:
 def main(arguments: list[str] | None = None, program: str = "python -m helix4d.train") -> int:
     """Run the command and return the exit status."""
     setup_logging()
-    args = tyro.cli(Train, prog=program, args=arguments)
+    args = parse(Train, program, arguments)
     try:
         config = read_config(args.config, args.set)
         if args.dry_run:

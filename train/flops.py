@@ -3,15 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
-from helix4d.model.networks.attention import plan_self_attention
+from helix4d.model.networks.attention import AttentionPlan, plan_self_attention
 from helix4d.model.networks.config import FlowConfig, VideoConfig
 from helix4d.model.networks.frames import FrameLayout
 
 BF16_PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bfloat16 operations per second from the vendors' data sheets, by a substring of the device's name."""
+
+
+@dataclass(frozen=True)
+class PassFlops:
+    """Operations of one pass through all blocks.
+
+    Attributes:
+        attention: the products of self-attention and cross-attention.
+        own: the matrices of self-attention, which Helix4D trains.
+        other: the matrices of cross-attention's queries and outputs, and of the MLP.
+        image: keys and values of the image tokens.
+    """
+
+    attention: float
+    own: float
+    other: float
+    image: float
+
+    @property
+    def total(self) -> float:
+        """Operations of the pass."""
+        return self.attention + self.own + self.other + self.image
+
+
+def pass_flops(config: FlowConfig, plan: AttentionPlan, cond_tokens: int) -> PassFlops:
+    """Count the operations of a forward pass over the queries of `plan`, with `cond_tokens` image tokens per frame."""
+    width, tokens, frames = config.model_channels, plan.queries.tokens, plan.queries.frames
+    pairs = sum((s.query[1] - s.query[0]) * s.key_tokens for s in plan.segments) + tokens * cond_tokens
+    return PassFlops(
+        attention=config.num_blocks * 4.0 * pairs * width,
+        own=config.num_blocks * 2.0 * tokens * 4 * width**2,
+        other=config.num_blocks * 2.0 * tokens * (2 * width**2 + 2 * width * config.mlp_channels),
+        image=config.num_blocks * 2.0 * frames * cond_tokens * config.cond_channels * 2 * width,
+    )
 
 
 def step_flops(
@@ -26,15 +61,11 @@ def step_flops(
         all_trained: whether all parameters have gradients, or only those of self-attention.
     """
     layout = FrameLayout(tuple(lengths))
-    width, tokens, frames = config.model_channels, layout.tokens, layout.frames
-    plan = plan_self_attention(layout, layout, video)
-    pairs = sum((s.query[1] - s.query[0]) * s.key_tokens for s in plan.segments) + tokens * cond_tokens
-    attention = 3 * 4.0 * pairs * width  # two products forward, twice that backward
-    own = 2.0 * tokens * 4 * width**2  # to_qkv and to_out
-    other = 2.0 * tokens * (2 * width**2 + 2 * width * config.mlp_channels)  # cross-attention's q and out, and the MLP
-    image = 2.0 * frames * cond_tokens * config.cond_channels * 2 * width  # keys and values of the image tokens
-    passes = 3 if all_trained else 2  # forward, gradient of the input, and gradient of the weights if trained
-    return config.num_blocks * (attention + 3 * own + passes * other + (2 if all_trained else 1) * image)
+    forward = pass_flops(config, plan_self_attention(layout, layout, video), cond_tokens)
+    # Attention has two products forward and twice that backward; a matrix has one forward, one for the gradient of its
+    # input, and one for that of its weights if trained.
+    passes = 3 if all_trained else 2
+    return 3 * forward.attention + 3 * forward.own + passes * forward.other + (passes - 1) * forward.image
 
 
 def peak_flops(device: torch.device) -> float | None:

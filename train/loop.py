@@ -10,7 +10,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -19,16 +19,18 @@ from torch import Tensor
 
 from helix4d.core import ConfigError, Helix4DError, sha256_json, write_json
 from helix4d.core.locks import locked
+from helix4d.model.device import upload
 from helix4d.model.networks.flow import FlowTransformer
 from helix4d.train.checkpoint import Checkpoint, TrainState, list_checkpoints, load_checkpoint, restore, save_checkpoint
 from helix4d.train.config import Stage, TrainConfig
+from helix4d.train.data.batch import Copier
 from helix4d.train.data.dataset import UNREADABLE, ClipReader, Latent, TrainingClip
 from helix4d.train.data.loader import BrokenDataError, Loader, padded
 from helix4d.train.data.schedule import Schedule
 from helix4d.train.flops import peak_flops, step_flops
 from helix4d.train.metrics import Metrics
-from helix4d.train.network import build_network, load_image_encoder
-from helix4d.train.objective import TIME_BINS, collate, elements, squared_errors, time_bins
+from helix4d.train.network import agree_on_attention, build_network, load_image_encoder
+from helix4d.train.objective import TIME_BINS, elements, squared_errors, time_bins
 from helix4d.train.optimizer import (
     AdaptiveClip,
     MovingAverage,
@@ -63,6 +65,7 @@ def train(config: TrainConfig) -> TrainState:
         if sharded:
             check_shardable(config)
         network = build_network(config, comm.device)
+        agree_on_attention(network, comm)
         check_data(reader, network, config)
         if config.batch < comm.ranks:
             raise ConfigError(f"batch is {config.batch} with {comm.ranks} ranks: must be at least one clip per rank")
@@ -126,6 +129,7 @@ def train(config: TrainConfig) -> TrainState:
             comm.barrier()
 
         network.train()
+        copier = Copier(comm.device)
         figures = _Figures(comm.device)
         spare: list[TrainingClip] | None = None
         with Loader(reader, schedule, config, comm.rank, comm.ranks) as loader:
@@ -145,29 +149,29 @@ def train(config: TrainConfig) -> TrainState:
                         + (f"; latest on this rank: {', '.join(share.broken)}" if share.broken else "")
                     )
 
-                # Accumulate the gradient of the mean loss over microbatches.
+                # Accumulate the gradient of the mean loss over microbatches. Nothing here waits for the device.
                 microbatches = [microbatch for microbatch in share.microbatches if microbatch]
                 passes = comm.max(len(microbatches)) if sharded else len(microbatches)
-                for microbatch, weight in padded(microbatches, passes, spare):
-                    batch = collate(microbatch, comm.device)
+                pieces = list(padded(microbatches, passes, spare))
+                losses: list[tuple[tuple[str, ...], Tensor]] = []
+                for i, (microbatch, weight) in enumerate(pieces):
+                    batch = copier.take(microbatch)
                     cond = encoder(batch.images)
                     errors = squared_errors(network, batch, cond, config.network.first_frame)
-                    if not bool(torch.isfinite(errors).all()):
-                        bad = [k for k, e in zip(batch.keys, errors.tolist(), strict=True) if not math.isfinite(e)]
-                        raise NonFiniteLossError(f"step {step}: non-finite loss for {', '.join(bad)}")
                     (weight * errors.sum() / max(count, 1)).backward()
+                    copier.start(pieces[i + 1][0] if i + 1 < len(pieces) else loader.upcoming())
+                    losses.append((batch.keys, errors.detach()))
                     if weight:
                         figures.add(microbatch, batch.t, errors.detach(), cond.shape[1], network, config)
                         spare = microbatch
                 if not sharded:
                     comm.sum_gradients(trained.values())
 
-                # Take the step.
+                # Take the step, if everything is finite.
                 norm = unshard(torch.nn.utils.get_total_norm(p.grad for p in trained.values() if p.grad is not None))
-                if not bool(torch.isfinite(norm)):
-                    keys = sorted({c.key for microbatch in share.microbatches for c in microbatch})
-                    raise NonFiniteLossError(f"step {step}: non-finite gradient; clips on this rank: {', '.join(keys)}")
                 threshold = clip.apply(trained.values(), norm)
+                grad_norm = finite_norm(step, norm, losses, comm.ranks)
+                clip.record(grad_norm)
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(config.optimizer, step)
                 optimizer.step()
@@ -181,13 +185,38 @@ def train(config: TrainConfig) -> TrainState:
                 if step % config.run.log_every == 0 or step == config.steps:
                     values = figures.collect(comm)
                     if metrics is not None:
-                        optimizing = {"grad_norm": float(norm), "clip": threshold, "lr": group["lr"]}
+                        optimizing = {"grad_norm": grad_norm, "clip": threshold, "lr": group["lr"]}
                         metrics.write({"step": step, "clips": position, "broken": broken, **optimizing, **values})
                 if step % config.run.save_every == 0 or step == config.steps:
                     save()
                 if previews is not None and step % config.run.preview_every == 0:
                     previews.write(step, network, trained, average.tensors)
         return state()
+
+
+def finite_norm(step: int, norm: Tensor, losses: Sequence[tuple[tuple[str, ...], Tensor]], ranks: int) -> float:
+    """Return the gradient norm of a step, checking it and the losses: the only point where a step waits for the device.
+
+    Args:
+        step: number of the step, for messages.
+        norm: norm of the gradients, over all ranks.
+        losses: keys and summed squared errors [clips] of each microbatch of this rank.
+        ranks: number of ranks.
+
+    Raises:
+        NonFiniteLossError: if the norm or a loss is not finite.
+    """
+    checks = [torch.isfinite(errors).all().to(norm.dtype) for _, errors in losses]
+    found, *finite = torch.stack([norm, *checks]).tolist()
+    if not all(finite):
+        clips = [(key, error) for keys, errors in losses for key, error in zip(keys, errors.tolist(), strict=True)]
+        bad = [key for key, error in clips if not math.isfinite(error)]
+        raise NonFiniteLossError(f"step {step}: non-finite loss for {', '.join(bad)}")
+    if not math.isfinite(found):
+        own = ", ".join(sorted({key for keys, _ in losses for key in keys}))
+        elsewhere = ", unless the cause is on another rank" if ranks > 1 else ""
+        raise NonFiniteLossError(f"step {step}: non-finite gradient; clips on this rank: {own}{elsewhere}")
+    return float(found)
 
 
 def check_data(reader: ClipReader, network: FlowTransformer, config: TrainConfig) -> None:
@@ -273,9 +302,9 @@ class _Figures:
     ) -> None:
         """Add a microbatch."""
         bins = time_bins(t)
-        counts = torch.tensor([elements([c], config.network.first_frame) for c in clips], device=self._device)
+        counts = upload([elements([c], config.network.first_frame) for c in clips], torch.float64, self._device)
         self._errors.index_add_(0, bins, errors.double())
-        self._counts.index_add_(0, bins, counts.double())
+        self._counts.index_add_(0, bins, counts)
         lengths = [clip.latent.lengths for clip in clips]
         self._tokens += sum(map(sum, lengths))
         all_trained = config.network.trainable == ("*",)

@@ -10,13 +10,15 @@ from torch import nn
 from helix4d.core import ConfigError, generator
 from helix4d.model.checkpoint.checkpoint import CheckpointSource, load_network
 from helix4d.model.conditioning.images import ImageEncoder
+from helix4d.model.networks.attention_choice import adopt, measured
 from helix4d.model.networks.config import FlowConfig
 from helix4d.model.networks.flow import DenseFlow, FlowTransformer, SparseFlow
 from helix4d.model.networks.initialize import initialize_flow
 from helix4d.train.config import NetworkConfig, Stage, TrainConfig
+from helix4d.train.parallel import World
 
 PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-_KINDS: dict[Stage, type[FlowTransformer]] = {
+KINDS: dict[Stage, type[FlowTransformer]] = {
     Stage.STRUCTURE: DenseFlow,
     Stage.GEOMETRY: SparseFlow,
     Stage.MATERIAL: SparseFlow,
@@ -30,17 +32,30 @@ def build_network(config: TrainConfig, device: torch.device) -> FlowTransformer:
         ConfigError: if the checkpoint's network belongs to another stage, or no parameter would be trained.
     """
     network = _from_scratch(config) if config.network.scratch is not None else _from_checkpoint(config)
-    dtype = PRECISIONS[config.network.precision]
-    trained = set(trained_names(network, config.network))
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name in trained)
-        parameter.data = parameter.data.to(torch.float32 if name in trained else dtype)
+    set_types(network, config.network)
     network.to(device)
-    network.compute_dtype = dtype
-    network.checkpointing = config.network.checkpointing
     if config.network.compile:
         network.compile_blocks()
     return network
+
+
+def set_types(network: FlowTransformer, config: NetworkConfig) -> None:
+    """Set the types of parameters and activations, which parameters are trained, and the checkpointing."""
+    dtype = PRECISIONS[config.precision]
+    trained = set(trained_names(network, config))
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in trained)
+        parameter.data = parameter.data.to(torch.float32 if name in trained else dtype)
+    network.compute_dtype = dtype
+    network.checkpointing = config.checkpointing
+
+
+def agree_on_attention(network: FlowTransformer, world: World) -> None:
+    """Measure the attention backends; all ranks then choose by the sums of their timings. All ranks must call this."""
+    work = network.workload(world.device)
+    timings = measured(work)
+    if timings is not None and world.ranks > 1:
+        adopt(work, dict(zip(timings, world.sum(timings.values()), strict=True)))
 
 
 def trained_names(network: nn.Module, config: NetworkConfig) -> list[str]:
@@ -62,12 +77,12 @@ def build_empty(config: TrainConfig) -> FlowTransformer:
     """Build the network for a plan: on the meta device if it is trained from scratch, else from its checkpoint."""
     if config.network.scratch is not None:
         with torch.device("meta"):
-            return _KINDS[config.stage](FlowConfig.from_args(config.network.scratch), config.network.video)
+            return KINDS[config.stage](FlowConfig.from_args(config.network.scratch), config.network.video)
     return _from_checkpoint(config)
 
 
 def _from_scratch(config: TrainConfig) -> FlowTransformer:
-    network = _KINDS[config.stage](FlowConfig.from_args(config.network.scratch or {}), config.network.video)
+    network = KINDS[config.stage](FlowConfig.from_args(config.network.scratch or {}), config.network.video)
     seed = int(generator(config.seed, "initialize").integers(2**63))
     initialize_flow(network, torch.Generator().manual_seed(seed))
     return network
@@ -76,7 +91,7 @@ def _from_scratch(config: TrainConfig) -> FlowTransformer:
 def _from_checkpoint(config: TrainConfig) -> FlowTransformer:
     source = CheckpointSource(config.network.checkpoint or "", offline=config.network.offline)
     base = load_network(source, config.network.flow or "")
-    kind = _KINDS[config.stage]
+    kind = KINDS[config.stage]
     if not isinstance(base, kind):
         raise ConfigError(
             f"{config.network.flow} is a {type(base).__name__}, but the {config.stage} stage needs a {kind.__name__}"

@@ -7,68 +7,20 @@ of the other frames, over all ranks and microbatches, so it does not depend on h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from helix4d.core import ConfigError
+from helix4d.model.device import upload
 from helix4d.model.networks.flow import DenseFlow, FlowTransformer, SparseFlow
 from helix4d.model.networks.flow_matching import noisy, velocity
 from helix4d.model.networks.frames import FrameLayout
-from helix4d.model.networks.sparse import SparseLayout, SparseTensor
+from helix4d.model.networks.sparse import SparseTensor
+from helix4d.train.data.batch import Batch
 from helix4d.train.data.dataset import TrainingClip
 
 TIME_BINS = 10
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Clips packed into the inputs of the networks.
-
-    Attributes:
-        keys: key of each clip.
-        frames: number of frames of each clip.
-        clean, noise: [F, C, r, r, r] in stage 1, [L, C] in stages 2 and 3.
-        voxels: tokens of the F frames; None in stage 1.
-        side: [L, C'], side input of the material stage, or None.
-        images: [F, 3, S, S].
-        t: float32 [clips], time of each clip.
-        dropped: bool [clips], whether the condition is zeroed.
-    """
-
-    keys: tuple[str, ...]
-    frames: tuple[int, ...]
-    clean: Tensor
-    noise: Tensor
-    voxels: SparseLayout | None
-    side: Tensor | None
-    images: Tensor
-    t: Tensor
-    dropped: Tensor
-
-
-def collate(clips: Sequence[TrainingClip], device: torch.device) -> Batch:
-    """Pack clips one after another, without padding."""
-    latents = [clip.latent for clip in clips]
-    voxels = None
-    if all(latent.coords is not None for latent in latents):
-        lengths = torch.tensor([n for latent in latents for n in latent.lengths])
-        frames = torch.repeat_interleave(torch.arange(len(lengths), dtype=torch.int32), lengths)
-        coords = torch.cat([latent.coords for latent in latents if latent.coords is not None])
-        voxels = SparseLayout.from_coords(torch.cat([frames[:, None], coords], dim=1).to(device), len(lengths))
-    sides = [latent.side for latent in latents if latent.side is not None]
-    return Batch(
-        keys=tuple(clip.key for clip in clips),
-        frames=tuple(len(latent.lengths) for latent in latents),
-        clean=torch.cat([latent.clean for latent in latents]).to(device),
-        noise=torch.cat([clip.noise for clip in clips]).to(device),
-        voxels=voxels,
-        side=torch.cat(sides).to(device) if sides else None,
-        images=torch.cat([clip.images for clip in clips]).to(device),
-        t=torch.tensor([clip.t for clip in clips], dtype=torch.float32, device=device),
-        dropped=torch.tensor([clip.dropped for clip in clips], device=device),
-    )
 
 
 def elements(clips: Sequence[TrainingClip], first_frame: bool) -> int:
@@ -120,8 +72,7 @@ def time_bins(t: Tensor) -> Tensor:
 
 def layout_clips(layout: FrameLayout, device: torch.device) -> Tensor:
     """Return the clip of each frame, int64 [F]."""
-    numbers = [clip for clip, _, _, _ in layout.numbered()]
-    return torch.tensor(numbers, dtype=torch.int64, device=device)
+    return upload([clip for clip, _, _, _ in layout.numbered()], torch.int64, device)
 
 
 def _noisy(batch: Batch, times: Tensor, anchors: Tensor, rows: Tensor) -> Tensor:

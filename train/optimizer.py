@@ -46,11 +46,14 @@ class AdaptiveClip:
         return min(self._config.max_norm, percentile)
 
     def apply(self, parameters: Iterable[nn.Parameter], norm: Tensor) -> float:
-        """Clip the gradients, whose total norm is `norm`, record the norm, and return the threshold."""
+        """Clip the gradients, whose total norm is `norm`, and return the threshold. Does not wait for the device."""
         threshold = self.threshold()
         torch.nn.utils.clip_grads_with_norm_(parameters, threshold, norm)
-        self.history.append(float(norm))
         return threshold
+
+    def record(self, norm: float) -> None:
+        """Add the norm of a step to the history."""
+        self.history.append(norm)
 
 
 class MovingAverage:

@@ -1,5 +1,8 @@
 """Communication between the processes of a run, over torchrun's process group; a no-op for a single process.
 
+Gradients are reduced on the device. Counts are reduced on the CPU, so that the host never waits for a GPU to agree on
+them.
+
 Gradients are summed once per step and divided by a count that all ranks know beforehand, so ranks may have different
 numbers of microbatches, even zero, which DistributedDataParallel's reduction does not allow.
 """
@@ -35,14 +38,14 @@ class World:
 
     def sum(self, values: Iterable[float]) -> list[float]:
         """Sum values over all ranks in double precision."""
-        tensor = torch.tensor(list(values), dtype=torch.float64, device=self.device)
+        tensor = torch.tensor(list(values), dtype=torch.float64)
         if self.ranks > 1:
             dist.all_reduce(tensor)
         return [float(v) for v in tensor.tolist()]
 
     def max(self, value: int) -> int:
         """Return the maximum over all ranks."""
-        tensor = torch.tensor(value, device=self.device)
+        tensor = torch.tensor(value)
         if self.ranks > 1:
             dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return int(tensor)
@@ -87,7 +90,7 @@ def world(device: str) -> Iterator[World]:
     if ranks == 1:
         yield World(0, 1, place)
         return
-    dist.init_process_group("nccl" if on_gpu else "gloo", device_id=place if on_gpu else None)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", device_id=place if on_gpu else None)
     try:
         yield World(rank, ranks, place)
     finally:

@@ -1,16 +1,13 @@
-"""Describe a run without starting it: shapes, parameters, memory, steps."""
+"""Describe a run without starting it: shapes, parameters, measured memory, steps."""
 
 from __future__ import annotations
 
 from math import ceil
 
-from helix4d.model.networks.flow import Checkpointing
 from helix4d.train.config import Stage, TrainConfig
 from helix4d.train.data.dataset import ClipReader
+from helix4d.train.memory import step_memory
 from helix4d.train.network import build_empty, trained_names
-
-_BYTES_PER_ACTIVATION = 72
-"""Bytes that a block keeps for its backward pass per token and channel, in bfloat16 (measured in tests/model/)."""
 
 
 def plan_run(config: TrainConfig) -> str:
@@ -25,7 +22,7 @@ def plan_run(config: TrainConfig) -> str:
     costs = reader.costs(flow.resolution)
     epoch = ceil(len(reader) / config.batch)
     microbatch = max(max(costs), min(config.tokens_per_microbatch, sum(costs)))
-    weights, activations = _memory(config, trained, frozen, microbatch, flow.model_channels, flow.num_blocks)
+    memory = step_memory(config, flow, [_frames(microbatch, max(len(entry.tokens) for entry in reader.entries))])
     shape = f"[F, {flow.in_channels}, {flow.resolution}³]" if config.stage is Stage.STRUCTURE else "[L, in]"
     lines = [
         f"{config.name}: {config.stage} stage, {flow.num_blocks} blocks of {flow.model_channels} channels",
@@ -36,18 +33,15 @@ def plan_run(config: TrainConfig) -> str:
         f"data: {len(reader)} clips of {min(costs):,} to {max(costs):,} tokens, {sum(costs):,} in total",
         f"steps: {config.steps:,} of {config.batch} clips; {epoch:,} steps per epoch, "
         f"{config.steps * config.batch / len(reader):.1f} epochs in total",
-        f"memory per rank: {weights / 1e9:.2f} GB for weights, gradients, Adam state and moving average"
-        f"{', divided by the number of ranks' if config.network.shard else ''}; about "
-        f"{activations / 1e9:.2f} GB for the activations of {microbatch:,} tokens",
+        f"memory per rank: {memory.peak / 1e9:.2f} GB at the peak of a microbatch of {microbatch:,} tokens, of which "
+        f"{memory.state / 1e9:.2f} GB for weights, gradients, Adam state and moving average"
+        f"{' (divided by the number of ranks)' if config.network.shard else ''}; the image encoder and CUDA's "
+        "libraries come on top",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _memory(config: TrainConfig, trained: int, frozen: int, tokens: int, width: int, blocks: int) -> tuple[int, int]:
-    """Estimate the bytes for weights and for activations."""
-    item_bytes = 2 if config.network.precision == "bfloat16" else 4
-    weights = trained * (4 + 4 + 8 + 4) + frozen * item_bytes
-    block_input = tokens * width * item_bytes
-    block = tokens * width * _BYTES_PER_ACTIVATION * item_bytes // 2
-    activations = {Checkpointing.NONE: blocks * block, Checkpointing.BLOCKS: blocks * block_input + block}
-    return weights, activations.get(config.network.checkpointing, 2 * blocks * block_input + block)
+def _frames(tokens: int, frames: int) -> tuple[int, ...]:
+    """Divide the tokens of a microbatch evenly among the frames of one clip, the longest."""
+    whole, rest = divmod(tokens, frames)
+    return tuple(whole + (frame < rest) for frame in range(frames))

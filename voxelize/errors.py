@@ -1,4 +1,4 @@
-"""The error for meshes that cannot be voxelized."""
+"""The errors for meshes that cannot be voxelized, and for GPUs that cannot be used."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from helix4d.core import Helix4DError
 
 class GeometryError(Helix4DError):
     """A mesh that cannot be voxelized: a vertex outside the unit cube or not finite, an index without a vertex."""
+
+
+class GpuError(Helix4DError):
+    """The GPU was requested and cannot be used; the message states the cause."""
 
 
 def outside_error(face: int, vertices: np.ndarray, faces: np.ndarray, names: np.ndarray | None) -> GeometryError:

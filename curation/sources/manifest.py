@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from helix4d.core import AssetError, ConfigError, ReasonCode
+from helix4d.core.extras import missing_package
 from helix4d.curation.places.names import is_url
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.remote.hub import parse_hub_url
@@ -177,7 +178,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise ConfigError(f"{path}: reading Parquet requires pyarrow: pip install 'helix4d[parquet]'") from error
+        raise missing_package(f"{path}: reading Parquet", "pyarrow") from error
     try:
         rows = pyarrow.parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:

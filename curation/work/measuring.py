@@ -15,9 +15,10 @@ from helix4d.curation.shards.layout import LEDGER_FILE, WORK_FOLDER
 from helix4d.curation.shards.ledger import Ledger
 from helix4d.curation.work.cluster import Cluster
 from helix4d.curation.work.curate_task import curate_task
+from helix4d.curation.work.events import follow
 from helix4d.curation.work.jobs import asset_job
 from helix4d.curation.work.progress import Display
-from helix4d.curation.work.ray_loop import follow, run_tasks
+from helix4d.curation.work.ray_loop import run_tasks
 
 
 def measure_source(source: str, folder: Path, sample: SampleConfig, run: RunConfig) -> None:

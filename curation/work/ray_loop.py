@@ -9,7 +9,6 @@ waited for. Only an error that concerns the whole run, such as `StorageError` or
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,11 +17,11 @@ from typing import Any
 
 import ray
 
-from helix4d.core import AssetError, FormatError, Helix4DError, NewerError, ReasonCode, insist
-from helix4d.curation.shards.ledger import Ledger, Outcome
+from helix4d.core import ReasonCode, insist
+from helix4d.curation.shards.ledger import Outcome
 from helix4d.curation.work.cluster import Cluster, WorkerNeeds
+from helix4d.curation.work.events import Ended, Tick, failed_outcome, outcome_of_exception
 from helix4d.curation.work.jobs import Job, Report
-from helix4d.curation.work.progress import Display
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +35,6 @@ _FIRST_PAUSE_S = 1.0
 """Seconds before a job's second attempt; each later pause is twice as long, so that memory may become free."""
 _BACKLOG = 4
 """Jobs per place that may wait for the next task of a chain. More would only fill the disk with their files."""
-_LOG_CHARACTERS = 4000
-_COLORS = re.compile(r"\x1b\[[0-9;]*m")
-"""Escape codes with which Ray colors its messages."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +67,6 @@ class Task:
             fits = cluster.places(self.needs) if self.needs.cpus or self.needs.gpus else self.workers or 1
             return min(self.workers or fits, fits)
         return self.workers or cluster.places(self.needs)
-
-
-@dataclass(frozen=True)
-class Tick:
-    """Current activity, at most twice a second: job name -> text, such as `render 3/16`."""
-
-    stages: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Ended:
-    """Jobs that have ended since the last event, at least one."""
-
-    outcomes: tuple[Outcome, ...]
 
 
 def run_tasks(cluster: Cluster, tasks: Sequence[Task], jobs: Iterable[Job]) -> Iterator[Ended | Tick]:
@@ -140,28 +122,6 @@ def run_tasks(cluster: Cluster, tasks: Sequence[Task], jobs: Iterable[Job]) -> I
                     lanes[number + 1].add(result)
         if outcomes:
             yield Ended(tuple(outcomes))
-
-
-def follow(
-    news: Iterable[Ended | Tick], ledger: Ledger, display: Display, on_tick: Callable[[], None] = lambda: None
-) -> Iterator[Outcome]:
-    """Follow a run: ticks are displayed, outcomes are written to the ledger, then displayed and yielded.
-
-    Args:
-        news: what `run_tasks` yields.
-        ledger: where outcomes are recorded.
-        display: the progress display.
-        on_tick: called at every tick, for checks that must not wait for the next outcome.
-    """
-    for item in news:
-        if isinstance(item, Tick):
-            display.show(item.stages)
-            on_tick()
-            continue
-        ledger.append(*item.outcomes)
-        for outcome in item.outcomes:
-            display.advance(outcome)
-            yield outcome
 
 
 @dataclass(frozen=True)
@@ -236,7 +196,7 @@ class _Lane:
             result: Outcome | Job = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
             # Its process is not used again: after a CUDA error, for one, everything in it fails.
-            yield _outcome_of_exception(error, ended, self._task.stage)
+            yield outcome_of_exception(error.cause, ended.job, str(error), self._task.stage)
         except ray.exceptions.RayError as error:
             if ended.attempt < ATTEMPTS:
                 pause_s = _FIRST_PAUSE_S * 2 ** (ended.attempt - 1)
@@ -276,37 +236,13 @@ class _Lane:
         self.running[reference] = _Running(job, attempt, process)
 
 
-def _outcome_of_exception(error: Any, ended: _Running, stage: str) -> Outcome:
-    """Return the outcome of a job whose task raised.
-
-    Raises:
-        Helix4DError: if it concerns the whole run, not just a file.
-    """
-    cause = error.cause
-    code, message = ReasonCode.CRASHED, f"unexpected {type(cause).__name__} in the worker: {cause}"
-    if isinstance(cause, AssetError):
-        code, message = cause.code, str(cause)
-    elif isinstance(cause, FormatError) and not isinstance(cause, NewerError):
-        code, message = ReasonCode.CORRUPT_FILE, str(cause)
-    elif isinstance(cause, Helix4DError):
-        raise cause from error
-    elif isinstance(cause, MemoryError):
-        code, message = ReasonCode.OUT_OF_MEMORY, "an allocation failed in the worker"
-    return _outcome(code, message, str(error), ended, stage)
-
-
 def _outcome_of_loss(error: Exception, ended: _Running, stage: str) -> Outcome:
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         code = ReasonCode.OUT_OF_MEMORY
         message = f"the node ran out of memory, and Ray killed the worker ({ended.attempt} attempts)"
     else:
         code, message = ReasonCode.CRASHED, f"the Ray worker or its node was lost {ended.attempt} times"
-    return _outcome(code, message, str(error), ended, stage)
-
-
-def _outcome(code: ReasonCode, message: str, tail: str, ended: _Running, stage: str) -> Outcome:
-    plain = _COLORS.sub("", tail)
-    return Outcome(ended.job.name, code.state, code, stage=stage, message=message, log=plain[-_LOG_CHARACTERS:])
+    return failed_outcome(ended.job, code, message, str(error), stage)
 
 
 def _work(run: Callable[[Any, Report], Any], job: Job, patience_s: float, board: Any) -> Any:

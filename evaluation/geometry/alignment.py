@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from helix4d.core import ConfigError
-from helix4d.evaluation.geometry.nearest import Neighbors
+from helix4d.evaluation.geometry.nearest import Neighbors, nearest_of_each
 from helix4d.evaluation.geometry.sampling import subsample
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
@@ -156,7 +156,7 @@ def _losses(points: Tensor, target: Tensor, state: Tensor, rotations: Tensor, ne
     """Return squared chamfer distances (S,) between transformed points and target, as the sum of both means."""
     moved = _move(points, state, rotations)
     _, to_target = neighbors.query(moved)
-    to_moved = torch.stack([Neighbors(one).query(target)[1] for one in moved])
+    _, to_moved = nearest_of_each(target, moved)
     # Select, then transform: the gradient of selecting is a sum in nondeterministic order on a GPU.
     matched = _move(points[to_moved], state, rotations)
     return _mean_square(moved - target[to_target]) + _mean_square(matched - target)

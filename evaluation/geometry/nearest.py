@@ -1,9 +1,14 @@
-"""Nearest-neighbor search: a k-d tree on the CPU, brute force in chunks on a GPU.
+"""Nearest-neighbor search: a k-d tree on the CPU, brute force on a GPU.
 
-Brute force computes differences, not matrix products, whose rounding would give identical clouds a nonzero distance.
+Brute force computes differences, not matrix products, whose rounding would give identical clouds a nonzero distance. On
+CUDA it is one Triton kernel that keeps the distances in registers, ten instructions a pair; elsewhere it goes through
+memory in chunks.
 """
 
 from __future__ import annotations
+
+import importlib.util
+from functools import cache
 
 import torch
 from scipy.spatial import KDTree
@@ -11,6 +16,8 @@ from torch import Tensor
 
 _PAIRS = 2**24
 """Pairs per chunk: 64 MiB for each of the two float32 arrays."""
+TILE_QUERIES, TILE_POINTS, WARPS = 64, 32, 4
+"""One program of the kernel: 16 pairs a thread and step, in 116 registers."""
 
 
 class Neighbors:
@@ -25,9 +32,40 @@ class Neighbors:
     def query(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Return distances (...) and indices (...) of the points nearest to (..., 3), with torch's thread count."""
         if self._tree is None:
-            return nearest_in_chunks(queries, self._points)
+            return _brute_force(queries, self._points)
         distances, indices = self._tree.query(queries.detach().numpy(), workers=torch.get_num_threads())
         return torch.as_tensor(distances), torch.as_tensor(indices)
+
+
+def nearest_of_each(queries: Tensor, clouds: Tensor) -> tuple[Tensor, Tensor]:
+    """Search each of the clouds (S, P, 3) for the points nearest to the queries (Q, 3): distances, indices (S, Q)."""
+    if _has_kernel(clouds):
+        return nearest_in_registers(queries[None], clouds)
+    found = [Neighbors(cloud).query(queries) for cloud in clouds]
+    distances, indices = (torch.stack(kind) for kind in zip(*found, strict=True))
+    return distances, indices
+
+
+def nearest_in_registers(queries: Tensor, clouds: Tensor) -> tuple[Tensor, Tensor]:
+    """Search in Triton: queries (S, Q, 3) in clouds (S, P, 3) → distances and int64 indices (S, Q).
+
+    Either may have S = 1, which stands for all. All are float32 and finite. Distances are those of `nearest_in_chunks`,
+    and the index is the first of equals.
+    """
+    from helix4d.evaluation.geometry.nearest_kernels import nearest_points
+
+    queries, clouds = queries.detach().contiguous(), clouds.detach()
+    size, count = max(len(queries), len(clouds)), queries.shape[1]
+    columns = torch.nn.functional.pad(clouds.mT, (0, -clouds.shape[1] % TILE_POINTS), value=torch.inf).contiguous()
+    squared = torch.empty(size, count, device=queries.device)
+    indices = torch.empty(size, count, dtype=torch.int32, device=queries.device)
+    if count:
+        nearest_points[-(-count // TILE_QUERIES), size](
+            queries, columns, squared, indices, count, columns.shape[2],
+            queries.stride(0) if len(queries) > 1 else 0, columns.stride(0) if len(clouds) > 1 else 0,
+            TILE_QUERIES, TILE_POINTS, num_warps=WARPS,
+        )  # fmt: skip
+    return squared.sqrt_(), indices.long()
 
 
 def nearest_in_chunks(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,6 +74,22 @@ def nearest_in_chunks(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     parts = [_nearest_of_all(part, points) for part in flat.split(max(1, _PAIRS // len(points)))]
     squared, indices = (torch.cat(kind).reshape(queries.shape[:-1]) for kind in zip(*parts, strict=True))
     return squared.sqrt(), indices
+
+
+def _brute_force(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    if not _has_kernel(points):
+        return nearest_in_chunks(queries, points)
+    distances, indices = nearest_in_registers(queries.reshape(1, -1, 3), points[None])
+    return distances.reshape(queries.shape[:-1]), indices.reshape(queries.shape[:-1])
+
+
+def _has_kernel(points: Tensor) -> bool:
+    return points.is_cuda and points.dtype == torch.float32 and _triton_available()
+
+
+@cache
+def _triton_available() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 def _nearest_of_all(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:

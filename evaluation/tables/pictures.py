@@ -8,7 +8,7 @@ import numpy as np
 
 from helix4d.assets import AlphaMode, Clip, Material
 from helix4d.evaluation.metrics.metric import View
-from helix4d.render import Camera, orbit_camera, preset
+from helix4d.render import Camera, load_engine, orbit_camera, preset
 from helix4d.render.scene.lighting import Lights
 
 _FRONT_DEG = -90.0
@@ -28,10 +28,10 @@ def draw(clip: Clip, view: View) -> np.ndarray:
             fits, lit evenly from all sides.
 
     Raises:
+        ConfigError: if Blender is not installed.
         RenderError: if Blender fails.
     """
-    from helix4d.render.cycles.engine import render_views
-
+    render_views = load_engine("cycles")
     if view.shows == "normal":
         clip = replace(clip, materials=tuple(_solid(material) for material in clip.materials))
     chosen = _MEASURED if view.shows == "color" and not view.draft else _DRAFT

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from helix4d.core import ConfigError, FormatError
+from helix4d.core.extras import missing_package
 from helix4d.model.conditioning.images import SAMPLING_ALPHA
 
 MAX_PIXELS = 1 << 26
@@ -121,9 +122,7 @@ def rembg_matting(model: str, threads: int | None = None) -> Matting:
         from rembg import remove
         from rembg.sessions import sessions
     except ImportError as error:
-        raise ConfigError(
-            "removing backgrounds requires rembg: pip install 'rembg[cpu]', or use frames with alpha"
-        ) from error
+        raise ConfigError(f"{missing_package('removing backgrounds', 'rembg')}. Or use frames with alpha") from error
     name, colon, file = model.partition(":")
     kind = sessions.get(name)
     if kind is None or not kind.is_local():
@@ -180,7 +179,7 @@ def _film(path: Path) -> Iterator[Image.Image]:
     try:
         import av
     except ImportError as error:
-        raise ConfigError(f"{path}: reading video files requires the package av (pip install av)") from error
+        raise missing_package(f"{path}: reading video files", "av") from error
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:

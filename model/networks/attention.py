@@ -1,9 +1,9 @@
 """Exact attention under a frame mask that is never materialized, with four backends.
 
-`per_frame`: one scaled-dot-product call per group of frames with the same keys; runs on any device, default on CPU.
-`varlen`: variable-length flash attention over gathered keys; default on CUDA. `flex`: FlexAttention with a block-sparse
-mask derived from frame boundaries; copies no keys but recompiles when shapes change. `window`: our own Triton kernels,
-which read the window and the anchor in place; to be chosen by hand until they are measured on a GPU.
+`per_frame`: one scaled-dot-product call per group of frames with the same keys; runs on any device. `varlen`:
+variable-length flash attention over gathered keys. `flex`: FlexAttention with a block-sparse mask derived from frame
+boundaries; copies no keys but recompiles when shapes change. `window`: our own Triton kernels, which read the window
+and the anchor in place. `attention_choice.py` chooses between them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, cached_property
+from itertools import accumulate
 from typing import Any, cast
 
 import torch
@@ -20,17 +21,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from helix4d.core import ConfigError
+from helix4d.model.device import upload
 from helix4d.model.networks.attention_blocks import block_mask
 from helix4d.model.networks.config import VideoConfig
 from helix4d.model.networks.frames import FrameLayout, Segment, plan_conditioning, plan_segments
 from helix4d.model.networks.window_attention import WindowPlan, plan_window, window_attend
 
-_AMPERE = (8, 0)
-_FLASH_WIDTH = 256
-
 
 class AttentionBackend(StrEnum):
-    """How the same attention is computed. `AUTO`: varlen if flash attention supports the inputs, else per frame."""
+    """How the same attention is computed. `AUTO`, for networks only: the fastest on this device, by measurement."""
 
     AUTO = "auto"
     PER_FRAME = "per_frame"
@@ -39,15 +38,23 @@ class AttentionBackend(StrEnum):
     WINDOW = "window"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class AttentionPlan:
-    """Which queries attend to which keys, and the backend; built once per batch and used by every block."""
+    """Which queries attend to which keys, and the backend; built once per batch and used by every block.
+
+    Not frozen: torch 2.11 compiles a guard for every field of a frozen dataclass that traced code sees, down to the
+    ranges of each segment, and so would recompile the blocks for every batch.
+    """
 
     segments: tuple[Segment, ...]
     queries: FrameLayout
     keys: FrameLayout
     video: VideoConfig | None = None
-    backend: AttentionBackend = AttentionBackend.AUTO
+    backend: AttentionBackend = AttentionBackend.PER_FRAME
+
+    def __post_init__(self) -> None:
+        if self.backend is AttentionBackend.AUTO:
+            raise ConfigError("a plan needs a backend: choose one with attention_choice.resolve")
 
     @torch.compiler.disable  # ranges are plain integers: each new batch would trigger a recompilation
     def attend(self, q: Tensor, k: Tensor, v: Tensor, anchor: tuple[Tensor, Tensor] | None = None) -> Tensor:
@@ -73,19 +80,13 @@ class AttentionPlan:
         return self.backend is AttentionBackend.WINDOW
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, anchor: tuple[Tensor, Tensor] | None) -> Tensor:
-        backend = self._choose(q)
-        if backend is AttentionBackend.WINDOW:
+        if self.backend is AttentionBackend.WINDOW:
             return window_attend(q, k, v, self._window_plan(q.device), anchor)
-        if backend is AttentionBackend.FLEX:
+        if self.backend is AttentionBackend.FLEX:
             return flex_attend(q, k, v, self._block_mask(q.device))
-        if backend is AttentionBackend.VARLEN:
+        if self.backend is AttentionBackend.VARLEN:
             return varlen_attend(q, k, v, self.segments, self._varlen_lengths(q.device))
         return per_frame_attend(q, k, v, self.segments)
-
-    def _choose(self, q: Tensor) -> AttentionBackend:
-        if self.backend is not AttentionBackend.AUTO:
-            return self.backend
-        return AttentionBackend.VARLEN if _has_flash(q) else AttentionBackend.PER_FRAME
 
     @cached_property
     def _cache(self) -> dict[Any, Any]:
@@ -115,20 +116,16 @@ def plan_self_attention(
     queries: FrameLayout,
     keys: FrameLayout,
     video: VideoConfig,
-    backend: AttentionBackend = AttentionBackend.AUTO,
+    backend: AttentionBackend = AttentionBackend.PER_FRAME,
 ) -> AttentionPlan:
     """Plan attention between the frames of each clip, in the pattern of `video`."""
     return AttentionPlan(plan_segments(queries, keys, video), queries, keys, video, backend)
 
 
 def plan_cross_attention(
-    layout: FrameLayout, cond_tokens: int, backend: AttentionBackend = AttentionBackend.AUTO
+    layout: FrameLayout, cond_tokens: int, backend: AttentionBackend = AttentionBackend.PER_FRAME
 ) -> AttentionPlan:
-    """Plan attention from each frame to the tokens of its own image."""
-    if backend is AttentionBackend.FLEX:
-        backend = AttentionBackend.PER_FRAME
-    elif backend is AttentionBackend.WINDOW:
-        backend = AttentionBackend.AUTO  # one range of keys per frame is what flash attention is made for
+    """Plan attention from each frame to the tokens of its own image; per_frame and varlen support it."""
     keys = FrameLayout(((cond_tokens,) * layout.frames,))
     return AttentionPlan(plan_conditioning(layout, cond_tokens), layout, keys, None, backend)
 
@@ -233,19 +230,8 @@ def _as_batch(segments: tuple[Segment, ...], queries: int, keys: int) -> int | N
     return count
 
 
-def _has_flash(q: Tensor) -> bool:
-    """Whether flash attention supports queries [L, H, d]: half types on Ampere or later, d a multiple of 8 to 256."""
-    return (
-        q.is_cuda
-        and q.dtype in (torch.float16, torch.bfloat16)
-        and q.shape[-1] % 8 == 0
-        and q.shape[-1] <= _FLASH_WIDTH
-        and torch.cuda.get_device_capability(q.device) >= _AMPERE
-    )
-
-
 def _cumulative(lengths: list[int], device: torch.device) -> Tensor:
-    return F.pad(torch.tensor(lengths, dtype=torch.int32, device=device).cumsum(0, dtype=torch.int32), (1, 0))
+    return upload([0, *accumulate(lengths)], torch.int32, device)
 
 
 @cache

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from helix4d.model.device import upload
 from helix4d.model.networks.config import VideoConfig
 from helix4d.model.networks.frames import FrameLayout, sees
 
@@ -68,16 +69,16 @@ def _token_rows(
     """Return the frame mask without empty frames, bool [R, R'], and the row of each query [L] and key [S] in it."""
     query_frames = [frame for frame in queries.numbered() if frame[3] > frame[2]]
     key_frames = [frame for frame in keys.numbered() if frame[3] > frame[2]]
-    visible = torch.tensor(
+    visible = upload(
         [[q[0] == k[0] and sees(q[1], k[1], video) for k in key_frames] for q in query_frames],
-        dtype=torch.bool,
-        device=device,
+        torch.bool,
+        device,
     ).reshape(len(query_frames), len(key_frames))
     return visible, _rows(query_frames, queries.tokens, device), _rows(key_frames, keys.tokens, device)
 
 
 def _rows(frames: list[tuple[int, int, int, int]], tokens: int, device: torch.device) -> Tensor:
-    counts = torch.tensor([end - start for _, _, start, end in frames], dtype=torch.int64, device=device)
+    counts = upload([end - start for _, _, start, end in frames], torch.int64, device)
     return torch.repeat_interleave(torch.arange(len(frames), device=device), counts, output_size=tokens)
 
 

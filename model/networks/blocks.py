@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from helix4d.model.networks.attention import AttentionPlan
 from helix4d.model.networks.config import FlowConfig
-from helix4d.model.networks.layers import FeedForward, HeadRMSNorm, LayerNorm, Linear
-from helix4d.model.networks.rope import apply_rotary
+from helix4d.model.networks.layers import FeedForward, LayerNorm, Linear
+from helix4d.model.networks.pointwise import TokenFrames, affine_norm, gated_residual, modulated_norm, rms_norm_rotary
+
+_EPS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -21,24 +23,25 @@ class KeyValue:
     value: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen, for the reason that `AttentionPlan` is not
 class TokenContext:
     """Per-batch information about tokens that all blocks share; built once per forward pass.
 
     Attributes:
-        token_frames: int64 [L], frame row of each token.
+        frames: frame of each token.
         cos, sin: float32 [L, d/2], rotary embedding.
         self_plan, cross_plan: plans of self-attention and cross-attention.
         anchor_splits: tokens of each clip here and in the anchor cache, if one is used.
     """
 
-    token_frames: Tensor
+    frames: TokenFrames
     cos: Tensor
     sin: Tensor
     self_plan: AttentionPlan
     cross_plan: AttentionPlan
     anchor_splits: tuple[list[int], list[int]] | None = None
 
+    @torch.compiler.disable  # the lengths are plain integers, as in `AttentionPlan.attend`
     def with_anchor(self, own: KeyValue, anchor: KeyValue) -> KeyValue:
         """Prepend each clip's anchor to its own keys and values, in the order of `self_plan`: [S₀ + L, H, d]."""
         if self.anchor_splits is None:
@@ -58,9 +61,7 @@ class Block(nn.Module):
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
         width = config.model_channels
-        self.norm1 = LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.norm2 = LayerNorm(width, eps=1e-6)
-        self.norm3 = LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.norm2 = LayerNorm(width, eps=_EPS)  # the other two norms have no parameters of their own
         self.self_attn = SelfAttention(config)
         self.cross_attn = CrossAttention(config)
         self.mlp = FeedForward(width, config.mlp_channels)
@@ -70,13 +71,26 @@ class Block(nn.Module):
         self, x: Tensor, shared: Tensor, cond: Tensor, context: TokenContext, anchor: KeyValue | None = None
     ) -> tuple[Tensor, KeyValue]:
         """Map tokens [L, C], shared modulation [F, 6 C] and image tokens [F M, C'] to tokens [L, C] and layer keys."""
-        chunks = (self.modulation + shared).to(x.dtype).chunk(6, dim=1)
-        shift1, scale1, gate1, shift2, scale2, gate2 = (chunk[context.token_frames] for chunk in chunks)
-        h, own = self.self_attn(self.norm1(x) * (1 + scale1) + shift1, context, anchor)
-        x = x + h * gate1
-        x = x + self.cross_attn(self.norm2(x), cond, context)
-        h = self.mlp(self.norm3(x) * (1 + scale2) + shift2)
-        return x + h * gate2, own
+        shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation + shared).chunk(6, dim=1)
+        frames = context.frames
+        h, own = self.self_attn(modulated_norm(x, scale1, shift1, frames, _EPS), context, anchor)
+        x = gated_residual(x, h, gate1, frames)
+        h = affine_norm(x, self.norm2.weight, self.norm2.bias, frames, _EPS)
+        x = x + self.cross_attn(h, cond, context)
+        h = self.mlp(modulated_norm(x, scale2, shift2, frames, _EPS))
+        return gated_residual(x, h, gate2, frames), own
+
+
+class HeadRMSNorm(nn.Module):
+    """Query-key normalization per head, and the rotary embedding after it: `rms_norm_rotary` with a learned γ."""
+
+    def __init__(self, heads: int, head_channels: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(heads, head_channels))
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Map [L, H, d] to [L, H, d] in the type of x; `rotary` holds cosines and sines [L, d/2]."""
+        return rms_norm_rotary(x, self.gamma, rotary)
 
 
 class SelfAttention(nn.Module):
@@ -93,8 +107,8 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, context: TokenContext, anchor: KeyValue | None) -> tuple[Tensor, KeyValue]:
         """Map [L, C] to [L, C]; also return this layer's keys and values [L, H, d]."""
         q, k, v = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(1)
-        q = apply_rotary(self.q_rms_norm(q), context.cos, context.sin).to(v.dtype)
-        k = apply_rotary(self.k_rms_norm(k), context.cos, context.sin).to(v.dtype)
+        rotary = (context.cos, context.sin)
+        q, k = self.q_rms_norm(q, rotary), self.k_rms_norm(k, rotary)
         own = KeyValue(k, v)
         if anchor is not None and context.self_plan.reads_in_place:
             h = context.self_plan.attend(q, k, v, (anchor.key.to(k.dtype), anchor.value.to(v.dtype)))
@@ -120,7 +134,6 @@ class CrossAttention(nn.Module):
         """Map tokens [L, C] and image tokens [F M, C'] to [L, C]."""
         q = self.to_q(x).unflatten(-1, (self.heads, -1))
         k, v = self.to_kv(cond).unflatten(-1, (2, self.heads, -1)).unbind(1)
-        q = self.q_rms_norm(q).to(v.dtype)
-        k = self.k_rms_norm(k).to(v.dtype)
+        q, k = self.q_rms_norm(q), self.k_rms_norm(k)
         h: Tensor = self.to_out(context.cross_plan.attend(q, k, v).flatten(1))
         return h

@@ -20,12 +20,14 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 from helix4d.core import ConfigError
 from helix4d.model.networks.attention import AttentionBackend, AttentionPlan, plan_cross_attention, plan_self_attention
+from helix4d.model.networks.attention_choice import Workload, resolve
 from helix4d.model.networks.blocks import Block, KeyValue, TokenContext
 from helix4d.model.networks.config import BASE, FlowConfig, VideoConfig
 from helix4d.model.networks.frames import FrameLayout
 from helix4d.model.networks.layers import Linear, TimestepEmbedder, upcast
+from helix4d.model.networks.pointwise import TokenFrames
 from helix4d.model.networks.rope import dense_coordinates, require_pairs_for_time, rotary_angles
-from helix4d.model.networks.sparse import SparseTensor
+from helix4d.model.networks.sparse import SparseLayout, SparseTensor
 
 
 class Checkpointing(StrEnum):
@@ -45,6 +47,12 @@ class AnchorCache:
 
     layers: tuple[KeyValue, ...]
     lengths: tuple[int, ...]
+
+    def clip(self, index: int) -> AnchorCache:
+        """Return the part of one clip, as views."""
+        start, end = sum(self.lengths[:index]), sum(self.lengths[: index + 1])
+        layers = tuple(KeyValue(layer.key[start:end], layer.value[start:end]) for layer in self.layers)
+        return AnchorCache(layers, (end - start,))
 
 
 class FlowTransformer(nn.Module):
@@ -82,11 +90,14 @@ class FlowTransformer(nn.Module):
         for block in self.blocks:
             block.compile(dynamic=True, **options)
 
+    def workload(self, device: torch.device) -> Workload:
+        """What the choice of an attention backend depends on."""
+        return Workload(device, self.compute_dtype, self.config.num_heads, self.config.head_channels, self.video)
+
     def forward_tokens(
         self,
         tokens: Tensor,
-        coords: Tensor,
-        layout: FrameLayout,
+        context: TokenContext,
         timesteps: Tensor,
         cond: Tensor,
         anchor: AnchorCache | None = None,
@@ -96,8 +107,7 @@ class FlowTransformer(nn.Module):
 
         Args:
             tokens: [L, in].
-            coords: int [L, 3], voxel coordinates in the stage's grid.
-            layout: assignment of tokens to frames and clips.
+            context: from `context`: the voxels of these tokens and their assignment to frames and clips.
             timesteps: [F], 1000 t of each frame.
             cond: [F, M, cond], image tokens of each frame.
             anchor: cached frame 0; the layout then starts at frame 1.
@@ -106,8 +116,7 @@ class FlowTransformer(nn.Module):
         Returns:
             Velocity [L, out] in the type of `tokens`.
         """
-        self._check(tokens, layout, timesteps, cond, anchor)
-        context = self._context(coords, layout, cond.shape[1], anchor)
+        self._check(tokens, context.self_plan.queries, timesteps, cond, anchor)
         shared = self.adaLN_modulation(self.t_embedder(upcast(timesteps)))  # bfloat16 cannot hold 871
         cond = cond.flatten(0, 1).to(self.compute_dtype)
         h = self.input_layer(tokens).to(self.compute_dtype)
@@ -134,20 +143,21 @@ class FlowTransformer(nn.Module):
     ) -> TokenContext:
         if any(len(clip) > 1 for clip in layout.lengths):
             require_pairs_for_time(self.config.head_channels, self.video)
-        token_frames = layout.token_frames(coords.device)
-        frames = layout.frame_numbers(coords.device)[token_frames]
-        angles = rotary_angles(coords, frames, self.config.head_channels, self.config.resolution, self.video)
+        frames = TokenFrames.from_layout(layout, coords.device)
+        numbers = layout.frame_numbers(coords.device)[frames.rows]
+        angles = rotary_angles(coords, numbers, self.config.head_channels, self.config.resolution, self.video)
         keys, splits = layout, None
         if anchor is not None:
             pairs = zip(anchor.lengths, layout.lengths, strict=True)
             keys = FrameLayout(tuple((length, *clip) for length, clip in pairs))
             splits = ([sum(clip) for clip in layout.lengths], list(anchor.lengths))
+        own, cross = resolve(self.attention_backend, self.workload(coords.device), layout, torch.is_grad_enabled())
         return TokenContext(
-            token_frames=token_frames,
+            frames=frames,
             cos=angles.cos(),
             sin=angles.sin(),
-            self_plan=plan_self_attention(layout, keys, self.video, self.attention_backend),
-            cross_plan=plan_cross_attention(layout, cond_tokens, self.attention_backend),
+            self_plan=plan_self_attention(layout, keys, self.video, own),
+            cross_plan=plan_cross_attention(layout, cond_tokens, cross),
             anchor_splits=splits,
         )
 
@@ -195,6 +205,7 @@ class DenseFlow(FlowTransformer):
         clips: Sequence[int] | None = None,
         anchor: AnchorCache | None = None,
         collect: list[KeyValue] | None = None,
+        context: TokenContext | None = None,
     ) -> Tensor:
         """Map grids [F, in, R, R, R] to velocities [F, out, R, R, R].
 
@@ -205,18 +216,34 @@ class DenseFlow(FlowTransformer):
             clips: number of frames of each clip; by default each frame is its own clip.
             anchor: cached frame 0 of each clip; x then starts at frame 1.
             collect: list to which each block's keys and values are appended.
+            context: from `context` with the same frames, clips and anchor; by default it is made anew.
         """
         side = self.config.resolution
         if x.shape[1:] != (self.config.in_channels, side, side, side):
             raise ConfigError(
                 f"grids have shape {tuple(x.shape)}: expected [F, {self.config.in_channels}, {side}, {side}, {side}]"
             )
-        frames = len(x)
-        layout = FrameLayout.from_frames([side**3] * frames, clips or (1,) * frames, 0 if anchor is None else 1)
         tokens = x.flatten(2).transpose(1, 2).flatten(0, 1)
-        coords = dense_coordinates(side, x.device).repeat(frames, 1)
-        v = self.forward_tokens(tokens, coords, layout, timesteps, cond, anchor, collect)
-        return v.unflatten(0, (frames, -1)).transpose(1, 2).unflatten(2, (side, side, side))
+        context = context or self.context(len(x), cond.shape[1], x.device, clips, anchor)
+        v = self.forward_tokens(tokens, context, timesteps, cond, anchor, collect)
+        return v.unflatten(0, (len(x), -1)).transpose(1, 2).unflatten(2, (side, side, side))
+
+    def context(
+        self,
+        frames: int,
+        cond_tokens: int,
+        device: torch.device,
+        clips: Sequence[int] | None = None,
+        anchor: AnchorCache | None = None,
+    ) -> TokenContext:
+        """Prepare for passes over this number of frames, with `cond_tokens` image tokens per frame.
+
+        Passes that get it make nothing on the host and copy nothing from it, so that they neither wait for the device
+        nor prevent their capture in a CUDA graph.
+        """
+        side = self.config.resolution
+        layout = FrameLayout.from_frames([side**3] * frames, clips or (1,) * frames, 0 if anchor is None else 1)
+        return self._context(dense_coordinates(side, device).repeat(frames, 1), layout, cond_tokens, anchor)
 
     @torch.no_grad()
     def anchor_cache(self, clean: Tensor, cond: Tensor) -> AnchorCache:
@@ -238,6 +265,7 @@ class SparseFlow(FlowTransformer):
         side: Tensor | None = None,
         anchor: AnchorCache | None = None,
         collect: list[KeyValue] | None = None,
+        context: TokenContext | None = None,
     ) -> SparseTensor:
         """Map latents [L, C] of F frames to velocities [L, out].
 
@@ -249,11 +277,23 @@ class SparseFlow(FlowTransformer):
             side: [L, C'], extra input channels: the normalized shape latent in the material stage.
             anchor: cached frame 0 of each clip; x then starts at frame 1.
             collect: list to which each block's keys and values are appended.
+            context: from `context` with the same layout, clips and anchor; by default it is made anew.
         """
-        lengths = x.layout.lengths
-        layout = FrameLayout.from_frames(lengths, clips or (1,) * len(lengths), 0 if anchor is None else 1)
         tokens = x.feats if side is None else torch.cat([x.feats, side], dim=1)
-        return x.replace(self.forward_tokens(tokens, x.coords[:, 1:], layout, timesteps, cond, anchor, collect))
+        context = context or self.context(x.layout, cond.shape[1], clips, anchor)
+        return x.replace(self.forward_tokens(tokens, context, timesteps, cond, anchor, collect))
+
+    def context(
+        self,
+        layout: SparseLayout,
+        cond_tokens: int,
+        clips: Sequence[int] | None = None,
+        anchor: AnchorCache | None = None,
+    ) -> TokenContext:
+        """Prepare for passes over these voxels, as `DenseFlow.context` does."""
+        lengths = layout.lengths
+        frames = FrameLayout.from_frames(lengths, clips or (1,) * len(lengths), 0 if anchor is None else 1)
+        return self._context(layout.coords[:, 1:], frames, cond_tokens, anchor)
 
     @torch.no_grad()
     def anchor_cache(self, clean: SparseTensor, cond: Tensor, side: Tensor | None = None) -> AnchorCache:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from helix4d.core import ConfigError
+from helix4d.model.device import upload
 from helix4d.model.networks.config import AnchorQueries, AttentionPattern, VideoConfig
 
 
@@ -65,11 +66,11 @@ class FrameLayout:
 
     def frame_numbers(self, device: torch.device | None = None) -> Tensor:
         """Return the frame number of each frame within its clip, int64 [F]."""
-        return torch.tensor([number for _, number, _, _ in self.numbered()], dtype=torch.int64, device=device)
+        return upload([number for _, number, _, _ in self.numbered()], torch.int64, device)
 
     def token_frames(self, device: torch.device | None = None) -> Tensor:
         """Return the row, 0 to F − 1, of each token's frame, int64 [L]."""
-        counts = torch.tensor([n for clip in self.lengths for n in clip], dtype=torch.int64, device=device)
+        counts = upload([n for clip in self.lengths for n in clip], torch.int64, device)
         rows = torch.arange(self.frames, device=device)
         return torch.repeat_interleave(rows, counts, output_size=self.tokens)
 
@@ -78,7 +79,7 @@ def frame_timesteps(timesteps: Tensor, layout: FrameLayout) -> Tensor:
     """Expand one timestep per clip [clips] to one per frame [F]; frame 0, the clean anchor, has timestep 0."""
     if len(timesteps) != len(layout.lengths):
         raise ConfigError(f"{len(timesteps)} timesteps for {len(layout.lengths)} clips: expected one per clip")
-    counts = torch.tensor([len(clip) for clip in layout.lengths], device=timesteps.device)
+    counts = upload([len(clip) for clip in layout.lengths], torch.int64, timesteps.device)
     spread = torch.repeat_interleave(timesteps, counts, output_size=layout.frames)
     return torch.where(layout.frame_numbers(timesteps.device) == 0, torch.zeros_like(spread), spread)
 

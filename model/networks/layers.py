@@ -48,20 +48,6 @@ class LayerNorm(nn.LayerNorm):
         return F.layer_norm(wide, self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
 
-class HeadRMSNorm(nn.Module):
-    """Query-key normalization x / |x| · γ · √d per head, in float32, before the rotary embedding (as in TRELLIS.2)."""
-
-    def __init__(self, heads: int, head_channels: int) -> None:
-        super().__init__()
-        self.scale = math.sqrt(head_channels)
-        self.gamma = nn.Parameter(torch.ones(heads, head_channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [L, H, d] of any type to [L, H, d] in float32 (float64 is kept)."""
-        wide = upcast(x)
-        return F.normalize(wide, dim=-1) * self.gamma.to(wide.dtype) * self.scale
-
-
 class TimestepEmbedder(nn.Module):
     """Timestep embedding (of 1000 t): 256 sinusoids, then a two-layer MLP with SiLU."""
 

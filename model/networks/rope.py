@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from helix4d.core import ConfigError
+from helix4d.model.device import upload
 from helix4d.model.networks.config import TemporalRotary, VideoConfig
 
 _BASE = 10000.0
@@ -69,7 +70,8 @@ def rotary_angles(coords: Tensor, frames: Tensor, head_channels: int, resolution
     if video.temporal is TemporalRotary.REPURPOSED:
         freed = freed_pairs(head_channels, video.kept)
         position = frames.float() * video.scale(resolution)
-        angles[:, freed] = position[:, None] * frequencies(len(freed), n, coords.device)
+        index = upload(freed, torch.int64, coords.device)
+        angles.index_copy_(1, index, position[:, None] * frequencies(len(freed), n, coords.device))
     elif video.temporal is TemporalRotary.SS4D:
         # Rotations of the same plane add up, so SS4D's second embedding is an additional angle.
         pairs = head_channels // 2

@@ -14,25 +14,26 @@ import torch
 from torch import Tensor
 
 from helix4d.core import ConfigError
+from helix4d.model.networks.gather_tiles import GatherTiles, NeighborPairs, OffsetPairs, gather_tiles, offset_pairs
 
 KERNEL = 27  # a 3 x 3 x 3 neighborhood: offset o = 9 (dx + 1) + 3 (dy + 1) + (dz + 1), so 26 − o is its mirror image
 CENTER = 13
 
 
-@dataclass(frozen=True)
-class NeighborPairs:
-    """Neighbor pairs of one offset: voxel `source[i]` lies at voxel `target[i]` plus the offset. Both int64 [P]."""
-
-    target: Tensor
-    source: Tensor
-
-
 class SparseLayout:
-    """The voxels of a batch, int32 [N, 4] of (sample, x, y, z), grouped by sample and without duplicates."""
+    """The voxels of a batch, int32 [N, 4] of (sample, x, y, z), grouped by sample and without duplicates.
 
-    def __init__(self, coords: Tensor, batch_size: int) -> None:
+    Args:
+        coords: the voxels.
+        batch_size: number of samples.
+        lengths: number of voxels of each sample, if known; otherwise read from the device when needed.
+    """
+
+    def __init__(self, coords: Tensor, batch_size: int, lengths: tuple[int, ...] | None = None) -> None:
         self.coords = coords
         self.batch_size = batch_size
+        if lengths is not None:
+            self.__dict__["lengths"] = lengths
 
     @classmethod
     def from_coords(cls, coords: Tensor, batch_size: int | None = None) -> SparseLayout:
@@ -78,15 +79,25 @@ class SparseLayout:
             pairs.append(NeighborPairs(target=order[hit], source=order[place[hit]]))
         return tuple(pairs)
 
-    @cached_property
+    @property
     def neighbor_map(self) -> Tensor:
-        """Index of the voxel at each offset from each voxel, or −1: int32 [27, N], the input of the GPU kernel."""
+        """Index of the voxel at each offset from each voxel, or −1: int32 [27, N], made anew."""
         table = torch.full((KERNEL, len(self)), -1, dtype=torch.int32, device=self.coords.device)
         table[CENTER] = torch.arange(len(self), dtype=torch.int32, device=self.coords.device)
         for offset, pair in enumerate(self.pairs):
             table[offset, pair.target] = pair.source.to(torch.int32)
             table[KERNEL - 1 - offset, pair.source] = pair.target.to(torch.int32)
         return table
+
+    @cached_property
+    def gather_tiles(self) -> GatherTiles:
+        """Rows gathered by each tile of the convolution kernel."""
+        return gather_tiles(self.neighbor_map)
+
+    @cached_property
+    def offset_pairs(self) -> OffsetPairs:
+        """Pairs of all 27 offsets, for the kernel of the weight's gradient."""
+        return offset_pairs(self.pairs, len(self), self.coords.device)
 
     @cached_property
     def coarse(self) -> tuple[SparseLayout, Tensor, Tensor]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from helix4d.model.networks.implicit_gemm import TYPES, implicit_gemm_conv, triton_available
 from helix4d.model.networks.sparse import CENTER, KERNEL, SparseLayout, SparseTensor
 
 
@@ -31,12 +32,12 @@ class SubmanifoldConv3d(nn.Module):
 
 
 def submanifold_conv(feats: Tensor, weight: Tensor, bias: Tensor, layout: SparseLayout) -> Tensor:
-    """Convolve features [N, in] with weight [out, 27, in] and bias [out]: [N, out]."""
-    if feats.is_cuda and feats.dtype in (torch.float16, torch.bfloat16):
-        from helix4d.model.networks.sparse_conv_kernels import implicit_gemm_conv, triton_available
+    """Convolve features [N, in] with weight [out, 27, in] and bias [out]: [N, out].
 
-        if triton_available():
-            return implicit_gemm_conv(feats, weight, bias, layout)
+    On CUDA, float16, bfloat16 and float32 run in Triton where it is installed; all else in plain torch.
+    """
+    if feats.is_cuda and feats.dtype in TYPES and triton_available():
+        return implicit_gemm_conv(feats, weight, bias, layout)
     return gather_conv(feats, weight, bias, layout)
 
 

@@ -1,169 +1,90 @@
-"""Implicit-GEMM submanifold convolution in Triton: features are gathered inside the matrix product, never stored.
+"""Matrix products on gathered rows in Triton, for submanifold convolutions: no gathered row is ever stored.
 
-Shapes: x [N, I]; w [27, I, O] (one matrix per offset); neighbors int32 [27, N], −1 for none; y [N, O]. Each program
-computes a tile of rows by output channels and skips offsets at which none of its rows has a neighbor. The gradient of
-the input uses the same kernel with mirrored offsets; that of the weight uses a second kernel that sums over rows in a
-fixed order, without atomics.
+Shapes: x [N, inner]; up and y [N, columns]; bias [columns]; w any layout of [27, inner, columns], by its strides; parts
+float32 [27, splits, inner, columns]. Tables of `gather_tiles.py`, all int32: first [tiles + 1], offsets [blocks],
+sources [blocks, tile_rows] and targets [tiles, tile_rows], −1 for none; starts [28], reads and writes [pairs]. Sums are
+in float32 and in a fixed order. `exact` is the precision of products of float32. Loops have no branches, so that Triton
+overlaps the loads of later steps with the products of this one.
 """
 
 from __future__ import annotations
 
-import importlib.util
-from functools import cache
-from typing import Any
-
-import torch
-from torch import Tensor
-from torch.autograd.function import once_differentiable
-
-from helix4d.model.networks.sparse import KERNEL, SparseLayout
-
-_ROWS, _INNER, _COLUMNS = 64, 32, 64
-_TARGET_PROGRAMS = 1024  # several times the number of multiprocessors of any GPU
+import triton
+import triton.language as tl
 
 
-@cache
-def triton_available() -> bool:
-    """Return whether Triton is installed."""
-    return importlib.util.find_spec("triton") is not None
+@triton.jit
+def gather_gemm(  # type: ignore[no-untyped-def]
+    x, w, bias, y, first, offsets, sources, targets, w_offset, w_inner, w_column,
+    inner: tl.constexpr, columns: tl.constexpr, mirrored: tl.constexpr, biased: tl.constexpr, exact: tl.constexpr,
+    tile_rows: tl.constexpr, tile_inner: tl.constexpr, tile_columns: tl.constexpr,
+):  # fmt: skip
+    """y[i] = bias + Σ_o x[j(o, i)] @ w[o] for one tile of rows and columns, or w[26 − o]; grid (tiles · columns,)."""
+    across: tl.constexpr = (columns + tile_columns - 1) // tile_columns
+    chunks: tl.constexpr = (inner + tile_inner - 1) // tile_inner
+    # Neighboring programs gather the same rows, so that all but one read them from the L2 cache.
+    tile = tl.program_id(0) // across
+    column = tl.program_id(0) % across * tile_columns + tl.arange(0, tile_columns)
+    row = tl.arange(0, tile_rows)
+    total = tl.zeros((tile_rows, tile_columns), dtype=tl.float32)
+    # One loop over offsets and channels: a loop over the channels of one offset is too short to be pipelined.
+    for step in tl.range(tl.load(first + tile) * chunks, tl.load(first + tile + 1) * chunks):
+        block = step // chunks
+        channel = step % chunks * tile_inner + tl.arange(0, tile_inner)
+        offset = tl.load(offsets + block)
+        if mirrored:
+            offset = 26 - offset
+        source = tl.load(sources + tl.cast(block, tl.int64) * tile_rows + row)
+        place = x + source.to(tl.int64)[:, None] * inner + channel[None, :]
+        weights = w + offset * w_offset + channel[:, None] * w_inner + column[None, :] * w_column
+        if inner % tile_inner == 0:
+            a = tl.load(place, mask=(source >= 0)[:, None], other=0.0)
+        else:
+            a = tl.load(place, mask=(source >= 0)[:, None] & (channel < inner)[None, :], other=0.0)
+        if inner % tile_inner == 0 and columns % tile_columns == 0:
+            b = tl.load(weights)
+        else:
+            b = tl.load(weights, mask=(channel < inner)[:, None] & (column < columns)[None, :], other=0.0)
+        total = tl.dot(a, b, total, input_precision=exact)
+    if biased:
+        total += tl.load(bias + column, mask=column < columns, other=0.0).to(tl.float32)[None, :]
+    target = tl.load(targets + tile * tile_rows + row)
+    place = y + target.to(tl.int64)[:, None] * columns + column[None, :]
+    tl.store(place, total.to(y.dtype.element_ty), mask=(target >= 0)[:, None] & (column < columns)[None, :])
 
 
-def implicit_gemm_conv(feats: Tensor, weight: Tensor, bias: Tensor, layout: SparseLayout) -> Tensor:
-    """Convolve features [N, in] with weight [out, 27, in] and bias [out]: [N, out], summed in float32."""
-    out: Tensor = _ImplicitGemmConv.apply(feats, weight, bias, layout.neighbor_map)
-    return out
-
-
-class _ImplicitGemmConv(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, feats: Tensor, weight: Tensor, bias: Tensor, neighbors: Tensor) -> Tensor:
-        ctx.save_for_backward(feats, weight, neighbors)
-        return _gather_gemm(feats, weight.permute(1, 2, 0), neighbors) + bias
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        feats, weight, neighbors = ctx.saved_tensors
-        wants_feats, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-        # i reads j at offset o if and only if j reads i at offset 26 − o.
-        mirrored = weight.permute(1, 0, 2).flip(0)
-        return (
-            _gather_gemm(grad, mirrored, neighbors) if wants_feats else None,
-            _weight_gradient(feats, grad, neighbors).to(weight.dtype) if wants_weight else None,
-            grad.sum(0) if wants_bias else None,
-            None,
-        )
-
-
-def _gather_gemm(x: Tensor, w: Tensor, neighbors: Tensor) -> Tensor:
-    """Compute Σ_o x[neighbors[o]] @ w[o]: [N, O] in the type of x."""
-    import triton
-
-    x, w = x.contiguous(), w.contiguous()
-    rows, inner, columns = x.shape[0], x.shape[1], w.shape[2]
-    y = x.new_empty(rows, columns)
-    if rows:
-        grid = (triton.cdiv(rows, _ROWS), triton.cdiv(columns, _COLUMNS))
-        _kernels()["gather_gemm"][grid](x, w, neighbors, y, rows, inner, columns, _ROWS, _INNER, _COLUMNS)
-    return y
-
-
-def _weight_gradient(x: Tensor, grad: Tensor, neighbors: Tensor) -> Tensor:
-    """Compute Σ_i grad[i] ⊗ x[neighbors[o, i]]: float32 [O, 27, I]."""
-    import triton
-
-    x, grad = x.contiguous(), grad.contiguous()
-    rows, inner, columns = x.shape[0], x.shape[1], grad.shape[1]
-    tiles = triton.cdiv(inner, _COLUMNS) * triton.cdiv(columns, _COLUMNS)
-    splits = max(1, min(triton.cdiv(rows, _ROWS), _TARGET_PROGRAMS // (KERNEL * tiles)))
-    rows_per_split = triton.cdiv(triton.cdiv(rows, splits), _INNER) * _INNER
-    parts = torch.zeros(splits, KERNEL, inner, columns, dtype=torch.float32, device=x.device)
-    if rows:
-        grid = (KERNEL, tiles, splits)
-        _kernels()["weight_gradient"][grid](
-            x, grad, neighbors, parts, rows, inner, columns, rows_per_split, _INNER, _COLUMNS, _COLUMNS
-        )
-    return parts.sum(0).permute(2, 0, 1)
-
-
-@cache
-def _kernels() -> dict[str, Any]:
-    """Define the kernels on first use, so that importing this file does not require Triton."""
-    import triton
-    import triton.language as tl
-
-    @triton.jit
-    def gather_gemm(  # type: ignore[no-untyped-def]
-        x,
-        w,
-        neighbors,
-        y,
-        rows,
-        inner,
-        columns,
-        tile_rows: tl.constexpr,
-        tile_inner: tl.constexpr,
-        tile_columns: tl.constexpr,
-    ):
-        row = tl.program_id(0) * tile_rows + tl.arange(0, tile_rows)
-        column = tl.program_id(1) * tile_columns + tl.arange(0, tile_columns)
-        total = tl.zeros((tile_rows, tile_columns), dtype=tl.float32)
-        for offset in range(27):
-            source = tl.load(neighbors + offset * rows + row, mask=row < rows, other=-1).to(tl.int64)
-            if tl.max(source, axis=0) >= 0:
-                for start in range(0, inner, tile_inner):
-                    channel = start + tl.arange(0, tile_inner)
-                    a = tl.load(
-                        x + source[:, None] * inner + channel[None, :],
-                        mask=(source >= 0)[:, None] & (channel < inner)[None, :],
-                        other=0.0,
-                    )
-                    b = tl.load(
-                        w + (offset * inner + channel)[:, None] * columns + column[None, :],
-                        mask=(channel < inner)[:, None] & (column < columns)[None, :],
-                        other=0.0,
-                    )
-                    total += tl.dot(a, b)
-        place = y + row.to(tl.int64)[:, None] * columns + column[None, :]
-        tl.store(place, total.to(y.dtype.element_ty), mask=(row < rows)[:, None] & (column < columns)[None, :])
-
-    @triton.jit
-    def weight_gradient(  # type: ignore[no-untyped-def]
-        x,
-        grad,
-        neighbors,
-        parts,
-        rows,
-        inner,
-        columns,
-        rows_per_split,
-        tile_rows: tl.constexpr,
-        tile_inner: tl.constexpr,
-        tile_columns: tl.constexpr,
-    ):
-        offset = tl.program_id(0)
-        tiles = tl.cdiv(columns, tile_columns)
-        channel = tl.program_id(1) // tiles * tile_inner + tl.arange(0, tile_inner)
-        column = tl.program_id(1) % tiles * tile_columns + tl.arange(0, tile_columns)
-        split = tl.program_id(2)
-        total = tl.zeros((tile_inner, tile_columns), dtype=tl.float32)
-        first = split * rows_per_split
-        for start in range(first, tl.minimum(first + rows_per_split, rows), tile_rows):
-            row = start + tl.arange(0, tile_rows)
-            source = tl.load(neighbors + offset * rows + row, mask=row < rows, other=-1).to(tl.int64)
-            if tl.max(source, axis=0) >= 0:
-                a = tl.load(
-                    x + source[None, :] * inner + channel[:, None],
-                    mask=(source >= 0)[None, :] & (channel < inner)[:, None],
-                    other=0.0,
-                )
-                b = tl.load(
-                    grad + row.to(tl.int64)[:, None] * columns + column[None, :],
-                    mask=(row < rows)[:, None] & (column < columns)[None, :],
-                    other=0.0,
-                )
-                total += tl.dot(a, b)
-        place = ((split * 27 + offset).to(tl.int64) * inner + channel)[:, None] * columns + column[None, :]
-        tl.store(parts + place, total, mask=(channel < inner)[:, None] & (column < columns)[None, :])
-
-    return {"gather_gemm": gather_gemm, "weight_gradient": weight_gradient}
+@triton.jit
+def weight_gradient(  # type: ignore[no-untyped-def]
+    x, up, parts, starts, reads, writes,
+    inner: tl.constexpr, columns: tl.constexpr, exact: tl.constexpr,
+    tile_pairs: tl.constexpr, tile_inner: tl.constexpr, tile_columns: tl.constexpr,
+):  # fmt: skip
+    """Σ x[read] ⊗ up[write] over a share of one offset's pairs, for one tile; grid (27, tiles, splits)."""
+    offset = tl.program_id(0)
+    across: tl.constexpr = (columns + tile_columns - 1) // tile_columns
+    channel = tl.program_id(1) // across * tile_inner + tl.arange(0, tile_inner)
+    column = tl.program_id(1) % across * tile_columns + tl.arange(0, tile_columns)
+    split, splits = tl.program_id(2), tl.num_programs(2)
+    begin, end = tl.load(starts + offset), tl.load(starts + offset + 1)
+    share = tl.cdiv(tl.cdiv(end - begin, splits), tile_pairs) * tile_pairs
+    begin += split * share
+    end = tl.minimum(begin + share, end)
+    total = tl.zeros((tile_inner, tile_columns), dtype=tl.float32)
+    for pair in tl.range(begin, end, tile_pairs):
+        index = pair + tl.arange(0, tile_pairs)
+        inside = index < end
+        read = tl.load(reads + index, mask=inside, other=0).to(tl.int64)
+        write = tl.load(writes + index, mask=inside, other=0).to(tl.int64)
+        a_place = x + read[:, None] * inner + channel[None, :]
+        b_place = up + write[:, None] * columns + column[None, :]
+        if inner % tile_inner == 0:
+            a = tl.load(a_place, mask=inside[:, None], other=0.0)
+        else:
+            a = tl.load(a_place, mask=inside[:, None] & (channel < inner)[None, :], other=0.0)
+        if columns % tile_columns == 0:
+            b = tl.load(b_place, mask=inside[:, None], other=0.0)
+        else:
+            b = tl.load(b_place, mask=inside[:, None] & (column < columns)[None, :], other=0.0)
+        total = tl.dot(tl.trans(a), b, total, input_precision=exact)
+    place = (tl.cast(offset * splits + split, tl.int64) * inner + channel)[:, None] * columns + column[None, :]
+    tl.store(parts + place, total, mask=(channel < inner)[:, None] & (column < columns)[None, :])

@@ -10,16 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from helix4d.model.device import upload
 from helix4d.model.networks.frames import FrameLayout, Segment
 
 Range = tuple[int, int]
 _EMPTY: Range = (0, 0)
+_HOPPER_MAJOR = 9
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,26 @@ class Tiling:
     stages: int
 
 
-# The largest that fit into the registers of sm_90 without spills at 128 channels per head.
-FORWARD = Tiling(tall=128, step=64, warps=8, stages=3)
-QUERY_GRADIENT = Tiling(tall=128, step=64, warps=8, stages=2)
-KEY_GRADIENT = Tiling(tall=128, step=32, warps=8, stages=2)
+@dataclass(frozen=True)
+class Tilings:
+    """The tiles of the three kernels."""
+
+    forward: Tiling
+    query: Tiling
+    key: Tiling
+
+
+# The largest that fit into registers without spills at 128 channels per head. Shared memory delivers 128 bytes a cycle;
+# on sm_90 the product of queries and keys at full rate reads 192 with a step of 32, 128 with 64 and 96 with 128.
+HOPPER = Tilings(forward=Tiling(128, 128, 8, 3), query=Tiling(128, 64, 8, 2), key=Tiling(128, 32, 8, 2))
+AMPERE = Tilings(forward=Tiling(128, 64, 8, 3), query=Tiling(128, 32, 8, 2), key=Tiling(128, 16, 8, 2))
+
+
+@cache
+def tilings(device: torch.device) -> Tilings:
+    """The tiles for a device: those of sm_90 there, else the smaller ones."""
+    is_hopper = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == _HOPPER_MAJOR
+    return HOPPER if is_hopper else AMPERE
 
 
 @dataclass(frozen=True)
@@ -83,11 +102,12 @@ def plan_window(
     else:
         seen = [_two(segment.query, segment.keys) for segment in segments]
         own, cached = transpose([(s.run, (s.a, s.b)) for s in seen], keys.tokens), []
+    sizes = tilings(device)
     return WindowPlan(
-        forward=_tiles(seen, FORWARD.tall, device),
-        query=_tiles(seen, QUERY_GRADIENT.tall, device),
-        own=_tiles(own, KEY_GRADIENT.tall, device),
-        cached=_tiles(cached, KEY_GRADIENT.tall, device),
+        forward=_tiles(seen, sizes.forward.tall, device),
+        query=_tiles(seen, sizes.query.tall, device),
+        own=_tiles(own, sizes.key.tall, device),
+        cached=_tiles(cached, sizes.key.tall, device),
     )
 
 
@@ -138,8 +158,9 @@ def attention(
     if len(forward):
         sources = (q, k_cached, v_cached, k, v)
         attend[len(forward), q.shape[1]](
-            *sources, out, lse, forward, len(q), _log2_scale(q), *_strides(*sources, out), **_settings(q, FORWARD)
-        )
+            *sources, out, lse, forward, len(q), _log2_scale(q), *_strides(*sources, out),
+            **_settings(q, tilings(q.device).forward),
+        )  # fmt: skip
     return out, lse
 
 
@@ -166,20 +187,20 @@ def gradients(
     from helix4d.model.networks.window_attention_kernels import key_value_gradients, query_gradient
 
     up = up if up.stride(-1) == 1 else up.contiguous()
-    delta = torch.einsum("lhd,lhd->hl", out.float(), up.float()).contiguous()
+    delta = torch.empty_like(lse)
     scale, factor = _log2_scale(q), 1.0 / math.sqrt(q.shape[-1])
     q_grad, k_grad, v_grad, k_cached_grad, v_cached_grad = _empty_gradients(q, k, v, k_cached, v_cached, cached)
     if len(query):
-        sources = (q, up, k_cached, v_cached, k, v)
+        sources = (q, up, out, k_cached, v_cached, k, v)
         query_gradient[len(query), q.shape[1]](
             *sources, q_grad, lse, delta, query, len(q), scale, factor, *_strides(*sources, q_grad),
-            **_settings(q, QUERY_GRADIENT),
+            **_settings(q, tilings(q.device).query),
         )  # fmt: skip
     for tiles, *tensors in ((own, k, v, k_grad, v_grad), (cached, k_cached, v_cached, k_cached_grad, v_cached_grad)):
         if len(tiles):
             key_value_gradients[len(tiles), q.shape[1]](
                 q, up, *tensors, lse, delta, tiles, len(q), scale, factor, *_strides(q, up, *tensors),
-                **_settings(q, KEY_GRADIENT),
+                **_settings(q, tilings(q.device).key),
             )  # fmt: skip
     return q_grad, k_grad, v_grad, k_cached_grad, v_cached_grad
 
@@ -199,8 +220,9 @@ def _setup(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) 
 
 
 def _backward(ctx: Any, up: Tensor, _lse_up: Tensor) -> tuple[Tensor | None, ...]:
-    q_grad, k_grad, v_grad, *cached = gradients(up, *ctx.saved_tensors)
-    has_cache = len(ctx.saved_tensors[-1]) > 0
+    saved = ctx.saved_tensors  # checkpointing lets them be read once
+    q_grad, k_grad, v_grad, *cached = gradients(up, *saved)
+    has_cache = len(saved[-1]) > 0
     return q_grad, k_grad, v_grad, *(cached if has_cache else (None, None)), None, None, None, None
 
 
@@ -264,7 +286,7 @@ def _tiles(runs: Sequence[TwoRanges], tall: int, device: torch.device) -> Tensor
         for ranges in runs
         for first in range(*ranges.run, tall)
     ]
-    return torch.tensor(table, dtype=torch.int32, device=device).reshape(-1, 6)
+    return upload(table, torch.int32, device).reshape(-1, 6)
 
 
 def _strides(*tensors: Tensor) -> list[int]:

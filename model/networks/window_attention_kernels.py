@@ -35,11 +35,11 @@ def _forward_step(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Fold one tile of keys into the running softmax."""
     keys = _load(k, start, end, k_stride, step, size, width, masked)
-    logits = tl.dot(q, tl.trans(keys), input_precision=exact) * scale
+    logits = tl.dot(q, tl.trans(keys), input_precision=exact)
     if masked:
         logits = tl.where((tl.arange(0, step) < end - start)[None, :], logits, float("-inf"))
-    higher = tl.maximum(peak, tl.max(logits, 1))
-    weights = tl.exp2(logits - higher[:, None])
+    higher = tl.maximum(peak, tl.max(logits, 1) * scale)
+    weights = tl.exp2(logits * scale - higher[:, None])  # one fused multiply-add: the scale is positive
     fade = tl.exp2(peak - higher)
     norm = norm * fade + tl.sum(weights, 1)
     values = _load(v, start, end, v_stride, step, size, width, masked)
@@ -130,12 +130,12 @@ def _query_range(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def query_gradient(  # type: ignore[no-untyped-def]
-    q, up, k_a, v_a, k_b, v_b, grad, lse, delta, tiles, queries, scale, factor,
-    q_row, q_head, up_row, up_head, ka_row, ka_head, va_row, va_head, kb_row, kb_head, vb_row, vb_head,
-    grad_row, grad_head,
+    q, up, out, k_a, v_a, k_b, v_b, grad, lse, delta, tiles, queries, scale, factor,
+    q_row, q_head, up_row, up_head, out_row, out_head, ka_row, ka_head, va_row, va_head, kb_row, kb_head, vb_row,
+    vb_head, grad_row, grad_head,
     tall: tl.constexpr, step: tl.constexpr, size: tl.constexpr, width: tl.constexpr, exact: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of one tile of queries in one head; grid (tiles, heads)."""
+    """The gradient of one tile of queries in one head, and delta = Σ out · up of its queries; grid (tiles, heads)."""
     tile = tiles + tl.program_id(0) * 6
     head = tl.program_id(1)
     first, end = tl.load(tile), tl.load(tile + 1)
@@ -144,7 +144,9 @@ def query_gradient(  # type: ignore[no-untyped-def]
     row, column = tl.arange(0, tall), tl.arange(0, width)
     inside = row < end - first
     norms = tl.load(lse + head.to(tl.int64) * queries + first + row, mask=inside, other=0.0)
-    means = tl.load(delta + head.to(tl.int64) * queries + first + row, mask=inside, other=0.0)
+    outs = _load(out + head * out_head, first, end, out_row, tall, size, width, True)
+    means = tl.sum(outs.to(tl.float32) * ups.to(tl.float32), 1)
+    tl.store(delta + head.to(tl.int64) * queries + first + row, means, mask=inside)
     total = tl.zeros((tall, width), tl.float32)
     total = _query_range(
         rows, ups, total, norms, means, k_a + head * ka_head, v_a + head * va_head, tl.load(tile + 2),

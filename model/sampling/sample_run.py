@@ -20,6 +20,7 @@ from helix4d.core import ConfigError, sha256_file, write_bytes, write_json
 from helix4d.model.conditioning.video_input import Video, read_video, rembg_matting
 from helix4d.model.device import choose_device
 from helix4d.model.latents.decode import GeneratedFrame
+from helix4d.model.sampling.sampler import Solver
 from helix4d.model.sampling.video_pipeline import Helix4DPipeline, Progress
 from helix4d.render import preset
 from helix4d.render.pages.turntable import animation, turntable
@@ -59,6 +60,8 @@ class SampleRun:
     """Guidance strength of all stages; by default the base's settings."""
     steps: int | None = None
     """Sampling steps of all stages; by default the base's settings."""
+    solver: Solver = Solver.EULER
+    """euler, as TRELLIS.2, or multistep, which is more accurate with the same steps."""
     anchor_fit: bool = False
     """Shrink the first frame to make room for objects that grow."""
     fill_holes: float = 0.0
@@ -75,6 +78,8 @@ class SampleRun:
     """Keep networks in main memory except while they are in use."""
     compile: bool = False
     """Compile the blocks of the fine-tuned stages with torch.compile."""
+    cuda_graphs: bool = False
+    """Launch each pass of a network at once, on a GPU: saves time where a frame has few tokens."""
     device: str = "auto"
     """cuda, cpu, or auto (cuda if available)."""
     offline: bool = False
@@ -107,6 +112,7 @@ def run_sample(config: SampleRun, progress: Progress) -> dict[str, Any]:
         device=config.device,
         low_vram=config.low_vram,
         compile_blocks=config.compile,
+        cuda_graphs=config.cuda_graphs,
         anchor_fit=config.anchor_fit,
         offline=config.offline,
     )
@@ -117,7 +123,7 @@ def run_sample(config: SampleRun, progress: Progress) -> dict[str, Any]:
     meshes: list[BakedMesh | None] = []
     figures = []
     baking = 0.0
-    samplers = pipeline.samplers.changed(guidance=config.guidance, steps=config.steps)
+    samplers = pipeline.samplers.changed(guidance=config.guidance, steps=config.steps, solver=config.solver)
     for number, frame in enumerate(pipeline(video, config.seed, samplers, progress)):
         began = time.perf_counter()
         meshes.append(_write_frame(frame, number, config))

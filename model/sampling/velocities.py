@@ -2,6 +2,7 @@
 
 Both guidance passes use the same anchor latent; the condition of frame 0 is kept or zeroed with the pass, so there are
 two key/value caches. The sampled tensor excludes frame 0: the anchor is never updated and enters no statistic.
+Everything that no step changes is made once, so that a pass can be captured in a CUDA graph.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ import torch
 from torch import Tensor
 
 from helix4d.core import ConfigError
+from helix4d.model.networks.blocks import TokenContext
 from helix4d.model.networks.flow import AnchorCache, DenseFlow, SparseFlow
 from helix4d.model.networks.sparse import SparseLayout, SparseTensor, concatenate
+from helix4d.model.sampling.graphs import GraphedPasses, Passes, Run
+
+BOTH: Passes = (True, False)
 
 
 @dataclass(frozen=True)
@@ -23,32 +28,45 @@ class PassVelocity:
     """A `Velocity` whose two guidance passes may run as one batch.
 
     Attributes:
-        run: function of x, 1000 t and the passes (True: conditional) that returns one velocity per pass.
+        run: function of x, 1000 t as a float32 scalar on its device, and the passes that returns one velocity per pass.
         batched: whether `both` calls the network once: twice the activations, but the weights are read once.
     """
 
-    run: Callable[[Tensor, float, tuple[bool, ...]], list[Tensor]]
+    run: Run
     batched: bool = False
 
     def __call__(self, x: Tensor, timestep: float, conditional: bool) -> Tensor:
         """Run one pass."""
-        return self.run(x, timestep, (conditional,))[0]
+        return self._run(x, timestep, (conditional,))[0]
 
     def both(self, x: Tensor, timestep: float) -> tuple[Tensor, Tensor]:
         """Run the conditional and the unconditional pass."""
         if not self.batched:
             return self(x, timestep, True), self(x, timestep, False)
-        positive, negative = self.run(x, timestep, (True, False))
+        positive, negative = self._run(x, timestep, BOTH)
         return positive, negative
+
+    def graphed(self) -> PassVelocity:
+        """Return the same velocity, replayed from CUDA graphs after the first pass of a kind."""
+        return PassVelocity(GraphedPasses(self.run), self.batched)
+
+    def _run(self, x: Tensor, timestep: float, passes: Passes) -> list[Tensor]:
+        return self.run(x, torch.full((), timestep, dtype=torch.float32, device=x.device), passes)
 
 
 def dense_velocity(network: DenseFlow, cond: Tensor, batched: bool = False) -> PassVelocity:
     """Velocity of single frames [F, C, R, R, R], each conditioned on its own image tokens [F, M, C']."""
+    conditions = _Conditions(cond)
 
-    def run(x: Tensor, timestep: float, passes: tuple[bool, ...]) -> list[Tensor]:
-        batch = x.repeat(len(passes), 1, 1, 1, 1)
-        out = network(batch, _times(x, len(batch), timestep), _conditions(cond, passes))
-        return list(out.chunk(len(passes)))
+    @cache
+    def context(count: int) -> TokenContext:
+        return network.context(count * len(cond), cond.shape[1], cond.device)
+
+    def run(x: Tensor, timestep: Tensor, passes: Passes) -> list[Tensor]:
+        count = len(passes)
+        batch = x.repeat(count, 1, 1, 1, 1)
+        out = network(batch, timestep.expand(len(batch)), conditions.of(passes), context=context(count))
+        return list(out.chunk(count))
 
     return PassVelocity(run, batched)
 
@@ -57,14 +75,19 @@ def sparse_velocity(
     network: SparseFlow, layout: SparseLayout, cond: Tensor, side: Tensor | None = None, batched: bool = False
 ) -> PassVelocity:
     """Velocity of single frames, packed as features [L, C] on `layout`."""
-    layouts = _Layouts(layout)
+    layouts, conditions = _Layouts(layout), _Conditions(cond)
 
-    def run(x: Tensor, timestep: float, passes: tuple[bool, ...]) -> list[Tensor]:
+    @cache
+    def context(count: int) -> TokenContext:
+        return network.context(layouts.times(count), cond.shape[1])
+
+    def run(x: Tensor, timestep: Tensor, passes: Passes) -> list[Tensor]:
         count = len(passes)
-        times = _times(x, count * layout.batch_size, timestep)
-        sides = None if side is None else side.repeat(count, 1)
+        times = timestep.expand(count * layout.batch_size)
         batch = SparseTensor(x.repeat(count, 1), layouts.times(count))
-        return list(network(batch, times, _conditions(cond, passes), side=sides).feats.chunk(count))
+        sides = None if side is None else side.repeat(count, 1)
+        out = network(batch, times, conditions.of(passes), side=sides, context=context(count))
+        return list(out.feats.chunk(count))
 
     return PassVelocity(run, batched)
 
@@ -82,20 +105,29 @@ def anchored_dense_velocity(
         batched: whether to run both guidance passes as one batch.
     """
     cached = _use_cache(network, use_cache)
+    frames, image_tokens = len(cond) - 1, cond.shape[1]
+    first, rest, conditions = _Conditions(cond[:1]), _Conditions(cond[1:]), _Conditions(cond)
+    anchors = _Anchors(lambda passes: network.anchor_cache(torch.stack([anchor] * len(passes)), first.of(passes)))
 
     @cache
-    def anchor_cache(passes: tuple[bool, ...]) -> AnchorCache:
-        return network.anchor_cache(torch.stack([anchor] * len(passes)), _conditions(cond[:1], passes))
-
-    def run(x: Tensor, timestep: float, passes: tuple[bool, ...]) -> list[Tensor]:
+    def context(passes: Passes) -> TokenContext:
         count = len(passes)
         if cached:
-            conditions, times = _conditions(cond[1:], passes), _times(x, count * len(x), timestep)
-            batch, clips = x.repeat(count, 1, 1, 1, 1), (len(x),) * count
-            return list(network(batch, times, conditions, clips=clips, anchor=anchor_cache(passes)).chunk(count))
-        clip = torch.cat([anchor[None].to(x.dtype), x])
-        times = _with_zero(_times(x, len(x), timestep)).repeat(count)
-        out = network(clip.repeat(count, 1, 1, 1, 1), times, _conditions(cond, passes), clips=(len(clip),) * count)
+            clips = (frames,) * count
+            return network.context(count * frames, image_tokens, cond.device, clips, anchors.of(passes))
+        return network.context(count * (frames + 1), image_tokens, cond.device, (frames + 1,) * count)
+
+    def run(x: Tensor, timestep: Tensor, passes: Passes) -> list[Tensor]:
+        count = len(passes)
+        times = timestep.expand(frames)
+        if cached:
+            batch = x.repeat(count, 1, 1, 1, 1)
+            given, prepared = anchors.of(passes), context(passes)
+            return list(
+                network(batch, times.repeat(count), rest.of(passes), anchor=given, context=prepared).chunk(count)
+            )
+        clip = torch.cat([anchor[None].to(x.dtype), x]).repeat(count, 1, 1, 1, 1)
+        out = network(clip, _with_zero(times).repeat(count), conditions.of(passes), context=context(passes))
         return [part[1:] for part in out.chunk(count)]
 
     return PassVelocity(run, batched)
@@ -132,38 +164,46 @@ def anchored_sparse_velocity(
     if (side is None) != (anchor.side is None):
         raise ConfigError("the anchor and the other frames must both have a side input, or neither")
     cached = _use_cache(network, use_cache)
-    frames, anchor_tokens = layout.batch_size, len(anchor.latent.layout)
+    frames, anchor_tokens, image_tokens = layout.batch_size, len(anchor.latent.layout), cond.shape[1]
     clean = anchor.latent
     moving = _Layouts(layout)
     clip = _Layouts(concatenate([_bare(clean.layout), _bare(layout)]).layout)
     clip_side = None if side is None or anchor.side is None else torch.cat([anchor.side, side])
+    first, rest, conditions = _Conditions(cond[:1]), _Conditions(cond[1:]), _Conditions(cond)
+
+    def anchor_cache(passes: Passes) -> AnchorCache:
+        sides = None if anchor.side is None else anchor.side.repeat(len(passes), 1)
+        return network.anchor_cache(concatenate([clean] * len(passes)), first.of(passes), sides)
+
+    anchors = _Anchors(anchor_cache)
 
     @cache
-    def anchor_cache(passes: tuple[bool, ...]) -> AnchorCache:
-        sides = None if anchor.side is None else anchor.side.repeat(len(passes), 1)
-        return network.anchor_cache(concatenate([clean] * len(passes)), _conditions(cond[:1], passes), sides)
-
-    def run(x: Tensor, timestep: float, passes: tuple[bool, ...]) -> list[Tensor]:
+    def context(passes: Passes) -> TokenContext:
         count = len(passes)
-        times = _times(x, frames, timestep)
         if cached:
-            batch = SparseTensor(x.repeat(count, 1), moving.times(count))
+            return network.context(moving.times(count), image_tokens, (frames,) * count, anchors.of(passes))
+        return network.context(clip.times(count), image_tokens, (frames + 1,) * count)
+
+    def run(x: Tensor, timestep: Tensor, passes: Passes) -> list[Tensor]:
+        count = len(passes)
+        times = timestep.expand(frames)
+        if cached:
             out = network(
-                batch,
+                SparseTensor(x.repeat(count, 1), moving.times(count)),
                 times.repeat(count),
-                _conditions(cond[1:], passes),
-                clips=(frames,) * count,
+                rest.of(passes),
                 side=None if side is None else side.repeat(count, 1),
-                anchor=anchor_cache(passes),
+                anchor=anchors.of(passes),
+                context=context(passes),
             )
             return list(out.feats.chunk(count))
         feats = torch.cat([clean.feats.to(x.dtype), x])
         out = network(
             SparseTensor(feats.repeat(count, 1), clip.times(count)),
             _with_zero(times).repeat(count),
-            _conditions(cond, passes),
-            clips=(frames + 1,) * count,
+            conditions.of(passes),
             side=None if clip_side is None else clip_side.repeat(count, 1),
+            context=context(passes),
         )
         return [part[anchor_tokens:] for part in out.feats.chunk(count)]
 
@@ -182,6 +222,33 @@ class _Layouts:
         return self._repeated[count]
 
 
+class _Conditions:
+    """Image tokens [F, M, C'] as the passes see them, [passes · F, M, C']; an unconditional pass sees zeros."""
+
+    def __init__(self, cond: Tensor) -> None:
+        self._made: dict[Passes, Tensor] = {(True,): cond}
+
+    def of(self, passes: Passes) -> Tensor:
+        if passes not in self._made:
+            cond = self._made[True,]
+            self._made[passes] = torch.cat([cond if conditional else torch.zeros_like(cond) for conditional in passes])
+        return self._made[passes]
+
+
+class _Anchors:
+    """Anchor caches of one pass or `BOTH`; a single pass reads its part of the joint cache, if that exists."""
+
+    def __init__(self, make: Callable[[Passes], AnchorCache]) -> None:
+        self._make = make
+        self._made: dict[Passes, AnchorCache] = {}
+
+    def of(self, passes: Passes) -> AnchorCache:
+        if passes not in self._made:
+            joint = self._made.get(BOTH)
+            self._made[passes] = self._make(passes) if joint is None else joint.clip(BOTH.index(passes[0]))
+        return self._made[passes]
+
+
 def _use_cache(network: DenseFlow | SparseFlow, requested: bool | None) -> bool:
     if requested and not network.video.anchor_sees_only_itself:
         raise ConfigError(f"the anchor cannot be cached: in pattern {network.video.pattern} it attends to noisy frames")
@@ -190,14 +257,6 @@ def _use_cache(network: DenseFlow | SparseFlow, requested: bool | None) -> bool:
 
 def _bare(layout: SparseLayout) -> SparseTensor:
     return SparseTensor(layout.coords.new_zeros(len(layout), 0, dtype=torch.float32), layout)
-
-
-def _conditions(cond: Tensor, passes: tuple[bool, ...]) -> Tensor:
-    return torch.cat([cond if conditional else torch.zeros_like(cond) for conditional in passes])
-
-
-def _times(x: Tensor, frames: int, timestep: float) -> Tensor:
-    return torch.full((frames,), timestep, dtype=torch.float32, device=x.device)
 
 
 def _with_zero(times: Tensor) -> Tensor:

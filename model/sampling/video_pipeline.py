@@ -37,13 +37,13 @@ from helix4d.model.sampling.sampler import (
     TEXTURE_SAMPLER,
     SamplerConfig,
     Spread,
-    Velocity,
     dense_spread,
     packed_spread,
     sample_steps,
 )
 from helix4d.model.sampling.stages import decode_structure, named_noise, sampler_from_json
 from helix4d.model.sampling.velocities import (
+    PassVelocity,
     SparseAnchor,
     anchored_dense_velocity,
     anchored_sparse_velocity,
@@ -103,6 +103,7 @@ class Helix4DPipeline:
         device: device on which networks run.
         low_vram: whether to keep networks in main memory except while they are in use.
         batched_guidance: whether to run both guidance passes as one batch.
+        cuda_graphs: whether to replay the passes of each stage from CUDA graphs.
         timings: seconds per stage of the latest call.
     """
 
@@ -120,6 +121,7 @@ class Helix4DPipeline:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     low_vram: bool = False
     batched_guidance: bool = False
+    cuda_graphs: bool = False
     timings: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -131,6 +133,7 @@ class Helix4DPipeline:
         device: str = "auto",
         low_vram: bool = False,
         compile_blocks: bool = False,
+        cuda_graphs: bool = False,
         anchor_fit: bool = False,
         offline: bool = False,
     ) -> Helix4DPipeline:
@@ -142,15 +145,19 @@ class Helix4DPipeline:
             device: cuda, cpu, or auto (cuda if available). `torso_types` determines the activation types.
             low_vram: whether to keep networks in main memory except while they are in use.
             compile_blocks: whether to compile each block with torch.compile.
+            cuda_graphs: whether to replay the passes of each stage from CUDA graphs.
             anchor_fit: whether to load the base's encoders and shrink the anchor to make room for the clip.
             offline: whether to read only the local hub cache.
 
         Raises:
-            ConfigError: if networks or settings are missing, or model and base do not match.
+            ConfigError: if networks or settings are missing, model and base do not match, or CUDA graphs are requested
+                without a GPU.
             FormatError: if a file is missing or damaged.
         """
         place = choose_device(device)
         on_gpu = place.type == "cuda"
+        if cuda_graphs and not on_gpu:
+            raise ConfigError(f"cuda_graphs is set, but the device is {place}: remove it, or use a GPU")
         compute, vae = torso_types(place)
         dtype = None if on_gpu else torch.float32
         tuned = Pipeline.from_pretrained(CheckpointSource(path, offline=offline), FLOWS, dtype, compute)
@@ -188,6 +195,7 @@ class Helix4DPipeline:
             low_vram=low_vram,
             # Batching the passes saves no time on a CPU.
             batched_guidance=on_gpu and not low_vram,
+            cuda_graphs=cuda_graphs,
         )
 
     @torch.no_grad()
@@ -342,14 +350,24 @@ class _Run:
         )
 
     def _packed(
-        self, stage: str, velocity: Velocity, layout: SparseLayout, channels: int, config: SamplerConfig, first: int = 1
+        self,
+        stage: str,
+        velocity: PassVelocity,
+        layout: SparseLayout,
+        channels: int,
+        config: SamplerConfig,
+        first: int = 1,
     ) -> Tensor:
         noise = self._noise(stage.removeprefix("anchor "), [(n, channels) for n in layout.lengths], first)
         return self._sample(stage, velocity, noise, config, packed_spread(layout.lengths))
 
-    def _sample(self, stage: str, velocity: Velocity, noise: Tensor, config: SamplerConfig, spread: Spread) -> Tensor:
+    def _sample(
+        self, stage: str, velocity: PassVelocity, noise: Tensor, config: SamplerConfig, spread: Spread
+    ) -> Tensor:
         x = noise
         if len(x):
+            if self.pipeline.cuda_graphs:
+                velocity = velocity.graphed()
             for number, step in enumerate(sample_steps(velocity, noise, config, spread), 1):
                 x = step.x
                 self.progress(stage, number, config.steps)

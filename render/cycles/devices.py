@@ -44,6 +44,7 @@ def select_device(preferences: Any, device: str) -> str:
         return "GPU"
     if device != "auto":
         raise ConfigError(f"device {device!r}: Blender finds no such device; use auto or cpu")
+    _LOG.info("rendering on the CPU: Blender finds no GPU")
     return "CPU"
 
 

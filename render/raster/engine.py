@@ -46,8 +46,8 @@ def render_views(
     """Render every view of every frame, frame by frame; see `helix4d.render.cycles.engine.render_views`.
 
     Only the settings `image_size`, `exact_alpha`, `cull_back_faces`, `passes`, `threads` and `device` have an effect
-    ("cpu" is Mesa's software renderer, anything else EGL's first device). A process keeps the device and the number of
-    threads of its first call, and must make all calls from one thread.
+    ("cpu" is Mesa's software renderer, "auto" EGL's first device, anything else a GPU there). A process keeps the
+    device and the number of threads of its first call, and must make all calls from one thread.
 
     Raises:
         ConfigError: if cameras, lights and settings do not fit together, or EGL is not available.
@@ -66,7 +66,7 @@ class _Scene:
     def __init__(self, views: Views) -> None:
         settings, lamps = views.settings, views.lamps
         with _threads(settings.threads):
-            device = open_device(settings.device == "cpu")
+            device = open_device(settings.device)
         mapped = any(light.environment_map is not None for light in views.lights)
         self._views = views
         self._clip = RasterScene(device.context, device.programs, views.clip, lamps, settings.cull_back_faces, mapped)
@@ -94,21 +94,26 @@ class _Device:
         self.programs: dict[tuple[str, str], Any] = {}
 
 
-def open_device(software: bool) -> _Device:
+def open_device(name: str) -> _Device:
     """Open this process's only context, or return it: GL objects are released in whatever context is current.
 
     Args:
-        software: require Mesa's renderer on the CPU.
+        name: one of `helix4d.render.scene.settings.DEVICES`: "cpu" requires Mesa's renderer on the CPU, "auto" accepts
+            EGL's first device, and any other name requires a GPU.
 
     Raises:
         ConfigError: if no such context can be opened.
     """
     if not _devices:
-        _devices.append(_open(software))
-    if software and not _devices[0].software:
-        renderer = _devices[0].context.info["GL_RENDERER"]
+        _devices.append(_open(name == "cpu"))
+    device, renderer = _devices[0], _devices[0].context.info["GL_RENDERER"]
+    if name == "cpu" and not device.software:
         raise ConfigError(f"device cpu: this process already renders on {renderer}; use a new process for device cpu")
-    return _devices[0]
+    if name not in ("auto", "cpu") and device.software:
+        raise ConfigError(
+            f"device {name}: OpenGL renders on the CPU ({renderer}): install the GPU's driver, or use auto or cpu"
+        )
+    return device
 
 
 _devices: list[_Device] = []

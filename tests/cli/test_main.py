@@ -93,11 +93,16 @@ def test_a_missing_package_names_the_extra(
 
         return run
 
-    monkeypatch.setitem(sys.modules, f"helix4d.cli.{command}", SimpleNamespace(run=missing("torch.nn")))
+    extras = EXTRAS[command]
+    module = {"curate": "meshoptimizer", "bench": "diffusers"}.get(extras, "torch.nn")
+    monkeypatch.setitem(sys.modules, f"helix4d.cli.{command}", SimpleNamespace(run=missing(module)))
     assert main([command]) == 2
     printed = capsys.readouterr().err
-    assert f"helix4d {command}: the package 'torch' is not installed" in printed
-    assert f"'.[{EXTRAS[command]}]'" in printed
+    assert printed.startswith(f"helix4d {command}: cannot import {module.partition('.')[0]}. Install the extra")
+    assert f"'.[{extras}]'" in printed
+    monkeypatch.setitem(sys.modules, f"helix4d.cli.{command}", SimpleNamespace(run=missing("moderngl")))
+    assert main([command]) == 2
+    assert "'.[raster]'" in capsys.readouterr().err  # the package's extra, not the command's
     monkeypatch.setitem(sys.modules, f"helix4d.cli.{command}", SimpleNamespace(run=missing("helix4d.model.nothing")))
     with pytest.raises(ModuleNotFoundError):  # a bug, not a package that is not installed
         main([command])

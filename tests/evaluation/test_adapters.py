@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trimesh
 from PIL import Image
 
 from helix4d.assets import AlphaMode, Clip, Frame, Material, Texture, Topology, bake, normalize
@@ -24,6 +23,7 @@ from helix4d.evaluation.methods.adapters import (
 from helix4d.evaluation.methods.methods import METHODS, axes_matrix, find_method, judged_frames
 from tests.evaluation.predictions import write_glb, write_run_file, write_stills
 from tests.evaluation.shapes import moved, tripod
+from tests.packages import needs
 
 ACTIONMESH = METHODS["actionmesh"]
 
@@ -111,8 +111,11 @@ def test_our_frames_without_surface_are_empty_and_missing_ones_an_error(tmp_path
         read_prediction(tmp_path, ours, 3)
 
 
+@needs("trimesh")
 @pytest.mark.parametrize("suffix", ["ply", "obj"])
 def test_other_mesh_formats(tmp_path: Path, suffix: str) -> None:
+    import trimesh
+
     surface = tripod()
     trimesh.Trimesh(surface.vertices, surface.faces, process=False).export(tmp_path / f"a.{suffix}")
     clip = read_prediction(tmp_path, METHODS["ss4d"], 1)
@@ -147,7 +150,10 @@ def test_missing_and_broken_files_are_reported(tmp_path: Path, spoil: object, me
         read_prediction(tmp_path, ACTIONMESH, 3)
 
 
+@needs("trimesh")
 def test_external_files_are_part_of_the_fingerprint(tmp_path: Path) -> None:
+    import trimesh
+
     method = find_method("other", glob="*.gltf")
     for name, data in trimesh.exchange.gltf.export_gltf(trimesh.Scene(trimesh.creation.box())).items():
         (tmp_path / name).write_bytes(data)
@@ -169,8 +175,11 @@ def test_another_mesh_next_to_the_frames_is_rejected(tmp_path: Path) -> None:
     assert len(read_prediction(tmp_path, METHODS["ss4d"], 3).frames) == 3
 
 
+@needs("trimesh")
 def test_unread_textures_are_reported(tmp_path: Path) -> None:
     """Rendering white instead of the method's colors would misrepresent it."""
+    import trimesh
+
     (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 0 1\nusemtl m\nf 1/1 2/2 3/3\n")
     assert "textures of .obj files" in (lost_textures(read_prediction(tmp_path, METHODS["ss4d"], 1)) or "")
     (tmp_path / "a.obj").write_text("v 0 0 0 1 0 0\nv 1 0 0 0 1 0\nv 0 1 0 0 0 1\nf 1 2 3\n")
@@ -226,7 +235,10 @@ def test_materials_and_images_of_stills_are_kept_separate() -> None:
         join_stills([None, None])
 
 
+@needs("trimesh")
 def test_points_equal_those_of_the_official_reader_and_sampler(tmp_path: Path) -> None:
+    import trimesh
+
     path = tmp_path / "asset.glb"
     path.write_bytes(SAMPLES["ladybug"]())
     frame = normalize(bake(path, frames=1))[0].frames[0]

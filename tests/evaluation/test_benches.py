@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
-from helix4d.bench_builder.entry import write_entry
 from helix4d.core import ConfigError, FormatError
 from helix4d.curation.shards.reader import ShardReader
 from helix4d.evaluation import sample_surface
@@ -20,6 +19,7 @@ from helix4d.evaluation.runner import EvaluateRun, run_evaluation
 from helix4d.voxelize import decode_vxz, extract_mesh
 from tests.evaluation.predictions import write_actionbench_item, write_glb, write_run_file, write_stills
 from tests.evaluation.shapes import moved, tripod
+from tests.packages import needs
 from tests.train.world import FRAMES, write_shards
 
 
@@ -66,7 +66,10 @@ def test_helix4dbench(tmp_path: Path) -> None:
         bench.items[0].read()
 
 
+@needs("av")
 def test_the_output_of_bench_build_is_read_frame_by_frame(tmp_path: Path) -> None:
+    from helix4d.bench_builder.entry import write_entry
+
     frames = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 4), np.uint8)
     write_entry(tmp_path / "videos" / "robot", frames, 8.0, {"id": "robot"}, tmp_path / "work")
     (item,) = open_bench("helix4dbench", tmp_path).items
@@ -75,8 +78,11 @@ def test_the_output_of_bench_build_is_read_frame_by_frame(tmp_path: Path) -> Non
     np.testing.assert_array_equal(video, frames)
 
 
+@needs("av")
 def test_results_are_tied_to_the_build_of_the_bench(tmp_path: Path) -> None:
     """The same items with other frames are another bench: runs are not resumed on it and rows are not combined."""
+    from helix4d.bench_builder.entry import write_entry
+
     write_stills(tmp_path / "out" / "robot", [tripod()], "frame_{:02d}.glb")
     hashes = set()
     for build in range(2):

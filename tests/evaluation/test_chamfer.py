@@ -5,7 +5,8 @@ import torch
 
 from helix4d.core import ConfigError
 from helix4d.evaluation import chamfer_distance, motion_chamfer_distance
-from helix4d.evaluation.geometry.nearest import Neighbors, nearest_in_chunks
+from helix4d.evaluation.geometry.nearest import Neighbors, nearest_in_chunks, nearest_of_each
+from tests.triton_interpreter import needs_triton, run_interpreted
 
 GRID = torch.cartesian_prod(*[torch.arange(6.0)] * 3)
 
@@ -71,3 +72,31 @@ def test_brute_force_in_chunks_equals_the_tree(monkeypatch: pytest.MonkeyPatch) 
     assert torch.equal(indices, chosen)
     assert torch.allclose(distances.float(), chunked, rtol=1e-5)
     assert nearest_in_chunks(points, points)[0].max() == 0
+
+
+@pytest.mark.parametrize("count", [1, 50])
+def test_each_of_several_clouds_is_searched(count: int) -> None:
+    queries, clouds = _cloud(40, 5), torch.stack([_cloud(count, seed) for seed in (6, 7, 8)])
+    distances, indices = nearest_of_each(queries, clouds)
+    for cloud, found, chosen in zip(clouds, distances, indices, strict=True):
+        expected = nearest_in_chunks(queries, cloud)
+        assert torch.equal(chosen, expected[1])
+        assert torch.allclose(found.float(), expected[0], rtol=1e-5)
+
+
+@needs_triton
+def test_the_kernel_equals_brute_force_in_tritons_interpreter() -> None:
+    """Bit for bit, with the first of equal distances."""
+    run_interpreted("tests.evaluation.interpret_nearest")
+
+
+@pytest.mark.gpu
+def test_the_kernel_equals_brute_force_on_a_gpu() -> None:
+    queries, clouds = _cloud(1000, 9).cuda(), torch.stack([_cloud(3001, seed) for seed in (1, 2, 3)]).cuda()
+    distances, indices = nearest_of_each(queries, clouds)
+    for cloud, found, chosen in zip(clouds, distances, indices, strict=True):
+        expected, _ = nearest_in_chunks(queries, cloud)
+        assert torch.allclose(found, expected, rtol=1e-6, atol=0)
+        assert torch.allclose((queries - cloud[chosen]).norm(dim=1), expected, rtol=1e-6, atol=0)
+    points = clouds[0]
+    assert Neighbors(points).query(points)[0].max() == 0

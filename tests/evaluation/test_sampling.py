@@ -3,18 +3,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import trimesh
 
 from helix4d.core import AssetError, ConfigError, ReasonCode
 from helix4d.evaluation import Surface, sample_surface, sample_tracked, subsample
 from helix4d.evaluation.geometry.sampling import same_topology
 from tests.evaluation.shapes import box, join, moved, tripod
+from tests.packages import needs
 
 CORNERS = np.eye(3, dtype=np.float32)
 TRIANGLE = np.array([[0, 1, 2]], np.int32)
 
 
+@needs("trimesh")
 def test_points_equal_those_of_trimesh() -> None:
+    import trimesh
+
     surface = tripod()
     mesh = trimesh.Trimesh(surface.vertices, surface.faces, process=False)
     expected, _ = trimesh.sample.sample_surface(mesh, 1000, seed=47)

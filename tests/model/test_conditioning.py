@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from helix4d.core import ConfigError
+from helix4d.model.conditioning import images
 from helix4d.model.conditioning.images import SAMPLING_ALPHA, FeatureCache, ImageEncoder, prepare_frames, union_box
 
 transformers = pytest.importorskip("transformers", reason="the image encoder needs transformers")
@@ -128,3 +129,23 @@ def test_cache_computes_once_and_depends_on_the_encoder(tmp_path):
     assert tiny_encoder(seed=1).fingerprint() != encoder.fingerprint()
     half = FeatureCache(tmp_path, encoder.fingerprint(), torch.bfloat16).encode(encoder, images)
     torch.testing.assert_close(half, expected, atol=2e-2, rtol=2e-2)
+
+
+def test_tf32_is_limited_to_the_encoder_on_a_gpu():
+    encoder, seen = tiny_encoder(), []
+    encoder.backbone.register_forward_pre_hook(lambda *_: seen.append(torch.get_float32_matmul_precision()))
+    encoder(torch.zeros(1, 3, 32, 32))
+    assert seen == ["highest"]
+    with pytest.raises(KeyError), images._tf32():
+        assert torch.get_float32_matmul_precision() == "high"
+        raise KeyError
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.gpu
+def test_gpu_tokens_are_close_to_those_of_the_cpu():
+    encoder, pixels = tiny_encoder(), torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    expected = encoder(pixels)
+    found = encoder.cuda()(pixels.cuda()).cpu()
+    assert float((found - expected).abs().max() / expected.abs().max()) < 1e-2
+    assert torch.get_float32_matmul_precision() == "highest"

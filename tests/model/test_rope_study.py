@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from helix4d.cli.study import run
 from helix4d.core import ConfigError
 from helix4d.model.checkpoint.checkpoint import Pipeline
 from helix4d.model.networks.config import BASE, DenseDecoderConfig, FlowConfig, SparseDecoderConfig
@@ -20,6 +19,7 @@ from helix4d.model.sampling.stages import named_noise, sample_texture, sampler_f
 from helix4d.model.studies.rope_study import PAPER, SHARES, StudyNetworks, chamfer_distance, format_table, study_rope
 from helix4d.model.vae.dense_vae import DenseDecoder
 from helix4d.model.vae.sc_vae import SparseDecoder
+from tests.packages import needs
 
 
 def _flow(build, config, seed):
@@ -128,7 +128,10 @@ def test_texture_stage_receives_the_normalized_shape_as_side_input():
     assert not torch.equal(first.feats, other.feats)
 
 
+@needs("tyro")
 def test_the_command(tmp_path, capsys):
+    from helix4d.cli.study import run
+
     transformers = pytest.importorskip("transformers", reason="the image encoder needs transformers")
     _pipeline().save_pretrained(tmp_path / "checkpoint")
     config = transformers.DINOv3ViTConfig(

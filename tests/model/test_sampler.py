@@ -1,6 +1,9 @@
-"""Arithmetic of the sampler: time warp, guidance, guidance interval and rescale."""
+"""Arithmetic of the sampler: time warp, guidance, guidance interval and rescale, and the order of its solvers."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,12 +15,15 @@ from helix4d.model.sampling.sampler import (
     STRUCTURE_SAMPLER,
     TEXTURE_SAMPLER,
     SamplerConfig,
+    Solver,
     dense_spread,
     guided_velocity,
     packed_spread,
     sample,
+    sample_steps,
     schedule,
 )
+from helix4d.model.studies.mixture_flow import MixtureFlow
 
 
 def _rand(*shape, seed=0):
@@ -88,6 +94,54 @@ def test_spreads_are_per_sample():
     spread = packed_spread((4, 0, 5))(packed)
     torch.testing.assert_close(spread[:4, 0], packed[:4].std(unbiased=False).expand(4))
     torch.testing.assert_close(spread[4:, 0], packed[4:].std(unbiased=False).expand(5))
+
+
+def _order(flow, config):
+    """Order at which the samples of 96, 192 and 384 steps converge, from their differences."""
+    noise = _rand(20, 6, seed=3)
+    a, b, c = (sample(flow, noise, replace(config, steps=steps), dense_spread) for steps in (96, 192, 384))
+    return math.log2(float((a - b).norm() / (b - c).norm()))
+
+
+@pytest.mark.parametrize(("solver", "order"), [(Solver.EULER, 1), (Solver.MULTISTEP, 2)])
+@pytest.mark.parametrize("rescale", [1.0, 3.0, 5.0])
+def test_order_of_the_solvers(solver, order, rescale):
+    """Without guidance, on steps of equal and of unequal length."""
+    flow = MixtureFlow(0.4 * _rand(5, 6), std=0.8, known=2)
+    config = SamplerConfig(guidance=1.0, rescale_t=rescale, solver=solver)
+    assert _order(flow, config) == pytest.approx(order, abs=0.3)
+
+
+def test_the_multistep_solver_restarts_where_guidance_ends():
+    """The velocity jumps there: a line through both sides would make the solver one of first order again."""
+    flow = MixtureFlow(0.4 * _rand(5, 6), std=0.8, known=2)
+    # The time of s = 1/3 belongs to all three schedules; the interval ends right above it.
+    end = schedule(3, 3.0)[2]
+    config = SamplerConfig(
+        guidance=4.0, guidance_rescale=0.5, guidance_interval=(end + 1e-9, 1.0), rescale_t=3.0, solver=Solver.MULTISTEP
+    )
+    assert _order(flow, config) == pytest.approx(2, abs=0.3)
+
+
+def test_the_multistep_solver_is_exact_where_the_velocity_is_linear_in_time():
+    """After the first step, which starts without a history, and before the last, which needs none of it."""
+    noise, times = _rand(2, 3), schedule(4, 3.0)
+    slope = _rand(2, 3, seed=1)
+    config = SamplerConfig(steps=4, guidance=1.0, rescale_t=3.0, solver=Solver.MULTISTEP)
+    steps = list(sample_steps(lambda x, t, c: t / 1000 * slope, noise, config, dense_spread))
+    for before, after, start, end in zip(steps[:2], steps[1:3], times[1:3], times[2:4], strict=True):
+        torch.testing.assert_close(after.x, before.x - slope * (start**2 - end**2) / 2)
+
+
+def test_both_solvers_ask_for_the_same_passes():
+    asked = []
+    for solver in Solver:
+        passes: list = []
+        sample(_counting(passes), _rand(2, 3), replace(STRUCTURE_SAMPLER, solver=solver), dense_spread)
+        asked.append(passes)
+    assert asked[0] == asked[1]
+    conditional = [c for _, c in asked[0]]
+    assert (conditional.count(True), conditional.count(False)) == (12, 10)  # TRELLIS.2's: 10 of 12 steps are guided
 
 
 @pytest.mark.parametrize(

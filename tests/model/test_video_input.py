@@ -54,7 +54,7 @@ def test_animations_keep_their_alpha(name: str, tmp_path: Path) -> None:
 
 
 def test_a_video_file_is_decoded_and_matted(tmp_path: Path) -> None:
-    av = pytest.importorskip("av")
+    av = pytest.importorskip("av", reason="av is not installed (extra 'model')")
     path = tmp_path / "clip.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
@@ -147,7 +147,7 @@ def test_too_few_frames_are_not_smoothed(frames: int) -> None:
 
 
 def test_an_onnx_file_removes_a_gray_background(tmp_path: Path) -> None:
-    pytest.importorskip("rembg")
+    pytest.importorskip("rembg", reason="rembg is not installed (extra 'matting')")
     matting = rembg_matting(f"u2net_custom:{write_matting_model(tmp_path / 'gray.onnx')}", threads=1)
     image = Image.new("RGB", (64, 48), (128, 128, 128))
     image.paste((255, 0, 0), (16, 16, 48, 40))
@@ -169,6 +169,6 @@ def test_an_onnx_file_removes_a_gray_background(tmp_path: Path) -> None:
     ],
 )
 def test_invalid_matting_models_are_rejected(model: str, message: str) -> None:
-    pytest.importorskip("rembg")
+    pytest.importorskip("rembg", reason="rembg is not installed (extra 'matting')")
     with pytest.raises(ConfigError, match=message):
         rembg_matting(model)

@@ -67,6 +67,11 @@ def test_the_pipeline_rejects_a_video_of_one_frame(tiny):
         next(pipeline(still))
 
 
+def test_cuda_graphs_need_a_gpu(tiny):
+    with pytest.raises(ConfigError, match="cuda_graphs is set, but the device is cpu"):
+        Helix4DPipeline.from_pretrained(str(tiny), str(tiny), device="cpu", cuda_graphs=True)
+
+
 FLOW = "ckpts/sparse_structure_flow_model.json"
 DECODER = "ckpts/shape_slat_decoder.json"
 

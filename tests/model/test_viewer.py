@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("xatlas")
-
 from helix4d.core import ConfigError, FormatError
 from helix4d.model.sampling.viewer import write_viewer
 from helix4d.render import Lights, RenderSettings, orbit_camera
@@ -19,7 +17,10 @@ from helix4d.voxelize.mesh.baked_clip import baked_clip
 from helix4d.voxelize.mesh.baking import BakedMesh, bake_mesh
 from helix4d.voxelize.mesh.glb import frame_glb
 from tests.browser import browse
-from tests.voxelize.test_glb import painted_sphere, surface
+from tests.packages import needs
+from tests.voxelize.meshes import painted_sphere, surface
+
+pytestmark = needs("xatlas")
 
 SIZE = 256
 READY = "document.title === 'Helix4D: ready'"

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,8 +11,7 @@ from torch import Tensor
 from helix4d.model.networks.config import AnchorQueries, AttentionPattern, VideoConfig
 from helix4d.model.networks.frames import FrameLayout, dense_mask, plan_segments
 from helix4d.model.networks.window_attention import plan_window
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.triton_interpreter import needs_triton, run_interpreted
 
 clips = st.lists(st.lists(st.sampled_from([0, 1, 5, 40, 300]), min_size=1, max_size=7), min_size=1, max_size=2)
 videos = st.builds(
@@ -83,37 +76,8 @@ def test_tiles_are_the_mask_and_its_transpose(lengths: list[list[int]], video: V
     assert torch.equal(a | b, mask[:, cache].T)
 
 
-needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
-
-
 @pytest.mark.slow
 @needs_triton
 def test_kernels_equal_the_reference_in_tritons_interpreter() -> None:
-    """float32, gradients too; in a process of its own, because the interpreter is chosen at import."""
-    _run("tests.model.interpret_window_attention", {"TRITON_INTERPRET": "1"})
-
-
-@pytest.mark.slow
-@needs_triton
-@pytest.mark.parametrize("architecture", [80, 90])
-def test_kernels_compile_without_a_gpu(architecture: int) -> None:
-    """Forward and backward; on sm_90, with its own matrix instructions and without spilled registers."""
-    printed = _run("tests.model.compile_window_attention", {}, str(architecture))
-    assert len(printed.splitlines()) == 3
-    if architecture == 90:
-        assert all("spills 0" in line and "wgmma 0" not in line for line in printed.splitlines()), printed
-
-
-def _run(module: str, variables: dict[str, str], *arguments: str) -> str:
-    environment = {**os.environ, **variables, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])}
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        env=environment,
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=800,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+    """float32 and bfloat16, gradients too; in a process of its own, because the interpreter is chosen at import."""
+    run_interpreted("tests.model.interpret_window_attention")

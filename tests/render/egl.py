@@ -16,7 +16,7 @@ def _lacking() -> str | None:
     from helix4d.render.raster.engine import open_device
 
     try:
-        open_device(software=True)
+        open_device("cpu")
     except ConfigError as error:
         return str(error)
     return None

@@ -173,7 +173,7 @@ def test_arguments_that_do_not_match_are_refused(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ConfigError, match="only blenderproc writes HDF5"):
         load_engine("cycles", tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"sklearn.* cannot be imported; .*helix4d\[blenderproc\]"):
+    with pytest.raises(ConfigError, match=r"engine blenderproc: cannot import .*sklearn.*'\.\[curate,blenderproc\]'"):
         check_engine("blenderproc")
 
 

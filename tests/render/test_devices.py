@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -70,8 +71,10 @@ def test_one_type_may_be_asked_for() -> None:
         select_device(preferences, "metal")
 
 
-def test_without_a_gpu_only_auto_falls_back() -> None:
+def test_without_a_gpu_only_auto_falls_back(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     assert select_device(machine(), "auto") == "CPU"
+    assert caplog.messages == ["rendering on the CPU: Blender finds no GPU"]
     assert find_gpus(machine()) == []
     with pytest.raises(ConfigError, match="device 'gpu': Blender finds no such device"):
         select_device(machine(), "gpu")

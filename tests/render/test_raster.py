@@ -381,6 +381,15 @@ def test_another_process_on_one_thread_without_blender_produces_the_same_bytes(t
     np.testing.assert_array_equal(np.stack(here), np.load(tmp_path / "images.npy"))
 
 
+def test_the_software_renderer_never_stands_in_for_a_gpu() -> None:
+    from helix4d.render.raster.engine import open_device
+
+    device = open_device("cpu")
+    assert open_device("auto") is device
+    with pytest.raises(ConfigError, match="device gpu: OpenGL renders on the CPU"):
+        open_device("gpu")
+
+
 def test_frames_without_triangles_are_transparent_and_topology_may_change() -> None:
     check_changing_clip(rasterize(changing_clip(), [FRONT, orbit_camera(0.0, 0.0, SIZE)], passes=True))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ from helix4d.train.loop import train
 from helix4d.train.metrics import read_metrics
 from helix4d.train.parallel import World
 from helix4d.voxelize import decode_vxz
-from tests.another_device import another_device
+from tests import another_device
 from tests.train import world
 
 CPU = torch.device("cpu")
@@ -47,7 +48,7 @@ def test_a_run_with_previews(
         return [line["loss"] for line in read_metrics(config.folder)]
 
     expected = losses("here")
-    with another_device() as device:
+    with another_device.another_device() as device:
 
         @contextmanager
         def elsewhere(name: str) -> Iterator[World]:
@@ -55,6 +56,34 @@ def test_a_run_with_previews(
 
         monkeypatch.setattr(loop, "world", elsewhere)
         assert losses("elsewhere") == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_step_waits_for_the_device_once(
+    stage: str, shards: Path, models: Path, latents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two microbatches per step, and a line of metrics only at the end: what remains is the check for finite values."""
+    values = world.train_values(stage, latents, shards, models, tmp_path)
+    values |= {"tokens_per_microbatch": 1}
+    values["run"] |= {"log_every": 100, "save_every": 100}
+
+    def waiting(steps: int) -> list[str]:
+        config = world.build(world.TrainConfig, {**values, "name": f"{stage}_{steps}", "steps": steps}, "test")
+        with another_device.waits() as found:
+            train(config)
+        return found
+
+    with another_device.another_device() as device:
+
+        @contextmanager
+        def elsewhere(name: str) -> Iterator[World]:
+            yield World(0, 1, device)
+
+        monkeypatch.setattr(loop, "world", elsewhere)
+        few, many = waiting(1), waiting(3)
+    more = Counter(many) - Counter(few)
+    assert list(more.values()) == [2], more
+    assert "train/loop.py" in next(iter(more))
 
 
 def test_the_latents_of_a_clip(shards: Path, models: Path) -> None:
@@ -66,7 +95,7 @@ def test_the_latents_of_a_clip(shards: Path, models: Path) -> None:
         return encode_clip(ovoxels, Encoders.load(source, device, torch.float32), 8)
 
     expected = encoded(CPU)
-    with another_device() as device:
+    with another_device.another_device() as device:
         found = encoded(device)
     for name in ("structure", "coords", "shape", "texture"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name))
@@ -110,7 +139,7 @@ def meshes(exported: tuple[Path, ...], thrifty: bool, **settings: Any) -> list[n
 @pytest.mark.parametrize("thrifty", [False, True])
 def test_meshes_of_a_video(thrifty: bool, exported: tuple[Path, ...]) -> None:
     expected = meshes(exported, thrifty)
-    with another_device() as device:
+    with another_device.another_device() as device:
         found = meshes(exported, thrifty, device=device, low_vram=thrifty)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
@@ -120,7 +149,7 @@ def test_meshes_in_the_types_of_a_gpu(exported: tuple[Path, ...], monkeypatch: p
     types = torso_types(torch.device("cuda"))
     monkeypatch.setattr(video_pipeline, "torso_types", lambda device: types)
     expected = meshes(exported, thrifty=True)
-    with another_device() as device:
+    with another_device.another_device() as device:
         found = meshes(exported, thrifty=True, device=device)
     for ours, theirs in zip(found, expected, strict=True):
         assert len(ours) == pytest.approx(len(theirs), rel=0.01)

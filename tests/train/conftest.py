@@ -35,7 +35,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def latents(shards: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Latents of these shards, from one uninterrupted run of `encode`."""
+    """Latents of these shards, from one uninterrupted run of `encode` without Ray."""
     output = tmp_path_factory.mktemp("latents")
-    encode(EncodeConfig(shards, output, str(models), latents=LatentConfig(occupancy_resolution=8), workers=1))
+    encode(EncodeConfig(shards, output, str(models), latents=LatentConfig(occupancy_resolution=8), serial=True))
     return output

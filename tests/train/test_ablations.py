@@ -20,6 +20,7 @@ from helix4d.train.loop import train
 from helix4d.train.study.ablations import GROUPS, OURS, StudyRun, Variant, format_study, launch_process, study_ablations
 from helix4d.train.study.distances import aligned_chamfer, chamfer
 from helix4d.train.study.held_out import RunFigures
+from tests.packages import needs
 from tests.train import world
 
 ABLATIONS = Path(__file__).parents[2] / "configs/ablations"
@@ -34,7 +35,7 @@ def folders(models: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     shards = world.write_shards(tmp_path_factory.mktemp("shards"), ["flag", "sprout"])
     world.write_shards(shards, ["butterfly"], split="val", first=2)
     latents = tmp_path_factory.mktemp("latents")
-    encode(EncodeConfig(shards, latents, str(models), latents=LatentConfig(occupancy_resolution=8), workers=1))
+    encode(EncodeConfig(shards, latents, str(models), latents=LatentConfig(occupancy_resolution=8), serial=True))
     return latents, shards, models
 
 
@@ -91,6 +92,7 @@ def test_a_failed_run_is_listed_and_retried(folders: tuple[Path, Path, Path], tm
     assert launched == ["ours_seed0", "attention_spatial_seed0", "attention_spatial_seed0"]
 
 
+@needs("tyro")
 def test_a_run_in_its_own_process(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     table = study_ablations(settings("structure", folders, steps=1), (0,), tmp_path, "val", 1, {"One": {"ours": OURS}})
     assert "| ours |" in table
@@ -180,6 +182,7 @@ def test_distances_of_known_points() -> None:
     )
 
 
+@needs("tyro")
 def test_the_command_reports_errors(
     folders: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,10 +17,13 @@ from torch.utils._pytree import tree_leaves
 from helix4d.model.networks.attention import AttentionBackend
 from helix4d.model.networks.config import AttentionPattern, FlowConfig, VideoConfig
 from helix4d.model.networks.flow import Checkpointing, DenseFlow, FlowTransformer, SparseFlow
+from helix4d.model.networks.initialize import initialize_flow
 from helix4d.model.networks.sparse import SparseLayout
 from helix4d.model.sampling.sampler import SamplerConfig, dense_spread, sample
 from helix4d.model.sampling.velocities import anchored_dense_velocity
-from helix4d.train.objective import Batch, squared_errors
+from helix4d.train.data.batch import Batch, Copier, collate
+from helix4d.train.data.dataset import Latent, TrainingClip
+from helix4d.train.objective import squared_errors
 
 META = torch.device("meta")
 FRAMES, IMAGE_TOKENS, LENGTHS = 5, 9, (6, 0, 8, 5, 7)
@@ -35,7 +38,7 @@ SIZES: dict[str, Any] = {
 
 
 class _Places(TorchDispatchMode):
-    """Records the operations that create tensors (other than scalars) on the CPU."""
+    """Records operations that create tensors on the CPU, other than scalars and the empty ones of checkpointing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +47,7 @@ class _Places(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
-        self.on_cpu += [str(func) for tensor in made if tensor.device.type == "cpu" and tensor.ndim]
+        self.on_cpu += [str(func) for tensor in made if tensor.device.type == "cpu" and tensor.ndim and tensor.numel()]
         return out
 
 
@@ -94,3 +97,38 @@ def test_sampling(pattern: AttentionPattern, batched: bool) -> None:
         sampled = sample(velocity, clip[1:], SamplerConfig(steps=3), dense_spread)
     assert not places.on_cpu
     assert sampled.device == META
+
+
+@pytest.mark.gpu
+def test_gpu_microbatches_run_without_waiting_and_equal_those_of_the_cpu() -> None:
+    """Copies, forward and backward pass in the mode in which torch refuses to make the host wait."""
+    source = torch.Generator().manual_seed(0)
+    network = SparseFlow(FlowConfig(resolution=8, **SIZES), VideoConfig())
+    initialize_flow(network, source)
+    with torch.no_grad():
+        network.out_layer.weight.normal_(generator=source)
+    clips = []
+    for key in "abc":
+        latent = Latent(_draw(source, 26, 4), LENGTHS, torch.randint(8, (26, 3), generator=source, dtype=torch.int32))
+        clips.append(TrainingClip(key, 0, latent, _draw(source, 5, 3, 32, 32), _draw(source, 26, 4), 0.5, False))
+    cond = _draw(source, 15, IMAGE_TOKENS, 16)
+    expected = squared_errors(network, collate(clips, torch.device("cpu")), cond, first_frame=True)
+    network.to("cuda").checkpointing = Checkpointing.KEEP_ATTENTION
+    copier, cond = Copier(torch.device("cuda")), cond.to("cuda")
+    for dtype, tolerance in ((torch.float32, 1e-3), (torch.bfloat16, 0.1)):
+        network.compute_dtype = dtype
+        squared_errors(network, copier.take(clips), cond, first_frame=True).sum().backward()  # first use of kernels
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for _ in range(3):
+                errors = squared_errors(network, copier.take(clips), cond, first_frame=True)
+                errors.sum().backward()
+                copier.start(clips)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        torch.testing.assert_close(errors.cpu(), expected, rtol=tolerance, atol=tolerance)
+
+
+def _draw(source: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=source)

@@ -13,14 +13,17 @@ import pytest
 import torch
 
 from helix4d.core import ConfigError, sha256_file
-from helix4d.curation.shards.ledger import Ledger
+from helix4d.curation.shards.ledger import Ledger, Outcome
 from helix4d.curation.shards.reader import ShardReader
+from helix4d.curation.work.jobs import Report
 from helix4d.model.checkpoint.checkpoint import CheckpointSource
 from helix4d.model.latents.encode import Encoders, encode_clip
+from helix4d.train.latents import engines
 from helix4d.train.latents.encode import EncodeConfig, encode
-from helix4d.train.latents.jobs import LatentConfig
+from helix4d.train.latents.jobs import EncodeJob, LatentConfig, encode_sample
 from helix4d.train.latents.latents import read_member
 from helix4d.voxelize import decode_vxz
+from tests.packages import needs
 from tests.train import world
 
 SMALL = LatentConfig(occupancy_resolution=8)
@@ -55,7 +58,40 @@ def test_latents_match_the_encoders(shards: Path, models: Path, latents: Path) -
     assert statistics["shape"]["count"] == sum(counts)
 
 
+def test_a_serial_run_resumes_to_the_same_bytes(
+    shards: Path,
+    models: Path,
+    latents: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = EncodeConfig(shards, tmp_path / "latents", str(models), latents=SMALL, serial=True)
+    started: list[str] = []
+
+    def interrupted(job: EncodeJob, report: Report) -> Outcome:
+        started.append(job.key)
+        if len(started) == 3:
+            raise KeyboardInterrupt
+        return encode_sample(job, report)
+
+    threads = torch.get_num_threads()
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(engines, "encode_sample", interrupted)
+        encode(config)
+    assert list(Ledger(config.output / "ledger.jsonl").outcomes) == started[:2]
+    caplog.set_level("INFO", "helix4d.curation")
+    assert encode(config) == {"done": 5}
+    assert "3 of 5 clips left to do" in caplog.text
+    assert hashes(config.output) == hashes(latents)
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == (threads, False)
+    with pytest.raises(ConfigError, match="--serial encodes in this process"):
+        EncodeConfig(shards, tmp_path, str(models), workers=2, serial=True)
+
+
+@needs("ray", "tyro")
 def test_output_is_identical_after_a_kill(shards: Path, models: Path, latents: Path, tmp_path: Path) -> None:
+    """Ray, killed and resumed, writes the bytes of the serial run."""
     output = tmp_path / "latents"
     command = [sys.executable, "-m", "helix4d", "encode", "--shards", shards, "--output", output, "--models", models]
     command += ["--occupancy-resolution", "8", "--workers", "2"]
@@ -85,7 +121,7 @@ def test_a_broken_clip_is_a_gap_with_a_reason(shards: Path, models: Path, tmp_pa
         stream.seek(offset)
         stream.write(b"nonsense")
     output = tmp_path / "latents"
-    config = EncodeConfig(broken, output, str(models), latents=SMALL, workers=1)
+    config = EncodeConfig(broken, output, str(models), latents=SMALL, serial=True)
     assert encode(config) == {"done": 4, "failed: corrupt_file": 1}
     encoded = ShardReader(output / "train/helix4d-000001.tar")
     assert encoded.keys() == [second]
@@ -96,4 +132,4 @@ def test_a_broken_clip_is_a_gap_with_a_reason(shards: Path, models: Path, tmp_pa
 def test_other_encoders_are_refused(shards: Path, latents: Path, tmp_path: Path) -> None:
     other = world.write_models(tmp_path / "models", seed=1)
     with pytest.raises(ConfigError, match="started with different encoders"):
-        encode(EncodeConfig(shards, latents, str(other), latents=SMALL, workers=1))
+        encode(EncodeConfig(shards, latents, str(other), latents=SMALL, serial=True))

@@ -5,17 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trimesh
 from PIL import Image
 
 from helix4d.core import ConfigError
 from helix4d.train.config import Stage
 from helix4d.train.loop import train
 from helix4d.train.samples.generate import ColoredMesh, GenerateConfig, generate, ply
+from tests.packages import needs
 from tests.train import world
 
 
+@needs("trimesh")
 def test_a_mesh_file_can_be_read_by_other_software() -> None:
+    import trimesh
+
     vertices = np.array([[0, 0, 0], [0.5, 0, 0], [0, 0.25, -0.5]], np.float32)
     colors = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
     data = ply(ColoredMesh(vertices, colors, np.array([[0, 2, 1]], np.int32)))

@@ -31,6 +31,7 @@ from helix4d.train.data.schedule import Schedule
 from helix4d.train.loop import NonFiniteLossError, train
 from helix4d.train.metrics import read_metrics
 from helix4d.train.network import build_network
+from tests.packages import needs
 from tests.train import world
 
 REPOSITORY = Path(__file__).parents[2]
@@ -96,6 +97,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     assert [line["step"] for line in read_metrics(parts.folder)] == list(range(1, 9))
 
 
+@needs("tyro")
 def test_kill_9_then_resume_is_bit_equal(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     whole = world.train_config("geometry", *folders, tmp_path / "whole", steps=60)
     values = {**world.train_values("geometry", *folders, tmp_path / "killed"), "steps": 60}
@@ -116,6 +118,7 @@ def test_kill_9_then_resume_is_bit_equal(folders: tuple[Path, Path, Path], tmp_p
     assert losses(whole.folder) == losses(run)
 
 
+@needs("tyro")
 def test_sigterm_saves_and_exits(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     values = {**world.train_values("geometry", *folders, tmp_path), "steps": 100_000}
     values["run"]["save_every"] = 100_000
@@ -175,7 +178,7 @@ def test_a_broken_clip_is_counted_once_wherever_the_run_stops(
     for call in range(1, 5):
         stopped = replace(config, name=f"stopped_{call}")
         with monkeypatch.context() as patch:
-            stop_at(patch, "collate", call)
+            stop_at(patch, "squared_errors", call)
             assert train(stopped).step == call
         counts.add(train(stopped).broken)
     assert counts == {2}  # ten clips: each of the five twice
@@ -205,6 +208,7 @@ def test_stopping_at_a_saved_step_does_not_rewrite_its_checkpoint(
     assert list_checkpoints(config.folder)[-1].stat().st_ino == kept
 
 
+@needs("tyro")
 def test_two_processes_train_like_one_and_one_resumes_from_two(
     folders: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
@@ -324,6 +328,7 @@ def test_nothing_is_read_past_the_last_step(folders: tuple[Path, Path, Path], tm
     assert submitted == [1, 2, 3]
 
 
+@needs("tyro")
 def test_ranks_with_different_checkpoints_stop(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     """Two nodes without a shared folder: one would resume from step 2, the other start from step 0."""
     values = world.train_values("geometry", *folders, tmp_path / "0")
@@ -437,6 +442,7 @@ def test_partial_checkpoints_never_have_a_valid_name(
     assert [path.name for path in (config.folder / "checkpoints").iterdir()] == ["step_00000008"]
 
 
+@needs("tyro")
 def test_dry_run(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     values = world.train_values("structure", *folders, tmp_path)
     process = start(write_yaml(tmp_path, values), "--dry-run")

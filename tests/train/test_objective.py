@@ -10,11 +10,12 @@ import torch
 from helix4d.model.networks.flow import FlowTransformer
 from helix4d.model.networks.flow_matching import velocity
 from helix4d.train.config import OptimizerConfig, Stage
+from helix4d.train.data.batch import collate
 from helix4d.train.data.dataset import ClipReader, TrainingClip, draw_time
 from helix4d.train.loop import train
 from helix4d.train.metrics import read_metrics
 from helix4d.train.network import build_network
-from helix4d.train.objective import collate, elements, squared_errors
+from helix4d.train.objective import elements, squared_errors
 from helix4d.train.optimizer import AdaptiveClip, MovingAverage, learning_rate
 from tests.train import world
 
@@ -85,6 +86,7 @@ def test_clipping_uses_the_history_once_it_is_full() -> None:
         assert clip.threshold() == 1.0
         parameter.grad = torch.full((1,), norm)
         clip.apply([parameter], torch.tensor(norm))
+        clip.record(norm)
     assert float(parameter.grad[0]) == pytest.approx(1.0, rel=1e-4)
     assert clip.threshold() == pytest.approx(0.25)
     assert AdaptiveClip(config, clip.history).threshold() == clip.threshold()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helix4d.core import ConfigError
@@ -10,6 +10,7 @@ from helix4d.train.data.schedule import Draw, Schedule, balance, cut
 COSTS = st.lists(st.integers(0, 1000), min_size=1, max_size=40)
 
 
+@settings(deadline=None)
 @given(COSTS, st.integers(1, 9), st.integers(1, 4), st.integers(0, 100), st.integers(1, 2000))
 def test_every_clip_occurs_once_per_epoch_for_any_number_of_ranks(
     costs: list[int], batch: int, ranks: int, seed: int, budget: int

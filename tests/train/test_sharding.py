@@ -10,10 +10,12 @@ from helix4d.core import ConfigError
 from helix4d.train.data.loader import BrokenDataError, padded
 from helix4d.train.loop import train
 from helix4d.train.sharding import check_shardable
+from tests.packages import needs
 from tests.train import world
 from tests.train.test_loop import finish, losses, start, tensors, write_yaml
 
 
+@needs("tyro")
 def test_sharded_processes_train_like_one_and_one_resumes_from_them(
     latents: Path, shards: Path, models: Path, tmp_path: Path
 ) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import trimesh
 from PIL import Image
 
 from helix4d.cli.main import main
@@ -32,9 +31,10 @@ from helix4d.train.network import load_image_encoder
 from helix4d.train.samples.sampling import decode_meshes, decode_occupancy, sample_video
 from helix4d.train.small_world.vae import VaeConfig, train_vaes
 from helix4d.voxelize import decode_vxz, extract_mesh, read_vxz
+from tests.packages import needs
 from tests.train import world
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, needs("bpy", "tyro")]
 CPU = torch.device("cpu")
 SAMPLER = SamplerConfig(steps=12, guidance=1.0, rescale_t=3.0)
 
@@ -186,9 +186,12 @@ def test_sampling_a_rendered_video_reproduces_its_asset(small: SmallWorld, expor
     assert not np.array_equal(other.vertices, frames[0].vertices)
 
 
+@needs("trimesh")
 def test_the_command_writes_files_that_other_software_can_open(
     exported: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
+    import trimesh
+
     base, tuned, video = exported
     common = ["--video", str(video), "--model", str(tuned), "--base", str(base), "--device", "cpu", "--guidance", "1"]
     quick = ["--steps", "4", "--texture-size", "64", "--turntable-size", "32"]

@@ -51,7 +51,9 @@ def write_shards(
     rendered: bool = False,
 ) -> Path:
     """Write curation shards of sample assets, numbered from `first`, in one split; images are splats or renderings."""
-    config = SampleConfig(resolution=RESOLUTION, frames=FRAMES, views=VIEWS, image_size=IMAGE_SIZE)
+    config = SampleConfig(
+        resolution=RESOLUTION, frames=FRAMES, views=VIEWS, image_size=IMAGE_SIZE, vxz_compression="none"
+    )
     samples = [_sample(folder, name, number, config, empty_frame, rendered) for number, name in enumerate(names, first)]
     for shard, start in enumerate(range(0, len(samples), per_shard)):
         parts = []
@@ -78,7 +80,7 @@ def _sample(folder: Path, name: str, number: int, config: SampleConfig, empty_fr
     ovoxels = voxelize_clip(clip, RESOLUTION)
     if empty_frame and number == 0:
         ovoxels[-1] = OVoxel.empty(RESOLUTION)
-    members = {f"frame_{f:02d}.vxz": encode_vxz(o) for f, o in enumerate(ovoxels)}
+    members = {f"frame_{f:02d}.vxz": encode_vxz(o, config.vxz_compression) for f, o in enumerate(ovoxels)}
     for view in range(VIEWS):
         for f, ovoxel in enumerate(ovoxels):
             members[f"view_{view:02d}_frame_{f:02d}.webp"] = render(clip, view, f) if rendered else splat(ovoxel, view)

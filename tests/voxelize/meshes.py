@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from helix4d.voxelize import OVoxel, dual_grid, extract_mesh
+from helix4d.voxelize.mesh.cleaning import orient_faces
+
 
 def icosphere(subdivisions: int, radius: float = 0.45) -> tuple[np.ndarray, np.ndarray]:
     """(V, 3) float32 vertices and (F, 3) int32 faces, 20 * 4^subdivisions of them, counter-clockwise from outside."""
@@ -32,3 +35,20 @@ def quad(height: float = 0.01, size: float = 0.8) -> tuple[np.ndarray, np.ndarra
     s = size / 2
     vertices = np.array([[-s, -s, height], [s, -s, height], [s, s, height], [-s, s, height]], np.float32)
     return vertices, np.array([[0, 1, 2], [0, 2, 3]], np.int32)
+
+
+def painted_sphere(resolution: int = 32, alpha: int = 255, radius: float = 0.45) -> OVoxel:
+    """A sphere colored by position: red grows along x, green along y, blue along z."""
+    vertices, faces = icosphere(3, radius)
+    grid = dual_grid(vertices, faces, resolution)
+    count = len(grid.coords)
+    full = np.full((count, 1), 255, np.uint8)
+    colors = ((grid.coords + 0.5) / resolution * 255).astype(np.uint8)
+    opacity = np.full((count, 1), alpha, np.uint8)
+    return OVoxel(resolution, grid.coords, grid.dual_vertices, grid.intersected, colors, full // 5, full // 2, opacity)
+
+
+def surface(ovoxel: OVoxel) -> tuple[np.ndarray, np.ndarray]:
+    """The oriented surface of an O-Voxel: (V, 3) vertices and (F, 3) faces."""
+    vertices, faces = extract_mesh(ovoxel)
+    return vertices, orient_faces(vertices, faces)

@@ -2,19 +2,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helix4d.core import ConfigError
 from helix4d.voxelize import dual_grid, extract_mesh_arrays
 from helix4d.voxelize.mesh.cleaning import fill_holes, orient_faces, remove_small_components, vertex_normals
+from tests.packages import needs
 from tests.voxelize.meshes import icosphere
 
 
+@needs("trimesh")
 @settings(max_examples=25, deadline=None)
 @given(st.sets(st.integers(0, 319), max_size=6))
 def test_holes_of_a_sphere_are_closed_and_oriented_outwards(removed: set[int]) -> None:
+    import trimesh
+
     vertices, faces = icosphere(2)
     left = np.delete(faces, sorted(removed), axis=0)
     mesh = trimesh.Trimesh(*fill_holes(vertices.astype(np.float32), left, 10.0), process=False)
@@ -67,9 +70,12 @@ def test_the_surface_of_an_ovoxel_is_oriented_outwards() -> None:
     assert np.einsum("vk,vk->v", vertex_normals(vertices, turned), outwards).min() > 0.9
 
 
+@needs("trimesh")
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31))
 def test_any_flips_of_two_spheres_and_a_sheet_are_undone(seed: int) -> None:
+    import trimesh
+
     rng = np.random.default_rng(seed)
     vertices, faces = icosphere(2)
     sheet = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], np.float64)

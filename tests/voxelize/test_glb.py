@@ -8,35 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helix4d.assets import bake
 from helix4d.core import ConfigError
-from helix4d.voxelize import OVoxel, dual_grid, extract_mesh
+from helix4d.voxelize import extract_mesh
 from helix4d.voxelize.mesh.baking import bake_mesh, sample_attributes
-from helix4d.voxelize.mesh.cleaning import orient_faces, vertex_normals
+from helix4d.voxelize.mesh.cleaning import vertex_normals
 from helix4d.voxelize.mesh.glb import clip_glb, frame_glb
-from tests.voxelize.meshes import icosphere
+from tests.packages import needs, skip_without
+from tests.voxelize.meshes import icosphere, painted_sphere, surface
 
-pytest.importorskip("xatlas")
-
-
-def painted_sphere(resolution: int = 32, alpha: int = 255, radius: float = 0.45) -> OVoxel:
-    """A sphere colored by position: red grows along x, green along y, blue along z."""
-    vertices, faces = icosphere(3, radius)
-    grid = dual_grid(vertices, faces, resolution)
-    count = len(grid.coords)
-    full = np.full((count, 1), 255, np.uint8)
-    colors = ((grid.coords + 0.5) / resolution * 255).astype(np.uint8)
-    opacity = np.full((count, 1), alpha, np.uint8)
-    return OVoxel(resolution, grid.coords, grid.dual_vertices, grid.intersected, colors, full // 5, full // 2, opacity)
-
-
-def surface(ovoxel: OVoxel) -> tuple[np.ndarray, np.ndarray]:
-    vertices, faces = extract_mesh(ovoxel)
-    return vertices, orient_faces(vertices, faces)
+skip_without("xatlas")
 
 
 def read_json(data: bytes) -> dict:
@@ -78,7 +62,10 @@ def test_no_texel_is_left_black_at_any_size(size: int) -> None:
     assert mesh.base_color[..., :3].max(axis=2).min() > 60
 
 
+@needs("trimesh")
 def test_other_readers_agree_on_the_file(tmp_path: Path) -> None:
+    import trimesh
+
     ovoxel = painted_sphere()
     vertices, faces = surface(ovoxel)
     data = frame_glb(bake_mesh(vertices, faces, ovoxel, 128))

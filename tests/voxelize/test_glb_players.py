@@ -14,11 +14,10 @@ import pytest
 from helix4d.voxelize.mesh.baking import bake_mesh
 from helix4d.voxelize.mesh.glb import clip_glb, frame_glb
 from tests.browser import browse, npm_install, served
-from tests.voxelize.meshes import icosphere
-from tests.voxelize.test_glb import painted_sphere
+from tests.packages import needs
+from tests.voxelize.meshes import icosphere, painted_sphere
 
-pytest.importorskip("xatlas")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, needs("xatlas")]
 
 RADII = (0.15, 0.25, 0.35, 0.45)
 FPS = 8.0

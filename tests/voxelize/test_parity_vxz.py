@@ -12,12 +12,15 @@ from helix4d.voxelize import decode_vxz, encode_vxz, read_vxz, read_vxz_info
 from helix4d.voxelize.files.vxz import decode_vxz_arrays
 from helix4d.voxelize.ovoxel import morton_codes
 from tests.conftest import NO_PARITY, PARITY, files
+from tests.packages import needs, skip_without
 
 FIXTURES = files(PARITY / "vxz", "*.vxz")
 
 
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
 def test_official_files(path: Path) -> None:
+    if "zstd" in path.stem:
+        skip_without("zstandard")
     data = path.read_bytes()
     info, coords, stored = decode_vxz_arrays(data)
     assert len(coords) == info.voxels == read_vxz_info(path).voxels
@@ -35,6 +38,7 @@ def test_official_files(path: Path) -> None:
     _compare_with_the_converter(path, ovoxel.resolution)
 
 
+@needs("zstandard")
 def test_all_files_of_an_asset_hold_the_same() -> None:
     if not FIXTURES:
         pytest.skip(NO_PARITY)

@@ -57,13 +57,14 @@ class Loader(AbstractContextManager["Loader"]):
         self._reader, self._schedule, self._config = reader, schedule, config
         self._rank, self._ranks = rank, ranks
         self._pool = ThreadPoolExecutor(config.data.workers, thread_name_prefix="clips")
+        self._queue: deque[list[list[tuple[Draw, Future[TrainingClip]]]]] = deque()
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
     def steps(self, step: int, position: int, end: int | None = None) -> Iterator[RankStep]:
         """Yield this rank's shares from `step`, whose first clip is at `position`, up to `end` or without end."""
-        queue: deque[list[list[tuple[Draw, Future[TrainingClip]]]]] = deque()
+        queue = self._queue = deque()
         offsets = range(end - step) if end is not None else itertools.count()
         for offset in offsets:
             queue.append(self._submit(step + offset, position + offset * self._config.batch))
@@ -71,6 +72,15 @@ class Loader(AbstractContextManager["Loader"]):
                 yield self._collect(queue.popleft())
         while queue:
             yield self._collect(queue.popleft())
+
+    def upcoming(self) -> list[TrainingClip]:
+        """Return the first microbatch of the next step, without waiting: empty if it has not been read yet."""
+        if not self._queue or not self._queue[0]:
+            return []
+        reads = [future for _, future in self._queue[0][0]]
+        if not all(read.done() for read in reads):
+            return []
+        return [read.result() for read in reads if read.exception() is None]
 
     def _submit(self, step: int, position: int) -> list[list[tuple[Draw, Future[TrainingClip]]]]:
         config = self._config

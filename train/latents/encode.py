@@ -11,29 +11,27 @@ import json
 import logging
 import shutil
 import sys
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
-
 from helix4d import __version__
 from helix4d.core import AssetState, ConfigError, Schema, canonical_json, differences, write_bytes, write_json
 from helix4d.core.locks import locked
+from helix4d.core.options import Option
 from helix4d.curation.config import RunConfig
 from helix4d.curation.shards.layout import LEDGER_FILE, PLAN_FILE, SPLITS, WORK_FOLDER
 from helix4d.curation.shards.ledger import Ledger, count
 from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.shards.sidecar import read_sidecar
-from helix4d.curation.work.cluster import Cluster
+from helix4d.curation.work.events import follow
 from helix4d.curation.work.jobs import ShardJob
 from helix4d.curation.work.progress import Display
-from helix4d.curation.work.ray_loop import follow, run_tasks
-from helix4d.curation.work.shard_writer import ShardWriter
 from helix4d.model.checkpoint.checkpoint import CheckpointSource
 from helix4d.model.latents.encode import encoders_fingerprint
-from helix4d.train.latents.encode_task import encode_task
+from helix4d.train.latents.engines import ray_engine, serial_engine
 from helix4d.train.latents.jobs import LATENTS, EncodeJob, LatentConfig
 from helix4d.train.latents.latents import statistics_from_moments
 from helix4d.train.latents.storage import INDEX, INDEX_FILE
@@ -60,7 +58,7 @@ class EncodeConfig:
     """Folder or hub repository with the encoders, in TRELLIS.2's layout."""
     offline: bool = False
     """Read models from the hub's local cache only."""
-    latents: Annotated[LatentConfig, tyro.conf.arg(name="")] = field(default_factory=LatentConfig)
+    latents: Annotated[LatentConfig, Option(flat=True)] = field(default_factory=LatentConfig)
     workers: int | None = None
     """Number of clips to encode at the same time. Default: as many as the CPUs (and GPUs) allow."""
     cpus_per_worker: int = 1
@@ -69,8 +67,14 @@ class EncodeConfig:
     """GPUs that Ray reserves for a worker; 0 runs the encoders on the CPU."""
     address: str | None = None
     """Ray cluster to join. Default: $RAY_ADDRESS, else a local Ray is started."""
+    serial: bool = False
+    """Encode one clip after another in this process, without Ray; on a GPU with --gpus-per-worker 1."""
     retry_failed: bool = False
     """Retry the clips that failed in earlier runs."""
+
+    def __post_init__(self) -> None:
+        if self.serial and (self.address is not None or (self.workers or 1) > 1):
+            raise ConfigError("--serial encodes in this process: remove --address and --workers, or --serial")
 
 
 @dataclass(frozen=True)
@@ -177,20 +181,20 @@ def _fill_shards(
     todo = {shard.name: {key for key in shard.keys if _unfinished(config, shard, key, ledger)} for shard in open_shards}
     jobs = [_job(config, shard, key) for shard in open_shards for key in shard.keys if key in todo[shard.name]]
     total = sum(len(shard.keys) for shard in plan)
-    with Cluster(run) as cluster, Display(total, total - len(jobs), "clips") as display:
-        writer = ShardWriter(cluster)
+    opened = nullcontext(serial_engine(run)) if config.serial else ray_engine(run)
+    with opened as engine, Display(total, total - len(jobs), "clips") as display:
 
         def write_if_complete(shard: _PlannedShard) -> None:
             if not todo[shard.name]:
-                writer.start(_shard_job(config, shard, ledger, fingerprint, run.limits.patience_s))
+                engine.write_shard(_shard_job(config, shard, ledger, fingerprint, run.limits.patience_s))
 
         for shard in open_shards:
             write_if_complete(shard)
-        for outcome in follow(run_tasks(cluster, [encode_task(run)], jobs), ledger, display, writer.check):
+        for outcome in follow(engine.run(jobs), ledger, display, engine.check):
             shard = shard_of[outcome.asset]
             todo[shard.name].discard(outcome.asset)
             write_if_complete(shard)
-        writer.finish()
+        engine.finish()
 
 
 def _unfinished(config: EncodeConfig, shard: _PlannedShard, key: str, ledger: Ledger) -> bool:
@@ -219,7 +223,6 @@ def _shard_job(
     source = read_sidecar(shard.source)
     if source is None:
         raise ConfigError(f"{shard.source}: its sidecar was removed while the run was encoding it")
-    packages = ("numpy", "safetensors", "torch", "zstandard")
     facts = {
         "split": shard.name.split("/")[0],
         "config": config.latents.to_json(),
@@ -229,13 +232,21 @@ def _shard_job(
         "tools": {
             "helix4d": __version__,
             "python": ".".join(map(str, sys.version_info[:3])),
-            **{name: metadata.version(name) for name in packages},
+            **_package_versions(),
         },
         "gaps": [
             {"key": o.asset, "state": o.state, "reason": o.reason} for o in outcomes if o.state is not AssetState.DONE
         ],
     }
     return ShardJob(_tar(config.output, shard).resolve(), parts, facts, patience_s)
+
+
+def _package_versions() -> dict[str, str]:
+    """Return the versions of the packages that can change a byte of a shard; zstandard only reads some sources."""
+    versions = {name: metadata.version(name) for name in ("numpy", "safetensors", "torch")}
+    with suppress(metadata.PackageNotFoundError):
+        versions["zstandard"] = metadata.version("zstandard")
+    return versions
 
 
 def _write_summary_files(output: Path, plan: list[_PlannedShard]) -> None:

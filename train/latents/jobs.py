@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -101,7 +103,8 @@ def encode_sample(job: EncodeJob, report: Report) -> Outcome:
     """
     start = time.perf_counter()
     try:
-        sample = _encode(job, report)
+        with _reproducible():
+            sample = _encode(job, report)
     except (FormatError, KeyError, ValueError) as error:
         return _failed(job, ReasonCode.CORRUPT_FILE, error, start)
     except OSError as error:
@@ -151,9 +154,21 @@ def _failed(job: EncodeJob, reason: ReasonCode, error: BaseException, start: flo
     )
 
 
-@functools.cache
-def _encoders(models: str, offline: bool, device: str, compute_dtype: str) -> Encoders:
-    # One thread: results depend on the number of threads, and clips are encoded in parallel anyway.
+@contextmanager
+def _reproducible() -> Iterator[None]:
+    """Compute with one thread, because results depend on their number, and with deterministic algorithms."""
+    threads = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+
+
+@functools.cache
+def _encoders(models: str, offline: bool, device: str, compute_dtype: str) -> Encoders:
     return Encoders.load(CheckpointSource(models, offline=offline), torch.device(device), DTYPES[compute_dtype])

@@ -9,10 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from helix4d.voxelize.convert.cpu import convert_on_cpu
-from helix4d.voxelize.convert.gpu import convert_on_gpu
-from helix4d.voxelize.convert.gpu_check import gpu_works
-from helix4d.voxelize.convert.grid import Device, DualGrid, QuadricWeights
-from helix4d.voxelize.convert.surface import MaterialTable
+from helix4d.voxelize.convert.gpu_check import use_gpu
+from helix4d.voxelize.convert.grid import Attributes, Device, DualGrid, QuadricWeights
+from helix4d.voxelize.convert.triangles import Triangles
 from helix4d.voxelize.errors import GeometryError
 from helix4d.voxelize.kernels.compilation import warm_up
 from helix4d.voxelize.kernels.topology_kernels import boundary_edges, refine_labels
@@ -41,6 +40,7 @@ def dual_grid(
 
     Raises:
         GeometryError: if an index has no vertex, or a vertex is not finite or outside the cube.
+        GpuError: if the device is "gpu" and cannot be used.
         ValueError: if the resolution is out of range.
     """
     warm_up()
@@ -48,8 +48,8 @@ def dual_grid(
     check_faces(faces, len(vertices))
     labels = weld_labels([vertices] if weld else [], len(vertices))
     edges = boundary_edges(faces, labels)
-    weights = QuadricWeights(face_weight, boundary_weight, regularization_weight)
-    grid, _ = convert(vertices, faces, edges, resolution, weights, device=device)
+    weights = QuadricWeights(float(face_weight), float(boundary_weight), float(regularization_weight))
+    grid, _ = convert(vertices, Triangles(faces, edges), resolution, weights, device)
     return grid
 
 
@@ -70,39 +70,23 @@ def weld_labels(frames: list[np.ndarray], vertices: int) -> np.ndarray:
 
 def convert(
     vertices: np.ndarray,
-    faces: np.ndarray,
-    edges: np.ndarray,
+    triangles: Triangles,
     resolution: int,
     weights: QuadricWeights,
-    materials: MaterialTable | None = None,
-    uvs: np.ndarray | None = None,
-    material_ids: np.ndarray | None = None,
-    corner_colors: np.ndarray | None = None,
     device: Device = "auto",
-    names: np.ndarray | None = None,
-) -> tuple[DualGrid, np.ndarray]:
-    """Compute the dual grid and its (N, 6) uint8 attributes: base color 3, metallic, roughness, alpha.
+) -> tuple[DualGrid, Attributes]:
+    """Compute the dual grid and its attributes; see `dual_grid` for the other arguments and the errors."""
+    check_resolution(resolution)
+    warm_up()
+    vertices = np.ascontiguousarray(vertices, np.float32)
+    if use_gpu(device):
+        from helix4d.voxelize.convert.gpu import convert_on_gpu
 
-    Without `materials` the attributes are empty, (0, 6). `edges` (E, 2) int32 are the boundary edges; `names` (F,) are
-    face numbers for error messages. See `dual_grid` for the other arguments and the errors.
-    """
+        return convert_on_gpu([(vertices, triangles)], resolution, weights, lambda *both: both)[0]
+    return convert_on_cpu(vertices, triangles, resolution, weights)
+
+
+def check_resolution(resolution: int) -> None:
+    """Raise ValueError unless voxels of this many per side can be numbered."""
     if not 1 <= resolution <= MAX_RESOLUTION:
         raise ValueError(f"resolution {resolution}: must be between 1 and {MAX_RESOLUTION}")
-    warm_up()
-    vertices, faces = np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces, np.int32)
-    uvs = _NO_UVS if uvs is None else np.ascontiguousarray(uvs, np.float32)
-    corner_colors = _NO_COLORS if corner_colors is None else np.ascontiguousarray(corner_colors, np.float32)
-    material_ids = _NO_IDS if material_ids is None else np.ascontiguousarray(material_ids, np.int32)
-    if device == "gpu" or (device == "auto" and gpu_works()):
-        *arrays, attributes = convert_on_gpu(
-            vertices, faces, edges, resolution, weights, materials, uvs, material_ids, corner_colors, names
-        )
-        return DualGrid(resolution, *arrays), attributes
-    return convert_on_cpu(
-        vertices, faces, edges, resolution, weights, materials, uvs, material_ids, corner_colors, names
-    )
-
-
-_NO_UVS = np.zeros((0, 0, 3, 2), np.float32)
-_NO_COLORS = np.zeros((0, 3, 4), np.float32)
-_NO_IDS = np.zeros(0, np.int32)

@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
-from helix4d.voxelize.convert.grid import DualGrid, QuadricWeights
-from helix4d.voxelize.convert.surface import NO_MATERIALS, MaterialTable
+from helix4d.voxelize.convert.grid import Attributes, DualGrid, QuadricWeights
+from helix4d.voxelize.convert.triangles import Triangles
 from helix4d.voxelize.errors import outside_error
 from helix4d.voxelize.kernels import scatter_kernels as scatter
 from helix4d.voxelize.kernels.boundary_kernels import scatter_boundary
@@ -24,31 +24,20 @@ _MOST_EXPECTED = 1 << 24
 
 
 def convert_on_cpu(
-    vertices: np.ndarray,
-    faces: np.ndarray,
-    edges: np.ndarray,
-    resolution: int,
-    weights: QuadricWeights,
-    materials: MaterialTable | None,
-    uvs: np.ndarray,
-    material_ids: np.ndarray,
-    corner_colors: np.ndarray,
-    names: np.ndarray | None = None,
-) -> tuple[DualGrid, np.ndarray]:
-    """`conversion.convert` on the CPU, with contiguous arguments.
+    vertices: np.ndarray, triangles: Triangles, resolution: int, weights: QuadricWeights
+) -> tuple[DualGrid, Attributes]:
+    """`conversion.convert` on the CPU, with contiguous vertices.
 
     Raises:
         GeometryError: if a face is not finite or outside the cube.
     """
-    with_attributes = materials is not None
-    if materials is None:
-        materials = NO_MATERIALS
+    faces, materials = triangles.faces, triangles.table
     side = grid_side(resolution)
     spread = spread_table(side)
     order, shadow = spatial_order(vertices, faces, spread_table(ORDER_SIDE))
     # Expected number of voxels; `grow` corrects a guess that is too small.
     guess = min(1.1 * shadow * resolution**2, float(side) ** 3, _MOST_EXPECTED) if math.isfinite(shadow) else 0.0
-    store = _Store(side, int(guess) + 4096, with_attributes)
+    store = _Store(side, int(guess) + 4096, triangles.materials is not None)
     turn = 0
     while True:
         turn = scatter.scatter_triangles(
@@ -66,9 +55,9 @@ def convert_on_cpu(
             store.colors,
             store.flags,
             store.state,
-            uvs,
-            corner_colors,
-            material_ids,
+            triangles.uvs,
+            triangles.colors,
+            triangles.material_ids,
             materials.layout,
             materials.transforms,
             materials.factors,
@@ -78,14 +67,16 @@ def convert_on_cpu(
             break
         if turn == scatter.OUTSIDE:
             bad = int(store.state[scatter.BAD_FACE])
-            raise outside_error(bad, vertices, faces, names)
+            raise outside_error(bad, vertices, faces, triangles.names)
         store.grow(int(np.ptp(vertices[faces[order[turn]]], axis=0).max() * resolution) + 2)
     if weights.boundary > 0.0:
-        scatter_boundary(vertices, edges, resolution, weights.boundary, spread, store.top, store.table, store.sums)
+        scatter_boundary(
+            vertices, triangles.edges, resolution, weights.boundary, spread, store.top, store.table, store.sums
+        )
     return _emitted(resolution, weights, store)
 
 
-def _emitted(resolution: int, weights: QuadricWeights, store: _Store) -> tuple[DualGrid, np.ndarray]:
+def _emitted(resolution: int, weights: QuadricWeights, store: _Store) -> tuple[DualGrid, Attributes]:
     count = int(store.state[scatter.ACTIVE])
     grid = DualGrid(
         resolution,
@@ -93,7 +84,8 @@ def _emitted(resolution: int, weights: QuadricWeights, store: _Store) -> tuple[D
         np.empty((count, 3), np.float32),
         np.empty((count, 3), np.bool_),
     )
-    attributes = np.empty((count if len(store.colors) else 0, 6), np.uint8)
+    rows = count if store.with_attributes else 0
+    attributes = Attributes(np.empty((rows, 3), np.uint8), np.empty((3, rows), np.uint8))
     emit_voxels(
         weights.regularization,
         store.top,
@@ -104,7 +96,8 @@ def _emitted(resolution: int, weights: QuadricWeights, store: _Store) -> tuple[D
         grid.coords,
         grid.dual_vertices,
         grid.intersected,
-        attributes,
+        attributes.base_color,
+        attributes.surface,
     )
     return grid, attributes
 

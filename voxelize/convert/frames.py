@@ -10,8 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from helix4d.assets import Clip, Frame, Topology
-from helix4d.voxelize.convert.conversion import Device, QuadricWeights, check_faces, convert, weld_labels
+from helix4d.voxelize.convert.conversion import check_faces, check_resolution, convert, weld_labels
+from helix4d.voxelize.convert.gpu_check import use_gpu
+from helix4d.voxelize.convert.grid import Attributes, Device, DualGrid, QuadricWeights
 from helix4d.voxelize.convert.surface import MaterialTable, material_table
+from helix4d.voxelize.convert.triangles import Triangles
 from helix4d.voxelize.errors import GeometryError
 from helix4d.voxelize.kernels.order_kernels import ORDER_SIDE, spatial_order
 from helix4d.voxelize.kernels.topology_kernels import boundary_edges
@@ -20,29 +23,21 @@ from helix4d.voxelize.ovoxel import OVoxel, spread_table
 
 @dataclass(frozen=True, eq=False)
 class PreparedTopology:
-    """A topology with its faces in spatial order, so that memory is read almost sequentially, and its boundary.
+    """A topology with its faces in spatial order of the first frame, so that memory is read almost sequentially.
 
     Attributes:
         topology: the original topology.
-        order: (F,) int32, the faces in spatial order of the first frame.
-        faces, uvs, material_ids, colors: as in the topology, but in this order.
-        edges: (E, 2) int32 boundary edges.
+        triangles: its faces in this order, with their boundary and materials.
     """
 
     topology: Topology
-    order: np.ndarray
-    faces: np.ndarray
-    uvs: np.ndarray
-    material_ids: np.ndarray
-    colors: np.ndarray | None
-    edges: np.ndarray
+    triangles: Triangles
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
     """Data shared by all frames of a clip at every resolution; created by `prepare_surface`."""
 
-    materials: MaterialTable
     topologies: Mapping[int, PreparedTopology]
     """Keyed by the `id` of the topology, which the value keeps alive."""
 
@@ -71,8 +66,10 @@ def prepare_surface(clip: Clip) -> Surface:
     frames: dict[int, list[Frame]] = {}
     for frame in clip.frames:
         frames.setdefault(id(frame.topology), []).append(frame)
-    topologies = {key: _prepared_topology(clip, group) for key, group in frames.items()}
-    return Surface(material_table(clip.materials, clip.images), topologies)
+    for group in frames.values():
+        _check_topology(clip, group)
+    materials = material_table(clip.materials, clip.images)
+    return Surface({key: _prepared_topology(group, materials) for key, group in frames.items()})
 
 
 def voxelize_frame(frame: Frame, surface: Surface, resolution: int, device: Device = "auto") -> OVoxel:
@@ -84,32 +81,11 @@ def voxelize_frame(frame: Frame, surface: Surface, resolution: int, device: Devi
 
     Raises:
         GeometryError: if a triangle is not finite or leaves [-0.5, 0.5]^3.
+        GpuError: if the device is "gpu" and cannot be used.
         ValueError: if the resolution is not between 1 and 1024.
     """
-    prepared = surface.prepared(frame.topology)
-    grid, attributes = convert(
-        frame.vertices,
-        prepared.faces,
-        prepared.edges,
-        resolution,
-        QuadricWeights(),
-        surface.materials,
-        prepared.uvs,
-        prepared.material_ids,
-        prepared.colors,
-        device,
-        prepared.order,
-    )
-    return OVoxel(
-        resolution,
-        grid.coords,
-        grid.dual_vertices,
-        grid.intersected,
-        np.ascontiguousarray(attributes[:, :3]),
-        attributes[:, 3:4].copy(),
-        attributes[:, 4:5].copy(),
-        attributes[:, 5:6].copy(),
-    )
+    triangles = surface.prepared(frame.topology).triangles
+    return _ovoxel(*convert(frame.vertices, triangles, resolution, QuadricWeights(), device))
 
 
 def voxelize_clip(
@@ -120,23 +96,47 @@ def voxelize_clip(
     Args:
         clip: normalized to [-0.5, 0.5]^3.
         resolution: voxels per side.
-        threads: frames to convert at the same time; memory grows with it.
+        threads: frames to convert at the same time on the CPU; memory grows with it.
         surface: `prepare_surface(clip)`, if several resolutions share it.
-        device: "gpu", "cpu", or "auto" for a GPU that agrees with the CPU in a self-check, else the CPU.
+        device: see `Device`. On a GPU, transfers of one frame overlap with the computation of another.
 
     Raises:
-        GeometryError, ValueError: as in `prepare_surface` and `voxelize_frame`.
+        GeometryError, GpuError, ValueError: as in `prepare_surface` and `voxelize_frame`.
     """
     if threads < 1:
         raise ValueError(f"threads {threads}: must be at least 1")
     shared = prepare_surface(clip) if surface is None else surface
+    if use_gpu(device):
+        from helix4d.voxelize.convert.gpu import convert_on_gpu
+
+        check_resolution(resolution)
+        frames = [
+            (np.ascontiguousarray(frame.vertices, np.float32), shared.prepared(frame.topology).triangles)
+            for frame in clip.frames
+        ]
+        return convert_on_gpu(frames, resolution, QuadricWeights(), _ovoxel)
     if threads == 1:
-        return [voxelize_frame(frame, shared, resolution, device) for frame in clip.frames]
+        return [voxelize_frame(frame, shared, resolution, "cpu") for frame in clip.frames]
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda frame: voxelize_frame(frame, shared, resolution, device), clip.frames))
+        return list(pool.map(lambda frame: voxelize_frame(frame, shared, resolution, "cpu"), clip.frames))
 
 
-def _prepared_topology(clip: Clip, frames: list[Frame]) -> PreparedTopology:
+def _ovoxel(grid: DualGrid, attributes: Attributes) -> OVoxel:
+    metallic, roughness, alpha = attributes.surface[:, :, None]
+    return OVoxel(
+        grid.resolution,
+        grid.coords,
+        grid.dual_vertices,
+        grid.intersected,
+        attributes.base_color,
+        metallic,
+        roughness,
+        alpha,
+    )
+
+
+def _check_topology(clip: Clip, frames: list[Frame]) -> None:
+    """Raise GeometryError unless every index of the frames' topology exists."""
     topology = frames[0].topology
     vertices = len(frames[0].vertices)
     if any(len(frame.vertices) != vertices for frame in frames):
@@ -156,16 +156,21 @@ def _prepared_topology(clip: Clip, frames: list[Frame]) -> PreparedTopology:
                 raise GeometryError(f"material {used} uses UV set {texture.uv_set}, the clip has {len(topology.uvs)}")
     if len(topology.uvs) and not math.isfinite(float(np.abs(topology.uvs).max(initial=0.0))):
         raise GeometryError("UVs are not finite")
-    labels = weld_labels([frame.vertices for frame in frames], vertices)
+
+
+def _prepared_topology(frames: list[Frame], materials: MaterialTable) -> PreparedTopology:
+    topology = frames[0].topology
+    labels = weld_labels([frame.vertices for frame in frames], len(frames[0].vertices))
     faces = np.ascontiguousarray(topology.faces, np.int32)
     positions = np.ascontiguousarray(frames[0].vertices, np.float32)
     order, _ = spatial_order(positions, faces, spread_table(ORDER_SIDE))
-    return PreparedTopology(
-        topology,
-        order,
+    triangles = Triangles(
         faces[order],
-        np.ascontiguousarray(topology.uvs[:, order], np.float32),
-        topology.material_ids[order],
-        None if topology.colors is None else topology.colors[order],
         boundary_edges(faces, labels),
+        order,
+        materials,
+        np.ascontiguousarray(topology.uvs[:, order], np.float32),
+        np.ascontiguousarray(topology.material_ids[order], np.int32),
+        np.zeros((0, 3, 4), np.float32) if topology.colors is None else topology.colors[order].astype(np.float32),
     )
+    return PreparedTopology(topology, triangles)

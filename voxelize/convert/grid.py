@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 Device = Literal["auto", "cpu", "gpu"]
-"""Where to convert; "auto" is a GPU that agrees with the CPU in a self-check, else the CPU."""
+"""Where to convert. "auto" is a GPU that agrees with the CPU in a self-check, else the CPU, and one line of the log
+says why; "gpu" raises GpuError in that case."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,19 @@ class DualGrid:
     coords: np.ndarray
     dual_vertices: np.ndarray
     intersected: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Attributes:
+    """The PBR attributes of a grid's voxels; without materials there are none, N = 0.
+
+    Attributes:
+        base_color: (N, 3) uint8.
+        surface: (3, N) uint8: metallic, roughness and alpha, each contiguous.
+    """
+
+    base_color: np.ndarray
+    surface: np.ndarray
 
 
 @dataclass(frozen=True)

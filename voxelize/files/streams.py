@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import lzma
 import zlib
+from typing import Any
 
 from helix4d.core import ConfigError, FormatError
+from helix4d.core.extras import missing_package
 
 LEVELS = {"zstd": 3, "deflate": 6, "lzma": 9, "none": 0}
 """Compression -> default level."""
@@ -35,11 +37,13 @@ def checked_level(compression: str, level: int | None) -> int:
 
 
 def compress(data: bytes, compression: str, level: int) -> bytes:
-    """Compress with raw deflate, raw LZMA2, zstd without checksum, or not at all."""
-    if compression == "zstd":
-        import zstandard
+    """Compress with raw deflate, raw LZMA2, zstd without checksum, or not at all.
 
-        return zstandard.ZstdCompressor(level=level, write_checksum=False).compress(data)
+    Raises:
+        ConfigError: if the compression needs a package that is not installed.
+    """
+    if compression == "zstd":
+        return _zstandard().ZstdCompressor(level=level, write_checksum=False).compress(data)
     if compression == "deflate":
         packer = zlib.compressobj(level, zlib.DEFLATED, _RAW_WINDOW)
         return packer.compress(data) + packer.flush()
@@ -53,6 +57,7 @@ def decompress(data: bytes, compression: str, level: int, most: int) -> bytes:
 
     Raises:
         FormatError: if the data is corrupt, truncated, or larger than that.
+        ConfigError: if the compression needs a package that is not installed.
     """
     try:
         if compression == "zstd":
@@ -77,8 +82,7 @@ def decompress(data: bytes, compression: str, level: int, most: int) -> bytes:
 
 
 def _decompress_zstd(data: bytes, most: int) -> bytes:
-    import zstandard
-
+    zstandard = _zstandard()
     try:
         found: bytes = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).stream_reader(data).read(most + 1)
         declared = zstandard.frame_content_size(data)
@@ -87,6 +91,14 @@ def _decompress_zstd(data: bytes, most: int) -> bytes:
     if len(found) < declared and len(found) <= most:
         raise FormatError(f"a zstd stream is truncated (has {len(found)} of {declared} bytes)")
     return found
+
+
+def _zstandard() -> Any:
+    try:
+        import zstandard
+    except ImportError as error:
+        raise missing_package("zstd, the default compression of .vxz files", "zstandard") from error
+    return zstandard
 
 
 def _lzma_filters(level: int) -> list[dict[str, int]]:

@@ -1,10 +1,9 @@
-"""The CUDA kernels: a voxel gathers a triangle's contribution over its own twelve edges, so no sorting is needed.
+"""The CUDA kernels: `mark` finds the active voxels, `accumulate` and `add_boundary` sum over them, `emit` solves.
 
-Shapes as in scatter_kernels.py, except: bricks (of the cube,) int32, first a mark, then the number of a brick (0 for
-none); masks (B, 16) uint32, one bit per active voxel; starts (B, 16) int32, the number of voxels before each word; sums
-(N, 10) and colors (N, 7) int64 in units of 2^-36, so that sums do not depend on the order of additions.
-The CPU's functions serve for a triangle's plane, the walk along edges, the solver and the sampling. Multiplications and
-additions that decide which voxels are active must not be fused, because the CPU rounds both.
+Shapes as in scatter_kernels.py and gpu_count_kernels.py. Sums and colors are in units of 2^-36, so that they do not
+depend on the order of additions. A voxel gathers a triangle's contribution over its own twelve edges, so no sorting is
+needed. The CPU's functions serve for the walk along edges, the solver and the sampling. Multiplications and additions
+that decide which voxels a triangle crosses or overlaps are neither fused nor reordered, so that they round as there.
 """
 
 # mypy: disallow-untyped-defs=False
@@ -15,11 +14,12 @@ import math
 from types import FunctionType
 
 import numpy as np
-from numba import config, cuda, float32, float64, int32, int64, uint64
+from numba import float32, float64, int32, int64, uint64
 
 from helix4d.voxelize.kernels import boundary_kernels, scatter_kernels, solve_kernels, texture_kernels
+from helix4d.voxelize.kernels.cuda_target import SIMULATED, cuda
+from helix4d.voxelize.kernels.gpu_count_kernels import BAD_FACE, VOXELS
 
-MARK_BRICKS, MARK_VOXELS, ACCUMULATE = 0, 1, 2
 UNIT = 2.0**36
 
 
@@ -30,7 +30,6 @@ def _shared(module, name, **callees):
     return cuda.jit(device=True)(code)
 
 
-_triangle_plane = _shared(scatter_kernels, "triangle_plane")
 _dominant_axis = _shared(scatter_kernels, "dominant_axis")
 _corner_order = _shared(scatter_kernels, "corner_order")
 _start_walk = _shared(boundary_kernels, "start_walk")
@@ -55,7 +54,7 @@ _sample_material = _shared(
     _corner_color=_shared(texture_kernels, "_corner_color"),
 )
 
-if config.ENABLE_CUDASIM:  # type: ignore[attr-defined]
+if SIMULATED:
 
     @cuda.jit(device=True)
     def _times(a, b):
@@ -81,21 +80,108 @@ def _between(p, q, s):
 
 
 @cuda.jit(device=True)
+def _plane(t):
+    """`scatter_kernels.triangle_plane`, rounded as on the CPU: the plane decides which boxes a triangle overlaps."""
+    ux, uy, uz = t[1, 0] - t[0, 0], t[1, 1] - t[0, 1], t[1, 2] - t[0, 2]
+    vx, vy, vz = t[2, 0] - t[0, 0], t[2, 1] - t[0, 1], t[2, 2] - t[0, 2]
+    nx = _plus(_times(uy, vz), -_times(uz, vy))
+    ny = _plus(_times(uz, vx), -_times(ux, vz))
+    nz = _plus(_times(ux, vy), -_times(uy, vx))
+    length = math.sqrt(_linear(nz, nz, _linear(ny, ny, _times(nx, nx))))
+    if not length > 0.0:
+        return 0.0, 0.0, 0.0, 0.0
+    nx, ny, nz = nx / length, ny / length, nz / length
+    return nx, ny, nz, -_linear(nz, t[0, 2], _linear(ny, t[0, 1], _times(nx, t[0, 0])))
+
+
+@cuda.jit(device=True)
 def _fixed(value):
     return int64(math.floor(value * UNIT + 0.5))
 
 
 @cuda.jit(device=True)
-def _slot(code, bricks, masks, starts):
+def _load_triangle(vertices, faces, f, resolution, t, order, low, high):
+    """Write a triangle in voxels, its corners by each axis, and its bounding box; returns whether it is in the cube."""
+    scale = float(resolution)
+    half = np.float32(0.5)
+    last = resolution - 1
+    for corner in range(3):
+        for axis in range(3):
+            position = float(vertices[faces[f, corner], axis] + half)
+            if not (position >= 0.0 and position <= 1.0):
+                return False
+            t[corner, axis] = position * scale
+    for a in range(3):
+        low[a] = min(int(min(t[0, a], t[1, a], t[2, a])), last)
+        high[a] = min(int(max(t[0, a], t[1, a], t[2, a])), last)
+        c = a + 2 if a < 1 else a - 1
+        order[a, 0], order[a, 1], order[a, 2] = _corner_order(t, c)
+    return True
+
+
+@cuda.jit(device=True)
+def _row_ends(t, order, a, row, middle):
+    """The ends of the line at c = row + 1 in the triangle: b and a of the end with the smaller b, then of the other."""
+    b = a + 1 if a < 2 else 0
+    c = b + 1 if b < 2 else 0
+    i1 = order[a, 1]
+    # The line crosses the long edge and the short one of its half.
+    start = order[a, 0] if row < middle else order[a, 2]
+    end = order[a, 2] if row < middle else order[a, 0]
+    y = float(row + 1)
+    s = (y - t[start, c]) / (t[i1, c] - t[start, c])
+    pb, pa = _between(t[start, b], t[i1, b], s), _between(t[start, a], t[i1, a], s)
+    s = (y - t[start, c]) / (t[end, c] - t[start, c])
+    qb, qa = _between(t[start, b], t[end, b], s), _between(t[start, a], t[end, a], s)
+    if pb > qb:
+        return qb, qa, pb, pa
+    return pb, pa, qb, qa
+
+
+@cuda.jit
+def mark(lanes, vertices, faces, resolution, spread, masks, state):
+    """Set the bits of the four voxels around each crossed edge.
+
+    `lanes` threads per triangle, a power of two; up to 32 of them share the columns of a row of grid lines.
+    """
+    thread = cuda.grid(1)
+    f = thread // lanes
+    if f >= len(faces):
+        return
+    t = cuda.local.array((3, 3), float64)
+    order = cuda.local.array((3, 3), int64)
+    low = cuda.local.array(3, int64)
+    high = cuda.local.array(3, int64)
+    if not _load_triangle(vertices, faces, f, resolution, t, order, low, high):
+        cuda.atomic.min(state, BAD_FACE, f)
+        return
+    nx, ny, nz, _ = _plane(t)
+    if nx == 0.0 and ny == 0.0 and nz == 0.0:
+        return
+    beside = min(lanes, 32)
+    lane, first_row, rows = thread % beside, (thread % lanes) // beside, lanes // beside
+    for a in range(3):
+        b = a + 1 if a < 2 else 0
+        c = b + 1 if b < 2 else 0
+        middle = min(int(t[order[a, 1], c]), resolution - 1)
+        for row in range(low[c] + first_row, high[c], rows):
+            pb, pa, qb, qa = _row_ends(t, order, a, row, middle)
+            for column in range(max(int(pb), low[b]) + lane, min(int(qb), high[b]), beside):
+                z = _linear(float(column + 1) - pb, (qa - pa) / (qb - pb), pa)
+                k = min(max(int(z), low[a]), high[a])
+                for corner in range(4):
+                    code = spread[a, k] | spread[b, column + (corner & 1)] | spread[c, row + (corner >> 1)]
+                    cuda.atomic.or_(masks, code >> 5, np.uint32(1 << (code & 31)))
+
+
+@cuda.jit(device=True)
+def _slot(code, masks, starts):
     """Row of a voxel, or -1 if it is not active."""
-    brick = bricks[code >> 9]
-    if brick == 0:
-        return -1
-    word, bit = (code >> 5) & 15, code & 31
-    mask = int64(masks[brick, word])
+    word, bit = code >> 5, code & 31
+    mask = int64(masks[word])
     if (mask >> bit) & 1 == 0:
         return -1
-    return starts[brick, word] + cuda.popc(mask & ((int64(1) << bit) - 1))
+    return starts[word] + cuda.popc(mask & ((int64(1) << bit) - 1))
 
 
 @cuda.jit(device=True)
@@ -105,23 +191,12 @@ def _crossings(t, order, low, high, last, voxel, point):
     for a in range(3):
         b = a + 1 if a < 2 else 0
         c = b + 1 if b < 2 else 0
-        i0, i1, i2 = order[a, 0], order[a, 1], order[a, 2]
-        middle = min(int(t[i1, c]), last)
+        middle = min(int(t[order[a, 1], c]), last)
         for behind in range(2):
             row = voxel[c] - behind
             if row < low[c] or row >= high[c]:
                 continue
-            y = float(row + 1)
-            # The line at c = row + 1 crosses the long edge and the short one of its half.
-            start = i0 if row < middle else i2
-            end = i2 if row < middle else i0
-            s = (y - t[start, c]) / (t[i1, c] - t[start, c])
-            pb, pa = _between(t[start, b], t[i1, b], s), _between(t[start, a], t[i1, a], s)
-            s = (y - t[start, c]) / (t[end, c] - t[start, c])
-            qb, qa = _between(t[start, b], t[end, b], s), _between(t[start, a], t[end, a], s)
-            if pb > qb:
-                pb, qb = qb, pb
-                pa, qa = qa, pa
+            pb, pa, qb, qa = _row_ends(t, order, a, row, middle)
             first, stop = max(int(pb), low[b]), min(int(qb), high[b])
             for beside in range(2):
                 column = voxel[b] - beside
@@ -141,13 +216,8 @@ def _crossings(t, order, low, high, last, voxel, point):
 
 
 @cuda.jit(device=True)
-def _overlaps(t, normal, offset, voxel):
-    """Whether the triangle overlaps the voxel's box, from its plane and three projections."""
-    at = _linear(normal[2], voxel[2] + 0.5, offset)
-    at = _linear(normal[1], voxel[1] + 0.5, at)
-    at = _linear(normal[0], voxel[0] + 0.5, at)
-    if abs(at) > 0.5 * (abs(normal[0]) + abs(normal[1]) + abs(normal[2])):
-        return False
+def _overlaps(t, normal, main, voxel):
+    """Whether the triangle's three projections overlap the voxel's; the dominant axis is added last, as on the CPU."""
     for p in range(3):
         q = p + 1 if p < 2 else 0
         sign = 1.0 if normal[3 - p - q] >= 0.0 else -1.0
@@ -156,24 +226,29 @@ def _overlaps(t, normal, offset, voxel):
             ep = (t[corner, q] - t[after, q]) * sign
             eq = (t[after, p] - t[corner, p]) * sign
             rest = max(ep, 0.0) + max(eq, 0.0) - _plus(_times(ep, t[corner, p]), _times(eq, t[corner, q]))
-            if _linear(ep, float(voxel[p]), _linear(eq, float(voxel[q]), rest)) < 0.0:
+            if q == main:
+                value = _linear(eq, float(voxel[q]), _linear(ep, float(voxel[p]), rest))
+            else:
+                value = _linear(ep, float(voxel[p]), _linear(eq, float(voxel[q]), rest))
+            if value < 0.0:
                 return False
     return True
 
 
 @cuda.jit
-def scatter(
-    phase, lanes, vertices, faces, resolution, face_weight, regularization, spread, bricks, masks, starts, sums, flags,
-    colors, bad, uvs, corner_colors, material_ids, materials, transforms, factors, texels,
+def accumulate(
+    lanes, vertices, faces, resolution, face_weight, regularization, spread, masks, starts, state, sums, flags, colors,
+    uvs, corner_colors, material_ids, materials, transforms, factors, texels,
 ):  # fmt: skip
-    """`lanes` threads per triangle, each for some of the columns along its dominant axis."""
+    """Add each triangle's plane, and its colors unless `colors` is empty, to the active voxels that it touches.
+
+    `lanes` threads per triangle, each for some of the columns along its dominant axis.
+    """
     thread = cuda.grid(1)
     f = thread // lanes
-    if f >= len(faces):
+    if f >= len(faces) or state[VOXELS] > len(flags):
         return
     scale = float(resolution)
-    half = np.float32(0.5)
-    last = resolution - 1
     t = cuda.local.array((3, 3), float64)
     normal = cuda.local.array(3, float64)
     order = cuda.local.array((3, 3), int64)
@@ -187,66 +262,50 @@ def scatter(
     words = cuda.local.array((1, 4), uint64)
     values = cuda.local.array((1, 8), float32)
     color = cuda.local.array((1, 8), float32)
-    for corner in range(3):
-        for axis in range(3):
-            position = float(vertices[faces[f, corner], axis] + half)
-            if not (position >= 0.0 and position <= 1.0):
-                cuda.atomic.min(bad, 0, f)
-                return
-            t[corner, axis] = position * scale
-    nx, ny, nz, offset = _triangle_plane(t)
+    if not _load_triangle(vertices, faces, f, resolution, t, order, low, high):
+        return
+    nx, ny, nz, offset = _plane(t)
     if nx == 0.0 and ny == 0.0 and nz == 0.0:
         return
     normal[0], normal[1], normal[2] = nx, ny, nz
-    for a in range(3):
-        low[a] = min(int(min(t[0, a], t[1, a], t[2, a])), last)
-        high[a] = min(int(max(t[0, a], t[1, a], t[2, a])), last)
-        c = a + 2 if a < 1 else a - 1
-        order[a, 0], order[a, 1], order[a, 2] = _corner_order(t, c)
     main = _dominant_axis(normal)
     mb, mc = (main + 1) % 3, (main + 2) % 3
     inverse = 1.0 / normal[main]
-    span = 0.5 * (abs(nx) + abs(ny) + abs(nz)) * abs(inverse) + 1e-6
+    span = _times(0.5 * (abs(nx) + abs(ny) + abs(nz)), abs(inverse))
     breadth = high[mb] - low[mb] + 1
     sampled = False
     for column in range(thread % lanes, breadth * (high[mc] - low[mc] + 1), lanes):
         voxel[mb], voxel[mc] = low[mb] + column % breadth, low[mc] + column // breadth
-        center = -(normal[mb] * (voxel[mb] + 0.5) + normal[mc] * (voxel[mc] + 0.5) + offset) * inverse - 0.5
-        k_first = max(int64(math.ceil(center - span)), low[main])
-        k_last = min(int64(math.floor(center + span)), high[main])
+        depth = _linear(normal[mb], voxel[mb] + 0.5, _linear(normal[mc], voxel[mc] + 0.5, offset))
+        center = _plus(_times(-depth, inverse), -0.5)
+        k_low, k_high = int64(math.ceil(center - span)), int64(math.floor(center + span))  # the plane meets these boxes
+        k_first = max(int64(math.ceil(center - span - 1e-6)), low[main])
+        k_last = min(int64(math.floor(center + span + 1e-6)), high[main])
         for k in range(k_first, k_last + 1):
             voxel[main] = k
-            code = spread[0, voxel[0]] | spread[1, voxel[1]] | spread[2, voxel[2]]
-            slot = -1
-            if phase == ACCUMULATE:
-                slot = _slot(code, bricks, masks, starts)
-                if slot < 0:
-                    continue
-            point[0] = point[1] = point[2] = 0.0
-            info = _crossings(t, order, low, high, last, voxel, point)
-            crossings = info >> 4
-            if phase != ACCUMULATE:
-                if crossings > 0 and phase == MARK_BRICKS:
-                    bricks[code >> 9] = 1
-                elif crossings > 0:
-                    cuda.atomic.or_(masks, (bricks[code >> 9], (code >> 5) & 15), np.uint32(1 << (code & 31)))
+            slot = _slot(spread[0, voxel[0]] | spread[1, voxel[1]] | spread[2, voxel[2]], masks, starts)
+            if slot < 0:
                 continue
+            point[0] = point[1] = point[2] = 0.0
+            info = _crossings(t, order, low, high, resolution - 1, voxel, point)
+            crossings = info >> 4
             weight = float(crossings)
-            if face_weight != 0.0 and _overlaps(t, normal, offset, voxel):
+            if face_weight != 0.0 and k_low <= k <= k_high and _overlaps(t, normal, main, voxel):
                 weight += face_weight
+            if weight == 0.0:
+                continue
             x, y, z = voxel[0] + 0.5, voxel[1] + 0.5, voxel[2] + 0.5
             distance = nx * x + ny * y + nz * z + offset
+            place = 4
             for i in range(3):
                 linear = regularization * point[i] - weight * distance * normal[i]
                 cuda.atomic.add(sums, (slot, i), _fixed(linear))
-            cuda.atomic.add(sums, (slot, 3), int64(crossings))
-            place = 4
-            for i in range(3):
                 for j in range(i, 3):
                     cuda.atomic.add(sums, (slot, place), _fixed(weight * normal[i] * normal[j]))
                     place += 1
             if crossings == 0:
                 continue
+            cuda.atomic.add(sums, (slot, 3), int64(crossings))
             if info & 7:
                 cuda.atomic.or_(flags, slot, int32(info & 7))
             if len(colors) == 0:
@@ -266,10 +325,10 @@ def scatter(
 
 
 @cuda.jit
-def add_boundary(vertices, edges, resolution, weight, spread, bricks, masks, starts, sums):
+def add_boundary(vertices, edges, resolution, weight, spread, masks, starts, state, sums):
     """One thread per edge: walk along it and add its line quadric to active voxels; see `scatter_boundary`."""
     e = cuda.grid(1)
-    if e >= len(edges):
+    if e >= len(edges) or state[VOXELS] > len(sums):
         return
     origin = cuda.local.array(3, float64)
     direction = cuda.local.array(3, float64)
@@ -284,8 +343,7 @@ def add_boundary(vertices, edges, resolution, weight, spread, bricks, masks, sta
         for axis in range(3):
             inside = inside and voxel[axis] >= 0 and voxel[axis] < resolution
         if inside:
-            code = spread[0, voxel[0]] | spread[1, voxel[1]] | spread[2, voxel[2]]
-            slot = _slot(code, bricks, masks, starts)
+            slot = _slot(spread[0, voxel[0]] | spread[1, voxel[1]] | spread[2, voxel[2]], masks, starts)
             if slot >= 0:
                 along = 0.0
                 for i in range(3):
@@ -302,33 +360,25 @@ def add_boundary(vertices, edges, resolution, weight, spread, bricks, masks, sta
 
 
 @cuda.jit
-def emit(regularization, places, masks, starts, sums, flags, colors, coords, dual, intersected, attributes):
-    """One thread per word of a brick, 32 voxels; places (B,) int32 are the Morton indices of the bricks."""
-    thread = cuda.grid(1)
-    brick, word = thread // 16, thread % 16
-    if brick >= len(places) or brick == 0:
+def emit(regularization, state, codes, sums, flags, colors, coords, dual, intersected, base_color, surface):
+    """One thread per voxel: write its row of the results, whose shapes are those of `solve_kernels.emit_voxels`."""
+    n = cuda.grid(1)
+    if n >= state[VOXELS] or state[VOXELS] > len(codes):
         return
     row = cuda.local.array((1, 12), float32)
-    place = int64(places[brick])
-    bx, by, bz = _compact(place >> 2) * 8, _compact(place >> 1) * 8, _compact(place) * 8
-    n = starts[brick, word]
-    for bit in range(32):
-        if (int64(masks[brick, word]) >> bit) & 1 == 0:
-            continue
-        cell = word * 32 + bit
-        coords[n, 0], coords[n, 1], coords[n, 2] = (
-            bx + _compact(cell >> 2),
-            by + _compact(cell >> 1),
-            bz + _compact(cell),
-        )
-        for axis in range(3):
-            intersected[n, axis] = (flags[n] >> axis) & 1 != 0
-        for i in range(10):
-            row[0, i] = sums[n, i] if i == 3 else sums[n, i] / UNIT
-        x, y, z = _box_minimum(row, 0, regularization)
-        dual[n, 0], dual[n, 1], dual[n, 2] = x + 0.5, y + 0.5, z + 0.5
-        if len(colors) > 0:
-            for i in range(6):
-                value = colors[n, i] * 255.0 / colors[n, 6] + 1e-3
-                attributes[n, i] = np.uint8(min(max(value, 0.0), 255.0))
-        n += 1
+    code = int64(codes[n])
+    coords[n, 0], coords[n, 1], coords[n, 2] = _compact(code >> 2), _compact(code >> 1), _compact(code)
+    for axis in range(3):
+        intersected[n, axis] = (flags[n] >> axis) & 1 != 0
+    for i in range(10):
+        row[0, i] = sums[n, i] if i == 3 else sums[n, i] / UNIT
+    x, y, z = _box_minimum(row, 0, regularization)
+    dual[n, 0], dual[n, 1], dual[n, 2] = x + 0.5, y + 0.5, z + 0.5
+    if len(colors) > 0:
+        for i in range(6):
+            value = colors[n, i] * 255.0 / colors[n, 6] + 1e-3
+            byte = np.uint8(min(max(value, 0.0), 255.0))
+            if i < 3:
+                base_color[n, i] = byte
+            else:
+                surface[i - 3, n] = byte

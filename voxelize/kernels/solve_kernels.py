@@ -17,10 +17,13 @@ from helix4d.voxelize.kernels.compilation import array, b1, f4, f8, i4, kernel, 
 
 @kernel(
     f8, array(i4, 1), array(i4, 2), array(f4, 2), array(f4, 2), array(u1, 1),
-    array(i4, 2, True), array(f4, 2, True), array(b1, 2, True), array(u1, 2, True),
+    array(i4, 2, True), array(f4, 2, True), array(b1, 2, True), array(u1, 2, True), array(u1, 2, True),
 )  # fmt: skip
-def emit_voxels(regularization, top, table, sums, colors, flags, coords, dual, intersected, attributes):
-    """Write coords (N, 3) int32, dual (N, 3) float32, intersected (N, 3) bool, attributes (N, 6) uint8."""
+def emit_voxels(regularization, top, table, sums, colors, flags, coords, dual, intersected, base_color, surface):
+    """Write coords (N, 3) int32, dual (N, 3) float32, intersected (N, 3) bool, base_color (N, 3) uint8.
+
+    surface (3, N) uint8 is metallic, roughness and alpha.
+    """
     with_attributes = len(colors) > 0
     n = 0
     for place in range(len(top)):
@@ -48,7 +51,11 @@ def emit_voxels(regularization, top, table, sums, colors, flags, coords, dual, i
                 for k in range(6):
                     # 1e-3 keeps rounding of the weighted mean from truncating a constant 255 to 254.
                     value = float(colors[slot, k]) * inverse + 1e-3
-                    attributes[n, k] = np.uint8(min(max(value, 0.0), 255.0))
+                    byte = np.uint8(min(max(value, 0.0), 255.0))
+                    if k < 3:
+                        base_color[n, k] = byte
+                    else:
+                        surface[k - 3, n] = byte
             n += 1
 
 

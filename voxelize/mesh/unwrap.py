@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from helix4d.core import ConfigError
+from helix4d.core.extras import missing_package
 from helix4d.voxelize.kernels.baking_kernels import MARGIN
 from helix4d.voxelize.mesh.cleaning import connected_faces, face_neighbors, vertex_normals
 
@@ -54,7 +55,7 @@ def unwrap_xatlas(vertices: np.ndarray, faces: np.ndarray, texture_size: int) ->
     try:
         import xatlas
     except ImportError as error:
-        raise ConfigError("unwrapping requires the package xatlas: python -m pip install xatlas") from error
+        raise missing_package("unwrapping meshes", "xatlas") from error
     atlas = xatlas.Atlas()
     atlas.add_mesh(vertices.astype(np.float32), faces.astype(np.uint32))
     options = xatlas.PackOptions()

@@ -8,7 +8,7 @@ import pytest
 
 from helix4d.assets.samples import SAMPLES
 from helix4d.core import AssetState, ConfigError, write_json
-from helix4d.curation.config import parse_config
+from helix4d.curation.command import parse_config
 from helix4d.curation.pipeline import main
 from helix4d.curation.places.store import Store, StoreError
 from helix4d.curation.remote.config import DownloadConfig

@@ -13,7 +13,7 @@ import pytest
 
 from helix4d.assets.samples import SAMPLES
 from helix4d.core import AssetState, ConfigError, ReasonCode
-from helix4d.curation.config import parse_config
+from helix4d.curation.command import parse_config
 from helix4d.curation.plan.plan_file import SourceRecord, write_plan
 from helix4d.curation.plan.run_plan import plan_run
 from helix4d.curation.shards.ledger import Ledger

@@ -19,8 +19,9 @@ from helix4d.curation.config import RunConfig
 from helix4d.curation.shards.ledger import Outcome
 from helix4d.curation.work import ray_loop
 from helix4d.curation.work.cluster import Cluster, WorkerNeeds
+from helix4d.curation.work.events import Ended, Tick
 from helix4d.curation.work.jobs import Job, Report
-from helix4d.curation.work.ray_loop import Ended, Task, Tick, run_tasks
+from helix4d.curation.work.ray_loop import Task, run_tasks
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,8 @@ from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.shards.writer import write_part
 from helix4d.curation.work.cluster import Cluster
 from helix4d.curation.work.jobs import ShardJob
-from helix4d.curation.work.shard_writer import ShardWriter, make_shard
+from helix4d.curation.work.make_shard import make_shard
+from helix4d.curation.work.shard_writer import ShardWriter
 from tests.curation.shards.test_shard import sample
 
 

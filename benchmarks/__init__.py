@@ -1,0 +1,1 @@
+"""Scripts that measure; `benchmarks/kit/` imports their measuring functions."""

@@ -1,0 +1,81 @@
+"""Error of each solver with few steps: `benchmarks/solvers.py [RUN ...]`.
+
+On a mixture of Gaussians, whose velocity is known, and on the networks of training runs (folders of `helix4d train`,
+such as those of `make tiny`, one clip each). The error is |x - x*| / |x*|, with x* from 1000 Euler steps of the same
+settings, over the sampled frames. The settings are TRELLIS.2's for each stage.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from helix4d.core import generator
+from helix4d.model.sampling.sampler import (
+    SHAPE_SAMPLER,
+    STRUCTURE_SAMPLER,
+    TEXTURE_SAMPLER,
+    SamplerConfig,
+    Solver,
+    dense_spread,
+    sample,
+)
+from helix4d.model.studies.mixture_flow import MixtureFlow
+from helix4d.train.config import Stage
+from helix4d.train.data.dataset import ClipReader
+from helix4d.train.export import load_trained, read_run
+from helix4d.train.network import load_image_encoder
+from helix4d.train.samples.sampling import sample_video
+
+SAMPLERS = {Stage.STRUCTURE: STRUCTURE_SAMPLER, Stage.GEOMETRY: SHAPE_SAMPLER, Stage.MATERIAL: TEXTURE_SAMPLER}
+STEPS = (4, 6, 8, 12, 16, 24)
+CPU = torch.device("cpu")
+
+
+def main() -> None:
+    """Print a table per flow."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="*", help="folders of training runs")
+    arguments = parser.parse_args()
+    for stage, config in SAMPLERS.items():
+        print_errors(f"mixture, sampler of the {stage} stage", config, sample_mixture)
+    for folder in arguments.runs:
+        run = read_run(folder)
+        print_errors(f"{folder}, {run.stage}", SAMPLERS[run.stage], sample_run(folder))
+
+
+def print_errors(name: str, config: SamplerConfig, sampled: Callable[[SamplerConfig], Tensor]) -> None:
+    """Print the errors of each solver and number of steps."""
+    exact = sampled(replace(config, steps=1000))
+    print(f"{name}: {'':10} {'steps':>9} " + " ".join(f"{steps:8d}" for steps in STEPS))
+    for solver in Solver:
+        found = [sampled(replace(config, steps=steps, solver=solver)) for steps in STEPS]
+        errors = [float((x - exact).norm() / exact.norm()) for x in found]
+        print(f"{name}: {solver:10} {'error':>9} " + " ".join(f"{error:8.4f}" for error in errors), flush=True)
+
+
+def sample_mixture(config: SamplerConfig) -> Tensor:
+    """Sample 512 points of eight overlapping Gaussians in 16 dimensions; the condition leaves two of them."""
+    draw = generator("solvers")
+    means = torch.from_numpy(draw.standard_normal((8, 16)))
+    noise = torch.from_numpy(draw.standard_normal((512, 16)))
+    return sample(MixtureFlow(means, std=0.5, known=2), noise, config, dense_spread)
+
+
+def sample_run(folder: Path) -> Callable[[SamplerConfig], Tensor]:
+    """Return a function that samples the frames after the first of a run's first clip, seen in its first view."""
+    run = read_run(folder)
+    network, reader = load_trained(run, CPU), ClipReader(run.data, run.stage)
+    cond = load_image_encoder(run.network, CPU)(reader.images(0, 0))
+    latent = reader.latent(0)
+    first = 1 if latent.coords is None else latent.lengths[0]
+    return lambda config: sample_video(network, latent, cond, config, seed=0)[first:]
+
+
+if __name__ == "__main__":
+    main()
