@@ -37,8 +37,8 @@ def child_environment(**variables: str) -> dict[str, str]:
 def child_environment_without_secrets(**variables: str) -> dict[str, str]:
     """Return `child_environment` for a process that reads strangers' files.
 
-    It keeps only what Python, numerical libraries, graphics drivers and Blender use: no tokens of the hub, of a cloud or
-    of a cluster, whatever their names.
+    It keeps only what Python, numerical libraries, graphics drivers and Blender use, and so no tokens of the hub, of a
+    cloud or of a cluster, whatever their names.
     """
     kept = {name: value for name, value in os.environ.items() if name in _NAMES or name.startswith(_PREFIXES)}
     return {**kept, "PYTHONPATH": python_path(), **variables}
