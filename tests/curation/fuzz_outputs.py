@@ -11,6 +11,7 @@ import io
 import json
 import os
 import resource
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -24,6 +25,8 @@ from helix4d.core import Helix4DError
 from tests.curation.output_mutations import copy, damage
 
 MEMORY_BYTES = 3 << 30
+REPOSITORY = Path(__file__).resolve().parents[2]
+SEED = 11
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -104,7 +107,9 @@ def _latent_readers(shards: Path, latents: Path, _folder: Path) -> Iterator[tupl
     from helix4d.train.data.dataset import ClipReader
 
     def read(stage: Stage) -> None:
-        reader = ClipReader(DataConfig(str(latents), str(shards), statistics="computed", image_size=32), stage)
+        reader = ClipReader(
+            DataConfig(latents=str(latents), images=str(shards), statistics="computed", image_size=32), stage
+        )
         reader.costs(2)
         for number in range(len(reader)):
             with contextlib.suppress(Helix4DError, KeyError, OSError):
@@ -119,6 +124,40 @@ def _keys(tar: Path) -> list[str]:
         return [str(sample["key"]) for sample in json.loads(tar.with_suffix(".json").read_bytes())["samples"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ["0" * 16 + "_0"]
+
+
+def read_damaged(numbers: range, curated: Path, folder: Path, latents: Path | None = None) -> list[dict[str, Any]]:
+    """Damage and read the outputs in a child process; returns a verdict per number."""
+    (folder / "tmp").mkdir()
+    settings = {
+        "curated": str(curated),
+        "latents": "" if latents is None else str(latents),
+        "folder": str(folder),
+        "seed": SEED,
+        "numbers": list(numbers),
+        "repository": str(REPOSITORY),
+        "cache": os.environ.get("NUMBA_CACHE_DIR", str(Path.home() / ".cache")),
+    }
+    (folder / "settings.json").write_text(json.dumps(settings))
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TMPDIR": str(folder / "tmp"),
+    }
+    command = [sys.executable, "-m", "tests.curation.fuzz_outputs", str(folder / "settings.json")]
+    child = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr[-4000:]
+    return [json.loads(line) for line in child.stdout.splitlines()]
+
+
+def check(verdicts: list[dict[str, Any]], numbers: range) -> None:
+    """Assert that every damaged output was read without a defect, in bounded memory."""
+    print(f"{len(verdicts)} damaged outputs, peak {verdicts[-1]['peak_bytes'] / 1e9:.2f} GB")
+    assert [verdict["number"] for verdict in verdicts] == list(numbers)
+    defects = [f"{v['number']} {v['damage']}: {defect}" for v in verdicts for defect in v["defects"]]
+    assert not defects, "\n\n".join(defects)
+    assert verdicts[-1]["peak_bytes"] < MEMORY_BYTES
 
 
 if __name__ == "__main__":

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.curation.fuzz_outputs import MEMORY_BYTES
+from tests.curation.fuzz_outputs import SEED, check, read_damaged
 from tests.curation.output_mutations import copy, damage
 from tests.curation.outputs import failure, motionless, output_of
 
-SEED = 11
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -28,40 +24,6 @@ def curated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [failure("d.glb"), motionless("e.glb")],
         passes=True,
     )
-
-
-def read_damaged(numbers: range, curated: Path, folder: Path, latents: Path | None = None) -> list[dict[str, Any]]:
-    """Damage and read the outputs in a child process; returns a verdict per number."""
-    (folder / "tmp").mkdir()
-    settings = {
-        "curated": str(curated),
-        "latents": "" if latents is None else str(latents),
-        "folder": str(folder),
-        "seed": SEED,
-        "numbers": list(numbers),
-        "repository": str(_REPOSITORY),
-        "cache": os.environ.get("NUMBA_CACHE_DIR", str(Path.home() / ".cache")),
-    }
-    (folder / "settings.json").write_text(json.dumps(settings))
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(_REPOSITORY),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "TMPDIR": str(folder / "tmp"),
-    }
-    command = [sys.executable, "-m", "tests.curation.fuzz_outputs", str(folder / "settings.json")]
-    child = subprocess.run(command, cwd=_REPOSITORY, env=environment, capture_output=True, text=True)
-    assert child.returncode == 0, child.stderr[-4000:]
-    return [json.loads(line) for line in child.stdout.splitlines()]
-
-
-def check(verdicts: list[dict[str, Any]], numbers: range) -> None:
-    """Assert that every damaged output was read without a defect, in bounded memory."""
-    print(f"{len(verdicts)} damaged outputs, peak {verdicts[-1]['peak_bytes'] / 1e9:.2f} GB")
-    assert [verdict["number"] for verdict in verdicts] == list(numbers)
-    defects = [f"{v['number']} {v['damage']}: {defect}" for v in verdicts for defect in v["defects"]]
-    assert not defects, "\n\n".join(defects)
-    assert verdicts[-1]["peak_bytes"] < MEMORY_BYTES
 
 
 def test_a_damage_is_determined_by_its_number(curated: Path, tmp_path: Path) -> None:
