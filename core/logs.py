@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
+from helix4d.core.redaction import redact
 from helix4d.core.terminal import printable
 
 
@@ -16,8 +17,8 @@ def setup_logging() -> None:
 
 
 class _Formatter(logging.Formatter):
-    """Escapes control characters: messages quote names from files."""
+    """Escapes control characters, which names from files may contain, and hides the secrets of URLs."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter`."""
-        return printable(super().format(record))
+        return printable(redact(super().format(record)))

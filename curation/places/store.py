@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from helix4d.core import FormatError, Helix4DError
 from helix4d.core.names import check_relative
+from helix4d.core.redaction import redact, redact_url
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.hub import web_address
 from helix4d.curation.remote.web import pause_s
@@ -32,6 +33,9 @@ def is_half(name: str) -> bool:
 
 class StoreError(Helix4DError):
     """A file could not be read from or written to a store, after several attempts."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))
 
 
 class Store:
@@ -110,8 +114,8 @@ class Store:
         return self._try(f"read {name}", attempt)
 
     def address(self, name: str) -> str:
-        """URL of a file."""
-        return f"{self.url}/{name}"
+        """URL of a file, for messages: its secrets are hidden."""
+        return redact_url(f"{self.url}/{name}")
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file atomically.

@@ -17,6 +17,7 @@ import numpy as np
 
 from helix4d.core import AssetState, ConfigError, FormatError
 from helix4d.core.documents import parse_json
+from helix4d.core.redaction import redact_url
 from helix4d.curation.filters.thresholds import FILTERS, MeasuredClip
 from helix4d.curation.places.folder import Folder, Place, file_in, folder_at, is_far, read_each
 from helix4d.curation.plan.plan import Plan
@@ -187,7 +188,7 @@ def collect(output: Place) -> Collected:
     unknown = Counter(sample.license_text for sample in samples if not sample.license)
     return Collected(
         title=PurePosixPath(str(output)).name if far else Path(output).resolve().name,
-        url=str(output) if far else "",
+        url=redact_url(str(output)) if far else "",
         stored=stored,
         assets=len(names),
         states=dict(states),
