@@ -37,7 +37,9 @@ def plan_run(config: CurateConfig) -> tuple[Plan, SourceRecord]:
     stored = _stored_plan(config)
     retry = config.run.retry_failed and stored is not None and not _has_shards(config.output, stored)
     given_up = {} if stored is None or retry else stored.unreachable
-    listing = _stored_listing(config, None if retry else stored) or list_source(config.source, config.run.limit, cache)
+    listing = _stored_listing(config, None if retry else stored) or list_source(
+        config.source, config.run.limit, cache, config.run.follow_links
+    )
     sources = [source for source in listing.assets if source.name not in given_up]
     hashes = known_hashes(sources, stored.sources) if stored else {}
     new, failed = hash_sources([source for source in sources if source not in hashes], cache)
