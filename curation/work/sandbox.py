@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -33,6 +34,8 @@ _POLL_S = 0.2
 _FAREWELL_S = 10.0
 """Seconds that a child may take to exit after it has closed its pipe."""
 _LOG_TAIL_BYTES = 4000
+_MODULES = re.compile(r"\n*Extension modules: .* \(total: \d+\)\n")
+"""The end of what Python prints when it crashes: thousands of letters, which would displace what came before."""
 _DEVICE_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ONEAPI_DEVICE_SELECTOR")
 
 
@@ -119,8 +122,9 @@ class Sandbox:
     def log_tail(self) -> str:
         """End of the child's output during its last job."""
         size = self._log.seek(0, os.SEEK_END)
-        self._log.seek(max(0, size - _LOG_TAIL_BYTES))
-        return self._log.read().decode(errors="replace")
+        self._log.seek(max(0, size - 4 * _LOG_TAIL_BYTES))
+        text = _MODULES.sub("", self._log.read().decode(errors="replace"))
+        return text[-_LOG_TAIL_BYTES:]
 
     def resident_bytes(self) -> int:
         """Current resident size of the child, 0 without a child."""

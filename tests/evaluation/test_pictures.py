@@ -12,6 +12,9 @@ from helix4d.evaluation import Surface
 from helix4d.evaluation.metrics.metric import View
 from helix4d.evaluation.tables.pictures import draw
 from tests.evaluation.shapes import box, join
+from tests.packages import skip_without
+
+skip_without("bpy")
 
 
 def clip_of(*surfaces: Surface | None) -> Clip:

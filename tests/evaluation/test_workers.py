@@ -11,6 +11,7 @@ import torch
 
 from helix4d.core import ConfigError
 from helix4d.evaluation.workers import WorkerError, work
+from tests.packages import needs
 
 
 def square(number: int) -> tuple[int, int, int]:
@@ -55,6 +56,7 @@ def blender_folder(number: int) -> Path:
     return Path(bpy.app.tempdir)
 
 
+@needs("bpy")
 def test_workers_leave_no_temporary_files() -> None:
     own = Path(tempfile.gettempdir())
     for folder in work(blender_folder, [1, 2], 2):
@@ -63,6 +65,7 @@ def test_workers_leave_no_temporary_files() -> None:
     assert not folder.parent.exists()
 
 
+@needs("bpy")
 def test_workers_can_load_blender_after_the_driver_has() -> None:
     assert load_blender(1) in list(work(load_blender, [1, 2], 2))
 

@@ -174,3 +174,9 @@ def test_numba_cuda_is_imported_without_the_function_that_numpy_removed(
     assert not hasattr(np, "row_stack")
     with pytest.raises(NotImplementedError, match=r"removed in numpy 2\.5"):
         sys.modules["array_operations_imported"].found(())
+
+
+def test_importing_the_package_does_not_load_cuda() -> None:
+    command = "import sys, helix4d.voxelize; print(sorted({'numba.cuda', 'numba_cuda'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", command], cwd=_REPOSITORY, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

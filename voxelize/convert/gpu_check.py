@@ -17,7 +17,7 @@ from helix4d.voxelize.convert.grid import Attributes, Device, DualGrid, QuadricW
 from helix4d.voxelize.convert.surface import material_table
 from helix4d.voxelize.convert.triangles import Triangles
 from helix4d.voxelize.errors import GpuError
-from helix4d.voxelize.kernels.cuda_target import SIMULATED
+from helix4d.voxelize.kernels.compilation import SIMULATED
 
 _LOG = logging.getLogger(__name__)
 

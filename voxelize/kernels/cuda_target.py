@@ -12,10 +12,9 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from numba import config, cuda
+from numba import cuda
 
-SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
-"""Whether kernels run in numba's simulator (NUMBA_ENABLE_CUDASIM=1)."""
+from helix4d.voxelize.kernels.compilation import SIMULATED
 
 
 def _removed_function(*arguments: Any) -> Any:
@@ -42,4 +41,4 @@ if not SIMULATED and find_spec("numba_cuda") is not None:
 
 from numba.cuda.cudadrv.driver import CudaAPIError  # noqa: E402 (after the repair)
 
-__all__ = ["SIMULATED", "CudaAPIError", "cuda"]
+__all__ = ["CudaAPIError", "cuda"]

@@ -17,7 +17,8 @@ import numpy as np
 from numba import float32, float64, int32, int64, uint64
 
 from helix4d.voxelize.kernels import boundary_kernels, scatter_kernels, solve_kernels, texture_kernels
-from helix4d.voxelize.kernels.cuda_target import SIMULATED, cuda
+from helix4d.voxelize.kernels.compilation import SIMULATED
+from helix4d.voxelize.kernels.cuda_target import cuda
 from helix4d.voxelize.kernels.gpu_count_kernels import BAD_FACE, VOXELS
 
 UNIT = 2.0**36
