@@ -27,7 +27,7 @@ def build(kind: type[_Kind], values: Mapping[str, Any], where: str) -> _Kind:
     Raises:
         ConfigError: if a key is unknown, missing or ill-typed, or the dataclass rejects a value.
     """
-    hints, fields = _fields(kind)
+    hints, fields = _fields(kind)  # type: ignore[arg-type]
     if unknown := sorted(map(str, values.keys() - fields.keys())):
         raise ConfigError(f"{where}: unknown settings {unknown}; known settings are {sorted(fields)}")
     required = {name for name, field in fields.items() if _is_required(field)}
@@ -41,7 +41,7 @@ def build(kind: type[_Kind], values: Mapping[str, Any], where: str) -> _Kind:
 
 
 @cache
-def _fields(kind: type) -> tuple[dict[str, Any], dict[str, dataclasses.Field[Any]]]:
+def _fields(kind: Any) -> tuple[dict[str, Any], dict[str, dataclasses.Field[Any]]]:
     """Return types and fields by name."""
     return typing.get_type_hints(kind), {field.name: field for field in dataclasses.fields(kind)}
 

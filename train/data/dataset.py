@@ -235,9 +235,12 @@ def source_settings(sidecar: Mapping[str, Any], where: str) -> dict[str, int]:
     """
     source = sidecar.get("source")
     config = source.get("config") if isinstance(source, Mapping) else None
-    settings = {name: config.get(name) if isinstance(config, Mapping) else None for name in _SETTINGS}
-    if not all(type(value) is int and 0 <= value <= MOST[name] for name, value in settings.items()):
-        raise FormatError(f"{where}: does not record {', '.join(_SETTINGS)} of its source, or not as numbers")
+    settings: dict[str, int] = {}
+    for name in _SETTINGS:
+        value = config.get(name) if isinstance(config, Mapping) else None
+        if type(value) is not int or not 0 <= value <= MOST[name]:
+            raise FormatError(f"{where}: does not record {name} of its source, or not as a number")
+        settings[name] = value
     return settings
 
 
