@@ -13,11 +13,24 @@ import helix4d
 _NAMES = frozenset(
     {
         *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "VIRTUAL_ENV"),
-        *("LD_LIBRARY_PATH", "LD_PRELOAD", "DISPLAY", "OCIO", "HELIX4D_EVENTS_FD"),
+        *("LD_LIBRARY_PATH", "LD_PRELOAD", "DISPLAY", "OCIO"),
     }
 )
 _PREFIXES = (
-    *("LC_", "XDG_", "PYTHON", "CONDA_PREFIX", "COVERAGE_", "NUMBA_", "OMP_", "MKL_", "OPENBLAS_", "KMP_", "GOMP_"),
+    *(
+        "HELIX4D_",
+        "LC_",
+        "XDG_",
+        "PYTHON",
+        "CONDA_PREFIX",
+        "COVERAGE_",
+        "NUMBA_",
+        "OMP_",
+        "MKL_",
+        "OPENBLAS_",
+        "KMP_",
+        "GOMP_",
+    ),
     *("CUDA_", "NVIDIA_", "HIP_", "ROCR_", "ROCM_", "ONEAPI_", "SYCL_", "ZE_"),
     *("EGL_", "__EGL", "__GLX", "__NV", "LIBGL_", "MESA_", "GALLIUM_", "LP_", "VK_", "CYCLES_", "BLENDER_"),
 )
