@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from helix4d.core import ConfigError
+from helix4d.core.terminal import printable_line
 from helix4d.curation.config import RunConfig, SampleConfig
 from helix4d.curation.filters.near_duplicates import check_similarity
 from helix4d.curation.filters.thresholds import FilterConfig
@@ -68,7 +69,7 @@ def run(arguments: list[str]) -> int:
     if config.near_duplicates is not None:
         check_similarity(config.near_duplicates)  # fail before measuring, which may take hours
     report = _decide(config)
-    print("\n".join(report_lines(report, config.show)))
+    print("\n".join(map(printable_line, report_lines(report, config.show))))
     if config.write is not None:
         _write(config.write, report)
     return 0

@@ -15,6 +15,8 @@ import sys
 from helix4d import __version__
 from helix4d.core import Helix4DError, setup_logging
 from helix4d.core.extras import EXTRA_OF, missing_package
+from helix4d.core.redaction import redact
+from helix4d.core.terminal import printable
 
 GROUPS = {
     "Data: turn animated 3D assets into shards (curate, filter and preview need the extra 'curate')": {
@@ -79,12 +81,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(missing_package(f"helix4d {command}", module, extras=named), file=sys.stderr)
         return 2
     except Helix4DError as error:
-        print(f"helix4d {command}: {error}", file=sys.stderr)
+        print(printable(redact(f"helix4d {command}: {error}")), file=sys.stderr)
         return 2
     except OSError as error:
         if error.filename is None or error.strerror is None:  # not about a file, so not the user's to fix
             raise
-        print(f"helix4d {command}: {os.fspath(error.filename)}: {error.strerror}", file=sys.stderr)
+        print(printable(f"helix4d {command}: {os.fspath(error.filename)}: {error.strerror}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"helix4d {command}: interrupted", file=sys.stderr)

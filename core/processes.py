@@ -1,4 +1,4 @@
-"""Environment for child processes, so that they import the same `helix4d` as their parent.
+"""Environment for child processes, so that they import the same `helix4d` as their parent, and hold no secrets.
 
 The parent's copy may be a checkout, an installed wheel or the working directory of a Ray job.
 """
@@ -10,6 +10,31 @@ from pathlib import Path
 
 import helix4d
 
+_NAMES = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "VIRTUAL_ENV"),
+        *("LD_LIBRARY_PATH", "LD_PRELOAD", "DISPLAY", "OCIO"),
+    }
+)
+_PREFIXES = (
+    *(
+        "HELIX4D_",
+        "LC_",
+        "XDG_",
+        "PYTHON",
+        "CONDA_PREFIX",
+        "COVERAGE_",
+        "NUMBA_",
+        "OMP_",
+        "MKL_",
+        "OPENBLAS_",
+        "KMP_",
+        "GOMP_",
+    ),
+    *("CUDA_", "NVIDIA_", "HIP_", "ROCR_", "ROCM_", "ONEAPI_", "SYCL_", "ZE_"),
+    *("EGL_", "__EGL", "__GLX", "__NV", "LIBGL_", "MESA_", "GALLIUM_", "LP_", "VK_", "CYCLES_", "BLENDER_"),
+)
+
 
 def python_path() -> str:
     """Return a `PYTHONPATH` that starts with the folder containing `helix4d`, followed by this process's own."""
@@ -20,3 +45,13 @@ def python_path() -> str:
 def child_environment(**variables: str) -> dict[str, str]:
     """Return this process's environment, set up for `python -m helix4d`, with `variables` added or replaced."""
     return {**os.environ, "PYTHONPATH": python_path(), **variables}
+
+
+def child_environment_without_secrets(**variables: str) -> dict[str, str]:
+    """Return `child_environment` for a process that reads strangers' files.
+
+    It keeps only what Python, numerical libraries, graphics drivers and Blender use, and so no tokens of the hub, of a
+    cloud or of a cluster, whatever their names.
+    """
+    kept = {name: value for name, value in os.environ.items() if name in _NAMES or name.startswith(_PREFIXES)}
+    return {**kept, "PYTHONPATH": python_path(), **variables}

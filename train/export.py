@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from helix4d.core import ConfigError, FormatError, write_json
-from helix4d.core.settings import build
+from helix4d.core.typed import build
 from helix4d.model.checkpoint.checkpoint import save_network
 from helix4d.model.networks.config import AttentionPattern
 from helix4d.model.networks.flow import FlowTransformer

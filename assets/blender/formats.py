@@ -20,6 +20,7 @@ _FBX = b"Kaydara FBX Binary"
 _ALEMBIC_RATE = 240
 _USD_RATE = re.compile(rb"\btimeCodesPerSecond\s*=\s*([0-9.]+)")
 _USD_DEFAULT_RATE = 24.0
+_COLLADA = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s+|<\?.*?\?>|<!--.*?-->)*+<COLLADA[\s>]", re.DOTALL)
 _CACHES = frozenset({"MESH_SEQUENCE_CACHE", "TRANSFORM_CACHE"})
 _TIMED_MODIFIERS = frozenset(
     {"BUILD", "CLOTH", "DYNAMIC_PAINT", "EXPLODE", "FLUID", "MESH_CACHE", "NODES", "OCEAN", "PARTICLE_SYSTEM"}
@@ -151,9 +152,9 @@ def _scene_range(bpy: Any) -> tuple[float, float] | None:
 
 
 def _is_collada(data: bytes) -> bool:
-    start = data.find(b"<COLLADA")
-    # Refuse document types, which could define exponentially growing entities.
-    return start >= 0 and b"<!" not in re.sub(rb"<!--.*?-->", b"", data[:start], flags=re.DOTALL)
+    # Only comments and processing instructions may precede the root: no document type, which could define exponentially
+    # growing entities. Each is skipped as a whole, since one may contain the text `<COLLADA`.
+    return _COLLADA.match(data) is not None
 
 
 FORMATS: Mapping[str, BlenderFormat] = MappingProxyType(

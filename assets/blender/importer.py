@@ -18,6 +18,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from helix4d.assets.blender.disk_access import (
+    refuse_before_opening,
+    refuse_disk_access,
+    refuse_outside_materials,
+)
 from helix4d.assets.blender.formats import FORMATS, check_end, head, rate, refuse_outside
 from helix4d.assets.blender.materials import BlenderMaterials
 from helix4d.assets.choice import ClipInfo
@@ -64,7 +69,7 @@ class BlenderAsset:
         self._bpy = bpy
         self._path = path
         self._limits = limits
-        self._root = root or path.parent
+        self._root = root or (path if path.is_dir() else path.parent)
         self._warnings: list[str] = []
         self._actions: dict[str, list[tuple[Any, Any]]] = {}
         self._empty()
@@ -83,8 +88,11 @@ class BlenderAsset:
             raise AssetError(ReasonCode.NOT_GLTF, f"is not a {file_format.name} file: its suffix may be wrong", path)
         check_end(path)
         self._reader = file_format.name.removeprefix("binary ")
+        if suffix == ".blend":
+            self._check_blend_file()
         self._import(file_format.read, path)
         refuse_outside(bpy, path, self._root)
+        refuse_disk_access(bpy, path, self._root)
         self._rate, warning = rate(bpy, path, first_bytes)
         self._warnings += [warning] if warning else []
         if suffix == ".fbx":
@@ -103,6 +111,13 @@ class BlenderAsset:
             ClipInfo(number, name, start / self._rate, end / self._rate)
             for number, (name, (start, end)) in enumerate(spans.items())
         ]
+
+    def _check_blend_file(self) -> None:
+        try:
+            refuse_before_opening(self._bpy, self._path.resolve(), self._root)
+        except (OSError, RuntimeError):
+            _LOG.debug("%s: cannot be linked", self._path)  # opening it fails too, and says why
+        self._empty()
 
     def _import(self, read: Callable[[Any, str], set[str]], path: Path) -> None:
         output = io.StringIO()
@@ -238,6 +253,7 @@ class ObjSequence(BlenderAsset):
         number = min(max(round(time * self._rate), 0), len(self._frames_on_disk) - 1)
         if number != self._shown_frame:
             self._empty()
+            refuse_outside_materials(self._frames_on_disk[number], self._root)
             self._import(_read_obj, self._frames_on_disk[number])
             self._shown_frame = number
 

@@ -7,7 +7,7 @@ thresholds, without reading the assets: `helix4d filter` does that.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from helix4d.core import ConfigError, ReasonCode
@@ -101,12 +101,6 @@ class MeasuredClip:
     def to_json(self) -> dict[str, Any]:
         """Return the values as JSON."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> MeasuredClip:
-        """Invert `to_json`."""
-        reason = values["reason"]
-        return replace(cls(**values), reason=None if reason is None else ReasonCode(reason))
 
 
 @dataclass(frozen=True)

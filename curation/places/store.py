@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from helix4d.core import Helix4DError
+from helix4d.core import FormatError, Helix4DError
+from helix4d.core.names import check_relative
+from helix4d.core.redaction import redact, redact_url
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.hub import web_address
 from helix4d.curation.remote.web import pause_s
@@ -31,6 +33,9 @@ def is_half(name: str) -> bool:
 
 class StoreError(Helix4DError):
     """A file could not be read from or written to a store, after several attempts."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))
 
 
 class Store:
@@ -109,8 +114,8 @@ class Store:
         return self._try(f"read {name}", attempt)
 
     def address(self, name: str) -> str:
-        """URL of a file."""
-        return f"{self.url}/{name}"
+        """URL of a file, for messages: its secrets are hidden."""
+        return redact_url(f"{self.url}/{name}")
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file atomically.
@@ -139,8 +144,10 @@ class Store:
     def entries(self, folder: str = "") -> dict[str, dict[str, Any]]:
         """Name -> the protocol's information (size, ETag, ...) of every file below a folder.
 
+        Names become paths of local copies, so a listing with a name that leads out of the folder is refused.
+
         Raises:
-            StoreError: if the folder cannot be listed.
+            StoreError: if the folder cannot be listed, or the server lists such a name.
         """
         path = self._path(folder)
         if self.url.startswith("http"):
@@ -156,7 +163,13 @@ class Store:
                 return {}
 
         entries = self._try(f"list {folder}".rstrip(), attempt)
-        return {name.removeprefix(f"{self._root}/"): info for name, info in entries.items()}
+        try:
+            return {
+                check_relative(name.removeprefix(f"{self._root}/"), f"listing of {self.url}"): info
+                for name, info in entries.items()
+            }
+        except FormatError as error:
+            raise StoreError(str(error)) from error
 
     def remove(self, name: str) -> None:
         """Remove a file if it exists.

@@ -6,13 +6,14 @@ same however often a run is interrupted, and in whatever order the assets finish
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from helix4d.core import ConfigError, ReasonCode
+from helix4d.core.redaction import redact_url
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.shards.layout import SPLITS
 from helix4d.curation.sources.listing import Exclusion, SourceAsset
@@ -122,10 +123,24 @@ def source_from_json(name: str, entry: Mapping[str, Any], folder: Path) -> Sourc
 def _to_json(source: SourceAsset, digest: str) -> dict[str, Any]:
     entry: dict[str, Any] = {"sha256": digest, "size": source.size, "mtime_ns": source.mtime_ns}
     if source.remote is not None:
-        entry["remote"] = source.remote.to_json()
+        entry["remote"] = _shown(source.remote)
     if source.metadata:
         entry["metadata"] = dict(source.metadata)
     return entry
+
+
+def secret_urls(sources: Iterable[SourceAsset]) -> dict[str, str]:
+    """Return the URLs that the plan hides in part: name of an asset -> URL."""
+    return {
+        source.name: source.remote.url
+        for source in sources
+        if source.remote is not None and redact_url(source.remote.url) != source.remote.url
+    }
+
+
+def _shown(remote: RemoteFile) -> dict[str, Any]:
+    """Return a remote file as JSON without the secrets of its URL. Signatures that change do not change the file."""
+    return {**remote.to_json(), "url": redact_url(remote.url)}
 
 
 def known_hashes(sources: list[SourceAsset], stored: Mapping[str, Any]) -> dict[SourceAsset, str]:
@@ -138,8 +153,9 @@ def known_hashes(sources: list[SourceAsset], stored: Mapping[str, Any]) -> dict[
     known = {}
     for source in sources:
         entry = stored.get(source.name)
-        remote = source.remote.to_json() if source.remote else None
-        if entry and (entry["size"], entry["mtime_ns"], entry.get("remote")) == (source.size, source.mtime_ns, remote):
+        remote = _shown(source.remote) if source.remote else None
+        before = _shown(RemoteFile.from_json(entry["remote"])) if entry and entry.get("remote") else None
+        if entry and (entry["size"], entry["mtime_ns"], before) == (source.size, source.mtime_ns, remote):
             known[source] = entry["sha256"]
     return known
 

@@ -7,17 +7,20 @@ Version 0 has no version number, source or limit; the latter two are read as unk
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from helix4d.core import ConfigError, FormatError, ReasonCode, Schema, sha256_json, write_json
+from helix4d.core.documents import parse_json
+from helix4d.core.redaction import redact_url
 from helix4d.curation.config import CurateConfig
-from helix4d.curation.places.folder import Place, folder_at
+from helix4d.curation.places.folder import Place, folder_at, is_far
 from helix4d.curation.plan.exclusions import exclusions_from_json, exclusions_to_json
 from helix4d.curation.plan.plan import Plan, make_plan, source_from_json
-from helix4d.curation.shards.layout import PLAN_FILE
+from helix4d.curation.shards.layout import PLAN_FILE, SECRETS_FILE
 from helix4d.curation.sources.listing import Exclusion
 from helix4d.curation.sources.source import absolute
 
@@ -50,6 +53,8 @@ class StoredPlan:
     hdri: str | None = None
     unreachable: Mapping[str, Exclusion] = field(default_factory=dict)
     revisions: Mapping[str, str] = field(default_factory=dict)
+    secret_urls: Mapping[str, str] | None = field(default=None, repr=False)
+    """URLs that the plan hides in part: name of an asset -> URL. None if they are not in this folder."""
 
     @property
     def config_sha256(self) -> str:
@@ -65,20 +70,22 @@ class StoredPlan:
 
 @dataclass(frozen=True)
 class SourceRecord:
-    """Origin of a run's assets, as stored in its plan. The fields are those of `StoredPlan`."""
+    """Origin of a run's assets, as stored in its plan and beside it. The fields are those of `StoredPlan`."""
 
     sources: Mapping[str, Any]
     unreachable: Mapping[str, Exclusion]
     revisions: Mapping[str, str]
+    secret_urls: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def write_plan(config: CurateConfig, record: SourceRecord, exclusions: Mapping[str, Exclusion]) -> None:
-    """Atomically write the plan of a run."""
+    """Atomically write the plan of a run. It is published; what it hides goes into a file that only the owner reads."""
     before = read_plan(config.output)
+    _write_secrets(config.output, record.secret_urls)
     given = config.run.exclude
     content = {
         "version": PLAN.version,
-        "source": absolute(config.source),
+        "source": redact_url(absolute(config.source)),
         "limit": config.run.limit,
         "sample": config.sample.to_json(),
         "sources": record.sources,
@@ -106,11 +113,10 @@ def read_plan(output: Place) -> StoredPlan | None:
     folder = folder_at(output)
     path = folder.address(PLAN_FILE)
     try:
-        content = json.loads(folder.read(PLAN_FILE))
+        data = folder.read(PLAN_FILE)
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise FormatError(f"{path}: not valid JSON ({error}): the plan is truncated or corrupt") from error
+    content = parse_json(data, path, PLAN.name)
     if isinstance(content, Mapping) and "encoders" in content:
         raise ConfigError(f"{output}: contains latent shards of `helix4d encode`, not an output of `helix4d curate`")
     PLAN.check(content, path)
@@ -130,7 +136,29 @@ def read_plan(output: Place) -> StoredPlan | None:
             for name, entry in content.get("unreachable", {}).items()
         },
         revisions=content.get("revisions", {}),
+        secret_urls=None if is_far(output) else _read_secrets(Path(output)),
     )
+
+
+def _write_secrets(output: Path, urls: Mapping[str, str]) -> None:
+    """Write the file that keeps what the plan hides, readable by its owner only; none if nothing is hidden."""
+    path = output / SECRETS_FILE
+    path.unlink(missing_ok=True)
+    if not urls:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+        json.dump(dict(urls), stream)
+
+
+def _read_secrets(output: Path) -> dict[str, str] | None:
+    try:
+        content = parse_json((output / SECRETS_FILE).read_bytes(), output / SECRETS_FILE, "list of URLs")
+    except (FileNotFoundError, FormatError):  # a crash may have cut it short: the source is listed again
+        return None
+    if not isinstance(content, Mapping) or not all(isinstance(url, str) for url in content.values()):
+        return None
+    return dict(content)
 
 
 def _mistakes(content: Mapping[str, Any]) -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from helix4d.core import ConfigError
+from helix4d.core.redaction import HIDDEN, redact_url
 from helix4d.curation.config import CurateConfig, flat_settings
 from helix4d.curation.plan.exclusions import read_exclusions
 from helix4d.curation.plan.plan import (
@@ -13,6 +15,7 @@ from helix4d.curation.plan.plan import (
     check_same_sources,
     known_hashes,
     make_plan,
+    secret_urls,
     source_from_json,
     sources_to_json,
 )
@@ -34,7 +37,9 @@ def plan_run(config: CurateConfig) -> tuple[Plan, SourceRecord]:
     stored = _stored_plan(config)
     retry = config.run.retry_failed and stored is not None and not _has_shards(config.output, stored)
     given_up = {} if stored is None or retry else stored.unreachable
-    listing = _stored_listing(config, None if retry else stored) or list_source(config.source, config.run.limit, cache)
+    listing = _stored_listing(config, None if retry else stored) or list_source(
+        config.source, config.run.limit, cache, config.run.follow_links
+    )
     sources = [source for source in listing.assets if source.name not in given_up]
     hashes = known_hashes(sources, stored.sources) if stored else {}
     new, failed = hash_sources([source for source in sources if source not in hashes], cache)
@@ -44,17 +49,25 @@ def plan_run(config: CurateConfig) -> tuple[Plan, SourceRecord]:
         same = {source: digest for source, digest in hashes.items() if source.name not in stored.unreachable}
         check_same_sources(same, stored.sources, config.output)
     plan = make_plan(hashes, config.sample.assets_per_shard, exclusions_of(config), unreachable)
-    return plan, SourceRecord(sources_to_json(hashes), unreachable, listing.revisions)
+    return plan, SourceRecord(sources_to_json(hashes), unreachable, listing.revisions, secret_urls(hashes))
 
 
 def _stored_listing(config: CurateConfig, stored: StoredPlan | None) -> Listing | None:
     """Return the listing in the output's plan, if the source is too expensive to list again and has not changed."""
     if stored is None or not is_listed_once(config.source):
         return None
-    if (stored.source, stored.limit) != (absolute(config.source), config.run.limit):
+    if (stored.source, stored.limit) != (redact_url(absolute(config.source)), config.run.limit):
         return None
-    assets = [source_from_json(name, entry, Path()) for name, entry in stored.sources.items()]
+    urls = stored.secret_urls or {}
+    entries = {name: _with_url(entry, urls.get(name)) for name, entry in stored.sources.items()}
+    if any(HIDDEN in str(entry.get("remote", {}).get("url")) for entry in entries.values()):
+        return None  # planned on another machine, which keeps the secrets: list the source again
+    assets = [source_from_json(name, entry, Path()) for name, entry in entries.items()]
     return Listing(sorted(assets), stored.unreachable, stored.revisions)
+
+
+def _with_url(entry: Mapping[str, Any], url: str | None) -> Mapping[str, Any]:
+    return entry if url is None else {**entry, "remote": {**entry["remote"], "url": url}}
 
 
 def _has_shards(output: Path, stored: StoredPlan) -> bool:

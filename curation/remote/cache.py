@@ -21,6 +21,7 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 from helix4d.assets import Limits, content_hash, external_uris
 from helix4d.core import AssetError, write_bytes, write_json
 from helix4d.core.locks import file_lock
+from helix4d.core.redaction import redact_url
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.remote.room import COMPLETE, Room, bytes_below, entry_lock
@@ -118,7 +119,9 @@ class Cache:
         if file.suffix == ".gltf":
             self._fetch_referenced(entry, file, path, progress)
         self._room.take(entry.folder, bytes_below(entry.folder / _FILES))
-        write_json(entry.complete, {"url": file.url, "name": file.name, "sha256": digest, "time": time.time()})
+        write_json(
+            entry.complete, {"url": redact_url(file.url), "name": file.name, "sha256": digest, "time": time.time()}
+        )
         self._room.settle(entry.folder)
 
     def _fetch_referenced(self, entry: _Entry, file: RemoteFile, path: Path, progress: Progress) -> None:

@@ -21,6 +21,7 @@ import requests
 import urllib3
 
 from helix4d.core import AssetError, ReasonCode, fsync_folder, sha256_file, write_json
+from helix4d.core.redaction import redact_url
 from helix4d.core.storage import FULL
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.files import RemoteFile
@@ -87,7 +88,7 @@ class Transfer:
                 return digest
             # Corrupted in transit, or resumed from another version: download once more from the start.
             _drop(partial)
-            problem = f"{file.url}: sha256 is {digest}, expected {' and '.join(sorted(expected))}"
+            problem = f"{redact_url(file.url)}: sha256 is {digest}, expected {' and '.join(sorted(expected))}"
             log.info("%s%s", problem, "" if again else ": downloading again")
         raise AssetError(ReasonCode.CHECKSUM_MISMATCH, problem, file.name)
 

@@ -23,6 +23,7 @@ import requests
 from helix4d import __version__
 from helix4d.core import Helix4DError
 from helix4d.core.locks import file_lock
+from helix4d.core.redaction import redact
 from helix4d.curation.remote.config import DownloadConfig
 
 log = logging.getLogger("helix4d.curation")
@@ -45,7 +46,7 @@ class UnreachableError(Helix4DError):
     """
 
     def __init__(self, message: str, status: int = 0) -> None:
-        super().__init__(message)
+        super().__init__(redact(message))  # it ends in the ledger and the report
         self.status = status
 
 

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from helix4d.core import FormatError, write_bytes
+from helix4d.core.terminal import printable_line
 from helix4d.curation.report.summary import first_view_rows, sheet_bytes, thumbnail
 from helix4d.curation.report.words import counted, size_of
 from helix4d.curation.shards.reader import ShardReader
+from helix4d.curation.shards.sidecar import gap_name
 from helix4d.render import contact_sheet
 from helix4d.voxelize import decode_vxz
 
@@ -60,9 +62,9 @@ def inspect_shard(tar_path: Path | str) -> Inspection:
         voxels, tokens = (f"{min(counts)}-{max(counts)}" for counts in (sample["voxels"], sample["tokens"]))
         name = f"{sample['asset']}, {sample['clip']['name'] or sample['clip']['index']}"
         lines.append(f"{key:20} {sample['bytes'] / 1e6:7.2f} {voxels:>15} {tokens:>13}  {name}")
-    lines += [f"no sample: {gap['asset']} ({gap['state']}: {gap['reason']})" for gap in sidecar["gaps"]]
+    lines += [f"no sample: {gap_name(gap)} ({gap['state']}: {gap['reason']})" for gap in sidecar["gaps"]]
     rows, labels = first_view_rows([reader])
-    return Inspection("\n".join(lines), contact_sheet(rows, labels) if rows else None)
+    return Inspection("\n".join(map(printable_line, lines)), contact_sheet(rows, labels) if rows else None)
 
 
 def inspect_sample(tar_path: Path | str, key: str) -> Inspection:
@@ -78,9 +80,13 @@ def inspect_sample(tar_path: Path | str, key: str) -> Inspection:
     lines = [f"{name}: {_short(clip[name])}" for name in sorted(clip)]
     lines += ["", f"{'member':28} {'bytes':>9}"]
     lines += [f"{suffix:28} {reader.sample(key)['members'][suffix][1]:>9}" for suffix in reader.members(key)]
-    first = decode_vxz(reader.read(key, "frame_00.vxz"))
+    try:
+        first = decode_vxz(reader.read(key, "frame_00.vxz"))
+        sheet = _views_by_frames(reader, key, clip["views"], clip["frames"])
+    except KeyError as error:
+        raise FormatError(f"{tar_path}: {key} has no member {error}: run `helix4d verify`") from error
     lines += ["", f"frame 0: {len(first.coords)} voxels of {first.resolution}³, base color {_mean(first.base_color)}"]
-    return Inspection("\n".join(lines), _views_by_frames(reader, key, clip["views"], clip["frames"]))
+    return Inspection("\n".join(map(printable_line, lines)), sheet)
 
 
 def _views_by_frames(reader: ShardReader, key: str, views: int, frames: int) -> np.ndarray | None:

@@ -139,7 +139,7 @@ def _extras(output: Place, chosen: Sequence[SampleFacts]) -> dict[str, dict[str,
         for key in keys:
             found[key] = {
                 str(name): shortened(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-                for name, value in reader.clip(key)["extras"].items()
+                for name, value in reader.clip(key).get("extras", {}).items()
             }
     return found
 

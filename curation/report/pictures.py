@@ -7,7 +7,6 @@ sample's JSON last.
 from __future__ import annotations
 
 import io
-import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -18,10 +17,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from helix4d.core import FormatError, canonical_json, sha256_json, write_bytes
+from helix4d.core import ConfigError, FormatError, canonical_json, sha256_json, write_bytes
+from helix4d.core.documents import parse_json
 from helix4d.core.pool import map_processes
 from helix4d.curation.places.folder import Place
 from helix4d.curation.shards.layout import PICTURES_FOLDER
+from helix4d.curation.shards.members import decode_image
 from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.work.progress import Steps
 from helix4d.render import Camera, orbit_camera, picture_ovoxel, resized
@@ -107,10 +108,10 @@ def read_facts(stem: Path) -> dict[str, Any]:
         FormatError: if their JSON is damaged.
     """
     path = _beside(stem, ".json")
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except ValueError as error:
-        raise FormatError(f"{path}: damaged ({error}): delete it and rerun `helix4d report`") from error
+    facts = parse_json(path.read_bytes(), path, "picture's description")
+    if not isinstance(facts, dict):
+        raise FormatError(f"{path}: damaged: delete it and rerun `helix4d report`")
+    return facts
 
 
 def remove_others(folder: Path, stems: Mapping[str, str]) -> None:
@@ -157,10 +158,14 @@ def _picture_sample(reader: ShardReader, job: PictureJob) -> None:
         wanted += [_webp(view, frame) for frame in range(frames)]
         wanted += [_normal(view, frame) for frame in range(frames) if passed]
     found = reader.read_members(job.key, wanted)  # all at once: from a URL, each would cost a round trip
+
+    def image_of(view: int, frame: int) -> Image.Image:
+        return _image(found[_webp(view, frame)], f"{job.key}.{_webp(view, frame)}", clip["image_size"])
+
     if view is None:
         camera, stored, box = orbit_camera(_FRONT_AZIMUTH, _FRONT_ELEVATION, CELL), [], (0, 0, CELL, CELL)
     else:
-        stored = [_image(found[_webp(view, frame)]) for frame in range(frames)]
+        stored = [image_of(view, frame) for frame in range(frames)]
         box = _box(stored)
         camera = _cropped(cameras[view], box)
     images, normals, ovoxels, overlap = [], [], [], []
@@ -175,7 +180,7 @@ def _picture_sample(reader: ShardReader, job: PictureJob) -> None:
         normals.append(_colored(normal, image[..., 3]))
         overlap.append(_overlap(image, drawn.rgba))
     whole = (0, 0, clip["image_size"], clip["image_size"])
-    around = [_shrunk_image(_image(found[_webp(number, fullest)]), whole) for number in range(views)]
+    around = [_shrunk_image(image_of(number, fullest), whole) for number in range(views)]
     write_bytes(_beside(job.stem, ".strip.webp"), _sheet(images))
     write_bytes(_beside(job.stem, ".sheet.webp"), _sheet([*normals, *ovoxels, *around]))
     facts = {
@@ -208,7 +213,20 @@ def _normal(view: int, frame: int) -> str:
 
 def _cameras(reader: ShardReader, key: str, views: int) -> list[Camera]:
     found = reader.read_members(key, [f"view_{view:02d}.json" for view in range(views)])
-    return [Camera.from_json(json.loads(data)["camera"]) for data in found.values()]
+    return [camera_of(data, f"{key}.{suffix}") for suffix, data in found.items()]
+
+
+def camera_of(data: bytes, where: str) -> Camera:
+    """Return the camera of a view from its JSON member.
+
+    Raises:
+        FormatError: if it does not describe a camera.
+    """
+    view = parse_json(data, where, "view")
+    try:
+        return Camera.from_json(view["camera"])
+    except (KeyError, TypeError, ValueError, IndexError, ConfigError) as error:
+        raise FormatError(f"{where}: not a valid camera ({type(error).__name__}: {error})") from error
 
 
 def _frontness(camera: Camera) -> float:
@@ -217,10 +235,9 @@ def _frontness(camera: Camera) -> float:
     return float(camera.position @ front / np.linalg.norm(camera.position))
 
 
-def _image(webp: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(webp)) as image:
-        # In this mode, Pillow's filters weight colors by alpha.
-        return image.convert("RGBA").convert("RGBa")
+def _image(webp: bytes, where: str, image_size: int) -> Image.Image:
+    # In this mode, Pillow's filters weight colors by alpha.
+    return decode_image(webp, where, image_size).convert("RGBA").convert("RGBa")
 
 
 def _box(images: Sequence[Image.Image]) -> _Box:

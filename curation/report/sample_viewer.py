@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from PIL import Image
 
 from helix4d.core import ConfigError, FormatError, write_bytes
 from helix4d.curation.places.folder import Place, is_far
+from helix4d.curation.report.pictures import camera_of
+from helix4d.curation.shards.members import decode_image
 from helix4d.curation.shards.reader import ShardReader
-from helix4d.render import Camera
 from helix4d.render.pages.viewer import packed_ovoxel, viewer_page
 from helix4d.voxelize import decode_vxz
 
@@ -92,15 +92,14 @@ def _about(clip: dict[str, Any], factor: int) -> str:
 def _view(reader: ShardReader, key: str, view: int, frames: int) -> dict[str, Any]:
     about, *images = (f"view_{view:02d}.json", *(f"view_{view:02d}_frame_{frame:02d}.webp" for frame in range(frames)))
     found = reader.read_members(key, [about, *images])
-    camera = Camera.from_json(json.loads(found[about])["camera"])
-    return {"camera": camera.to_json(), "images": [_picture(found[image]) for image in images]}
+    camera = camera_of(found[about], f"{key}.{about}")
+    return {"camera": camera.to_json(), "images": [_picture(found[image], f"{key}.{image}") for image in images]}
 
 
-def _picture(webp: bytes) -> str:
+def _picture(webp: bytes, where: str) -> str:
     """Return a small copy of an image as a data URL."""
     stream = io.BytesIO()
-    with Image.open(io.BytesIO(webp)) as image:
-        small = image.convert("RGBA")
-        small.thumbnail((_PICTURE, _PICTURE), Image.Resampling.BOX)
-        Image.fromarray(np.asarray(small)).save(stream, "WEBP", quality=_QUALITY)
+    small = decode_image(webp, where).convert("RGBA")
+    small.thumbnail((_PICTURE, _PICTURE), Image.Resampling.BOX)
+    Image.fromarray(np.asarray(small)).save(stream, "WEBP", quality=_QUALITY)
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()

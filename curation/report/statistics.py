@@ -6,7 +6,6 @@ in memory.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from helix4d.core import AssetState, ConfigError, FormatError
+from helix4d.core.documents import parse_json
+from helix4d.core.redaction import redact_url
 from helix4d.curation.filters.thresholds import FILTERS, MeasuredClip
 from helix4d.curation.places.folder import Folder, Place, file_in, folder_at, is_far, read_each
 from helix4d.curation.plan.plan import Plan
@@ -26,7 +27,7 @@ from helix4d.curation.report.summary import in_order
 from helix4d.curation.shards.layout import SUMMARY_FILE
 from helix4d.curation.shards.ledger import Outcome, read_outcomes
 from helix4d.curation.shards.reader import ShardReader
-from helix4d.curation.shards.sidecar import parse_sidecar
+from helix4d.curation.shards.sidecar import check_form, parse_sidecar
 
 _BINS = 24
 _QUANTILES = (0, 5, 25, 50, 75, 95, 100)
@@ -187,7 +188,7 @@ def collect(output: Place) -> Collected:
     unknown = Counter(sample.license_text for sample in samples if not sample.license)
     return Collected(
         title=PurePosixPath(str(output)).name if far else Path(output).resolve().name,
-        url=str(output) if far else "",
+        url=redact_url(str(output)) if far else "",
         stored=stored,
         assets=len(names),
         states=dict(states),
@@ -268,7 +269,9 @@ def _sidecars(plan: Plan, folder: Folder, shards: dict[str, tuple[int, int]]) ->
         committed, planned = shards[shard.split]
         shards[shard.split] = (committed + (data is not None), planned + 1)
         if data is not None:
-            yield shard.name, parse_sidecar(data, folder.address(file))
+            sidecar = parse_sidecar(data, folder.address(file))
+            check_form(sidecar, folder.address(file))
+            yield shard.name, sidecar
 
 
 def _sample(reader: ShardReader, shard: str, key: str, measured: MeasuredClip | None) -> SampleFacts:
@@ -277,7 +280,11 @@ def _sample(reader: ShardReader, shard: str, key: str, measured: MeasuredClip | 
         measures, license_name, text = measured.measures, measured.license, measured.license_text
     else:  # a ledger written before version 2
         clip = reader.clip(key)
-        measures, license_name, text = clip.get("measures", {"motion": clip["motion"]}), clip.get("license", ""), ""
+        measures, license_name, text = (
+            clip.get("measures", {"motion": clip.get("motion", 0.0)}),
+            clip.get("license", ""),
+            "",
+        )
     return SampleFacts(
         key=key,
         asset=index["asset"],
@@ -355,11 +362,9 @@ def _stage_time(stage: str, seconds: Sequence[float]) -> StageTime:
 def _summary(folder: Folder) -> dict[str, Any]:
     path = folder.address(SUMMARY_FILE)
     try:
-        found = json.loads(folder.read(SUMMARY_FILE))
+        found = parse_json(folder.read(SUMMARY_FILE), path, "summary")
     except FileNotFoundError:
         return {}
-    except ValueError as error:
-        raise FormatError(f"{path}: not a summary ({error})") from error
     if not isinstance(found, Mapping):
         raise FormatError(f"{path}: not a summary (expected an object)")
     return dict(found)

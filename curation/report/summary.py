@@ -21,6 +21,7 @@ from helix4d.curation.plan.plan import Plan
 from helix4d.curation.report.words import counted, duration, size_of
 from helix4d.curation.shards.layout import SUMMARY_FILE
 from helix4d.curation.shards.ledger import Ledger, Outcome, count
+from helix4d.curation.shards.members import decode_image
 from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.shards.sidecar import Committed, committed_of, read_sidecar
 from helix4d.render import contact_sheet
@@ -258,9 +259,9 @@ def thumbnail(webp: bytes, size: int) -> np.ndarray:
         FormatError: if it does not decode.
     """
     try:
-        image = Image.open(io.BytesIO(webp)).convert("RGBA")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise FormatError(f"cannot decode an image of the shard ({error}): run `helix4d verify`") from error
+        image = decode_image(webp, "an image of the shard").convert("RGBA")
+    except FormatError as error:
+        raise FormatError(f"{error}: run `helix4d verify`") from error
     return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
 
 

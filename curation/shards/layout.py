@@ -5,6 +5,8 @@ from __future__ import annotations
 SPLITS = ("train", "val", "test")
 """Folders of the shards, in the order of the plan."""
 PLAN_FILE = "plan.json"
+SECRETS_FILE = ".urls.json"
+"""URLs whose secrets the plan hides. Never published."""
 LEDGER_FILE = "ledger.jsonl"
 LEDGER_PIECES = "ledger"
 """Folder of the numbered pieces of a ledger at a URL, until the run ends and they are merged into one file."""

@@ -16,7 +16,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from helix4d.core import AssetState, FormatError, NewerError, ReasonCode, Schema, insist
+from helix4d.core import AssetState, ConfigError, FormatError, NewerError, ReasonCode, Schema, insist
+from helix4d.core.documents import parse_document
+from helix4d.core.typed import build
 from helix4d.curation.filters.thresholds import MeasuredClip
 from helix4d.curation.places.folder import Folder
 from helix4d.curation.shards.layout import LEDGER_FILE, LEDGER_PIECES
@@ -64,17 +66,12 @@ class Outcome:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Outcome:
-        """Invert `to_json`."""
-        return cls(
-            **{
-                **values,
-                "state": AssetState(values["state"]),
-                "reason": None if values["reason"] is None else ReasonCode(values["reason"]),
-                "keys": tuple(values["keys"]),
-                "warnings": tuple(values["warnings"]),
-                "clips": tuple(MeasuredClip.from_json(clip) for clip in values.get("clips", ())),
-            }
-        )
+        """Invert `to_json`.
+
+        Raises:
+            ConfigError: if a value is missing, unknown or of another type.
+        """
+        return build(cls, values, "outcome")
 
 
 class Ledger:
@@ -201,12 +198,11 @@ def parse_line(line: bytes, where: str) -> Outcome | None:
     if not line:
         return None
     try:
-        content = json.loads(line)
-        LEDGER.check(content, where)
+        content = parse_document(line, LEDGER, where)
         return Outcome.from_json({name: value for name, value in content.items() if name != "version"})
     except NewerError:
         raise
-    except (ValueError, KeyError, TypeError, FormatError) as error:
+    except (ConfigError, FormatError) as error:
         if _was_cut_short(line):
             return None
         raise FormatError(f"{where}: not a ledger entry ({error})") from error

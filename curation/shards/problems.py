@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from helix4d.core.terminal import printable_line, shell_command
 from helix4d.curation.filters.thresholds import FilterConfig
 from helix4d.curation.places.folder import Place, file_in, is_far
 from helix4d.curation.shards.layout import LEDGER_FILE, PLAN_FILE
@@ -43,7 +44,7 @@ class Problem:
     remedy: tuple[str, ...]
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.path, self.key, self.what) if part)
+        return printable_line(": ".join(part for part in (self.path, self.key, self.what) if part))
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Remedies:
         settings = dict(self.settings)
         if settings.pop("environment_maps", None):
             words += ["--hdri", self.hdri or UNKNOWN_MAPS]
-        return shlex.join(words + (_flags(settings) or [UNKNOWN_SETTINGS]))
+        return shell_command(words + (_flags(settings) or [UNKNOWN_SETTINGS]))
 
     def resume(self) -> tuple[str, ...]:
         """Return the commands for a missing file, or one that every run writes at its end."""
@@ -87,7 +88,7 @@ class Remedies:
 
     def replan(self) -> tuple[str, ...]:
         """Return the commands for a damaged plan: the run hashes the source again."""
-        again = f"{self.curate} {shlex.join(['--exclude', self.exclude])}" if self.exclude else self.curate
+        again = f"{self.curate} {shell_command(['--exclude', self.exclude])}" if self.exclude else self.curate
         return (self._remove(PLAN_FILE), again)
 
     def remove(self, path: str) -> tuple[str, ...]:
@@ -117,13 +118,13 @@ class Remedies:
     def _remove(self, *paths: str) -> str:
         if is_far(self.output):
             return self._discard(*paths)
-        return shlex.join(["rm", "-f", *(str(file_in(self.output, path)) for path in paths)])
+        return shell_command(["rm", "-f", *(str(file_in(self.output, path)) for path in paths)])
 
     def _sed(self, script: str) -> str:
-        return shlex.join(["sed", "-i", script, str(file_in(self.output, LEDGER_FILE))])
+        return shell_command(["sed", "-i", script, str(file_in(self.output, LEDGER_FILE))])
 
     def _discard(self, *words: str) -> str:
-        return shlex.join([*_DISCARD, str(self.output), *words])
+        return shell_command([*_DISCARD, str(self.output), *words])
 
 
 def repair(problems: Iterable[Problem]) -> list[str]:

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from helix4d.core import FormatError, Schema
-from helix4d.core.documents import parse_document
+from helix4d.core import FormatError
 from helix4d.curation.places.folder import Place, folder_and_name, is_far
-from helix4d.curation.shards.sidecar import read_sidecar, sidecar_path
+from helix4d.curation.shards.members import parse_clip
+from helix4d.curation.shards.sidecar import check_form, read_sidecar, sidecar_path
 
-SAMPLE = Schema("clip.json", version=1, oldest=1, rewrite="curate its asset again, into a new output")
+_MOST_BYTES = 1 << 30
+"""Largest member that is read into memory."""
 
 
 class ShardReader:
@@ -21,7 +22,7 @@ class ShardReader:
 
     Args:
         tar_path: path or URL (any protocol that fsspec supports) of the `.tar`; its sidecar must be beside it.
-        sidecar: its sidecar, if already read.
+        sidecar: its sidecar, if already parsed.
 
     Raises:
         FormatError: if the shard is not committed, or its version is not supported.
@@ -35,7 +36,10 @@ class ShardReader:
         if not is_far(tar_path) and not self.path.is_file():
             hint = "is a folder: pass one shard in it, such as train/helix4d-000000.tar"
             raise FormatError(f"{self._where}: {hint if self.path.is_dir() else 'no such file'}")
-        sidecar = sidecar or read_sidecar(tar_path)
+        if sidecar is not None:
+            check_form(sidecar, sidecar_path(self.path))
+        else:
+            sidecar = read_sidecar(tar_path)
         if sidecar is None:
             raise FormatError(
                 f"{self._where}: there is no {sidecar_path(self.path).name} beside it: either this is not a shard, or "
@@ -91,6 +95,9 @@ class ShardReader:
         """
         members = self._samples[key]["members"]
         ranges = {suffix: members[suffix] for suffix in suffixes}
+        for suffix, (_, size) in ranges.items():
+            if size > _MOST_BYTES:
+                raise FormatError(f"{self._where}: {key}.{suffix} has {size:,} bytes: members are at most 1 GiB")
         try:
             found = self._folder.read_ranges(self._name, [(offset, size) for offset, size in ranges.values()])
         except FileNotFoundError as error:
@@ -111,15 +118,8 @@ class ShardReader:
 
         Raises:
             KeyError: if there is no such sample.
-            FormatError: if it is damaged, or its version is not supported.
+            FormatError: if it is missing or damaged, or its version is not supported.
         """
+        if "clip.json" not in self._samples[key]["members"]:
+            raise FormatError(f"{self._where}: {key} has no clip.json: run `helix4d verify`")
         return parse_clip(self.read(key, "clip.json"), f"{self._where}: {key}.clip.json")
-
-
-def parse_clip(data: bytes, where: object) -> dict[str, Any]:
-    """Parse a `clip.json` and check its version.
-
-    Raises:
-        FormatError: if it is damaged, or its version is not supported.
-    """
-    return parse_document(data, SAMPLE, where)

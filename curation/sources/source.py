@@ -17,16 +17,18 @@ from helix4d.curation.sources.remote_folder import list_remote_folder
 
 log = logging.getLogger("helix4d.curation")
 
+_READ = SUFFIXES | {".obj"}
 MANIFEST_SUFFIXES = frozenset({".csv", ".jsonl", ".ndjson", ".parquet"})
 
 
-def list_source(source: str, limit: int | None, cache: Cache) -> Listing:
+def list_source(source: str, limit: int | None, cache: Cache, follow_links: bool = False) -> Listing:
     """List the assets of a source, sorted by name.
 
     Args:
         source: a folder, the path of a manifest, a URL, `texverse`, `texverse:IDS` or `objaverse:IDS`.
         limit: maximum number of assets; the first ones by name are kept.
         cache: downloads remote lists.
+        follow_links: see `list_folder`.
 
     Raises:
         ConfigError: if the source cannot be listed, or has no assets.
@@ -42,7 +44,7 @@ def list_source(source: str, limit: int | None, cache: Cache) -> Listing:
         return list_hub_folder(source, limit, cache)
     if is_url(source):
         return list_remote_folder(source, limit, cache.patience)
-    return Listing(list_folder(Path(source), limit))
+    return Listing(list_folder(Path(source), limit, follow_links))
 
 
 def absolute(source: str) -> str:
@@ -74,11 +76,17 @@ def is_manifest(source: str) -> bool:
     return Path(path).suffix.lower() in MANIFEST_SUFFIXES and not Path(source).is_dir()
 
 
-def list_folder(source: Path, limit: int | None = None) -> list[SourceAsset]:
+def list_folder(source: Path, limit: int | None = None, follow_links: bool = False) -> list[SourceAsset]:
     """List the assets below a folder, sorted by name. Hidden files, hidden folders and links to folders are skipped.
 
+    Args:
+        source: the folder.
+        limit: maximum number of assets; the first ones by name are kept.
+        follow_links: whether to read files behind links that lead out of the folder. An unpacked archive of a stranger
+            may contain a link to any file of this machine.
+
     Raises:
-        ConfigError: if the folder does not exist, has no assets, or cannot be listed in part.
+        ConfigError: if the folder does not exist, has no assets, cannot be listed in part, or has such a link.
     """
     if source.is_file():
         raise ConfigError(
@@ -93,6 +101,8 @@ def list_folder(source: Path, limit: int | None = None) -> list[SourceAsset]:
     for parent, folders, names in os.walk(root, onerror=_skip_or_raise):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for path in (Path(parent, name) for name in names if not name.startswith(".")):
+            if path.is_symlink() and not follow_links and path.suffix.lower() in _READ:
+                _refuse_escape(path, root)
             if path.suffix.lower() == ".obj":
                 frames.setdefault(path.parent, []).append(path.name)
             elif path.suffix.lower() in SUFFIXES and path.is_file():
@@ -107,6 +117,14 @@ def list_folder(source: Path, limit: int | None = None) -> list[SourceAsset]:
     if not assets:
         raise ConfigError(f"{source}: no assets found (looked for {', '.join(sorted(SUFFIXES))})")
     return sorted(assets)[:limit]
+
+
+def _refuse_escape(link: Path, root: Path) -> None:
+    if not link.resolve().is_relative_to(root):
+        raise ConfigError(
+            f"{link}: a symbolic link out of the source folder, to {link.resolve()}: remove it, or pass --follow-links "
+            "if you trust every link in the folder"
+        )
 
 
 def _skip_or_raise(error: OSError) -> None:

@@ -6,13 +6,13 @@ files in this one.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from helix4d.core import ConfigError, FormatError, Helix4DError
+from helix4d.core.documents import parse_json
 from helix4d.core.locks import is_locked
 from helix4d.core.pool import map_processes
 from helix4d.curation.places.folder import Place, is_far
@@ -103,12 +103,12 @@ def _check_one(check: ShardCheck) -> list[Finding]:
 def _check_summary(plan: Plan, outcomes: Mapping[str, Outcome], output: Output) -> Iterator[Problem]:
     """Check the totals of the summary against ledger and shards, which have been found to be right."""
     try:
-        summary = json.loads(output.folder.read(SUMMARY_FILE))
+        summary = parse_json(output.folder.read(SUMMARY_FILE), SUMMARY_FILE, "summary")
     except FileNotFoundError:
         yield Problem(SUMMARY_FILE, "", "missing: the last run did not finish", output.remedies.resume())
         return
-    except ValueError as error:
-        yield Problem(SUMMARY_FILE, "", f"not valid JSON ({error})", output.remedies.resume())
+    except FormatError as error:
+        yield Problem(SUMMARY_FILE, "", str(error).removeprefix(f"{SUMMARY_FILE}: "), output.remedies.resume())
         return
     try:
         committed = [output.sidecars[shard.name] for shard in plan.shards if shard.name in output.sidecars]

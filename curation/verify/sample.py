@@ -6,16 +6,16 @@ Checks yield pairs of a member's suffix and what is wrong with it.
 from __future__ import annotations
 
 import io
-import json
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from helix4d.core import FormatError, Helix4DError, NewerError
-from helix4d.curation.shards.reader import parse_clip
+from helix4d.core.documents import parse_document, parse_json
+from helix4d.curation.shards.members import SAMPLE
 from helix4d.curation.shards.tokens import count_tokens
 from helix4d.render import Camera, Lights
 from helix4d.render.scene.passes import decode_depth, decode_normal
@@ -56,7 +56,7 @@ def check_sample(
     clip: Mapping[str, Any] = {}
     if "clip.json" in present:
         try:
-            clip = parse_clip(read("clip.json"), "clip.json")
+            clip = parse_document(read("clip.json"), SAMPLE, "clip.json")
         except NewerError:
             raise
         except FormatError as error:
@@ -159,7 +159,7 @@ def _check_ovoxel(read: Read, suffix: str, resolution: int, voxels: object, toke
 
 def _check_view(read: Read, suffix: str, image_size: int) -> Iterator[str]:
     try:
-        view = json.loads(read(suffix))
+        view = parse_json(read(suffix), suffix, "view")
         camera = Camera.from_json(view["camera"])
         Lights.from_json(view["lights"])
     except (ValueError, KeyError, TypeError, IndexError, Helix4DError) as error:
@@ -192,6 +192,9 @@ def _check_image(read: Read, suffix: str, image_size: int) -> Iterator[str]:
                 yield f"has {width}×{height} pixels in mode {image.mode}, expected {image_size}×{image_size} in RGBA"
                 return
             rgba = np.asarray(image)
+    except UnidentifiedImageError:  # its message contains a memory address
+        yield "does not decode: not an image"
+        return
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         yield f"does not decode: {error}"
         return

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from helix4d.core import FormatError, NewerError, sha256_json
-from helix4d.curation.places.folder import Place, file_in, folder_at
-from helix4d.curation.shards.reader import parse_clip
-from helix4d.curation.shards.sidecar import read_sidecar
+from helix4d.core.documents import parse_document
+from helix4d.curation.places.folder import Place, folder_at
+from helix4d.curation.shards.members import SAMPLE
+from helix4d.curation.shards.sidecar import index_of, parse_sidecar
 from helix4d.curation.shards.writer import member_header
 from helix4d.curation.verify.sample import check_sample
 from helix4d.curation.verify.tar import BLOCK, Member, TarWindow, Walk
@@ -64,11 +65,13 @@ def check_shard(check: ShardCheck) -> Iterator[Finding]:
         StoreError: if a URL cannot be read.
     """
     folder = folder_at(check.output)
+    where = folder.address(f"{check.name}{SIDECAR}")
     try:
-        sidecar = read_sidecar(file_in(check.output, f"{check.name}.tar"))
-        if sidecar is None:
-            raise FormatError(f"{folder.address(check.name)}.json: no such file")
-        entries = _entries(sidecar)
+        sidecar = parse_sidecar(folder.read(f"{check.name}{SIDECAR}"), where)
+        entries = _entries(sidecar, where)
+    except FileNotFoundError:
+        yield Finding(SIDECAR, "", f"cannot be read: {where}: no such file")
+        return
     except NewerError as error:
         yield Finding(SIDECAR, "", str(error), newer=True)
         return
@@ -109,29 +112,16 @@ def is_whole(sidecar: Mapping[str, Any]) -> bool:
     return True
 
 
-def _entries(sidecar: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the index: key -> entry. Only its structure is checked here; the numbers are checked later.
+def _entries(sidecar: Mapping[str, Any], where: object = "sidecar") -> dict[str, Mapping[str, Any]]:
+    """Return the index: key -> entry. Only structure and names are checked here; the numbers are checked later.
 
     Raises:
         FormatError: if the index or the gaps are malformed.
     """
-    samples = sidecar.get("samples")
-    if not isinstance(samples, list):
-        raise FormatError("samples is not a list")
-    for number, sample in enumerate(samples):
-        members = sample.get("members") if isinstance(sample, Mapping) else None
-        if not isinstance(members, Mapping) or not isinstance(sample.get("key"), str):
-            raise FormatError(f"sample {number} of the index has no key or no members")
-        for suffix, extent in members.items():
-            if not (isinstance(extent, list) and len(extent) == 2 and all(type(n) is int and n >= 0 for n in extent)):
-                raise FormatError(f"{sample['key']}.{suffix} in the index is {extent!r}, expected [offset, size]")
-    keys = [sample["key"] for sample in samples]
-    if keys != sorted(set(keys)):
-        raise FormatError("the keys of the index are not unique and sorted")
-    gaps = sidecar.get("gaps")
-    if not isinstance(gaps, list) or not all(isinstance(gap, Mapping) and "asset" in gap for gap in gaps):
-        raise FormatError("gaps is not a list of assets")
-    return dict(zip(keys, samples, strict=True))
+    entries = index_of(sidecar, where)
+    if not all(isinstance(gap.get("asset"), str) for gap in sidecar["gaps"]):
+        raise FormatError(f"{where}: gaps contains an entry without an asset")
+    return entries
 
 
 def _check_sidecar(check: ShardCheck, sidecar: Mapping[str, Any]) -> Iterator[str]:
@@ -249,7 +239,7 @@ class _SampleChecks:
 
 def _check_copies(key: str, entry: Mapping[str, Any], data: bytes) -> Iterator[Finding]:
     try:
-        clip = parse_clip(data, "clip.json")
+        clip = parse_document(data, SAMPLE, "clip.json")
     except (FormatError, UnicodeDecodeError):
         return  # reported by `check_sample`
     for name in COPIED:

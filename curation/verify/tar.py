@@ -18,6 +18,8 @@ from helix4d.curation.places.folder import Folder
 BLOCK = tarfile.BLOCKSIZE
 READ_BYTES = 8 << 20
 """Bytes per read."""
+_MOST_BYTES = 1 << 30
+"""Largest member: a member is held in memory while it is checked."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,9 @@ class Walk:
                     return
                 start = self._starts[following]
                 continue
+            if not 0 <= header.size <= _MOST_BYTES:
+                self.breaks.append(f"the tar header at byte {start} announces {header.size} bytes: at most 1 GiB")
+                return
             member = Member(header.name, start + BLOCK, header.size, block)
             yield member
             if member.offset + member.size > size:

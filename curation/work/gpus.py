@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 
 from helix4d.core import ConfigError
-from helix4d.core.processes import child_environment
+from helix4d.core.processes import child_environment_without_secrets
 from helix4d.render import EngineName
 
 _LOG = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def find_usable_gpus() -> list[str]:
     """Names of the GPUs that Blender can render on, found in a child process so that Blender does not stay loaded."""
     completed = subprocess.run(
         [sys.executable, "-m", "helix4d.render.cycles.devices"],
-        env=child_environment(),
+        env=child_environment_without_secrets(),
         capture_output=True,
         text=True,
         timeout=_TIMEOUT_S,

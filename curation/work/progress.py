@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from helix4d.core.terminal import printable_line
 from helix4d.curation.shards.ledger import Outcome
 
 log = logging.getLogger("helix4d.curation")
@@ -68,7 +69,10 @@ class Display:
         """Show what is being worked on now: asset -> stage."""
         if self._live:
             self._progress.update(self._bar, completed=self._done, description=self._line())
-            lines = [Text(f"  {asset}: {stage}", style="dim") for asset, stage in sorted(stages.items())[:_SHOWN]]
+            lines = [
+                Text(printable_line(f"  {asset}: {stage}"), style="dim")
+                for asset, stage in sorted(stages.items())[:_SHOWN]
+            ]
             self._live.update(Group(self._progress, *lines))
         elif time.monotonic() - self._last_log > _LOG_EVERY_S:
             self._last_log = time.monotonic()

@@ -23,7 +23,7 @@ from typing import IO, Any
 import psutil
 
 from helix4d.core import Helix4DError, ReasonCode
-from helix4d.core.processes import child_environment
+from helix4d.core.processes import child_environment, child_environment_without_secrets
 from helix4d.core.scratch import scratch_folder
 from helix4d.curation.config import Limits
 
@@ -73,6 +73,7 @@ class Sandbox:
         self._log: IO[bytes] = tempfile.TemporaryFile("a+b", prefix="helix4d-log-")  # noqa: SIM115
         self._jobs_done = 0
         self._devices: list[str | None] = []
+        self._downloads = False
 
     def run(self, job: Mapping[str, Any], on_event: Callable[[Event], None]) -> tuple[Event, int]:
         """Run one job.
@@ -87,7 +88,7 @@ class Sandbox:
         Raises:
             JobDied: if the child crashes, or exceeds its time or memory limit.
         """
-        child = self._living_child()
+        child = self._living_child(downloads=job.get("remote") is not None)
         self._log.seek(0)
         self._log.truncate()
         assert child.stdin is not None
@@ -134,33 +135,36 @@ class Sandbox:
         """Process id of the child, None without a child."""
         return None if self._child is None else self._child.pid
 
-    def _living_child(self) -> subprocess.Popen[bytes]:
+    def _living_child(self, downloads: bool = False) -> subprocess.Popen[bytes]:
+        """Return a child for the next job. Only a child that `downloads` is given the environment's secrets."""
         child = self._child
-        if child is not None and child.poll() is None and not self._should_replace(child):
+        if child is not None and child.poll() is None and not self._should_replace(child, downloads):
             return child
         self._kill()
         reader, writer = os.pipe()
         variables = {name: str(self._threads) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
         # Blender leaves temporary files behind when it is killed, which is how every child ends.
         variables["TMPDIR"] = str(self._scratch.enter_context(scratch_folder("helix4d-worker-")))
+        environment = child_environment if downloads else child_environment_without_secrets
         self._child = subprocess.Popen(
             [sys.executable, "-m", self._module],
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,
             pass_fds=[writer],
-            env=child_environment(**variables, **{EVENTS_FD_VARIABLE: str(writer)}),
+            env=environment(**variables, **{EVENTS_FD_VARIABLE: str(writer)}),
         )
         os.close(writer)
-        self._devices = _visible_devices()
+        self._devices, self._downloads = _visible_devices(), downloads
         self._events, self._buffer, self._jobs_done = reader, b"", 0
         return self._child
 
-    def _should_replace(self, child: subprocess.Popen[bytes]) -> bool:
+    def _should_replace(self, child: subprocess.Popen[bytes], downloads: bool) -> bool:
         limits = self._limits
         grown = _resident_bytes(child.pid) > min(limits.resting_gb, limits.memory_gb / 2) * 1e9
         # Ray may reserve a different GPU for the next job of the same process.
-        return grown or self._jobs_done >= limits.assets_per_process or self._devices != _visible_devices()
+        changed = self._devices != _visible_devices() or self._downloads != downloads
+        return grown or changed or self._jobs_done >= limits.assets_per_process
 
     def _read_events(self) -> list[Event]:
         if not select.select([self._events], [], [], _POLL_S)[0]:

@@ -15,12 +15,13 @@ from PIL import Image
 
 from helix4d.assets import Clip, Normalization, bake_clips, content_hash, normalize
 from helix4d.core import AssetError, AssetState, ReasonCode, canonical_json
+from helix4d.core.redaction import redact_url
 from helix4d.curation.filters.measures import measure
 from helix4d.curation.filters.thresholds import MeasuredClip, Refusal, judge
 from helix4d.curation.plan.plan import KEY_DIGITS
 from helix4d.curation.remote.cache import Cache, pinned
 from helix4d.curation.shards.ledger import Outcome
-from helix4d.curation.shards.reader import SAMPLE
+from helix4d.curation.shards.members import SAMPLE
 from helix4d.curation.shards.tokens import count_tokens
 from helix4d.curation.shards.writer import Sample, write_part
 from helix4d.curation.work.jobs import AssetJob
@@ -117,7 +118,7 @@ def _local_file(job: AssetJob, clock: Clock) -> Iterator[Path]:
             clock.progress(0, 1)
             cache = Cache(job.downloads)
             path = held.enter_context(cache.lease(pinned(job.remote, job.content_sha256), clock.progress))
-            _check_content(job, path, job.remote.url)
+            _check_content(job, path, redact_url(job.remote.url))
         yield path
 
 

@@ -234,5 +234,7 @@ def _decode_image(data: bytes, where: object) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGBA"))
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
+    except UnidentifiedImageError as error:  # its message may contain a memory address
+        raise FormatError(f"{where}: cannot read image (unknown format, or corrupt)") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise FormatError(f"{where}: cannot read image ({error})") from error

@@ -13,13 +13,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from helix4d.core import FormatError
 from helix4d.render.scene.images import Layers
 
 DEPTH_SCALE = 4096.0
 """Steps of a stored depth per unit: depths up to 16 fit, and the farthest sampled camera is at 11.5."""
+
+MOST_PIXELS = 4096
+"""Largest side of a stored image, as in `SampleConfig`: larger ones are refused before they are decoded."""
 
 _LAYER = "ViewLayer"
 _BACKGROUND = 1e9  # Blender writes 1e10 where it hits nothing
@@ -51,9 +54,13 @@ def decode_depth(data: bytes) -> np.ndarray:
         FormatError: if the data is not a 16-bit grayscale image.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if max(image.size) > MOST_PIXELS:
+                raise FormatError(f"not a depth image: {image.size[0]}×{image.size[1]} pixels, at most {MOST_PIXELS}²")
             steps = np.asarray(image)
-    except (OSError, ValueError, SyntaxError) as error:
+    except UnidentifiedImageError as error:  # its message contains a memory address
+        raise FormatError("not a depth image (not PNG, or corrupt)") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise FormatError(f"not a depth image ({error})") from error
     if steps.ndim != 2 or steps.dtype.kind not in "ui" or image.mode not in ("I;16", "I"):
         raise FormatError(f"not a depth image: mode {image.mode}, shape {steps.shape}, expected 16-bit grayscale")
@@ -84,10 +91,16 @@ def decode_normal(data: bytes) -> np.ndarray:
         path = Path(folder) / "normal.exr"
         path.write_bytes(data)
         try:
+            with OpenEXR.File(str(path), header_only=True) as image:
+                low, high = (np.asarray(corner, np.int64) for corner in image.header()["dataWindow"])
+            if max(high - low) >= MOST_PIXELS:
+                width, height = (high - low + 1).tolist()
+                raise FormatError(f"not a normal image: {width}×{height} pixels, at most {MOST_PIXELS}²")
             with OpenEXR.File(str(path), separate_channels=True) as image:
                 planes = {name: channel.pixels for name, channel in image.channels().items()}
-        except RuntimeError as error:
-            raise FormatError(f"not an OpenEXR file ({error})") from error
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = str(error).replace(f"{folder}/", "")
+            raise FormatError(f"not an OpenEXR file ({reason})") from error
     if set(planes) != set("XYZ"):
         raise FormatError(f"not a normal image: channels {sorted(planes)}, expected X, Y and Z")
     return np.stack([planes[name] for name in "XYZ"], axis=-1).astype(np.float32)

@@ -191,6 +191,9 @@ def test_a_blend_file_must_not_link_to_files_outside_its_folder(tmp_path: Path) 
     [
         ("a.dae", b"<html></html>", ReasonCode.NOT_GLTF),
         ("a.dae", b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "b">]><COLLADA>&a;</COLLADA>', ReasonCode.NOT_GLTF),
+        ("a.dae", b'<?x <COLLADA ?><!DOCTYPE x [<!ENTITY a "b">]><COLLADA>&a;</COLLADA>', ReasonCode.NOT_GLTF),
+        ("a.dae", b'<?x ?><!DOCTYPE x [<?y ?> <!ENTITY a "b">]><?z ?><COLLADA>&a;</COLLADA>', ReasonCode.NOT_GLTF),
+        ("a.dae", b'<!-- <COLLADA --><!DOCTYPE x [<!ENTITY a "b">]><COLLADA>&a;</COLLADA>', ReasonCode.NOT_GLTF),
         ("a.dae", b"<COLLADA><x", ReasonCode.CORRUPT_FILE),
         ("a.abc", b"Ogawa and nothing", ReasonCode.CORRUPT_FILE),
         ("a.abc", b"nothing", ReasonCode.NOT_GLTF),

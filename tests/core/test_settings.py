@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from helix4d.core import ConfigError
-from helix4d.core.settings import build, read_settings
+from helix4d.core.settings import read_settings
+from helix4d.core.typed import build
 
 
 class Color(StrEnum):

@@ -19,7 +19,7 @@ from helix4d.curation.plan.plan_file import SourceRecord, write_plan
 from helix4d.curation.report.summary import RunFigures, summarize
 from helix4d.curation.shards.layout import LEDGER_FILE, SUMMARY_FILE
 from helix4d.curation.shards.ledger import Ledger, Outcome
-from helix4d.curation.shards.reader import SAMPLE
+from helix4d.curation.shards.members import SAMPLE
 from helix4d.curation.shards.tokens import count_tokens
 from helix4d.curation.shards.writer import Sample, write_part, write_shard
 from helix4d.curation.sources.listing import SourceAsset

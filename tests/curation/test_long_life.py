@@ -15,7 +15,7 @@ from helix4d.core import sha256_file
 from helix4d.curation.config import Limits, SampleConfig
 from helix4d.curation.filters.thresholds import FilterConfig
 from helix4d.curation.shards.ledger import Outcome
-from helix4d.curation.shards.reader import parse_clip
+from helix4d.curation.shards.members import parse_clip
 from helix4d.curation.work.jobs import AssetJob
 from helix4d.curation.work.sandbox import Sandbox
 

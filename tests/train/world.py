@@ -13,9 +13,9 @@ from PIL import Image
 from helix4d.assets import Clip, bake_clips, normalize
 from helix4d.assets.samples import SAMPLES
 from helix4d.core import canonical_json
-from helix4d.core.settings import build
+from helix4d.core.typed import build
 from helix4d.curation.config import SampleConfig
-from helix4d.curation.shards.reader import SAMPLE
+from helix4d.curation.shards.members import SAMPLE
 from helix4d.curation.shards.writer import Sample, write_part, write_shard
 from helix4d.model.checkpoint.checkpoint import Pipeline
 from helix4d.model.networks.config import (

@@ -5,18 +5,18 @@ Random numbers of a clip are derived from (seed, step, epoch, key), so they do n
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from helix4d.core import ConfigError, FormatError, generator
 from helix4d.curation.places.store import StoreError
+from helix4d.curation.shards.members import MOST, decode_image
 from helix4d.curation.shards.reader import ShardReader
 from helix4d.model.conditioning.images import prepare_frames
 from helix4d.model.latents.latents import LATENT_STRIDE, SHAPE_STATISTICS, TEXTURE_STATISTICS, LatentStatistics
@@ -26,18 +26,20 @@ from helix4d.train.latents.storage import list_shards, open_shard, read_file
 
 UNREADABLE = (FormatError, KeyError, OSError, StoreError)
 """Exceptions raised when a clip is missing, broken or cannot be fetched from its store."""
+_SETTINGS = ("resolution", "views", "image_size")
 _PROBED_SHARDS = 8
 """Maximum number of shards to try before the folder of images is rejected."""
 
 
 @dataclass(frozen=True)
 class ClipEntry:
-    """A clip of the index: key, name of its shard, number of tokens of each frame, number of rendered views."""
+    """A clip of the index: key, name of its shard, number of tokens of each frame, rendered views and their size."""
 
     key: str
     shard: str
     tokens: tuple[int, ...]
     views: int
+    image_size: int
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,12 @@ class ClipReader:
         resolutions = set()
         for name in names:
             sidecar = open_shard(config.latents, name).sidecar
-            source = sidecar["source"]["config"]
+            source = source_settings(sidecar, f"{config.latents}: {name}")
             resolutions.add(source["resolution"])
             for sample in sidecar["samples"]:
-                self.entries.append(ClipEntry(sample["key"], name, tuple(sample["tokens"]), source["views"]))
+                self.entries.append(
+                    ClipEntry(sample["key"], name, tuple(sample["tokens"]), source["views"], source["image_size"])
+                )
         self.entries.sort(key=lambda entry: entry.key)
         if not self.entries:
             raise ConfigError(f"{config.latents}: no clips in the {config.split} split")
@@ -157,22 +161,32 @@ class ClipReader:
 
         if self.stage is Stage.STRUCTURE:
             grids = member(STRUCTURE)["latent"]
-            if len(grids) != len(entry.tokens):
-                raise FormatError(f"{entry.shard}: {entry.key}: {len(grids)} grids for {len(entry.tokens)} frames")
+            if grids.ndim != 5 or len(grids) != len(entry.tokens) or len(set(grids.shape[2:])) != 1:
+                raise FormatError(
+                    f"{entry.shard}: {entry.key}: structure has shape {list(grids.shape)}: expected one cubic grid for "
+                    f"each of {len(entry.tokens)} frames"
+                )
             return Latent(grids, (grids.shape[-1] ** 3,) * len(grids))
         stored = member(SHAPE)
-        shape = self.statistics[SHAPE].normalize(stored["latent"])
-        lengths = tuple(stored["lengths"].tolist())
-        if lengths != entry.tokens or len(stored["coords"]) != len(shape) or len(shape) != sum(lengths):
+        shape = self._normalized(SHAPE, stored["latent"], entry)
+        lengths, coords = tuple(stored["lengths"].flatten().tolist()), stored["coords"]
+        if lengths != entry.tokens or tuple(coords.shape) != (len(shape), 3):
             raise FormatError(f"{entry.shard}: {entry.key}: number of tokens differs from the index")
+        if len(coords) and not (int(coords.min()) >= 0 and int(coords.max()) < self.token_grid):
+            raise FormatError(f"{entry.shard}: {entry.key}: coords leave the grid of {self.token_grid} tokens per side")
         if self.stage is Stage.GEOMETRY:
-            return Latent(shape, lengths, stored["coords"])
-        texture = self.statistics[TEXTURE].normalize(member(TEXTURE)["latent"])
-        if len(texture) != len(shape):
+            return Latent(shape, lengths, coords)
+        texture = self._normalized(TEXTURE, member(TEXTURE)["latent"], entry)
+        return Latent(texture, lengths, coords, side=shape)
+
+    def _normalized(self, kind: str, latent: Tensor, entry: ClipEntry) -> Tensor:
+        expected = (sum(entry.tokens), len(self.statistics[kind].mean))
+        if tuple(latent.shape) != expected:
             raise FormatError(
-                f"{entry.shard}: {entry.key}: {len(texture)} texture tokens for {len(shape)} shape tokens"
+                f"{entry.shard}: {entry.key}: the {kind} latent has shape {list(latent.shape)}: expected "
+                f"{list(expected)}, the tokens of the index and the channels of the statistics"
             )
-        return Latent(texture, lengths, stored["coords"], side=shape)
+        return self.statistics[kind].normalize(latent)
 
     def images(self, number: int, view: int) -> Tensor:
         """Read the frames of one view, prepared for the image encoder: float32 [T, 3, S, S]."""
@@ -181,14 +195,7 @@ class ClipReader:
         frames = []
         suffixes = [f"view_{view:02d}_frame_{frame:02d}.webp" for frame in range(len(entry.tokens))]
         for suffix, data in shard.read_members(entry.key, suffixes).items():
-            try:
-                image = Image.open(io.BytesIO(data), formats=("WEBP",))
-                image.load()
-            except (UnidentifiedImageError, OSError) as error:
-                raise FormatError(f"{entry.shard}: {entry.key}.{suffix}: cannot read image ({error})") from error
-            frames.append(image)
-        if len(sizes := {frame.size for frame in frames}) > 1:
-            raise FormatError(f"{entry.shard}: {entry.key}: frames of view {view} have different sizes {sorted(sizes)}")
+            frames.append(decode_image(data, f"{entry.shard}: {entry.key}.{suffix}", entry.image_size))
         return prepare_frames(frames, self.config.image_size)
 
     def training_clip(self, number: int, names: tuple[int, int, int], dropout: float) -> TrainingClip:
@@ -218,6 +225,23 @@ class ClipReader:
     @lru_cache(maxsize=512)  # noqa: B019 (a reader lives as long as its run)
     def _shard(self, root: str, name: str) -> ShardReader:
         return open_shard(root, name)
+
+
+def source_settings(sidecar: Mapping[str, Any], where: str) -> dict[str, int]:
+    """Return the settings of the curated samples that a latent shard was encoded from: resolution, views, image size.
+
+    Raises:
+        FormatError: if the sidecar does not record them.
+    """
+    source = sidecar.get("source")
+    config = source.get("config") if isinstance(source, Mapping) else None
+    settings: dict[str, int] = {}
+    for name in _SETTINGS:
+        value = config.get(name) if isinstance(config, Mapping) else None
+        if type(value) is not int or not 0 <= value <= MOST[name]:
+            raise FormatError(f"{where}: does not record {name} of its source, or not as a number")
+        settings[name] = value
+    return settings
 
 
 def draw_time(source: np.random.Generator, stage: Stage) -> float:

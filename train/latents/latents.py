@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from helix4d.core import FormatError
+from helix4d.core import ConfigError, FormatError
+from helix4d.core.documents import parse_json
 from helix4d.model.latents.encode import ClipLatents
 from helix4d.model.latents.latents import LatentStatistics
 
@@ -40,14 +40,14 @@ def read_member(data: bytes, name: str) -> dict[str, Tensor]:
     """Return the tensors of a member, by name: `latent` as float32, and for the shape `coords` int32 and `lengths`.
 
     Raises:
-        FormatError: if the member is damaged or contains values that are not finite.
+        FormatError: if the member is damaged, lacks a tensor, or contains values that are not finite.
     """
     try:
         tensors = load(data)
     except SafetensorError as error:
         raise FormatError(f"{name}: not a safetensors file, or a truncated one ({error})") from error
-    if "latent" not in tensors:
-        raise FormatError(f"{name}: has no tensor 'latent', only {sorted(tensors)}")
+    if "latent" not in tensors or not tensors["latent"].is_floating_point():
+        raise FormatError(f"{name}: has no tensor 'latent' of floats, only {sorted(tensors)}")
     if not bool(torch.isfinite(tensors["latent"]).all()):
         raise FormatError(f"{name}: contains values that are not finite")
     return {k: v.float() if v.is_floating_point() else v.int() for k, v in tensors.items()}
@@ -78,6 +78,16 @@ def statistics_from_moments(clips: Sequence[Mapping[str, Any]]) -> dict[str, Any
 
 
 def statistics_from_json(data: bytes, kind: str) -> LatentStatistics:
-    """Statistics of one kind, from the content of an encoded folder's `statistics.json`."""
-    values = json.loads(data)[kind]
-    return LatentStatistics(tuple(values["mean"]), tuple(values["std"]))
+    """Statistics of one kind, from the content of an encoded folder's `statistics.json`.
+
+    Raises:
+        FormatError: if the file is damaged or has no statistics of this kind.
+    """
+    content = parse_json(data, "statistics.json", "statistics")
+    values = content.get(kind) if isinstance(content, Mapping) else None
+    if not isinstance(values, Mapping):
+        raise FormatError(f"statistics.json: has no statistics of {kind}")
+    try:
+        return LatentStatistics.from_json(values)
+    except ConfigError as error:
+        raise FormatError(f"statistics.json: {kind}: {error}") from error

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
-from helix4d.core import ConfigError, Schema
+from helix4d.core import ConfigError, FormatError, Schema
+from helix4d.core.documents import parse_document
+from helix4d.core.names import check_relative
 from helix4d.curation.places.folder import file_in, folder_at, place_of
 from helix4d.curation.shards.reader import ShardReader
 
@@ -27,13 +27,16 @@ def list_shards(root: str, split: str) -> list[str]:
 
     Raises:
         ConfigError: if there is no such file.
+        FormatError: if it is damaged, or names a file outside of the folder.
     """
+    where = f"{root.rstrip('/')}/{INDEX_FILE}"
     try:
-        index = json.loads(read_file(root, INDEX_FILE))
+        index = parse_document(read_file(root, INDEX_FILE), INDEX, where)
     except FileNotFoundError as error:
         raise ConfigError(
             f"{root}: has no {INDEX_FILE}: not an output of `helix4d encode`, or an unfinished one"
         ) from error
-    INDEX.check(index, f"{root.rstrip('/')}/{INDEX_FILE}")
-    shards: list[str] = index["shards"]
-    return [name for name in shards if name.startswith(f"{split}/")]
+    shards = index.get("shards")
+    if not isinstance(shards, list):
+        raise FormatError(f"{where}: shards is not a list")
+    return [name for name in shards if check_relative(name, where).startswith(f"{split}/")]

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from helix4d.core import ConfigError, FormatError, write_bytes
+from helix4d.core.documents import parse_json
 from helix4d.voxelize.files.streams import LEVELS, checked_level, compress, decompress
 from helix4d.voxelize.kernels.compilation import warm_up
 from helix4d.voxelize.kernels.svo_kernels import CORRUPT, decode_octree, encode_octree
@@ -23,6 +24,8 @@ from helix4d.voxelize.ovoxel import MAX_RESOLUTION, OVoxel, morton_codes
 MAGIC = b"VXZ\0"
 MAX_VOXELS = 1 << 26
 MAX_COORDINATE = 1 << 16
+MAX_BYTES = 1 << 30
+"""Largest size of all attributes together."""
 _ATTRIBUTES = (
     ("dual_vertices", 3),
     ("intersected", 1),
@@ -218,6 +221,7 @@ def decode_vxz_arrays(data: bytes) -> tuple[VxzInfo, np.ndarray, dict[str, np.nd
     corners = np.array([chunk["idx"] for chunk in info.chunks], np.int64).reshape(-1, 3)
     order = np.argsort(morton_codes(corners), kind="stable")
     total = sum(channels for _, channels in info.attributes)
+    # Memory that is reserved here is used only as far as the streams fill it; a false `num_voxel` costs nothing more.
     codes = np.empty(info.voxels, np.int64)
     warm_up()
     columns = np.empty((info.voxels, total), np.uint8)
@@ -286,10 +290,7 @@ def _parsed_header(start: bytes, text: bytes) -> VxzInfo:
     payload = int.from_bytes(start[4:8], "big")
     if payload < 8 or len(text) != payload - 8:
         raise FormatError(f"the header ends at byte {payload}, the file at {8 + len(text)}: it is truncated")
-    try:
-        header: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"the header is not JSON ({error})") from error
+    header: Any = parse_json(text, "the header", "file")
     if not isinstance(header, dict):
         raise FormatError(f"the header is a {type(header).__name__}, not an object")
     filtered = header.get("filter", "none")
@@ -311,6 +312,7 @@ def _parsed_header(start: bytes, text: bytes) -> VxzInfo:
         well_formed = isinstance(attribute, list) and len(attribute) == 2 and isinstance(attribute[0], str)
         _require(well_formed and _is_count(attribute[1], 64) and attribute[1] > 0, header, "attr")
     _require(len({name for name, _ in attributes}) == len(attributes), header, "attr")
+    _require(header["num_voxel"] * sum(channels for _, channels in attributes) <= MAX_BYTES, header, "attr")
     _require(isinstance(chunks, list), header, "chunks")
     for chunk in chunks:
         if not isinstance(chunk, dict) or not _is_extent(chunk.get("ptr")):

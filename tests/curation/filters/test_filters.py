@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from helix4d.assets import AlphaMode, Clip, Material, check_clip, normalize
 from helix4d.core import AssetError, AssetState, ConfigError, ReasonCode
+from helix4d.core.typed import build
 from helix4d.curation.config import SampleConfig
 from helix4d.curation.filters.flicker import flicker
 from helix4d.curation.filters.geometry_hash import geometry_hash, similarity
@@ -285,4 +286,4 @@ def test_settings_are_hashed_and_older_ones_are_read() -> None:
 
 def test_measured_clips_round_trip_through_json() -> None:
     measured = dataclasses.replace(measure(clip_of([box(), box(2.0)]), "0_0"), reason=ReasonCode.FLICKER)
-    assert MeasuredClip.from_json(json.loads(json.dumps(measured.to_json()))) == measured
+    assert build(MeasuredClip, json.loads(json.dumps(measured.to_json())), "clip") == measured

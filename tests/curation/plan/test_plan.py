@@ -186,3 +186,20 @@ def test_unreadable_folders_are_skipped_or_rejected(
     number = errno.EIO
     with pytest.raises(ConfigError, match=r"b: cannot be listed \(Input/output error\)"):
         list_folder(tmp_path)
+
+
+def test_links_out_of_the_source_are_refused_unless_the_operator_allows_them(tmp_path: Path) -> None:
+    outside = tmp_path / "outside.glb"
+    outside.write_bytes(b"glTF")
+    folder = tmp_path / "source"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "own.glb").write_bytes(b"glTF")
+    (folder / "inside.glb").symlink_to(folder / "a" / "own.glb")
+    assert [asset.name for asset in list_folder(folder)] == ["a/own.glb", "inside.glb"]
+    for name in ("escape.glb", "frame_1.obj"):
+        link = folder / name
+        link.symlink_to(outside)
+        with pytest.raises(ConfigError, match=f"{name}: a symbolic link out of the source folder.*--follow-links"):
+            list_folder(folder)
+        assert list_folder(folder, follow_links=True)
+        link.unlink()

@@ -64,7 +64,7 @@ def test_damaged_and_missing_shards_are_reported(tmp_path: Path, capsys: pytest.
     tar.write_bytes(data)
     for arguments in ([str(tar)], [str(tar), key]):
         assert main(["inspect", *arguments]) == 2
-        assert "cannot decode an image" in capsys.readouterr().err
+        assert "cannot read image" in capsys.readouterr().err
     tar.unlink()
     assert main(["inspect", str(tar), key]) == 2
     assert "no such file" in capsys.readouterr().err

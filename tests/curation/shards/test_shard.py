@@ -17,11 +17,18 @@ from helix4d.curation.shards.sidecar import read_sidecar
 from helix4d.curation.shards.writer import Sample, part_members, split_shard, write_part, write_shard
 from tests.curation.servers import FileServer, serving
 
+A, B = "a" * 16, "b" * 16
 FACTS = {"split": "train", "config": {}, "config_sha256": "0" * 64, "tools": {}, "gaps": []}
 
 
 def sample(key: str, payload: bytes = b"payload") -> Sample:
-    clip = {"asset": f"{key}.glb", "content_sha256": key, "clip": {"index": 0}, "voxels": [1], "tokens": [1]}
+    clip = {
+        "asset": f"{key}.glb",
+        "content_sha256": key,
+        "clip": {"name": "", "index": 0},
+        "voxels": [1],
+        "tokens": [1],
+    }
     return Sample(key, {"clip.json": json.dumps(clip).encode(), "frame_00.vxz": payload, "frame_01.vxz": b""})
 
 
@@ -35,42 +42,42 @@ def shard(folder: Path, keys: list[str]) -> Path:
 
 
 def test_a_shard_is_a_plain_tar_without_traces_of_the_machine(tmp_path: Path) -> None:
-    path = shard(tmp_path, ["aa", "bb"])
+    path = shard(tmp_path, [A, B])
     assert path.stat().st_size % tarfile.RECORDSIZE == 0
     with tarfile.open(path) as archive:
         members = archive.getmembers()
         assert [m.name for m in members] == [
-            f"{key}_0.{suffix}" for key in ("aa", "bb") for suffix in ("clip.json", "frame_00.vxz", "frame_01.vxz")
+            f"{key}_0.{suffix}" for key in (A, B) for suffix in ("clip.json", "frame_00.vxz", "frame_01.vxz")
         ]
         assert {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) for m in members} == {(0, 0, 0, "", "", 0o644)}
 
 
 def test_plain_webdataset_reads_it(tmp_path: Path) -> None:
-    path = shard(tmp_path, ["aa", "bb"])
+    path = shard(tmp_path, [A, B])
     samples = list(wds.WebDataset(str(path), shardshuffle=False).decode())
-    assert [s["__key__"] for s in samples] == ["aa_0", "bb_0"]
-    assert samples[0]["clip.json"]["asset"] == "aa_0.glb"
-    assert samples[1]["frame_00.vxz"] == b"bb" * 999
+    assert [s["__key__"] for s in samples] == [f"{A}_0", f"{B}_0"]
+    assert samples[0]["clip.json"]["asset"] == f"{A}_0.glb"
+    assert samples[1]["frame_00.vxz"] == B.encode() * 999
 
 
 def test_the_index_finds_single_members(tmp_path: Path) -> None:
-    reader = ShardReader(shard(tmp_path, ["aa", "bb"]))
-    assert reader.keys() == ["aa_0", "bb_0"]
-    assert reader.members("bb_0") == ["clip.json", "frame_00.vxz", "frame_01.vxz"]
-    assert reader.read("bb_0", "frame_00.vxz") == b"bb" * 999
-    assert reader.read("bb_0", "frame_01.vxz") == b""
+    reader = ShardReader(shard(tmp_path, [A, B]))
+    assert reader.keys() == [f"{A}_0", f"{B}_0"]
+    assert reader.members(f"{B}_0") == ["clip.json", "frame_00.vxz", "frame_01.vxz"]
+    assert reader.read(f"{B}_0", "frame_00.vxz") == B.encode() * 999
+    assert reader.read(f"{B}_0", "frame_01.vxz") == b""
     assert reader.sidecar["sha256"] == sha256_file(reader.path)
-    entry = reader.sample("bb_0")
+    entry = reader.sample(f"{B}_0")
     piece = reader.path.read_bytes()[entry["offset"] : entry["offset"] + entry["bytes"]]
     with tarfile.open(fileobj=io.BytesIO(piece)) as archive:
-        assert archive.getnames() == [f"bb_0.{suffix}" for suffix in reader.members("bb_0")]
+        assert archive.getnames() == [f"{B}_0.{suffix}" for suffix in reader.members(f"{B}_0")]
 
 
 def test_splitting_a_shard_restores_its_parts(tmp_path: Path) -> None:
-    path = shard(tmp_path, ["aa", "bb"])
+    path = shard(tmp_path, [A, B])
     sidecar = read_sidecar(path)
     assert sidecar is not None
-    again = {key: tmp_path / "again" / f"{key}.part" for key in ("aa", "bb")}
+    again = {key: tmp_path / "again" / f"{key}.part" for key in (A, B)}
     split_shard(path, sidecar, again)
     for key, part in again.items():
         assert part.read_bytes() == (tmp_path / f"{key}.part").read_bytes()
@@ -78,7 +85,7 @@ def test_splitting_a_shard_restores_its_parts(tmp_path: Path) -> None:
 
 
 def test_a_shard_without_a_sidecar_does_not_exist(tmp_path: Path) -> None:
-    path = shard(tmp_path, ["aa"])
+    path = shard(tmp_path, [A])
     path.with_suffix(".json").unlink()
     assert read_sidecar(path) is None
     with pytest.raises(FormatError, match="not committed"):
@@ -93,7 +100,7 @@ def test_an_empty_shard_is_a_valid_tar(tmp_path: Path) -> None:
 
 
 def test_newer_and_damaged_sidecars_are_rejected(tmp_path: Path) -> None:
-    path = shard(tmp_path, ["aa"])
+    path = shard(tmp_path, [A])
     path.with_suffix(".json").write_text('{"version": 99}')
     with pytest.raises(FormatError, match="version 99"):
         read_sidecar(path)
@@ -102,7 +109,7 @@ def test_newer_and_damaged_sidecars_are_rejected(tmp_path: Path) -> None:
         read_sidecar(path)
 
 
-payloads = st.dictionaries(st.sampled_from(["a_0", "a_1", "b_0"]), st.binary(max_size=2000), min_size=1)
+payloads = st.dictionaries(st.sampled_from([f"{A}_0", f"{A}_1", f"{B}_0"]), st.binary(max_size=2000), min_size=1)
 
 
 @settings(deadline=None)
@@ -118,17 +125,15 @@ def test_parts_contain_the_samples(tmp_path_factory: pytest.TempPathFactory, con
 @pytest.fixture
 def far(tmp_path: Path) -> Iterator[tuple[FileServer, Path]]:
     """A shard of two samples with three views, on a web server."""
-    members = {
-        "clip.json": json.dumps({name: name for name in ("asset", "content_sha256", "clip", "voxels", "tokens")})
-    }
+    members = {"clip.json": sample(A).members["clip.json"].decode()}
     members |= {f"view_{view:02d}.json": "{}" * (view + 1) for view in range(3)}
     members |= {
         f"view_{view:02d}_frame_{f:02d}.webp": "x" * (1000 + 10 * view + f) for view in range(3) for f in range(4)
     }
     members["empty.txt"] = ""
-    samples = [Sample(key, {name: text.encode() for name, text in members.items()}) for key in ("a" * 16, "b" * 16)]
+    samples = [Sample(key, {name: text.encode() for name, text in members.items()}) for key in (f"{A}_0", f"{B}_0")]
     write_part(tmp_path / "x.part", samples)
-    write_shard(tmp_path / "set" / "x.tar", [tmp_path / "x.part"], {})
+    write_shard(tmp_path / "set" / "x.tar", [tmp_path / "x.part"], FACTS)
     content = {f"/set/{name}": (tmp_path / "set" / name).read_bytes() for name in ("x.tar", "x.json")}
     with serving(FileServer(content)) as server:
         yield server, tmp_path / "set" / "x.tar"
@@ -137,17 +142,17 @@ def far(tmp_path: Path) -> Iterator[tuple[FileServer, Path]]:
 def test_one_view_from_a_url_downloads_its_bytes_and_the_index(far: tuple[FileServer, Path]) -> None:
     server, near = far
     reader = ShardReader(f"{server.url}/set/x.tar")
-    view = reader.read_view("b" * 16, 1)
-    assert view == ShardReader(near).read_view("b" * 16, 1)
+    view = reader.read_view(f"{B}_0", 1)
+    assert view == ShardReader(near).read_view(f"{B}_0", 1)
     assert sorted(view) == ["view_01.json", *(f"view_01_frame_{f:02d}.webp" for f in range(4))]
     assert sum(request.sent for request in server.asked("/set/x.json")) == len(server.files["/set/x.json"])
     assert sum(request.sent for request in server.asked("/set/x.tar")) == sum(map(len, view.values()))
     assert sum(request.sent for request in server.requests) == len(server.files["/set/x.json"]) + sum(
         map(len, view.values())
     )
-    assert reader.read("a" * 16, "empty.txt") == b""
+    assert reader.read(f"{A}_0", "empty.txt") == b""
     with pytest.raises(KeyError):
-        reader.read_view("b" * 16, 3)
+        reader.read_view(f"{B}_0", 3)
 
 
 def test_damaged_shards_at_a_url(far: tuple[FileServer, Path]) -> None:
@@ -156,10 +161,10 @@ def test_damaged_shards_at_a_url(far: tuple[FileServer, Path]) -> None:
     reader = ShardReader(f"{server.url}/set/x.tar")
     server.files["/set/x.tar"] = server.files["/set/x.tar"][:1000]
     with pytest.raises(FormatError, match="ends after"):
-        reader.read("a" * 16, "clip.json") + reader.read("a" * 16, "view_00_frame_00.webp")
+        reader.read(f"{A}_0", "clip.json") + reader.read(f"{A}_0", "view_00_frame_00.webp")
     server.faults["/set/x.tar"] = [("body", b"everything" * 1000)]
     with pytest.raises(FormatError, match="ignores range requests"):
-        reader.read("a" * 16, "clip.json")
+        reader.read(f"{A}_0", "clip.json")
     server.files["/set/x.json"] = b"{"
     with pytest.raises(FormatError, match="sidecar"):
         ShardReader(f"{server.url}/set/x.tar")
@@ -169,7 +174,7 @@ def test_damaged_shards_at_a_url(far: tuple[FileServer, Path]) -> None:
 
 
 def test_a_damaged_shard_is_not_split(tmp_path: Path) -> None:
-    path = shard(tmp_path, ["aa"])
+    path = shard(tmp_path, [A])
     sidecar = read_sidecar(path)
     assert sidecar is not None
     data = bytearray(path.read_bytes())
@@ -177,7 +182,7 @@ def test_a_damaged_shard_is_not_split(tmp_path: Path) -> None:
     path.write_bytes(data)
     for _ in ("damaged", "lost"):
         with pytest.raises(FormatError, match="differs from the SHA-256 in its sidecar"):
-            split_shard(path, sidecar, {"aa": tmp_path / "again.part"})
+            split_shard(path, sidecar, {A: tmp_path / "again.part"})
         path.unlink(missing_ok=True)
     assert not (tmp_path / "again.part").exists()
 

@@ -35,6 +35,14 @@ def test_the_child_process_is_kept_between_jobs(sandbox: Sandbox) -> None:
     assert peak_bytes > 1e6
 
 
+def test_only_a_child_that_downloads_is_given_tokens(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hunter2")
+    local, _ = sandbox.run({"do": "answer", "remote": None}, lambda event: None)
+    assert b"hunter2" not in Path(f"/proc/{local['pid']}/environ").read_bytes()
+    remote, _ = sandbox.run({"do": "answer", "remote": {"url": "https://example.org/a.glb"}}, lambda event: None)
+    assert b"hunter2" in Path(f"/proc/{remote['pid']}/environ").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("deed", "code", "message"),
     [

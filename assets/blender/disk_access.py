@@ -1,0 +1,115 @@
+"""Refuses an imported scene that would read or write files outside of the asset when Blender evaluates it.
+
+A `.blend` file may hold simulations that write caches to any path, and modifiers that read any file, without a script.
+What is not known to work in memory is refused, before the first frame is evaluated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from helix4d.core import AssetError, ReasonCode
+
+_IN_MEMORY = frozenset(
+    {
+        *("DATA_TRANSFER", "NORMAL_EDIT", "WEIGHTED_NORMAL", "UV_PROJECT", "UV_WARP", "VERTEX_WEIGHT_EDIT"),
+        *("VERTEX_WEIGHT_MIX", "VERTEX_WEIGHT_PROXIMITY", "ARRAY", "BEVEL", "BOOLEAN", "BUILD", "DECIMATE"),
+        *("EDGE_SPLIT", "NODES", "MASK", "MIRROR", "MESH_TO_VOLUME", "REMESH", "SCREW", "SKIN", "SOLIDIFY", "SUBSURF"),
+        *("TRIANGULATE", "VOLUME_TO_MESH", "WELD", "WIREFRAME", "ARMATURE", "CAST", "CURVE", "DISPLACE", "HOOK"),
+        *("LAPLACIANDEFORM", "LATTICE", "MESH_DEFORM", "SHRINKWRAP", "SIMPLE_DEFORM", "SMOOTH", "CORRECTIVE_SMOOTH"),
+        *("LAPLACIANSMOOTH", "SURFACE_DEFORM", "WARP", "WAVE", "VOLUME_DISPLACE", "CLOTH", "COLLISION", "EXPLODE"),
+        *("PARTICLE_INSTANCE", "PARTICLE_SYSTEM", "SOFT_BODY", "SURFACE"),
+        "MESH_SEQUENCE_CACHE",  # its file is among Blender's paths
+        "MULTIRES",  # and so is an external one of its own
+    }
+)
+"""Modifiers that read and write no files, apart from those in Blender's list of paths and from point caches."""
+_READ_BY_MATERIALS = ("Material", "World", "Light", "ShaderNodeTree", "Brush", "Screen", "Scene")
+"""Users of an image that do not read it when a scene is evaluated. `materials.py` checks the paths of these itself."""
+_MTLLIB = re.compile(rb"^\s*mtllib\s+(.+?)\s*$", re.MULTILINE)
+
+
+def refuse_disk_access(bpy: Any, path: Path, root: Path) -> None:
+    """Check that evaluating the scene touches no file outside of the asset's folder, and writes none at all.
+
+    Args:
+        bpy: the module, with the scene loaded.
+        path: the imported file, for messages.
+        root: folder of the asset.
+
+    Raises:
+        AssetError: uri_outside_asset.
+    """
+    for reason in _reasons(bpy, root.resolve()):
+        raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, reason, path)
+
+
+def refuse_before_opening(bpy: Any, path: Path, root: Path) -> None:
+    """Run the checks of `refuse_disk_access` on a `.blend` file whose data is only linked.
+
+    Blender evaluates a scene as soon as it opens a file, and a fluid then writes its cache. The session must be empty,
+    and must be emptied afterwards.
+
+    Raises:
+        AssetError: uri_outside_asset.
+    """
+    with bpy.data.libraries.load(str(path), link=True) as (available, linked):
+        linked.scenes, linked.objects = available.scenes, available.objects
+    refuse_disk_access(bpy, path, root)
+
+
+def refuse_outside_materials(path: Path, root: Path) -> None:
+    """Check that the material libraries of an .obj file lie inside the asset's folder.
+
+    Raises:
+        AssetError: uri_outside_asset.
+    """
+    for match in _MTLLIB.finditer(path.read_bytes()):
+        name = match[1].decode(errors="replace").replace("\\", "/")
+        if not (path.parent / name).resolve().is_relative_to(root.resolve()):
+            message = f"its material library {name[:80]!r} is outside the asset's folder: move it there"
+            raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, message, path)
+
+
+def _reasons(bpy: Any, root: Path) -> Iterator[str]:
+    for item in bpy.data.objects:
+        for modifier in item.modifiers:
+            where = f"modifier {modifier.name[:40]!r} ({modifier.type}) of object {item.name[:40]!r}"
+            if modifier.type not in _IN_MEMORY:
+                yield f"{where} reads or writes files when it is evaluated: apply it, or remove it"
+            if modifier.type == "NODES" and (modifier.bake_directory or any(b.use_custom_path for b in modifier.bakes)):
+                yield f"{where} reads baked data from disk: apply it, or delete the bake"
+        caches = [*(getattr(modifier, "point_cache", None) for modifier in item.modifiers)]
+        caches += [system.point_cache for system in item.particle_systems]
+        if any(cache is not None and (cache.use_disk_cache or cache.use_external) for cache in caches):
+            yield f"object {item.name[:40]!r} has a simulation cache on disk: turn off Disk Cache and External"
+    for scene in bpy.data.scenes:
+        world = scene.rigidbody_world
+        if world is not None and (world.point_cache.use_disk_cache or world.point_cache.use_external):
+            yield f"scene {scene.name[:40]!r} has a simulation cache on disk: turn off Disk Cache and External"
+    images = [image for image in bpy.data.images if image.source != "GENERATED" and not image.packed_file]
+    outside = [image for image in images if not _is_inside(_absolute(bpy, image), root)]
+    for image, users in bpy.data.user_map(subset=outside).items():
+        readers = [user for user in users if type(user).__name__ not in _READ_BY_MATERIALS]
+        if readers:
+            name = image.filepath[:80]
+            yield f"{readers[0].name[:40]!r} reads the image {name!r} outside the asset's folder: pack it"
+    known = {_absolute(bpy, image) for image in images}
+    for used in bpy.utils.blend_paths(absolute=True, packed=False, local=False):
+        if used not in known and not _is_inside(used, root):
+            yield f"refers to {used[:80]!r} outside the asset's folder: move it there, or pack it"
+
+
+def _absolute(bpy: Any, image: Any) -> str:
+    found: str = bpy.path.abspath(image.filepath, library=image.library)
+    return found
+
+
+def _is_inside(name: str, root: Path) -> bool:
+    try:
+        return Path(name).resolve().is_relative_to(root)
+    except (OSError, ValueError, RuntimeError):
+        return False

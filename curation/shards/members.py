@@ -1,0 +1,83 @@
+"""Decodes members of a sample. Shards come from strangers: sizes are compared with what was announced, then decoded."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from helix4d.core import FormatError, Schema
+from helix4d.core.documents import parse_document
+
+SAMPLE = Schema("clip.json", version=1, oldest=1, rewrite="curate its asset again, into a new output")
+
+MOST = {"frames": 100, "views": 100, "resolution": 1024, "image_size": 4096}
+"""Largest value of each setting that announces the size of a sample, as in `SampleConfig`."""
+
+
+def parse_clip(data: bytes, where: object) -> dict[str, Any]:
+    """Parse a `clip.json` and check its version and the fields that readers use.
+
+    Raises:
+        FormatError: if it is damaged, or its version is not supported.
+    """
+    clip = parse_document(data, SAMPLE, where)
+    for name, most in MOST.items():
+        if not _is_count(clip.get(name), most):
+            raise FormatError(f"{where}: {name} is {_short(clip.get(name))}: expected a number of at most {most}")
+    if not clip["frames"] or not clip["resolution"]:
+        raise FormatError(f"{where}: frames or resolution is 0")
+    for name in ("voxels", "tokens"):
+        values = clip.get(name)
+        if not isinstance(values, list) or len(values) != clip["frames"] or not all(map(_is_count, values)):
+            raise FormatError(f"{where}: {name} is {_short(values)}: expected {clip['frames']} numbers, one per frame")
+    chosen = clip.get("clip")
+    if not isinstance(chosen, Mapping) or not isinstance(chosen.get("name", 0), str | None):
+        raise FormatError(f"{where}: clip is {_short(chosen)}: expected the name and the index of the animation")
+    for name in ("asset", "key"):
+        if not isinstance(clip.get(name), str):
+            raise FormatError(f"{where}: {name} is {_short(clip.get(name))}: expected a text")
+    for name in ("extras", "measures"):  # older samples have no measures
+        if not isinstance(clip.get(name, {}), Mapping):
+            raise FormatError(f"{where}: {name} is {_short(clip[name])}: expected an object")
+    numbers = [*clip.get("measures", {}).values(), clip.get("motion", 0.0)]
+    if not all(type(number) in (int, float) for number in numbers):
+        raise FormatError(f"{where}: motion or measures contains a value that is not a number")
+    return clip
+
+
+def decode_image(data: bytes, where: object, image_size: int | None = None) -> Image.Image:
+    """Decode an image of a view. Its size is checked before any pixel is decoded.
+
+    Args:
+        data: lossless WebP, RGBA.
+        where: name of the member, for messages.
+        image_size: announced pixels per side; None allows any square of at most 4,096.
+
+    Raises:
+        FormatError: if it is not a WebP image of that size.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
+            width, height = image.size
+            expected = image_size or min(width, MOST["image_size"])
+            if (width, height) != (expected, expected):
+                raise FormatError(f"{where}: has {width}×{height} pixels, expected {expected}×{expected}")
+            image.load()
+            return image.copy()
+    except UnidentifiedImageError as error:  # its message contains a memory address
+        raise FormatError(f"{where}: cannot read image (not WebP, or corrupt)") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise FormatError(f"{where}: cannot read image ({error})") from error
+
+
+def _is_count(value: object, most: float = math.inf) -> bool:
+    return type(value) is int and 0 <= value <= most
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
