@@ -297,7 +297,7 @@ def test_a_texture_with_other_tokens_is_a_broken_clip(folders: tuple[Path, Path,
     other = save({"latent": load(shard.read(entry.key, "texture.safetensors"))["latent"][1:].contiguous()})
     read = shard.read
     shard.read = lambda key, suffix: other if suffix.startswith("texture") else read(key, suffix)  # type: ignore[method-assign]
-    with pytest.raises(FormatError, match="texture tokens"):
+    with pytest.raises(FormatError, match="the texture latent has shape"):
         reader.latent(0)
 
 

@@ -18,6 +18,8 @@ from helix4d.curation.work import stages, worker
 from helix4d.curation.work.jobs import AssetJob
 from helix4d.curation.work.stages import Clock, process_asset
 
+FACTS = {"split": "train", "config": {}, "config_sha256": "0" * 64, "tools": {}, "gaps": []}
+
 
 def members(folder: Path, **settings: Any) -> dict[str, bytes]:
     """Members of the sample that the stages make from a sample asset, by name."""
@@ -27,7 +29,7 @@ def members(folder: Path, **settings: Any) -> dict[str, bytes]:
     config = SampleConfig(resolution=32, frames=2, views=1, image_size=48, **settings)
     job = AssetJob(asset.name, asset, content_hash(asset), folder / "part", config, device="cpu")
     assert process_asset(job, Clock(lambda event: None)).state is AssetState.DONE
-    write_shard(folder / "one.tar", [job.part], {})
+    write_shard(folder / "one.tar", [job.part], FACTS)
     reader = ShardReader(folder / "one.tar")
     (key,) = reader.keys()
     return {name: reader.read(key, name) for name in reader.members(key)}
