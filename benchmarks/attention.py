@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from helix4d.model.networks.attention import AttentionBackend, plan_self_attention
-from helix4d.model.networks.attention_choice import Case, Workload, attention_step
+from helix4d.model.networks.attention.choice import Case, Workload, attention_step
+from helix4d.model.networks.attention.plan import AttentionBackend, plan_self_attention
 from helix4d.model.networks.config import AnchorQueries, AttentionPattern, VideoConfig
 from helix4d.model.networks.frames import FrameLayout
 from helix4d.train.flops import peak_flops

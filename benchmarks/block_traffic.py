@@ -25,12 +25,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from helix4d.model.networks import blocks, pointwise
-from helix4d.model.networks.attention import AttentionBackend, AttentionPlan, plan_cross_attention
+from helix4d.model.networks import blocks
+from helix4d.model.networks.attention.plan import AttentionBackend, AttentionPlan, plan_cross_attention
 from helix4d.model.networks.config import FlowConfig, VideoConfig
 from helix4d.model.networks.flow import SparseFlow
 from helix4d.model.networks.frames import FrameLayout
 from helix4d.model.networks.layers import Linear
+from helix4d.model.networks.pointwise import functions as pointwise
 from helix4d.train.flops import step_flops
 
 META = torch.device("meta")

@@ -12,7 +12,7 @@ import argparse
 
 from transformers import DINOv3ViTConfig
 
-from helix4d.model.networks.attention import AttentionBackend
+from helix4d.model.networks.attention.plan import AttentionBackend
 from helix4d.model.networks.config import FlowConfig
 from helix4d.model.networks.flow import Checkpointing
 from helix4d.train.config import DataConfig, NetworkConfig, Stage, TrainConfig

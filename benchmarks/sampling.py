@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from helix4d.assets import bake, normalize
 from helix4d.assets.samples import SAMPLES
 from helix4d.model.conditioning.video_input import Video
-from helix4d.model.networks.attention import AttentionBackend
+from helix4d.model.networks.attention.plan import AttentionBackend
 from helix4d.model.networks.blocks import Block, KeyValue, TokenContext
 from helix4d.model.networks.config import BASE, FlowConfig, SparseDecoderConfig, VideoConfig
 from helix4d.model.networks.flow import AnchorCache, DenseFlow, SparseFlow

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from helix4d.model.networks.convolution.sparse_conv import gather_conv, submanifold_conv
 from helix4d.model.networks.sparse import SparseLayout
-from helix4d.model.networks.sparse_conv import gather_conv, submanifold_conv
 
 LEVELS = ((32, 1024), (64, 512), (128, 256), (256, 128), (512, 64))  # the shape decoder's grids and channels
 

@@ -15,7 +15,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-from helix4d.model.networks.attention import AttentionBackend
+from helix4d.model.networks.attention.plan import AttentionBackend
 from helix4d.model.networks.config import FlowConfig, VideoConfig
 from helix4d.model.networks.flow import Checkpointing, SparseFlow
 from helix4d.model.networks.flow_matching import noisy, velocity

@@ -2,7 +2,7 @@
 
 from helix4d.model.checkpoint.checkpoint import CheckpointSource, Pipeline, load_network, save_network
 from helix4d.model.conditioning.images import FeatureCache, ImageEncoder, prepare_frames
-from helix4d.model.networks.attention import AttentionBackend
+from helix4d.model.networks.attention.plan import AttentionBackend
 from helix4d.model.networks.config import (
     BASE,
     AnchorQueries,

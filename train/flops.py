@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from helix4d.model.networks.attention import AttentionPlan, plan_self_attention
+from helix4d.model.networks.attention.plan import AttentionPlan, plan_self_attention
 from helix4d.model.networks.config import FlowConfig, VideoConfig
 from helix4d.model.networks.frames import FrameLayout
 

@@ -20,9 +20,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from helix4d.model.networks import pointwise
-from helix4d.model.networks.attention import AttentionBackend
+from helix4d.model.networks.attention.plan import AttentionBackend
 from helix4d.model.networks.config import FlowConfig
+from helix4d.model.networks.pointwise.functions import assume_kernels
 from helix4d.model.networks.sparse import SparseLayout
 from helix4d.train.config import Stage, TrainConfig
 from helix4d.train.data.batch import Batch
@@ -102,7 +102,7 @@ def measure_step(
         encoder_config: `DINOv3ViTConfig` of the image encoder, whose weights are counted; it does not run, because its
             activations are released before the network starts.
     """
-    with FakeTensorMode(), _gpu_kernels(), _Tracker() as tracker:
+    with FakeTensorMode(), assume_kernels(), _Tracker() as tracker:
         with tracker.creating(Kind.PARAMETERS):
             network = KINDS[config.stage](flow, config.network.video).train()
             set_types(network, config.network)
@@ -162,17 +162,6 @@ def _encoder(encoder_config: Any) -> Any:
 
     with no_init_weights():
         return DINOv3ViTModel(encoder_config)
-
-
-@contextmanager
-def _gpu_kernels() -> Iterator[None]:
-    """Let fake tensors, which are on the CPU here, take the path of the pointwise Triton kernels."""
-    choose = pointwise.served_by_kernels
-    pointwise.served_by_kernels = lambda x: x.dtype in pointwise.TYPES
-    try:
-        yield
-    finally:
-        pointwise.served_by_kernels = choose
 
 
 class _Tracker(TorchDispatchMode):

@@ -10,7 +10,7 @@ from torch import nn
 from helix4d.core import ConfigError, generator
 from helix4d.model.checkpoint.checkpoint import CheckpointSource, load_network
 from helix4d.model.conditioning.images import ImageEncoder
-from helix4d.model.networks.attention_choice import adopt, measured
+from helix4d.model.networks.attention.choice import adopt, measured
 from helix4d.model.networks.config import FlowConfig
 from helix4d.model.networks.flow import DenseFlow, FlowTransformer, SparseFlow
 from helix4d.model.networks.initialize import initialize_flow

@@ -16,7 +16,7 @@ from benchmarks.attention import CHANNELS, HEADS, LEAST_FULL, MOST_OURS, product
 from benchmarks.kit.context import Context, agreed, largest, relative_error, skipped
 from benchmarks.kit.results import Row
 from benchmarks.kit.triton_on_cpu import prepare
-from helix4d.model.networks.attention import AttentionBackend, plan_self_attention
+from helix4d.model.networks.attention.plan import AttentionBackend, plan_self_attention
 from helix4d.model.networks.config import AttentionPattern, VideoConfig
 from helix4d.model.networks.frames import FrameLayout, dense_mask
 

@@ -11,9 +11,9 @@ from benchmarks.kit.context import Context, agreed, largest, relative_error, ski
 from benchmarks.kit.results import Row
 from benchmarks.kit.triton_on_cpu import prepare
 from benchmarks.sparse_conv import LEVELS, inputs, shell
-from helix4d.model.networks.implicit_gemm import implicit_gemm_conv
+from helix4d.model.networks.convolution.implicit_gemm import implicit_gemm_conv
+from helix4d.model.networks.convolution.sparse_conv import gather_conv, submanifold_conv
 from helix4d.model.networks.sparse import SparseLayout
-from helix4d.model.networks.sparse_conv import gather_conv, submanifold_conv
 
 WIDTHS = ((40, 24), (64, 64), (1024, 1024))
 TOLERANCES = {torch.float16: 1e-3, torch.bfloat16: 8e-3, torch.float32: 2e-6}

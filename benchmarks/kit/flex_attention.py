@@ -8,7 +8,7 @@ from benchmarks.kit.attention import FRAMES, OURS, PATTERNS, TOKENS, exact, time
 from benchmarks.kit.context import Context
 from benchmarks.kit.gpu_tests import run_tests
 from benchmarks.kit.results import Row
-from helix4d.model.networks.attention import AttentionBackend
+from helix4d.model.networks.attention.plan import AttentionBackend
 from helix4d.model.networks.frames import FrameLayout
 
 _TESTS_S = 30.0

@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.kit.context import Context, agreed, largest, skipped
 from benchmarks.kit.results import Row, Verdict
 from benchmarks.kit.runner import PARITY_VARIABLE
-from helix4d.model.networks.attention import AttentionBackend
+from helix4d.model.networks.attention.plan import AttentionBackend
 
 TOLERANCES = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 4e-2}
 """Bounds of max|a − b| / max|b|. On a CPU the fixtures reach 2e-6, 4e-3 and 2e-2."""

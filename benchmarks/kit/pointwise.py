@@ -12,9 +12,9 @@ from torch import Tensor
 from benchmarks.kit.context import Context, agreed, largest, relative_error, skipped
 from benchmarks.kit.results import Row
 from benchmarks.kit.triton_on_cpu import prepare
-from helix4d.model.networks import pointwise
 from helix4d.model.networks.frames import FrameLayout
-from helix4d.model.networks.pointwise import TokenFrames
+from helix4d.model.networks.pointwise import functions as pointwise
+from helix4d.model.networks.pointwise.functions import TokenFrames
 
 FRAMES, TOKENS, HEADS, CHANNELS = 16, 8192, 12, 128
 RAGGED = ((300, 0, 17, 421), (1, 90))

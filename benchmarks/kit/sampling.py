@@ -10,7 +10,7 @@ import torch
 from benchmarks.kit.context import Context, agreed, relative_error
 from benchmarks.kit.results import Row
 from benchmarks.training_step import FULL, TINY, fill_zeros, random_batch
-from helix4d.model.networks.attention import AttentionBackend, plan_self_attention
+from helix4d.model.networks.attention.plan import AttentionBackend, plan_self_attention
 from helix4d.model.networks.config import FlowConfig, VideoConfig
 from helix4d.model.networks.flow import DenseFlow, FlowTransformer, SparseFlow
 from helix4d.model.networks.frames import FrameLayout

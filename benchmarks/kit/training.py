@@ -11,8 +11,8 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.kit.context import Context, skipped
 from benchmarks.kit.results import Row, Verdict
 from benchmarks.training_step import FULL, TINY, build_stage, random_batch, train_step
-from helix4d.model.networks import attention_choice
-from helix4d.model.networks.attention import AttentionBackend
+from helix4d.model.networks.attention import choice as attention_choice
+from helix4d.model.networks.attention.plan import AttentionBackend
 from helix4d.model.networks.flow import Checkpointing, SparseFlow
 from helix4d.model.networks.frames import FrameLayout
 from helix4d.train.flops import peak_flops, step_flops

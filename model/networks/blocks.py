@@ -7,10 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from helix4d.model.networks.attention import AttentionPlan
+from helix4d.model.networks.attention.plan import AttentionPlan
 from helix4d.model.networks.config import FlowConfig
 from helix4d.model.networks.layers import FeedForward, LayerNorm, Linear
-from helix4d.model.networks.pointwise import TokenFrames, affine_norm, gated_residual, modulated_norm, rms_norm_rotary
+from helix4d.model.networks.pointwise.functions import (
+    TokenFrames,
+    affine_norm,
+    gated_residual,
+    modulated_norm,
+    rms_norm_rotary,
+)
 
 _EPS = 1e-6
 

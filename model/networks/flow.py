@@ -19,13 +19,18 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from helix4d.core import ConfigError
-from helix4d.model.networks.attention import AttentionBackend, AttentionPlan, plan_cross_attention, plan_self_attention
-from helix4d.model.networks.attention_choice import Workload, resolve
+from helix4d.model.networks.attention.choice import Workload, resolve
+from helix4d.model.networks.attention.plan import (
+    AttentionBackend,
+    AttentionPlan,
+    plan_cross_attention,
+    plan_self_attention,
+)
 from helix4d.model.networks.blocks import Block, KeyValue, TokenContext
 from helix4d.model.networks.config import BASE, FlowConfig, VideoConfig
 from helix4d.model.networks.frames import FrameLayout
 from helix4d.model.networks.layers import Linear, TimestepEmbedder, upcast
-from helix4d.model.networks.pointwise import TokenFrames
+from helix4d.model.networks.pointwise.functions import TokenFrames
 from helix4d.model.networks.rope import dense_coordinates, require_pairs_for_time, rotary_angles
 from helix4d.model.networks.sparse import SparseLayout, SparseTensor
 

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from helix4d.model.networks.convolution.sparse_conv import SubmanifoldConv3d
 from helix4d.model.networks.flow import FlowTransformer
 from helix4d.model.networks.layers import Conv3d, Linear
-from helix4d.model.networks.sparse_conv import SubmanifoldConv3d
 
 
 @torch.no_grad()

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from helix4d.core import ConfigError
 from helix4d.model.networks.config import SparseDecoderConfig, SparseEncoderConfig
+from helix4d.model.networks.convolution.sparse_conv import SubmanifoldConv3d
 from helix4d.model.networks.layers import LayerNorm, Linear, upcast
 from helix4d.model.networks.sparse import SparseTensor
-from helix4d.model.networks.sparse_conv import SubmanifoldConv3d
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from helix4d.model.networks import pointwise_kernels as kernels
+from helix4d.model.networks.pointwise import pointwise_kernels as kernels
 from tests.kernels.compiled import Case
 
 CHANNELS, HEADS, SIZE = 1536, 12, 128

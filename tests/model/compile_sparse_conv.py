@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from helix4d.model.networks import sparse_conv_kernels as kernels
+from helix4d.model.networks.convolution import sparse_conv_kernels as kernels
+from helix4d.model.networks.convolution.implicit_gemm import TYPES, forward_tiling, gradient_pairs, gradient_tiling
 from helix4d.model.networks.gather_tiles import TILE_ROWS
-from helix4d.model.networks.implicit_gemm import TYPES, forward_tiling, gradient_pairs, gradient_tiling
 from tests.kernels.compiled import Case
 
 WIDTHS = {"fp16": (64, 128, 1024), "fp32": (64, 128)}

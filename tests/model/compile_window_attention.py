@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from helix4d.model.networks import window_attention_kernels as kernels
-from helix4d.model.networks.window_attention import AMPERE, HOPPER, Tiling
+from helix4d.model.networks.attention import window_attention_kernels as kernels
+from helix4d.model.networks.attention.window_attention import AMPERE, HOPPER, Tiling
 from tests.kernels.compiled import Case
 
 SIZE = 128

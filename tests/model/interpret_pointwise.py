@@ -11,9 +11,9 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from helix4d.model.networks import pointwise
 from helix4d.model.networks.frames import FrameLayout
-from helix4d.model.networks.pointwise import TokenFrames
+from helix4d.model.networks.pointwise import functions as pointwise
+from helix4d.model.networks.pointwise.functions import TokenFrames
 from tests.triton_bfloat16 import patch_bfloat16
 from tests.triton_interpreter import patch_scalars
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from helix4d.model.networks import implicit_gemm
-from helix4d.model.networks.implicit_gemm import implicit_gemm_conv
+from helix4d.model.networks.convolution import implicit_gemm
+from helix4d.model.networks.convolution.implicit_gemm import implicit_gemm_conv
+from helix4d.model.networks.convolution.sparse_conv import gather_conv
 from helix4d.model.networks.sparse import KERNEL, SparseLayout
-from helix4d.model.networks.sparse_conv import gather_conv
 from tests.triton_bfloat16 import patch_bfloat16
 from tests.triton_interpreter import patch_scalars
 

@@ -7,10 +7,10 @@ import random
 import torch
 from torch import Tensor
 
-from helix4d.model.networks import window_attention
+from helix4d.model.networks.attention import window_attention
+from helix4d.model.networks.attention.window_attention import Tiling, Tilings, plan_window, window_attend
 from helix4d.model.networks.config import AnchorQueries, AttentionPattern, VideoConfig
 from helix4d.model.networks.frames import FrameLayout, dense_mask, plan_segments
-from helix4d.model.networks.window_attention import Tiling, Tilings, plan_window, window_attend
 from tests.model.test_window_attention import anchor_rows, layouts
 from tests.triton_bfloat16 import patch_bfloat16
 from tests.triton_interpreter import patch_scalars

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from helix4d.core import ConfigError
-from helix4d.model.networks.attention import (
+from helix4d.model.networks.attention.block_mask import _token_rows, block_mask, classify_blocks
+from helix4d.model.networks.attention.plan import (
     AttentionBackend,
     per_frame_attend,
     plan_cross_attention,
     plan_self_attention,
 )
-from helix4d.model.networks.attention_blocks import _token_rows, block_mask, classify_blocks
 from helix4d.model.networks.config import AnchorQueries, AttentionPattern, VideoConfig
 from helix4d.model.networks.frames import FrameLayout, dense_mask, frame_timesteps, plan_segments, sees
 

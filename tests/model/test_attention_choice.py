@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from helix4d.core import ConfigError
-from helix4d.model.networks import attention_choice
-from helix4d.model.networks.attention import AttentionBackend, plan_self_attention
-from helix4d.model.networks.attention_choice import SIZES, Case, Workload, resolve
+from helix4d.model.networks.attention import choice as attention_choice
+from helix4d.model.networks.attention.choice import SIZES, Case, Workload, resolve
+from helix4d.model.networks.attention.plan import AttentionBackend, plan_self_attention
 from helix4d.model.networks.config import AttentionPattern, FlowConfig, VideoConfig
 from helix4d.model.networks.flow import SparseFlow
 from helix4d.model.networks.frames import FrameLayout

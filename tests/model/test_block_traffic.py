@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.block_traffic import CONFIG, Costs, count
-from helix4d.model.networks.attention import plan_self_attention
+from helix4d.model.networks.attention.plan import plan_self_attention
 from helix4d.model.networks.config import VideoConfig
 from helix4d.model.networks.frames import FrameLayout
 

@@ -11,7 +11,7 @@ from torch._dynamo.utils import counters, is_frozen_dataclass
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from helix4d.core import ConfigError
-from helix4d.model.networks.attention import AttentionBackend
+from helix4d.model.networks.attention.plan import AttentionBackend
 from helix4d.model.networks.blocks import KeyValue
 from helix4d.model.networks.config import BASE, AnchorQueries, AttentionPattern, FlowConfig, TemporalRotary, VideoConfig
 from helix4d.model.networks.flow import Checkpointing, DenseFlow, SparseFlow

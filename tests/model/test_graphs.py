@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from helix4d.model.networks.attention import AttentionBackend
+from helix4d.model.networks.attention.plan import AttentionBackend
 from helix4d.model.networks.config import BASE, FlowConfig, VideoConfig
 from helix4d.model.networks.flow import DenseFlow, SparseFlow
 from helix4d.model.networks.initialize import initialize_flow

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helix4d.model.networks import pointwise
 from helix4d.model.networks.frames import FrameLayout
-from helix4d.model.networks.pointwise import TokenFrames
-from helix4d.model.networks.pointwise_ops import TILE
+from helix4d.model.networks.pointwise import functions as pointwise
+from helix4d.model.networks.pointwise.functions import TokenFrames
+from helix4d.model.networks.pointwise.ops import TILE
 from tests.triton_interpreter import needs_triton, run_interpreted
 
 CPU = torch.device("cpu")

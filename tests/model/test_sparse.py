@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from helix4d.core import ConfigError
 from helix4d.model.networks.config import SparseDecoderConfig, SparseEncoderConfig
+from helix4d.model.networks.convolution.sparse_conv import gather_conv, submanifold_conv
 from helix4d.model.networks.initialize import initialize_vae
 from helix4d.model.networks.sparse import SparseLayout, SparseTensor, concatenate
-from helix4d.model.networks.sparse_conv import gather_conv, submanifold_conv
 from helix4d.model.vae.sc_vae import SparseDecoder, SparseEncoder, channel_to_space, space_to_channel
 from tests.triton_interpreter import needs_triton, run_interpreted
 

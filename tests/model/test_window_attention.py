@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from helix4d.model.networks.attention.window_attention import plan_window
 from helix4d.model.networks.config import AnchorQueries, AttentionPattern, VideoConfig
 from helix4d.model.networks.frames import FrameLayout, dense_mask, plan_segments
-from helix4d.model.networks.window_attention import plan_window
 from tests.triton_interpreter import needs_triton, run_interpreted
 
 clips = st.lists(st.lists(st.sampled_from([0, 1, 5, 40, 300]), min_size=1, max_size=7), min_size=1, max_size=2)

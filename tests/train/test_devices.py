@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from helix4d.model.networks.attention import AttentionBackend
+from helix4d.model.networks.attention.plan import AttentionBackend
 from helix4d.model.networks.config import AttentionPattern, FlowConfig, VideoConfig
 from helix4d.model.networks.flow import Checkpointing, DenseFlow, FlowTransformer, SparseFlow
 from helix4d.model.networks.initialize import initialize_flow

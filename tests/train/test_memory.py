@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from helix4d.model.networks.attention import AttentionBackend
+from helix4d.model.networks.attention.plan import AttentionBackend
 from helix4d.model.networks.config import FlowConfig
 from helix4d.model.networks.flow import Checkpointing
 from helix4d.train.config import DataConfig, NetworkConfig, Stage, TrainConfig

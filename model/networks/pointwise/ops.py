@@ -25,7 +25,7 @@ def modulated_norm(
 
     `tiles` is int32 [n, 3], first token, end and frame of each tile; `counts` int64 [F], the tiles of each frame.
     """
-    from helix4d.model.networks import pointwise_kernels as kernels
+    from helix4d.model.networks.pointwise import pointwise_kernels as kernels
 
     out = _like(x)
     if len(tiles):
@@ -45,7 +45,7 @@ def modulated_norm_gradients(
     up: Tensor, x: Tensor, scale: Tensor, tiles: Tensor, counts: Tensor, eps: float, base: float, reduce: bool
 ) -> tuple[Tensor, Tensor]:
     """The gradient of x [L, C] and, with `reduce`, those of scale and shift, float32 [F, 2, C], else [0, 2, C]."""
-    from helix4d.model.networks import pointwise_kernels as kernels
+    from helix4d.model.networks.pointwise import pointwise_kernels as kernels
 
     up = _last_contiguous(up)
     x_grad = _like(x)
@@ -86,7 +86,7 @@ def rms_norm_rotary(x: Tensor, gamma: Tensor, cos: Tensor | None, sin: Tensor | 
 
     x [L, H, d] with any strides of tokens and heads, gamma [H, d], cos and sin float32 [L, d/2]: [L, H, d].
     """
-    from helix4d.model.networks import pointwise_kernels as kernels
+    from helix4d.model.networks.pointwise import pointwise_kernels as kernels
 
     out = _like(x)
     if len(x):
@@ -106,7 +106,7 @@ def rms_norm_rotary_gradients(
     up: Tensor, x: Tensor, gamma: Tensor, cos: Tensor | None, sin: Tensor | None, reduce: bool
 ) -> tuple[Tensor, Tensor]:
     """The gradient of x [L, H, d] and, with `reduce`, that of gamma, float32 [H, d], else [0, d]."""
-    from helix4d.model.networks import pointwise_kernels as kernels
+    from helix4d.model.networks.pointwise import pointwise_kernels as kernels
 
     up = _last_contiguous(up)
     x_grad = _like(x)
@@ -143,7 +143,7 @@ rms_norm_rotary.register_autograd(_heads_backward, setup_context=_save_heads)
 @torch.library.custom_op("helix4d::gated_residual", mutates_args=())
 def gated_residual(x: Tensor, h: Tensor, gate: Tensor, tiles: Tensor, counts: Tensor) -> Tensor:
     """x + h · gate, with x and h [L, C] and one gate per frame [F, C]: [L, C]. Tiles as in `modulated_norm`."""
-    from helix4d.model.networks import pointwise_kernels as kernels
+    from helix4d.model.networks.pointwise import pointwise_kernels as kernels
 
     out = _like(x)
     if len(tiles):
@@ -161,7 +161,7 @@ def gated_residual_gradients(
     up: Tensor, h: Tensor | None, gate: Tensor, tiles: Tensor, counts: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The gradient of h [L, C] and, if h is given, that of gate, float32 [F, C], else [0, C]."""
-    from helix4d.model.networks import pointwise_kernels as kernels
+    from helix4d.model.networks.pointwise import pointwise_kernels as kernels
 
     up = _last_contiguous(up)
     source = up if h is None else h

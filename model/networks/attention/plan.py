@@ -3,7 +3,7 @@
 `per_frame`: one scaled-dot-product call per group of frames with the same keys; runs on any device. `varlen`:
 variable-length flash attention over gathered keys. `flex`: FlexAttention with a block-sparse mask derived from frame
 boundaries; copies no keys but recompiles when shapes change. `window`: our own Triton kernels, which read the window
-and the anchor in place. `attention_choice.py` chooses between them.
+and the anchor in place. `choice.py` chooses between them.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from torch.autograd.function import once_differentiable
 
 from helix4d.core import ConfigError
 from helix4d.model.device import upload
-from helix4d.model.networks.attention_blocks import block_mask
+from helix4d.model.networks.attention.block_mask import block_mask
+from helix4d.model.networks.attention.window_attention import WindowPlan, plan_window, window_attend
 from helix4d.model.networks.config import VideoConfig
 from helix4d.model.networks.frames import FrameLayout, Segment, plan_conditioning, plan_segments
-from helix4d.model.networks.window_attention import WindowPlan, plan_window, window_attend
 
 
 class AttentionBackend(StrEnum):
@@ -54,7 +54,7 @@ class AttentionPlan:
 
     def __post_init__(self) -> None:
         if self.backend is AttentionBackend.AUTO:
-            raise ConfigError("a plan needs a backend: choose one with attention_choice.resolve")
+            raise ConfigError("a plan needs a backend: choose one with attention.choice.resolve")
 
     @torch.compiler.disable  # ranges are plain integers: each new batch would trigger a recompilation
     def attend(self, q: Tensor, k: Tensor, v: Tensor, anchor: tuple[Tensor, Tensor] | None = None) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from helix4d.model.networks.implicit_gemm import TYPES, implicit_gemm_conv, triton_available
+from helix4d.model.networks.convolution.implicit_gemm import TYPES, implicit_gemm_conv, triton_available
 from helix4d.model.networks.sparse import CENTER, KERNEL, SparseLayout, SparseTensor
 
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
@@ -16,13 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from helix4d.model.device import upload
-from helix4d.model.networks import pointwise_ops as ops
 from helix4d.model.networks.frames import FrameLayout
 from helix4d.model.networks.layers import upcast
+from helix4d.model.networks.pointwise import ops
 from helix4d.model.networks.rope import apply_rotary
 
 TYPES = (torch.float32, torch.float16, torch.bfloat16)
 _TRITON = importlib.util.find_spec("triton") is not None
+_assumed: ContextVar[bool] = ContextVar("assume_kernels", default=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +35,7 @@ class TokenFrames:
 
     Attributes:
         rows: int64 [L], frame row of each token.
-        tiles: int32 [n, 3], first token, end and frame of runs of at most `pointwise_ops.TILE` tokens of one frame.
+        tiles: int32 [n, 3], first token, end and frame of runs of at most `ops.TILE` tokens of one frame.
         counts: int64 [F], number of tiles of each frame.
     """
 
@@ -55,7 +59,17 @@ class TokenFrames:
 
 def served_by_kernels(x: Tensor) -> bool:
     """Whether the Triton kernels run on x: on a CUDA GPU, in float32, float16 or bfloat16."""
-    return x.is_cuda and x.dtype in TYPES and _TRITON
+    return x.dtype in TYPES and (_assumed.get() or (x.is_cuda and _TRITON))
+
+
+@contextmanager
+def assume_kernels() -> Iterator[None]:
+    """Take the path of the kernels on any device, for fake tensors that stand for those of a GPU."""
+    token = _assumed.set(True)
+    try:
+        yield
+    finally:
+        _assumed.reset(token)
 
 
 def modulated_norm(x: Tensor, scale: Tensor, shift: Tensor, frames: TokenFrames, eps: float) -> Tensor:

@@ -92,7 +92,7 @@ class _ImplicitGemmConv(torch.autograd.Function):
 
 def _gather_gemm(x: Tensor, w: Tensor, bias: Tensor | None, layout: SparseLayout, mirrored: bool) -> Tensor:
     """Compute bias + Σ_o x[neighbors[o]] @ w[o], or w[26 − o] if mirrored: [N, O] in the type of x."""
-    from helix4d.model.networks.sparse_conv_kernels import gather_gemm
+    from helix4d.model.networks.convolution.sparse_conv_kernels import gather_gemm
 
     x = x.contiguous()
     inner, columns = w.shape[1:]
@@ -110,7 +110,7 @@ def _gather_gemm(x: Tensor, w: Tensor, bias: Tensor | None, layout: SparseLayout
 
 def _weight_gradient(x: Tensor, grad: Tensor, layout: SparseLayout) -> Tensor:
     """Compute Σ_i grad[i] ⊗ x[neighbors[o, i]]: float32 [O, 27, I]."""
-    from helix4d.model.networks.sparse_conv_kernels import weight_gradient
+    from helix4d.model.networks.convolution.sparse_conv_kernels import weight_gradient
 
     x, grad = x.contiguous(), grad.contiguous()
     inner, columns = x.shape[1], grad.shape[1]

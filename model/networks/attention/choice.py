@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from helix4d.core import ConfigError
-from helix4d.model.networks.attention import AttentionBackend, plan_self_attention
+from helix4d.model.networks.attention.plan import AttentionBackend, plan_self_attention
 from helix4d.model.networks.config import VideoConfig
 from helix4d.model.networks.frames import FrameLayout
 

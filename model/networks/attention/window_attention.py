@@ -152,7 +152,7 @@ def attention(
     cached: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """`window_attend` as an operator of torch, so that checkpointing can keep what it returns: out and lse."""
-    from helix4d.model.networks.window_attention_kernels import attend
+    from helix4d.model.networks.attention.window_attention_kernels import attend
 
     out, lse = _empty_results(q)
     if len(forward):
@@ -184,7 +184,7 @@ def gradients(
     cached: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradients of q, of the own keys and values, and of the cached ones (empty without a cache)."""
-    from helix4d.model.networks.window_attention_kernels import key_value_gradients, query_gradient
+    from helix4d.model.networks.attention.window_attention_kernels import key_value_gradients, query_gradient
 
     up = up if up.stride(-1) == 1 else up.contiguous()
     delta = torch.empty_like(lse)

@@ -1,0 +1,1 @@
+"""Attention between frames: patterns as segments of keys, backends, and the choice among them."""

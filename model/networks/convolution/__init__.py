@@ -1,0 +1,1 @@
+"""Submanifold convolution on voxels: gathers in plain torch, implicit matrix products in Triton."""
