@@ -10,6 +10,7 @@ prints one line per number of threads. The images are smooth shapes on a transpa
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import json
 import tempfile
@@ -113,7 +114,8 @@ def write_world(folder: Path, sizes: Sizes) -> int:
             shape=torch.from_numpy(draw.standard_normal((length, CHANNELS), dtype=np.float32)),
             texture=torch.zeros(length, CHANNELS),
         )
-        clip = {"asset": key, "content_sha256": key, "clip": {}, "voxels": [], "tokens": [sizes.tokens] * sizes.frames}
+        tokens = [sizes.tokens] * sizes.frames
+        clip = {"asset": key, "content_sha256": key, "clip": {"name": None, "index": 0}, "voxels": [], "tokens": tokens}
         described = {"clip.json": json.dumps(clip).encode()}
         members = to_members(latents, torch.float16)
         if not number:
@@ -126,11 +128,12 @@ def write_world(folder: Path, sizes: Sizes) -> int:
         for name, content in (("latents", members), ("shards", views)):
             parts[name].append(folder / f"{name}-{key}.part")
             write_part(parts[name][-1], [Sample(key, {**described, **content})])
-    source = {"resolution": 16 * GRID, "views": VIEWS}
-    tar = "train/helix4d-000000.tar"
-    shards = write_shard(folder / "shards" / tar, parts["shards"], {"config": source})
-    facts = {"source": {"shard": tar, "sha256": shards["sha256"], "config": source}}
-    write_shard(folder / "latents" / tar, parts["latents"], facts)
+    tar, digest = "train/helix4d-000000.tar", hashlib.sha256(b"synthetic").hexdigest()
+    settings = {"resolution": 16 * GRID, "views": VIEWS, "image_size": sizes.image_size}
+    facts = {"split": "train", "config": settings, "config_sha256": digest, "tools": {}, "gaps": []}
+    shards = write_shard(folder / "shards" / tar, parts["shards"], facts)
+    source = {"shard": tar, "sha256": shards["sha256"], "config": settings}
+    write_shard(folder / "latents" / tar, parts["latents"], {**facts, "source": source})
     (folder / "latents/index.json").write_text(json.dumps({"version": 1, "shards": [tar]}))
     return read_bytes
 
