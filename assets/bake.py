@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,8 @@ from helix4d.assets.gltf import GltfAsset, gltf_clips
 from helix4d.assets.limits import DEFAULT_LIMITS, Limits
 from helix4d.assets.sequence import sequence_files
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.messages import reproducible
+from helix4d.core.storage import is_fault
 
 _GLTF = (".glb", ".gltf")
 _BLENDER = (".fbx", ".dae", ".abc", ".usd", ".usda", ".usdc", ".blend")
@@ -86,7 +89,13 @@ def bake_clips(path: Path, frames: int = 16, clip: str | int = ALL, limits: Limi
     with _unpacked(Path(path), limits) as (inside, root):
         asset = _open(inside, limits, root)
         asset.require_visible_animation()
-        return [asset.bake(index, frames) for index in choose(asset.clips, clip, asset.probe_motion)]
+        chosen = choose(asset.clips, clip, asset.probe_motion)
+        return [_with_reproducible_warnings(asset.bake(index, frames)) for index in chosen]
+
+
+def _with_reproducible_warnings(clip: Clip) -> Clip:
+    warnings = tuple(map(reproducible, clip.warnings))
+    return clip if warnings == clip.warnings else replace(clip, warnings=warnings)
 
 
 def _is_sequence(path: Path) -> bool:
@@ -143,7 +152,9 @@ def _check_file(path: Path, limits: Limits) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise AssetError(ReasonCode.CORRUPT_FILE, f"cannot be read ({error})", path) from error
+        if is_fault(error):
+            raise
+        raise AssetError(ReasonCode.CORRUPT_FILE, f"cannot be read ({error.strerror})", path) from error
     if not path.is_file():
         raise AssetError(ReasonCode.CORRUPT_FILE, "is not a regular file", path)
     if size == 0:
