@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Protocol
 from helix4d.assets.archive import single_asset
 from helix4d.assets.choice import ALL, MOST_MOVING, ClipInfo, choose
 from helix4d.assets.clip import Clip
-from helix4d.assets.gltf import GltfAsset, gltf_clips
+from helix4d.assets.gltf import GltfAsset, external_uris, gltf_clips
 from helix4d.assets.limits import DEFAULT_LIMITS, Limits
 from helix4d.assets.sequence import sequence_files
 from helix4d.core import AssetError, ReasonCode
@@ -131,7 +132,33 @@ def _unpacked(path: Path, limits: Limits) -> Iterator[tuple[Path, Path]]:
     if not _is_sequence(path) and _suffix(path) in _ARCHIVES:
         _check_file(path, limits)
     with single_asset(path, limits) as (inside, root):
+        if inside != path:
+            _restore_moved_files(inside, root)
         yield inside, root
+
+
+def _restore_moved_files(asset: Path, root: Path) -> None:
+    """Put files that model-sharing sites move to another folder of the archive (`source/` and `textures/`) back.
+
+    A file that a glTF asset refers to but that is not there is linked from the only file of its name in the archive.
+    """
+    missing = [target for _, target in external_uris(asset) if not os.path.exists(target)]
+    if not missing:
+        return
+    by_name: dict[str, list[Path]] = {}
+    for path in root.rglob("*"):
+        if path.is_file():
+            by_name.setdefault(path.name.lower(), []).append(path)
+    for target in missing:
+        found = by_name.get(target.name.lower(), [])
+        if len(found) == 1:
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.hardlink_to(found[0])
+            except OSError as error:
+                if is_fault(error):
+                    raise
+                continue  # no file can have this name: it stays missing
 
 
 def _open(path: Path, limits: Limits, root: Path) -> _Asset:

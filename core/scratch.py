@@ -55,7 +55,8 @@ def own_folder(path: Path) -> Path:
         finally:
             os.close(descriptor)
     raise ConfigError(
-        f"{path}: is a link, or another user owns it or may write to it: remove it, or set TMPDIR to a folder of your own"
+        f"{path}: is a link, or another user owns it or may write to it: remove it, or set TMPDIR to a folder of "
+        "your own"
     )
 
 

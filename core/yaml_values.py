@@ -15,8 +15,8 @@ def parse_yaml(text: str) -> Any:
     """Parse a YAML document: plain values, lists and mappings, no objects.
 
     Raises:
-        ValueError: if it is not YAML, or if its aliases, written out, exceed 100,000 values or 100 levels of nesting; the
-            message has one line.
+        ValueError: if it is not YAML, or if it has, with all aliases written out, more than 100,000 values or 100
+            levels; the message has one line.
     """
     loader = _Loader(text)
     try:
