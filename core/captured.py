@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from typing import BinaryIO
 
 _TAIL_BYTES = 2000
@@ -38,7 +38,7 @@ class CapturedOutput:
 
 @contextmanager
 def captured_output(*descriptors: int) -> Iterator[CapturedOutput]:
-    """Redirect file descriptors to a temporary file while the block runs.
+    """Redirect file descriptors, and Python's streams of these, to a temporary file while the block runs.
 
     Args:
         descriptors: 1 for standard output, 2 for standard error. What `faulthandler` writes to the latter when the
@@ -48,10 +48,13 @@ def captured_output(*descriptors: int) -> Iterator[CapturedOutput]:
         stream = stack.enter_context(tempfile.TemporaryFile())
         output = CapturedOutput(stream)
         stack.callback(output.close)
+        text = stack.enter_context(open(stream.fileno(), "w", encoding="utf-8", buffering=1, closefd=False))
         for number in descriptors:
             (sys.stdout if number == 1 else sys.stderr).flush()
             stack.callback(_restore, os.dup(number), number)
             os.dup2(stream.fileno(), number)
+            # Native code may also print through Python.
+            stack.enter_context(redirect_stdout(text) if number == 1 else redirect_stderr(text))
         yield output
 
 

@@ -24,10 +24,10 @@ def reproducible(text: str) -> str:
     given = tempfile.gettempdir()
     for root in sorted({given, os.path.realpath(given)}, key=len, reverse=True):
         if root in text:
+            text = re.sub(rf"{re.escape(root)}(?:{_SCRATCH})*/tmp{_RANDOM}\b", "temporary file", text)
             # A worker's temporary folder is itself a scratch folder.
             folders = rf"(?:{_SCRATCH}){'*' if re.search(_SCRATCH, root) else '+'}"
             text = re.sub(rf"{re.escape(root)}{folders}/", "", text)
-            text = re.sub(rf"{re.escape(root)}/tmp{_RANDOM}\b", "temporary file", text)
     return text
 
 
