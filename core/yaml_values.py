@@ -18,25 +18,19 @@ def parse_yaml(text: str) -> Any:
         ValueError: if it is not YAML, or if it has, with all aliases written out, more than 100,000 values or 100
             levels; the message has one line.
     """
-    loader = _Loader(text)
+    loader = yaml.SafeLoader(text)
     try:
-        return loader.get_single_data()
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _check_extent(node, {}, ())  # before values are made: merge keys (`<<`) copy what their aliases name
+        return loader.construct_document(node)
     except RecursionError as error:
         raise ValueError(f"nested more than {_MOST_LEVELS} levels deep") from error
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
     finally:
         loader.dispose()
-
-
-class _Loader(yaml.SafeLoader):
-    """Checks the parsed nodes before values are made of them: merge keys (`<<`) copy what their aliases name."""
-
-    def get_single_node(self) -> yaml.Node | None:
-        node: yaml.Node | None = super().get_single_node()
-        if node is not None:
-            _check_extent(node, {}, ())
-        return node
 
 
 def _check_extent(node: yaml.Node, known: dict[int, tuple[int, int]], above: tuple[int, ...]) -> tuple[int, int]:
