@@ -186,8 +186,12 @@ def _call_alone(function: Callable[[], Any]) -> Any:
 
 
 def _ray_folder() -> Path:
-    """Folder of sockets and logs of a Ray that is started here: one per user, where Ray's own is shared by all."""
-    return own_folder(Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), f"ray-{os.geteuid()}"))
+    """Folder of sockets and logs of a Ray that is started here: one per user, where Ray's own is shared by all.
+
+    Ray opens it to everyone, so it is inside one that is not. Its name is short, because the path of a socket has at
+    most 107 bytes.
+    """
+    return own_folder(Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), f"ray-{os.geteuid()}")) / "ray"
 
 
 def _node_resources(resources: dict[str, float]) -> WorkerNeeds:
