@@ -2,29 +2,40 @@
 
 Archives are untrusted: names that leave the folder, links and encrypted members are refused, and sizes are checked
 before anything is unpacked. An archive that contains only another archive is unpacked one level further. In a .usdz,
-the asset is the first member.
+the asset is the first member. Of several members with one name the last counts, as in unzip.
 """
 
 from __future__ import annotations
 
-import shutil
+import errno
 import stat
+import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from helix4d.assets.limits import Limits
 from helix4d.assets.sequence import is_sequence
+from helix4d.assets.zip_content import BadMemberError, member_content
+from helix4d.assets.zip_names import member_names
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.messages import reason
 from helix4d.core.scratch import scratch_folder
+from helix4d.core.storage import is_fault
 
 ARCHIVES = frozenset({".zip", ".usdz"})
 ASSETS = frozenset({".glb", ".gltf", ".fbx", ".dae", ".abc", ".usd", ".usda", ".usdc", ".usdz", ".blend"})
 _USD = frozenset({".usd", ".usda", ".usdc"})
+_NAMING_FILES = ASSETS | {".obj", ".mtl"}
+"""Files whose content names other members."""
+_OTHER_ARCHIVES = frozenset({".7z", ".rar", ".tar", ".gz", ".tgz"})
 _MAX_MEMBERS = 20_000
 _MAX_LEVELS = 2
+_SEARCHED_BYTES = 1 << 26
+_INVALID_NAMES = frozenset({errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ})
+"""Errors of creating a file that come from its name."""
 
 
 @contextmanager
@@ -35,6 +46,7 @@ def single_asset(path: Path, limits: Limits) -> Iterator[tuple[Path, Path]]:
 
     Raises:
         AssetError: invalid_archive, uri_outside_asset, out_of_memory.
+        OSError: if storage fails, such as a full temporary folder.
     """
     if path.suffix.lower() not in ARCHIVES or path.is_dir():
         yield path, path if path.is_dir() else path.parent
@@ -43,18 +55,11 @@ def single_asset(path: Path, limits: Limits) -> Iterator[tuple[Path, Path]]:
         yield _unpack(path, root, limits, _MAX_LEVELS), root
 
 
-def _unpack(path: Path, folder: Path, limits: Limits, levels: int) -> Path:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = _checked(archive, path, limits)
-            for member in members:
-                target = folder / member.filename
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(member) as source, open(target, "xb") as written:
-                    shutil.copyfileobj(source, written)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OSError) as error:
-        raise AssetError(ReasonCode.INVALID_ARCHIVE, f"cannot be unpacked ({str(error)[:200]})", path) from error
-    names = [member.filename for member in members]
+def _unpack(path: Path, root: Path, limits: Limits, levels: int) -> Path:
+    """Unpack an archive into a folder of its own below `root`, and return the asset in it."""
+    folder = root / f"level {levels}"
+    folder.mkdir()
+    names = _unpack_members(path, folder, limits)
     if path.suffix.lower() == ".usdz":
         if not names or PurePosixPath(names[0]).suffix.lower() not in _USD:
             raise AssetError(ReasonCode.INVALID_ARCHIVE, "the first member of a .usdz must be a USD file", path)
@@ -62,37 +67,113 @@ def _unpack(path: Path, folder: Path, limits: Limits, levels: int) -> Path:
     assets = _candidates(names)
     inner = [name for name in names if PurePosixPath(name).suffix.lower() == ".zip"]
     if not assets and len(inner) == 1 and levels > 1:
-        return _unpack(folder / inner[0], folder / "inner archive", limits, levels - 1)
+        return _unpack(folder / inner[0], root, limits, levels - 1)
     if len(assets) != 1:
         found = f"{len(assets)} ({', '.join(assets[:5])})" if assets else "none"
-        raise AssetError(ReasonCode.INVALID_ARCHIVE, f"must contain exactly one asset, found {found}", path)
+        others = [name for name in names if PurePosixPath(name).suffix.lower() in _OTHER_ARCHIVES]
+        hint = f" ({others[0]} is not supported: repack it as .zip)" if others and not assets else ""
+        raise AssetError(ReasonCode.INVALID_ARCHIVE, f"must contain exactly one asset, found {found}{hint}", path)
     asset = folder / assets[0]
     if asset.suffix.lower() == ".usdz":
-        return _unpack(asset, folder / "inner archive", limits, 1)
+        return _unpack(asset, root, limits, levels - 1)
     return asset
 
 
-def _checked(archive: zipfile.ZipFile, path: Path, limits: Limits) -> list[zipfile.ZipInfo]:
-    """Check that all members are safe to unpack, and return those that are files."""
-    everything = archive.infolist()
-    if len(everything) > _MAX_MEMBERS:
-        message = f"has {len(everything):,} members, more than the limit of {_MAX_MEMBERS:,}"
+def _unpack_members(path: Path, folder: Path, limits: Limits) -> list[str]:
+    """Write the files of an archive into `folder`, and return their names in the archive's order."""
+    try:
+        stream = open(path, "rb")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        if is_fault(error):
+            raise
+        raise AssetError(ReasonCode.INVALID_ARCHIVE, f"cannot be read ({error.strerror})", path) from error
+    with stream:
+        members = _files(stream, path, limits)
+        for name, member in members.items():
+            _write(_content(stream, member, name, path), folder, name, path)
+    return list(members)
+
+
+def _files(stream: BinaryIO, path: Path, limits: Limits) -> dict[str, zipfile.ZipInfo]:
+    """Return the files to unpack by their names, after checking all members."""
+    try:
+        members = zipfile.ZipFile(stream).infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError, EOFError, struct.error) as error:
+        raise AssetError(ReasonCode.INVALID_ARCHIVE, f"cannot be read ({reason(error)})", path) from error
+    except OSError as error:
+        if is_fault(error):
+            raise
+        # Offsets of damaged archives lie before the start of the file.
+        raise AssetError(ReasonCode.INVALID_ARCHIVE, f"cannot be read ({reason(error)})", path) from error
+    _check_extent(members, path, limits)
+    searched = b"" if all(member.filename.isascii() for member in members) else _naming_content(stream, members)
+    names = member_names(members, lambda spelling: spelling.lower() in searched)
+    files = {}
+    for position, member in enumerate(members):
+        name = names[position]
+        _check(member, name, path)
+        if not name.endswith("/") and not _is_hidden(name):
+            files[str(PurePosixPath(name))] = member
+    return files
+
+
+def _check_extent(members: list[zipfile.ZipInfo], path: Path, limits: Limits) -> None:
+    if len(members) > _MAX_MEMBERS:
+        message = f"has {len(members):,} members, more than the limit of {_MAX_MEMBERS:,}"
         raise AssetError(ReasonCode.OUT_OF_MEMORY, message, path)
-    total = sum(member.file_size for member in everything)
+    total = sum(member.file_size for member in members)
     if total > limits.file_bytes:
         message = f"unpacks to {total:,} bytes, more than the limit of {limits.file_bytes:,}"
         raise AssetError(ReasonCode.OUT_OF_MEMORY, message, path)
-    for member in everything:
-        name = PurePosixPath(member.filename)
-        link = stat.S_ISLNK(member.external_attr >> 16)
-        # orig_filename, because zipfile truncates names at a NUL and, on some systems, replaces backslashes.
-        if link or name.is_absolute() or ".." in name.parts or any(c in member.orig_filename for c in "\\\0:"):
-            message = f"the member {member.orig_filename[:80]!r} is a link or would be unpacked outside the archive"
-            raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, message, path)
-        if member.flag_bits & 1:
-            message = f"the member {member.filename[:80]!r} is encrypted: repack it without a password"
-            raise AssetError(ReasonCode.INVALID_ARCHIVE, message, path)
-    return [member for member in everything if not member.is_dir() and not _is_hidden(member.filename)]
+
+
+def _check(member: zipfile.ZipInfo, name: str, path: Path) -> None:
+    """Check that a member is safe to unpack."""
+    link = stat.S_ISLNK(member.external_attr >> 16)
+    if link or name.startswith("/") or ".." in name.split("/") or any(character in name for character in "\0:"):
+        message = f"the member {name[:80]!r} is a link or would be unpacked outside the archive"
+        raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, message, path)
+
+
+def _naming_content(stream: BinaryIO, members: list[zipfile.ZipInfo]) -> bytes:
+    """Return the content of the members that name others, in lower case; damaged members are reported on unpacking."""
+    content = bytearray()
+    for member in members:
+        if PurePosixPath(member.filename).suffix.lower() not in _NAMING_FILES:
+            continue
+        try:
+            for piece in member_content(stream, member):
+                content += piece
+                if len(content) >= _SEARCHED_BYTES:
+                    return bytes(content).lower()
+        except BadMemberError:
+            continue
+    return bytes(content).lower()
+
+
+def _content(stream: BinaryIO, member: zipfile.ZipInfo, name: str, path: Path) -> Iterator[bytes]:
+    try:
+        yield from member_content(stream, member)
+    except BadMemberError as error:
+        message = f"the member {name[:80]!r} {error}"
+        raise AssetError(ReasonCode.INVALID_ARCHIVE, message, path) from error
+
+
+def _write(content: Iterator[bytes], folder: Path, name: str, path: Path) -> None:
+    target = folder / name
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(target, "xb") as written:
+            for piece in content:
+                written.write(piece)
+    except FileExistsError as error:  # of a member with the name of another's folder
+        message = f"the member {name[:80]!r} is both a file and a folder"
+        raise AssetError(ReasonCode.INVALID_ARCHIVE, message, path) from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in _INVALID_NAMES:
+            raise OSError(error.errno, error.strerror, str(target)) from error  # that of a full disk names no file
+        message = f"the member {name[:80]!r} has a name that cannot be used"
+        raise AssetError(ReasonCode.INVALID_ARCHIVE, message, path) from error
 
 
 def _is_hidden(name: str) -> bool:

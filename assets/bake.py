@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from helix4d.assets.archive import single_asset
 from helix4d.assets.choice import ALL, MOST_MOVING, ClipInfo, choose
 from helix4d.assets.clip import Clip
-from helix4d.assets.gltf import GltfAsset, gltf_clips
+from helix4d.assets.gltf import GltfAsset, external_uris, gltf_clips
 from helix4d.assets.limits import DEFAULT_LIMITS, Limits
 from helix4d.assets.sequence import sequence_files
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.messages import reproducible
+from helix4d.core.storage import is_fault
 
 _GLTF = (".glb", ".gltf")
 _BLENDER = (".fbx", ".dae", ".abc", ".usd", ".usda", ".usdc", ".blend")
@@ -86,7 +90,13 @@ def bake_clips(path: Path, frames: int = 16, clip: str | int = ALL, limits: Limi
     with _unpacked(Path(path), limits) as (inside, root):
         asset = _open(inside, limits, root)
         asset.require_visible_animation()
-        return [asset.bake(index, frames) for index in choose(asset.clips, clip, asset.probe_motion)]
+        chosen = choose(asset.clips, clip, asset.probe_motion)
+        return [_with_reproducible_warnings(asset.bake(index, frames)) for index in chosen]
+
+
+def _with_reproducible_warnings(clip: Clip) -> Clip:
+    warnings = tuple(map(reproducible, clip.warnings))
+    return clip if warnings == clip.warnings else replace(clip, warnings=warnings)
 
 
 def _is_sequence(path: Path) -> bool:
@@ -122,7 +132,33 @@ def _unpacked(path: Path, limits: Limits) -> Iterator[tuple[Path, Path]]:
     if not _is_sequence(path) and _suffix(path) in _ARCHIVES:
         _check_file(path, limits)
     with single_asset(path, limits) as (inside, root):
+        if inside != path:
+            _restore_moved_files(inside, root)
         yield inside, root
+
+
+def _restore_moved_files(asset: Path, root: Path) -> None:
+    """Put files that model-sharing sites move to another folder of the archive (`source/` and `textures/`) back.
+
+    A file that a glTF asset refers to but that is not there is linked from the only file of its name in the archive.
+    """
+    missing = [target for _, target in external_uris(asset) if not os.path.exists(target)]
+    if not missing:
+        return
+    by_name: dict[str, list[Path]] = {}
+    for path in root.rglob("*"):
+        if path.is_file():
+            by_name.setdefault(path.name.lower(), []).append(path)
+    for target in missing:
+        found = by_name.get(target.name.lower(), [])
+        if len(found) == 1:
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.hardlink_to(found[0])
+            except OSError as error:
+                if is_fault(error):
+                    raise
+                continue  # no file can have this name: it stays missing
 
 
 def _open(path: Path, limits: Limits, root: Path) -> _Asset:
@@ -143,7 +179,9 @@ def _check_file(path: Path, limits: Limits) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise AssetError(ReasonCode.CORRUPT_FILE, f"cannot be read ({error})", path) from error
+        if is_fault(error):
+            raise
+        raise AssetError(ReasonCode.CORRUPT_FILE, f"cannot be read ({error.strerror})", path) from error
     if not path.is_file():
         raise AssetError(ReasonCode.CORRUPT_FILE, "is not a regular file", path)
     if size == 0:

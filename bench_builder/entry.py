@@ -20,6 +20,7 @@ from PIL import Image
 
 from helix4d.bench_builder.frames import Pixels
 from helix4d.core import FormatError, Schema, fsync_folder, sha256_file, sha256_json, write_bytes, write_json
+from helix4d.core.storage import is_fault
 from helix4d.render.pages.turntable import animation
 
 ENTRY = Schema("bench entry", version=1, oldest=1, rewrite="build it again into a new --output")
@@ -112,6 +113,7 @@ def read_frames(folder: Path, count: int) -> Pixels:
 
     Raises:
         FormatError: if a frame is missing, not a square RGBA image, or not as large as the first.
+        OSError: if storage fails.
     """
     frames: list[np.ndarray] = []
     for number in range(count):
@@ -122,6 +124,8 @@ def read_frames(folder: Path, count: int) -> Pixels:
                     raise FormatError(f"{path}: {image.mode} {image.width} × {image.height}, expected square RGBA")
                 frames.append(np.asarray(image))
         except (OSError, ValueError, SyntaxError) as error:
+            if is_fault(error):
+                raise
             raise FormatError(f"{path}: not a readable image ({error})") from error
         if frames[-1].shape != frames[0].shape:
             raise FormatError(

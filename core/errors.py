@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 
+from helix4d.core.messages import reproducible
+
 
 class Helix4DError(Exception):
     """Base class of every error that this project raises deliberately."""
@@ -114,16 +116,16 @@ class AssetError(Helix4DError):
 
     Args:
         code: reason, which also determines the asset's final state.
-        message: what was found, and where in the file.
+        message: what was found, and where in the file; recorded as `reproducible`.
         path: file concerned; its name is prefixed to the message.
     """
 
     def __init__(self, code: ReasonCode, message: str, path: Path | str | None = None) -> None:
         self.code = code
-        self.message = message
+        self.message = reproducible(message)
         self.path = None if path is None else str(path)
         prefix = "" if path is None else f"{Path(path).name}: "
-        super().__init__(f"{prefix}{message} [{code}]")
+        super().__init__(f"{prefix}{self.message} [{code}]")
 
     def __reduce__(self) -> tuple[type[AssetError], tuple[ReasonCode, str, str | None]]:
         return type(self), (self.code, self.message, self.path)

@@ -1,18 +1,27 @@
-"""Temporary folders that do not outlive their owners, even if those are killed."""
+"""Temporary folders that do not outlive their owners, even if those are killed.
+
+The temporary directory may be shared with other users, who can put folders, links and pipes there under any name. So
+nothing in it is opened by its path alone: links are not followed, and what belongs to another user is left alone.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from helix4d.core.errors import ConfigError
 from helix4d.core.locks import file_lock
 
 _LOCK = "lock"
 _CONTENT = "content"
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 @contextmanager
@@ -22,11 +31,63 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
     A killed process leaves its folder behind without a lock; the next call with the same prefix finds and removes it.
     So `prefix` must not be used by any other program: "helix4d-archive-", for example.
     """
-    for lock in Path(tempfile.gettempdir()).glob(f"{prefix}*/{_LOCK}"):
-        with contextlib.suppress(OSError), file_lock(lock, wait=False, create=False):
-            shutil.rmtree(lock.parent, ignore_errors=True)
+    _remove_abandoned(prefix)
     with tempfile.TemporaryDirectory(prefix=prefix) as name, file_lock(Path(name, "own")):
         Path(name, "own").rename(Path(name, _LOCK))  # visible to others only once it is locked
         folder = Path(name, _CONTENT)
         folder.mkdir()
         yield folder
+
+
+def own_folder(path: Path) -> Path:
+    """Return a folder that only this user can write to, created if it is missing.
+
+    Raises:
+        ConfigError: if the path is a link or no folder, or if another user owns it or may write to it.
+    """
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700, parents=True)
+    with contextlib.suppress(OSError):
+        descriptor = _open_own_folder(path)
+        try:
+            if not os.fstat(descriptor).st_mode & _WRITABLE_BY_OTHERS:
+                return path
+        finally:
+            os.close(descriptor)
+    raise ConfigError(
+        f"{path}: is a link, or another user owns it or may write to it: remove it, or set TMPDIR to a folder of "
+        "your own"
+    )
+
+
+def _remove_abandoned(prefix: str) -> None:
+    parent = tempfile.gettempdir()
+    for name in sorted(entry for entry in os.listdir(parent) if entry.startswith(prefix)):
+        folder = Path(parent, name)
+        with contextlib.suppress(OSError), _locked(folder):
+            shutil.rmtree(folder, ignore_errors=True)  # does not follow links
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a scratch folder of this user.
+
+    Raises:
+        OSError: if it is in use, is not a scratch folder, or belongs to another user.
+    """
+    with contextlib.ExitStack() as stack:
+        descriptor = _open_own_folder(folder)
+        stack.callback(os.close, descriptor)
+        # Relative to the folder that was checked. Opening a pipe would wait for its writer.
+        lock = os.open(_LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=descriptor)
+        stack.callback(os.close, lock)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def _open_own_folder(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if os.fstat(descriptor).st_uid != os.geteuid():
+        os.close(descriptor)
+        raise PermissionError(f"{path}: belongs to another user")
+    return descriptor

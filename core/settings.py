@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from helix4d.core.errors import ConfigError
 from helix4d.core.typed import build
+from helix4d.core.yaml_values import parse_yaml
 
 _Settings = TypeVar("_Settings")
 
@@ -48,12 +47,14 @@ def _read(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
     if path in children:
         raise ConfigError(f"{path}: inherits from itself")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        values = parse_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping of settings, found {type(values).__name__}")
     parent = values.pop("inherits", None)
+    if parent is not None and not isinstance(parent, str):
+        raise ConfigError(f"{path}: inherits: expected the name of a file, found {parent!r}")
     return values if parent is None else _merge(_read((path.parent / parent).resolve(), (*children, path)), values)
 
 
@@ -63,9 +64,9 @@ def _parse_change(change: str) -> dict[str, Any]:
     if not equals:
         raise ConfigError(f"{change!r}: expected key=value, such as optimizer.lr=1e-4")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{change!r}: the value is not YAML ({' '.join(str(error).split())})") from error
+        value = parse_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"{change!r}: the value is not YAML ({error})") from error
     for key in reversed(name.split(".")):
         value = {key: value}
     return dict(value)

@@ -33,6 +33,8 @@ from helix4d.assets.sequence import FRAMES_PER_S, sequence_files
 from helix4d.assets.surface import motion_of_times
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Float32Array, Float64Array, Int32Array
+from helix4d.core.messages import reproducible
+from helix4d.core.storage import fault_in
 
 _LOG = logging.getLogger(__name__)
 
@@ -125,7 +127,9 @@ class BlenderAsset:
             with contextlib.redirect_stdout(output):
                 result = read(self._bpy, str(path.resolve()))
         except RuntimeError as error:  # bpy converts any exception of the importer to this
-            reason = (str(error).strip().splitlines() or ["no reason given"])[-1][:200]
+            if fault := fault_in(str(error), path):
+                raise fault from error
+            reason = reproducible((str(error).strip().splitlines() or ["no reason given"])[-1])[:200]
             raise AssetError(ReasonCode.CORRUPT_FILE, f"Blender cannot import the file ({reason})", path) from error
         finally:
             _LOG.debug("%s", output.getvalue())

@@ -10,6 +10,8 @@ from helix4d.assets.gltf.images import GLTF_FORMATS, decode_image, header_size, 
 from helix4d.assets.limits import Limits
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import UInt8Array
+from helix4d.core.messages import reason
+from helix4d.core.storage import is_fault
 
 _FORMATS = (*GLTF_FORMATS, "BMP", "TGA", "TIFF")
 _WRAPS = {"EXTEND": Wrap.CLAMP, "CLIP": Wrap.CLAMP, "MIRROR": Wrap.MIRROR}
@@ -112,7 +114,9 @@ class BlenderMaterials:
             if available and target.stat().st_size <= self._limits.file_bytes:
                 return target.read_bytes()
         except (OSError, ValueError, RuntimeError) as error:
-            self.warnings.append(f"image {image.name!r}: cannot be read ({error}): replaced by white")
+            if is_fault(error):
+                raise
+            self.warnings.append(f"image {image.name!r}: cannot be read ({reason(error)}): replaced by white")
             return None
         problem = "larger than the limit" if available else "not found in the asset's folder"
         self.warnings.append(f"image {image.name!r}: {problem}: replaced by white")
@@ -129,7 +133,7 @@ class BlenderMaterials:
         try:
             pixels, factor = decode_image(data, self._limits, _FORMATS)
         except ValueError as error:
-            self.warnings.append(f"image {name!r}: cannot be decoded ({str(error)[:120]}): replaced by white")
+            self.warnings.append(f"image {name!r}: cannot be decoded ({reason(error, 120)}): replaced by white")
             return None
         if factor > 1:
             self.warnings.append(f"image {name!r}: {reduced_by(factor, self._limits)}")

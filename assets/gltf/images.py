@@ -14,6 +14,7 @@ from helix4d.assets.gltf.parse.values import JsonObject, alternatives
 from helix4d.assets.limits import Limits
 from helix4d.core import ReasonCode
 from helix4d.core.arrays import UInt8Array
+from helix4d.core.messages import reason
 
 GLTF_FORMATS = ("PNG", "JPEG", "WEBP")
 _DECODE_ERRORS = (
@@ -123,7 +124,7 @@ class Images:
         try:
             image, factor = decode_image(data, self.document.limits)
         except ValueError as error:
-            self.document.warn(f"{entry.where}: cannot be decoded ({str(error)[:120]}): replaced by white")
+            self.document.warn(f"{entry.where}: cannot be decoded ({reason(error, 120)}): replaced by white")
             return None
         if factor > 1:
             self.document.warn(f"{entry.where}: {reduced_by(factor, self.document.limits)}")
@@ -143,10 +144,10 @@ def decode_image(data: bytes, limits: Limits, formats: tuple[str, ...] = GLTF_FO
                 raise ValueError(too_large((width, height), limits))
             factor = -(-max(width, height) // limits.image_side)
             rgba = _to_rgba(image)
-    except UnidentifiedImageError as error:  # its message contains the address of the stream
+    except UnidentifiedImageError as error:
         raise ValueError(f"not a {alternatives(formats)} image, or corrupt") from error
     except _DECODE_ERRORS as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(reason(error)) from error
     return (_reduced(rgba, factor) if factor > 1 else rgba), factor
 
 

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ import urllib3
 
 from helix4d.core import AssetError, ReasonCode, fsync_folder, sha256_file, write_json
 from helix4d.core.redaction import redact_url
-from helix4d.core.storage import FULL
+from helix4d.core.storage import LOCAL_FAULTS
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.remote.hub import hub_headers, web_address
@@ -103,7 +104,7 @@ class Transfer:
                     return source.sha256
                 problem = f"{file.url}: truncated: received {_size(partial)} of {max(file.size, source.total)} bytes"
             except _BROKEN as error:
-                if isinstance(error, OSError) and error.errno in FULL:
+                if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno in LOCAL_FAULTS:
                     raise  # the local disk is full: not the server's fault
                 problem = f"{file.url}: {type(error).__name__}: {error}"[:300]
             fruitless = 1 if _size(partial) > before else fruitless + 1

@@ -20,6 +20,7 @@ from PIL import Image
 from helix4d.core import ConfigError, FormatError, canonical_json, sha256_json, write_bytes
 from helix4d.core.documents import parse_json
 from helix4d.core.pool import map_processes
+from helix4d.core.storage import is_fault
 from helix4d.curation.places.folder import Place
 from helix4d.curation.shards.layout import PICTURES_FOLDER
 from helix4d.curation.shards.members import decode_image
@@ -141,6 +142,8 @@ def _picture_samples(jobs: Sequence[PictureJob]) -> int:
         try:
             _picture_sample(reader, job)
         except (FormatError, KeyError, OSError) as error:
+            if is_fault(error):
+                raise
             raise FormatError(f"{job.shard}: cannot draw {job.key} ({error}): run `helix4d verify`") from error
     return len(jobs)
 

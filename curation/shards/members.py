@@ -7,10 +7,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from helix4d.core import FormatError, Schema
 from helix4d.core.documents import parse_document
+from helix4d.core.messages import reason
 
 SAMPLE = Schema("clip.json", version=1, oldest=1, rewrite="curate its asset again, into a new output")
 
@@ -68,10 +69,8 @@ def decode_image(data: bytes, where: object, image_size: int | None = None) -> I
                 raise FormatError(f"{where}: has {width}×{height} pixels, expected {expected}×{expected}")
             image.load()
             return image.copy()
-    except UnidentifiedImageError as error:  # its message contains a memory address
-        raise FormatError(f"{where}: cannot read image (not WebP, or corrupt)") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise FormatError(f"{where}: cannot read image ({error})") from error
+        raise FormatError(f"{where}: cannot read image ({reason(error)})") from error
 
 
 def _is_count(value: object, most: float = math.inf) -> bool:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from helix4d.core import FormatError, Helix4DError, NewerError
 from helix4d.core.documents import parse_document, parse_json
+from helix4d.core.messages import reason
 from helix4d.curation.shards.members import SAMPLE
 from helix4d.curation.shards.tokens import count_tokens
 from helix4d.render import Camera, Lights
@@ -192,11 +193,8 @@ def _check_image(read: Read, suffix: str, image_size: int) -> Iterator[str]:
                 yield f"has {width}×{height} pixels in mode {image.mode}, expected {image_size}×{image_size} in RGBA"
                 return
             rgba = np.asarray(image)
-    except UnidentifiedImageError:  # its message contains a memory address
-        yield "does not decode: not an image"
-        return
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        yield f"does not decode: {error}"
+        yield f"does not decode: {reason(error)}"
         return
     if rgba[rgba[..., 3] == 0].any():
         yield "has nonzero color where alpha is 0"

@@ -6,14 +6,17 @@ import logging
 import os
 import re
 import socket
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import ray
 
 from helix4d.core import ConfigError, Helix4DError, StorageError, first_line
 from helix4d.core.processes import python_path
+from helix4d.core.scratch import own_folder
 from helix4d.curation.config import RunConfig
 
 log = logging.getLogger(__name__)
@@ -56,8 +59,9 @@ class Cluster:
         run: address, number of workers, and the resources of each.
 
     Raises:
-        ConfigError: on entry, if the cluster does not respond, or if this machine lacks the resources that one worker
-            needs. A cluster that was joined may still grow, so there it is a warning.
+        ConfigError: on entry, if the cluster does not respond, if Ray's temporary folder is not this user's own, or if
+            this machine lacks the resources that one worker needs. A cluster that was joined may still grow, so there
+            the last is a warning.
     """
 
     def __init__(self, run: RunConfig) -> None:
@@ -83,7 +87,13 @@ class Cluster:
         else:
             cpus = self._run.cpus_per_worker
             workers = self._run.workers or max(1, (os.cpu_count() or 1) // cpus)
-            ray.init(address="local", num_cpus=workers * cpus, include_dashboard=False, **options)
+            ray.init(
+                address="local",
+                num_cpus=workers * cpus,
+                include_dashboard=False,
+                _temp_dir=str(_ray_folder()),
+                **options,
+            )
         try:
             self._check_that_a_worker_fits()
         except BaseException:
@@ -173,6 +183,15 @@ def _call(function: Callable[..., Any], *arguments: Any) -> Any:
 @ray.remote(num_cpus=0, max_calls=1)
 def _call_alone(function: Callable[[], Any]) -> Any:
     return function()
+
+
+def _ray_folder() -> Path:
+    """Folder of sockets and logs of a Ray that is started here: one per user, where Ray's own is shared by all.
+
+    Ray opens it to everyone, so it is inside one that is not. Its name is short, because the path of a socket has at
+    most 107 bytes.
+    """
+    return own_folder(Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), f"ray-{os.geteuid()}")) / "ray"
 
 
 def _node_resources(resources: dict[str, float]) -> WorkerNeeds:

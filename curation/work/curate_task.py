@@ -52,7 +52,7 @@ def curate_asset(job: AssetJob, report: Report, limits: Limits, device: str) -> 
     """Run a job in this worker's sandbox, again if its process dies, and turn whatever happens into an outcome.
 
     Raises:
-        OSError: if storage refuses the job's part, which is not the asset's fault.
+        OSError: if storage fails, which is not the asset's fault.
     """
     sandbox, content = _sandbox(limits, job.threads), replace(job, device=device).to_json()
     stage = ""
@@ -78,7 +78,7 @@ def curate_asset(job: AssetJob, report: Report, limits: Limits, device: str) -> 
             )
             continue
         if "refused" in end:
-            raise OSError(end["refused"], os.strerror(end["refused"]), str(job.part))
+            raise OSError(end["refused"], os.strerror(end["refused"]), end["where"] or str(job.part))
         outcome = replace(Outcome.from_json(end["outcome"]), attempts=attempt, peak_bytes=peak_bytes)
         if outcome.reason is not None:
             outcome = replace(outcome, log=sandbox.log_tail())

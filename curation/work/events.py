@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from helix4d.core import AssetError, FormatError, Helix4DError, NewerError, ReasonCode
+from helix4d.core.messages import reproducible
 from helix4d.curation.shards.ledger import Ledger, Outcome
 from helix4d.curation.work.jobs import Job
 from helix4d.curation.work.progress import Display
@@ -64,11 +65,12 @@ def outcome_of_exception(cause: BaseException, job: Job, text: str, stage: str) 
     Raises:
         Helix4DError: if it concerns the whole run, not just a file.
     """
-    code, message = ReasonCode.CRASHED, f"unexpected {type(cause).__name__} in the worker: {cause}"
+    message = reproducible(f"unexpected {type(cause).__name__} in the worker: {cause}")
+    code = ReasonCode.CRASHED
     if isinstance(cause, AssetError):
         code, message = cause.code, str(cause)
     elif isinstance(cause, FormatError) and not isinstance(cause, NewerError):
-        code, message = ReasonCode.CORRUPT_FILE, str(cause)
+        code, message = ReasonCode.CORRUPT_FILE, reproducible(str(cause))
     elif isinstance(cause, Helix4DError):
         raise cause
     elif isinstance(cause, MemoryError):

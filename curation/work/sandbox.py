@@ -101,7 +101,10 @@ class Sandbox:
                 for event in self._read_events():
                     if event["event"] == "end":
                         self._jobs_done += 1
-                        return event, max(peak, _resident_bytes(child.pid))
+                        peak = max(peak, _resident_bytes(child.pid))
+                        if "refused" in event:
+                            self._kill()  # its next attempt starts without open files and stale handles
+                        return event, peak
                     on_event(event)
                 resident = _resident_bytes(child.pid)
                 peak = max(peak, resident)

@@ -128,6 +128,11 @@ def _check_content(job: AssetJob, path: Path, where: str) -> None:
     except FileNotFoundError as error:
         message = f"{where}: no longer exists, or is missing on this node"
         raise AssetError(ReasonCode.DOWNLOAD_FAILED, message, path) from error
+    except PermissionError as error:
+        if job.remote is not None:
+            raise  # a file of the cache
+        message = f"{where}: cannot be read ({error.strerror}): make it readable on this node"
+        raise AssetError(ReasonCode.DOWNLOAD_FAILED, message, path) from error
     if sha256 != job.content_sha256:
         message = f"{where}: content hash is {sha256}, but was planned as {job.content_sha256}: the file has changed"
         raise AssetError(ReasonCode.CHECKSUM_MISMATCH, message, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import faulthandler
 import json
 import os
@@ -11,7 +12,8 @@ import sys
 import traceback
 
 from helix4d.core import AssetError, ReasonCode, setup_logging
-from helix4d.core.storage import AWAY, FULL, REFUSING
+from helix4d.core.messages import reproducible
+from helix4d.core.storage import REFUSING
 from helix4d.curation.shards.ledger import Outcome
 from helix4d.curation.work.jobs import AssetJob
 from helix4d.curation.work.sandbox import EVENTS_FD_VARIABLE, Event
@@ -38,15 +40,16 @@ def main() -> None:
             try:
                 send({"event": "end", "outcome": _work(job, clock).to_json()})
             except _Refused as refused:
-                send({"event": "end", "refused": refused.errno})
+                send({"event": "end", "refused": refused.errno, "where": refused.where})
 
 
 class _Refused(Exception):  # noqa: N818 (reads as what happened)
     """Storage failed, not the asset."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.errno = number
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error.errno)
+        self.errno = error.errno
+        self.where = None if error.filename is None else os.fsdecode(error.filename)
 
 
 def _work(job: AssetJob, clock: Clock) -> Outcome:
@@ -58,16 +61,21 @@ def _work(job: AssetJob, clock: Clock) -> Outcome:
         traceback.print_exc()
         code, message = ReasonCode.OUT_OF_MEMORY, "an allocation failed"
     except OSError as error:
-        # An asset may be unreadable in itself, but only packing writes to the output, and no asset fills a disk or
-        # makes a file server disappear.
-        if error.errno in (REFUSING if clock.stage == "pack" else FULL | AWAY):
-            raise _Refused(error.errno) from error
-        traceback.print_exc()
-        code, message = ReasonCode.CRASHED, f"{type(error).__name__}: {error}"
+        # No asset fills a disk, uses up file descriptors or makes a file server disappear. One that may not be read
+        # has become an `AssetError` in `stages.py`, so what may not be accessed is a folder of the run.
+        if error.errno in REFUSING:
+            raise _Refused(error) from error
+        code, message = _unexpected(error)
     except Exception as error:  # noqa: BLE001 (every asset ends in a state; the log has the traceback)
-        traceback.print_exc()
-        code, message = ReasonCode.CRASHED, f"{type(error).__name__}: {error}"
+        code, message = _unexpected(error)
     return Outcome(job.asset, code.state, code, stage=clock.stage, message=message, timings_s=clock.timings_s())
+
+
+def _unexpected(error: Exception) -> tuple[ReasonCode, str]:
+    traceback.print_exc()
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return ReasonCode.OUT_OF_MEMORY, "the system is out of memory"
+    return ReasonCode.CRASHED, reproducible(f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from helix4d.core import AssetError, ConfigError, FormatError, generator, sha256_file, sha256_json
+from helix4d.core.messages import reason
 from helix4d.curation.shards.reader import ShardReader
 from helix4d.evaluation.geometry.sampling import Surface, sample_surface
 from helix4d.evaluation.methods.adapters import natural_order
@@ -234,7 +235,5 @@ def _decode_image(data: bytes, where: object) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGBA"))
-    except UnidentifiedImageError as error:  # its message may contain a memory address
-        raise FormatError(f"{where}: cannot read image (unknown format, or corrupt)") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise FormatError(f"{where}: cannot read image ({error})") from error
+        raise FormatError(f"{where}: cannot read image ({reason(error)})") from error

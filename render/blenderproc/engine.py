@@ -21,8 +21,10 @@ import numpy as np
 
 from helix4d.assets import Clip
 from helix4d.core import ConfigError
+from helix4d.core.captured import CapturedOutput, captured_output
+from helix4d.core.storage import fault_in
 from helix4d.render.blenderproc.bootstrap import load_blenderproc, start_scene, write_hdf5
-from helix4d.render.cycles.engine import RenderError, captured_output, configure, output_tail
+from helix4d.render.cycles.engine import RenderError, configure
 from helix4d.render.cycles.scene import CLIP_RANGE, SENSOR_MM, ClipObject, clear
 from helix4d.render.cycles.world import World
 from helix4d.render.frame_loop import render_frames
@@ -174,7 +176,9 @@ class _Scene:
                     verbose=True,  # otherwise a thread reads Blender's output for a progress bar
                 )
             except (RuntimeError, FileNotFoundError) as error:
-                raise RenderError(f"BlenderProc failed: {error}; it printed: {output_tail(output)}") from error
+                printed = output.tail()
+                failed = RenderError(f"BlenderProc failed: {error}; it printed: {printed}")
+                raise fault_in(f"{error}\n{printed}", self._folder) or failed from error
         return data
 
     def _set_renderer(self, settings: RenderSettings) -> None:
@@ -262,7 +266,7 @@ def _blenderproc_intrinsics(camera: Camera) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[Any]:
+def _quiet() -> Iterator[CapturedOutput]:
     """Keep the output of Blender and BlenderProc off standard output; yields the file with Blender's."""
-    with contextlib.redirect_stdout(io.StringIO()), captured_output() as output:
+    with contextlib.redirect_stdout(io.StringIO()), captured_output(1) as output:
         yield output

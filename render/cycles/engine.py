@@ -7,8 +7,7 @@ clips, or with another number of threads.
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
+import errno
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,20 +15,24 @@ from typing import Any
 
 import bpy
 import numpy as np
-import OpenEXR
 
 from helix4d.assets import Clip
-from helix4d.core import Helix4DError
+from helix4d.core import FormatError, Helix4DError
+from helix4d.core.captured import captured_output
+from helix4d.core.storage import fault_in, require_room
 from helix4d.render.cycles.devices import cycles_preferences, select_device
 from helix4d.render.cycles.scene import ClipScene, clear
 from helix4d.render.frame_loop import render_frames
 from helix4d.render.scene.cameras import Camera
 from helix4d.render.scene.environment import NO_MAPS, EnvironmentMap
+from helix4d.render.scene.exr_files import read_exr
 from helix4d.render.scene.images import Layers, RenderedImage
 from helix4d.render.scene.lighting import Lights
 from helix4d.render.scene.passes import split_layers
 from helix4d.render.scene.settings import RenderSettings
 from helix4d.render.scene.views import Views
+
+_BYTES_PER_PIXEL = 32  # eight channels of 32 bits: colors, depth and normals
 
 
 class RenderError(Helix4DError):
@@ -89,20 +92,31 @@ class _Scene:
 
     def render(self, view: int) -> Layers:
         self._scene.set_view(self._views.cameras[view], self._views.lights[view])
-        channels = _render_once(self._path)
+        channels = _render_once(self._path, _BYTES_PER_PIXEL * self._views.settings.image_size**2)
         return split_layers(channels) if self._views.settings.passes else Layers(channels)
 
 
-def _render_once(path: Path) -> dict[str, np.ndarray]:
-    with captured_output() as output:
+def _render_once(path: Path, expected_bytes: int) -> dict[str, np.ndarray]:
+    """Channels of the image that Blender renders to `path`.
+
+    Raises:
+        RenderError: if Blender fails.
+        OSError: if storage fails.
+    """
+    with captured_output(1) as output:
         try:
             bpy.ops.render.render(write_still=True)
         except RuntimeError as error:
-            raise RenderError(f"Blender failed to render: {error}") from error
+            failed = RenderError(f"Blender failed to render: {error}")
+            raise fault_in(f"{error}\n{output.tail()}", path) or failed from error
     if not path.is_file():
-        raise RenderError(f"Blender rendered no image; it printed: {output_tail(output)}")
-    with OpenEXR.File(str(path), separate_channels=True) as image:
-        channels = {name: channel.pixels for name, channel in image.channels().items()}
+        raise RenderError(f"Blender rendered no image; it printed: {output.tail()}")
+    try:
+        channels = read_exr(path)
+    except FormatError as error:
+        # Blender does not report a full disk, it leaves an incomplete file.
+        require_room(path.parent, expected_bytes)
+        raise OSError(errno.EIO, f"the image that Blender wrote is damaged: {error}", str(path)) from error
     path.unlink()
     return channels
 
@@ -154,23 +168,3 @@ def configure(scene: Any, settings: RenderSettings) -> None:
         cycles.denoising_quality = settings.denoise_quality.upper()
         cycles.denoising_prefilter = settings.denoise_prefilter.upper()
         cycles.denoising_input_passes = "RGB_ALBEDO_NORMAL"
-
-
-@contextlib.contextmanager
-def captured_output() -> Iterator[Any]:
-    """Redirect file descriptor 1, to which Blender prints its progress, to a file that an error can quote."""
-    sys.stdout.flush()
-    with tempfile.TemporaryFile() as output:
-        saved = os.dup(1)
-        try:
-            os.dup2(output.fileno(), 1)
-            yield output
-        finally:
-            os.dup2(saved, 1)
-            os.close(saved)
-
-
-def output_tail(output: Any) -> str:
-    """Return the last 2,000 bytes of what `captured_output` collected."""
-    output.seek(0)
-    return str(output.read()[-2000:].decode("utf-8", "replace"))

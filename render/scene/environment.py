@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from helix4d.core import ConfigError, generator
+from helix4d.core.storage import is_fault
 from helix4d.render.scene.cameras import Camera
 from helix4d.render.scene.hdr_files import SUFFIXES, read_hdr_file
 from helix4d.render.scene.lighting import TOTAL_IRRADIANCE, Lights, MapPlacement
@@ -88,11 +89,14 @@ def load_map(folder: Path, file: str, sha256: str | None = None) -> EnvironmentM
 
     Raises:
         ConfigError: if the file cannot be read, contains no light, or has changed.
+        OSError: if storage fails.
     """
     path = folder / file
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
+        if is_fault(error):
+            raise
         raise ConfigError(f"{path}: cannot be read ({error})") from error
     if sha256 is not None and found != sha256:
         raise ConfigError(f"{path}: has changed since the run started (sha256 {found}, expected {sha256})")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from helix4d.core import ConfigError
+from helix4d.core import ConfigError, FormatError
+from helix4d.render.scene.exr_files import read_exr
 from helix4d.render.scene.hdr_kernels import decode_rows
 
 SUFFIXES = (".exr", ".hdr")
@@ -49,16 +50,10 @@ def _read_radiance(path: Path) -> np.ndarray:
 
 
 def _read_exr(path: Path) -> np.ndarray:
-    import OpenEXR
-
     try:
-        with OpenEXR.File(str(path), header_only=True) as file:
-            low, high = file.header()["dataWindow"]
-            _check_size(path, int(high[1]) - int(low[1]) + 1, int(high[0]) - int(low[0]) + 1)
-        with OpenEXR.File(str(path), separate_channels=True) as file:
-            channels = {name: channel.pixels for name, channel in file.channels().items()}
-    except (RuntimeError, KeyError) as error:
-        raise ConfigError(f"{path}: not an OpenEXR file ({error})") from error
+        channels = read_exr(path, lambda width, height: _check_size(path, height, width))
+    except FormatError as error:
+        raise ConfigError(f"{path}: {error}") from error
     if not set("RGB") <= set(channels):
         raise ConfigError(f"{path}: has channels {', '.join(sorted(channels))}, expected R, G and B")
     return np.stack([channels[name].astype(np.float32) for name in "RGB"], axis=-1)

@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from helix4d.core import FormatError
+from helix4d.core.messages import reason
+from helix4d.render.scene.exr_files import read_exr, write_exr
 from helix4d.render.scene.images import Layers
 
 DEPTH_SCALE = 4096.0
@@ -58,10 +60,8 @@ def decode_depth(data: bytes) -> np.ndarray:
             if max(image.size) > MOST_PIXELS:
                 raise FormatError(f"not a depth image: {image.size[0]}×{image.size[1]} pixels, at most {MOST_PIXELS}²")
             steps = np.asarray(image)
-    except UnidentifiedImageError as error:  # its message contains a memory address
-        raise FormatError("not a depth image (not PNG, or corrupt)") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise FormatError(f"not a depth image ({error})") from error
+        raise FormatError(f"not a depth image ({reason(error)})") from error
     if steps.ndim != 2 or steps.dtype.kind not in "ui" or image.mode not in ("I;16", "I"):
         raise FormatError(f"not a depth image: mode {image.mode}, shape {steps.shape}, expected 16-bit grayscale")
     return (steps / DEPTH_SCALE).astype(np.float32)
@@ -69,13 +69,10 @@ def decode_depth(data: bytes) -> np.ndarray:
 
 def encode_normal(normal: np.ndarray) -> bytes:
     """Write (H, W, 3) float normals as an OpenEXR file of half floats, channels X, Y, Z."""
-    import OpenEXR
-
     planes = {name: np.ascontiguousarray(normal[..., axis], np.float16) for axis, name in enumerate("XYZ")}
-    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
     with tempfile.TemporaryDirectory(prefix="helix4d-normal-") as folder:
         path = Path(folder) / "normal.exr"
-        OpenEXR.File(header, planes).write(str(path))
+        write_exr(path, planes)
         return path.read_bytes()
 
 
@@ -85,22 +82,15 @@ def decode_normal(data: bytes) -> np.ndarray:
     Raises:
         FormatError: if the data is not an OpenEXR file with channels X, Y and Z.
     """
-    import OpenEXR
-
     with tempfile.TemporaryDirectory(prefix="helix4d-normal-") as folder:
         path = Path(folder) / "normal.exr"
         path.write_bytes(data)
-        try:
-            with OpenEXR.File(str(path), header_only=True) as image:
-                low, high = (np.asarray(corner, np.int64) for corner in image.header()["dataWindow"])
-            if max(high - low) >= MOST_PIXELS:
-                width, height = (high - low + 1).tolist()
-                raise FormatError(f"not a normal image: {width}×{height} pixels, at most {MOST_PIXELS}²")
-            with OpenEXR.File(str(path), separate_channels=True) as image:
-                planes = {name: channel.pixels for name, channel in image.channels().items()}
-        except (RuntimeError, ValueError, KeyError) as error:
-            reason = str(error).replace(f"{folder}/", "")
-            raise FormatError(f"not an OpenEXR file ({reason})") from error
+        planes = read_exr(path, _check_normal_size)
     if set(planes) != set("XYZ"):
         raise FormatError(f"not a normal image: channels {sorted(planes)}, expected X, Y and Z")
     return np.stack([planes[name] for name in "XYZ"], axis=-1).astype(np.float32)
+
+
+def _check_normal_size(width: int, height: int) -> None:
+    if max(width, height) > MOST_PIXELS:
+        raise FormatError(f"not a normal image: {width}×{height} pixels, at most {MOST_PIXELS}²")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 import pytest
 
 from helix4d.core import ConfigError
-from helix4d.core.settings import read_settings
+from helix4d.core.settings import read_settings, read_values
 from helix4d.core.typed import build
 
 
@@ -93,3 +95,48 @@ def test_files_that_hold_no_settings_are_refused(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(ConfigError, match=message):
             read_settings(Whole, path)
+
+
+def _laughs(levels: int) -> str:
+    """Lists of ten aliases of the list before: 10 to the power of `levels` values."""
+    lines = ["x0: &x0 [a, a, a, a, a, a, a, a, a, a]"]
+    lines += [f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 10)}]" for n in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (_laughs(9), "stands for more than 100,000 values: write fewer aliases"),
+        (
+            "b: &b {x: 1}\n" + "\n".join(f"c{n}: &c{n} {{<<: [{', '.join(['*b'] * 99)}]}}" for n in range(999)),
+            "100,000",
+        ),
+        ("a: &a [1, *a]", "an alias refers to the list or mapping that contains it"),
+        ("a: " + "[" * 200 + "]" * 200, "nested more than 100 levels deep"),
+        ("a: " + "[" * 50_000, "nested more than 100 levels deep"),
+        ("a: 2001-13-41", "month must be in 1..12"),
+        ("inherits: [a.yaml]", "inherits: expected the name of a file, found"),
+    ],
+)
+def test_hostile_yaml_is_refused_quickly(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    begun = time.monotonic()
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        read_values(tmp_path / "a.yaml")
+    assert time.monotonic() - begun < 20
+
+
+def test_hostile_overrides_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("name: a\npart: {width: 1}")
+    for change in ("name=&a [*a]", "name=2001-13-41", f"name={'[' * 5000}"):
+        with pytest.raises(ConfigError, match="the value is not YAML"):
+            read_settings(Whole, tmp_path / "a.yaml", [change])
+
+
+def test_aliases_and_merge_keys_still_work(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("name: a\npart: &p {width: 1, color: blue}\nparts: {x: *p, y: {<<: *p, width: 2}}")
+    whole = read_settings(Whole, tmp_path / "a.yaml")
+    assert whole.parts == {"x": Part(1.0, Color.BLUE), "y": Part(2.0, Color.BLUE)}
+    (tmp_path / "b.yaml").write_text(_laughs(4))
+    assert len(read_values(tmp_path / "b.yaml")["x3"]) == 10

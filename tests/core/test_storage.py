@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from helix4d.core import ConfigError, StorageError, insist, write_bytes
 from helix4d.core.locks import locked
+from helix4d.core.storage import fault_in, is_fault
 
 
 def test_a_write_that_is_refused_twice_is_retried_until_it_succeeds() -> None:
@@ -118,3 +120,32 @@ def test_a_full_disk_does_not_prevent_locking(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(os, "write", full)
     with locked(tmp_path), pytest.raises(ConfigError, match="another run is writing there"), locked(tmp_path):
         pass
+
+
+def test_faults_are_told_from_errors_of_files() -> None:
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENFILE):
+        assert is_fault(OSError(number, "x"))
+        text = f"Cannot save: '/a/b.exr': {os.strerror(number)}."
+        found = fault_in(text, Path("/a/b.exr"))
+        assert found is not None
+        assert (found.errno, found.filename) == (number, "/a/b.exr")
+    for error in (FileNotFoundError(errno.ENOENT, "x"), OSError("Invalid data stream"), ValueError("x")):
+        assert not is_fault(error)
+    assert fault_in("Cannot save: the codec is unknown", Path("a")) is None
+
+
+def test_messages_name_the_folder_of_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t"))
+    for named, place in (
+        (tmp_path / "t/helix4d-archive-abcdefgh/content/a.png", f"{tmp_path / 't'} (temporary files)"),
+        (tmp_path / "out/.part.abcdefgh.tmp", str(tmp_path / "out/part")),
+        (tmp_path / "source/a.glb", str(tmp_path / "source/a.glb")),
+        (None, str(tmp_path / "out/part")),
+    ):
+
+        def write(named: Path | None = named) -> None:
+            raise OSError(errno.ENOSPC, "full", None if named is None else str(named))
+
+        with pytest.raises(StorageError) as caught:
+            insist(write, tmp_path / "out/part", patience_s=0)
+        assert str(caught.value).startswith(f"{place}: could not be written for 0 s (No space left on device)")

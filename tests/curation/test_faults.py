@@ -7,8 +7,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from helix4d.curation.shards.sidecar import read_sidecar
 from helix4d.curation.verify.output import verify
 from tests.curation.faults.sitecustomize import marker
 from tests.curation.runs import curate, hashes, start
+from tests.mounts import mounted, needs_mounts
 
 pytestmark = pytest.mark.slow
 
@@ -114,21 +114,6 @@ def test_an_asset_that_always_kills_its_ray_worker_fails_alone(
     inject({})
     curate(sample_source, output, **PLAIN, retry_failed=True)
     check_undisturbed(output, plain_output)
-
-
-needs_mounts = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount file systems")
-
-
-@contextmanager
-def mounted(folder: Path, *options: str) -> Iterator[None]:
-    """Mount a file system at a folder while the block runs."""
-    folder.mkdir(exist_ok=True)
-    if subprocess.run(["mount", *options, str(folder)], check=False, capture_output=True).returncode:
-        pytest.skip("mounting is forbidden here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def _bytes_of_shards(output: Path) -> int:

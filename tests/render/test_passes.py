@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from helix4d.render import Lights, RenderSettings, orbit_camera, project
 from helix4d.render.cycles.engine import render_views
 from helix4d.render.scene.images import RenderedImage
 from helix4d.render.scene.passes import DEPTH_SCALE, decode_depth, decode_normal, encode_depth, encode_normal
+from tests.mounts import mounted, needs_mounts
 from tests.render.clips import box, clip, empty_frame, sphere
 
 SIZE = 64
@@ -99,3 +103,31 @@ def test_other_files_are_refused() -> None:
             decode_depth(data)
         with pytest.raises(FormatError, match="not an OpenEXR file"):
             decode_normal(data)
+
+
+def test_damaged_normals_are_refused_without_a_word_elsewhere(capfd: pytest.CaptureFixture[str]) -> None:
+    """OpenEXR prints what it finds, with the name of the temporary file; that becomes part of the error."""
+    whole = encode_normal(np.random.default_rng(0).normal(size=(40, 40, 3)))
+    capfd.readouterr()
+    damaged = [whole[:length] for length in (4, 50, 300, len(whole) // 2, len(whole) - 1)]
+    for place in range(400, len(whole), len(whole) // 20):
+        damaged.append(whole[:place] + bytes(64) + whole[place + 64 :])
+    messages = []
+    for data in damaged * 2:
+        with pytest.raises(FormatError, match=r"not an OpenEXR file \(.") as caught:
+            decode_normal(data)
+        messages.append(str(caught.value))
+    assert messages[: len(damaged)] == messages[len(damaged) :]
+    assert not [message for message in messages if "/" in message or "helix4d-" in message]
+    assert capfd.readouterr() == ("", "")
+
+
+@needs_mounts
+def test_a_full_temporary_folder_is_a_storage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=16k", "tmpfs"):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "small"))
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            encode_normal(np.random.default_rng(0).normal(size=(64, 64, 3)))
+        assert caught.value.errno == errno.ENOSPC
+        with pytest.raises(OSError, match="No space left on device"):
+            decode_normal(bytes(100_000))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helix4d.core import ConfigError
 from helix4d.voxelize import warm_up
 from helix4d.voxelize.kernels import compilation
 
@@ -73,3 +74,36 @@ def test_without_a_writable_folder_kernels_still_compile(monkeypatch: pytest.Mon
 
     assert doubled(np.int64(4)) == 8
     assert compilation._cache_folder() is None
+
+
+def test_compiled_code_of_others_is_not_loaded(tmp_path: Path) -> None:
+    """Numba unpickles and runs what it finds in its cache."""
+    own = tmp_path / "own"
+    own.mkdir(mode=0o755)
+    compilation._refuse_foreign(own)
+    (tmp_path / "link").symlink_to(own)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    for name in ("link", "open"):
+        with pytest.raises(ConfigError, match=f"{name}: not used for compiled kernels.*set NUMBA_CACHE_DIR"):
+            compilation._refuse_foreign(tmp_path / name)
+    if os.geteuid() == 0:
+        os.chown(own, 12345, 12345)
+        with pytest.raises(ConfigError, match="other users may have written there"):
+            compilation._refuse_foreign(own)
+
+
+def test_a_shared_cache_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    script = """
+import os, pathlib
+from helix4d.voxelize.kernels import compilation
+folder = compilation._cache_folder()
+folder.chmod(0o777)
+compilation._load = lambda: print("loaded")
+compilation.warm_up()
+"""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", "import helix4d.voxelize\n" + script]
+    done = subprocess.run(command, cwd=_REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert "ConfigError" in done.stderr
+    assert "loaded" not in done.stdout

@@ -22,7 +22,8 @@ from helix4d.core import (
     canonical_json,
     sha256_json,
 )
-from helix4d.core.storage import AWAY, FULL
+from helix4d.core.messages import reproducible
+from helix4d.core.storage import REFUSING
 from helix4d.curation.shards.ledger import Outcome
 from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.shards.writer import Sample, write_part
@@ -108,7 +109,7 @@ def encode_sample(job: EncodeJob, report: Report) -> Outcome:
     except (FormatError, KeyError, ValueError) as error:
         return _failed(job, ReasonCode.CORRUPT_FILE, error, start)
     except OSError as error:
-        if error.errno in FULL | AWAY:
+        if error.errno in REFUSING:
             raise
         return _failed(job, ReasonCode.CRASHED, error, start)
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -149,7 +150,7 @@ def _failed(job: EncodeJob, reason: ReasonCode, error: BaseException, start: flo
         AssetState.FAILED,
         reason,
         stage="encode",
-        message=f"{type(error).__name__}: {error}",
+        message=reproducible(f"{type(error).__name__}: {error}"),
         timings_s={"encode": round(time.perf_counter() - start, 3)},
     )
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import stat
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -21,6 +23,7 @@ import llvmlite  # type: ignore[import-untyped]
 import numba
 from numba import njit, types
 
+from helix4d.core import ConfigError
 from helix4d.core.locks import file_lock
 
 b1, u1, i4, i8 = types.boolean, types.uint8, types.int32, types.int64
@@ -64,12 +67,17 @@ def warm_up() -> int:
 
     The functions of this package call it on first use. Call it at installation, or before starting many processes.
     Further calls return immediately.
+
+    Raises:
+        ConfigError: if others may have written to the folder of compiled kernels.
     """
     if _STATE["ready"]:
         return _STATE["compiled"]
     with _GUARD:
         if not _STATE["ready"]:
             folder = _cache_folder()
+            if folder is not None:
+                _refuse_foreign(folder)
             stamp = folder / f"voxelize-{_fingerprint()}.stamp" if folder else None
             if folder is None or stamp is None or stamp.exists():
                 _STATE["compiled"] = _load()
@@ -107,6 +115,22 @@ def _cache_folder() -> Path | None:
     except OSError:
         return None
     return folder
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Check that nobody else could have put code into the cache, which numba runs.
+
+    Raises:
+        ConfigError: if the folder is a link, or belongs to or may be written by others than the owner of the sources.
+    """
+    status = folder.lstat()
+    owners = (os.geteuid(), _SOURCES.stat().st_uid)
+    if stat.S_ISDIR(status.st_mode) and status.st_uid in owners and not status.st_mode & stat.S_IWOTH:
+        return
+    raise ConfigError(
+        f"{folder}: not used for compiled kernels, as other users may have written there: remove it, or set "
+        "NUMBA_CACHE_DIR to a folder of your own"
+    )
 
 
 def _fingerprint() -> str:

@@ -14,6 +14,7 @@ from typing import NoReturn
 from helix4d.assets.gltf.parse.values import Json
 from helix4d.assets.limits import Limits
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.storage import is_fault
 
 _MAGIC = b"glTF"
 _JSON_CHUNK = 0x4E4F534A
@@ -34,6 +35,7 @@ def read_container(path: Path, limits: Limits) -> Container:
 
     Raises:
         AssetError: empty_file, not_gltf, corrupt_file, unsupported_gltf_version, invalid_gltf or out_of_memory.
+        OSError: if storage fails.
     """
     data = _read(path, limits)
     if data[:4] == _MAGIC:
@@ -58,6 +60,8 @@ def _read(path: Path, limits: Limits) -> bytes:
             )
         data = path.read_bytes()
     except (OSError, ValueError) as error:
+        if is_fault(error):
+            raise
         raise AssetError(ReasonCode.CORRUPT_FILE, f"cannot be read ({error})", path) from error
     if not data:
         raise AssetError(ReasonCode.EMPTY_FILE, "the file is empty", path)

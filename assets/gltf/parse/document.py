@@ -15,6 +15,7 @@ from helix4d.assets.gltf.parse.scene import parse_meshes, parse_nodes, parse_roo
 from helix4d.assets.gltf.parse.values import Json, JsonObject, clean_text
 from helix4d.assets.limits import Limits
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.storage import is_fault
 
 SUPPORTED_EXTENSIONS = frozenset(
     {
@@ -94,6 +95,7 @@ class Document:
 
         Raises:
             AssetError: uri_outside_asset, corrupt_file (a broken data URI), out_of_memory.
+            OSError: if storage fails.
         """
         if is_data_uri(uri):
             return decode_data_uri(uri, self.path)
@@ -105,7 +107,9 @@ class Document:
                 message = f"{uri[:80]!r} is larger than the limit of {self.limits.file_bytes:,} bytes"
                 raise self.fail(ReasonCode.OUT_OF_MEMORY, message)
             return target.read_bytes()
-        except OSError:
+        except OSError as error:
+            if is_fault(error):
+                raise
             return None
 
 
@@ -179,7 +183,9 @@ def _check_uris(root: JsonObject, buffers: tuple[Buffer, ...], limits: Limits) -
         target = resource_path(uri, root.path)
         try:
             total += target.stat().st_size
-        except OSError:
+        except OSError as error:
+            if is_fault(error):
+                raise
             continue  # missing: reported on first use, as an error for a buffer and a warning for an image
     if total > limits.file_bytes:
         message = f"its external files total {total:,} bytes, more than the limit of {limits.file_bytes:,}"

@@ -18,6 +18,7 @@ from helix4d.assets.gltf.parse.container import read_container
 from helix4d.assets.limits import DEFAULT_LIMITS
 from helix4d.assets.sequence import folder_files
 from helix4d.core import AssetError, ReasonCode, sha256_file, sha256_json
+from helix4d.core.storage import is_fault
 
 _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.\-]*:")
 _BLOCK_BYTES = 1 << 20
@@ -133,7 +134,9 @@ def _resources(path: Path) -> Iterator[Path]:
     for _, target in external_uris(path):
         try:
             available = target.is_file()
-        except OSError:
+        except OSError as error:
+            if is_fault(error):
+                raise
             continue
         if available:
             yield target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -34,5 +35,7 @@ with os.fdopen(int(os.environ["HELIX4D_EVENTS_FD"]), "w") as events:
             while True:
                 hoard.append(bytearray(os.urandom(1 << 20) * 20))
                 time.sleep(0.02)
-        events.write(json.dumps({"event": "end", "pid": os.getpid(), "temporary": tempfile.gettempdir()}) + "\n")
+        refusal = {"refused": errno.EMFILE, "where": None} if job["do"] == "refuse" else {}
+        end = {"event": "end", "pid": os.getpid(), "temporary": tempfile.gettempdir(), **refusal}
+        events.write(json.dumps(end) + "\n")
         events.flush()

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,24 @@ def test_a_cluster_that_refuses_the_token_is_reported() -> None:
         process.communicate("done")
     assert f"cannot connect to the Ray cluster at {address}" in ended.stdout, ended.stderr
     assert "RAY_AUTH_TOKEN_PATH" in ended.stdout
+
+
+def test_a_ray_of_our_own_keeps_its_files_where_nobody_else_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the second time, as Ray opens its folder to everyone."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:  # the names of sockets are limited to 107 bytes
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        own = Path(short, f"ray-{os.geteuid()}")
+        for _ in range(2):
+            with Cluster(RunConfig(workers=1)):
+                assert (own / "ray" / "session_latest").is_dir()
+            assert own.stat().st_mode & 0o777 == 0o700
+        own.chmod(0o777)
+        with (
+            pytest.raises(ConfigError, match="may write to it: remove it, or set TMPDIR"),
+            Cluster(RunConfig(workers=1)),
+        ):
+            pass
 
 
 _HEAD = """

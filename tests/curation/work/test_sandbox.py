@@ -35,6 +35,14 @@ def test_the_child_process_is_kept_between_jobs(sandbox: Sandbox) -> None:
     assert peak_bytes > 1e6
 
 
+def test_a_child_whose_storage_failed_is_replaced(sandbox: Sandbox) -> None:
+    """Its open files and stale handles may be what fails."""
+    first, _ = sandbox.run({"do": "refuse"}, lambda event: None)
+    assert "refused" in first
+    second, _ = sandbox.run({"do": "answer"}, lambda event: None)
+    assert second["pid"] != first["pid"]
+
+
 def test_only_a_child_that_downloads_is_given_tokens(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hunter2")
     local, _ = sandbox.run({"do": "answer", "remote": None}, lambda event: None)

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import errno
+import io
+import os
+import subprocess
+import tempfile
 import weakref
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from helix4d.assets import bake_clips, content_hash
+from helix4d.assets import archive, bake_clips, content_hash
 from helix4d.assets.samples import SAMPLES
 from helix4d.core import AssetState, ConfigError, ReasonCode
 from helix4d.curation.config import SampleConfig
@@ -17,6 +23,8 @@ from helix4d.curation.shards.writer import Sample, part_members, write_shard
 from helix4d.curation.work import stages, worker
 from helix4d.curation.work.jobs import AssetJob
 from helix4d.curation.work.stages import Clock, process_asset
+from tests.assets.glb import moving_tetrahedron
+from tests.mounts import mounted, needs_mounts
 
 FACTS = {"split": "train", "config": {}, "config_sha256": "0" * 64, "tools": {}, "gaps": []}
 
@@ -84,6 +92,112 @@ def test_a_missing_file_server_is_not_blamed_on_the_asset(tmp_path: Path, monkey
     with pytest.raises(worker._Refused) as refused:
         worker._work(job, Clock(lambda event: None))
     assert refused.value.errno == errno.ESTALE
+
+
+def test_a_file_that_may_not_be_read_has_failed_to_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = job_of(tmp_path)
+
+    def forbidden(path: Path) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(stages, "content_hash", forbidden)
+    outcome = worker._work(job, Clock(lambda event: None))
+    assert outcome.reason is ReasonCode.DOWNLOAD_FAILED
+    assert "ladybug.glb: cannot be read (Permission denied)" in outcome.message
+
+
+def _archive_job(folder: Path, **settings: Any) -> AssetJob:
+    asset = folder / "ladybug.zip"
+    with zipfile.ZipFile(asset, "w") as packed:
+        packed.writestr("ladybug.glb", SAMPLES["ladybug"]())
+    config = SampleConfig(resolution=32, frames=2, **{"views": 0, **settings})
+    return AssetJob(asset.name, asset, content_hash(asset), folder / "part", config, device="cpu")
+
+
+@needs_mounts
+def test_a_full_temporary_folder_is_not_the_archives_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = _archive_job(tmp_path)
+    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=32k", "tmpfs"):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "small"))
+        with pytest.raises(worker._Refused) as refused:
+            worker._work(job, Clock(lambda event: None))
+        assert refused.value.errno == errno.ENOSPC
+        assert refused.value.where is not None
+        assert Path(refused.value.where).is_relative_to(tmp_path / "small")
+        subprocess.run(["mount", "-o", "remount,size=8m", str(tmp_path / "small")], check=True)
+        assert worker._work(job, Clock(lambda event: None)).state is AssetState.DONE
+
+
+@needs_mounts
+@pytest.mark.parametrize("passes", [False, True])
+def test_a_full_temporary_folder_is_not_the_fault_of_what_is_rendered(
+    passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_of(tmp_path)
+    config = replace(job.config, frames=2, views=1, image_size=128, preset="draft", passes=passes)
+    job = replace(job, config=config)
+    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=64k", "tmpfs"):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "small"))
+        with pytest.raises(worker._Refused) as refused:
+            worker._work(job, clock := Clock(lambda event: None))
+        assert (refused.value.errno, clock.stage) == (errno.ENOSPC, "render")
+        subprocess.run(["mount", "-o", "remount,size=64m", str(tmp_path / "small")], check=True)
+        assert worker._work(job, Clock(lambda event: None)).state is AssetState.DONE
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE])
+def test_storage_that_fails_while_an_asset_is_read_is_waited_for(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    packed, plain = _archive_job(tmp_path), job_of(tmp_path)
+    for job, target, name in (
+        (packed, tempfile, "TemporaryDirectory"),
+        (packed, archive, "open"),
+        (plain, Path, "read_bytes"),
+        (plain, Path, "stat"),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(worker._Refused) as refused:
+            patch.setattr(target, name, fail, raising=False)
+            worker._work(job, Clock(lambda event: None))
+        assert refused.value.errno == number, name
+        assert not job.part.exists()
+
+
+def test_a_folder_of_our_own_that_is_forbidden_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/tmp")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", fail)
+    with pytest.raises(worker._Refused) as refused:
+        worker._work(_archive_job(tmp_path), Clock(lambda event: None))
+    assert (refused.value.errno, refused.value.where) == (errno.EACCES, "/tmp")
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "TGA", "TIFF"])
+def test_two_runs_write_the_same_bytes_about_images_of_other_formats(kind: str, tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (4, 4), "red").save(stream, kind)
+    builder = moving_tetrahedron()
+    builder.gltf["images"] = [{"bufferView": builder.view(stream.getvalue())}]
+    builder.gltf["textures"] = [{"source": 0}]
+    builder.gltf["materials"] = [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}]
+    builder.primitive["material"] = 0
+    builder.primitive["attributes"]["TEXCOORD_0"] = builder.accessor([[0, 0], [1, 0], [0, 1], [1, 1]])
+    path = builder.write(tmp_path)
+    config = SampleConfig(resolution=32, frames=2, views=0)
+    job = AssetJob(path.name, path, content_hash(path), tmp_path / "part", config, device="cpu")
+    parts, outcomes = [], []
+    for _ in range(2):
+        outcomes.append(process_asset(job, Clock(lambda event: None)))
+        parts.append(job.part.read_bytes())
+    assert parts[0] == parts[1]
+    assert outcomes[0].warnings == outcomes[1].warnings
+    (warning,) = outcomes[0].warnings
+    assert "cannot be decoded" in warning
+    assert "0x" not in warning
 
 
 def test_clips_of_a_file_are_in_memory_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,63 @@
+"""Captures what native libraries print, which bypasses `sys.stdout` and `sys.stderr`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from typing import BinaryIO
+
+_TAIL_BYTES = 2000
+_ONE_AT_A_TIME = threading.RLock()
+"""Descriptors belong to the process: two threads that redirect them in turn would restore each other's files."""
+
+
+class CapturedOutput:
+    """Output of a block, which can be read during the block and after it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._final = ""
+
+    def tail(self) -> str:
+        """Return the last 2,000 bytes."""
+        if self._stream.closed:
+            return self._final
+        size = self._stream.seek(0, os.SEEK_END)
+        self._stream.seek(max(0, size - _TAIL_BYTES))
+        return self._stream.read().decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """Keep the tail, and close the file."""
+        self._final = self.tail()
+        self._stream.close()
+
+
+@contextmanager
+def captured_output(*descriptors: int) -> Iterator[CapturedOutput]:
+    """Redirect file descriptors, and Python's streams of these, to a temporary file while the block runs.
+
+    Args:
+        descriptors: 1 for standard output, 2 for standard error. What `faulthandler` writes to the latter when the
+            block crashes is lost.
+    """
+    with _ONE_AT_A_TIME, ExitStack() as stack:
+        stream = stack.enter_context(tempfile.TemporaryFile())
+        output = CapturedOutput(stream)
+        stack.callback(output.close)
+        text = stack.enter_context(open(stream.fileno(), "w", encoding="utf-8", buffering=1, closefd=False))
+        for number in descriptors:
+            (sys.stdout if number == 1 else sys.stderr).flush()
+            stack.callback(_restore, os.dup(number), number)
+            os.dup2(stream.fileno(), number)
+            # Native code may also print through Python.
+            stack.enter_context(redirect_stdout(text) if number == 1 else redirect_stderr(text))
+        yield output
+
+
+def _restore(saved: int, number: int) -> None:
+    os.dup2(saved, number)
+    os.close(saved)

@@ -1,0 +1,39 @@
+"""Messages without what differs from run to run, so that two runs record the same bytes.
+
+Messages of libraries hold addresses of objects and paths of temporary files. Everything that is recorded about an asset
+passes through here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+
+_STREAM = re.compile(r"\s*<_io\.\w+ object at 0x[0-9a-fA-F]+>")
+"""A file in memory, which Pillow quotes as if it were a name."""
+_ADDRESS = re.compile(r"(<[^<>\n]*?) at 0x[0-9a-fA-F]+(?=[^<>\n]*>)")
+_RANDOM = r"[a-z0-9_]{8}"  # what `tempfile` appends to a prefix
+_SCRATCH = rf"/helix4d-[a-z0-9-]*{_RANDOM}(?:/content)?"  # see `scratch_folder`
+
+
+def reproducible(text: str) -> str:
+    """Return a message without memory addresses, and with files in temporary folders named relative to these."""
+    if " at 0x" in text:
+        text = _ADDRESS.sub(r"\1", _STREAM.sub("", text))
+    given = tempfile.gettempdir()
+    for root in sorted({given, os.path.realpath(given)}, key=len, reverse=True):
+        if root in text:
+            text = re.sub(rf"{re.escape(root)}(?:{_SCRATCH})*/tmp{_RANDOM}\b", "temporary file", text)
+            # A worker's temporary folder is itself a scratch folder.
+            folders = rf"(?:{_SCRATCH}){'*' if re.search(_SCRATCH, root) else '+'}"
+            text = re.sub(rf"{re.escape(root)}{folders}/", "", text)
+    return text
+
+
+def reason(error: BaseException, most: int = 200) -> str:
+    """Return what an error says, in one line of at most `most` characters, as `reproducible` does.
+
+    Its type's name stands for an empty message.
+    """
+    return " ".join(reproducible(str(error)).split())[:most] or type(error).__name__

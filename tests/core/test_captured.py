@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from helix4d.core.captured import captured_output
+
+
+def test_what_native_code_prints_is_captured(capfd: pytest.CaptureFixture[str]) -> None:
+    os.write(1, b"before ")
+    with captured_output(1, 2) as output:
+        os.write(1, b"from 1 ")
+        os.write(2, b"from 2")
+        print(" from Python")
+        assert output.tail() == "from 1 from 2 from Python\n"
+        print("late", end="")
+    assert output.tail() == "from 1 from 2 from Python\nlate"
+    os.write(1, b"after")
+    assert capfd.readouterr() == ("before after", "")
+
+
+def test_one_descriptor_is_left_alone_and_errors_restore_it(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="stop"), captured_output(1) as output:
+        os.write(1, b"x" * 5000)
+        os.write(2, b"seen")
+        raise ValueError("stop")
+    assert output.tail() == "x" * 2000
+    os.write(1, b"again")
+    assert capfd.readouterr() == ("again", "seen")
+
+
+def test_threads_take_turns(capfd: pytest.CaptureFixture[str]) -> None:
+    tails: dict[int, str] = {}
+
+    def print_some(number: int) -> None:
+        for _ in range(50):
+            with captured_output(1, 2) as output:
+                os.write(1, b"%d" % number)
+                tails[number] = output.tail()
+
+    threads = [threading.Thread(target=print_some, args=[number]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert tails == {number: str(number) for number in range(8)}
+    os.write(2, b"still here")
+    assert capfd.readouterr() == ("", "still here")
