@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from helix4d.assets.archive import single_asset
 from helix4d.assets.choice import ALL, MOST_MOVING, ClipInfo, choose
 from helix4d.assets.clip import Clip
-from helix4d.assets.gltf import GltfAsset, gltf_clips
+from helix4d.assets.gltf import GltfAsset
 from helix4d.assets.limits import DEFAULT_LIMITS, Limits
 from helix4d.assets.sequence import sequence_files
+from helix4d.assets.surface import nearly_still
+from helix4d.assets.visibility import without_invisible
 from helix4d.core import AssetError, ReasonCode
 
 _GLTF = (".glb", ".gltf")
@@ -23,8 +26,8 @@ SUFFIXES = frozenset(_GLTF + _BLENDER + _ARCHIVES)
 
 
 class _Asset(Protocol):
-    clips: list[ClipInfo]
-
+    @property
+    def clips(self) -> list[ClipInfo]: ...
     def require_visible_animation(self) -> None: ...
     def probe_motion(self, index: int) -> float: ...
     def bake(self, index: int, frames: int) -> Clip: ...
@@ -52,13 +55,13 @@ def list_clips(path: Path, limits: Limits = DEFAULT_LIMITS) -> list[ClipInfo]:
         AssetError: if the file is broken.
     """
     with _unpacked(Path(path), limits) as (inside, root):
-        if not _is_sequence(inside) and _suffix(inside) in _GLTF:
-            return gltf_clips(inside, limits)
         return _open(inside, limits, root).clips
 
 
 def bake(path: Path, frames: int = 16, clip: str | int = MOST_MOVING, limits: Limits = DEFAULT_LIMITS) -> Clip:
     """Bake one animation at `frames` times, evenly spaced from its first to its last key, both included.
+
+    The keys are those of channels that move something visible. Surfaces that are fully transparent are left out.
 
     Args:
         path: file of any format in `SUFFIXES`, zip archive of exactly one, or folder of numbered .obj files.
@@ -86,7 +89,15 @@ def bake_clips(path: Path, frames: int = 16, clip: str | int = ALL, limits: Limi
     with _unpacked(Path(path), limits) as (inside, root):
         asset = _open(inside, limits, root)
         asset.require_visible_animation()
-        return [asset.bake(index, frames) for index in choose(asset.clips, clip, asset.probe_motion)]
+        chosen = choose(asset.clips, clip, asset.probe_motion)
+        return [_with_probe(without_invisible(asset.bake(index, frames)), asset) for index in chosen]
+
+
+def _with_probe(clip: Clip, asset: _Asset) -> Clip:
+    """Look between the frames of a clip that hardly moves: they may all show the same phase of a loop."""
+    if len(clip.frames) < 2 or not nearly_still(clip):
+        return clip
+    return replace(clip, motion_between=max(asset.probe_motion(clip.index), 0.0))
 
 
 def _is_sequence(path: Path) -> bool:
