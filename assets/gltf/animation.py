@@ -67,11 +67,6 @@ class Track:
             return slerp(start, end, share)
         return start + share * (end - start)
 
-    def is_constant(self) -> bool:
-        """Return whether the value is the same at all times."""
-        still = self.tangents is None or not self.tangents.any()
-        return still and bool((self.values == self.values[0]).all())
-
 
 @dataclass(frozen=True, eq=False)
 class Motion:
@@ -98,12 +93,8 @@ def read_motions(accessors: Accessors) -> Checked[Motion]:
 
 
 def time_range(tracks: Iterable[Track]) -> tuple[float, float] | None:
-    """Return the times of the first and last key of those tracks that change, or of all if none does.
-
-    None if there are no tracks.
-    """
-    tracks = tuple(tracks)
-    times = [track.times for track in tracks if not track.is_constant()] or [track.times for track in tracks]
+    """Return the times of the first and last key of all tracks; None if there are none."""
+    times = [track.times for track in tracks]
     return (float(min(t[0] for t in times)), float(max(t[-1] for t in times))) if times else None
 
 

@@ -52,8 +52,10 @@ class Materials:
         material = self._with_transmission(entry, material)
         glossiness = entry.extension("KHR_materials_pbrSpecularGlossiness")
         if material.unlit:
-            material = self._with_base_color(entry.child("pbrMetallicRoughness"), material)
-            return replace(material, metallic=0.0, roughness=1.0)  # KHR_materials_unlit ignores those of the file
+            # An unlit surface shows its base color: it must not become metal in voxels, which are always lit.
+            entry = entry.child("pbrMetallicRoughness")
+            roughness = entry.number("roughnessFactor", 1.0)
+            return replace(self._with_base_color(entry, material), metallic=0.0, roughness=roughness)
         if glossiness is not None:
             return self._with_glossiness(glossiness, material)
         return self._with_metallic_roughness(entry.child("pbrMetallicRoughness"), material)
