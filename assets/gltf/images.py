@@ -169,6 +169,7 @@ def _completed_jpeg(data: bytes, limits: Limits) -> UInt8Array | None:
     """
     if data[:2] != b"\xff\xd8":
         return None
+    data = data.rstrip(b"\xff")  # the first half of the marker
     try:
         ended, padded = (
             _pixels(data + padding + _END_OF_JPEG, limits, ("JPEG",)) for padding in (b"", b"\xaa\x55" * 64)
