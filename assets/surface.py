@@ -98,7 +98,7 @@ def nearly_still(clip: Clip) -> bool:
     low = np.min([place[used].min(axis=0) for place in places], axis=0)
     high = np.max([place[used].max(axis=0) for place in places], axis=0)
     moved = max(float(((place[used] - places[0][used]).astype(np.float64) ** 2).sum(axis=1).max()) for place in places)
-    return np.sqrt(moved) < NEARLY_STILL * float(np.linalg.norm(high.astype(np.float64) - low))
+    return moved < (NEARLY_STILL * float(np.linalg.norm(high.astype(np.float64) - low))) ** 2
 
 
 def _distinct(clip: Clip) -> list[Frame]:
