@@ -39,6 +39,7 @@ class GltfAsset:
     def __init__(self, path: Path, limits: Limits) -> None:
         self.document: Document = open_document(path, limits)
         self._accessors = Accessors(self.document)
+        self._decoded: dict[int, UInt8Array | None] = {}
         self._scene = Scene(self._accessors)
         _check_materials(self._accessors, self._scene.parts)
         self._all_motions = read_motions(self._accessors)
@@ -71,7 +72,7 @@ class GltfAsset:
     @cached_property
     def _parts(self) -> tuple[Part, ...]:
         """The parts of the scene without surfaces that are never visible."""
-        return visible_parts(self._scene.parts, self._accessors)
+        return visible_parts(self._scene.parts, self.document, Images(self._accessors, self._decoded))
 
     def _motion(self, index: int) -> Motion:
         """Return an animation, from the first to the last key of what moves something visible."""
@@ -152,7 +153,7 @@ class GltfAsset:
 
     def _materials(self) -> tuple[tuple[Material, ...], tuple[UInt8Array, ...], list[int]]:
         """Return the materials in use, their images, and the index of each part's material."""
-        images = Images(self._accessors)
+        images = Images(self._accessors, self._decoded)
         materials = Materials(self.document, images)
         slots: dict[int | None, int] = {}
         ids = [slots.setdefault(part.geometry.material, len(slots)) for part in self._parts]

@@ -41,20 +41,26 @@ class Images:
 
     Args:
         accessors: accessors of the document.
+        decoded: pixels of images that have been read, which is extended; shared by the clips of a file.
         headers_only: check the sizes in the headers of images, and replace them by one white pixel, without decoding.
 
     Attributes:
         kept: images of the clip, in the order of their slots.
     """
 
-    def __init__(self, accessors: Accessors, headers_only: bool = False) -> None:
+    def __init__(
+        self,
+        accessors: Accessors,
+        decoded: dict[int, UInt8Array | None] | None = None,
+        headers_only: bool = False,
+    ) -> None:
         self.accessors = accessors
         self.document = accessors.document
         self.headers_only = headers_only
         self.entries = self.document.root.children("images")
         self.kept: list[UInt8Array] = []
         self._slots: dict[int, int | None] = {}
-        self._decoded: dict[int, UInt8Array | None] = {}
+        self._decoded = {} if decoded is None else decoded
         self._pixels = 0
 
     def use(self, index: int) -> int | None:

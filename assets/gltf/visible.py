@@ -6,22 +6,20 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from helix4d.assets.clip import AlphaMode, Material
-from helix4d.assets.gltf.accessors import Accessors
 from helix4d.assets.gltf.geometry import Geometry
 from helix4d.assets.gltf.images import Images
 from helix4d.assets.gltf.materials import Materials
+from helix4d.assets.gltf.parse.document import Document
 from helix4d.assets.gltf.scene import Part
 from helix4d.assets.visibility import can_show, invisible_warning, largest_alpha
 
 
-def visible_parts(parts: Iterable[Part], accessors: Accessors) -> tuple[Part, ...]:
+def visible_parts(parts: Iterable[Part], document: Document, images: Images) -> tuple[Part, ...]:
     """Return the parts with the triangles that can be visible, and a warning for every material that hides some.
 
     Only images of materials that are not opaque are decoded.
     """
-    document = accessors.document
     entries = document.root.children("materials")
-    images = Images(accessors)
     materials = Materials(document, images)
     seen: dict[int, Geometry] = {}
     kept: list[Part] = []
