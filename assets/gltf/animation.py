@@ -81,12 +81,12 @@ def read_motions(accessors: Accessors) -> Checked[Motion]:
     """Decode the keys of every animation of a file.
 
     An animation with inconsistent keys is an invalid_accessor where it is used, one with values that are NaN or
-    infinite a non_finite_geometry. `start` and `end` are the first and last key time of all its channels.
+    infinite a non_finite_geometry. `start` and `end` are the first and last key time of all its tracks.
     """
     document = accessors.document
-    morphs = {(True, number): mesh.targets for number, mesh in enumerate(document.meshes)}
+    morphs = {(True, number): mesh.targets for number, mesh in document.meshes.valid()}
     for number, node in enumerate(document.nodes):
-        morphs[False, number] = 0 if node.mesh is None else document.meshes[node.mesh].targets
+        morphs[False, number] = 0 if node.mesh is None else morphs.get((True, node.mesh), 0)
     return parse_each(
         range(len(document.animations)), lambda index: _read_motion(document.animations[index], accessors, morphs)
     )
@@ -95,22 +95,22 @@ def read_motions(accessors: Accessors) -> Checked[Motion]:
 def time_range(tracks: Iterable[Track]) -> tuple[float, float] | None:
     """Return the times of the first and last key of all tracks; None if there are none."""
     times = [track.times for track in tracks]
-    return (float(min(t[0] for t in times)), float(max(t[-1] for t in times))) if times else None
+    return _extent(times) if times else None
+
+
+def _extent(times: list[Float64Array]) -> tuple[float, float]:
+    return float(min(keys[0] for keys in times)), float(max(keys[-1] for keys in times))
 
 
 def _read_motion(animation: Animation, accessors: Accessors, morphs: dict[tuple[bool, int], int]) -> Motion:
-    tracks = []
-    start, end = np.inf, -np.inf
+    tracks: list[Track] = []
     for channel in animation.channels:
-        times = _read_times(channel, accessors)
-        start, end = min(start, float(times[0])), max(end, float(times[-1]))
-        if channel.property is Property.IGNORED:
-            continue
-        track = _read_track(channel, times, accessors, morphs)
-        if track is not None:
-            tracks.append(track)
-    if start > end:
-        start = end = 0.0
+        if channel.property is not Property.IGNORED:
+            track = _read_track(channel, _read_times(channel, accessors), accessors, morphs)
+            if track is not None:
+                tracks.append(track)
+    times = [track.times for track in tracks] or [_read_times(channel, accessors) for channel in animation.channels]
+    start, end = _extent(times) if times else (0.0, 0.0)
     tracks.sort(key=lambda track: track.property is not Property.MESH_WEIGHTS)  # the weights of nodes replace them
     return Motion(tuple(tracks), start, end)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from helix4d.assets.choice import ClipInfo
 from helix4d.assets.clip import Clip, Frame, Material, Texture
 from helix4d.assets.geometry_check import GeometryCheck
 from helix4d.assets.gltf.accessors import Accessors
-from helix4d.assets.gltf.animation import Motion, read_motions, time_range
+from helix4d.assets.gltf.animation import Motion, Track, read_motions, time_range
 from helix4d.assets.gltf.frames import Topologies, pose_frames, thinned
 from helix4d.assets.gltf.images import Images
 from helix4d.assets.gltf.materials import Materials
@@ -65,8 +65,7 @@ class GltfAsset:
         if not len(self._all_motions):
             raise self.document.fail(ReasonCode.NO_ANIMATION, "has no animation")
         motions = [motion for _, motion in self._all_motions.valid()]
-        moves = self._scene.moves(self._parts)
-        if motions and not any(moves(track) for motion in motions for track in motion.tracks):
+        if motions and not any(self._moves(track) for motion in motions for track in motion.tracks):
             raise self.document.fail(ReasonCode.NO_MOTION, "its animations do not move anything visible")
 
     @cached_property
@@ -74,10 +73,15 @@ class GltfAsset:
         """The parts of the scene without surfaces that are never visible."""
         return visible_parts(self._scene.parts, self.document, Images(self._accessors, self._decoded))
 
+    @cached_property
+    def _moves(self) -> Callable[[Track], bool]:
+        """Whether a track moves, morphs or hides something visible."""
+        return self._scene.moves(self._parts)
+
     def _motion(self, index: int) -> Motion:
         """Return an animation, from the first to the last key of what moves something visible."""
         found = self._all_motions[index]
-        times = time_range(filter(self._scene.moves(self._parts), found.tracks))
+        times = time_range(filter(self._moves, found.tracks))
         return found if times is None else replace(found, start=times[0], end=times[1])
 
     def probe_motion(self, index: int) -> float:

@@ -355,6 +355,9 @@ def _with_unused(**parts: Any) -> Builder:
         {"materials": [{"pbrMetallicRoughness": {"baseColorFactor": [1]}}]},
         {"materials": [{"normalTexture": {"index": 7}}]},
         {"skins": [{"joints": [0], "inverseBindMatrices": 0}]},
+        {"skins": [{"joints": []}]},
+        {"meshes": [{"primitives": [{"attributes": {"POSITION": 99}}]}]},
+        {"meshes": [{"primitives": [{"attributes": {}}], "weights": [1]}]},
     ],
 )
 def test_faults_in_what_nothing_uses_do_not_refuse_a_file(tmp_path: Path, unused: dict[str, Any]) -> None:
@@ -363,6 +366,13 @@ def test_faults_in_what_nothing_uses_do_not_refuse_a_file(tmp_path: Path, unused
     clip = bake(path, 2)
     assert len(clip.frames[0].faces) == 4
     assert not clip.warnings
+
+
+def test_keys_of_what_is_not_animated_may_be_invalid(tmp_path: Path) -> None:
+    builder = moving_tetrahedron()
+    _pointer(builder, "/materials/0/emissiveFactor", [1, 0], [[0, 0, 0], [1, 1, 1]])
+    clip = bake(builder.write(tmp_path), 2)
+    assert clip.times.tolist() == [0, 1]
 
 
 def test_an_unused_image_may_exceed_the_limits(tmp_path: Path) -> None:
