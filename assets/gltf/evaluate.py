@@ -18,6 +18,7 @@ from helix4d.assets.gltf.frames import Topologies, pose_frames, thinned
 from helix4d.assets.gltf.images import Images
 from helix4d.assets.gltf.materials import Materials
 from helix4d.assets.gltf.parse.document import Document, open_document
+from helix4d.assets.gltf.parse.model import Property
 from helix4d.assets.gltf.scene import Part, Scene
 from helix4d.assets.gltf.visible import visible_parts
 from helix4d.assets.limits import Limits
@@ -65,7 +66,7 @@ class GltfAsset:
         if not len(self._all_motions):
             raise self.document.fail(ReasonCode.NO_ANIMATION, "has no animation")
         motions = [motion for _, motion in self._all_motions.valid()]
-        if motions and not any(self._moves(track) for motion in motions for track in motion.tracks):
+        if motions and not any(map(self._moving_tracks, motions)):
             raise self.document.fail(ReasonCode.NO_MOTION, "its animations do not move anything visible")
 
     @cached_property
@@ -73,15 +74,21 @@ class GltfAsset:
         """The parts of the scene without surfaces that are never visible."""
         return visible_parts(self._scene.parts, self.document, Images(self._accessors, self._decoded))
 
+    def _moving_tracks(self, motion: Motion) -> list[Track]:
+        """Return the tracks that move, morph or hide something visible."""
+        switched = any(track.property is Property.VISIBLE for track in motion.tracks)
+        moves = self._scene.moves(self._parts, motion.tracks) if switched else self._moves
+        return [track for track in motion.tracks if moves(track)]
+
     @cached_property
     def _moves(self) -> Callable[[Track], bool]:
-        """Whether a track moves, morphs or hides something visible."""
-        return self._scene.moves(self._parts)
+        """Whether a track moves or morphs something visible, in animations that show and hide nothing."""
+        return self._scene.moves(self._parts, ())
 
     def _motion(self, index: int) -> Motion:
         """Return an animation, from the first to the last key of what moves something visible."""
         found = self._all_motions[index]
-        times = time_range(filter(self._moves, found.tracks))
+        times = time_range(self._moving_tracks(found))
         return found if times is None else replace(found, start=times[0], end=times[1])
 
     def probe_motion(self, index: int) -> float:

@@ -94,12 +94,13 @@ class Scene:
         self.parts = self._place()
         self._placed = {part.node for part in self.parts}
 
-    def moves(self, parts: Iterable[Part]) -> Callable[[Track], bool]:
-        """Return a function that says whether a track moves, morphs or hides one of the parts.
+    def moves(self, parts: Iterable[Part], tracks: Iterable[Track]) -> Callable[[Track], bool]:
+        """Return a function that says whether one of the tracks moves, morphs or hides a part that is ever visible.
 
         A skinned part follows the joints that its vertices have weights of, but not its node.
         """
-        parts = tuple(parts)
+        visible = self._ever_visible(tracks)
+        parts = [part for part in parts if visible[part.node]]
         own = {part.node for part in parts}
         meshes = {part.mesh for part in parts}
         placing: set[int] = set()
@@ -111,6 +112,16 @@ class Scene:
         placing, showing = self._with_ancestors(placing), self._with_ancestors(own)
         groups = {Property.WEIGHTS: own, Property.MESH_WEIGHTS: meshes, Property.VISIBLE: showing}
         return lambda track: track.target in groups.get(track.property, placing)
+
+    def _ever_visible(self, tracks: Iterable[Track]) -> BoolArray:
+        """Return an (N,) mask of the nodes that are visible at some time, apart from ancestors that take turns."""
+        visible = np.array([node.visible for node in self.document.nodes], bool)
+        for track in tracks:
+            if track.property is Property.VISIBLE:
+                visible[track.target] = track.values.any()
+        for level in self._levels[1:]:
+            visible[level] &= visible[self._parents[level]]
+        return visible
 
     def _with_ancestors(self, starts: Iterable[int]) -> set[int]:
         nodes: set[int] = set()

@@ -151,7 +151,7 @@ def _skinned(builder: Builder) -> Builder:
 
 
 @pytest.mark.parametrize(
-    "case", ["empty node", "camera", "other scene", "joint", "skinned node", "invisible", "pointer"]
+    "case", ["empty node", "camera", "other scene", "joint", "skinned node", "invisible", "hidden", "pointer"]
 )
 def test_only_what_moves_something_visible_counts_for_the_time_range(tmp_path: Path, case: str) -> None:
     moving, stretching, path = 0, 1, "translation"
@@ -170,6 +170,10 @@ def test_only_what_moves_something_visible_counts_for_the_time_range(tmp_path: P
         moving, stretching = 1, 2 if case == "joint" else 0
     elif case == "invisible":
         builder = _with_second({"alphaMode": "BLEND", "pbrMetallicRoughness": _factor(0)})
+    elif case == "hidden":
+        hidden = {"children": [1], "extensions": {"KHR_node_visibility": {"visible": False}}}
+        builder.gltf["nodes"] += [{"mesh": 0}, hidden]
+        builder.gltf["scenes"] = [{"nodes": [0, 2]}]
     elif case == "pointer":
         stretching, path = 0, "pointer"
     builder.channel(moving, "translation", [5, 7], [[0, 0, 0], [2, 0, 0]])
@@ -180,6 +184,20 @@ def test_only_what_moves_something_visible_counts_for_the_time_range(tmp_path: P
     file = builder.write(tmp_path)
     np.testing.assert_allclose(bake(file, 5).times, [5, 5.5, 6, 6.5, 7])
     assert [(info.start, info.end) for info in list_clips(file)] == [(5, 7)]
+
+
+def test_a_hidden_node_that_is_shown_later_counts_for_the_time_range(tmp_path: Path) -> None:
+    builder = tetrahedron()
+    hidden = {"mesh": 0, "extensions": {"KHR_node_visibility": {"visible": False}}}
+    builder.gltf["nodes"].append(hidden)
+    builder.gltf["scenes"] = [{"nodes": [0, 1]}]
+    builder.channel(1, "translation", [1, 9], [[0, 0, 0], [2, 0, 0]])
+    builder.channel(0, "pointer", [2, 4], builder.accessor([0, 1], "u1"), "STEP")
+    extension = {"KHR_animation_pointer": {"pointer": "/nodes/1/extensions/KHR_node_visibility/visible"}}
+    builder.gltf["animations"][0]["channels"][-1]["target"] = {"path": "pointer", "extensions": extension}
+    clip = bake(builder.write(tmp_path), 3)
+    assert clip.times.tolist() == [1, 5, 9]
+    assert [len(frame.faces) for frame in clip.frames] == [4, 8, 8]
 
 
 @pytest.mark.parametrize(("path", "values"), [("weights", [0, 1]), ("scale", [[1, 1, 1], [2, 2, 2]])])
