@@ -12,9 +12,11 @@ from typing import Protocol
 from helix4d.assets.archive import single_asset
 from helix4d.assets.choice import ALL, MOST_MOVING, ClipInfo, choose
 from helix4d.assets.clip import Clip
-from helix4d.assets.gltf import GltfAsset, external_uris, gltf_clips
+from helix4d.assets.gltf import GltfAsset, external_uris
 from helix4d.assets.limits import DEFAULT_LIMITS, Limits
 from helix4d.assets.sequence import sequence_files
+from helix4d.assets.surface import nearly_still
+from helix4d.assets.visibility import without_invisible
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.messages import reproducible
 from helix4d.core.storage import is_fault
@@ -27,8 +29,8 @@ SUFFIXES = frozenset(_GLTF + _BLENDER + _ARCHIVES)
 
 
 class _Asset(Protocol):
-    clips: list[ClipInfo]
-
+    @property
+    def clips(self) -> list[ClipInfo]: ...
     def require_visible_animation(self) -> None: ...
     def probe_motion(self, index: int) -> float: ...
     def bake(self, index: int, frames: int) -> Clip: ...
@@ -56,13 +58,13 @@ def list_clips(path: Path, limits: Limits = DEFAULT_LIMITS) -> list[ClipInfo]:
         AssetError: if the file is broken.
     """
     with _unpacked(Path(path), limits) as (inside, root):
-        if not _is_sequence(inside) and _suffix(inside) in _GLTF:
-            return gltf_clips(inside, limits)
         return _open(inside, limits, root).clips
 
 
 def bake(path: Path, frames: int = 16, clip: str | int = MOST_MOVING, limits: Limits = DEFAULT_LIMITS) -> Clip:
     """Bake one animation at `frames` times, evenly spaced from its first to its last key, both included.
+
+    The keys are those of channels that move something visible. Surfaces that are fully transparent are left out.
 
     Args:
         path: file of any format in `SUFFIXES`, zip archive of exactly one, or folder of numbered .obj files.
@@ -91,12 +93,20 @@ def bake_clips(path: Path, frames: int = 16, clip: str | int = ALL, limits: Limi
         asset = _open(inside, limits, root)
         asset.require_visible_animation()
         chosen = choose(asset.clips, clip, asset.probe_motion)
-        return [_with_reproducible_warnings(asset.bake(index, frames)) for index in chosen]
+        return [_finished(asset.bake(index, frames), asset) for index in chosen]
 
 
-def _with_reproducible_warnings(clip: Clip) -> Clip:
+def _finished(clip: Clip, asset: _Asset) -> Clip:
+    clip = _with_probe(without_invisible(clip), asset)
     warnings = tuple(map(reproducible, clip.warnings))
     return clip if warnings == clip.warnings else replace(clip, warnings=warnings)
+
+
+def _with_probe(clip: Clip, asset: _Asset) -> Clip:
+    """Look between the frames of a clip that hardly moves: they may all show the same phase of a loop."""
+    if len(clip.frames) < 2 or not nearly_still(clip):
+        return clip
+    return replace(clip, motion_between=max(asset.probe_motion(clip.index), 0.0))
 
 
 def _is_sequence(path: Path) -> bool:

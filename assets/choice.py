@@ -17,18 +17,27 @@ _TIE = 1e-6
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """An animation of a file: its index, its name, and the times of its first and last key in seconds."""
+    """An animation of a file.
+
+    Attributes:
+        index: index in the file.
+        name: name in the file.
+        start, end: times of its first and last pose in seconds; 0 if it is invalid.
+        error: why the animation is invalid, None if it can be baked.
+    """
 
     index: int
     name: str
     start: float
     end: float
+    error: AssetError | None = None
 
 
 def choose(clips: list[ClipInfo], clip: str | int, motion_of: Callable[[int], float]) -> list[int]:
     """Return the indices of the clips that are selected.
 
-    If several clips move most, the first is selected; if no clip moves at all, the longest.
+    If several clips move most, the first is selected; if no clip moves at all, the longest. Invalid clips are left out
+    unless they are selected by index or name.
 
     Args:
         clips: clips of the file, at least one.
@@ -36,27 +45,37 @@ def choose(clips: list[ClipInfo], clip: str | int, motion_of: Callable[[int], fl
         motion_of: measures the motion of the clip with a given index.
 
     Raises:
-        AssetError: no_animation if the file has no such clip.
+        AssetError: no_animation if the file has no such clip; the error of an invalid clip if it is selected by index
+            or name, or if no clip is valid.
     """
+    if clip not in (ALL, FIRST, LONGEST, MOST_MOVING):
+        return [_named(clips, clip)]
+    valid = [info for info in clips if info.error is None]
+    if not valid and clips[0].error is not None:
+        raise clips[0].error
     if clip == ALL:
-        return [info.index for info in clips]
+        return [info.index for info in valid]
     if clip == FIRST:
-        return [clips[0].index]
+        return [valid[0].index]
     if clip == LONGEST:
-        return [_longest(clips).index]
-    if clip == MOST_MOVING:
-        if len(clips) == 1:
-            return [clips[0].index]
-        motions = [motion_of(info.index) for info in clips]
-        most = max(motions)
-        if most <= 0:
-            return [_longest(clips).index]
-        return [next(info.index for info, value in zip(clips, motions, strict=True) if value >= most * (1 - _TIE))]
-    named = [info.index for info in clips if clip in (info.index, info.name)]
+        return [_longest(valid).index]
+    if len(valid) == 1:
+        return [valid[0].index]
+    motions = [motion_of(info.index) for info in valid]
+    most = max(motions)
+    if most <= 0:
+        return [_longest(valid).index]
+    return [next(info.index for info, value in zip(valid, motions, strict=True) if value >= most * (1 - _TIE))]
+
+
+def _named(clips: list[ClipInfo], clip: str | int) -> int:
+    named = [info for info in clips if clip in (info.index, info.name)]
     if not named:
         names = ", ".join(repr(info.name) for info in clips[:10])
         raise AssetError(ReasonCode.NO_ANIMATION, f"no clip {clip!r}: choose one of {len(clips)} ({names})")
-    return named[:1]
+    if named[0].error is not None:
+        raise named[0].error
+    return named[0].index
 
 
 def _longest(clips: list[ClipInfo]) -> ClipInfo:

@@ -20,9 +20,9 @@ from safetensors.numpy import save
 
 from helix4d.assets.triangles import areas
 from helix4d.core import FormatError, Schema, write_bytes
-from helix4d.core.arrays import Float32Array, Float64Array, Int32Array, UInt8Array
+from helix4d.core.arrays import BoolArray, Float32Array, Float64Array, Int32Array, UInt8Array
 
-SCHEMA = Schema("clip", version=1, oldest=1, rewrite="bake its asset again")
+SCHEMA = Schema("clip", version=2, oldest=1, rewrite="bake its asset again")
 
 
 class AlphaMode(StrEnum):
@@ -43,10 +43,11 @@ class Wrap(StrEnum):
 
 @dataclass(frozen=True)
 class Texture:
-    """A linearly filtered texture that refers to one of the clip's images.
+    """A texture that refers to one of the clip's images.
 
     UVs follow glTF: (0, 0) is the upper left corner of the image, and v points down. The UVs of `uv_set` are
-    transformed as in KHR_texture_transform before sampling: scale, then rotation in radians, then offset.
+    transformed as in KHR_texture_transform before sampling: scale, then rotation in radians, then offset. Between
+    texels, values are interpolated linearly, or those of the nearest texel if `nearest`.
     """
 
     image: int
@@ -56,6 +57,7 @@ class Texture:
     offset: tuple[float, float] = (0.0, 0.0)
     rotation: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
+    nearest: bool = False
 
     def matrix(self) -> Float64Array:
         """Return the (2, 3) float64 matrix of the transform: sampled_uv = matrix @ (u, v, 1)."""
@@ -125,6 +127,15 @@ class Topology:
         if self.colors is not None:
             _check("colors", self.colors, (faces, 3, 4), np.float32)
 
+    def only(self, mask: BoolArray) -> Topology:
+        """Return the triangles that an (F,) bool mask selects."""
+        return Topology(
+            faces=self.faces[mask],
+            uvs=np.ascontiguousarray(self.uvs[:, mask]),
+            material_ids=self.material_ids[mask],
+            colors=None if self.colors is None else self.colors[mask],
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -167,6 +178,8 @@ class Clip:
         images: decoded images, each (H, W, 4) uint8 RGBA, first row on top.
         extras: JSON-serializable facts about the asset: author, license, source, generator, ...
         warnings: what was ignored or repaired, one message each.
+        motion_between: `assets.motion` at times between the frames, where it has been measured: the frames of a loop
+            may all show the same pose.
     """
 
     name: str
@@ -177,6 +190,7 @@ class Clip:
     images: tuple[UInt8Array, ...] = ()
     extras: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    motion_between: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.frames:
@@ -234,6 +248,7 @@ class Clip:
             "materials": [asdict(material) for material in self.materials],
             "extras": dict(self.extras),
             "warnings": list(self.warnings),
+            "motion_between": self.motion_between,
         }
         contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
         write_bytes(path, save(contiguous, {"helix4d_clip": json.dumps(header, sort_keys=True)}))
@@ -282,6 +297,7 @@ class Clip:
             images=tuple(tensors[f"image_{n:04d}"] for n in range(header["images"])),
             extras=header["extras"],
             warnings=tuple(header["warnings"]),
+            motion_between=header.get("motion_between", 0.0),
         )
 
 

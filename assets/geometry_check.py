@@ -14,6 +14,9 @@ from helix4d.core.arrays import Float64Array, IntArray
 _PRECISION = 1 / 1024
 """Float32 steps must be finer than this fraction of the clip's diagonal, so that they stay below a voxel at 512³."""
 
+_FAR_STEP = 1e-3
+"""Float32 steps in meters from which triangles that are collapsed are taken to be collapsed by their distance."""
+
 
 class GeometryCheck:
     """Collects the extent and rounding of frames; `finish` raises if the clip as a whole is unusable."""
@@ -22,6 +25,7 @@ class GeometryCheck:
         self._path = path
         self._low, self._high = np.full(3, np.inf), np.full(3, -np.inf)
         self._rounding = 0.0
+        self._farthest = 0.0
 
     def add(self, positions: Float64Array, faces: IntArray, rounding: float) -> None:
         """Add a frame.
@@ -41,6 +45,7 @@ class GeometryCheck:
                 "a vertex becomes infinite or NaN when the transform of its node is applied",
                 self._path,
             )
+        self._farthest = max(self._farthest, float(np.abs(used).max(initial=0.0)))
         solid = used[areas(used) > 0].reshape(-1, 3)
         if len(solid):
             self._low = np.minimum(self._low, solid.min(axis=0))
@@ -58,6 +63,14 @@ class GeometryCheck:
             AssetError: empty_geometry, degenerate_geometry, precision_loss.
         """
         if not np.isfinite(self._low).all():
+            step = float(np.spacing(np.float32(self._farthest)))
+            if step > _FAR_STEP:
+                raise AssetError(
+                    ReasonCode.PRECISION_LOSS,
+                    f"every triangle is collapsed to a line or point {self._farthest:.3g} m from the origin, where "
+                    f"float32 has steps of {step:.3g} m: move it to the origin",
+                    self._path,
+                )
             if any((areas(triangles) > 0).any() for triangles in unposed):
                 raise AssetError(
                     ReasonCode.DEGENERATE_GEOMETRY,

@@ -78,15 +78,5 @@ def _normalized(frame: Frame, center: Float64Array, scale: float, opened: dict[t
         return moved
     key = id(frame.topology), lines.tobytes()
     if key not in opened:
-        opened[key] = _without(frame.topology, lines)
+        opened[key] = frame.topology.only(~lines)
     return replace(moved, topology=opened[key])
-
-
-def _without(topology: Topology, faces: BoolArray) -> Topology:
-    """Return the topology without the faces selected by an (F,) bool mask."""
-    return Topology(
-        faces=topology.faces[~faces],
-        uvs=np.ascontiguousarray(topology.uvs[:, ~faces]),
-        material_ids=topology.material_ids[~faces],
-        colors=None if topology.colors is None else topology.colors[~faces],
-    )

@@ -25,6 +25,9 @@ NO_ASSETS = f"optional real assets: HELIX4D_ASSETS_DIR names no folder of them (
 STILLS = _folder("HELIX4D_STILLS_DIR", "../shared/bench_stills")
 NO_STILLS = f"optional stills of the benchmark: HELIX4D_STILLS_DIR names no folder of them ({STILLS})"
 
+CASES = _folder("HELIX4D_CASES_DIR", "../shared/cases")
+NO_CASES = f"optional files that were once read wrongly: HELIX4D_CASES_DIR names no folder of them ({CASES})"
+
 
 def files(folder: Path, pattern: str) -> list[Path]:
     """List the files of a folder, sorted, for parametrizing tests; empty if the folder is absent."""

@@ -92,7 +92,7 @@ class BlenderMaterials:
         if slot is None:
             return None
         wrap = _WRAPS.get(node.extension, Wrap.REPEAT)
-        return Texture(slot, wrap_u=wrap, wrap_v=wrap)
+        return Texture(slot, wrap_u=wrap, wrap_v=wrap, nearest=node.interpolation == "Closest")
 
     def _image(self, image: Any) -> int | None:
         key = image.name, image.filepath

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from helix4d.assets.gltf.accessors import Accessors
+from helix4d.assets.gltf.parse.checked import Checked, parse_each
 from helix4d.assets.gltf.parse.model import Animation, Channel, Interpolation, Property
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Float64Array
@@ -25,6 +27,7 @@ class Track:
 
     Attributes:
         target: index of the animated node (of the mesh for MESH_WEIGHTS).
+        element: the only morph weight that is animated, None for all.
         times: (K,) float64 seconds, non-decreasing.
         values: (K, C) float64.
         tangents: (2, K, C) float64 in- and out-tangents for CUBICSPLINE, else None.
@@ -32,6 +35,7 @@ class Track:
 
     target: int
     property: Property
+    element: int | None
     interpolation: Interpolation
     times: Float64Array
     values: Float64Array
@@ -66,39 +70,48 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """An animation ready for sampling; `start` and `end` are the first and last key time of all channels."""
+    """An animation ready for sampling: its tracks, and the times of its first and last pose in seconds."""
 
     tracks: tuple[Track, ...]
     start: float
     end: float
 
 
-def read_motions(accessors: Accessors) -> tuple[Motion, ...]:
+def read_motions(accessors: Accessors) -> Checked[Motion]:
     """Decode the keys of every animation of a file.
 
-    Raises:
-        AssetError: invalid_accessor for inconsistent keys, non_finite_geometry for values that are NaN or infinite.
+    An animation with inconsistent keys is an invalid_accessor where it is used, one with values that are NaN or
+    infinite a non_finite_geometry. `start` and `end` are the first and last key time of all its tracks.
     """
     document = accessors.document
-    morphs = {(True, number): mesh.targets for number, mesh in enumerate(document.meshes)}
+    morphs = {(True, number): mesh.targets for number, mesh in document.meshes.valid()}
     for number, node in enumerate(document.nodes):
-        morphs[False, number] = 0 if node.mesh is None else document.meshes[node.mesh].targets
-    return tuple(_read_motion(animation, accessors, morphs) for animation in document.animations)
+        morphs[False, number] = 0 if node.mesh is None else morphs.get((True, node.mesh), 0)
+    return parse_each(
+        range(len(document.animations)), lambda index: _read_motion(document.animations[index], accessors, morphs)
+    )
+
+
+def time_range(tracks: Iterable[Track]) -> tuple[float, float] | None:
+    """Return the times of the first and last key of all tracks; None if there are none."""
+    times = [track.times for track in tracks]
+    return _extent(times) if times else None
+
+
+def _extent(times: list[Float64Array]) -> tuple[float, float]:
+    return float(min(keys[0] for keys in times)), float(max(keys[-1] for keys in times))
 
 
 def _read_motion(animation: Animation, accessors: Accessors, morphs: dict[tuple[bool, int], int]) -> Motion:
-    tracks = []
-    start, end = np.inf, -np.inf
+    tracks: list[Track] = []
     for channel in animation.channels:
-        times = _read_times(channel, accessors)
-        start, end = min(start, float(times[0])), max(end, float(times[-1]))
-        if channel.property is Property.IGNORED:
-            continue
-        track = _read_track(channel, times, accessors, morphs)
-        if track is not None:
-            tracks.append(track)
-    if start > end:
-        start = end = 0.0
+        if channel.property is not Property.IGNORED:
+            track = _read_track(channel, _read_times(channel, accessors), accessors, morphs)
+            if track is not None:
+                tracks.append(track)
+    times = [track.times for track in tracks] or [_read_times(channel, accessors) for channel in animation.channels]
+    start, end = _extent(times) if times else (0.0, 0.0)
+    tracks.sort(key=lambda track: track.property is not Property.MESH_WEIGHTS)  # the weights of nodes replace them
     return Motion(tuple(tracks), start, end)
 
 
@@ -166,6 +179,12 @@ def _read_track(
         if components == 0:
             accessors.document.warn(f"{channel.where}: animates morph weights, but there are no morph targets: ignored")
             return None
+        if channel.element is not None:
+            if channel.element >= components:
+                problem = f"animates morph weight {channel.element}, but there are {components:,} morph targets"
+                accessors.document.warn(f"{channel.where}: {problem}: ignored")
+                return None
+            components = 1
     else:
         components = _COMPONENTS[channel.property]
     values = accessors.floats(channel.output)
@@ -191,7 +210,7 @@ def _read_track(
         quantized = accessors.raw(channel.output).dtype.kind != "f"
         values = nearly_unit(values, 0.0 if quantized else ROUNDED)
     interpolation = Interpolation.STEP if channel.property is Property.VISIBLE else channel.interpolation
-    return Track(channel.target, channel.property, interpolation, times, values, tangents)
+    return Track(channel.target, channel.property, channel.element, interpolation, times, values, tangents)
 
 
 def _invalid(accessors: Accessors, channel: Channel, message: str) -> AssetError:

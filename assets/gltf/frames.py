@@ -11,7 +11,7 @@ from helix4d.assets.clip import Frame, Topology
 from helix4d.assets.gltf.animation import Motion
 from helix4d.assets.gltf.geometry import Geometry
 from helix4d.assets.gltf.scene import Part, PosedPart, Scene, State
-from helix4d.core.arrays import Float64Array
+from helix4d.core.arrays import Float32Array, Float64Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,21 +54,23 @@ class Topologies:
         self._uvs = np.zeros((uv_sets, len(self._faces), 3, 2), np.float32)
         has_colors = any(geometry.colors is not None for geometry in geometries)
         self._colors = np.ones((len(self._faces), 3, 4), np.float32) if has_colors else None
+        self._rows: list[slice] = []
         end = 0
         for geometry in geometries:
             rows = slice(end, end := end + len(geometry.faces))
+            self._rows.append(rows)
             for number, uvs in geometry.uvs.items():
                 if number < uv_sets:
                     self._uvs[number, rows] = uvs[geometry.faces]
             if self._colors is not None and geometry.colors is not None:
                 self._colors[rows] = geometry.colors[geometry.faces]
-        self._built: dict[tuple[bytes, bytes], Topology] = {}
+        self._built: dict[tuple[bytes, ...], Topology] = {}
 
     def topology(self, posed: Sequence[PosedPart]) -> Topology:
-        """Return the topology of a frame: the same object for frames that hide and mirror the same parts."""
+        """Return the topology of a frame: the same object for frames that hide, mirror and color parts alike."""
         mirrored = np.array([part.mirrored for part in posed], bool)
         visible = np.array([part.visible for part in posed], bool)
-        key = mirrored.tobytes(), visible.tobytes()
+        key = mirrored.tobytes(), visible.tobytes(), *(p.colors.tobytes() for p in posed if p.colors is not None)
         if key not in self._built:
             kept = np.repeat(visible, self._sizes)
             turned = np.repeat(mirrored, self._sizes)[kept]
@@ -78,9 +80,19 @@ class Topologies:
                 faces=self._faces[kept][rows, order],
                 uvs=np.ascontiguousarray(self._uvs[:, kept][:, rows, order]),
                 material_ids=self._materials[kept],
-                colors=None if self._colors is None else self._colors[kept][rows, order],
+                colors=None if self._colors is None else self._morphed(self._colors, posed)[kept][rows, order],
             )
         return self._built[key]
+
+    def _morphed(self, colors: Float32Array, posed: Sequence[PosedPart]) -> Float32Array:
+        """Return the (F, 3, 4) colors of a frame, given those of parts whose colors do not change."""
+        if all(part.colors is None for part in posed):
+            return colors
+        colors = colors.copy()
+        for part, pose, rows in zip(self._parts, posed, self._rows, strict=True):
+            if pose.colors is not None:
+                colors[rows] = pose.colors[part.geometry.faces]
+        return colors
 
 
 def pose_frames(
@@ -147,4 +159,5 @@ def _thin(geometry: Geometry, stride: int) -> Geometry:
         weights=None if geometry.weights is None else geometry.weights[used],
         morph_positions=None if geometry.morph_positions is None else geometry.morph_positions[:, used],
         morph_normals=None,
+        morph_colors=None,
     )

@@ -39,6 +39,7 @@ class Geometry:
         joints, weights: (V, K) int64 and float64 (rows sum to 1), or None.
         morph_positions: (M, V, 3) float64 differences, or None if no target moves positions.
         morph_normals: (M, V, 3) float64 differences, or None.
+        morph_colors: (M, V, 4) float64 differences, or None.
         material: index in the file, or None.
         position_step: largest rounding error of the stored positions, in the primitive's own units.
     """
@@ -52,6 +53,7 @@ class Geometry:
     weights: Float64Array | None
     morph_positions: Float64Array | None
     morph_normals: Float64Array | None
+    morph_colors: Float64Array | None
     material: int | None
     position_step: float
 
@@ -104,17 +106,20 @@ class _Reader:
             normals = morph_normals = None
         if normals is not None:
             normals = self._without_zeros(normals, positions, faces, used)
+        colors = self._colors(count)
+        self._warn_of_lost_targets(colors is not None)
         step = float(np.spacing(np.abs(raw[faces]).max(initial=0))) if raw.dtype == np.float32 else 0.0
         geometry = Geometry(
             positions=positions,
             normals=normals,
             faces=faces,
             uvs=self._uvs(count),
-            colors=self._colors(count),
+            colors=colors,
             joints=joints,
             weights=weights,
             morph_positions=morph_positions,
             morph_normals=morph_normals,
+            morph_colors=None if colors is None else self._morph_colors(count),
             material=self.primitive.material,
             position_step=step,
         )
@@ -136,11 +141,21 @@ class _Reader:
             array = self.draco.attributes.get(draco.attributes[name])
             if array is None:
                 raise self._fail(f"Draco data has no attribute {draco.attributes[name]} for {name}")
+            array = self._in_type(name, array, self.document.accessors[accessor].dtype)
         else:
             array = self.accessors.raw(accessor)
         if array.shape[1] not in components:
             raise self._fail(f"{name} must have {alternatives(components)} components, found {array.shape[1]}")
         return array
+
+    def _in_type(self, name: str, array: NumberArray, dtype: np.dtype) -> NumberArray:
+        """Convert decoded Draco values to their accessor's component type; the decoder returns wider ones."""
+        if dtype.kind == "f":
+            return array
+        limits = np.iinfo(dtype)
+        if not ((array >= limits.min) & (array <= limits.max)).all():  # true for NaN as well
+            raise self._fail(f"Draco values of {name} do not fit the component type of its accessor, {dtype}")
+        return np.asarray(np.rint(array)).astype(dtype)
 
     def _floats(self, name: str, components: tuple[int, ...]) -> Float64Array:
         normalized = self.document.accessors[self.primitive.attributes[name]].normalized
@@ -227,16 +242,36 @@ class _Reader:
             limit = f"more than the limit of {self.document.limits.morph_values:,} values"
             message = f"has {len(targets):,} morph targets of {count:,} vertices, {limit}"
             raise self._fail(message, ReasonCode.OUT_OF_MEMORY)
-        deltas = np.zeros((len(targets), count, 3))
+        widths = (3, 4) if name == "COLOR_0" else (3,)
+        deltas = np.zeros((len(targets), count, widths[-1]))
         for number, target in enumerate(targets):
             if name not in target:
                 continue
-            array = self.accessors.floats(target[name])
-            if array.shape != (count, 3):
+            accessor = target[name]
+            # Integer colors are normalized by definition, even if the flag is not set.
+            normalized = self.document.accessors[accessor].normalized or name == "COLOR_0"
+            array = to_floats(self.accessors.raw(accessor), normalized)
+            if len(array) != count or array.shape[1] not in widths:
                 shape = f"{array.shape[0]:,} × {array.shape[1]}"
-                raise self._fail(f"targets[{number}].{name} must be {count:,} × 3 numbers, found {shape}")
-            deltas[number] = array
+                expected = f"{count:,} × {alternatives(widths)}"
+                raise self._fail(f"targets[{number}].{name} must be {expected} numbers, found {shape}")
+            deltas[number, :, : array.shape[1]] = array
+        if name == "COLOR_0" and not np.isfinite(deltas).all():
+            self.document.warn(f"{self.primitive.where}: COLOR_0 of morph targets contains NaN or infinity: ignored")
+            return None
         return deltas
+
+    def _morph_colors(self, count: int) -> Float64Array | None:
+        deltas = self._morph("COLOR_0", count)
+        return deltas if deltas is not None and deltas.any() else None
+
+    def _warn_of_lost_targets(self, has_colors: bool) -> None:
+        """Warn of attributes of morph targets that are not evaluated; names with an underscore are an application's."""
+        known = {"POSITION", "NORMAL", "TANGENT"} | ({"COLOR_0"} if has_colors else set())
+        lost = sorted({name for target in self.primitive.targets for name in target if name[:1] != "_"} - known)
+        if lost:
+            names = ", ".join(name[:80] for name in lost[:3]) + (" and more" if len(lost) > 3 else "")
+            self.document.warn(f"{self.primitive.where}: {names} of morph targets: ignored")
 
     def _uvs(self, count: int) -> dict[int, Float32Array]:
         uvs = {}
@@ -294,6 +329,7 @@ def _split_corners(geometry: Geometry) -> Geometry:
         weights=pick(geometry.weights),
         morph_positions=pick(geometry.morph_positions, axis=1),
         morph_normals=None,
+        morph_colors=pick(geometry.morph_colors, axis=1),
         material=geometry.material,
         position_step=geometry.position_step,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 
@@ -16,7 +17,8 @@ from helix4d.core import ReasonCode
 from helix4d.core.arrays import UInt8Array
 from helix4d.core.messages import reason
 
-GLTF_FORMATS = ("PNG", "JPEG", "WEBP")
+GLTF_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")
+_END_OF_JPEG = b"\xff\xd9"
 _DECODE_ERRORS = (
     OSError,
     ValueError,
@@ -40,20 +42,27 @@ class Images:
 
     Args:
         accessors: accessors of the document.
-        headers_only: replace every available image by one white pixel, to check materials without decoding.
+        decoded: pixels of images that have been read, which is extended; shared by the clips of a file.
+        headers_only: check the sizes in the headers of images, and replace them by one white pixel, without decoding.
 
     Attributes:
         kept: images of the clip, in the order of their slots.
     """
 
-    def __init__(self, accessors: Accessors, headers_only: bool = False) -> None:
+    def __init__(
+        self,
+        accessors: Accessors,
+        decoded: dict[int, UInt8Array | None] | None = None,
+        headers_only: bool = False,
+    ) -> None:
         self.accessors = accessors
         self.document = accessors.document
         self.headers_only = headers_only
         self.entries = self.document.root.children("images")
         self.kept: list[UInt8Array] = []
         self._slots: dict[int, int | None] = {}
-        self._decoded: dict[int, UInt8Array | None] = {}
+        self._decoded = {} if decoded is None else decoded
+        self._pixels = 0
 
     def use(self, index: int) -> int | None:
         """Return the slot of an image of the file; None, with a warning, if it is missing or broken."""
@@ -68,12 +77,19 @@ class Images:
         return len(self.kept) - 1
 
     def decoded(self, index: int) -> UInt8Array | None:
-        """Return (H, W, 4) uint8 pixels, reduced to `Limits.image_side`; None, with a warning, if unavailable."""
+        """Return (H, W, 4) uint8 pixels, reduced to `Limits.image_side`; None, with a warning, if unavailable.
+
+        Raises:
+            AssetError: texture_too_large, from the headers, if this image or all images in use exceed a limit;
+                uri_outside_asset, or an error in its buffer view.
+        """
         if index not in self._decoded:
             data = self.data(index)
             if data is None:
                 self._decoded[index] = None
-            elif self.headers_only:
+                return None
+            self._check_size(self.entries[index], data)
+            if self.headers_only:
                 self._decoded[index] = np.full((1, 1, 4), 255, np.uint8)
             else:
                 self._decoded[index] = self._decode(self.entries[index], data)
@@ -89,35 +105,27 @@ class Images:
         view = entry.optional_index("bufferView", len(self.document.views))
         if view is not None:
             return self.accessors.view(view).tobytes()
-        data = self.document.resource(entry.text("uri")) if entry.has("uri") else None
+        if not entry.has("uri"):
+            self.document.warn(f"{entry.where}: has neither uri nor bufferView: replaced by white")
+            return None
+        data = self.document.resource(entry.text("uri"))
         if data is None:
-            self.document.warn(f"{entry.where}: missing ({entry.text('uri', 'no uri')[:80]!r}): replaced by white")
+            self.document.warn(f"{entry.where}: missing ({entry.text('uri')[:80]!r}): replaced by white")
         return data
 
-    def check_sizes(self) -> None:
-        """Check the sizes in the headers of all images, without decoding any.
-
-        Raises:
-            AssetError: texture_too_large if one image, or all of them together, exceed a limit.
-        """
-        limits = self.document.limits
-        total = 0
-        for index, entry in enumerate(self.entries):
-            if not entry.has("bufferView") and not entry.has("uri"):
-                self.document.warn(f"{entry.where}: has neither uri nor bufferView: replaced by white")
-                continue
-            data = self.data(index)
-            size = None if data is None else header_size(data)
-            if size is None:
-                continue  # missing or in another format: never decoded, or rejected by the decoder
-            pixels = size[0] * size[1]
-            total += pixels
-            if pixels > limits.image_pixels:
-                entry.fail(too_large(size, limits), ReasonCode.TEXTURE_TOO_LARGE)
-        if total > limits.total_image_pixels:
+    def _check_size(self, entry: JsonObject, data: bytes) -> None:
+        """Check the size in the header of an image, and the total of all images checked so far."""
+        size, limits = header_size(data), self.document.limits
+        if size is None:
+            return  # in another format: rejected by the decoder
+        pixels = size[0] * size[1]
+        self._pixels += pixels
+        if pixels > limits.image_pixels:
+            entry.fail(too_large(size, limits), ReasonCode.TEXTURE_TOO_LARGE)
+        if self._pixels > limits.total_image_pixels:
             raise self.document.fail(
                 ReasonCode.TEXTURE_TOO_LARGE,
-                f"images total {total:,} pixels, more than the limit of {limits.total_image_pixels:,}",
+                f"images total {self._pixels:,} pixels, more than the limit of {limits.total_image_pixels:,}",
             )
 
     def _decode(self, entry: JsonObject, data: bytes) -> UInt8Array | None:
@@ -138,17 +146,44 @@ def decode_image(data: bytes, limits: Limits, formats: tuple[str, ...] = GLTF_FO
         ValueError: if it is broken, not in one of `formats`, or over `Limits.image_pixels`.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=formats) as image:
-            width, height = image.size
-            if width * height > limits.image_pixels:
-                raise ValueError(too_large((width, height), limits))
-            factor = -(-max(width, height) // limits.image_side)
-            rgba = _to_rgba(image)
+        rgba = _pixels(data, limits, formats)
     except UnidentifiedImageError as error:
         raise ValueError(f"not a {alternatives(formats)} image, or corrupt") from error
     except _DECODE_ERRORS as error:
-        raise ValueError(reason(error)) from error
+        completed = _completed_jpeg(data, limits) if "JPEG" in formats else None
+        if completed is None:
+            raise ValueError(reason(error)) from error
+        rgba = completed
+    factor = -(-max(rgba.shape[:2]) // limits.image_side)
     return (_reduced(rgba, factor) if factor > 1 else rgba), factor
+
+
+def _pixels(data: bytes, limits: Limits, formats: tuple[str, ...]) -> UInt8Array:
+    with Image.open(io.BytesIO(data), formats=formats) as image:
+        if image.width * image.height > limits.image_pixels:
+            raise ValueError(too_large(image.size, limits))
+        transparent = image.info.get("transparency")
+        if image.format == "PNG" and isinstance(transparent, int) and data[24:26] in (b"\x02\x00", b"\x04\x00"):
+            # Pillow scales gray of 2 or 4 bits to 8, but not the transparent value.
+            image.info["transparency"] = transparent * (255 // ((1 << data[24]) - 1))
+        return _to_rgba(image)
+
+
+def _completed_jpeg(data: bytes, limits: Limits) -> UInt8Array | None:
+    """Return the pixels of a JPEG that has all of them but lacks its end marker; None if pixels are missing, too.
+
+    Pixels that are missing depend on the bytes that follow, which the decoder does not read after the last pixel.
+    """
+    if data[:2] != b"\xff\xd8":
+        return None
+    data = data.rstrip(b"\xff")  # the first half of the marker
+    try:
+        ended, padded = (
+            _pixels(data + padding + _END_OF_JPEG, limits, ("JPEG",)) for padding in (b"", b"\xaa\x55" * 64)
+        )
+    except _DECODE_ERRORS:
+        return None
+    return ended if np.array_equal(ended, padded) else None
 
 
 def too_large(size: tuple[int, int], limits: Limits) -> str:
@@ -162,7 +197,7 @@ def reduced_by(factor: int, limits: Limits) -> str:
 
 
 def header_size(data: bytes) -> tuple[int, int] | None:
-    """Return (width, height) from the header of a PNG, JPEG, WebP or KTX2 file; None for other formats."""
+    """Return (width, height) from the header of a PNG, JPEG, WebP, AVIF or KTX2 file; None for other formats."""
     if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR" and len(data) >= 24:
         width, height = struct.unpack(">II", data[16:24])
         return width, height
@@ -173,7 +208,16 @@ def header_size(data: bytes) -> tuple[int, int] | None:
     if data[:8] == b"\xabKTX 20\xbb" and len(data) >= 28:
         width, height = struct.unpack("<II", data[20:28])
         return width, max(height, 1)
+    if data[4:12] in (b"ftypavif", b"ftypavis"):
+        return _avif_size(data)
     return None
+
+
+def _avif_size(data: bytes) -> tuple[int, int] | None:
+    """Return the size of the largest of an AVIF's images: an `ispe` box has 4 bytes of flags, width and height."""
+    places = [match.end() + 4 for match in re.finditer(b"ispe", data)]
+    sizes = [struct.unpack(">II", data[at : at + 8]) for at in places if at + 8 <= len(data)]
+    return max(((width, height) for width, height in sizes), key=lambda size: size[0] * size[1], default=None)
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
@@ -212,7 +256,9 @@ def _to_rgba(image: Image.Image) -> UInt8Array:
         gray = np.asarray(image).astype(np.int64)
         wide = image.mode.startswith("I;16") or gray.max(initial=0) > 255
         gray8 = np.clip(gray >> 8 if wide else gray, 0, 255).astype(np.uint8)
-        return np.dstack([gray8, gray8, gray8, np.full_like(gray8, 255)])
+        transparent = image.info.get("transparency")  # a PNG's tRNS chunk: one value of 16 bits
+        alpha = np.where(gray == transparent, 0, 255) if isinstance(transparent, int) else np.full_like(gray, 255)
+        return np.dstack([gray8, gray8, gray8, alpha.astype(np.uint8)])
     return np.array(image.convert("RGBA"))
 
 

@@ -14,6 +14,7 @@ from helix4d.assets.gltf.parse.values import JsonObject
 from helix4d.assets.gltf.specular_glossiness import convert_factors, convert_textures
 
 _WRAPS = {33071: Wrap.CLAMP, 33648: Wrap.MIRROR, 10497: Wrap.REPEAT}
+_NEAREST = 9728
 
 
 class Materials:
@@ -50,17 +51,27 @@ class Materials:
         )
         material = self._with_transmission(entry, material)
         glossiness = entry.extension("KHR_materials_pbrSpecularGlossiness")
+        if material.unlit:
+            # An unlit surface shows its base color: it must not become metal in voxels, which are always lit.
+            entry = entry.child("pbrMetallicRoughness")
+            roughness = entry.number("roughnessFactor", 1.0)
+            return replace(self._with_base_color(entry, material), metallic=0.0, roughness=roughness)
         if glossiness is not None:
             return self._with_glossiness(glossiness, material)
         return self._with_metallic_roughness(entry.child("pbrMetallicRoughness"), material)
 
-    def _with_metallic_roughness(self, entry: JsonObject, material: Material) -> Material:
+    def _with_base_color(self, entry: JsonObject, material: Material) -> Material:
         red, green, blue, alpha = entry.numbers("baseColorFactor", 4) or (1.0, 1.0, 1.0, 1.0)
         return replace(
             material,
             base_color=(red, green, blue),
             alpha=alpha,
             base_color_texture=self._texture(entry, "baseColorTexture"),
+        )
+
+    def _with_metallic_roughness(self, entry: JsonObject, material: Material) -> Material:
+        return replace(
+            self._with_base_color(entry, material),
             metallic=entry.number("metallicFactor", 1.0),
             roughness=entry.number("roughnessFactor", 1.0),
             metallic_roughness_texture=self._texture(entry, "metallicRoughnessTexture"),
@@ -148,14 +159,17 @@ class Materials:
         if slot is None or (not keep and image is not None and self.images.decoded(image) is None):
             return None
         sampler = texture.optional_index("sampler", len(self._samplers))
-        wraps = self._samplers[sampler] if sampler is not None else texture.child("extras")
-        wrap_u = wraps.integer("wrapS", 10497) if sampler is not None else 10497
-        wrap_v = wraps.integer("wrapT", 10497) if sampler is not None else 10497
+        wrap_u = wrap_v = magnification = 0
+        if sampler is not None:
+            entry = self._samplers[sampler]
+            wrap_u, wrap_v = entry.integer("wrapS", 10497), entry.integer("wrapT", 10497)
+            magnification = entry.integer("magFilter", 0)
         return Texture(
             image=slot,
             uv_set=uv_set,
             wrap_u=_WRAPS.get(wrap_u, Wrap.REPEAT),
             wrap_v=_WRAPS.get(wrap_v, Wrap.REPEAT),
+            nearest=magnification == _NEAREST,
             offset=offset,
             rotation=rotation,
             scale=scale,
@@ -163,9 +177,10 @@ class Materials:
 
     def _image(self, texture: JsonObject) -> int | None:
         count = len(self.images.entries)
-        webp = texture.extension("EXT_texture_webp")
-        if webp is not None and webp.has("source"):
-            return webp.index("source", count)
+        for name in ("EXT_texture_avif", "EXT_texture_webp"):
+            extension = texture.extension(name)
+            if extension is not None and extension.has("source"):
+                return extension.index("source", count)
         source = texture.optional_index("source", count)
         if source is None:
             reason = "KTX2 is not supported" if texture.extension("KHR_texture_basisu") else "has no image"

@@ -5,6 +5,7 @@ All arithmetic is in float64. A skinned mesh ignores the transform of its node (
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from helix4d.assets.gltf.animation import Motion, Track, nearly_unit
 from helix4d.assets.gltf.geometry import Geometry, read_geometry
 from helix4d.assets.gltf.parse.model import Node, Property
 from helix4d.core import AssetError, ReasonCode
-from helix4d.core.arrays import BoolArray, Float64Array, Int64Array
+from helix4d.core.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 
 _IDENTITY = np.eye(4)
 
@@ -44,10 +45,19 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class PosedPart:
-    """A posed part: (V, 3) float64 positions and unit normals in glTF's axes (None if not requested or flat)."""
+    """A posed part.
+
+    Attributes:
+        positions: (V, 3) float64 in glTF's axes.
+        normals: (V, 3) float64 unit normals, or None if they are not requested or flat.
+        colors: (V, 4) float32 RGBA, or None if they do not change.
+        mirrored: whether the part is turned inside out.
+        visible: whether the part is shown.
+    """
 
     positions: Float64Array
     normals: Float64Array | None
+    colors: Float32Array | None
     mirrored: bool
     visible: bool
 
@@ -82,16 +92,43 @@ class Scene:
         self._parents = np.array(self.document.parents, np.int64)
         self.shown = self._reachable()
         self.parts = self._place()
+        self._placed = {part.node for part in self.parts}
 
-    def influences(self) -> set[int]:
-        """Return the nodes whose animation can move, morph or hide a part."""
+    def moves(self, parts: Iterable[Part], tracks: Iterable[Track]) -> Callable[[Track], bool]:
+        """Return a function that says whether one of the tracks moves, morphs or hides a part that is ever visible.
+
+        A skinned part follows the joints that its vertices have weights of, but not its node.
+        """
+        visible = self._ever_visible(tracks)
+        parts = [part for part in parts if visible[part.node]]
+        own = {part.node for part in parts}
+        meshes = {part.mesh for part in parts}
+        placing: set[int] = set()
+        for part in parts:
+            if part.joints is not None and part.weighted is not None:
+                placing.update(part.joints[part.weighted].tolist())
+            else:
+                placing.add(part.node)
+        placing, showing = self._with_ancestors(placing), self._with_ancestors(own)
+        groups = {Property.WEIGHTS: own, Property.MESH_WEIGHTS: meshes, Property.VISIBLE: showing}
+        return lambda track: track.target in groups.get(track.property, placing)
+
+    def _ever_visible(self, tracks: Iterable[Track]) -> BoolArray:
+        """Return an (N,) mask of the nodes that are visible at some time, apart from ancestors that take turns."""
+        visible = np.array([node.visible for node in self.document.nodes], bool)
+        for track in tracks:
+            if track.property is Property.VISIBLE:
+                visible[track.target] = track.values.any()
+        for level in self._levels[1:]:
+            visible[level] &= visible[self._parents[level]]
+        return visible
+
+    def _with_ancestors(self, starts: Iterable[int]) -> set[int]:
         nodes: set[int] = set()
-        for part in self.parts:
-            for start in (part.node, *(part.joints if part.joints is not None else ())):
-                node = int(start)
-                while node != -1 and node not in nodes:
-                    nodes.add(node)
-                    node = self.document.parents[node]
+        for node in starts:
+            while node != -1 and node not in nodes:
+                nodes.add(node)
+                node = self.document.parents[node]
         return nodes
 
     def state(self, motion: Motion | None, time: float) -> State:
@@ -106,9 +143,12 @@ class Scene:
             value = track.at(time)
             node = track.target
             if track.property is Property.WEIGHTS:
-                weights[node] = value
+                if node in self._placed:
+                    own = weights[node] if node in weights else self._rest_weights(node, mesh_weights)
+                    weights[node] = _with_element(own, track.element, value)
             elif track.property is Property.MESH_WEIGHTS:
-                mesh_weights[node] = value
+                own = np.array(self.document.meshes[node].weights)
+                mesh_weights[node] = _with_element(mesh_weights.get(node, own), track.element, value)
             elif track.property is Property.VISIBLE:
                 visible[node] = bool(value[0])
             else:
@@ -124,11 +164,11 @@ class Scene:
             visible[level] &= visible[self._parents[level]]
         for part in self.parts:
             if part.node not in weights:
-                weights[part.node] = self._rest_weights(part, mesh_weights)
+                weights[part.node] = self._rest_weights(part.node, mesh_weights)
         return State(world, weights, visible)
 
     def pose(self, part: Part, state: State, with_normals: bool = True) -> PosedPart:
-        """Return the vertices of a part in a given state."""
+        """Return the vertices of a part in a given state; without normals, also without colors."""
         geometry = part.geometry
         weights = state.weights[part.node]
         positions = _morphed(geometry.positions, geometry.morph_positions, weights)
@@ -154,13 +194,18 @@ class Scene:
                 turned = normals @ cofactor(matrix[None, :3, :3])[0].T * (-1.0 if mirrored else 1.0)
         if turned is not None:
             turned = _unit_rows(turned)
-        return PosedPart(posed, turned, mirrored, bool(state.visible[part.node]))
+        colors = None
+        if with_normals and geometry.colors is not None and geometry.morph_colors is not None:
+            morphed = _morphed(geometry.colors.astype(np.float64), geometry.morph_colors, weights)
+            colors = np.clip(morphed, 0.0, 1.0).astype(np.float32)
+        return PosedPart(posed, turned, colors, mirrored, bool(state.visible[part.node]))
 
-    def _rest_weights(self, part: Part, mesh_weights: dict[int, Float64Array]) -> Float64Array:
-        own = self.document.nodes[part.node].weights
-        if own is not None:
-            return np.array(own)
-        return mesh_weights.get(part.mesh, np.array(self.document.meshes[part.mesh].weights))
+    def _rest_weights(self, number: int, mesh_weights: dict[int, Float64Array]) -> Float64Array:
+        """Return the weights of a node with a mesh that no channel of its own animates."""
+        node = self.document.nodes[number]
+        if node.weights is not None or node.mesh is None:
+            return np.array(node.weights or ())
+        return mesh_weights.get(node.mesh, np.array(self.document.meshes[node.mesh].weights))
 
     def _reachable(self) -> list[int]:
         nodes = list(self.document.roots)
@@ -316,6 +361,15 @@ def _morphed(base: Float64Array, deltas: Float64Array | None, weights: Float64Ar
         return base
     active = np.flatnonzero(weights[: len(deltas)])
     return base + np.tensordot(weights[active], deltas[active], axes=1) if len(active) else base
+
+
+def _with_element(weights: Float64Array, element: int | None, value: Float64Array) -> Float64Array:
+    """Return morph weights with the value (1,) of one element, or the value (M,) of all."""
+    if element is None:
+        return value
+    changed = weights.copy()
+    changed[element] = value[0]
+    return changed
 
 
 def _unit_rows(vectors: Float64Array) -> Float64Array:

@@ -138,10 +138,12 @@ def base_colors(clip: Clip, frame: Frame, triangles: np.ndarray, weights: np.nda
 
 
 def _texels(image: np.ndarray, texture: Texture, uvs: np.ndarray) -> np.ndarray:
-    """(N, 3) linear RGB, interpolated bilinearly."""
+    """(N, 3) linear RGB, interpolated as the texture says."""
     matrix = texture.matrix()
     size = np.array(image.shape[1::-1])
     positions = (uvs @ matrix[:, :2].T + matrix[:, 2]) * size - 0.5
+    if texture.nearest:
+        positions = np.floor(positions + 0.5)
     low = np.floor(positions).astype(np.int64)
     part = positions - low
     total = np.zeros((len(uvs), 3))

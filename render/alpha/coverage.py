@@ -86,11 +86,11 @@ def _is_translucent(material: Material, clip: Clip) -> bool:
 
 
 def _tables(clip: Clip, translucent: list[bool]) -> tuple[_PerMaterial, np.ndarray]:
-    """Factor, cutoff, first texel, shape and wrap per material, and the alpha texels of all images in use."""
+    """Factor, cutoff, first texel, shape, wrap and filter per material, and the alpha texels of all images in use."""
     count = len(clip.materials)
     factors, cutoffs = np.ones(count), np.full(count, -1.0)
     first, shapes = np.full((count, _LEVELS), -1, np.int64), np.ones((count, 2), np.int64)
-    wraps = np.zeros((count, 2), np.int64)
+    wraps = np.zeros((count, 3), np.int64)
     starts: dict[int, list[int]] = {}
     texels: list[np.ndarray] = [np.zeros(1, np.uint8)]
     for index, material in enumerate(clip.materials):
@@ -110,7 +110,7 @@ def _tables(clip: Clip, translucent: list[bool]) -> tuple[_PerMaterial, np.ndarr
                 alpha = _halved(alpha)
         first[index] = starts[texture.image]
         shapes[index] = image.shape[:2]
-        wraps[index] = _WRAPS[texture.wrap_u], _WRAPS[texture.wrap_v]
+        wraps[index] = _WRAPS[texture.wrap_u], _WRAPS[texture.wrap_v], texture.nearest
     return (factors, cutoffs, first, shapes, wraps), np.concatenate(texels)
 
 

@@ -12,7 +12,7 @@ _MOST_TAPS = 8
 """Taps along a side of a sample's square."""
 _UNIT = 1.0 / 255.0
 _NOTHING = (0.0,) * 11
-_NO_IMAGE = (-1, 1, 1, 1.0, 1.0, 0, 0)
+_NO_IMAGE = (-1, 1, 1, 1.0, 1.0, 0, 0, 0)
 _FLAT = (0.0,) * 9
 
 
@@ -29,7 +29,7 @@ def transmit(  # type: ignore[no-untyped-def]
     cutoffs,  # (M,) float64, negative: blend
     images,  # (M, L) int64 first texel in `texels` of the image at 1, 1/2, 1/4, ... of its size, -1 without a texture
     shapes,  # (M, 2) int64 height and width of the image at full size
-    wraps,  # (M, 2) int64 wrap modes of u and v
+    wraps,  # (M, 3) int64 wrap modes of u and v, and whether the nearest texel is taken instead of interpolating
     texels,  # (sum of H·W,) uint8 alpha
     offsets,  # (K, 2) float64 sample positions inside a pixel
     left,  # (H, W, K) float32, in and out: transmittance of each sample
@@ -67,7 +67,8 @@ def transmit(  # type: ignore[no-untyped-def]
                 taps_x, taps_y, level = _taps(corners, area, uv, shapes[kind], squares, levels)
                 size, width_0, height_0 = 1 << level, shapes[kind, 1], shapes[kind, 0]
                 image = (images[kind, level], (width_0 + size - 1) >> level, (height_0 + size - 1) >> level,
-                         width_0 / size, height_0 / size, wraps[kind, 0], wraps[kind, 1])  # fmt: skip
+                         width_0 / size, height_0 / size, wraps[kind, 0], wraps[kind, 1],
+                         wraps[kind, 2] if level == 0 else 0)  # fmt: skip
         for y in range(y0, y1 + 1):
             for x in range(x0, x1 + 1):
                 if closed[y, x]:
@@ -260,8 +261,10 @@ def _edge(ax, ay, bx, by, px, py, sign):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _sample(texels, image, u, v):  # type: ignore[no-untyped-def]
     """Bilinear alpha in [0, 1]; texel centers at +0.5."""
-    first, width, height, scale_u, scale_v, wrap_u, wrap_v = image
+    first, width, height, scale_u, scale_v, wrap_u, wrap_v, nearest = image
     x, y = u * scale_u - 0.5, v * scale_v - 0.5
+    if nearest != 0:
+        x, y = np.floor(x + 0.5), np.floor(y + 0.5)
     fx, fy = np.floor(x), np.floor(y)
     tx, ty = x - fx, y - fy
     ix, iy = np.int64(fx), np.int64(fy)

@@ -275,8 +275,9 @@ class _Graph:
             image = self.images.get(texture.image, srgb)
             uv = self.node("ShaderNodeUVMap", uv_map=uv_layer_name(self.slots[UvMap.of(texture)]))["UV"]
             extension, vector = self._wrap(uv, texture, image.size)
+            interpolation = "Closest" if texture.nearest else "Linear"
             node = self.node(
-                "ShaderNodeTexImage", image=image, interpolation="Linear", extension=extension, Vector=vector
+                "ShaderNodeTexImage", image=image, interpolation=interpolation, extension=extension, Vector=vector
             )
             self._textures[texture, srgb] = node
         return self._textures[texture, srgb]

@@ -79,7 +79,7 @@ class RasterScene:
         self._colored = any(frame.topology.colors is not None for frame in clip.frames)
         self._maps = [uv_maps(material) for material in clip.materials]
         self._images: dict[tuple[int, bool], Any] = {}
-        self._samplers: dict[tuple[bool, bool], Any] = {}
+        self._samplers: dict[tuple[bool, bool, bool], Any] = {}
         self._looks = [self._look(material, cull_back_faces) for material in clip.materials]
         self._topology: Topology | None = None
         self._arrays: dict[tuple[int, str], Any] = {}  # keyed by program and index buffer
@@ -298,13 +298,14 @@ class RasterScene:
             texture.write(average.read(level=level), level=level)
 
     def _sampler(self, texture: Texture) -> Any:
-        repeat = texture.wrap_u is Wrap.REPEAT, texture.wrap_v is Wrap.REPEAT  # the shader folds mirrored axes
-        if repeat not in self._samplers:
-            filters = moderngl.LINEAR_MIPMAP_LINEAR, moderngl.LINEAR
-            self._samplers[repeat] = self._context.sampler(
-                repeat_x=repeat[0], repeat_y=repeat[1], filter=filters, anisotropy=1.0
+        # The shader folds mirrored axes.
+        key = texture.wrap_u is Wrap.REPEAT, texture.wrap_v is Wrap.REPEAT, texture.nearest
+        if key not in self._samplers:
+            filters = moderngl.LINEAR_MIPMAP_LINEAR, moderngl.NEAREST if texture.nearest else moderngl.LINEAR
+            self._samplers[key] = self._context.sampler(
+                repeat_x=key[0], repeat_y=key[1], filter=filters, anisotropy=1.0
             )
-        return self._samplers[repeat]
+        return self._samplers[key]
 
 
 _ONE, _SRC1_COLOR = 1, 0x88F9

@@ -47,7 +47,7 @@ def rich() -> Builder:
     ]
     builder.gltf["scenes"][0]["nodes"] = [0, 1, 3]
     with tempfile.NamedTemporaryFile(suffix=".png") as stream:
-        Image.new("RGBA", (4, 4), (10, 20, 30, 40)).save(stream.name)
+        Image.new("RGBA", (4, 4), (10, 20, 30, 240)).save(stream.name)
         image = builder.view(Path(stream.name).read_bytes())
     builder.gltf["images"] = [{"bufferView": image, "mimeType": "image/png"}]
     builder.gltf["samplers"] = [{"wrapS": 33071}]

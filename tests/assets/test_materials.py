@@ -52,7 +52,7 @@ def test_every_field_is_read(tmp_path: Path) -> None:
             "metallicRoughnessTexture": {"index": 0, "texCoord": 1},
         },
         alphaMode="MASK",
-        alphaCutoff=0.75,
+        alphaCutoff=0.005,
         doubleSided=True,
         normalTexture={"index": 0, "scale": 0.5},
         emissiveFactor=[1, 0.5, 0],
@@ -66,18 +66,17 @@ def test_every_field_is_read(tmp_path: Path) -> None:
                 "attenuationDistance": 3,
                 "thicknessTexture": {"index": 0},
             },
-            "KHR_materials_unlit": {},
         },
     )
     (material,) = clip.materials
     assert material.base_color == (0.1, 0.2, 0.3)
-    assert (material.alpha, material.alpha_mode, material.alpha_cutoff) == (0.4, AlphaMode.MASK, 0.75)
+    assert (material.alpha, material.alpha_mode, material.alpha_cutoff) == (0.4, AlphaMode.MASK, 0.005)
     assert (material.metallic, material.roughness, material.normal_scale) == (0.5, 0.25, 0.5)
     assert material.emissive == (4, 2, 0)
     assert (material.ior, material.transmission, material.thickness) == (1.25, 0.9, 0.2)
     assert (material.attenuation_color, material.attenuation_distance) == ((1, 0, 0), 3)
     assert material.double_sided
-    assert material.unlit
+    assert not material.unlit
     found = material.base_color_texture
     assert found is not None
     assert (found.image, found.uv_set, found.wrap_u, found.wrap_v) == (0, 1, Wrap.CLAMP, Wrap.MIRROR)
@@ -147,7 +146,7 @@ def test_warnings_do_not_depend_on_memory_addresses(tmp_path: Path) -> None:
     builder = _with_image(Image.new("RGB", (2, 2)))
     builder.gltf["images"][1] = {"bufferView": builder.view(b"not an image")}
     clip = _bake(builder, tmp_path, pbrMetallicRoughness={"baseColorTexture": {"index": 0}})
-    expected = "images[1]: cannot be decoded (not a PNG, JPEG or WEBP image, or corrupt): replaced by white"
+    expected = "images[1]: cannot be decoded (not a PNG, JPEG, WEBP or AVIF image, or corrupt): replaced by white"
     assert clip.warnings[-1] == expected
 
 

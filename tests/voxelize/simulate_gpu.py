@@ -53,7 +53,8 @@ def changing_clip() -> Clip:
     none = Frame(sphere.vertices, sphere.normals, empty)
     moved = [replace(square, vertices=square.vertices + np.float32(shift)) for shift in (0.0, 0.05, 0.15)]
     frames = (moved[0], moved[1], sphere, none, moved[2])
-    return Clip("", 0, np.arange(5.0), frames, (Material(base_color_texture=Texture(0), metallic=0.5),), (image,))
+    textures = {"base_color_texture": Texture(0), "metallic_roughness_texture": Texture(0, nearest=True)}
+    return Clip("", 0, np.arange(5.0), frames, (Material(**textures, metallic=0.5),), (image,))
 
 
 def textured(vertices: np.ndarray, faces: np.ndarray) -> Frame:

@@ -91,6 +91,34 @@ def test_wraps_and_transforms(wrap: Wrap, expected: list[int]) -> None:
     assert ovoxel.base_color[at(ovoxel, -0.3, 0.3)].tolist() == expected
 
 
+@pytest.mark.parametrize(("width", "height"), [(4, 4), (5, 3), (1, 7)])
+@pytest.mark.parametrize("wrap", [Wrap.REPEAT, Wrap.MIRROR])
+def test_nearest_textures_keep_their_texels(width: int, height: int, wrap: Wrap) -> None:
+    image = np.random.default_rng(width).integers(0, 256, (height, width, 4), np.uint8)
+    texture = Texture(0, wrap_u=wrap, wrap_v=wrap, offset=(1.0, 1.0), nearest=True)
+    material = Material(base_color_texture=texture, metallic_roughness_texture=texture)
+    ovoxel = voxelize_clip(make_clip(material, (image,)), 64)[0]
+    x, y = ((ovoxel.coords[:, :2] + 0.5) / 64 - 0.5).T
+    place = np.stack([(x / 0.8 + 0.5) * width, (0.5 - y / 0.8) * height], axis=1)
+    # Inside the square, and more than a voxel or two away from the borders of texels.
+    inside = (np.abs(place - np.rint(place)) > 0.25).all(axis=1) & (np.abs(x) < 0.4) & (np.abs(y) < 0.4)
+    column, row = place[inside].astype(int).T
+    if wrap is Wrap.MIRROR:
+        column, row = width - 1 - column, height - 1 - row
+    assert inside.sum() > 500
+    np.testing.assert_array_equal(ovoxel.base_color[inside], image[row, column, :3])
+    np.testing.assert_array_equal(ovoxel.metallic[inside, 0], image[row, column, 2])
+
+
+def test_one_image_may_be_read_with_both_filters() -> None:
+    image = np.zeros((2, 2, 4), np.uint8)
+    image[:, 1] = 255
+    material = Material(base_color_texture=Texture(0), metallic_roughness_texture=Texture(0, nearest=True))
+    ovoxel = voxelize_clip(make_clip(material, (image,)), 64)[0]
+    assert set(np.unique(ovoxel.metallic)) == {0, 255}
+    assert len(np.unique(ovoxel.base_color)) > 20
+
+
 def test_a_finer_texture_than_voxels_is_averaged() -> None:
     board = np.zeros((256, 256, 4), np.uint8)
     board[::2, ::2, :3] = 255

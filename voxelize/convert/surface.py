@@ -52,9 +52,9 @@ NO_MATERIALS = MaterialTable(np.zeros((0, 16), np.int64), np.zeros((0, 12)), np.
 def material_table(materials: Sequence[Material], images: Sequence[np.ndarray]) -> MaterialTable:
     """Build tables of the materials and pyramids of the (H, W, 4) uint8 images that they use."""
     warm_up()
-    used = {texture.image for m in materials for texture in _textures(m) if texture is not None}
-    squares = {image: square_image(images[image]) for image in sorted(used)}
-    offsets: dict[int, int] = {}
+    used = {_key(texture) for m in materials for texture in _textures(m) if texture is not None}
+    squares = {key: square_image(images[key[0]], nearest=key[1]) for key in sorted(used)}
+    offsets: dict[tuple[int, bool], int] = {}
     total = 0
     for image, square in squares.items():
         offsets[image] = total
@@ -70,16 +70,17 @@ def material_table(materials: Sequence[Material], images: Sequence[np.ndarray]) 
         for slot, (first, texture) in enumerate(zip((COLOR, SURFACE), _textures(material), strict=True)):
             layout[row, first] = -1
             if texture is not None:
-                size = len(squares[texture.image])
-                layout[row, first : first + 5] = (
-                    offsets[texture.image],
+                size = len(squares[_key(texture)])
+                layout[row, first : first + 6] = (
+                    offsets[_key(texture)],
                     size.bit_length() - 1,
                     texture.uv_set,
                     _WRAPS[texture.wrap_u],
                     _WRAPS[texture.wrap_v],
+                    texture.nearest,
                 )
                 transforms[row, 6 * slot : 6 * slot + 6] = texture.matrix().ravel()
-        color, surface = layout[row, COLOR : COLOR + 5], layout[row, SURFACE : SURFACE + 5]
+        color, surface = layout[row, COLOR : COLOR + 6], layout[row, SURFACE : SURFACE + 6]
         alike = np.array_equal(color[1:], surface[1:]) and np.array_equal(transforms[row, :6], transforms[row, 6:])
         layout[row, SHARED] = alike and color[0] >= 0 and surface[0] >= 0
         factors[row, :7] = (
@@ -92,22 +93,33 @@ def material_table(materials: Sequence[Material], images: Sequence[np.ndarray]) 
     return MaterialTable(layout, transforms, factors, texels)
 
 
-def square_image(image: np.ndarray) -> np.ndarray:
+def square_image(image: np.ndarray, nearest: bool = False) -> np.ndarray:
     """Resize (H, W, 4) to (S, S, 4) uint8, S the next power of two of the longer side, at most 2048.
 
     The filter is Pillow's bilinear: linear interpolation when enlarging, which equals sampling the original, and a tent
     over the whole footprint when shrinking. Unlike Lanczos it does not overshoot at the edges of masks. Channels are
     filtered separately, because they are data and not premultiplied color.
+
+    With `nearest`, texels keep their values and sharp borders when an image is enlarged, to at least eight times its
+    size, so that each border moves by at most a sixteenth of a texel.
     """
     height, width = image.shape[:2]
     size = min(1 << (max(height, width) - 1).bit_length(), MAX_TEXTURE_SIZE)
     if (height, width) == (size, size):
         return np.ascontiguousarray(image)
+    if nearest and max(height, width) <= MAX_TEXTURE_SIZE:
+        size = min(8 * size, MAX_TEXTURE_SIZE)
+        rows, columns = ((np.arange(size) * 2 + 1) * side // (2 * size) for side in (height, width))
+        return np.ascontiguousarray(image[rows][:, columns])
     channels = [
         np.asarray(Image.fromarray(np.ascontiguousarray(image[..., c])).resize((size, size), Image.Resampling.BILINEAR))
         for c in range(4)
     ]
     return np.stack(channels, axis=-1)
+
+
+def _key(texture: Texture) -> tuple[int, bool]:
+    return texture.image, texture.nearest
 
 
 def _textures(material: Material) -> tuple[Texture | None, Texture | None]:

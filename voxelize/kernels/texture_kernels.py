@@ -20,8 +20,8 @@ from helix4d.voxelize.kernels.compilation import array, kernel, u1, u4
 MODE = 0
 OPAQUE, MASK, BLEND = 0, 1, 2
 COLOR, SURFACE = 1, 7
-"""Where the five entries of each texture begin: offset of its pyramid (-1 for none), log2 of its size, UV set, wrap
-of u, wrap of v."""
+"""Where the six entries of each texture begin: offset of its pyramid (-1 for none), log2 of its size, UV set, wrap
+of u, wrap of v, whether the nearest texel of a level is taken instead of interpolating."""
 SHARED = 13
 """Whether both textures exist and agree in everything but the offset, so that their texels have the same addresses."""
 REPEAT, CLAMP, MIRROR = 0, 1, 2
@@ -169,7 +169,7 @@ def _even(word):
 
 
 @kernel()
-def _add_texels(count, points, s, setup, level, share, log_size, wrap_u, wrap_v, offset, other, texels, lanes):
+def _add_texels(count, points, s, setup, level, share, log_size, wrap_u, wrap_v, nearest, offset, other, texels, lanes):
     """Add one level's samples, times share, to lanes (>= count, 4) uint64: RB and GA of each of two pyramids.
 
     Weights are integers that sum to WEIGHT over all levels, so that a constant texture stays constant. offset and other
@@ -187,6 +187,8 @@ def _add_texels(count, points, s, setup, level, share, log_size, wrap_u, wrap_v,
         x, y, z = float(points[n, 0]), float(points[n, 1]), float(points[n, 2])
         column = u0 + ux * x + uy * y + uz * z
         row = v0 + vx * x + vy * y + vz * z
+        if nearest != 0:
+            column, row = float(math.floor(column + 0.5)), float(math.floor(row + 0.5))
         left, above = int(math.floor(column)), int(math.floor(row))  # noqa: RUF046 (a float on a GPU)
         i0, i1 = _wrapped(left, size, wrap_u), _wrapped(left + 1, size, wrap_u)
         j0, j1 = base + _wrapped(above, size, wrap_v) * size, base + _wrapped(above + 1, size, wrap_v) * size
@@ -239,6 +241,7 @@ def sample_material(count, hits, points, setup, material, materials, texels, lan
                         log_size,
                         materials[material, first + 3],
                         materials[material, first + 4],
+                        materials[material, first + 5],
                         offset,
                         other,
                         texels,

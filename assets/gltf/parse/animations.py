@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 
+from helix4d.assets.gltf.parse.checked import Checked, parse_each
 from helix4d.assets.gltf.parse.model import Animation, Channel, Interpolation, Property
 from helix4d.assets.gltf.parse.values import JsonObject
 from helix4d.assets.limits import Limits
 from helix4d.core import ReasonCode
 
 _NODE_POINTER = re.compile(r"^/nodes/(\d{1,9})/(translation|rotation|scale|weights)$")
+_WEIGHT_POINTER = re.compile(r"^/(nodes|meshes)/(\d{1,9})/weights/(\d{1,9})$")
 _VISIBLE_POINTER = re.compile(r"^/nodes/(\d{1,9})/extensions/KHR_node_visibility/visible$")
 _MESH_POINTER = re.compile(r"^/meshes/(\d{1,9})/weights$")
 _MODES = tuple(Interpolation)
@@ -20,18 +22,21 @@ _PATHS = {
     "weights": Property.WEIGHTS,
 }
 
+_Target = tuple[int, Property, int | None]
+"""Target, property and element of a `Channel`."""
+
 
 def parse_animations(
     root: JsonObject, nodes: int, meshes: int, accessors: int, limits: Limits, warnings: list[str]
-) -> tuple[Animation, ...]:
+) -> Checked[Animation]:
     """Parse the animations. Channels without a target are ignored, as the specification requires."""
     entries = root.children("animations")
     if len(entries) > limits.animations:
         message = f"has {len(entries):,} animations, more than the limit of {limits.animations:,}"
         root.fail(message, ReasonCode.OUT_OF_MEMORY)
     ignored: set[str] = set()
-    animations = []
-    for entry in entries:
+
+    def parse(entry: JsonObject) -> Animation:
         samplers = [
             (s.index("input", accessors), s.index("output", accessors), s.choice("interpolation", _MODES, "LINEAR"))
             for s in entry.children("samplers")
@@ -42,14 +47,16 @@ def parse_animations(
             target = _target(channel.child("target"), nodes, meshes, ignored)
             if target is not None:
                 channels.append(Channel(*target, times, values, Interpolation(interpolation), channel.where))
-        animations.append(Animation(entry.text("name", ""), tuple(channels)))
+        return Animation(entry.text("name", ""), tuple(channels))
+
+    animations = parse_each(entries, parse)
     if ignored:
         names = ", ".join(sorted(ignored)[:3]) + (f" and {len(ignored) - 3:,} more" if len(ignored) > 3 else "")
         warnings.append(f"animations: properties that are not supported ({names}): ignored")
-    return tuple(animations)
+    return animations
 
 
-def _target(target: JsonObject, nodes: int, meshes: int, ignored: set[str]) -> tuple[int, Property] | None:
+def _target(target: JsonObject, nodes: int, meshes: int, ignored: set[str]) -> _Target | None:
     path = target.text("path")
     pointer = target.extension("KHR_animation_pointer")
     if path == "pointer" and pointer is not None:
@@ -59,21 +66,26 @@ def _target(target: JsonObject, nodes: int, meshes: int, ignored: set[str]) -> t
     node = target.index("node", nodes)
     if path not in _PATHS:
         ignored.add(path[:80])
-        return node, Property.IGNORED
-    return node, _PATHS[path]
+        return node, Property.IGNORED, None
+    return node, _PATHS[path], None
 
 
-def _pointer_target(pointer: JsonObject, nodes: int, meshes: int, ignored: set[str]) -> tuple[int, Property]:
+def _pointer_target(pointer: JsonObject, nodes: int, meshes: int, ignored: set[str]) -> _Target:
     text = pointer.text("pointer")
+    element = None
     if match := _NODE_POINTER.match(text):
         target, animated, size = int(match[1]), _PATHS[match[2]], nodes
     elif match := _VISIBLE_POINTER.match(text):
         target, animated, size = int(match[1]), Property.VISIBLE, nodes
     elif match := _MESH_POINTER.match(text):
         target, animated, size = int(match[1]), Property.MESH_WEIGHTS, meshes
+    elif match := _WEIGHT_POINTER.match(text):
+        target, element = int(match[2]), int(match[3])
+        of_node = match[1] == "nodes"
+        animated, size = (Property.WEIGHTS, nodes) if of_node else (Property.MESH_WEIGHTS, meshes)
     else:
         ignored.add(text[:80])
-        return 0, Property.IGNORED
+        return 0, Property.IGNORED, None
     if target >= size:
         pointer.fail(f"pointer {text[:80]!r} refers to an object that does not exist")
-    return target, animated
+    return target, animated, element

@@ -1,9 +1,13 @@
-"""Parse buffers, buffer views and accessors (glTF 2.0 section 3.6), and check their bounds without reading any data."""
+"""Parse buffers, buffer views and accessors (glTF 2.0 section 3.6), and check their bounds without reading any data.
+
+What is invalid raises its error where it is used: exporters leave empty accessors behind that nothing refers to.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Container
 
+from helix4d.assets.gltf.parse.checked import Checked, parse_each
 from helix4d.assets.gltf.parse.model import (
     COMPONENT_DTYPES,
     ELEMENT_SIZES,
@@ -22,49 +26,46 @@ _MODES = ("ATTRIBUTES", "TRIANGLES", "INDICES")
 _FILTERS = ("NONE", "OCTAHEDRAL", "QUATERNION", "EXPONENTIAL", "COLOR")
 
 
-def parse_buffers(root: JsonObject, has_binary: bool) -> tuple[Buffer, ...]:
+def parse_buffers(root: JsonObject, has_binary: bool) -> Checked[Buffer]:
     """Parse the buffers.
 
-    Raises:
-        AssetError: missing_buffer for a buffer without a URI that is neither the GLB's binary chunk nor a fallback of
-            compressed views.
+    A buffer without a URI that is neither the GLB's binary chunk nor a fallback of compressed views is a
+    missing_buffer where it is used.
     """
-    buffers = []
-    for number, entry in enumerate(root.children("buffers")):
+
+    def parse(numbered: tuple[int, JsonObject]) -> Buffer:
+        number, entry = numbered
         uri = entry.text("uri") if entry.has("uri") else None
         fallback = any((extension := entry.extension(name)) and extension.boolean("fallback") for name in _MESHOPT)
         if uri is None and not fallback and not (number == 0 and has_binary):
             entry.fail("has no uri, and the file has no binary chunk for it", ReasonCode.MISSING_BUFFER)
-        buffers.append(Buffer(uri, entry.integer("byteLength", minimum=1), fallback))
-    return tuple(buffers)
+        return Buffer(uri, entry.integer("byteLength", minimum=1), fallback)
+
+    return parse_each(enumerate(root.children("buffers")), parse)
 
 
-def parse_views(root: JsonObject, buffers: tuple[Buffer, ...]) -> tuple[BufferView, ...]:
-    """Parse the buffer views.
+def parse_views(root: JsonObject, buffers: Checked[Buffer]) -> Checked[BufferView]:
+    """Parse the buffer views; one that points past its buffer is an invalid_accessor where it is used."""
 
-    Raises:
-        AssetError: invalid_accessor for a view that points past its buffer.
-    """
-    views = []
-    for entry in root.children("bufferViews", ReasonCode.INVALID_ACCESSOR):
+    def parse(entry: JsonObject) -> BufferView:
         stride = entry.integer("byteStride", minimum=1) if entry.has("byteStride") else None
         if stride is not None and stride > 252:
             entry.fail(f"byteStride must be at most 252, found {stride}")
         meshopt = next((_parse_meshopt(e, buffers) for name in _MESHOPT if (e := entry.extension(name))), None)
         buffer, offset, length = _slice(entry, buffers)
-        views.append(BufferView(buffer, offset, length, stride, meshopt))
-    return tuple(views)
+        return BufferView(buffer, offset, length, stride, meshopt)
+
+    return parse_each(root.children("bufferViews", ReasonCode.INVALID_ACCESSOR), parse)
 
 
-def parse_accessors(root: JsonObject, views: tuple[BufferView, ...], limits: Limits) -> tuple[Accessor, ...]:
-    """Parse the accessors.
+def parse_accessors(root: JsonObject, views: Checked[BufferView], limits: Limits) -> Checked[Accessor]:
+    """Parse the accessors; one that is empty or points past its view is an invalid_accessor where it is used.
 
     Raises:
-        AssetError: invalid_accessor for an accessor that points past its view, out_of_memory if they exceed a limit.
+        AssetError: out_of_memory if they exceed a limit.
     """
-    accessors: list[Accessor] = []
-    total = 0
-    for entry in root.children("accessors", ReasonCode.INVALID_ACCESSOR):
+
+    def parse(entry: JsonObject) -> Accessor:
         component = _component(entry, COMPONENT_DTYPES)
         kind = entry.choice("type", ELEMENT_SIZES)
         accessor = Accessor(
@@ -76,14 +77,16 @@ def parse_accessors(root: JsonObject, views: tuple[BufferView, ...], limits: Lim
             kind=kind,
             sparse=_parse_sparse(entry, views),
         )
-        total += accessor.count * accessor.element_bytes
         _check_fits(entry, accessor, views)
-        accessors.append(accessor)
+        return accessor
+
+    accessors = parse_each(root.children("accessors", ReasonCode.INVALID_ACCESSOR), parse)
+    total = sum(accessor.count * accessor.element_bytes for _, accessor in accessors.valid())
     if total > limits.accessor_bytes:
         message = f"accessors total {total:,} bytes, more than the limit of {limits.accessor_bytes:,}"
         root.fail(message, ReasonCode.OUT_OF_MEMORY)
     _check_unbacked(root, accessors, limits)
-    return tuple(accessors)
+    return accessors
 
 
 def view_bytes(view: BufferView) -> int:
@@ -99,7 +102,7 @@ def _component(entry: JsonObject, choices: Container[int]) -> int:
     return component
 
 
-def _slice(entry: JsonObject, buffers: tuple[Buffer, ...]) -> tuple[int, int, int]:
+def _slice(entry: JsonObject, buffers: Checked[Buffer]) -> tuple[int, int, int]:
     buffer = entry.index("buffer", len(buffers))
     offset = entry.integer("byteOffset", 0)
     length = entry.integer("byteLength", minimum=1)
@@ -111,7 +114,7 @@ def _slice(entry: JsonObject, buffers: tuple[Buffer, ...]) -> tuple[int, int, in
     return buffer, offset, length
 
 
-def _parse_meshopt(entry: JsonObject, buffers: tuple[Buffer, ...]) -> Meshopt:
+def _parse_meshopt(entry: JsonObject, buffers: Checked[Buffer]) -> Meshopt:
     buffer, offset, length = _slice(entry, buffers)
     meshopt = Meshopt(
         buffer=buffer,
@@ -139,7 +142,7 @@ def _parse_meshopt(entry: JsonObject, buffers: tuple[Buffer, ...]) -> Meshopt:
     return meshopt
 
 
-def _parse_sparse(entry: JsonObject, views: tuple[BufferView, ...]) -> Sparse | None:
+def _parse_sparse(entry: JsonObject, views: Checked[BufferView]) -> Sparse | None:
     if not entry.has("sparse"):
         return None
     sparse = entry.child("sparse")
@@ -155,12 +158,12 @@ def _parse_sparse(entry: JsonObject, views: tuple[BufferView, ...]) -> Sparse | 
     )
 
 
-def _check_unbacked(root: JsonObject, accessors: list[Accessor], limits: Limits) -> None:
+def _check_unbacked(root: JsonObject, accessors: Checked[Accessor], limits: Limits) -> None:
     # Sparse morph targets start from zeros without a view, one per vertex, but a kilobyte of JSON can declare gigabytes
     # of such zeros.
-    limit = max((accessor.count for accessor in accessors if accessor.view is not None), default=0)
+    limit = max((accessor.count for _, accessor in accessors.valid() if accessor.view is not None), default=0)
     limit = max(limit, limits.unbacked_elements)
-    for number, accessor in enumerate(accessors):
+    for number, accessor in accessors.valid():
         if accessor.view is None and accessor.count > limit:
             root.fail(
                 f"accessors[{number}]: declares {accessor.count:,} elements without a bufferView, more than the limit "
@@ -169,7 +172,7 @@ def _check_unbacked(root: JsonObject, accessors: list[Accessor], limits: Limits)
             )
 
 
-def _check_fits(entry: JsonObject, accessor: Accessor, views: tuple[BufferView, ...]) -> None:
+def _check_fits(entry: JsonObject, accessor: Accessor, views: Checked[BufferView]) -> None:
     size = accessor.element_bytes
     checks: list[tuple[str, int, int, int, int | None]] = []
     if accessor.view is not None:

@@ -91,11 +91,26 @@ def _read_glb(path: Path, data: bytes, limits: Limits) -> Container:
         if position + size > length:
             corrupt(f"the chunk at byte {position:,} needs {size:,} bytes, but only {length - position:,} are left")
         chunks.append((kind, data[position : position + size]))
-        position += size + (-size % 4 if position + size + (-size % 4) <= length else 0)
+        position += size
+        padding = -size % 4
+        if padding and not _is_binary(data, position, length) and position + padding <= length:
+            position += padding
     if not chunks or chunks[0][0] != _JSON_CHUNK:
         corrupt("the first chunk is not JSON")
     binary = next((chunk for kind, chunk in chunks[1:] if kind == _BIN_CHUNK), None)
     return Container(_parse_json(path, chunks[0][1], limits), binary, tuple(warnings))
+
+
+def _is_binary(data: bytes, position: int, length: int) -> bool:
+    """Return whether a binary chunk begins here.
+
+    The length of a chunk should be a multiple of 4. Some writers do not pad their chunks, others do not count the
+    padding.
+    """
+    if position + 8 > length:
+        return False
+    size, kind = struct.unpack_from("<II", data, position)
+    return bool(kind == _BIN_CHUNK and position + 8 + size <= length)
 
 
 def _parse_json(path: Path, data: bytes, limits: Limits) -> dict[str, Json]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from helix4d.assets.gltf.parse.animations import parse_animations
 from helix4d.assets.gltf.parse.buffers import parse_accessors, parse_buffers, parse_views
+from helix4d.assets.gltf.parse.checked import Checked
 from helix4d.assets.gltf.parse.container import read_container
 from helix4d.assets.gltf.parse.model import Accessor, Animation, Buffer, BufferView, Mesh, Node, Skin
 from helix4d.assets.gltf.parse.resources import decode_data_uri, is_data_uri, resource_path
@@ -21,6 +22,7 @@ SUPPORTED_EXTENSIONS = frozenset(
     {
         "EXT_mesh_gpu_instancing",
         "EXT_meshopt_compression",
+        "EXT_texture_avif",
         "EXT_texture_webp",
         "KHR_animation_pointer",
         "KHR_draco_mesh_compression",
@@ -68,16 +70,16 @@ class Document:
     limits: Limits
     root: JsonObject
     binary: bytes | None
-    buffers: tuple[Buffer, ...]
-    views: tuple[BufferView, ...]
-    accessors: tuple[Accessor, ...]
-    meshes: tuple[Mesh, ...]
-    skins: tuple[Skin, ...]
+    buffers: Checked[Buffer]
+    views: Checked[BufferView]
+    accessors: Checked[Accessor]
+    meshes: Checked[Mesh]
+    skins: Checked[Skin]
     nodes: tuple[Node, ...]
     parents: tuple[int, ...]
     order: tuple[int, ...]
     roots: tuple[int, ...]
-    animations: tuple[Animation, ...]
+    animations: Checked[Animation]
     extras: dict[str, Json]
     warnings: list[str] = field(default_factory=list)
 
@@ -159,10 +161,17 @@ def _check_version(root: JsonObject) -> None:
         root.fail("asset is missing: the file is JSON, but not glTF")
     asset = root.child("asset")
     for key in ("version", "minVersion"):
-        version = asset.text(key, "2.0" if key == "minVersion" else None)
-        if version.split(".")[0] != "2" or (key == "minVersion" and version != "2.0"):
+        version = _version(asset, key, "2.0" if key == "minVersion" else None)
+        if version.split(".")[0] != "2" or (key == "minVersion" and version not in ("2", "2.0")):
             message = f"{key} {version[:20]} is not supported: convert the file to glTF 2.0"
             asset.fail(message, ReasonCode.UNSUPPORTED_GLTF_VERSION)
+
+
+def _version(asset: JsonObject, key: str, default: str | None) -> str:
+    """Return a version, which must be a string, but is a number in some files."""
+    value = asset.values.get(key)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if is_number else asset.text(key, default)
 
 
 def _check_extensions(root: JsonObject) -> None:
@@ -172,10 +181,10 @@ def _check_extensions(root: JsonObject) -> None:
         root.fail(message, ReasonCode.UNSUPPORTED_EXTENSION)
 
 
-def _check_uris(root: JsonObject, buffers: tuple[Buffer, ...], limits: Limits) -> None:
+def _check_uris(root: JsonObject, buffers: Checked[Buffer], limits: Limits) -> None:
     # Check every URI before opening the first file, and the size of all files before reading the first.
     total = 0
-    uris = [buffer.uri for buffer in buffers]
+    uris = [buffer.uri for _, buffer in buffers.valid()]
     uris += [image.text("uri") for image in root.children("images") if image.has("uri")]
     for uri in dict.fromkeys(uris):
         if uri is None or is_data_uri(uri):

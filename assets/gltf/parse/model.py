@@ -150,7 +150,7 @@ class Interpolation(StrEnum):
 
 
 class Property(StrEnum):
-    """Property that a channel animates. IGNORED ones (materials, cameras, lights) only extend the clip's time range."""
+    """Property that a channel animates; IGNORED ones belong to materials, cameras and lights."""
 
     TRANSLATION = "translation"
     ROTATION = "rotation"
@@ -163,10 +163,14 @@ class Property(StrEnum):
 
 @dataclass(frozen=True)
 class Channel:
-    """An animation channel; `target` is a node (a mesh for MESH_WEIGHTS), `input` and `output` are accessors."""
+    """An animation channel; `input` and `output` are accessors.
+
+    `target` is a node (a mesh for MESH_WEIGHTS), `element` the only morph weight that is animated, or None for all.
+    """
 
     target: int
     property: Property
+    element: int | None
     input: int
     output: int
     interpolation: Interpolation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from helix4d.assets.gltf.parse.checked import Checked, parse_each
 from helix4d.assets.gltf.parse.model import Draco, Mesh, Node, Primitive, Skin
 from helix4d.assets.gltf.parse.values import JsonObject
 from helix4d.assets.limits import Limits
@@ -10,11 +11,11 @@ from helix4d.core import ReasonCode
 TRIANGLE_MODES = (4, 5, 6)
 
 
-def parse_meshes(root: JsonObject, accessors: int, views: int, warnings: list[str]) -> tuple[Mesh, ...]:
+def parse_meshes(root: JsonObject, accessors: int, views: int, warnings: list[str]) -> Checked[Mesh]:
     """Parse the meshes. Primitives without positions or triangles are ignored with a warning."""
     materials = len(root.children("materials"))
-    meshes = []
-    for entry in root.children("meshes"):
+
+    def parse(entry: JsonObject) -> Mesh:
         primitives = [_parse_primitive(p, accessors, views, materials) for p in entry.children("primitives")]
         targets = {len(primitive.targets) for primitive in primitives}
         if len(targets) > 1:
@@ -30,19 +31,21 @@ def parse_meshes(root: JsonObject, accessors: int, views: int, warnings: list[st
             elif primitive.mode not in TRIANGLE_MODES:
                 warnings.append(f"{primitive.where}: contains points or lines, not triangles: ignored")
         kept = [p for p in primitives if p.mode in TRIANGLE_MODES and "POSITION" in p.attributes]
-        meshes.append(Mesh(tuple(kept), weights or (0.0,) * count, count))
-    return tuple(meshes)
+        return Mesh(tuple(kept), weights or (0.0,) * count, count)
+
+    return parse_each(root.children("meshes"), parse)
 
 
-def parse_skins(root: JsonObject, nodes: int, accessors: int) -> tuple[Skin, ...]:
+def parse_skins(root: JsonObject, nodes: int, accessors: int) -> Checked[Skin]:
     """Parse the skins; a skin without joints is invalid."""
-    skins = []
-    for entry in root.children("skins"):
+
+    def parse(entry: JsonObject) -> Skin:
         joints = entry.indices("joints", nodes)
         if not joints:
             entry.fail("joints must not be empty")
-        skins.append(Skin(joints, entry.optional_index("inverseBindMatrices", accessors)))
-    return tuple(skins)
+        return Skin(joints, entry.optional_index("inverseBindMatrices", accessors))
+
+    return parse_each(root.children("skins"), parse)
 
 
 def parse_nodes(

@@ -1,0 +1,47 @@
+"""Leaves out the triangles of a scene that are never visible, before anything is measured or posed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from helix4d.assets.clip import AlphaMode, Material
+from helix4d.assets.gltf.geometry import Geometry
+from helix4d.assets.gltf.images import Images
+from helix4d.assets.gltf.materials import Materials
+from helix4d.assets.gltf.parse.document import Document
+from helix4d.assets.gltf.scene import Part
+from helix4d.assets.visibility import can_show, invisible_warning, largest_alpha
+
+
+def visible_parts(parts: Iterable[Part], document: Document, images: Images) -> tuple[Part, ...]:
+    """Return the parts with the triangles that can be visible, and a warning for every material that hides some.
+
+    Only images of materials that are not opaque are decoded.
+    """
+    entries = document.root.children("materials")
+    materials = Materials(document, images)
+    seen: dict[int, Geometry] = {}
+    kept: list[Part] = []
+    for part in parts:
+        geometry, number = part.geometry, part.geometry.material
+        if number is not None and entries[number].text("alphaMode", "OPAQUE") != AlphaMode.OPAQUE:
+            if id(geometry) not in seen:
+                seen[id(geometry)] = _visible(geometry, materials[number], images)
+                if len(seen[id(geometry)].faces) < len(geometry.faces):
+                    document.warn(invisible_warning(f"materials[{number}]", materials[number]))
+            geometry = seen[id(geometry)]
+            if not len(geometry.faces):
+                continue
+        kept.append(replace(part, geometry=geometry))
+    return tuple(kept)
+
+
+def _visible(geometry: Geometry, material: Material, images: Images) -> Geometry:
+    texture = material.base_color_texture
+    texture_alpha = 1.0 if texture is None else largest_alpha(images.kept[texture.image])
+    # Morph targets may raise the alpha of vertices.
+    colors = geometry.colors if geometry.morph_colors is None else None
+    corners = None if colors is None else colors[geometry.faces]
+    mask = can_show(material, texture_alpha, corners, len(geometry.faces))
+    return geometry if mask.all() else replace(geometry, faces=geometry.faces[mask])
