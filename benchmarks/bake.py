@@ -106,12 +106,8 @@ def character(clips: int, side: int = 157) -> bytes:
     normals = np.stack([np.cos(angle), np.zeros_like(angle), np.sin(angle)], axis=1)
     positions = normals * 0.2 + np.stack([np.zeros_like(height), height, np.zeros_like(height)], axis=1)
     first = (np.arange(side)[:, None] * (side + 1) + np.arange(side)).ravel()
-    faces = np.concatenate(
-        [
-            np.stack([first, first + side + 1, first + 1], 1),
-            np.stack([first + 1, first + side + 1, first + side + 2], 1),
-        ]
-    )
+    beyond = first + side + 1
+    faces = np.concatenate([np.stack([first, beyond, first + 1], 1), np.stack([first + 1, beyond, beyond + 1], 1)])
     bone = np.clip(height / 2 * 19, 0, 18.999)
     lower, share = bone.astype(int), bone % 1
     joints = np.stack([lower, lower + 1, np.zeros_like(lower), np.zeros_like(lower)], axis=1)

@@ -45,7 +45,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class PosedPart:
-    """A posed part: (V, 3) float64 positions and normals of any length in glTF's axes (None if not requested or flat)."""
+    """A posed part: (V, 3) float64 positions, and normals of any length (None if not requested or flat), Y up."""
 
     positions: Float64Array
     normals: Float64Array | None
@@ -344,10 +344,12 @@ def _blend(matrices: Float64Array, joints: Int64Array, weights: Float64Array) ->
     blended = np.zeros((len(joints), 12))
     for slot in range(joints.shape[1]):
         used = np.flatnonzero(weights[:, slot])
+        chosen = rows.take(joints[used, slot], axis=0)
+        chosen *= weights[used, slot, None]
         if len(used) == len(blended):
-            blended += weights[:, slot, None] * rows.take(joints[:, slot], axis=0)
-        elif len(used):
-            blended[used] += weights[used, slot, None] * rows.take(joints[used, slot], axis=0)
+            blended += chosen
+        else:
+            blended[used] += chosen
     return blended.reshape(-1, 3, 4)
 
 
