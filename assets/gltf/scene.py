@@ -153,7 +153,7 @@ class Scene:
     def pose_all(self, parts: Sequence[Part], state: State, placed: Placements, with_normals: bool) -> list[PosedPart]:
         """Return the vertices of parts in a given state, where `placed` are their placements."""
         rows = zip(parts, placed.matrices, placed.cofactors, placed.mirrored.tolist(), strict=True)
-        return [self._pose(part, state, *row, with_normals) for part, *row in rows]
+        return [self._pose(part, state, matrix, turn, flip, with_normals) for part, matrix, turn, flip in rows]
 
     def _pose(
         self,
