@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,11 @@ class Frame:
         """Return the (F, 3, 3) float32 positions of the triangles' corners."""
         return self.vertices[self.topology.faces]
 
+    @cached_property
+    def areas(self) -> Float64Array:
+        """(F,) float64 areas of the triangles, as `assets.triangles.areas`; computed once, as every measure asks."""
+        return areas(self.triangles())
+
 
 @dataclass(frozen=True, eq=False)
 class Clip:
@@ -212,8 +218,12 @@ class Clip:
         Raises:
             ValueError: if no frame has a triangle with area.
         """
-        shown = [(frame, frame.faces[areas(frame.triangles()) > 0]) for frame in self.frames]
-        corners = [frame.vertices[faces.reshape(-1)] for frame, faces in shown if len(faces)]
+        corners = []
+        for frame in self.frames:
+            used = np.zeros(len(frame.vertices), bool)
+            used[frame.faces[frame.areas > 0]] = True
+            if used.any():
+                corners.append(frame.vertices[used])
         if not corners:
             raise ValueError("no triangle has any area")
         low = np.min([c.min(axis=0) for c in corners], axis=0)

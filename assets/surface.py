@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 
 from helix4d.assets.clip import Clip, Frame
-from helix4d.assets.triangles import areas
 from helix4d.core.arrays import BoolArray
 
 NEARLY_STILL = 0.01
@@ -18,7 +17,7 @@ _GOLDEN = (np.sqrt(5) - 1) / 2
 
 def solid(frame: Frame) -> BoolArray:
     """Return an (F,) bool mask of the triangles of a frame that have area."""
-    return areas(frame.triangles()) > 0
+    return np.asarray(frame.areas > 0)
 
 
 def union_diagonal(clip: Clip) -> float:
@@ -36,7 +35,7 @@ def size(clip: Clip) -> float:
     Small if the object travels so far that the bounding box of all frames dwarfs it; 0 if there is no surface.
     """
     diagonal = union_diagonal(clip)
-    largest = max(float(areas(frame.triangles()).sum()) for frame in clip.frames)
+    largest = max(float(frame.areas.sum()) for frame in clip.frames)
     return float(np.sqrt(largest)) / diagonal if diagonal else 0.0
 
 
@@ -115,8 +114,10 @@ def _displacement(first: Frame, first_solid: BoolArray, frame: Frame, frame_soli
     if len(first.vertices) != len(frame.vertices) or len(first.faces) != len(frame.faces):
         return _box_displacement(first, first_solid, frame, frame_solid)
     # A triangle that is collapsed in one of the two frames is not visible there, but its vertices still have positions.
-    used = np.unique(np.concatenate([first.faces[first_solid], frame.faces[frame_solid]]))
-    if not len(used):
+    used = np.zeros(len(first.vertices), bool)
+    used[first.faces[first_solid]] = True
+    used[frame.faces[frame_solid]] = True
+    if not used.any():
         return 0.0
     difference = frame.vertices[used].astype(np.float64) - first.vertices[used]
     return float(np.sqrt((difference**2).sum(axis=1).max()))

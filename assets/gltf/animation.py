@@ -130,7 +130,7 @@ def hermite(
 
 def slerp(start: Float64Array, end: Float64Array, share: float) -> Float64Array:
     """Interpolate (4,) unit quaternions spherically along the shorter arc (glTF 2.0 appendix C.4)."""
-    if np.array_equal(start, end):
+    if (start == end).all():
         return start
     cosine = float(start @ end)
     if cosine < 0:

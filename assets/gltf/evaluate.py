@@ -163,13 +163,22 @@ class GltfAsset:
         )
 
     def _materials(self) -> tuple[tuple[Material, ...], tuple[UInt8Array, ...], list[int]]:
-        """Return the materials in use, their images, and the index of each part's material."""
+        """Return the materials in use, their images, and the index of each part's material.
+
+        Materials that differ in their name only are one, with the first name, as renderers compile each separately.
+        """
         images = Images(self._accessors, self._decoded)
         materials = Materials(self.document, images)
-        slots: dict[int | None, int] = {}
-        ids = [slots.setdefault(part.geometry.material, len(slots)) for part in self._parts]
-        used = tuple(Material() if number is None else materials[number] for number in slots)
-        return used, tuple(images.kept), ids
+        slots: dict[Material, int] = {}
+        used: list[Material] = []
+        ids = []
+        for part in self._parts:
+            number = part.geometry.material
+            material = Material() if number is None else materials[number]
+            ids.append(slots.setdefault(replace(material, name=""), len(slots)))
+            if ids[-1] == len(used):
+                used.append(material)
+        return tuple(used), tuple(images.kept), ids
 
     def _uv_sets(self, materials: tuple[Material, ...]) -> int:
         textures = [value for material in materials for value in vars(material).values() if isinstance(value, Texture)]

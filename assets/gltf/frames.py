@@ -10,7 +10,7 @@ import numpy as np
 from helix4d.assets.clip import Frame, Topology
 from helix4d.assets.gltf.animation import Motion
 from helix4d.assets.gltf.geometry import Geometry
-from helix4d.assets.gltf.scene import Part, PosedPart, Scene, State
+from helix4d.assets.gltf.scene import Part, Placements, PosedPart, Scene, State, unit_rows
 from helix4d.core.arrays import Float32Array, Float64Array
 
 
@@ -101,12 +101,11 @@ def pose_frames(
     """Yield one frame per time."""
     for time in times:
         state = scene.state(motion, float(time))
-        posed = [scene.pose(part, state, with_normals) for part in parts]
+        placed = scene.place(parts, state)
+        posed = scene.pose_all(parts, state, placed, with_normals)
         positions = np.concatenate([part.positions for part in posed])
-        normals = np.zeros_like(positions)
-        if with_normals:
-            normals = np.concatenate([_normals(part, p) for part, p in zip(parts, posed, strict=True)])
-        rounding = max((_rounding(part, state) for part, p in zip(parts, posed, strict=True) if p.visible), default=0.0)
+        normals = _normals(posed, positions) if with_normals else np.zeros_like(positions)
+        rounding = _rounding(parts, posed, placed, state)
         yield WorldFrame(z_up(positions), z_up(normals), topologies.topology(posed), rounding)
 
 
@@ -120,25 +119,37 @@ def z_up(vectors: Float64Array) -> Float64Array:
     return np.stack([vectors[:, 0], -vectors[:, 2], vectors[:, 1]], axis=1)
 
 
-def _normals(part: Part, posed: PosedPart) -> Float64Array:
-    if posed.normals is not None:
-        return posed.normals
-    corners = posed.positions.reshape(-1, 3, 3)  # the corners of a part without normals are separate
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        flat = flat / np.linalg.norm(flat, axis=1, keepdims=True) * (-1.0 if posed.mirrored else 1.0)
-    return np.repeat(np.where(np.isfinite(flat), flat, [0.0, 1.0, 0.0]), 3, axis=0)
+def _normals(posed: Sequence[PosedPart], positions: Float64Array) -> Float64Array:
+    """Return the (V, 3) unit normals of all parts, given their positions; those of parts without normals are flat."""
+    counts = [len(part.positions) for part in posed]
+    flat = np.repeat([part.normals is None for part in posed], counts)
+    given = [part.normals for part in posed if part.normals is not None]
+    normals = np.empty_like(positions)
+    if given:
+        normals[~flat] = unit_rows(np.concatenate(given))
+    if flat.any():
+        corners = positions[flat].reshape(-1, 3, 3)  # the corners of a part without normals are separate
+        signs = np.repeat([-1.0 if part.mirrored else 1.0 for part in posed], counts)[flat][::3, None]
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+            across = across / np.linalg.norm(across, axis=1, keepdims=True) * signs
+        normals[flat] = np.repeat(np.where(np.isfinite(across), across, [0.0, 1.0, 0.0]), 3, axis=0)
+    return normals
 
 
-def _rounding(part: Part, state: State) -> float:
-    step = part.geometry.position_step
-    if part.joints is None or part.inverse_bind is None or part.weighted is None:
-        return float(step * _sizes(state.globals[part.node] @ part.local))
-    # Ignore joints that no vertex follows: they may be arbitrarily far away.
-    matrices, inverse_bind = state.globals[part.joints[part.weighted]], part.inverse_bind[part.weighted]
-    bind_steps = np.spacing(np.abs(inverse_bind[:, :3, 3]).max(axis=1, initial=0.0).astype(np.float32))
-    rounded = np.maximum(step * _sizes(matrices @ inverse_bind), bind_steps * _sizes(matrices))
-    return float(rounded.max(initial=0.0))
+def _rounding(parts: Sequence[Part], posed: Sequence[PosedPart], placed: Placements, state: State) -> float:
+    """Return the largest error of visible positions, in meters, due to float32 rounding in the file."""
+    steps = np.array([part.geometry.position_step for part in parts])
+    errors = steps * _sizes(placed.matrices)
+    for number, part in enumerate(parts):
+        if part.joints is None or part.inverse_bind is None or part.weighted is None:
+            continue
+        # Ignore joints that no vertex follows: they may be arbitrarily far away.
+        matrices, inverse_bind = state.globals[part.joints[part.weighted]], part.inverse_bind[part.weighted]
+        bind_steps = np.spacing(np.abs(inverse_bind[:, :3, 3]).max(axis=1, initial=0.0).astype(np.float32))
+        rounded = np.maximum(steps[number] * _sizes(matrices @ inverse_bind), bind_steps * _sizes(matrices))
+        errors[number] = rounded.max(initial=0.0)
+    return float(errors[[part.visible for part in posed]].max(initial=0.0))
 
 
 def _sizes(matrices: Float64Array) -> Float64Array:

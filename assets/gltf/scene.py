@@ -5,7 +5,7 @@ All arithmetic is in float64. A skinned mesh ignores the transform of its node (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +49,7 @@ class PosedPart:
 
     Attributes:
         positions: (V, 3) float64 in glTF's axes.
-        normals: (V, 3) float64 unit normals, or None if they are not requested or flat.
+        normals: (V, 3) float64 normals of any length, or None if they are not requested or flat.
         colors: (V, 4) float32 RGBA, or None if they do not change.
         mirrored: whether the part is turned inside out.
         visible: whether the part is shown.
@@ -75,6 +75,21 @@ class State:
     globals: Float64Array
     weights: dict[int, Float64Array]
     visible: BoolArray
+
+
+@dataclass(frozen=True, eq=False)
+class Placements:
+    """Where P parts are at one time, computed for all together: a call per part costs more than its arithmetic.
+
+    Attributes:
+        matrices: (P, 4, 4) float64 transforms from a part to world space; not used by skinned parts.
+        cofactors: (P, 3, 3) float64 transforms of their normals.
+        mirrored: (P,) bool, whether a transform turns a part inside out.
+    """
+
+    matrices: Float64Array
+    cofactors: Float64Array
+    mirrored: BoolArray
 
 
 class Scene:
@@ -167,8 +182,30 @@ class Scene:
                 weights[part.node] = self._rest_weights(part.node, mesh_weights)
         return State(world, weights, visible)
 
-    def pose(self, part: Part, state: State, with_normals: bool = True) -> PosedPart:
-        """Return the vertices of a part in a given state; without normals, also without colors."""
+    def place(self, parts: Sequence[Part], state: State) -> Placements:
+        """Return the transforms of parts in a given state."""
+        nodes = [part.node for part in parts]
+        matrices = state.globals[nodes] @ np.stack([part.local for part in parts])
+        linear = matrices[:, :3, :3]
+        return Placements(matrices, cofactor(linear), determinants(linear) < 0)
+
+    def pose_all(self, parts: Sequence[Part], state: State, placed: Placements, with_normals: bool) -> list[PosedPart]:
+        """Return the vertices of parts in a given state, where `placed` are their placements.
+
+        Without normals, colors are left out, too.
+        """
+        rows = zip(parts, placed.matrices, placed.cofactors, placed.mirrored.tolist(), strict=True)
+        return [self._pose(part, state, matrix, turn, flip, with_normals) for part, matrix, turn, flip in rows]
+
+    def _pose(
+        self,
+        part: Part,
+        state: State,
+        matrix: Float64Array,
+        turn: Float64Array,
+        mirrored: bool,
+        with_normals: bool,
+    ) -> PosedPart:
         geometry = part.geometry
         weights = state.weights[part.node]
         positions = _morphed(geometry.positions, geometry.morph_positions, weights)
@@ -185,15 +222,10 @@ class Scene:
             blended = _blend(matrices, geometry.joints, geometry.weights)
             posed, turned, mirrored = _skin(blended, positions, normals)
         else:
-            matrix = state.globals[part.node] @ part.local
             posed = positions @ matrix[:3, :3].T + matrix[:3, 3]
-            determinant = float(np.linalg.det(matrix[:3, :3]))
-            mirrored = determinant < 0
             turned = None
             if normals is not None:
-                turned = normals @ cofactor(matrix[None, :3, :3])[0].T * (-1.0 if mirrored else 1.0)
-        if turned is not None:
-            turned = _unit_rows(turned)
+                turned = normals @ turn.T * (-1.0 if mirrored else 1.0)
         colors = None
         if with_normals and geometry.colors is not None and geometry.morph_colors is not None:
             morphed = _morphed(geometry.colors.astype(np.float64), geometry.morph_colors, weights)
@@ -329,18 +361,43 @@ def compose(translations: Float64Array, rotations: Float64Array, scales: Float64
 
 def cofactor(matrices: Float64Array) -> Float64Array:
     """Return the (N, 3, 3) cofactor matrices: det · inverse transpose, but finite for singular matrices, too."""
-    a, b, c = matrices[:, :, 0], matrices[:, :, 1], matrices[:, :, 2]
-    return np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)], axis=2)
+    # An array per entry: np.cross of rows of three takes several times as long.
+    (ax, bx, cx), (ay, by, cy), (az, bz, cz) = np.ascontiguousarray(matrices.transpose(1, 2, 0))
+    rows = [
+        [by * cz - bz * cy, cy * az - cz * ay, ay * bz - az * by],
+        [bz * cx - bx * cz, cz * ax - cx * az, az * bx - ax * bz],
+        [bx * cy - by * cx, cx * ay - cy * ax, ax * by - ay * bx],
+    ]
+    return np.ascontiguousarray(np.array(rows).transpose(2, 0, 1))
+
+
+def determinants(matrices: Float64Array) -> Float64Array:
+    """Return the (N,) determinants of (N, 3, 3) matrices, with the sign that LAPACK finds.
+
+    Its factorization of one matrix at a time is needed only where rounding may decide the sign.
+    """
+    (ax, bx, cx), (ay, by, cy), (az, bz, cz) = entries = np.ascontiguousarray(matrices.transpose(1, 2, 0))
+    products = ax * (by * cz - bz * cy), bx * (cy * az - cz * ay), cx * (ay * bz - az * by)
+    found = np.asarray(products[0] + products[1] + products[2])
+    largest = np.abs(entries).max(axis=(0, 1))
+    unsure = ~(np.abs(found) > 1e-12 * largest**3)
+    found[unsure] = np.linalg.det(matrices[unsure])
+    return found
 
 
 def _blend(matrices: Float64Array, joints: Int64Array, weights: Float64Array) -> Float64Array:
     """Return (V, 3, 4): for each vertex, the weighted sum of the matrices of its joints."""
-    blended = np.zeros((len(joints), 3, 4))
+    rows = np.ascontiguousarray(matrices[:, :3, :]).reshape(-1, 12)
+    blended = np.zeros((len(joints), 12))
     for slot in range(joints.shape[1]):
         used = np.flatnonzero(weights[:, slot])
-        if len(used):
-            blended[used] += weights[used, slot, None, None] * matrices[joints[used, slot], :3, :]
-    return blended
+        chosen = rows.take(joints[used, slot], axis=0)
+        chosen *= weights[used, slot, None]
+        if len(used) == len(blended):
+            blended += chosen
+        else:
+            blended[used] += chosen
+    return blended.reshape(-1, 3, 4)
 
 
 def _skin(
@@ -348,12 +405,12 @@ def _skin(
 ) -> tuple[Float64Array, Float64Array | None, bool]:
     posed = np.einsum("vij,vj->vi", blended[:, :, :3], positions) + blended[:, :, 3]
     # A skinned mesh is placed by its joints: it is mirrored if they mirror the majority of its vertices.
-    determinants = np.linalg.det(blended[:, :, :3])
-    mirrored = bool((determinants < 0).sum() > (determinants > 0).sum())
+    signs = np.sign(determinants(blended[:, :, :3]))
+    mirrored = bool((signs < 0).sum() > (signs > 0).sum())
     if normals is None:
         return posed, None, mirrored
     turned = np.einsum("vij,vj->vi", cofactor(blended[:, :, :3]), normals)
-    return posed, turned * np.where(determinants < 0, -1.0, 1.0)[:, None], mirrored
+    return posed, turned * np.where(signs < 0, -1.0, 1.0)[:, None], mirrored
 
 
 def _morphed(base: Float64Array, deltas: Float64Array | None, weights: Float64Array) -> Float64Array:
@@ -372,7 +429,8 @@ def _with_element(weights: Float64Array, element: int | None, value: Float64Arra
     return changed
 
 
-def _unit_rows(vectors: Float64Array) -> Float64Array:
+def unit_rows(vectors: Float64Array) -> Float64Array:
+    """Return (N, 3) vectors at unit length; those that have none, or overflow, point up."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         units = vectors / length

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from helix4d.assets import bake, list_clips
+from helix4d.assets.gltf import GltfAsset
 from helix4d.assets.gltf.animation import hermite, slerp
 from helix4d.assets.gltf.compression import decode_color_filter, decode_meshopt
 from helix4d.assets.gltf.geometry import triangulate
 from helix4d.assets.gltf.parse.model import Meshopt
-from helix4d.assets.gltf.scene import compose
+from helix4d.assets.gltf.scene import cofactor, compose, determinants
+from helix4d.assets.gltf.writer import GlbBuilder, Mesh, Part, Track
+from helix4d.assets.limits import DEFAULT_LIMITS
 from helix4d.assets.triangles import areas
 from helix4d.core import AssetError, ReasonCode
 from tests.assets.glb import TETRAHEDRON, TETRAHEDRON_FACES, Builder, moving_tetrahedron, tetrahedron
@@ -371,3 +374,45 @@ def test_clips_are_selected_by_motion_length_name_and_index(tmp_path: Path) -> N
     assert chosen == {"most-moving": 2, "longest": 1, "first": 0, "clip 1": 1, 1: 1}
     with pytest.raises(AssetError, match=r"no clip .run."):
         bake(path, clip="run")
+
+
+def test_materials_that_differ_in_their_name_only_are_one(tmp_path: Path) -> None:
+    builder = GlbBuilder("test", {})
+    corners = np.float64([[0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    mesh = Mesh(corners, np.float64([[0, 0, 1]] * 3), corners[:, :2], np.array([[0, 1, 2]]))
+    colors = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)]
+    materials = [builder.material(f"material {number}", color) for number, color in enumerate(colors)]
+    node = builder.node("", mesh=builder.mesh("", [Part(mesh, material) for material in materials]))
+    builder.animation("move", [Track(node, "translation", np.array([0.0, 1.0]), np.eye(3)[:2])])
+    path = tmp_path / "materials.glb"
+    path.write_bytes(builder.build())
+    clip = bake(path, frames=2)
+    assert [material.name for material in clip.materials] == ["material 0", "material 1"]
+    assert clip.frames[0].topology.material_ids.tolist() == [0, 1, 0]
+
+
+def test_determinants_have_the_sign_that_lapack_finds() -> None:
+    random = np.random.default_rng(0)
+    matrices = random.normal(size=(300, 3, 3))
+    matrices[::3, 2] = matrices[::3, 0] + matrices[::3, 1]  # singular up to rounding
+    matrices[::7] = 0.0
+    np.testing.assert_array_equal(np.sign(determinants(matrices)), np.sign(np.linalg.det(matrices)))
+
+
+def test_normal_matrices_of_many_parts_are_those_of_each() -> None:
+    matrices = np.random.default_rng(0).normal(size=(50, 3, 3))
+    expected = [np.linalg.det(matrix) * np.linalg.inv(matrix).T for matrix in matrices]
+    np.testing.assert_allclose(cofactor(matrices), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(cofactor(matrices)[7], cofactor(matrices[7:8])[0])
+
+
+def test_choosing_measures_the_triangles_of_each_frame_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def counted(triangles: np.ndarray) -> np.ndarray:
+        calls.append(1)
+        return areas(triangles)
+
+    monkeypatch.setattr("helix4d.assets.clip.areas", counted)
+    GltfAsset(moving_tetrahedron().write(tmp_path), DEFAULT_LIMITS).probe_motion(0)
+    assert len(calls) == 16

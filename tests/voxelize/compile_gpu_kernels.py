@@ -51,9 +51,10 @@ SIGNATURES = {
     gpu_count_kernels.scan_counts: (_COUNTS, _STATE),
     gpu_count_kernels.number_voxels: (_MASKS, _COUNTS, _STATE, _STARTS, _CODES),
     gpu_count_kernels.clear_voxels: (_STATE, _SUMS, _FLAGS, _COLORS),
-    gpu_kernels.mark: (_I, _VERTICES, _INDICES, _I, _SPREAD, _MASKS, _STATE),
+    gpu_kernels.mark: (_I, _VERTICES, _INDICES, _I, _F, _SPREAD, _MASKS, _STATE),
     gpu_kernels.accumulate: (
-        _I, _VERTICES, _INDICES, _I, _F, _F, _SPREAD, _MASKS, _STARTS, _STATE, _SUMS, _FLAGS, _COLORS, *_SHADING,
+        _I, _VERTICES, _INDICES, _I, _F, _F, _F, _SPREAD, _MASKS, _STARTS, _STATE, _SUMS, _FLAGS, _COLORS,
+        *_SHADING,
     ),
     gpu_kernels.add_boundary: (_VERTICES, _INDICES, _I, _F, _SPREAD, _MASKS, _STARTS, _STATE, _SUMS),
     gpu_kernels.emit: (_F, _STATE, _CODES, _SUMS, _FLAGS, _COLORS, *_RESULTS),

@@ -41,7 +41,17 @@ def compare_grids() -> None:
     cpu, found = (dual_grid(vertices, faces, RESOLUTION, device=device) for device in ("cpu", "gpu"))  # type: ignore[arg-type]
     both = [(grid.coords, grid.dual_vertices, grid.intersected) for grid in (cpu, found)]
     print("mesh:", gpu_check.difference_of(*both), len(found.coords) > 0)
+    grids = [dual_grid(*octahedron(), 12, device=device) for device in ("cpu", "gpu")]  # type: ignore[arg-type]
+    both = [(grid.coords, grid.dual_vertices, grid.intersected) for grid in grids]
+    print("corners on planes of a grid whose scale is rounded:", gpu_check.difference_of(*both), len(grids[0].coords))
     print("no faces:", len(dual_grid(vertices, faces[:0], RESOLUTION, device="gpu").coords))
+
+
+def octahedron() -> tuple[np.ndarray, np.ndarray]:
+    """(6, 3) float32 vertices, four of them in the planes at the center of the cube, and (8, 3) int32 faces."""
+    vertices = 0.35 * np.concatenate([np.eye(3), -np.eye(3)]).astype(np.float32)
+    faces = [[0, 1, 2], [1, 3, 2], [3, 4, 2], [4, 0, 2], [1, 0, 5], [3, 1, 5], [4, 3, 5], [0, 4, 5]]
+    return vertices.astype(np.float32), np.array(faces, np.int32)
 
 
 def changing_clip() -> Clip:

@@ -189,3 +189,23 @@ def test_a_fan_of_many_triangles_finds_its_rim() -> None:
 
 def _keys(coords: np.ndarray) -> np.ndarray:
     return (coords[:, 0] * 4096 + coords[:, 1]) * 4096 + coords[:, 2]
+
+
+@pytest.mark.parametrize(("resolution", "below"), [(96, True), (48, True), (64, False), (512, False)])
+def test_a_corner_on_a_plane_of_the_grid_is_on_the_official_side(resolution: int, below: bool) -> None:
+    """The official voxel size is a float32: 48 / 96 exceeds one half, so a corner at one half is below plane 48.
+
+    A triangle crosses the plane if its corners are on both sides of it. At a power of two the plane is exact, and its
+    points belong to what is above.
+    """
+    plane = resolution // 2
+    left = np.float32([[-0.3, -0.4, 0.1], [0.0, -0.4, 0.1], [0.0, 0.4, 0.1]])
+    right = left * np.float32([-1, 1, 1])
+    faces = np.int32([[0, 1, 2]])
+    crossings = [_crossings_of_plane(dual_grid(v, faces, resolution), plane) for v in (left, right)]
+    assert [count > 0 for count in crossings] == [not below, below]
+
+
+def _crossings_of_plane(grid: DualGrid, plane: int) -> int:
+    """How many crossed edges along z lie in the plane x = `plane`, at the maximum corners of the voxels before it."""
+    return int(grid.intersected[grid.coords[:, 0] == plane - 1][:, 2].sum())

@@ -43,6 +43,7 @@ def test_the_simulated_gpu_agrees_with_the_cpu() -> None:
     assert run("tests.voxelize.simulate_gpu", NUMBA_ENABLE_CUDASIM="1") == [
         "soup: ",
         "mesh:  True",
+        "corners on planes of a grid whose scale is rounded:  248",
         "no faces: 0",
         "clip: ['', '', '', '', ''] [True, True, True, False, True]",
         "in reverse, equal bit by bit: True",

@@ -14,11 +14,13 @@ from helix4d.voxelize.convert import cpu
 from helix4d.voxelize.ovoxel import morton_codes
 from tests.conftest import NO_PARITY, PARITY, files
 
-FIXTURES = files(PARITY / "ovoxel", "dual_grid_*.safetensors")
+FOLDERS = (PARITY, PARITY.parent / "cases")
+FIXTURES = [path for folder in FOLDERS for path in files(folder / "ovoxel", "dual_grid_*.safetensors")]
 _ERRORS: dict[str, np.ndarray] = {}
 _FLOAT32_NOISE = 2.0**-22
-"""The last bit of the terms of official energies, which reach 4 in units of the cube: smaller differences are rounding.
-docs/voxelize.md has the measurement."""
+"""The last bit of the terms of official energies where they reach 4 in units of the cube: smaller differences are
+rounding. They are larger where many triangles meet in a voxel; there two last bits count. docs/evidence/voxelizer.md
+has the measurement."""
 
 
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
@@ -44,7 +46,8 @@ def test_voxels(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         rows, official = quadrics[-1][ours], tensors[f"dual_vertices_{resolution}"][theirs]
         excess = _energy(rows, official, weights) - _energy(rows, grid.dual_vertices[ours], weights)
         assert excess.min() > -1e-5, "a dual vertex is not the minimum"
-        alike = (error.max(axis=1) <= 0.05) | (excess / resolution**2 <= _FLOAT32_NOISE)
+        noise = _last_bits(rows, (grid.coords[ours] + official) / resolution)
+        alike = (error.max(axis=1) <= 0.05) | (excess / resolution**2 <= noise)
         assert alike.mean() >= 0.998, f"{alike.mean():.5f} near, or as good to float32"
         _ERRORS[f"{path.stem}_{resolution}"] = error
 
@@ -74,6 +77,13 @@ def _watched(emitted: Callable[..., object], quadrics: list[np.ndarray]) -> Call
         return emitted(resolution, weights, store)
 
     return watching
+
+
+def _last_bits(rows: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(N,) the float32 rounding of an official energy, in units of the cube, at (N, 3) points in [0, 1]^3."""
+    a = rows[:, [4, 5, 6, 5, 7, 8, 6, 8, 9]].reshape(-1, 3, 3)
+    terms = np.einsum("ni,nij,nj->n", points, a, points).astype(np.float32)
+    return np.maximum(_FLOAT32_NOISE, 2 * np.spacing(terms).astype(np.float64))
 
 
 def _energy(rows: np.ndarray, dual: np.ndarray, weights: dict[str, float]) -> np.ndarray:

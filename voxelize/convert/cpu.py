@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from helix4d.voxelize.convert.grid import Attributes, DualGrid, QuadricWeights
+from helix4d.voxelize.convert.grid import Attributes, DualGrid, QuadricWeights, grid_scale
 from helix4d.voxelize.convert.triangles import Triangles
 from helix4d.voxelize.errors import outside_error
 from helix4d.voxelize.kernels import scatter_kernels as scatter
@@ -46,6 +46,7 @@ def convert_on_cpu(
             vertices,
             faces,
             resolution,
+            grid_scale(resolution),
             weights.face,
             weights.regularization,
             spread,

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from helix4d.voxelize.convert.grid import Attributes, DualGrid, QuadricWeights
+from helix4d.voxelize.convert.grid import Attributes, DualGrid, QuadricWeights, grid_scale
 from helix4d.voxelize.convert.surface import MaterialTable
 from helix4d.voxelize.convert.triangles import Triangles
 from helix4d.voxelize.errors import GpuError, outside_error
@@ -140,7 +140,8 @@ class _Slot:
         self._launch(counting.clear_grid, min(words, _FULL), self.masks, self.state)
         self._launch(
             kernels.mark, faces * self.lanes,
-            self.lanes, self.points, resident.faces, resolution, resident.spread, self.masks, self.state,
+            self.lanes, self.points, resident.faces, resolution, grid_scale(resolution), resident.spread, self.masks,
+            self.state,
         )  # fmt: skip
         self._launch(counting.count_voxels, chunks, self.masks, self.counts)
         counting.scan_counts[1, counting.SCAN_THREADS, self.stream](self.counts, self.state)
@@ -180,8 +181,9 @@ class _Slot:
         self._launch(counting.clear_voxels, min(10 * self.room, _FULL), self.state, self.sums, self.flags, colors)
         self._launch(
             kernels.accumulate, len(shared.triangles.faces) * self.lanes,
-            self.lanes, self.points, shared.faces, self.resolution, weights.face, weights.regularization, shared.spread,
-            self.masks, self.starts, self.state, self.sums, self.flags, colors, *shared.shading,
+            self.lanes, self.points, shared.faces, self.resolution, grid_scale(self.resolution), weights.face,
+            weights.regularization, shared.spread, self.masks, self.starts, self.state, self.sums, self.flags, colors,
+            *shared.shading,
         )  # fmt: skip
         if weights.boundary > 0.0 and len(shared.triangles.edges):
             self._launch(

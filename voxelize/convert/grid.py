@@ -49,3 +49,16 @@ class QuadricWeights:
     face: float = 1.0
     boundary: float = 0.2
     regularization: float = 0.01
+
+
+def grid_scale(resolution: int) -> float:
+    """Voxels per side of the cube as the official converter measures them: the resolution, up to rounding.
+
+    Its voxel size is a float32. At 96 voxels per side, for example, the plane 48 lies beyond the center of the cube by
+    1e-6 voxel, and so a symmetric mesh, with an edge at the center, is below it. Powers of two are exact.
+    """
+    size = np.float64(np.float32(1) / np.float32(resolution))
+    scale = 1 / size
+    if size * scale < 1:  # points at exactly one, two, four, ... voxels must not fall below that plane
+        scale = np.nextafter(scale, np.inf)
+    return float(scale)

@@ -101,9 +101,12 @@ def _fixed(value):
 
 
 @cuda.jit(device=True)
-def _load_triangle(vertices, faces, f, resolution, t, order, low, high):
-    """Write a triangle in voxels, its corners by each axis, and its bounding box; returns whether it is in the cube."""
-    scale = float(resolution)
+def _load_triangle(vertices, faces, f, resolution, scale, t, order, low, high, box_low, line_high):
+    """Write a triangle in voxels, its corners by each axis, and its bounding box; returns whether it is in the cube.
+
+    Crossings are between low and line_high, overlaps between box_low and high, as on the CPU.
+    """
+    tolerance = 1.5 * abs(scale - float(resolution))
     half = np.float32(0.5)
     last = resolution - 1
     for corner in range(3):
@@ -113,8 +116,9 @@ def _load_triangle(vertices, faces, f, resolution, t, order, low, high):
                 return False
             t[corner, axis] = position * scale
     for a in range(3):
-        low[a] = min(int(min(t[0, a], t[1, a], t[2, a])), last)
-        high[a] = min(int(max(t[0, a], t[1, a], t[2, a])), last)
+        least, most = min(t[0, a], t[1, a], t[2, a]), max(t[0, a], t[1, a], t[2, a])
+        low[a], box_low[a] = min(int(least), last), min(int(least + tolerance), last)
+        line_high[a], high[a] = min(int(most), last), min(int(most + tolerance), last)
         c = a + 2 if a < 1 else a - 1
         order[a, 0], order[a, 1], order[a, 2] = _corner_order(t, c)
     return True
@@ -140,7 +144,7 @@ def _row_ends(t, order, a, row, middle):
 
 
 @cuda.jit
-def mark(lanes, vertices, faces, resolution, spread, masks, state):
+def mark(lanes, vertices, faces, resolution, scale, spread, masks, state):
     """Set the bits of the four voxels around each crossed edge.
 
     `lanes` threads per triangle, a power of two; up to 32 of them share the columns of a row of grid lines.
@@ -153,7 +157,9 @@ def mark(lanes, vertices, faces, resolution, spread, masks, state):
     order = cuda.local.array((3, 3), int64)
     low = cuda.local.array(3, int64)
     high = cuda.local.array(3, int64)
-    if not _load_triangle(vertices, faces, f, resolution, t, order, low, high):
+    box_low = cuda.local.array(3, int64)
+    line_high = cuda.local.array(3, int64)
+    if not _load_triangle(vertices, faces, f, resolution, scale, t, order, low, high, box_low, line_high):
         cuda.atomic.min(state, BAD_FACE, f)
         return
     nx, ny, nz, _ = _plane(t)
@@ -165,11 +171,11 @@ def mark(lanes, vertices, faces, resolution, spread, masks, state):
         b = a + 1 if a < 2 else 0
         c = b + 1 if b < 2 else 0
         middle = min(int(t[order[a, 1], c]), resolution - 1)
-        for row in range(low[c] + first_row, high[c], rows):
+        for row in range(low[c] + first_row, line_high[c], rows):
             pb, pa, qb, qa = _row_ends(t, order, a, row, middle)
-            for column in range(max(int(pb), low[b]) + lane, min(int(qb), high[b]), beside):
+            for column in range(max(int(pb), low[b]) + lane, min(int(qb), line_high[b]), beside):
                 z = _linear(float(column + 1) - pb, (qa - pa) / (qb - pb), pa)
-                k = min(max(int(z), low[a]), high[a])
+                k = min(max(int(z), low[a]), line_high[a])
                 for corner in range(4):
                     code = spread[a, k] | spread[b, column + (corner & 1)] | spread[c, row + (corner >> 1)]
                     cuda.atomic.or_(masks, code >> 5, np.uint32(1 << (code & 31)))
@@ -217,7 +223,7 @@ def _crossings(t, order, low, high, last, voxel, point):
 
 
 @cuda.jit(device=True)
-def _overlaps(t, normal, main, voxel):
+def _overlaps(t, normal, main, tolerance, voxel):
     """Whether the triangle's three projections overlap the voxel's; the dominant axis is added last, as on the CPU."""
     for p in range(3):
         q = p + 1 if p < 2 else 0
@@ -227,6 +233,7 @@ def _overlaps(t, normal, main, voxel):
             ep = (t[corner, q] - t[after, q]) * sign
             eq = (t[after, p] - t[corner, p]) * sign
             rest = max(ep, 0.0) + max(eq, 0.0) - _plus(_times(ep, t[corner, p]), _times(eq, t[corner, q]))
+            rest = _linear(tolerance, abs(ep) + abs(eq), rest)
             if q == main:
                 value = _linear(eq, float(voxel[q]), _linear(ep, float(voxel[p]), rest))
             else:
@@ -238,8 +245,8 @@ def _overlaps(t, normal, main, voxel):
 
 @cuda.jit
 def accumulate(
-    lanes, vertices, faces, resolution, face_weight, regularization, spread, masks, starts, state, sums, flags, colors,
-    uvs, corner_colors, material_ids, materials, transforms, factors, texels,
+    lanes, vertices, faces, resolution, scale, face_weight, regularization, spread, masks, starts, state, sums, flags,
+    colors, uvs, corner_colors, material_ids, materials, transforms, factors, texels,
 ):  # fmt: skip
     """Add each triangle's plane, and its colors unless `colors` is empty, to the active voxels that it touches.
 
@@ -249,7 +256,7 @@ def accumulate(
     f = thread // lanes
     if f >= len(faces) or state[VOXELS] > len(flags):
         return
-    scale = float(resolution)
+    tolerance = 1.5 * abs(scale - float(resolution))
     t = cuda.local.array((3, 3), float64)
     normal = cuda.local.array(3, float64)
     order = cuda.local.array((3, 3), int64)
@@ -263,7 +270,9 @@ def accumulate(
     words = cuda.local.array((1, 4), uint64)
     values = cuda.local.array((1, 8), float32)
     color = cuda.local.array((1, 8), float32)
-    if not _load_triangle(vertices, faces, f, resolution, t, order, low, high):
+    box_low = cuda.local.array(3, int64)
+    line_high = cuda.local.array(3, int64)
+    if not _load_triangle(vertices, faces, f, resolution, scale, t, order, low, high, box_low, line_high):
         return
     nx, ny, nz, offset = _plane(t)
     if nx == 0.0 and ny == 0.0 and nz == 0.0:
@@ -272,14 +281,17 @@ def accumulate(
     main = _dominant_axis(normal)
     mb, mc = (main + 1) % 3, (main + 2) % 3
     inverse = 1.0 / normal[main]
-    span = _times(0.5 * (abs(nx) + abs(ny) + abs(nz)), abs(inverse))
+    span = _linear(0.5 * (abs(nx) + abs(ny) + abs(nz)), abs(inverse), 3.0 * tolerance)
     breadth = high[mb] - low[mb] + 1
     sampled = False
     for column in range(thread % lanes, breadth * (high[mc] - low[mc] + 1), lanes):
         voxel[mb], voxel[mc] = low[mb] + column % breadth, low[mc] + column // breadth
         depth = _linear(normal[mb], voxel[mb] + 0.5, _linear(normal[mc], voxel[mc] + 0.5, offset))
         center = _plus(_times(-depth, inverse), -0.5)
-        k_low, k_high = int64(math.ceil(center - span)), int64(math.floor(center + span))  # the plane meets these boxes
+        # The plane meets these boxes.
+        k_low = max(int64(math.ceil(center - span)), box_low[main])
+        k_high = int64(math.floor(center + span))
+        beyond = voxel[mb] < box_low[mb] or voxel[mc] < box_low[mc]
         k_first = max(int64(math.ceil(center - span - 1e-6)), low[main])
         k_last = min(int64(math.floor(center + span + 1e-6)), high[main])
         for k in range(k_first, k_last + 1):
@@ -288,10 +300,15 @@ def accumulate(
             if slot < 0:
                 continue
             point[0] = point[1] = point[2] = 0.0
-            info = _crossings(t, order, low, high, resolution - 1, voxel, point)
+            info = _crossings(t, order, low, line_high, resolution - 1, voxel, point)
             crossings = info >> 4
             weight = float(crossings)
-            if face_weight != 0.0 and k_low <= k <= k_high and _overlaps(t, normal, main, voxel):
+            if (
+                not beyond
+                and face_weight != 0.0
+                and k_low <= k <= k_high
+                and _overlaps(t, normal, main, tolerance, voxel)
+            ):
                 weight += face_weight
             if weight == 0.0:
                 continue

@@ -34,9 +34,9 @@ OVERLAP, CROSSING = 8, 16
 
 
 @kernel(
-    i8, array(i4, 1), array(f4, 2), array(i4, 2), i8, f8, f8, array(i4, 2), array(i4, 1, True), array(i4, 2, True),
-    array(f4, 2, True), array(f4, 2, True), array(u1, 1, True), array(i8, 1, True), array(f4, 4), array(f4, 3),
-    array(i4, 1), array(i8, 2), array(f8, 2), array(f8, 2), array(u4, 1),
+    i8, array(i4, 1), array(f4, 2), array(i4, 2), i8, f8, f8, f8, array(i4, 2), array(i4, 1, True),
+    array(i4, 2, True), array(f4, 2, True), array(f4, 2, True), array(u1, 1, True), array(i8, 1, True), array(f4, 4),
+    array(f4, 3), array(i4, 1), array(i8, 2), array(f8, 2), array(f8, 2), array(u4, 1),
 )  # fmt: skip
 def scatter_triangles(
     start,
@@ -44,6 +44,7 @@ def scatter_triangles(
     vertices,
     faces,
     resolution,
+    scale,
     face_weight,
     regularization,
     spread,
@@ -68,8 +69,11 @@ def scatter_triangles(
 
     A triangle is processed in blocks of at most 14^3 voxels (one block, if it is small). In a block, crossings and
     overlaps are first collected per cell, then each touched cell is looked up in the grid once.
+
+    `scale` is from `helix4d.voxelize.convert.grid.grid_scale`. Overlaps are tested with a tolerance of the distance of
+    the scale's voxels from even ones, because official float32 divisions round it away there, but not for crossings.
     """
-    scale = float(resolution)
+    tolerance = 1.5 * abs(scale - float(resolution))
     half = np.float32(0.5)
     last = resolution - 1
     with_attributes = len(colors) > 0
@@ -77,6 +81,8 @@ def scatter_triangles(
     normal = np.empty(3)
     low = np.empty(3, np.int64)
     high = np.empty(3, np.int64)
+    box_low = np.empty(3, np.int64)  # where overlaps begin, and the last line of crossings: low and high but for ties
+    line_high = np.empty(3, np.int64)
     edge = np.empty((9, 3))  # projections ab, then ca, then bc: E(p, q) = edge[0] p + edge[1] q + edge[2] >= 0
     setup = np.empty(48)
     cells = np.zeros(4096, np.int32)
@@ -108,8 +114,9 @@ def scatter_triangles(
             continue
         normal[0], normal[1], normal[2] = nx, ny, nz
         for axis in range(3):
-            low[axis] = min(int(min(t[0, axis], t[1, axis], t[2, axis])), last)
-            high[axis] = min(int(max(t[0, axis], t[1, axis], t[2, axis])), last)
+            least, most = min(t[0, axis], t[1, axis], t[2, axis]), max(t[0, axis], t[1, axis], t[2, axis])
+            low[axis], box_low[axis] = min(int(least), last), min(int(least + tolerance), last)
+            line_high[axis], high[axis] = min(int(most), last), min(int(most + tolerance), last)
 
         # The dominant axis: a column of voxels along it meets the plane in at most five of them.
         main = dominant_axis(normal)
@@ -134,8 +141,9 @@ def scatter_triangles(
                 edge[row, 0] = ep
                 edge[row, 1] = eq
                 edge[row, 2] = max(ep, 0.0) + max(eq, 0.0) - (ep * t[corner, p] + eq * t[corner, q])
+                edge[row, 2] += tolerance * (abs(ep) + abs(eq))
         inverse = 1.0 / normal[main]
-        span = 0.5 * (abs(nx) + abs(ny) + abs(nz)) * abs(inverse)
+        span = 0.5 * (abs(nx) + abs(ny) + abs(nz)) * abs(inverse) + 3.0 * tolerance
         wx, wy, wz = np.float32(nx), np.float32(ny), np.float32(nz)
         qxx, qxy, qxz = np.float32(nx * nx), np.float32(nx * ny), np.float32(nx * nz)
         qyy, qyz, qzz = np.float32(ny * ny), np.float32(ny * nz), np.float32(nz * nz)
@@ -159,8 +167,8 @@ def scatter_triangles(
                     flat_c0, flat_c1 = normal[mc] * c_start, normal[mc] * (c_stop + 1)
                     at0 = -(offset + max(flat_b0, flat_b1) + max(flat_c0, flat_c1)) * inverse
                     at1 = -(offset + min(flat_b0, flat_b1) + min(flat_c0, flat_c1)) * inverse
-                    a_first = max(a_first, math.floor(min(at0, at1) - 1e-6))
-                    a_last = min(a_last, math.floor(max(at0, at1) + 1e-6))
+                    a_first = max(a_first, math.floor(min(at0, at1) - 1e-6 - 3.0 * tolerance))
+                    a_last = min(a_last, math.floor(max(at0, at1) + 1e-6 + 3.0 * tolerance))
                 for a_start in range(a_first, a_last + 1, BLOCK):
                     a_stop = min(a_start + BLOCK - 1, a_last)
                     block_low[main], block_low[mb], block_low[mc] = a_start, b_start, c_start
@@ -171,8 +179,9 @@ def scatter_triangles(
                         b = a + 1 if a < 2 else 0
                         c = b + 1 if b < 2 else 0
                         # Lines between rows i and i + 1 and columns j and j + 1, including the block's border.
-                        row_first, row_stop = max(low[c], block_low[c] - 1), min(high[c], block_high[c] + 1)
-                        column_first, column_stop = max(low[b], block_low[b] - 1), min(high[b], block_high[b] + 1)
+                        row_first, row_stop = max(low[c], block_low[c] - 1), min(line_high[c], block_high[c] + 1)
+                        column_first = max(low[b], block_low[b] - 1)
+                        column_stop = min(line_high[b], block_high[b] + 1)
                         if row_first >= row_stop or column_first >= column_stop:
                             continue
                         i0, i1, i2 = corner_order(t, c)
@@ -181,7 +190,7 @@ def scatter_triangles(
                         a1, b1, c1 = t[i1, a], t[i1, b], t[i1, c]
                         a2, b2, c2 = t[i2, a], t[i2, b], t[i2, c]
                         step_a, step_b, step_c = 1 << (8 - 4 * a), 1 << (8 - 4 * b), 1 << (8 - 4 * c)
-                        k_low, k_high = low[a], high[a]
+                        k_low, k_high = low[a], line_high[a]
                         block_a, block_a_stop = block_low[a], block_high[a]
                         for row in range(row_first, row_stop):
                             # The line at c = row + 1 crosses the long edge at q and the short one of this half at p.
@@ -236,8 +245,9 @@ def scatter_triangles(
 
                     if face_weight != 0.0:
                         # Boxes that the triangle overlaps, from plane and three projections (Schwarz and Seidel 2010).
+                        a_box, b_box = max(a_start, box_low[main]), max(b_start, box_low[mb])
                         step_a, step_b, step_c = 1 << (8 - 4 * main), 1 << (8 - 4 * mb), 1 << (8 - 4 * mc)
-                        for i in range(c_start, c_stop + 1):
+                        for i in range(max(c_start, box_low[mc]), c_stop + 1):
                             y = float(i)
                             s6 = edge[6, 1] * y + edge[6, 2]
                             s7 = edge[7, 1] * y + edge[7, 2]
@@ -247,7 +257,7 @@ def scatter_triangles(
                             s5 = edge[5, 0] * y + edge[5, 2]
                             row_rest = normal[mc] * (y + 0.5) + offset
                             row_cell = (i - c_start + 1) * step_c + step_a + step_b
-                            for j in range(b_start, b_stop + 1):
+                            for j in range(b_box, b_stop + 1):
                                 x = float(j)
                                 worst = min(edge[6, 0] * x + s6, edge[7, 0] * x + s7, edge[8, 0] * x + s8)
                                 if worst < 0.0:
@@ -256,7 +266,7 @@ def scatter_triangles(
                                 s1 = edge[1, 1] * x + edge[1, 2]
                                 s2 = edge[2, 1] * x + edge[2, 2]
                                 center = -(normal[mb] * (x + 0.5) + row_rest) * inverse - 0.5
-                                k_first = max(math.ceil(center - span), a_start)
+                                k_first = max(math.ceil(center - span), a_box)
                                 k_last = min(math.floor(center + span), a_stop)
                                 here = row_cell + (j - b_start) * step_b + (k_first - a_start) * step_a
                                 for k in range(k_first, k_last + 1):

@@ -1,0 +1,133 @@
+"""Speed of baking many parts and of choosing among many clips: `python benchmarks/bake.py [ASSET ...]`.
+
+Prints milliseconds per part and frame of a scene of 2,000 animated parts, seconds to choose among the 7 clips of a
+skinned character of 49,000 triangles, and both for the given assets. The normal matrices of the parts are also
+computed in the way of version 0.7.0, one at a time, so that the ratio holds on a busy machine; it must be at least 5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from helix4d.assets.choice import MOST_MOVING, choose
+from helix4d.assets.gltf import GltfAsset
+from helix4d.assets.gltf.scene import cofactor, determinants
+from helix4d.assets.gltf.writer import GlbBuilder, Mesh, Part, Track
+from helix4d.assets.limits import DEFAULT_LIMITS
+
+T = TypeVar("T")
+
+PARTS, CLIPS, FRAMES = 2000, 7, 16
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("assets", nargs="*", type=Path, help="further .glb files")
+    arguments = parser.parse_args()
+    _report_normal_matrices()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in (("parts", many_parts(PARTS)), ("character", character(CLIPS))):
+            path = Path(folder) / f"{name}.glb"
+            path.write_bytes(data)
+            _report(path)
+    for path in arguments.assets:
+        _report(path)
+
+
+def _report_normal_matrices() -> None:
+    matrices = np.random.default_rng(0).normal(size=(PARTS, 3, 3))
+    single, old = _timed(lambda: [(_one_cofactor(matrix[None])[0], np.linalg.det(matrix)) for matrix in matrices])
+    together, new = _timed(lambda: (cofactor(matrices), determinants(matrices)))
+    same = np.array_equal(np.stack([found for found, _ in single]), together[0])
+    signs = np.array_equal(np.sign([value for _, value in single]), np.sign(together[1]))
+    print(f"{PARTS} normal matrices: one at a time {old * 1e3:.1f} ms, together {new * 1e3:.2f} ms: {old / new:.0f}x")
+    print(f"equal to the last bit: {same}, signs of determinants equal: {signs}")
+
+
+def _one_cofactor(matrices: np.ndarray) -> np.ndarray:
+    a, b, c = matrices[:, :, 0], matrices[:, :, 1], matrices[:, :, 2]
+    return np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)], axis=2)
+
+
+def _report(path: Path) -> None:
+    asset, opening = _timed(lambda: GltfAsset(path, DEFAULT_LIMITS))
+    (chosen, *_), choosing = _timed(lambda: choose(asset.clips, MOST_MOVING, asset.probe_motion))
+    clip, baking = _timed(lambda: asset.bake(chosen, FRAMES))
+    count = len(asset.document.nodes)
+    print(
+        f"{path.stem:24} {len(clip.frames[0].faces):7} triangles: opened in {opening:.2f} s, chose 1 of "
+        f"{len(asset.clips)} clips in {choosing:.2f} s, baked {FRAMES} frames in {baking:.2f} s, "
+        f"{baking / FRAMES / count * 1e3:.3f} ms per node and frame"
+    )
+
+
+def _timed(run: Callable[[], T]) -> tuple[T, float]:
+    start = time.process_time()
+    result = run()
+    return result, time.process_time() - start
+
+
+def many_parts(count: int) -> bytes:
+    """A GLB of this many boxes, each with a node of its own that turns, and one of 500 equal materials."""
+    builder = GlbBuilder("Helix4D benchmarks", {})
+    materials = [builder.material("") for _ in range(500)]
+    corners = np.array([[x, y, z] for x in (0.0, 1.0) for y in (0.0, 1.0) for z in (0.0, 1.0)])
+    faces = np.array(
+        [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4]]
+        + [[1, 5, 7], [1, 7, 3]]
+    )
+    normals = (corners - 0.5) / np.sqrt(0.75)
+    box = Mesh(corners, normals, corners[:, :2], faces)
+    meshes = [builder.mesh("", [Part(box, material)]) for material in materials]
+    times = np.array([0.0, 1.0])
+    tracks = []
+    for number in range(count):
+        place = [2.0 * (number % 50), 2.0 * (number // 50), 0.0]
+        node = builder.node("", mesh=meshes[number % len(meshes)], translation=place)
+        turn = np.pi * number / count / 2
+        keys = np.array([[0.0, 0.0, 0.0, 1.0], [0.0, np.sin(turn), 0.0, np.cos(turn)]])
+        tracks.append(Track(node, "rotation", times, keys))
+    builder.animation("turn", tracks)
+    return builder.build()
+
+
+def character(clips: int, side: int = 157) -> bytes:
+    """A GLB of a tube of about 2 side^2 triangles that follows a chain of 20 joints, in this many animations."""
+    builder = GlbBuilder("Helix4D benchmarks", {})
+    around, along = (values.ravel() for values in np.meshgrid(np.arange(side + 1), np.arange(side + 1)))
+    angle, height = 2 * np.pi * around / side, along / side * 2
+    normals = np.stack([np.cos(angle), np.zeros_like(angle), np.sin(angle)], axis=1)
+    positions = normals * 0.2 + np.stack([np.zeros_like(height), height, np.zeros_like(height)], axis=1)
+    first = (np.arange(side)[:, None] * (side + 1) + np.arange(side)).ravel()
+    beyond = first + side + 1
+    faces = np.concatenate([np.stack([first, beyond, first + 1], 1), np.stack([first + 1, beyond, beyond + 1], 1)])
+    bone = np.clip(height / 2 * 19, 0, 18.999)
+    lower, share = bone.astype(int), bone % 1
+    joints = np.stack([lower, lower + 1, np.zeros_like(lower), np.zeros_like(lower)], axis=1)
+    weights = np.stack([1 - share, share, np.zeros_like(share), np.zeros_like(share)], axis=1)
+    uvs = np.stack([around, along], axis=1) / side
+    mesh = builder.mesh("", [Part(Mesh(positions, normals, uvs, faces, None, joints, weights), builder.material(""))])
+    chain: list[int] = []
+    step = 2 / 19
+    for number in range(20):
+        parent = chain[-1] if chain else None
+        chain.append(builder.node("", parent=parent, translation=[0.0, step if number else 0.0, 0.0]))
+    rest = np.stack([np.zeros(20), np.arange(20) * step, np.zeros(20)], axis=1)
+    builder.skin(builder.node("", mesh=mesh), chain, rest)
+    times = np.array([0.0, 1.0])
+    for clip in range(clips):
+        turn = 0.01 * (clip + 1)
+        keys = np.array([[0.0, 0.0, 0.0, 1.0], [0.0, 0.0, np.sin(turn), np.cos(turn)]])
+        builder.animation(f"clip {clip}", [Track(node, "rotation", times, keys) for node in chain])
+    return builder.build()
+
+
+if __name__ == "__main__":
+    main()
