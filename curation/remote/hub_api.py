@@ -21,7 +21,8 @@ from huggingface_hub.utils import _http as hub_http
 from helix4d.core import first_line
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.remote.hub import HubRepository, endpoint, hub_headers
-from helix4d.curation.remote.web import UnreachableError, Web
+from helix4d.curation.remote.network import UnreachableError
+from helix4d.curation.remote.web import Web
 
 _PAGE_BYTES = 64 << 20
 _PATHS_AT_ONCE = 500

@@ -18,7 +18,7 @@ from helix4d.core import AssetError, ConfigError, ReasonCode
 from helix4d.curation.places.names import is_url
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.remote.hub import HubRepository, parse_hub_url
-from helix4d.curation.remote.web import UnreachableError
+from helix4d.curation.remote.network import UnreachableError
 from helix4d.curation.sources.listing import SUFFIXES, Exclusion, Listing, SourceAsset
 
 if TYPE_CHECKING:

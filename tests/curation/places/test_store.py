@@ -86,7 +86,7 @@ def test_a_folder_on_s3_is_a_source_and_a_shard_there_is_read(s3: S3Server, tmp_
     from helix4d.curation.sources.hashing import hash_sources
 
     s3.objects["/bucket/set/a b.glb"] = b"1234"
-    cache = Cache(DownloadConfig(cache=tmp_path / "cache", requests_per_s=1000))
+    cache = Cache(DownloadConfig(cache=tmp_path / "cache", requests_per_s=1000, allow_host=("s3://bucket",)))
     (asset,) = list_source("s3://bucket/set", None, cache).assets
     assert (asset.name, asset.size) == ("a b.glb", 4)
     assert not hash_sources([asset], cache)[1]

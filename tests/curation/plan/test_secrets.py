@@ -82,7 +82,7 @@ def test_another_machine_lists_the_source_again(server: FileServer, tmp_path: Pa
 
 
 def test_no_error_shows_a_secret(server: FileServer, tmp_path: Path) -> None:
-    cache = Cache(config_of(server, tmp_path).run.downloads)
+    cache = Cache(config_of(server, tmp_path).downloads)
     host = server.url.removeprefix("http://")
     with (
         pytest.raises(AssetError, match=r"http://\*\*\*@.*/none\.glb\?\*\*\*: HTTP 404") as caught,

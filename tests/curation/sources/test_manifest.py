@@ -15,7 +15,7 @@ from helix4d.curation.remote.cache import Cache
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.sources.hashing import hash_sources
 from helix4d.curation.sources.source import absolute, is_listed_once, is_manifest, list_source
-from tests.curation.servers import FileServer, serving, sha256
+from tests.curation.servers import LOCAL, FileServer, serving, sha256
 
 ROWS: list[dict[str, Any]] = [
     {"uid": "b", "path": "assets/b.glb", "license": "CC BY", "artist": "Ada", "sha256": sha256(b"bb").upper()},
@@ -26,7 +26,11 @@ ROWS: list[dict[str, Any]] = [
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
-    return Cache(DownloadConfig(cache=tmp_path / "cache", requests_per_s=1000, backoff_s=0.01))
+    return Cache(
+        DownloadConfig(
+            cache=tmp_path / "cache", requests_per_s=1000, backoff_s=0.01, allow_host=(*LOCAL, "memory://folder")
+        )
+    )
 
 
 @pytest.fixture
@@ -120,7 +124,9 @@ def test_a_remote_manifest_lists_files_beside_it(server: FileServer, cache: Cach
     assert hashes[asset] == sha256(b"aa")
     for path in ("../a.glb", "/etc/passwd", "..\\a.glb"):
         server.files["/set/bad.csv"] = f"uid,path\na,{path}\n".encode()
-        cache_again = Cache(DownloadConfig(cache=Path(f"{cache._folder}-{len(path)}"), requests_per_s=1000))
+        cache_again = Cache(
+            DownloadConfig(cache=Path(f"{cache._folder}-{len(path)}"), requests_per_s=1000, allow_host=LOCAL)
+        )
         with pytest.raises(ConfigError, match="leaves the folder"):
             list_source(f"{server.url}/set/bad.csv", None, cache_again)
 
