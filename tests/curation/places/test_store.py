@@ -77,7 +77,7 @@ def test_a_missing_bucket_ends_a_run_with_a_clear_error(monkeypatch: pytest.Monk
         raise FileNotFoundError("The specified bucket does not exist")
 
     monkeypatch.setattr(fsspec.filesystem("memory"), "pipe_file", refuse)
-    with pytest.raises(StoreError, match=r"cannot write a: no such bucket or folder \(The specified bucket"):
+    with pytest.raises(StoreError, match=r"cannot write a: no such bucket or folder$"):
         store.write("a", b"1")
 
 

@@ -190,10 +190,8 @@ def test_a_full_disk_is_not_the_servers_fault(
 
     monkeypatch.setattr("helix4d.curation.remote.transfer._append", append)
     server.files["/a.glb"] = b"a"
-    cache, file = (
-        Cache(DownloadConfig(tmp_path / "cache", backoff_s=0.01, allow_host=LOCAL)),
-        RemoteFile(f"{server.url}/a.glb"),
-    )
+    cache = Cache(DownloadConfig(tmp_path / "cache", backoff_s=0.01, allow_host=LOCAL))
+    file = RemoteFile(f"{server.url}/a.glb")
     with pytest.raises(OSError, match="full"), cache.lease(file):
         pass
     with pytest.raises(StorageError, match="full"):

@@ -96,7 +96,7 @@ def test_a_local_file_must_have_the_listed_hash(tmp_path: Path, cache: Cache) ->
         ({"uid": "y", "path": "a.glb", "sha256": "12"}, "64 hexadecimal digits"),
         ({"uid": "y", "url": "a.glb"}, "must be a remote PROTOCOL"),
         ({"uid": "y", "url": "file:///etc/passwd"}, "not local or chained"),
-        ({"uid": "y", "url": "hf://datasets/x"}, "line 2: hf://datasets/x: expected hf://datasets/OWNER"),
+        ({"uid": "y", "url": "hf://datasets/x"}, "line 2: the url must be hf://datasets/OWNER"),
         ({"uid": "y", "url": "simplecache::https://x/a.glb"}, "not local or chained"),
         ([1], "line 2: not a JSON object"),
     ],
