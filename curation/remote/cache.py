@@ -82,6 +82,7 @@ class Cache:
         """
         close_to_others(self._folder)
         entry = self._entry(file)
+        private_folder(entry.folder.parent)
         while True:
             with file_lock(entry.lock, shared=True):
                 path = _valid_path(entry, file)
@@ -124,6 +125,7 @@ class Cache:
             # The limit was lowered. Two processes waiting for each other's partial files would deadlock.
             shutil.rmtree(entry.folder, ignore_errors=True)
         path = entry.folder / _FILES / file.name
+        private_folder(path.parent)
         deadline = Deadline(self.patience.download_timeout_s)
         digest = self._transfer.fetch(
             file, path, lambda total: self._room.take(entry.folder, total), progress, deadline

@@ -140,7 +140,8 @@ def kind_of(address: str) -> str:
         if getattr(found, f"is_{kind}"):
             return kind.replace("_", "-")
     platform = any(found in network for network in _PLATFORM if network.version == found.version)
-    return "reserved" if platform or found.is_reserved or not found.is_global else ""
+    unassigned = found.is_reserved or not found.is_global or getattr(found, "is_site_local", False)
+    return "reserved" if platform or unassigned else ""
 
 
 def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
