@@ -55,7 +55,7 @@ def reason_of(error: BaseException) -> str:
     for one in chain:
         if code := _code(one):
             return f"{type(error).__name__} ({code})"
-        if isinstance(one, OSError) and one.errno in errno.errorcode:
+        if isinstance(one, OSError) and one.errno is not None and one.errno in errno.errorcode:
             return f"{type(one).__name__}: {os.strerror(one.errno)}"
     if any(isinstance(one, _TIMEOUTS) for one in chain):
         return "timed out"

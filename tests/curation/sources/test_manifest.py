@@ -107,6 +107,27 @@ def test_invalid_rows_are_named(row: Any, message: str, tmp_path: Path, cache: C
         list_source(str(tmp_path / "m.jsonl"), None, cache)
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        "root:secret:0\nsecret",
+        "uid,path\nsecret\x07,a.glb",
+        "uid,path,sha256\na,b.glb,secret",
+        "uid,url\na,file://secret",
+        "uid,url\na,hf://secret",
+        "uid,path\na,../secret",
+        "uid,path\nsecret,a\nsecret,b",
+    ],
+)
+def test_no_message_quotes_a_manifest(page: str, server: FileServer, cache: Cache) -> None:
+    """A redirect may have led to a page that is not public, and messages are."""
+    server.files["/m.csv"] = page.encode()
+    with pytest.raises(ConfigError) as caught:
+        list_source(f"{server.url}/m.csv", None, cache)
+    assert "secret" not in str(caught.value)
+    assert "m.csv, line " in str(caught.value)
+
+
 def test_invalid_files_are_refused(tmp_path: Path, cache: Cache) -> None:
     for name, text in (("a.csv", "uid,path\na,b,c\n"), ("b.jsonl", "{"), ("c.csv", ""), ("d.csv", "\x00\xff")):
         (tmp_path / name).write_bytes(text.encode("latin-1"))
