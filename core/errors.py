@@ -59,6 +59,7 @@ class ReasonCode(StrEnum):
     TEXTURE_LIMIT = "texture_limit"
     # Unavailable.
     DOWNLOAD_FAILED = "download_failed"
+    HOST_NOT_ALLOWED = "host_not_allowed"
     CHECKSUM_MISMATCH = "checksum_mismatch"
     # Broken, or over a limit.
     EMPTY_FILE = "empty_file"

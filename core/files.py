@@ -18,10 +18,11 @@ _FOLDER_SYNC_UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
 
 
 @contextmanager
-def atomic_writer(path: Path) -> Iterator[BinaryIO]:
+def atomic_writer(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     """Open a temporary file next to `path` and rename it to `path` if the block completes without an error.
 
-    File and folder are both synced, so the new file survives a power failure once this returns.
+    Whatever the umask, the file has the permissions `mode`. File and folder are both synced, so the new file survives a
+    power failure once this returns.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +32,7 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp creates files that only their owner can read
+        os.chmod(temporary, mode)  # mkstemp creates files that only their owner can read
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -51,15 +52,15 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write a file atomically."""
-    with atomic_writer(path) as stream:
+    with atomic_writer(path, mode) as stream:
         stream.write(data)
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object, mode: int = 0o644) -> None:
     """Write `canonical_json(value)` atomically."""
-    write_bytes(path, canonical_json(value))
+    write_bytes(path, canonical_json(value), mode)
 
 
 def canonical_json(value: object) -> bytes:

@@ -7,6 +7,8 @@ own (`curation/plan/plan_file.py`).
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 HIDDEN = "***"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s\"'<>`]*[^\s\"'<>`.,:;)\]]")
@@ -22,3 +24,14 @@ def redact_url(url: str) -> str:
 def redact(text: str) -> str:
     """Return a text in which every URL is redacted."""
     return _URL.sub(lambda match: redact_url(match[0]), text) if "://" in text else text
+
+
+def redact_values(value: Any) -> Any:
+    """Return a JSON value in which every text, also the names of members, is redacted."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {redact(str(name)): redact_values(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_values(entry) for entry in value]
+    return value

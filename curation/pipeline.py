@@ -146,7 +146,7 @@ def _show_plan(config: CurateConfig) -> None:
 
 def mirror_of(config: CurateConfig) -> Mirror:
     """Return the published copy of the output."""
-    return Mirror(config.output, config.remote, config.run.downloads)
+    return Mirror(config.output, config.remote, config.downloads)
 
 
 def _check_folders(config: CurateConfig) -> None:
@@ -250,7 +250,7 @@ def _shard_job(config: CurateConfig, shard: PlannedShard, ledger: Ledger) -> Sha
         patience_s=config.run.limits.patience_s,
         folder=config.output.resolve(),
         remote=config.remote,
-        downloads=config.run.downloads,
+        downloads=config.downloads,
     )
 
 

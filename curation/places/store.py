@@ -18,6 +18,7 @@ from helix4d.core.names import check_relative
 from helix4d.core.redaction import redact, redact_url
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.hub import web_address
+from helix4d.curation.remote.reasons import BrokenError, reason_of
 from helix4d.curation.remote.web import pause_s
 
 log = logging.getLogger("helix4d.curation")
@@ -108,7 +109,7 @@ class Store:
             self._files.invalidate_cache()
             size = self._files.info(self._path(name))["size"]
             if size is None:
-                raise OSError("the server does not report its size")
+                raise BrokenError("the server does not report its size")
             return int(size)
 
         return self._try(f"read {name}", attempt)
@@ -196,14 +197,14 @@ class Store:
             write(target)
             self._files.invalidate_cache()
             if (written := self._files.info(target)["size"]) != size:
-                raise OSError(f"only {written} of {size} bytes were stored")
+                raise BrokenError(f"only {written} of {size} bytes were stored")
             if not direct:
                 self._files.mv(target, path)
 
         try:
             self._try(f"write {name}", attempt)
         except FileNotFoundError as error:
-            raise StoreError(f"{self.url}: cannot write {name}: no such bucket or folder ({error})") from error
+            raise StoreError(f"{self.url}: cannot write {name}: no such bucket or folder") from error
 
     def _try(self, what: str, attempt: Callable[[], _Result]) -> _Result:
         for number in range(1, self._patience.download_attempts + 1):
@@ -214,11 +215,10 @@ class Store:
                 raise
             except Exception as error:  # noqa: BLE001 (every protocol has its own errors)
                 problem = error
-                log.debug("%s: cannot %s (attempt %d): %s", self.url, what, number, error)
+                log.debug("%s: cannot %s (attempt %d): %s", redact_url(self.url), what, number, reason_of(error))
             if number < self._patience.download_attempts:
                 time.sleep(pause_s(self._patience, f"{self.url} {what}", number))
-        reason = f"{type(problem).__name__}: {problem}"[:300]
-        raise StoreError(f"{self.url}: cannot {what}: {reason} ({number} attempts)") from problem
+        raise StoreError(f"{self.url}: cannot {what}: {reason_of(problem)} ({number} attempts)") from problem
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from helix4d.core import ConfigError, ReasonCode
-from helix4d.core.redaction import redact_url
+from helix4d.core.redaction import redact_url, redact_values
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.shards.layout import SPLITS
 from helix4d.curation.sources.listing import Exclusion, SourceAsset
@@ -116,7 +116,7 @@ def source_from_json(name: str, entry: Mapping[str, Any], folder: Path) -> Sourc
     remote = RemoteFile.from_json(entry["remote"]) if "remote" in entry else None
     path = Path(remote.name) if remote else folder / name
     return SourceAsset(
-        name, path, entry["size"], entry["mtime_ns"], remote=remote, metadata=dict(entry.get("metadata", {}))
+        name, path, entry["size"], entry["mtime_ns"], remote=remote, metadata=redact_values(entry.get("metadata", {}))
     )
 
 
@@ -167,7 +167,8 @@ def check_same_sources(hashes: Mapping[SourceAsset, str], stored: Mapping[str, A
         ConfigError: if assets were added, removed or changed.
     """
     now = {source.name: (digest, dict(source.metadata)) for source, digest in hashes.items()}
-    before = {name: (entry["sha256"], entry.get("metadata", {})) for name, entry in stored.items()}
+    # Plans of older versions do not hide the secrets of URLs in metadata.
+    before = {name: (entry["sha256"], redact_values(entry.get("metadata", {}))) for name, entry in stored.items()}
     if now == before:
         return
     changes = {

@@ -33,7 +33,7 @@ def plan_run(config: CurateConfig) -> tuple[Plan, SourceRecord]:
     Raises:
         ConfigError: if the output was started with different settings or assets.
     """
-    cache = Cache(config.run.downloads)
+    cache = Cache(config.downloads)
     stored = _stored_plan(config)
     retry = config.run.retry_failed and stored is not None and not _has_shards(config.output, stored)
     given_up = {} if stored is None or retry else stored.unreachable

@@ -19,17 +19,22 @@ from typing import Any
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from helix4d.assets import Limits, content_hash, external_uris
-from helix4d.core import AssetError, write_bytes, write_json
+from helix4d.core import AssetError, ReasonCode, write_bytes, write_json
 from helix4d.core.locks import file_lock
 from helix4d.core.redaction import redact_url
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.files import RemoteFile
+from helix4d.curation.remote.hub import web_address
+from helix4d.curation.remote.network import UnreachableError
+from helix4d.curation.remote.private import PRIVATE, close_to_others, private_folder
 from helix4d.curation.remote.room import COMPLETE, Room, bytes_below, entry_lock
 from helix4d.curation.remote.transfer import Progress, Transfer, hash_text
-from helix4d.curation.remote.web import UnreachableError
+from helix4d.curation.remote.watch import Deadline
 
 _FILES = "files"
 _ID_DIGITS = 40
+_MOST_REFERENCED = 1000
+"""Files that a `.gltf` may refer to. Each is a request; assets of the large collections have fewer than a hundred."""
 _FRESH_S = 7 * 86400.0
 """How long a download counts as current if its URL has neither a version nor a hash."""
 
@@ -46,10 +51,10 @@ class _Entry:
 
 
 class Cache:
-    """A bounded folder of downloads.
+    """A bounded folder of downloads, which only its owner may read.
 
     Args:
-        config: folder, size limit, rate limit and attempts.
+        config: folder, size limit, rate limit, attempts, limits of time, and permitted hosts.
 
     Attributes:
         web: the HTTP session of the downloads.
@@ -59,7 +64,8 @@ class Cache:
     def __init__(self, config: DownloadConfig) -> None:
         self._folder = config.cache.expanduser() / "files"
         self._room = Room(self._folder, int(config.cache_gb * 1e9))
-        self._transfer = Transfer(config, min(Limits().file_bytes, self._room.most_bytes))
+        self._most_bytes = min(Limits().file_bytes, self._room.most_bytes)
+        self._transfer = Transfer(config, self._most_bytes, PRIVATE)
         self.web = self._transfer.web
         self.patience = config
 
@@ -71,9 +77,12 @@ class Cache:
             The file's local path.
 
         Raises:
-            AssetError: download_failed, checksum_mismatch, or out_of_memory (too large).
+            AssetError: host_not_allowed, download_failed, checksum_mismatch, or out_of_memory (too large).
+            ConfigError: if the folder belongs to another user.
         """
+        close_to_others(self._folder)
         entry = self._entry(file)
+        private_folder(entry.folder.parent)
         while True:
             with file_lock(entry.lock, shared=True):
                 path = _valid_path(entry, file)
@@ -100,11 +109,12 @@ class Cache:
             return recorded.read_text(encoding="ascii")
         with self.lease(file) as path:
             digest = content_hash(path)
-        write_bytes(recorded, digest.encode())
+        write_bytes(recorded, digest.encode(), PRIVATE)
         return digest
 
     def _entry(self, file: RemoteFile) -> _Entry:
-        name = hash_text(f"{file.url}\n{file.version}")[:_ID_DIGITS]
+        # The address of a file on the hub includes the hub's: another hub may have other files under the same name.
+        name = hash_text(f"{web_address(file.url)}\n{file.version}")[:_ID_DIGITS]
         parent = self._folder / name[:2]
         folder = parent / name
         return _Entry(folder, entry_lock(folder), parent / f"{name}.hash")
@@ -115,28 +125,38 @@ class Cache:
             # The limit was lowered. Two processes waiting for each other's partial files would deadlock.
             shutil.rmtree(entry.folder, ignore_errors=True)
         path = entry.folder / _FILES / file.name
-        digest = self._transfer.fetch(file, path, lambda total: self._room.take(entry.folder, total), progress)
-        if file.suffix == ".gltf":
-            self._fetch_referenced(entry, file, path, progress)
-        self._room.take(entry.folder, bytes_below(entry.folder / _FILES))
-        write_json(
-            entry.complete, {"url": redact_url(file.url), "name": file.name, "sha256": digest, "time": time.time()}
+        private_folder(path.parent)
+        deadline = Deadline(self.patience.download_timeout_s)
+        digest = self._transfer.fetch(
+            file, path, lambda total: self._room.take(entry.folder, total), progress, deadline
         )
+        if file.suffix == ".gltf":
+            self._fetch_referenced(entry, file, path, progress, deadline)
+        self._room.take(entry.folder, bytes_below(entry.folder / _FILES))
+        facts = {"url": redact_url(file.url), "name": file.name, "sha256": digest, "time": time.time()}
+        write_json(entry.complete, facts, PRIVATE)
         self._room.settle(entry.folder)
 
-    def _fetch_referenced(self, entry: _Entry, file: RemoteFile, path: Path, progress: Progress) -> None:
+    def _fetch_referenced(
+        self, entry: _Entry, file: RemoteFile, path: Path, progress: Progress, deadline: Deadline
+    ) -> None:
         """Fetch buffers and images of a `.gltf`. Missing ones are skipped: loading the asset reports them."""
-        for uri, target in external_uris(path):
-            if target == path.resolve():
-                continue
+        uris = [(uri, target) for uri, target in external_uris(path) if target != path.resolve()]
+        if len(uris) > _MOST_REFERENCED:
+            what = f"refers to {len(uris):,} files, which exceeds the limit of {_MOST_REFERENCED:,}"
+            raise AssetError(ReasonCode.OUT_OF_MEMORY, what, file.name)
+        own = path.stat().st_size
+        for uri, target in uris:
             present = bytes_below(entry.folder / _FILES)
             referenced = RemoteFile(_sibling(file.url, uri), version=file.version)
 
             def room(total: int, present: int = present) -> None:
                 self._room.take(entry.folder, present + total)
 
+            private_folder(target.parent)
+            left = self._most_bytes - max(present - own, 0)
             try:
-                self._transfer.fetch(referenced, target, room, progress)
+                self._transfer.fetch(referenced, target, room, progress, deadline, left)
             except AssetError as error:
                 missing = isinstance(error.__cause__, UnreachableError) and error.__cause__.status in (404, 410)
                 if not missing:

@@ -1,13 +1,15 @@
-"""Settings for fetching files behind URLs: cache, rate limit, retries."""
+"""Settings for fetching files behind URLs: cache, rate limit, retries, permitted hosts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from helix4d.core import ConfigError
+from helix4d.core.options import Option
+from helix4d.curation.remote.network import Network
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,24 @@ class DownloadConfig:
     backoff_s: float = 1.0
     """Seconds to wait after the first failed attempt; doubled each time, up to a minute."""
     stall_s: float = 60.0
-    """Seconds without data before an attempt fails."""
+    """Seconds without data, or below --min-bytes-per-s, before an attempt fails."""
+    min_bytes_per_s: float = 1000.0
+    """Least rate of a download, measured over --stall-s; a slower server's attempt fails."""
+    download_timeout_s: float = 3600.0
+    """Seconds after which a download fails, with all attempts and with the files that a .gltf refers to."""
+    allow_host: Annotated[tuple[str, ...], Option(metavar="HOST", default="(repeatable)", append=True)] = ()
+    """Host that lists of assets and redirects may lead to although its address is not public: HOST or HOST:PORT;
+    or PROTOCOL://BUCKET, which may then be read with your credentials. See docs/security.md."""
 
     def __post_init__(self) -> None:
-        for name in ("cache_gb", "requests_per_s", "stall_s"):
+        for name in ("cache_gb", "requests_per_s", "stall_s", "min_bytes_per_s", "download_timeout_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} {getattr(self, name)}: must be greater than 0")
         if self.download_attempts < 1:
             raise ConfigError(f"download_attempts {self.download_attempts}: must be at least 1")
         if self.backoff_s < 0:
             raise ConfigError(f"backoff_s {self.backoff_s}: must not be negative")
+        Network(self.allow_host)  # refuses malformed entries
 
     def to_json(self) -> dict[str, Any]:
         """Return the values as JSON."""
@@ -43,4 +53,4 @@ class DownloadConfig:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DownloadConfig:
         """Invert `to_json`."""
-        return cls(**{**values, "cache": Path(values["cache"])})
+        return cls(**{**values, "cache": Path(values["cache"]), "allow_host": tuple(values["allow_host"])})

@@ -18,10 +18,10 @@ import httpx2
 from huggingface_hub import HfApi, RepoFile, RepoFolder, set_client_factory
 from huggingface_hub.utils import _http as hub_http
 
-from helix4d.core import first_line
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.remote.hub import HubRepository, endpoint, hub_headers
-from helix4d.curation.remote.web import UnreachableError, Web
+from helix4d.curation.remote.network import UnreachableError
+from helix4d.curation.remote.web import Web
 
 _PAGE_BYTES = 64 << 20
 _PATHS_AT_ONCE = 500
@@ -94,7 +94,7 @@ class Hub:
             try:
                 yield HfApi(endpoint=endpoint(), token=False)
             except (ValueError, LookupError, TypeError, AttributeError) as error:
-                message = f"{repository.label}: unexpected response of {endpoint()} ({first_line(error)})"
+                message = f"{repository.label}: unexpected response of {endpoint()} ({type(error).__name__})"
                 raise UnreachableError(message) from error
             finally:
                 set_client_factory(before)
@@ -115,7 +115,7 @@ class _PacedTransport(httpx2.BaseTransport):
             headers["content-type"] = request.headers["content-type"]
         data, answer = self._web.read_page(url, _PAGE_BYTES, headers, body)
         if not answer.ok:
-            raise UnreachableError(f"{url}: HTTP {answer.status_code} {answer.reason}", answer.status_code)
+            raise UnreachableError(f"{url}: HTTP {answer.status_code}", answer.status_code)
         following = answer.links.get("next", {}).get("url")
         links = {"Link": f'<{_at_endpoint(urljoin(url, following))}>; rel="next"'} if following else {}
         return httpx2.Response(answer.status_code, headers=links, content=data)
@@ -135,5 +135,5 @@ def _at_endpoint(url: str) -> str:
     parts = urlsplit(url)
     _, api, path = parts.path.partition("/api/")
     if not api:
-        raise ValueError(f"the next page is outside of the API: {url}")
+        raise ValueError("the next page is outside of the API")
     return f"{endpoint()}/api/{path}?{parts.query}"

@@ -7,7 +7,6 @@ resumed only if the server still has the same file (If-Range), or if a known has
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import logging
 import os
@@ -15,23 +14,25 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import requests
-import urllib3
 
 from helix4d.core import AssetError, ReasonCode, fsync_folder, sha256_file, write_json
-from helix4d.core.redaction import redact_url
+from helix4d.core.redaction import redact, redact_url
 from helix4d.core.storage import LOCAL_FAULTS
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.remote.hub import hub_headers, web_address
-from helix4d.curation.remote.web import UnreachableError, Web, pause_s
+from helix4d.curation.remote.network import RefusedHostError, UnreachableError
+from helix4d.curation.remote.reasons import BrokenError, SlowError, reason_of
+from helix4d.curation.remote.watch import Deadline
+from helix4d.curation.remote.web import BROKEN, Web, pause_s
 
 log = logging.getLogger("helix4d.curation")
 
-_BLOCK_BYTES = 1 << 16
 _RANGE_BYTES = 8 << 20
 _MOST_ATTEMPTS = 100
 """Limit that also counts attempts with progress: a server may send a few bytes at a time."""
@@ -44,14 +45,16 @@ class Transfer:
     """Resumable downloads.
 
     Args:
-        config: rate limit, attempts and pauses.
+        config: rate limit, attempts, pauses, limits of time, and permitted hosts.
         most_bytes: size limit of a file; larger ones are refused.
+        mode: permissions of the files, of which the umask takes some away.
     """
 
-    def __init__(self, config: DownloadConfig, most_bytes: int) -> None:
+    def __init__(self, config: DownloadConfig, most_bytes: int, mode: int = 0o666) -> None:
         self.web = Web(config)
         self._config = config
         self._most_bytes = most_bytes
+        self._mode = mode
 
     def fetch(
         self,
@@ -59,6 +62,8 @@ class Transfer:
         target: Path,
         room: Room = lambda total: None,
         progress: Progress = lambda done, total: None,
+        deadline: Deadline | None = None,
+        most_bytes: int | None = None,
     ) -> str:
         """Download a file; `target` appears only when it is complete and has the expected hash.
 
@@ -67,17 +72,24 @@ class Transfer:
             target: path to write; the `.partial` file of an earlier attempt is resumed.
             room: called with the total size as soon as it is known.
             progress: called with the bytes received and the total (0 if unknown).
+            deadline: when it must be complete; None for `download_timeout_s` from now.
+            most_bytes: a lower size limit for this file.
 
         Returns:
             The sha256 of the file.
 
         Raises:
-            AssetError: download_failed, checksum_mismatch, or out_of_memory for a file over the limit.
+            AssetError: host_not_allowed, download_failed, checksum_mismatch, or out_of_memory (over the limit).
         """
+        most = self._most_bytes if most_bytes is None else min(most_bytes, self._most_bytes)
+        deadline = deadline or Deadline(self._config.download_timeout_s)
+        one = _Download(file, most, room, progress, deadline, self._mode)
         for again in (False, True):
             partial = target.with_name(f"{target.name}.partial")
             try:
-                published = self._complete(file, partial, room, progress)
+                published = self._complete(one, partial)
+            except RefusedHostError as error:
+                raise AssetError(ReasonCode.HOST_NOT_ALLOWED, str(error), file.name) from error
             except UnreachableError as error:
                 raise AssetError(ReasonCode.DOWNLOAD_FAILED, str(error), file.name) from error
             digest = sha256_file(partial)
@@ -93,73 +105,89 @@ class Transfer:
             log.info("%s%s", problem, "" if again else ": downloading again")
         raise AssetError(ReasonCode.CHECKSUM_MISMATCH, problem, file.name)
 
-    def _complete(self, file: RemoteFile, partial: Path, room: Room, progress: Progress) -> str:
+    def _complete(self, one: _Download, partial: Path) -> str:
         """Retry until the partial file is complete; returns the sha256 that the server published, or ""."""
-        source = _Http(self.web, file) if _is_web(file.url) else _Fsspec(self.web, file)
+        file = one.file
+        source = _Http(self.web, one) if _is_web(file.url) else _Fsspec(self.web, one, self._config)
         fruitless = 0
         for attempt in range(1, _MOST_ATTEMPTS + 1):
-            before = _size(partial)
+            before, slow = _size(partial), False
             try:
-                if self._attempt(source, file, partial, room, progress):
+                if _attempt(source, one, partial):
                     return source.sha256
                 problem = f"{file.url}: truncated: received {_size(partial)} of {max(file.size, source.total)} bytes"
-            except _BROKEN as error:
+            except BROKEN as error:
                 if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno in LOCAL_FAULTS:
                     raise  # the local disk is full: not the server's fault
-                problem = f"{file.url}: {type(error).__name__}: {error}"[:300]
-            fruitless = 1 if _size(partial) > before else fruitless + 1
-            if fruitless >= self._config.download_attempts:
+                problem, slow = f"{file.url}: {reason_of(error)}", isinstance(error, SlowError)
+            # A few bytes at a time are no progress: otherwise a slow server would get all of _MOST_ATTEMPTS.
+            fruitless = 1 if _size(partial) > before and not slow else fruitless + 1
+            if fruitless >= self._config.download_attempts or one.deadline.left_s() <= 0:
                 break
-            log.debug("%s (attempt %d)", problem, attempt)
+            log.debug("%s (attempt %d)", redact(problem), attempt)
             time.sleep(pause_s(self._config, file.url, fruitless))
         raise UnreachableError(f"{problem} ({attempt} attempts)")
 
-    def _attempt(
-        self, source: _Http | _Fsspec, file: RemoteFile, partial: Path, room: Room, progress: Progress
-    ) -> bool:
-        """Append what one response brings to the partial file; returns whether it is complete."""
-        have = _size(partial)
-        notes = _read_notes(partial) if have else {}
-        for start, total, block in source.blocks(have, str(notes.get("validator", ""))):
-            if block is None:  # a response has begun
-                total = max(total, file.size)
-                if total > self._most_bytes:
-                    what = f"has {total:,} bytes, which exceeds the limit of {self._most_bytes:,}"
-                    raise AssetError(ReasonCode.OUT_OF_MEMORY, what, file.name)
-                if start == 0:
-                    _drop(partial)
-                have = start
-                if total > 0:
-                    room(total)
-                partial.parent.mkdir(parents=True, exist_ok=True)
-                write_json(_notes(partial), {"validator": source.validator})
-                continue
-            with open(partial, "ab") as stream:
-                have = self._append(stream, have, block, file)
-            progress(have, max(total, file.size, 0))
-        whole = max(source.total, file.size)
-        if whole >= 0 and have > whole:
-            _drop(partial)
-            raise UnreachableError(f"{file.url}: received {have} bytes, but {whole} were announced")
-        if have == 0 and whole <= 0:
-            partial.parent.mkdir(parents=True, exist_ok=True)
-            partial.touch()
-        return whole < 0 or have == whole
 
-    def _append(self, stream: BinaryIO, have: int, block: bytes, file: RemoteFile) -> int:
+@dataclass(frozen=True)
+class _Download:
+    """What one call of `fetch` works on."""
+
+    file: RemoteFile
+    most_bytes: int
+    room: Room
+    progress: Progress
+    deadline: Deadline
+    mode: int
+
+
+def _attempt(source: _Http | _Fsspec, one: _Download, partial: Path) -> bool:
+    """Append what one response brings to the partial file; returns whether it is complete."""
+    file = one.file
+    have = _size(partial)
+    notes = _read_notes(partial) if have else {}
+    for start, total, block in source.blocks(have, str(notes.get("validator", ""))):
+        if block is None:  # a response has begun
+            total = max(total, file.size)
+            if total > one.most_bytes:
+                what = f"has {total:,} bytes, which exceeds the limit of {one.most_bytes:,}"
+                raise AssetError(ReasonCode.OUT_OF_MEMORY, what, file.name)
+            if start == 0:
+                _drop(partial)
+            have = start
+            if total > 0:
+                with one.deadline.paused():
+                    one.room(total)
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            write_json(_notes(partial), {"validator": source.validator}, one.mode)
+            continue
         have += len(block)
-        if have > self._most_bytes:
-            raise AssetError(ReasonCode.OUT_OF_MEMORY, f"exceeds the limit of {self._most_bytes:,} bytes", file.name)
+        if have > one.most_bytes:
+            what = f"exceeds the limit of {one.most_bytes:,} bytes"
+            raise AssetError(ReasonCode.OUT_OF_MEMORY, what, file.name)
+        _append(partial, block, one.mode)
+        one.progress(have, max(total, file.size, 0))
+    whole = max(source.total, file.size)
+    if whole >= 0 and have > whole:
+        _drop(partial)
+        raise UnreachableError(f"{file.url}: received {have} bytes, but {whole} were announced")
+    if have == 0 and whole <= 0:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        _append(partial, b"", one.mode)
+    return whole < 0 or have == whole
+
+
+def _append(partial: Path, block: bytes, mode: int) -> None:
+    with open(os.open(partial, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode), "ab") as stream:
         stream.write(block)
-        return have
 
 
 class _Http:
     """Reads a file over HTTP. `validator`, `total` and `sha256` are those of the last response."""
 
-    def __init__(self, web: Web, file: RemoteFile) -> None:
-        self._web, self._file = web, file
-        self._address = web_address(file.url)
+    def __init__(self, web: Web, one: _Download) -> None:
+        self._web, self._file, self._deadline = web, one.file, one.deadline
+        self._address = web_address(one.file.url)
         self.validator, self.total, self.sha256 = "", -1, ""
 
     def blocks(self, have: int, validator: str) -> Any:
@@ -169,10 +197,10 @@ class _Http:
             headers["Range"] = f"bytes={have}-"
             if validator:
                 headers["If-Range"] = validator
-        response = self._web.request(self._address, headers)
+        response = self._web.request(self._address, headers, deadline=self._deadline)
         if response.status_code == 416:  # already complete, or the file has changed: fetch all of it
             response.close()
-            response = self._web.request(self._address, hub_headers(self._address))
+            response = self._web.request(self._address, hub_headers(self._address), deadline=self._deadline)
         with response:
             start, self.total = _range(response)
             if start not in (0, have):
@@ -180,15 +208,16 @@ class _Http:
             self.validator = _validator(response.headers)
             self.sha256 = _published_sha256(response)
             yield start, self.total, None
-            while block := response.raw.read1(_BLOCK_BYTES):
+            for block in self._web.blocks(response, self._deadline):
                 yield start, self.total, block
 
 
 class _Fsspec:
     """Reads a file over any protocol that fsspec supports, one range at a time."""
 
-    def __init__(self, web: Web, file: RemoteFile) -> None:
-        self._web, self._file = web, file
+    def __init__(self, web: Web, one: _Download, config: DownloadConfig) -> None:
+        self._web, self._file, self._deadline, self._config = web, one.file, one.deadline, config
+        self._options = web.network.store_options(one.file.url)
         self.validator, self.total, self.sha256 = "", -1, ""
 
     def blocks(self, have: int, validator: str) -> Any:
@@ -198,12 +227,15 @@ class _Fsspec:
         host = "/".join(self._file.url.split("/")[:3])
         self._web.pace.wait(host)
         try:
-            files, path = fsspec.core.url_to_fs(self._file.url)
-            info = files.info(path)
-        except (FileNotFoundError, PermissionError, ImportError, NotImplementedError) as error:
-            raise UnreachableError(f"{self._file.url}: {type(error).__name__}: {error}") from error
+            files, path = fsspec.core.url_to_fs(self._file.url, **self._options)
+            info = self._call(files, "info", path)
+        except PermissionError as error:
+            advice = "" if not self._options else f": pass --allow-host {host} to read it with your credentials"
+            raise UnreachableError(f"{self._file.url}: {reason_of(error)}{advice}") from error
+        except (FileNotFoundError, ImportError, NotImplementedError) as error:
+            raise UnreachableError(f"{self._file.url}: {reason_of(error)}") from error
         except Exception as error:
-            raise OSError(f"{type(error).__name__}: {error}") from error
+            raise _store_error(error) from error
         self.total = -1 if info.get("size") is None else int(info["size"])
         self.validator = str(info.get("ETag") or info.get("etag") or info.get("LastModified") or "")
         start = have if have <= self.total and (validator == self.validator != "" or self._file.sha256) else 0
@@ -212,16 +244,36 @@ class _Fsspec:
             end = start + _RANGE_BYTES if self.total < 0 else min(start + _RANGE_BYTES, self.total)
             self._web.pace.wait(host)
             try:
-                block = files.cat_file(path, start=start, end=end)
+                block = self._call(files, "cat_file", path, start=start, end=end)
             except Exception as error:
-                raise OSError(f"{type(error).__name__}: {error}") from error
+                raise _store_error(error) from error
             if not block:
                 return
             yield start, self.total, block
             start += len(block)
 
+    def _call(self, files: Any, name: str, path: str, **options: int) -> Any:
+        """Call a method of a file system, within the time that its bytes may take at the least rate.
 
-_BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
+        Only asynchronous file systems, such as those of object stores, can be interrupted.
+        """
+        count = options.get("end", 0) - options.get("start", 0)
+        limit_s = min(self._config.stall_s + count / self._config.min_bytes_per_s, self._deadline.left_s())
+        if limit_s <= 0:
+            raise SlowError(f"not complete after {self._deadline.seconds:g} s")
+        if not files.async_impl:
+            return getattr(files, name)(path, **options)
+        from fsspec.asyn import sync
+
+        try:
+            return sync(files.loop, getattr(files, f"_{name}"), path, timeout=limit_s, **options)
+        except TimeoutError as error:  # also fsspec's own
+            raise SlowError(f"too slow: no response in {limit_s:.0f} s") from error
+
+
+def _store_error(error: Exception) -> BrokenError:
+    """An error of any protocol as one that is retried, without its message, which may quote a response."""
+    return error if isinstance(error, SlowError) else BrokenError(reason_of(error))
 
 
 def _is_web(url: str) -> bool:

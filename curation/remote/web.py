@@ -7,6 +7,7 @@ Requests" slows all of them down.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import logging
 import os
 import re
@@ -19,12 +20,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 
 from helix4d import __version__
-from helix4d.core import Helix4DError
 from helix4d.core.locks import file_lock
-from helix4d.core.redaction import redact
 from helix4d.curation.remote.config import DownloadConfig
+from helix4d.curation.remote.connection import Session
+from helix4d.curation.remote.network import Network, RefusedHostError, UnreachableError
+from helix4d.curation.remote.reasons import SlowError, reason_of
+from helix4d.curation.remote.watch import Deadline, Watch
 
 log = logging.getLogger("helix4d.curation")
 
@@ -36,18 +40,9 @@ _MOST_HOLDS = 100
 """How often a server may ask one request to wait: it may ask for zero seconds every time."""
 _CONNECT_S = 20.0
 _TRANSIENT = frozenset({408, 425, 500, 502, 503, 504})
-
-
-class UnreachableError(Helix4DError):
-    """A URL could not be read.
-
-    Attributes:
-        status: HTTP status; 0 if there was no response.
-    """
-
-    def __init__(self, message: str, status: int = 0) -> None:
-        super().__init__(redact(message))  # it ends in the ledger and the report
-        self.status = status
+_BLOCK_BYTES = 1 << 16
+BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
+"""What a connection that breaks off raises."""
 
 
 class Pace:
@@ -91,27 +86,40 @@ class Web:
     """An HTTP session with retries.
 
     Args:
-        config: rate limit, attempts and pauses.
+        config: rate limit, attempts, pauses, limits of time, and permitted hosts.
     """
 
     def __init__(self, config: DownloadConfig) -> None:
         self._config = config
+        self.network = Network(config.allow_host)
         self.pace = Pace(config.cache.expanduser() / "pace", config.requests_per_s)
-        self._session = requests.Session()
+        self._session = Session(self.network, config.stall_s)
         self._session.headers["User-Agent"] = f"helix4d/{__version__}"
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=32))
 
-    def request(self, url: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> requests.Response:
+    def request(
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        deadline: Deadline | None = None,
+    ) -> requests.Response:
         """Send a GET, or with a body a POST, which must be safe to repeat.
+
+        Args:
+            url: address.
+            headers: further headers.
+            body: content of a POST.
+            deadline: when to give up; None for `download_timeout_s` from now.
 
         Returns:
             A successful response, or "416 Range Not Satisfiable"; its content is not read yet.
 
         Raises:
-            UnreachableError: if a retry cannot help, or the attempts are used up.
+            RefusedHostError: if the URL or a redirect leads to a host that the operator did not name.
+            UnreachableError: if a retry cannot help, or the attempts or the time are used up.
         """
-        host = urlsplit(url).netloc
+        host = urlsplit(url).netloc.rpartition("@")[2]
+        deadline = deadline or Deadline(self._config.download_timeout_s)
         attempt, holds, waited = 0, 0, 0.0
         while True:
             self.pace.wait(host)
@@ -125,21 +133,24 @@ class Web:
                     headers={"Accept-Encoding": "identity", **(headers or {})},
                     stream=True,
                     timeout=(min(_CONNECT_S, self._config.stall_s), self._config.stall_s),
+                    auth=self._session.auth_for(url),
                 )
+            except RefusedHostError as error:
+                raise RefusedHostError(f"{url}: {error}") from error
             except (requests.ConnectionError, requests.Timeout) as error:
-                problem = UnreachableError(f"{url}: {_short(error)}")
-            except requests.RequestException as error:
-                raise UnreachableError(f"{url}: {_short(error)}") from error
+                problem = UnreachableError(f"{url}: {reason_of(error)}")
+            except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+                raise UnreachableError(f"{url}: {reason_of(error)}") from error
             else:
                 if response.ok or response.status_code == 416:
                     return response
-                problem = UnreachableError(
-                    f"{url}: HTTP {response.status_code} {response.reason}", response.status_code
-                )
+                problem = UnreachableError(f"{url}: {_status(response.status_code)}", response.status_code)
                 asked = _retry_after(response.headers)
                 response.close()
                 if response.status_code != 429 and response.status_code not in _TRANSIENT:
                     raise problem
+            if deadline.left_s() <= 0:
+                raise UnreachableError(f"{problem}; not complete after {deadline.seconds:g} s", problem.status)
             if problem.status == 429 and asked is not None:
                 # The server said how long to wait: not a failed attempt.
                 waited, holds = waited + asked, holds + 1
@@ -157,6 +168,36 @@ class Web:
             else:
                 time.sleep(wait)
 
+    def blocks(
+        self, response: requests.Response, deadline: Deadline | None = None, decode: bool = False
+    ) -> Iterator[bytes]:
+        """Yield the content of a response as it arrives.
+
+        Args:
+            response: a response of `request`.
+            deadline: when it must be complete; None for `download_timeout_s` from now.
+            decode: undo a compression.
+
+        Raises:
+            SlowError: below `min_bytes_per_s` over `stall_s`, or after the deadline.
+            OSError, requests.RequestException, urllib3.exceptions.HTTPError: if the connection breaks off.
+        """
+        if response.raw.closed:
+            return
+        least = self._config.min_bytes_per_s * self._config.stall_s
+        deadline = deadline or Deadline(self._config.download_timeout_s)
+        with Watch(response.raw.fileno(), self._config.stall_s, least, deadline) as watch:
+            try:
+                while block := response.raw.read1(_BLOCK_BYTES, decode_content=decode):
+                    watch.received += len(block)
+                    yield block
+            except BROKEN as error:
+                if not watch.problem:
+                    raise
+                raise SlowError(watch.problem) from error
+            if watch.problem:  # without an announced size, an end is no error
+                raise SlowError(watch.problem)
+
     def read_page(
         self, url: str, most_bytes: int, headers: Mapping[str, str] | None = None, body: bytes = b""
     ) -> tuple[bytes, requests.Response]:
@@ -165,17 +206,18 @@ class Web:
         Raises:
             UnreachableError: as `request`; if every attempt breaks off, or the content exceeds `most_bytes`.
         """
+        deadline = Deadline(self._config.download_timeout_s)
         for attempt in range(1, self._config.download_attempts + 1):
             try:
-                with self.request(url, headers, body) as response:
+                with self.request(url, headers, body, deadline) as response:
                     data = bytearray()
-                    for block in response.iter_content(1 << 16):
+                    for block in self.blocks(response, deadline, decode=True):
                         data += block
                         if len(data) > most_bytes:
                             raise UnreachableError(f"{url}: exceeds the limit of {most_bytes:,} bytes")
                     return bytes(data), response
-            except requests.RequestException as error:
-                problem = UnreachableError(f"{url}: {_short(error)} ({attempt} attempts)")
+            except BROKEN as error:
+                problem = UnreachableError(f"{url}: {reason_of(error)} ({attempt} attempts)")
             time.sleep(pause_s(self._config, url, attempt))
         raise problem
 
@@ -203,5 +245,6 @@ def _retry_after(headers: Mapping[str, Any]) -> float | None:
     return float(reset[1]) if reset else None
 
 
-def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:200]
+def _status(status: int) -> str:
+    """The status with its standard phrase; that of the response is the server's text."""
+    return f"HTTP {status} {http.client.responses.get(status, '')}".strip()

@@ -18,7 +18,7 @@ from helix4d.core import AssetError, ConfigError, ReasonCode
 from helix4d.curation.places.names import is_url
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.remote.hub import HubRepository, parse_hub_url
-from helix4d.curation.remote.web import UnreachableError
+from helix4d.curation.remote.network import UnreachableError
 from helix4d.curation.sources.listing import SUFFIXES, Exclusion, Listing, SourceAsset
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def read_ids(place: str, cache: Cache) -> list[str]:
     if not ids:
         raise ConfigError(f"{place}: the list of ids is empty")
     if invalid := [uid for uid in sorted(ids) if not uid.isprintable() or "/" in uid or len(uid) > 255]:
-        raise ConfigError(f"{place}: not a list of ids: {invalid[0][:80]!r}")
+        raise ConfigError(f"{place}: not a list of ids: {len(invalid)} of {len(ids)} cannot be one")
     return sorted(ids)
 
 
@@ -212,7 +212,7 @@ def iterate_object(stream: IO[str]) -> Iterator[tuple[str, Any]]:
         key = value()
         skip(" \t\r\n")
         if not isinstance(key, str) or text[at : at + 1] != ":":
-            raise ValueError(f"not a JSON object: no value for {str(key)[:80]!r}")
+            raise ValueError("not a JSON object: a key without a value")
         at += 1
         skip(" \t\r\n")
         yield key, value()

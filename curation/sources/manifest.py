@@ -1,7 +1,8 @@
 """A manifest (CSV, JSON lines or Parquet) becomes a list of assets, one per row.
 
-Columns: `uid`, `path` or `url`, and optionally `license` and `sha256`; all others are kept as metadata. Paths are
-relative to the manifest. A remote manifest cannot reference local files.
+Columns: `uid`, `path` or `url`, and optionally `license` and `sha256`; all others are kept as metadata, which is
+published without the secrets of URLs in it. Paths are relative to the manifest. A remote manifest cannot reference
+local files. Messages name the line and the column, not the content: a URL may lead to a page that is not public.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from urllib.parse import quote
 
 from helix4d.core import AssetError, ConfigError, ReasonCode
 from helix4d.core.extras import missing_package
+from helix4d.core.redaction import redact_values
 from helix4d.curation.places.names import is_url
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.remote.hub import parse_hub_url
@@ -74,14 +76,12 @@ def _listing(source: str, rows: Iterable[tuple[str, dict[str, Any]]], limit: int
     by_name: dict[str, tuple[str, dict[str, Any]]] = {}
     for where, row in rows:
         if "uid" not in row:
-            raise ConfigError(
-                f"{where}: no uid, only {', '.join(row) or 'empty cells'} (see docs/sources.md for the columns)"
-            )
+            raise ConfigError(f"{where}: no uid (see docs/sources.md for the columns)")
         name = str(row["uid"])
         if not _NAME.fullmatch(name):
-            raise ConfigError(f"{where}: uid {name!r}: must be one line of at most 255 characters")
+            raise ConfigError(f"{where}: the uid must be one line of at most 255 characters")
         if name in by_name:
-            raise ConfigError(f"{where}: uid {name!r} is a duplicate of {by_name[name][0]}")
+            raise ConfigError(f"{where}: the uid is a duplicate of {by_name[name][0]}")
         by_name[name] = where, row
     if not by_name:
         raise ConfigError(f"{source}: the manifest lists no assets")
@@ -104,8 +104,8 @@ def _asset(source: str, name: str, where: str, row: Mapping[str, Any]) -> Source
         )
     digest = str(row.get("sha256", ""))
     if digest and not _SHA256.fullmatch(digest):
-        raise ConfigError(f"{where}: sha256 {digest!r}: must be 64 hexadecimal digits")
-    metadata = {column: value for column, value in row.items() if column not in _PLACES}
+        raise ConfigError(f"{where}: the sha256 must be 64 hexadecimal digits")
+    metadata = redact_values({column: value for column, value in row.items() if column not in _PLACES})
     if is_url(path):
         path, url = "", path
     if url:
@@ -124,7 +124,7 @@ def _asset(source: str, name: str, where: str, row: Mapping[str, Any]) -> Source
         from helix4d.assets.sequence import folder_status
 
         if digest:
-            raise ConfigError(f"{where}: sha256 is set for the folder {path!r}: only files can have one")
+            raise ConfigError(f"{where}: a sha256 is set for a folder: only files can have one")
         folder = folder_status(target)
         return SourceAsset(name, target, folder.size, folder.mtime_ns, metadata=metadata)
     return SourceAsset(name, target, status.st_size, status.st_mtime_ns, sha256=digest.lower(), metadata=metadata)
@@ -136,16 +136,16 @@ def _check_url(url: str, where: str) -> None:
         try:
             parse_hub_url(url)
         except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from error
+            raise ConfigError(f"{where}: the url must be hf://datasets/OWNER/NAME@REVISION/PATH") from error
     if "://" not in url or "::" in url or protocol in _LOCAL_PROTOCOLS:
-        raise ConfigError(f"{where}: url {url[:100]!r}: must be a remote PROTOCOL://... URL, not local or chained")
+        raise ConfigError(f"{where}: the url must be a remote PROTOCOL://... URL, not local or chained")
 
 
 def _beside(source: str, path: str, where: str) -> str:
     """URL of a path relative to a remote manifest."""
     parts = PurePosixPath(path).parts
     if PurePosixPath(path).is_absolute() or ".." in parts or "\\" in path:
-        raise ConfigError(f"{where}: path {path!r} leaves the folder of the manifest, which is remote")
+        raise ConfigError(f"{where}: the path leaves the folder of the manifest, which is remote")
     base = source.split("?")[0].split("#")[0].rpartition("/")[0]
     web = source.split("://")[0].lower() in ("http", "https", "hf")
     return f"{base}/{quote(path) if web else path}"
@@ -182,7 +182,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         rows = pyarrow.parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(str(error)[:200]) from error
+        raise ValueError(type(error).__name__) from error
     for number, row in enumerate(rows, 1):
         yield f"row {number}", row
 

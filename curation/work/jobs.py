@@ -123,7 +123,7 @@ def asset_job(config: CurateConfig, asset: PlannedAsset, part: Path, measure_onl
         hdri=None if config.hdri is None else config.hdri.resolve(),
         remote=source.remote,
         metadata=source.metadata,
-        downloads=config.run.downloads,
+        downloads=config.downloads,
     )
 
 

@@ -11,7 +11,7 @@ from helix4d.bench_builder import stills
 from helix4d.bench_builder.stills import download
 from helix4d.core import ConfigError
 from helix4d.curation.remote.config import DownloadConfig
-from tests.curation.servers import FileServer, serving, sha256
+from tests.curation.servers import LOCAL, FileServer, serving, sha256
 
 DATA = bytes(range(256)) * 1000
 SHA256 = sha256(DATA)
@@ -26,7 +26,9 @@ def server() -> Iterator[FileServer]:
 
 @pytest.fixture
 def config(tmp_path: Path) -> DownloadConfig:
-    return DownloadConfig(cache=tmp_path / "cache", requests_per_s=1000, download_attempts=4, backoff_s=0.01)
+    return DownloadConfig(
+        cache=tmp_path / "cache", requests_per_s=1000, download_attempts=4, backoff_s=0.01, allow_host=LOCAL
+    )
 
 
 def ranges(server: FileServer) -> list[str]:

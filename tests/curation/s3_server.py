@@ -27,6 +27,8 @@ class S3Server:
         log: (method, path) of every write that was taken, in order.
         refused: how many were not.
         reads: (path, bytes) of every object that was requested, whole or in part, in order.
+        signed: requests that carried a signature.
+        needs_signature: whether reads without one are refused.
     """
 
     objects: dict[str, bytes] = field(default_factory=dict)
@@ -34,6 +36,8 @@ class S3Server:
     log: list[tuple[str, str]] = field(default_factory=list)
     refused: int = 0
     reads: list[tuple[str, int]] = field(default_factory=list)
+    signed: int = 0
+    needs_signature: bool = False
     url: str = ""
     parts: dict[str, dict[int, bytes]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -80,6 +84,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._parse()
+        self.store.signed += "Authorization" in self.headers
+        if self.store.needs_signature and "Authorization" not in self.headers:
+            return self._error(403, "AccessDenied")
         if self.key.count("/") == 1 or (self.key.endswith("/") and self.key.count("/") == 2):
             return self._list()
         data = self.store.objects.get(self.key)

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+LOCAL = ("127.0.0.1",)
+"""`allow_host` for downloads from these servers."""
+
 
 @dataclass
 class Request:

@@ -41,11 +41,8 @@ def read_container(path: Path, limits: Limits) -> Container:
     if data[:4] == _MAGIC:
         return _read_glb(path, data, limits)
     if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
-        raise AssetError(
-            ReasonCode.NOT_GLTF,
-            f"neither GLB nor JSON (starts with {data[:16]!r}): is it a web page or a Git LFS pointer?",
-            path,
-        )
+        # Nothing is quoted: a URL may have led to a page that is not public.
+        raise AssetError(ReasonCode.NOT_GLTF, "neither GLB nor JSON: is it a web page or a Git LFS pointer?", path)
     return Container(_parse_json(path, data, limits), None)
 
 

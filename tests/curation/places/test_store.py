@@ -77,7 +77,7 @@ def test_a_missing_bucket_ends_a_run_with_a_clear_error(monkeypatch: pytest.Monk
         raise FileNotFoundError("The specified bucket does not exist")
 
     monkeypatch.setattr(fsspec.filesystem("memory"), "pipe_file", refuse)
-    with pytest.raises(StoreError, match=r"cannot write a: no such bucket or folder \(The specified bucket"):
+    with pytest.raises(StoreError, match=r"cannot write a: no such bucket or folder$"):
         store.write("a", b"1")
 
 
@@ -86,7 +86,7 @@ def test_a_folder_on_s3_is_a_source_and_a_shard_there_is_read(s3: S3Server, tmp_
     from helix4d.curation.sources.hashing import hash_sources
 
     s3.objects["/bucket/set/a b.glb"] = b"1234"
-    cache = Cache(DownloadConfig(cache=tmp_path / "cache", requests_per_s=1000))
+    cache = Cache(DownloadConfig(cache=tmp_path / "cache", requests_per_s=1000, allow_host=("s3://bucket",)))
     (asset,) = list_source("s3://bucket/set", None, cache).assets
     assert (asset.name, asset.size) == ("a b.glb", 4)
     assert not hash_sources([asset], cache)[1]

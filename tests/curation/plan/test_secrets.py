@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from helix4d.curation.remote.cache import Cache
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.shards.layout import PLAN_FILE, SECRETS_FILE
-from tests.curation.servers import FileServer, serving
+from tests.curation.servers import LOCAL, FileServer, serving
 
 SECRET = "hunter2"
 
@@ -62,6 +63,25 @@ def test_a_plan_contains_no_secret_and_resumes(server: FileServer, tmp_path: Pat
     assert len(server.asked("/list.csv")) == listed, "a listing that is complete is not fetched again"
 
 
+def test_metadata_is_published_without_secrets_and_outputs_of_older_versions_resume(
+    server: FileServer, tmp_path: Path
+) -> None:
+    page = f"https://ann:{SECRET}@shop.example/a?signature={SECRET}"
+    row = {"uid": "flag", "url": f"{server.url}/flag.glb", "license": f"CC BY ({page})", "links": {page: [page]}}
+    (tmp_path / "list.jsonl").write_text(json.dumps(row))
+    config = replace(config_of(server, tmp_path), source=str(tmp_path / "list.jsonl"))
+    config = replace(config, run=RunConfig(downloads=replace(config.downloads, allow_host=LOCAL)))
+    plan, record = plan_run(config)
+    ((_, asset),) = plan.assets()
+    hidden = "https://***@shop.example/a?***"
+    assert asset.source.metadata == {"license": f"CC BY ({hidden})", "links": {hidden: [hidden]}}
+    write_plan(config, record, {})
+    path = tmp_path / "out" / PLAN_FILE
+    assert SECRET not in path.read_text()
+    path.write_text(path.read_text().replace(hidden, page))  # as version 0.4 wrote it
+    assert plan_run(config)[0] == plan
+
+
 def test_another_machine_lists_the_source_again(server: FileServer, tmp_path: Path) -> None:
     config = config_of(server, tmp_path)
     plan, record = plan_run(config)
@@ -82,7 +102,7 @@ def test_another_machine_lists_the_source_again(server: FileServer, tmp_path: Pa
 
 
 def test_no_error_shows_a_secret(server: FileServer, tmp_path: Path) -> None:
-    cache = Cache(config_of(server, tmp_path).run.downloads)
+    cache = Cache(config_of(server, tmp_path).downloads)
     host = server.url.removeprefix("http://")
     with (
         pytest.raises(AssetError, match=r"http://\*\*\*@.*/none\.glb\?\*\*\*: HTTP 404") as caught,

@@ -20,10 +20,9 @@ from helix4d.curation.remote.cache import Cache
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.remote.room import Room
-from helix4d.curation.remote.transfer import Transfer
 from helix4d.curation.sources.hashing import hash_sources
 from helix4d.curation.sources.listing import SourceAsset
-from tests.curation.servers import FileServer, serving, sha256
+from tests.curation.servers import LOCAL, FileServer, serving, sha256
 
 
 @pytest.fixture
@@ -35,7 +34,12 @@ def server() -> Iterator[FileServer]:
 def cache_of(tmp_path: Path, kilobytes: float = 1000) -> Cache:
     return Cache(
         DownloadConfig(
-            cache=tmp_path, cache_gb=kilobytes / 1e6, requests_per_s=1000, download_attempts=2, backoff_s=0.01
+            cache=tmp_path,
+            cache_gb=kilobytes / 1e6,
+            requests_per_s=1000,
+            download_attempts=2,
+            backoff_s=0.01,
+            allow_host=LOCAL,
         )
     )
 
@@ -166,7 +170,7 @@ def test_lock_files_are_opened_as_nfs_requires(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     server.files["/a.glb"] = b"a"
-    with Cache(DownloadConfig(tmp_path / "cache")).lease(RemoteFile(f"{server.url}/a.glb")) as path:
+    with Cache(DownloadConfig(tmp_path / "cache", allow_host=LOCAL)).lease(RemoteFile(f"{server.url}/a.glb")) as path:
         assert path.read_bytes() == b"a"
 
 
@@ -174,19 +178,20 @@ def test_long_utf8_names_are_shortened(server: FileServer, tmp_path: Path) -> No
     server.files["/" + "字" * 120 + ".glb"] = b"a"
     file = RemoteFile(f"{server.url}/{quote('字' * 120)}.glb")
     assert file.suffix == ".glb"
-    with Cache(DownloadConfig(tmp_path / "cache", download_attempts=1)).lease(file) as path:
+    with Cache(DownloadConfig(tmp_path / "cache", download_attempts=1, allow_host=LOCAL)).lease(file) as path:
         assert path.read_bytes() == b"a"
 
 
 def test_a_full_disk_is_not_the_servers_fault(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def append(*_: object) -> int:
+    def append(*_: object) -> None:
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr(Transfer, "_append", append)
+    monkeypatch.setattr("helix4d.curation.remote.transfer._append", append)
     server.files["/a.glb"] = b"a"
-    cache, file = Cache(DownloadConfig(tmp_path / "cache", backoff_s=0.01)), RemoteFile(f"{server.url}/a.glb")
+    cache = Cache(DownloadConfig(tmp_path / "cache", backoff_s=0.01, allow_host=LOCAL))
+    file = RemoteFile(f"{server.url}/a.glb")
     with pytest.raises(OSError, match="full"), cache.lease(file):
         pass
     with pytest.raises(StorageError, match="full"):

@@ -14,8 +14,8 @@ from helix4d.curation.remote.cache import Cache
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.hub import HubRepository, parse_hub_url, web_address
 from helix4d.curation.remote.hub_api import Hub
-from helix4d.curation.remote.web import UnreachableError
-from tests.curation.servers import FileServer, HubServer, serving, sha256
+from helix4d.curation.remote.network import UnreachableError
+from tests.curation.servers import LOCAL, FileServer, HubServer, serving, sha256
 
 COMMIT = "0123456789" * 4
 LARGE = b"large" * 100
@@ -42,7 +42,11 @@ def server(storage: FileServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
-    return Cache(DownloadConfig(cache=tmp_path / "cache", requests_per_s=1000, download_attempts=2, backoff_s=0.01))
+    return Cache(
+        DownloadConfig(
+            cache=tmp_path / "cache", requests_per_s=1000, download_attempts=2, backoff_s=0.01, allow_host=LOCAL
+        )
+    )
 
 
 @pytest.mark.parametrize("kind", ["dataset", "model"])

@@ -12,7 +12,7 @@ from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.remote.transfer import Transfer
 from helix4d.curation.remote.web import Pace
-from tests.curation.servers import FileServer, serving, sha256
+from tests.curation.servers import LOCAL, FileServer, serving, sha256
 
 DATA = bytes(range(256)) * 800
 
@@ -25,7 +25,14 @@ def server() -> Iterator[FileServer]:
 
 @pytest.fixture
 def config(tmp_path: Path) -> DownloadConfig:
-    return DownloadConfig(cache=tmp_path / "cache", requests_per_s=1000, download_attempts=3, backoff_s=0.01, stall_s=2)
+    return DownloadConfig(
+        cache=tmp_path / "cache",
+        requests_per_s=1000,
+        download_attempts=3,
+        backoff_s=0.01,
+        stall_s=2,
+        allow_host=(*LOCAL, "memory://fetch"),
+    )
 
 
 def fetch(config: DownloadConfig, file: RemoteFile, target: Path, most: int = 1 << 30) -> str:

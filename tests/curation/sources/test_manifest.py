@@ -15,7 +15,7 @@ from helix4d.curation.remote.cache import Cache
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.sources.hashing import hash_sources
 from helix4d.curation.sources.source import absolute, is_listed_once, is_manifest, list_source
-from tests.curation.servers import FileServer, serving, sha256
+from tests.curation.servers import LOCAL, FileServer, serving, sha256
 
 ROWS: list[dict[str, Any]] = [
     {"uid": "b", "path": "assets/b.glb", "license": "CC BY", "artist": "Ada", "sha256": sha256(b"bb").upper()},
@@ -26,7 +26,11 @@ ROWS: list[dict[str, Any]] = [
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
-    return Cache(DownloadConfig(cache=tmp_path / "cache", requests_per_s=1000, backoff_s=0.01))
+    return Cache(
+        DownloadConfig(
+            cache=tmp_path / "cache", requests_per_s=1000, backoff_s=0.01, allow_host=(*LOCAL, "memory://folder")
+        )
+    )
 
 
 @pytest.fixture
@@ -92,7 +96,7 @@ def test_a_local_file_must_have_the_listed_hash(tmp_path: Path, cache: Cache) ->
         ({"uid": "y", "path": "a.glb", "sha256": "12"}, "64 hexadecimal digits"),
         ({"uid": "y", "url": "a.glb"}, "must be a remote PROTOCOL"),
         ({"uid": "y", "url": "file:///etc/passwd"}, "not local or chained"),
-        ({"uid": "y", "url": "hf://datasets/x"}, "line 2: hf://datasets/x: expected hf://datasets/OWNER"),
+        ({"uid": "y", "url": "hf://datasets/x"}, "line 2: the url must be hf://datasets/OWNER"),
         ({"uid": "y", "url": "simplecache::https://x/a.glb"}, "not local or chained"),
         ([1], "line 2: not a JSON object"),
     ],
@@ -101,6 +105,27 @@ def test_invalid_rows_are_named(row: Any, message: str, tmp_path: Path, cache: C
     write(tmp_path / "m.jsonl", [{"uid": "x", "path": "a.glb"}, row])
     with pytest.raises(ConfigError, match=message):
         list_source(str(tmp_path / "m.jsonl"), None, cache)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "root:secret:0\nsecret",
+        "uid,path\nsecret\x07,a.glb",
+        "uid,path,sha256\na,b.glb,secret",
+        "uid,url\na,file://secret",
+        "uid,url\na,hf://secret",
+        "uid,path\na,../secret",
+        "uid,path\nsecret,a\nsecret,b",
+    ],
+)
+def test_no_message_quotes_a_manifest(page: str, server: FileServer, cache: Cache) -> None:
+    """A redirect may have led to a page that is not public, and messages are."""
+    server.files["/m.csv"] = page.encode()
+    with pytest.raises(ConfigError) as caught:
+        list_source(f"{server.url}/m.csv", None, cache)
+    assert "secret" not in str(caught.value)
+    assert "m.csv, line " in str(caught.value)
 
 
 def test_invalid_files_are_refused(tmp_path: Path, cache: Cache) -> None:
@@ -120,7 +145,9 @@ def test_a_remote_manifest_lists_files_beside_it(server: FileServer, cache: Cach
     assert hashes[asset] == sha256(b"aa")
     for path in ("../a.glb", "/etc/passwd", "..\\a.glb"):
         server.files["/set/bad.csv"] = f"uid,path\na,{path}\n".encode()
-        cache_again = Cache(DownloadConfig(cache=Path(f"{cache._folder}-{len(path)}"), requests_per_s=1000))
+        cache_again = Cache(
+            DownloadConfig(cache=Path(f"{cache._folder}-{len(path)}"), requests_per_s=1000, allow_host=LOCAL)
+        )
         with pytest.raises(ConfigError, match="leaves the folder"):
             list_source(f"{server.url}/set/bad.csv", None, cache_again)
 

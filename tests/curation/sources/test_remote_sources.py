@@ -25,7 +25,14 @@ from tests.curation.servers import FileServer, HubServer, serving, sha256
 
 pytestmark = pytest.mark.slow
 
-SMALL = {"views": 0, "requests_per_s": 1000, "download_attempts": 2, "backoff_s": 0.01, "workers": 1}
+SMALL = {
+    "views": 0,
+    "requests_per_s": 1000,
+    "download_attempts": 2,
+    "backoff_s": 0.01,
+    "workers": 1,
+    "allow_host": "127.0.0.1",
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,191 @@
+"""Decides which hosts a download may reach, and where it may use the operator's credentials.
+
+The URLs of a manifest and the redirects of servers are written by strangers, but fetched from inside the operator's
+network. They may lead to public addresses only, and to object stores only anonymously, unless the operator named the
+host (`--allow-host`, `--source`, HF_ENDPOINT). Address ranges: IANA's special-purpose registries, as in `ipaddress`.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import re
+import socket
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from helix4d.core import ConfigError, Helix4DError
+from helix4d.core.redaction import redact
+from helix4d.curation.remote.hub import endpoint
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_HOST = re.compile(r"\[[0-9A-Fa-f:.]+\](:\d{1,5})?|[^\s/@\[\]:?#]+(:\d{1,5})?|[0-9A-Fa-f:]+:[0-9A-Fa-f:.]*")
+PORTS = {"http": 80, "https": 443}
+_SAME_STORE = {"s3a": "s3", "gcs": "gs"}
+_ANONYMOUS: dict[str, dict[str, Any]] = {"s3": {"anon": True}, "gs": {"token": "anon"}}
+"""Options of the fsspec protocols that can be told to use no credentials."""
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_PLATFORM = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "168.63.129.16/32")))
+"""Addresses outside the special-purpose ranges of Python 3.11 behind which clouds keep services of a machine."""
+
+
+class UnreachableError(Helix4DError):
+    """A URL could not be read.
+
+    Attributes:
+        status: HTTP status; 0 if there was no response.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(redact(message))  # it ends in the ledger and the report
+        self.status = status
+
+
+class RefusedHostError(UnreachableError):
+    """A stranger's URL or a redirect leads to a host that only the operator may name."""
+
+
+class Network:
+    """The hosts that the operator named, and the checks of all others.
+
+    Args:
+        allow_host: entries `HOST`, `HOST:PORT` or `PROTOCOL://BUCKET`.
+
+    Raises:
+        ConfigError: if an entry has another form.
+    """
+
+    def __init__(self, allow_host: Sequence[str]) -> None:
+        self._hosts: set[tuple[str, int | None]] = set()
+        self._stores: set[tuple[str, str]] = set()
+        for entry in allow_host:
+            protocol, _, place = entry.rpartition("://")
+            bucket = place.strip("/")
+            if protocol and protocol.lower() not in (*PORTS, "hf") and bucket and "/" not in bucket:
+                self._stores.add((_store_protocol(protocol), bucket))
+            elif not protocol and _HOST.fullmatch(entry):
+                self._hosts.add(_host_and_port(entry))
+            else:
+                raise ConfigError(f"--allow-host {entry}: expected HOST, HOST:PORT or PROTOCOL://BUCKET")
+
+    def names(self, host: str, port: int | None) -> bool:
+        """Return whether the operator named a host; the hub's counts as named."""
+        hub = urlsplit(endpoint())
+        named = self._hosts | {(_plain_host(hub.hostname or ""), hub.port or PORTS.get(hub.scheme))}
+        return not named.isdisjoint({(_plain_host(host), None), (_plain_host(host), port)})
+
+    def addresses(self, host: str, port: int) -> list[str]:
+        """Resolve a host, once, to the addresses to connect to: what is connected to is what was checked.
+
+        Raises:
+            RefusedHostError: if one of them is not public, unless the operator named the host.
+            socket.gaierror: if the name cannot be resolved.
+            UnicodeError: if it is not a valid name.
+        """
+        found = socket.getaddrinfo(_plain_host(host), port, 0, socket.SOCK_STREAM)
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        if not self.names(host, port):
+            for address in addresses:
+                _refuse_unless_public(host, address)
+        return addresses
+
+    def check_behind_proxy(self, host: str, port: int) -> None:
+        """Check a host that a proxy will connect to, as far as this machine can tell.
+
+        The proxy resolves the name itself, perhaps differently. A name that this machine cannot resolve is left to it.
+
+        Raises:
+            RefusedHostError: as `addresses`.
+        """
+        if not self.names(host, port):
+            for address in _resolved_here(host):
+                _refuse_unless_public(host, address)
+
+    def store_options(self, url: str) -> dict[str, Any]:
+        """Options for fsspec to open a URL: the operator's credentials only where the operator named the place.
+
+        Raises:
+            RefusedHostError: if the operator did not name it, and its protocol has no anonymous access.
+        """
+        protocol, bucket = _store_protocol(url.partition("://")[0]), urlsplit(url).netloc
+        if (protocol, bucket) in self._stores:
+            return {}
+        if protocol not in _ANONYMOUS:
+            raise RefusedHostError(
+                f"{url}: {protocol}:// cannot be read without your credentials, which are used only where you name the "
+                f"place: pass --allow-host {protocol}://{bucket.rpartition('@')[2]} if you trust the list of assets"
+            )
+        return _ANONYMOUS[protocol]
+
+
+def named_by(url: str) -> tuple[str, ...]:
+    """Return the `allow_host` entries of a URL that the operator typed, as `--source`; none if it is no URL."""
+    protocol, separator, rest = url.partition("://")
+    if not separator or protocol.lower() == "hf":
+        return ()
+    if protocol.lower() not in PORTS:
+        return (f"{protocol}://{rest.partition('/')[0]}",) if rest.partition("/")[0] else ()
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.netloc.rpartition("]")[2].rpartition("@")[2].partition(":")[2]
+    return (f"{f'[{host}]' if ':' in host else host}:{port or PORTS[protocol.lower()]}",) if host else ()
+
+
+def kind_of(address: str) -> str:
+    """Return why an address is not public: loopback, link-local, private, ...; "" if it is public."""
+    found: _Address = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(found, ipaddress.IPv6Address):
+        found = _embedded(found) or found
+    for kind in ("unspecified", "loopback", "link_local", "multicast", "private"):
+        if getattr(found, f"is_{kind}"):
+            return kind.replace("_", "-")
+    platform = any(found in network for network in _PLATFORM if network.version == found.version)
+    unassigned = found.is_reserved or not found.is_global or getattr(found, "is_site_local", False)
+    return "reserved" if platform or unassigned else ""
+
+
+def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """Return the IPv4 address that an IPv6 address leads to: mapped, 6to4 or NAT64."""
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour
+
+
+def _refuse_unless_public(host: str, address: str) -> None:
+    if kind := kind_of(address):
+        raise RefusedHostError(
+            f"{host} has a {kind} address, which a list of assets or a redirect may not lead to: "
+            f"pass --allow-host {host} if you trust it"
+        )
+
+
+@functools.lru_cache(maxsize=4096)
+def _resolved_here(host: str) -> tuple[str, ...]:
+    """Addresses of a host as this machine sees it; none if it cannot resolve it. Behind a proxy this may take long."""
+    try:
+        return tuple(str(entry[4][0]) for entry in socket.getaddrinfo(_plain_host(host), None, 0, socket.SOCK_STREAM))
+    except (OSError, UnicodeError):
+        return ()
+
+
+def _host_and_port(entry: str) -> tuple[str, int | None]:
+    if entry.count(":") > 1 and not entry.startswith("["):
+        return _plain_host(entry), None  # an IPv6 address
+    parts = urlsplit(f"//{entry}")
+    try:
+        return _plain_host(parts.hostname or ""), parts.port
+    except ValueError as error:
+        raise ConfigError(f"--allow-host {entry}: the port must be at most 65535") from error
+
+
+def _plain_host(host: str) -> str:
+    """One spelling of a host: lower case, without brackets and the final dot."""
+    plain = host.strip("[]").rstrip(".").lower()
+    try:
+        return str(ipaddress.ip_address(plain))
+    except ValueError:
+        return plain
+
+
+def _store_protocol(protocol: str) -> str:
+    return _SAME_STORE.get(protocol.lower(), protocol.lower())
