@@ -12,6 +12,7 @@ from helix4d.assets.choice import ALL, MOST_MOVING, ClipInfo, choose
 from helix4d.assets.clip import Clip
 from helix4d.assets.gltf import GltfAsset, gltf_clips
 from helix4d.assets.limits import DEFAULT_LIMITS, Limits
+from helix4d.assets.outline import mark_outlines
 from helix4d.assets.sequence import sequence_files
 from helix4d.core import AssetError, ReasonCode
 
@@ -86,7 +87,8 @@ def bake_clips(path: Path, frames: int = 16, clip: str | int = ALL, limits: Limi
     with _unpacked(Path(path), limits) as (inside, root):
         asset = _open(inside, limits, root)
         asset.require_visible_animation()
-        return [asset.bake(index, frames) for index in choose(asset.clips, clip, asset.probe_motion)]
+        chosen = choose(asset.clips, clip, asset.probe_motion)
+        return [mark_outlines(asset.bake(index, frames)) for index in chosen]
 
 
 def _is_sequence(path: Path) -> bool:
@@ -104,7 +106,7 @@ def bake_still(path: Path, limits: Limits = DEFAULT_LIMITS) -> Clip:
     if _suffix(path) not in _GLTF:
         message = f"a still must be a {' or '.join(_GLTF)} file, found {path.suffix}"
         raise AssetError(ReasonCode.NOT_GLTF, message, path)
-    return GltfAsset(path, limits).bake_still()
+    return mark_outlines(GltfAsset(path, limits).bake_still())
 
 
 def _suffix(path: Path) -> str:
