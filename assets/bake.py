@@ -14,6 +14,7 @@ from helix4d.assets.choice import ALL, MOST_MOVING, ClipInfo, choose
 from helix4d.assets.clip import Clip
 from helix4d.assets.gltf import GltfAsset, external_uris
 from helix4d.assets.limits import DEFAULT_LIMITS, Limits
+from helix4d.assets.outline import mark_outlines
 from helix4d.assets.sequence import sequence_files
 from helix4d.assets.surface import nearly_still
 from helix4d.assets.visibility import without_invisible
@@ -97,7 +98,7 @@ def bake_clips(path: Path, frames: int = 16, clip: str | int = ALL, limits: Limi
 
 
 def _finished(clip: Clip, asset: _Asset) -> Clip:
-    clip = _with_probe(without_invisible(clip), asset)
+    clip = mark_outlines(_with_probe(without_invisible(clip), asset))
     warnings = tuple(map(reproducible, clip.warnings))
     return clip if warnings == clip.warnings else replace(clip, warnings=warnings)
 
@@ -124,7 +125,7 @@ def bake_still(path: Path, limits: Limits = DEFAULT_LIMITS) -> Clip:
     if _suffix(path) not in _GLTF:
         message = f"a still must be a {' or '.join(_GLTF)} file, found {path.suffix}"
         raise AssetError(ReasonCode.NOT_GLTF, message, path)
-    return GltfAsset(path, limits).bake_still()
+    return mark_outlines(GltfAsset(path, limits).bake_still())
 
 
 def _suffix(path: Path) -> str:

@@ -102,6 +102,12 @@ class Material:
     """In the units of the clip's vertices; None is glTF's default, infinity."""
     double_sided: bool = False
     unlit: bool = False
+    outline: bool = False
+    """An inverted hull that draws an outline (`helix4d.assets.outline`): its back is culled, and it has no voxels."""
+
+    def hides_back(self, cull_back_faces: bool) -> bool:
+        """Return whether the back of its faces is invisible, where single-sided materials are culled or not."""
+        return self.outline or (cull_back_faces and not self.double_sided)
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,7 +63,7 @@ class Coverage:
         topology, materials = frame.topology, self._clip.materials
         translucent = np.array(self._kinds, bool)[topology.material_ids]
         classes = np.where(translucent, topology.material_ids, -1).astype(np.int32)
-        single = np.array([not material.double_sided for material in materials])[topology.material_ids]
+        hidden = np.array([material.hides_back(self._cull_back_faces) for material in materials])[topology.material_ids]
         uvs = np.zeros((len(classes), 3, 2))
         for index, material in enumerate(materials):
             texture = material.base_color_texture
@@ -73,7 +73,7 @@ class Coverage:
                 uvs[faces] = topology.uvs[texture.uv_set, faces] @ matrix[:, :2].T + matrix[:, 2]
         shape = (len(classes), 3)
         alpha = np.ones(shape) if topology.colors is None else topology.colors[..., 3].astype(np.float64)
-        return classes, single & self._cull_back_faces, uvs, alpha
+        return classes, hidden, uvs, alpha
 
 
 def _is_translucent(material: Material, clip: Clip) -> bool:

@@ -75,7 +75,7 @@ def _build(material: Material, images: _Images, vertex_colors: bool, cull_back_f
         shader = _lit(graph, material, color)
     if alpha is not None:
         shader = graph.mix_shaders(alpha, graph.transparent(), shader)
-    if cull_back_faces and not material.double_sided:
+    if material.hides_back(cull_back_faces):
         shader = graph.mix_shaders(graph.node("ShaderNodeNewGeometry")["Backfacing"], shader, graph.transparent())
     graph.node("ShaderNodeOutputMaterial", Surface=shader)
     return block

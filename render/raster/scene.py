@@ -250,7 +250,7 @@ class RasterScene:
         )
         enabled = [name for name, on in features.items() if on]
         # The back of a glass volume is not drawn: its front represents the whole volume.
-        culled = (cull_back_faces and not material.double_sided) or (glass and material.thickness > 0.0)
+        culled = material.hides_back(cull_back_faces) or (glass and material.thickness > 0.0)
         plain = material.alpha_mode is AlphaMode.OPAQUE and not glass and not culled
         programs = {
             kind: self._program(

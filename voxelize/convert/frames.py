@@ -54,7 +54,7 @@ class Surface:
 
 
 def prepare_surface(clip: Clip) -> Surface:
-    """Compute mip pyramids, material tables and boundary edges of a clip.
+    """Compute mip pyramids, material tables and boundary edges of a clip; faces of outline materials are left out.
 
     To find boundary edges, vertices are welded if their positions are bitwise equal in every frame of their topology.
     This welds UV seams, where both copies of a vertex move alike, but not parts that touch only for a moment, so the
@@ -69,7 +69,8 @@ def prepare_surface(clip: Clip) -> Surface:
     for group in frames.values():
         _check_topology(clip, group)
     materials = material_table(clip.materials, clip.images)
-    return Surface({key: _prepared_topology(group, materials) for key, group in frames.items()})
+    shown = np.array([not material.outline for material in clip.materials], np.bool_)
+    return Surface({key: _prepared_topology(group, materials, shown) for key, group in frames.items()})
 
 
 def voxelize_frame(frame: Frame, surface: Surface, resolution: int, device: Device = "auto") -> OVoxel:
@@ -158,14 +159,15 @@ def _check_topology(clip: Clip, frames: list[Frame]) -> None:
         raise GeometryError("UVs are not finite")
 
 
-def _prepared_topology(frames: list[Frame], materials: MaterialTable) -> PreparedTopology:
+def _prepared_topology(frames: list[Frame], materials: MaterialTable, shown: np.ndarray) -> PreparedTopology:
     topology = frames[0].topology
     labels = weld_labels([frame.vertices for frame in frames], len(frames[0].vertices))
-    faces = np.ascontiguousarray(topology.faces, np.int32)
+    kept = np.flatnonzero(shown[topology.material_ids]).astype(np.int32)
+    faces = np.ascontiguousarray(topology.faces[kept], np.int32)
     positions = np.ascontiguousarray(frames[0].vertices, np.float32)
-    order, _ = spatial_order(positions, faces, spread_table(ORDER_SIDE))
+    order = kept[spatial_order(positions, faces, spread_table(ORDER_SIDE))[0]]
     triangles = Triangles(
-        faces[order],
+        np.ascontiguousarray(topology.faces[order], np.int32),
         boundary_edges(faces, labels),
         order,
         materials,
