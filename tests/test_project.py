@@ -42,7 +42,7 @@ def test_ci_runs_every_python_that_the_package_supports() -> None:
 
 
 def test_every_package_with_an_extra_is_declared_there() -> None:
-    """What a message about a missing package tells people to install has that package."""
+    """The extra that the message about a missing package names includes that package."""
     project = tomllib.loads(_text("pyproject.toml"))["project"]
     declared = {"": project["dependencies"], **project["optional-dependencies"]}
     modules = {"cv2": "opencv-python-headless", "git": "GitPython", "PIL": "pillow", "png": "pypng", "yaml": "PyYAML"}

@@ -105,7 +105,7 @@ def measured(work: Workload, timer: Callable[[Workload, Case], float] | None = N
 
 
 def adopt(work: Workload, timings: Timings) -> None:
-    """Use these timings instead of this process's own, so that all ranks of a run choose alike."""
+    """Replace the timings of this process, so that all ranks of a run make the same choice."""
     _TIMINGS[work] = timings
 
 
