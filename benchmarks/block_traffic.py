@@ -201,7 +201,7 @@ def _bytes(x: Tensor) -> int:
 
 
 def main() -> None:
-    """Print the table per part and the predicted share of the card's arithmetic rate."""
+    """Print the table per part and the predicted MFU."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=8192)

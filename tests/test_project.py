@@ -58,7 +58,7 @@ def test_every_dependency_is_pinned() -> None:
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in _text("constraints.txt").splitlines()}
     declared = set(re.findall(r'"([A-Za-z][\w-]*)(?:\[\w+\])?[<>=]=?[^"]*"', _text("pyproject.toml")))
     named = {name.lower().replace("_", "-") for name in declared} - {"setuptools", "python"}
-    # The extras for GPUs are for machines with a card, which the pinned environment is not made for.
+    # The GPU extras need a machine with a GPU, for which the pinned environment is not meant.
     assert sorted(named - pinned - {"numba-cuda"}) == []
 
 

@@ -64,10 +64,10 @@ def _machine(device: torch.device) -> str:
     cores = f"{os.cpu_count()} CPU cores"
     if device.type != "cuda":
         return f"{platform.machine()}, {cores}, no GPU used"
-    card = torch.cuda.get_device_properties(device)
+    gpu = torch.cuda.get_device_properties(device)
     return (
-        f"{card.name}, sm_{card.major}{card.minor}, {card.multi_processor_count} multiprocessors, "
-        f"{card.total_memory / 2**30:.0f} GiB; CUDA {torch.version.cuda}; {cores}"
+        f"{gpu.name}, sm_{gpu.major}{gpu.minor}, {gpu.multi_processor_count} multiprocessors, "
+        f"{gpu.total_memory / 2**30:.0f} GiB; CUDA {torch.version.cuda}; {cores}"
     )
 
 

@@ -1,6 +1,6 @@
 """Choose the attention backend by timing the candidates on the GPU, once per process, before the first block runs.
 
-No table per architecture: which backend wins depends on the card, the pattern, and the versions of torch, cuDNN and
+No table per architecture: which backend wins depends on the GPU, the pattern, and the versions of torch, cuDNN and
 Triton. The plan of a batch holds the result, so recomputation in the backward pass uses the same backend.
 """
 
