@@ -1,1 +1,1 @@
-"""Scripts that measure; `benchmarks/kit/` imports their measuring functions."""
+"""Benchmark scripts; `benchmarks/kit/` reuses their measuring functions."""

@@ -42,11 +42,11 @@ MATRIX_SHARE, MEMORY_SHARE = 0.70, 0.85
 """Shares that large matrix products and streaming kernels reach: assumptions."""
 ATTENTION_SHARE = {("varlen", "forward"): 0.40, ("varlen", "backward"): 0.33,
                    ("window", "forward"): 0.55, ("window", "backward"): 0.45}  # fmt: skip
-"""Shares of the arithmetic rate in attention: published for FlashAttention-2 on an H100, ours estimated."""
+"""Shares of the arithmetic rate in attention: published for FlashAttention-2 on an H100, estimated for `window`."""
 CUDNN_SHARE = {"forward": 0.60, "backward": 0.52}
 """Published for cuDNN on an H100, at 128 channels and long sequences."""
 PRODUCTS = {("varlen", "forward"): 2, ("varlen", "backward"): 5, ("window", "forward"): 2, ("window", "backward"): 7}
-"""Matrix products over all visible pairs; ours computes logits and slopes for queries and for keys, without atomics."""
+"""Matrix products over all visible pairs; `window` computes logits and slopes twice, which avoids atomics."""
 PARTS = ("norm1, norm3 and modulation", "norm2", "qkv", "norm and rotary", "self-attention", "out", "cross: linear",
          "cross: attention", "mlp: linear", "mlp: GELU", "residuals")  # fmt: skip
 _FREE = {"empty", "empty_like", "new_empty", "empty_strided", "_unsafe_view", "detach", "lift_fresh", "alias"}
@@ -201,7 +201,7 @@ def _bytes(x: Tensor) -> int:
 
 
 def main() -> None:
-    """Print the table per part and the predicted share of the card's arithmetic rate."""
+    """Print the table per part and the predicted MFU."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=8192)

@@ -1,10 +1,10 @@
-"""Everything that a GPU must show, in one command of at most 470 seconds: `python benchmarks/gpu_kit.py --out FOLDER`.
+"""All GPU checks and benchmarks, in at most 470 seconds: `python benchmarks/gpu_kit.py --out FOLDER`.
 
     python benchmarks/gpu_kit.py --out results                        # on a machine with an NVIDIA GPU
     python benchmarks/gpu_kit.py --out results --device cpu --small   # small sizes, to check the kit itself
 
-Writes `results.json`, `table.md` and `log.txt`. Exit status 1: a result is wrong; 2: a check crashed; a missed aim or a
-skipped check is neither. What each check means: benchmarks/gpu_kit.md.
+Writes `results.json`, `table.md` and `log.txt`. Exit status: 1 if a result is wrong, else 2 if a check crashed,
+else 0. What each check means: benchmarks/gpu_kit.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
-    parser.add_argument("--small", action="store_true", help="small sizes; aims are not judged")
+    parser.add_argument("--small", action="store_true", help="small sizes; targets are not judged")
     parser.add_argument("--seconds", type=float, default=470, help="budget of the whole run")
     parser.add_argument("--only", nargs="+", choices=[check.name for check in CHECKS], help="run only these checks")
     args = parser.parse_args()

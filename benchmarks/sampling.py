@@ -1,4 +1,4 @@
-"""Where the seconds of sampling a video go: every pass of the real sampler, counted with networks that compute nothing.
+"""Time budget of sampling a video: counts every pass of the real sampler, with networks that compute nothing.
 
     python benchmarks/sampling.py --plan                    # 16 frames of 8192 tokens, as `helix4d sample` runs them
     python benchmarks/sampling.py --plan --steps 6          # fewer steps

@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         status: int = importlib.import_module(f"helix4d.cli.{command}").run(rest)
     except ModuleNotFoundError as error:
         module = "" if error.name is None else error.name.partition(".")[0]
-        if module not in EXTRA_OF:  # a bug of ours, not a package that is not installed
+        if module not in EXTRA_OF:  # a bug in helix4d, not a missing package
             raise
         extras = EXTRAS.get(command, "")
         named = extras if EXTRA_OF[module] in ("", *extras.split(",")) else None

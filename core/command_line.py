@@ -30,7 +30,7 @@ def parse(kind: type[_Settings], program: str, arguments: Sequence[str] | None =
 
 
 def _read_options(in_progress: set[type], info: StructTypeInfo) -> StructConstructorSpec | None:
-    """Describe a dataclass as tyro itself does, with every `Option` translated to tyro's own marks."""
+    """Describe a dataclass as tyro does by default, with every `Option` translated to tyro's configuration."""
     if not is_dataclass(info.type) or info.type in in_progress:
         return None
     in_progress.add(info.type)  # this rule must not apply to the call below

@@ -1,7 +1,7 @@
 """JSON documents: parsed strictly, and for documents with a version checked in the same step.
 
-Files of an output are passed from hand to hand, so their content is not trusted: nesting deeper than the interpreter
-allows, NaN, infinite numbers and invalid UTF-8 are damage, like a missing brace.
+Files of an output may come from other people, so their content is not trusted: nesting deeper than the interpreter
+allows, NaN, infinite numbers and invalid UTF-8 are errors, like a missing brace.
 """
 
 from __future__ import annotations

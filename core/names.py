@@ -1,4 +1,4 @@
-"""Names that come from files and listings, and become names of files here: checked before they are used.
+"""Validates names from files and listings before they are used as file names.
 
 Nothing from a file is used as a path unless it has passed one of these functions.
 """

@@ -1,4 +1,4 @@
-"""Environment for child processes, so that they import the same `helix4d` as their parent, and hold no secrets.
+"""Environment for child processes, so that they import the same `helix4d` as their parent, optionally without secrets.
 
 The parent's copy may be a checkout, an installed wheel or the working directory of a Ray job.
 """
@@ -48,10 +48,10 @@ def child_environment(**variables: str) -> dict[str, str]:
 
 
 def child_environment_without_secrets(**variables: str) -> dict[str, str]:
-    """Return `child_environment` for a process that reads strangers' files.
+    """Return `child_environment` for a process that reads untrusted files.
 
-    It keeps only what Python, numerical libraries, graphics drivers and Blender use, and so no tokens of the hub, of a
-    cloud or of a cluster, whatever their names.
+    It keeps only what Python, numerical libraries, graphics drivers and Blender use, so it contains no tokens of the
+    hub, a cloud or a cluster, whatever their names.
     """
     kept = {name: value for name, value in os.environ.items() if name in _NAMES or name.startswith(_PREFIXES)}
     return {**kept, "PYTHONPATH": python_path(), **variables}

@@ -1,7 +1,7 @@
 """Hides the secrets of URLs: user info and query strings, which carry passwords, tokens and signatures.
 
-Everything that is shown, recorded or published passes through here. What a run needs to resume is kept in a file of its
-own (`curation/plan/plan_file.py`).
+Everything that is shown, recorded or published passes through here. The URLs that a run needs to resume are kept in a
+separate file (`curation/plan/plan_file.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Makes text from files safe to print: what a terminal would act on is shown as an escape instead.
+"""Makes text from files safe to print: characters that a terminal would interpret are escaped.
 
 Escape sequences could clear the screen or retitle the window, direction marks reorder a line, and a line break in a
-name could start a line that looks like ours.
+name could imitate a line of this program's output.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LINE_PATTERN = re.compile(f"[{_ACTIVE}\n]")
 
 
 def printable(text: str) -> str:
-    """Return a text of several lines in which everything that a terminal would act on is escaped, as in `\\x1b`."""
+    """Return a text of several lines with every character that a terminal would interpret escaped, as in `\\x1b`."""
     return _PATTERN.sub(_escaped, text)
 
 

@@ -44,7 +44,7 @@ def test_the_model_half_works_without_the_curation_half(tmp_path: Path) -> None:
     ("version", "pins"), [("3.12", ["torch==2.11.*", "numpy==2.5.*"]), ("3.13", ["torch==2.13.*", "numpy==2.4.*"])]
 )
 def test_the_model_halfs_tests_pass_on_other_pythons(version: str, pins: list[str], tmp_path: Path) -> None:
-    """With nothing but what the model half needs; a test that needs more is skipped and says what."""
+    """With only the dependencies of the model half; a test that needs others is skipped and names them."""
     base = find_python(version)
     if base is None:
         pytest.skip(f"there is no python{version}")

@@ -42,7 +42,7 @@ def test_ci_runs_every_python_that_the_package_supports() -> None:
 
 
 def test_every_package_with_an_extra_is_declared_there() -> None:
-    """What a message about a missing package tells people to install has that package."""
+    """The extra that the message about a missing package names includes that package."""
     project = tomllib.loads(_text("pyproject.toml"))["project"]
     declared = {"": project["dependencies"], **project["optional-dependencies"]}
     modules = {"cv2": "opencv-python-headless", "git": "GitPython", "PIL": "pillow", "png": "pypng", "yaml": "PyYAML"}
@@ -58,7 +58,7 @@ def test_every_dependency_is_pinned() -> None:
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in _text("constraints.txt").splitlines()}
     declared = set(re.findall(r'"([A-Za-z][\w-]*)(?:\[\w+\])?[<>=]=?[^"]*"', _text("pyproject.toml")))
     named = {name.lower().replace("_", "-") for name in declared} - {"setuptools", "python"}
-    # The extras for GPUs are for machines with a card, which the pinned environment is not made for.
+    # The GPU extras need a machine with a GPU, for which the pinned environment is not meant.
     assert sorted(named - pinned - {"numba-cuda"}) == []
 
 

@@ -1,6 +1,6 @@
 """Triton kernels on a CPU: scripts that run them in Triton's interpreter or compile them for a GPU.
 
-Triton decides when it is imported whether it interprets kernels, so tests run such a script in a process of its own.
+Triton decides at import whether it interprets kernels, so tests run such a script in a separate process.
 A script that interprets kernels calls `patch_scalars` first.
 """
 
@@ -32,7 +32,7 @@ def run_interpreted(module: str, *arguments: str) -> str:
 
 
 def run_script(module: str, *arguments: str, **variables: str) -> str:
-    """Run a script of the tests in a process of its own, with additional environment variables; returns its output."""
+    """Run a script of the tests in a separate process, with additional environment variables; returns its output."""
     environment = {**os.environ, **variables, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])}
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],

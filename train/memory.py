@@ -220,7 +220,7 @@ def _workspace(func: Any, args: Any) -> int:
     """Return the bytes that an attention kernel allocates inside, which fake tensors do not show.
 
     FlashAttention-2's backward pass sums the gradient of the queries in float32 and keeps a row sum per query, both
-    with up to 128 rows of padding per sequence (flash_api.cpp, mha_varlen_bwd). Ours needs only such a row sum.
+    with up to 128 rows of padding per sequence (flash_api.cpp, mha_varlen_bwd). `window` needs only row sums.
     """
     name = str(func)
     if name == "torch_attn._varlen_attn_backward.default":

@@ -23,7 +23,7 @@ _IN_MEMORY = frozenset(
         *("LAPLACIANSMOOTH", "SURFACE_DEFORM", "WARP", "WAVE", "VOLUME_DISPLACE", "CLOTH", "COLLISION", "EXPLODE"),
         *("PARTICLE_INSTANCE", "PARTICLE_SYSTEM", "SOFT_BODY", "SURFACE"),
         "MESH_SEQUENCE_CACHE",  # its file is among Blender's paths
-        "MULTIRES",  # and so is an external one of its own
+        "MULTIRES",  # and so is its external file
     }
 )
 """Modifiers that read and write no files, apart from those in Blender's list of paths and from point caches."""

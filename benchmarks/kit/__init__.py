@@ -1,1 +1,1 @@
-"""Everything that a GPU must show, as a list of short checks: `benchmarks/gpu_kit.md`."""
+"""The GPU checks and benchmarks, as a list of short checks: `benchmarks/gpu_kit.md`."""

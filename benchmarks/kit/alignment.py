@@ -1,4 +1,4 @@
-"""ActionBench's exact alignment on the card: nearest points against a k-d tree, and hours for 128 x 16 frames."""
+"""ActionBench's exact alignment on the GPU: nearest points against a k-d tree, and hours for 128 x 16 frames."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Self-attention across frames: each pattern and back-end against a dense reference, then its speed and the aims.
+"""Self-attention across frames: each pattern and back-end against a dense reference, then its speed and the targets.
 
-A back-end is a check of its own, so that one that fails hides no other. The longest frames come first: if time runs
-out, the sizes that matter least are missing.
+Each backend is a separate check, so a failure does not affect the others. The longest frames come first: if time runs
+out, the least important sizes are missing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OURS = AttentionPattern.WINDOW_ANCHOR
 PATTERNS = (OURS, AttentionPattern.FULL, AttentionPattern.CAUSAL, AttentionPattern.WINDOW)
 TOKENS, FRAMES = (8192, 4096, 1024), 16
 LEAST_RATE = 0.6
-"""Aim at 8192 tokens: forward, as a share of the matrix rate."""
+"""Target at 8192 tokens: forward, as a share of the matrix rate."""
 RAGGED = ((300, 170, 0, 421, 64, 33), (90, 250))
 TOLERANCE = {torch.bfloat16: 1e-2, torch.float32: 1e-5}
 """Bounds of ‖a − b‖ / ‖b‖ against float64; bfloat16 rounds the results and the weights of attention to 8 bits."""
@@ -42,10 +42,10 @@ class Times:
 
 
 def window(context: Context) -> Iterator[Row]:
-    """Check and time our own kernels."""
+    """Check and time this project's Triton kernels."""
     yield from _measure(context, AttentionBackend.WINDOW, times=context.on_gpu)
     if not context.on_gpu:
-        yield skipped("speed", "the interpreter's speed says nothing")
+        yield skipped("speed", "timings in the interpreter are meaningless")
 
 
 def varlen(context: Context) -> Iterator[Row]:
@@ -54,7 +54,7 @@ def varlen(context: Context) -> Iterator[Row]:
 
 
 def per_frame(context: Context) -> Iterator[Row]:
-    """Check and time a call per group of frames."""
+    """Check and time one call per group of frames."""
     yield from _measure(context, AttentionBackend.PER_FRAME)
 
 
@@ -131,8 +131,8 @@ def _ratios(context: Context, what: str, times: Mapping[AttentionPattern, Times]
     values = {"full_over_ours": full, "causal_over_ours": causal, "ours_over_window": window}
     if not judged:
         return Row(figure, values=values)
-    aim = f"at least {LEAST_FULL}, –, at most {MOST_OURS}"
-    return Row(figure, context.judge(full >= LEAST_FULL and window <= MOST_OURS), aim, values=values)
+    target = f"at least {LEAST_FULL}, –, at most {MOST_OURS}"
+    return Row(figure, context.judge(full >= LEAST_FULL and window <= MOST_OURS), target, values=values)
 
 
 def _time(context: Context, backend: AttentionBackend, layout: FrameLayout, video: VideoConfig) -> Times:
@@ -143,13 +143,13 @@ def _time(context: Context, backend: AttentionBackend, layout: FrameLayout, vide
     shape = (layout.tokens, HEADS, CHANNELS)
     q, k, v, up = (torch.randn(shape, generator=generator, device=device, dtype=dtype) for _ in range(4))
     leaves = [x.requires_grad_() for x in (q, k, v)]
-    # Gradients stay enabled: FlexAttention would compile once more without them.
+    # Gradients stay enabled: FlexAttention would compile again without them.
     forward_s = context.seconds(lambda: plan.attend(*leaves), least=2)
     both_s = context.seconds(lambda: torch.autograd.grad(plan.attend(*leaves), leaves, up), least=2)
     return Times(forward_s, both_s, 2 * product_flops(layout, video))
 
 
 def _dense(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """softmax(q kᵀ / √d + mask) v in the plainest way: [L, H, d]."""
+    """softmax(q kᵀ / √d + mask) v without optimization: [L, H, d]."""
     logits = torch.einsum("lhd,shd->hls", q, k) / q.shape[-1] ** 0.5
     return torch.einsum("hls,shd->lhd", logits.masked_fill(~mask, float("-inf")).softmax(-1), v)

@@ -1,4 +1,4 @@
-"""The versions, and what this card reaches: copy bandwidth and bf16 matrix rate, beside the vendor's datasheet."""
+"""Versions, and the measured copy bandwidth and bf16 matrix rate of this GPU, compared with the vendor's datasheet."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _copy(context: Context, device: torch.device) -> Row:
     datasheet = _datasheet_copy(device)
     return Row(
         f"copy: {rate / 1e12:.3g} TB/s, read and written{_of(rate, datasheet)}",
-        aim="" if datasheet is None else f"datasheet {datasheet / 1e12:g} TB/s",
+        target="" if datasheet is None else f"datasheet {datasheet / 1e12:g} TB/s",
         values={"copy_bytes_per_s": rate},
     )
 
@@ -48,7 +48,7 @@ def _matmul(context: Context, device: torch.device) -> Row:
     datasheet = peak_flops(device)
     return Row(
         f"matrix product of side {side}, {dtype}: {rate / 1e12:.3g} TFLOP/s{_of(rate, datasheet)}",
-        aim="" if datasheet is None else f"datasheet {datasheet / 1e12:g} TFLOP/s",
+        target="" if datasheet is None else f"datasheet {datasheet / 1e12:g} TFLOP/s",
         values={"matmul_flops": rate},
     )
 
@@ -64,10 +64,10 @@ def _machine(device: torch.device) -> str:
     cores = f"{os.cpu_count()} CPU cores"
     if device.type != "cuda":
         return f"{platform.machine()}, {cores}, no GPU used"
-    card = torch.cuda.get_device_properties(device)
+    gpu = torch.cuda.get_device_properties(device)
     return (
-        f"{card.name}, sm_{card.major}{card.minor}, {card.multi_processor_count} multiprocessors, "
-        f"{card.total_memory / 2**30:.0f} GiB; CUDA {torch.version.cuda}; {cores}"
+        f"{gpu.name}, sm_{gpu.major}{gpu.minor}, {gpu.multi_processor_count} multiprocessors, "
+        f"{gpu.total_memory / 2**30:.0f} GiB; CUDA {torch.version.cuda}; {cores}"
     )
 
 

@@ -1,7 +1,7 @@
-"""The checks, in the order in which they run: the results that decide first, and correctness before speed.
+"""The checks, in the order in which they run: the most important results first, and correctness before speed.
 
-To add one, write a function that maps a `Context` to rows and add a line here. Modules are named by text, so that one
-that fails to import ends its own check only.
+To add one, write a function that maps a `Context` to rows and add a line here. Modules are given as strings, so that an
+import error fails only its own check.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def main() -> None:
     """Run the check named on the command line."""
     run, document, path = sys.argv[1:]
     context = Context.from_json(json.loads(document))
-    faulthandler.dump_traceback_later(max(context.left_s, 0.1), exit=True)  # prints where it hangs
+    faulthandler.dump_traceback_later(max(context.left_s, 0.1), exit=True)  # prints where it hung
     module, _, function = run.partition(":")
     check = getattr(importlib.import_module(module), function)
     with Path(path).open("a", encoding="utf-8") as stream:

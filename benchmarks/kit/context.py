@@ -1,4 +1,4 @@
-"""What a check gets from the kit, and how it measures and compares."""
+"""The argument of every check: settings of the run, and functions that measure and compare."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Context:
-    """The circumstances of a check.
+    """Settings of a run, passed to each check.
 
     Attributes:
         device: "cuda" or "cpu".
-        small: whether to take sizes that a CPU finishes in seconds; aims are then not judged.
+        small: whether to use sizes that a CPU finishes in seconds; targets are then not judged.
         deadline: `time.time()` at which the process will be killed.
-        ceilings: what the card reached in the first check.
+        ceilings: rates measured by the first check.
     """
 
     device: str
@@ -73,7 +73,7 @@ class Context:
         return small if self.small else full
 
     def judge(self, met: bool) -> Verdict:
-        """Return the verdict on an aim for a GPU at full size; elsewhere a figure is only measured."""
+        """Return the verdict on a target for a GPU at full size; elsewhere a figure is only measured."""
         if self.small or not self.on_gpu:
             return Verdict.MEASURED
         return Verdict.MET if met else Verdict.MISSED
@@ -113,7 +113,7 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 
 def agreed(what: str, error: float, tolerance: float) -> Row:
-    """Return the row of an error that must stay within a tolerance; NaN is wrong."""
+    """Return a row that compares an error with a tolerance; NaN is wrong."""
     right = math.isfinite(error) and error <= tolerance
     verdict = Verdict.RIGHT if right else Verdict.WRONG
     return Row(f"{what}: error {error:.1e}", verdict, f"at most {tolerance:.0e}", values={"error": error})

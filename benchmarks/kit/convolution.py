@@ -1,4 +1,4 @@
-"""The submanifold convolution in Triton: against gathers in float64, and its speed at every level of the decoder."""
+"""The submanifold convolution in Triton: compared with gathers in float64, and its speed at each decoder level."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def compare(context: Context) -> Iterator[Row]:
     for inner, outer in context.pick(WIDTHS, WIDTHS[:1]):
         for dtype, tolerance in TOLERANCES.items():
             if dtype is torch.bfloat16 and not context.on_gpu:
-                yield skipped(f"{inner} to {outer} channels, {dtype}", "the interpreter has no such products")
+                yield skipped(f"{inner} to {outer} channels, {dtype}", "not supported by the interpreter")
                 continue
             errors = _errors(layout, inner, outer, dtype)
             what = f"{inner} to {outer} channels, {len(layout)} voxels, {dtype}"
@@ -58,7 +58,7 @@ def measure(context: Context) -> Iterator[Row]:
     """Time each level on a sphere that fills the grid, in the type that the VAEs run in."""
     device = context.torch_device()
     if not context.on_gpu:
-        yield skipped("decoder levels in Triton", "the interpreter's speed says nothing")
+        yield skipped("decoder levels in Triton", "timings in the interpreter are meaningless")
     dtype = torch.float16 if context.on_gpu else torch.float32
     for side, channels in context.pick(LEVELS, LEVELS[:1]):
         channels = context.pick(channels, 64)
@@ -88,6 +88,6 @@ def measure(context: Context) -> Iterator[Row]:
 
 
 def _tables(coords: Tensor) -> tuple[object, object]:
-    """What the kernels read besides features and weights; a layout makes it once."""
+    """Build the index tables of the kernels, which a layout caches."""
     layout = SparseLayout(coords, 1)
     return layout.gather_tiles, layout.offset_pairs

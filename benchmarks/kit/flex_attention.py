@@ -1,4 +1,4 @@
-"""FlexAttention, in a process of its own: it compiles for every shape, and a failure of the compiler ends here."""
+"""FlexAttention, in a separate process, because it compiles for every shape and the compiler may fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tests marked `gpu`, in one pytest process; FlexAttention's, which take long to compile, are with its check."""
+"""The tests marked `gpu`, in one pytest process; FlexAttention's, which are slow to compile, run in its own check."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def run_tests(context: Context, files: Sequence[str], expression: str) -> Iterat
 
 
 def _summary(file: str, counts: Counter[str]) -> Row:
-    told = ", ".join(f"{count} {result.lower()}" for result, count in sorted(counts.items()))
+    totals = ", ".join(f"{count} {result.lower()}" for result, count in sorted(counts.items()))
     if counts["PASSED"] and not any(counts[result] for result in _BAD):
-        return Row(f"{file}: {told}", Verdict.RIGHT, "all pass")
+        return Row(f"{file}: {totals}", Verdict.RIGHT, "all pass")
     if counts["PASSED"] or any(counts[result] for result in _BAD):
-        return Row(f"{file}: {told}", Verdict.WRONG, "all pass")
-    return Row(f"{file}: {told or 'no tests marked gpu'}", Verdict.SKIPPED, "all pass")
+        return Row(f"{file}: {totals}", Verdict.WRONG, "all pass")
+    return Row(f"{file}: {totals or 'no tests marked gpu'}", Verdict.SKIPPED, "all pass")

@@ -1,4 +1,4 @@
-"""The training loader on all cores: clips per second against what one card needs."""
+"""The training loader on all cores: clips per second, compared with the demand of one GPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FULL = Sizes(tokens=8192, frames=16, image_size=512, clips=2, steps=12)
 SMALL = Sizes(tokens=32, frames=2, image_size=16, clips=2, steps=2)
 MFU = 0.45
 LEAST = 2.0
-"""Aim: times the demand of one card, so that reading is never what a step waits for."""
+"""Aim: multiple of the demand of one GPU, so that steps never wait for data."""
 
 
 def measure(context: Context) -> Iterator[Row]:

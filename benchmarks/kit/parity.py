@@ -1,4 +1,4 @@
-"""The networks on the card against the official code's outputs, from the optional folder of reference results."""
+"""The networks on the GPU compared with outputs of the official code, from an optional folder of reference results."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def compare(context: Context) -> Iterator[Row]:
     folder = os.environ.get(PARITY_VARIABLE)
     paths = sorted(Path(folder, "model").glob("*.safetensors")) if folder else []
     if not paths:
-        yield skipped("fixtures of the official networks", f"{PARITY_VARIABLE} names no folder that has model/")
+        yield skipped("fixtures of the official networks", f"{PARITY_VARIABLE} is not set to a folder with model/")
         return
-    torch.backends.cudnn.allow_tf32 = False  # on by default, and good for 1e-3 only
+    torch.backends.cudnn.allow_tf32 = False  # on by default, with errors of about 1e-3
     device = context.torch_device()
     for path in context.pick(paths, paths[::3]):
         for dtype, tolerance in TOLERANCES.items():

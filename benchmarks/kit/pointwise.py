@@ -1,4 +1,4 @@
-"""The parts of a block between its matrix products: each kernel against plain torch in float64, then its bandwidth."""
+"""The parts of a block between its matrix products: each kernel's error in float64, and its bandwidth."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def measure(context: Context) -> Iterator[Row]:
         error = largest(_errors(part))
         yield agreed(f"{part.name}, ragged, output and gradients, {dtype}", error, TOLERANCE[dtype])
     if not context.on_gpu:
-        yield skipped("bandwidth", "the interpreter's speed says nothing")
+        yield skipped("bandwidth", "timings in the interpreter are meaningless")
         return
     layout = FrameLayout((context.pick((TOKENS,) * FRAMES, (64,)),))
     for part in _parts(layout, heads, channels, dtype, device):

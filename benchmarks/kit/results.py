@@ -1,6 +1,7 @@
-"""What checks report: rows of the table, and how a whole check ended.
+"""What checks report: rows of the table, and the outcome of each check.
 
-Only plain values and no torch, so that the process that writes the results cannot fail with the code under test.
+Contains plain values only and does not import torch, so the process that writes the results cannot fail with the code
+under test.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ class Row:
     """One line of the table.
 
     Attributes:
-        figure: what was measured, with its unit.
-        verdict: comparison with the aim.
-        aim: what the figure should be; empty if there is none.
-        share: fraction of the card's measured ceiling (copy bandwidth or matrix rate); None where neither applies.
+        figure: the measurement, with its unit.
+        verdict: comparison with the target.
+        target: what the figure should be; empty if there is none.
+        share: fraction of the GPU's measured ceiling (copy bandwidth or matrix rate); None where neither applies.
         values: the numbers behind the figure, for the JSON file.
         details: lines that are printed below the table.
     """
 
     figure: str
     verdict: Verdict = Verdict.MEASURED
-    aim: str = ""
+    target: str = ""
     share: float | None = None
     values: Mapping[str, float] = field(default_factory=dict)
     details: tuple[str, ...] = ()
@@ -66,7 +67,7 @@ class Outcome:
         name: name of the check.
         seconds: wall-clock time of its process, imports included.
         rows: what it reported, ending with a row that says so if it was skipped, timed out or crashed.
-        log: the last lines that its process printed, if it did not end by itself.
+        log: the last lines that its process printed, if it was killed or crashed.
     """
 
     name: str
@@ -86,7 +87,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What the card reaches in this run: bytes per second copied (read and written), bf16 operations per second."""
+    """Measured rates of the GPU: bytes per second copied (read and written), bf16 operations per second."""
 
     copy: float | None = None
     matmul: float | None = None

@@ -1,7 +1,7 @@
-"""Run checks one after the other, each in a process of its own with a time limit, within one budget of seconds.
+"""Run checks one after another, each in a separate process with a time limit, within a total budget of seconds.
 
-A check that hangs, crashes or breaks the GPU's context ends alone, and what it reported until then is kept. Results are
-rewritten after every check, so that they survive the kit itself.
+A check that hangs, crashes or corrupts the CUDA context does not affect the others, and the rows that it reported are
+kept. Results are rewritten after every check, so they survive a crash of the kit.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PARITY_VARIABLE = "HELIX4D_PARITY_DIR"
 RESULTS, TABLE, LOG = "results.json", "table.md", "log.txt"
 _GRACE_S = 1.5
-"""Seconds for a process to print where it was when its time ran out, before it is killed."""
+"""Seconds that a timed-out process has to print its traceback before it is killed."""
 _CPU_PATIENCE = 4
-"""How many times longer a check may take without a GPU, where small sizes run on a busy machine."""
+"""Factor on time limits without a GPU, where the machine may be busy."""
 _LOG_LINES = 25
 
 
@@ -42,7 +42,7 @@ class Check:
         estimate_s: expected seconds on a GPU, imports and compilation included; skipped if fewer are left.
         limit_s: seconds after which its process is killed.
         run: "module:function"; the function maps a `Context` to an iterator of rows, each reported when it is yielded.
-        needs_gpu: whether nothing of it runs on a CPU.
+        needs_gpu: whether it cannot run on a CPU at all.
     """
 
     name: str
@@ -101,7 +101,7 @@ def _run(check: Check, settings: Settings, left_s: float, ceilings: Ceilings) ->
             command = [sys.executable, "-m", "benchmarks.kit.child", check.run, json.dumps(context.to_json()), rows]
             status = _supervise(command, settings, stream, limit + _GRACE_S)
         seconds = time.monotonic() - start
-        # A line without its end was cut off by the kill.
+        # A line without a newline was truncated when the process was killed.
         lines = rows.read_text(encoding="utf-8").splitlines(keepends=True)
         found = [Row.from_json(json.loads(line)) for line in lines if line.endswith("\n")]
         printed = log.read_text(encoding="utf-8", errors="replace")
@@ -118,7 +118,7 @@ def _run(check: Check, settings: Settings, left_s: float, ceilings: Ceilings) ->
 
 
 def _supervise(command: Sequence[object], settings: Settings, stream: object, limit_s: float) -> int | None:
-    """Return the exit status, or None if the process was killed; none of its own processes is left running."""
+    """Return the exit status, or None if the process was killed. Children that still run are killed in both cases."""
     process = subprocess.Popen(
         [str(part) for part in command],
         cwd=REPOSITORY,

@@ -63,9 +63,9 @@ def measure(context: Context) -> Iterator[Row]:
         "material": geometry.of(TEXTURE_SAMPLER),
     }
     total = sum(parts.values())
-    told = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in parts.items())
+    stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in parts.items())
     yield Row(
-        f"three stages of a clip, extrapolated: {total:.1f} s ({told}); without encoder, decoders and frame 0's base",
+        f"three stages of a clip, extrapolated: {total:.1f} s ({stages}); without encoder, decoders and frame 0's base",
         context.judge(total <= MOST_S),
         f"at most {MOST_S:.0f} s",
         values={"total_s": total, **parts},

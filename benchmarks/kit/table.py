@@ -1,4 +1,4 @@
-"""The Markdown page of a run: a table of every row, and the details below it."""
+"""Format the results of a run as Markdown: a table of all rows, followed by their details."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks.kit.results import Outcome
 
-_HEADER = ("check", "figure", "aim", "share of the measured ceiling", "verdict")
+_HEADER = ("check", "figure", "target", "share of the measured ceiling", "verdict")
 
 
 def page(title: str, outcomes: Sequence[Outcome]) -> str:
@@ -26,7 +26,7 @@ def _table(outcomes: Sequence[Outcome]) -> Iterator[str]:
         name = f"{outcome.name} ({outcome.seconds:.0f} s)"
         for row in outcome.rows:
             share = "–" if row.share is None else f"{row.share:.0%}"
-            yield _line([name, row.figure, row.aim or "–", share, row.verdict])
+            yield _line([name, row.figure, row.target or "–", share, row.verdict])
             name = ""
 
 

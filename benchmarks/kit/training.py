@@ -1,4 +1,4 @@
-"""A training step of the full-size geometry stage: share of the card's rate, peak memory, and where the time goes."""
+"""A training step of the full-size geometry stage: MFU, peak memory, and the slowest kernels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FRAMES, TOKENS = 16, 8192
 LEAST_MFU = 0.45
 TOP = 15
 _COMPILE_S = 45.0
-"""Seconds in which the blocks compile and three steps follow; with less time left, they are not compiled."""
+"""Seconds needed to compile the blocks and run three steps; with less time left, this is skipped."""
 
 
 def measure(context: Context) -> Iterator[Row]:
@@ -87,8 +87,8 @@ def _row(context: Context, what: str, seconds: float, flops: float, tokens: int,
         return Row(figure, share=context.of_matmul(rate), values=values)
     values["mfu"] = rate / peak
     figure += f", MFU {rate / peak:.1%} of the datasheet's rate"
-    aim = f"MFU at least {LEAST_MFU:.0%}"
-    return Row(figure, context.judge(rate / peak >= LEAST_MFU), aim, context.of_matmul(rate), values)
+    target = f"MFU at least {LEAST_MFU:.0%}"
+    return Row(figure, context.judge(rate / peak >= LEAST_MFU), target, context.of_matmul(rate), values)
 
 
 def _slowest(step: object, context: Context) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Triton's interpreter, in which kernels run without a GPU; the kit selects it with `TRITON_INTERPRET`."""
+"""Triton's interpreter, which runs kernels without a GPU; the kit enables it with `TRITON_INTERPRET`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from benchmarks.kit.context import Context
 
 
 def prepare(context: Context) -> None:
-    """Let kernels run where this check runs; nothing to do on a GPU."""
+    """Enable the kernels on the device of this check; does nothing on a GPU."""
     if not context.on_gpu:
         from tests.triton_interpreter import patch_scalars
 

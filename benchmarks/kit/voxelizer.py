@@ -1,4 +1,4 @@
-"""The voxelizer on the card: equal to the CPU, equal to itself, and milliseconds per frame with attributes."""
+"""The voxelizer on the GPU: agreement with the CPU, reproducibility, and milliseconds per frame with attributes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from helix4d.voxelize.convert.gpu_check import difference_of
 
 FACES, FRAMES = 300_000, 16
 MOST_MS = 27.0
-"""Aim per frame at 512³ with attributes; a public CUDA converter states as much for geometry alone on an RTX 4090."""
+"""Target per frame at 512³ with attributes; a public CUDA converter reports 27 ms for geometry only on an RTX 4090."""
 
 
 def compare(context: Context) -> Iterator[Row]:
@@ -74,7 +74,7 @@ def clip_of_blobs(faces: int, frames: int) -> Clip:
 
 
 def _equal(what: str, expected: list[OVoxel], found: list[OVoxel], exact: bool) -> Row:
-    """Count differing values. Between CPU and GPU, rounding of the fields misses the aim; anything else is wrong."""
+    """Count differing values. Between CPU and GPU, rounding of the fields misses the target; anything else is wrong."""
     different, moved, tinted = 0, 0.0, 0
     for one, other in zip(map(_arrays, expected), map(_arrays, found), strict=True):
         if problem := difference_of(one, other):

@@ -65,7 +65,7 @@ class LocalFolder:
             end = os.fstat(stream.fileno()).st_size
             for offset, size in ranges:
                 stream.seek(min(offset, end))
-                parts.append(stream.read(max(min(size, end - offset), 0)))  # sizes may be a stranger's
+                parts.append(stream.read(max(min(size, end - offset), 0)))  # sizes may be untrusted
         return parts
 
     def size(self, name: str) -> int:

@@ -130,7 +130,7 @@ def _to_json(source: SourceAsset, digest: str) -> dict[str, Any]:
 
 
 def secret_urls(sources: Iterable[SourceAsset]) -> dict[str, str]:
-    """Return the URLs that the plan hides in part: name of an asset -> URL."""
+    """Return the full URLs whose secrets the plan hides: name of an asset -> URL."""
     return {
         source.name: source.remote.url
         for source in sources
@@ -139,7 +139,7 @@ def secret_urls(sources: Iterable[SourceAsset]) -> dict[str, str]:
 
 
 def _shown(remote: RemoteFile) -> dict[str, Any]:
-    """Return a remote file as JSON without the secrets of its URL. Signatures that change do not change the file."""
+    """Return a remote file as JSON without the secrets of its URL, so a new signature does not change the result."""
     return {**remote.to_json(), "url": redact_url(remote.url)}
 
 

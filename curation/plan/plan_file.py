@@ -54,7 +54,7 @@ class StoredPlan:
     unreachable: Mapping[str, Exclusion] = field(default_factory=dict)
     revisions: Mapping[str, str] = field(default_factory=dict)
     secret_urls: Mapping[str, str] | None = field(default=None, repr=False)
-    """URLs that the plan hides in part: name of an asset -> URL. None if they are not in this folder."""
+    """Full URLs of assets whose secrets the plan hides: name of an asset -> URL. None if not stored in this folder."""
 
     @property
     def config_sha256(self) -> str:
@@ -79,7 +79,7 @@ class SourceRecord:
 
 
 def write_plan(config: CurateConfig, record: SourceRecord, exclusions: Mapping[str, Exclusion]) -> None:
-    """Atomically write the plan of a run. It is published; what it hides goes into a file that only the owner reads."""
+    """Atomically write the plan of a run. It is published; secrets of URLs go to a file readable by its owner only."""
     before = read_plan(config.output)
     _write_secrets(config.output, record.secret_urls)
     given = config.run.exclude
@@ -141,7 +141,7 @@ def read_plan(output: Place) -> StoredPlan | None:
 
 
 def _write_secrets(output: Path, urls: Mapping[str, str]) -> None:
-    """Write the file that keeps what the plan hides, readable by its owner only; none if nothing is hidden."""
+    """Write the full URLs that the plan hides, readable by the owner only; no file if nothing is hidden."""
     path = output / SECRETS_FILE
     path.unlink(missing_ok=True)
     if not urls:
@@ -154,7 +154,7 @@ def _write_secrets(output: Path, urls: Mapping[str, str]) -> None:
 def _read_secrets(output: Path) -> dict[str, str] | None:
     try:
         content = parse_json((output / SECRETS_FILE).read_bytes(), output / SECRETS_FILE, "list of URLs")
-    except (FileNotFoundError, FormatError):  # a crash may have cut it short: the source is listed again
+    except (FileNotFoundError, FormatError):  # a crash may have truncated it: the source is listed again
         return None
     if not isinstance(content, Mapping) or not all(isinstance(url, str) for url in content.values()):
         return None

@@ -1,4 +1,4 @@
-"""Decodes members of a sample. Shards come from strangers: sizes are compared with what was announced, then decoded."""
+"""Decodes members of a sample. Shards are untrusted: sizes are compared with the declared ones before decoding."""
 
 from __future__ import annotations
 

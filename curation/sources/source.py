@@ -82,8 +82,8 @@ def list_folder(source: Path, limit: int | None = None, follow_links: bool = Fal
     Args:
         source: the folder.
         limit: maximum number of assets; the first ones by name are kept.
-        follow_links: whether to read files behind links that lead out of the folder. An unpacked archive of a stranger
-            may contain a link to any file of this machine.
+        follow_links: whether to read files behind links that lead out of the folder. An unpacked archive may
+            contain a link to any file of this machine.
 
     Raises:
         ConfigError: if the folder does not exist, has no assets, cannot be listed in part, or has such a link.

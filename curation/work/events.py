@@ -1,4 +1,4 @@
-"""What a run reports while it works: ticks and ended jobs, on Ray or in this process. Independent of Ray."""
+"""Events of a run: ticks and finished jobs, on Ray or in this process. Independent of Ray."""
 
 from __future__ import annotations
 

@@ -23,9 +23,9 @@ def choose_gpus(
 
     Args:
         requested: number that the user asked for. None reserves one GPU per worker if Blender can render on the
-            cluster's GPUs: a second worker would gain nothing on a busy card.
+            cluster's GPUs: a second worker would gain nothing on a busy GPU.
         engine: render engine. raster gets no GPU unless one is requested: it works on the CPU, and its OpenGL uses the
-            first card anyway.
+            first GPU anyway.
         available: number of GPUs in the cluster now.
         limit: number of GPUs that the cluster can ever have.
         usable: function from a number of reserved GPUs to the names of those that Blender can use in such a worker.

@@ -1,4 +1,4 @@
-"""Brute-force nearest neighbors in Triton: distances live in registers only.
+"""Brute-force nearest neighbors in Triton: distances are kept in registers only.
 
 Shapes: queries float32 [*, count, 3]; points float32 [*, 3, padded], filled up with infinity to a multiple of
 `tile_points`; squared float32 and indices int32 [clouds, count]. A stride of 0 gives all clouds the same queries or

@@ -113,7 +113,7 @@ class ImageEncoder(nn.Module):
         """Map [T, 3, S, S] (see `prepare_frames`) to float32 [T, M, C], M = 1 + registers + (S/patch)²: 1029 at 512.
 
         On a GPU, matrix products use TF32: inputs of 10 bits of mantissa, sums in float32. bfloat16, with 7 bits,
-        would be twice as fast again, but by arithmetic the encoder is already below 1 % of a training step.
+        would be twice as fast, but the encoder already takes less than an estimated 1 % of a training step.
         """
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % self.patch_size or len(images) == 0:
             raise ConfigError(

@@ -67,7 +67,7 @@ class Block(nn.Module):
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
         width = config.model_channels
-        self.norm2 = LayerNorm(width, eps=_EPS)  # the other two norms have no parameters of their own
+        self.norm2 = LayerNorm(width, eps=_EPS)  # the other two norms have no parameters
         self.self_attn = SelfAttention(config)
         self.cross_attn = CrossAttention(config)
         self.mlp = FeedForward(width, config.mlp_channels)

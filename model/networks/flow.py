@@ -243,8 +243,8 @@ class DenseFlow(FlowTransformer):
     ) -> TokenContext:
         """Prepare for passes over this number of frames, with `cond_tokens` image tokens per frame.
 
-        Passes that get it make nothing on the host and copy nothing from it, so that they neither wait for the device
-        nor prevent their capture in a CUDA graph.
+        Passes that reuse it create no tensors on the host and copy none from it, so they neither wait for the device
+        nor prevent capture in a CUDA graph.
         """
         side = self.config.resolution
         layout = FrameLayout.from_frames([side**3] * frames, clips or (1,) * frames, 0 if anchor is None else 1)

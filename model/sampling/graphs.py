@@ -2,7 +2,7 @@
 
 A stage repeats a pass on tensors of the same shapes. The first pass of a kind runs as usual, which makes everything
 that later ones reuse (anchor caches, attention plans, compiled kernels). The second is captured and all later ones are
-replayed. What the pass reads apart from its inputs must stay where it is as long as the graph lives.
+replayed. All other tensors that the pass reads must keep their memory as long as the graph exists.
 """
 
 from __future__ import annotations

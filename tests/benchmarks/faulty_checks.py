@@ -1,4 +1,4 @@
-"""Checks of the kit that end in every way, for its tests; none needs torch."""
+"""Checks that end in every possible way, for the tests of the kit; none needs torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The GPU kit: nothing stops the rest, results survive, only a wrong result is status 1; all of it runs on a CPU."""
+"""The GPU kit, on a CPU: failing checks do not stop others, results are kept, only a wrong result gives status 1."""
 
 from __future__ import annotations
 

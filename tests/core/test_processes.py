@@ -1,4 +1,4 @@
-"""Child processes import the same code as their parent, and those that read strangers' files hold no secrets."""
+"""Child processes import the same code as their parent, and those that read untrusted files hold no secrets."""
 
 from __future__ import annotations
 

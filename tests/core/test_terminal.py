@@ -1,4 +1,4 @@
-"""Text from files cannot act on a terminal or pass for a line of ours."""
+"""Text from files cannot control the terminal or imitate a line of output."""
 
 from __future__ import annotations
 

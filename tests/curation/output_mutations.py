@@ -69,7 +69,7 @@ def _damage_member(tar: Path, random: np.random.Generator) -> str:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         # An earlier damage keeps the shard from being written anew.
         tar.with_suffix(".part").unlink(missing_ok=True)
-        return f"member left alone ({type(error).__name__})"
+        return f"member left unchanged ({type(error).__name__})"
     part.unlink()
     return f"{name} of {len(damaged)} bytes"
 

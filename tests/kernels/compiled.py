@@ -1,4 +1,4 @@
-"""Compile Triton kernels for an NVIDIA architecture without a GPU and read what they take."""
+"""Compile Triton kernels for an NVIDIA architecture without a GPU and report the resources they use."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a compiled kernel takes.
+    """Resources of a compiled kernel.
 
     Args:
         registers: registers of a thread.

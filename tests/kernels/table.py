@@ -1,4 +1,4 @@
-"""Every Triton kernel of the repository at its real sizes, and a Markdown table of what each takes once compiled.
+"""Every Triton kernel of the repository at its real sizes, and a Markdown table of the resources of each.
 
     python -m tests.kernels.table
 

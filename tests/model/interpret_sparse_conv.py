@@ -48,7 +48,7 @@ def _run(tensors: list[Tensor], layout: SparseLayout) -> tuple[Tensor, ...]:
 
 
 def check_rows_do_not_depend_on_the_batch(generator: torch.Generator) -> None:
-    """A sample alone gives the bits that it gives in a batch."""
+    """A sample gives the same bits alone and in a batch."""
     both = layout_of(generator, 5, 0.6)
     alone = SparseLayout(both.coords[: both.lengths[0]], 1)
     feats, weight, bias, _ = inputs(both, 40, 24, generator)

@@ -1,4 +1,4 @@
-"""Replayed passes equal passes that run; what a graph cannot hold is refused. A recorder stands in for the GPU."""
+"""Replayed passes equal eager ones; operations that a graph cannot capture are refused. A recorder replaces the GPU."""
 
 from __future__ import annotations
 

@@ -79,5 +79,5 @@ def test_tiles_are_the_mask_and_its_transpose(lengths: list[list[int]], video: V
 @pytest.mark.slow
 @needs_triton
 def test_kernels_equal_the_reference_in_tritons_interpreter() -> None:
-    """float32 and bfloat16, gradients too; in a process of its own, because the interpreter is chosen at import."""
+    """float32 and bfloat16, gradients too; in a separate process, because the interpreter is chosen at import."""
     run_interpreted("tests.model.interpret_window_attention")

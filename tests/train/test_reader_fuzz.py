@@ -1,4 +1,4 @@
-"""Damaged latents cost clips, never the run: 20 in every test run, 300 in `make acceptance`."""
+"""Damaged latents lose clips but never stop the run: 20 in every test run, 300 in `make acceptance`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Run the GPU conversion in numba's CUDA simulator: `NUMBA_ENABLE_CUDASIM=1 python -m tests.voxelize.simulate_gpu`.
 
-Prints one line per check; `test_gpu.py` compares them. A process of its own, because the simulator is chosen at import.
+Prints one line per check; `test_gpu.py` compares them. A separate process, because the simulator is chosen at import.
 """
 
 from __future__ import annotations

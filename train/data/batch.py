@@ -100,7 +100,7 @@ def collate(clips: Sequence[TrainingClip], device: torch.device) -> Batch:
 class Copier:
     """Copies microbatches to the device. On CUDA the next one is copied while the current one is in use.
 
-    Copies run on a stream of their own, from pinned memory. The host never waits, and the network's stream only for a
+    Copies run on a separate stream, from pinned memory. The host never waits, and the network's stream only for a
     microbatch that has not arrived yet. On other devices `start` does nothing.
     """
 
@@ -110,7 +110,7 @@ class Copier:
         self._started: tuple[list[TrainingClip], Batch, torch.cuda.Event] | None = None
 
     def start(self, clips: Sequence[TrainingClip]) -> None:
-        """Start to copy a microbatch that `take` will be called with next; no clips are no microbatch."""
+        """Start to copy a microbatch that `take` will be called with next; does nothing without clips."""
         if self._stream is None or not clips:
             return
         with torch.cuda.stream(self._stream):

@@ -1,4 +1,4 @@
-"""Where `helix4d encode` works: in this process, or on Ray, whose modules are imported only then."""
+"""The execution engines of `helix4d encode`: this process, or Ray, whose modules are imported only when used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from helix4d.train.latents.jobs import encode_sample
 
 @dataclass(frozen=True)
 class Engine:
-    """What encodes clips and writes shards.
+    """Encodes clips and writes shards.
 
     Attributes:
         run: encodes clips, as `helix4d.curation.work.ray_loop.run_tasks` does.

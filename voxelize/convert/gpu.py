@@ -87,7 +87,7 @@ def _converted(
 
 
 class _Resident:
-    """The device's copy of what frames share."""
+    """Data shared by frames, on the device."""
 
     def __init__(self, triangles: Triangles, resolution: int) -> None:
         self.triangles = triangles
@@ -101,7 +101,7 @@ class _Resident:
 
 @lru_cache(maxsize=2)
 def _resident_materials(materials: MaterialTable) -> tuple[Any, ...]:
-    """The device's copy of a material table; those of the last two clips stay there."""
+    """Copy a material table to the device; the tables of the last two clips are cached."""
     stream = cuda.stream()
     tables = (materials.layout, materials.transforms, materials.factors, materials.texels)
     copies = tuple(_upload(table, stream) for table in tables)

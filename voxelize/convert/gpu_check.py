@@ -93,8 +93,8 @@ _NO_DEVICE = 100
 def _difference(count: int = 40) -> str:
     """Describe the difference between GPU and CPU for `count` textured triangles; empty if they agree.
 
-    Corners on the grid are compared, too: many boxes then touch a triangle without overlapping it, so that a rounding
-    that differs from the CPU's shows.
+    Corners on the grid are compared, too: many boxes then touch a triangle without overlapping it, so rounding
+    that differs from the CPU's is detected.
     """
     from helix4d.voxelize.convert.gpu import convert_on_gpu
 

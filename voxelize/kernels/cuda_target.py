@@ -36,7 +36,7 @@ def _import_array_operations(module: str) -> None:
 
 # One block is right for a short scan, and a small mesh has few threads.
 warnings.filterwarnings("ignore", message="Grid size .* will likely result in GPU under-utilization")
-# Where the redirection of numba-cuda is not active, `numba.cuda` is numba's own and needs no repair.
+# Where the redirection of numba-cuda is not active, `numba.cuda` is numba's built-in target and needs no repair.
 if not SIMULATED and find_spec("numba.cuda.np") is not None:
     _import_array_operations("numba.cuda.np.arrayobj")
 

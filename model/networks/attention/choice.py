@@ -1,6 +1,6 @@
 """Choose the attention backend by timing the candidates on the GPU, once per process, before the first block runs.
 
-No table per architecture: which backend wins depends on the card, the pattern, and the versions of torch, cuDNN and
+No table per architecture: which backend wins depends on the GPU, the pattern, and the versions of torch, cuDNN and
 Triton. The plan of a batch holds the result, so recomputation in the backward pass uses the same backend.
 """
 
@@ -105,7 +105,7 @@ def measured(work: Workload, timer: Callable[[Workload, Case], float] | None = N
 
 
 def adopt(work: Workload, timings: Timings) -> None:
-    """Use these timings instead of this process's own, so that all ranks of a run choose alike."""
+    """Replace the timings of this process, so that all ranks of a run make the same choice."""
     _TIMINGS[work] = timings
 
 

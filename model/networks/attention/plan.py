@@ -2,8 +2,8 @@
 
 `per_frame`: one scaled-dot-product call per group of frames with the same keys; runs on any device. `varlen`:
 variable-length flash attention over gathered keys. `flex`: FlexAttention with a block-sparse mask derived from frame
-boundaries; copies no keys but recompiles when shapes change. `window`: our own Triton kernels, which read the window
-and the anchor in place. `choice.py` chooses between them.
+boundaries; copies no keys but recompiles when shapes change. `window`: Triton kernels of this project, which read the
+window and the anchor in place. `choice.py` chooses between them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The parts of a block between its matrix products: modulated normalization, query-key normalization, gated residual.
 
 Each exists in plain torch, for any device and type, and as one Triton kernel that reads and writes every token once.
-`served_by_kernels` is where the choice is made. The kernels compute in float32 and round once, the plain versions round
+`served_by_kernels` chooses between them. The kernels compute in float32 and round once, the plain versions round
 half types after every step.
 """
 

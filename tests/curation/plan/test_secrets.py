@@ -1,4 +1,4 @@
-"""Passwords and signatures of URLs stay out of the plan, and a run resumes in spite of that."""
+"""Passwords and signatures of URLs stay out of the plan, and a run still resumes."""
 
 from __future__ import annotations
 

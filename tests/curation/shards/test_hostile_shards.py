@@ -1,4 +1,4 @@
-"""Shards and listings from strangers: no name in them leads out of a folder, and no number is believed unchecked."""
+"""Untrusted shards and listings: no name in them leads out of a folder, and every number is validated."""
 
 from __future__ import annotations
 
