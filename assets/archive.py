@@ -7,6 +7,7 @@ the asset is the first member.
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import stat
 import zipfile
@@ -52,7 +53,9 @@ def _unpack(path: Path, folder: Path, limits: Limits, levels: int) -> Path:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member) as source, open(target, "xb") as written:
                     shutil.copyfileobj(source, written)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OSError) as error:
+    except (
+        *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError, OSError),
+    ) as error:
         raise AssetError(ReasonCode.INVALID_ARCHIVE, f"cannot be unpacked ({str(error)[:200]})", path) from error
     names = [member.filename for member in members]
     if path.suffix.lower() == ".usdz":
