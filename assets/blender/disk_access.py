@@ -86,7 +86,8 @@ def refuse_outside_libraries(path: Path, root: Path) -> None:
             raise AssetError(ReasonCode.CORRUPT_FILE, f"is not an intact .blend file: {error}", file) from error
         for other in linked:
             if not _is_inside(other, root.resolve()):
-                message = f"links to {os.path.relpath(other, root)[:80]!r} outside the asset's folder: move it there, or pack it"
+                name = os.path.relpath(other, root)[:80]
+                message = f"links to {name!r} outside the asset's folder: move it there, or pack it"
                 raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, message, file)
             if other.is_file() and other.resolve() not in seen:
                 seen.add(other.resolve())

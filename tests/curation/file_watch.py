@@ -12,6 +12,7 @@ import re
 import shutil
 import struct
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ _CHANGES = (
     "open,creat,unlink,unlinkat,rename,renameat,renameat2,mkdir,mkdirat,rmdir,symlink,symlinkat,link,linkat,truncate"
 )
 _CALLS = f"openat,{_CHANGES},openat2,chmod,fchmodat,mknod,mknodat"
-_LINE = re.compile(r"\d+ +(\w+)\((.*)\) += (-?\d+)(?:<(.*)>)?")
+_LINE = re.compile(r"\d+ +(\w+)\((.*)\) += (-?\d+)(?:<(.*)>| [A-Z].*)?")
 _STRING = re.compile(r'(?:(AT_FDCWD|\d+)<((?:[^\\>]|\\.)*)>, )?"((?:[^"\\]|\\.)*)"')
 _OPEN, _ACCESS, _MODIFY, _ATTRIBUTES, _MOVED, _CREATE, _DELETE = 0x20, 0x1, 0x2, 0x4, 0xC0, 0x100, 0x200
 _WRITING = _MODIFY | _ATTRIBUTES | _MOVED | _CREATE | _DELETE
@@ -76,29 +77,55 @@ class FolderWatch:
 def exec_traced(module: str, log: Path) -> None:
     """Replace this process by `python -m module` under strace, which keeps the process id and writes to `log`."""
     assert STRACE is not None
-    options = ["-D", "-f", "-y", "-q", "--seccomp-bpf", "-s", "4096", "-e", f"trace={_CALLS}", "-e", "signal=none"]
+    options = ["-D", "-f", "-y", "-q", "--seccomp-bpf", "-s", "4096", "-e", f"trace={_CALLS}"]
     os.execv(STRACE, [STRACE, *options, "-o", str(log), sys.executable, "-m", module])
 
 
-def traced_escapes(log: Path, read: Sequence[Path], write: Sequence[Path]) -> Iterator[tuple[str, list[str]]]:
-    """Yield an access to a file outside of the folders, and the paths that were opened before it, for each in a log."""
-    allowed_write = tuple(f"{os.path.realpath(folder)}/" for folder in write)
-    allowed_read = allowed_write + tuple(f"{os.path.realpath(folder)}/" for folder in read)
+def traced_escapes(
+    log: Path, working: Path, read: Sequence[Path], write: Sequence[Path]
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield every access to a file outside of the folders, with the paths that were opened before it.
+
+    Files that cannot be read, such as missing ones, do not count; attempts to write do.
+
+    Args:
+        log: log of a process that has ended.
+        working: its working directory.
+        read: folders and files that may be read.
+        write: folders that may be written, too.
+    """
+    allowed_write = tuple(f"{where}/" for folder in write for where in (folder, os.path.realpath(folder)))
+    allowed_read = allowed_write + tuple(f"{where}/" for folder in read for where in (folder, os.path.realpath(folder)))
     before: list[str] = []
-    for line in log.read_text(errors="surrogateescape").splitlines():
+    for line in _complete(log):
         call = _LINE.fullmatch(line)
         if call is None:
             continue
         name, arguments, status, opened = call.groups()
         writing = not name.startswith("open") or any(f"O_{flag}" in arguments for flag in ("WRONLY", "RDWR", "CREAT"))
         for _, folder, text in _STRING.findall(arguments):
-            path = os.path.normpath(os.path.join(_plain(folder), _plain(text)))
+            path = os.path.normpath(os.path.join(working, _plain(folder), _plain(text)))
             if int(status) >= 0 and opened:
                 path = _plain(opened)  # without symbolic links
-            if not f"{path}/".startswith(allowed_write if writing else allowed_read):
+            allowed = allowed_write if writing else allowed_read
+            if not f"{path}/".startswith(allowed) and (writing or int(status) >= 0):
                 failed = "" if int(status) >= 0 else " (failed)"
                 yield f"{'write' if writing else 'read'} {path}{failed}", before
             before.append(path)
+
+
+def _complete(log: Path) -> list[str]:
+    """Wait until the log holds the end of its process, which strace writes after the fact, and return its lines."""
+    for _ in range(300):
+        lines = log.read_text(errors="surrogateescape").splitlines() if log.exists() else []
+        if lines and any(line.split(maxsplit=1)[1].startswith("+++") for line in lines if line.startswith(_pid(lines))):
+            return lines
+        time.sleep(0.1)
+    raise TimeoutError(f"{log} is still incomplete after 30 s")
+
+
+def _pid(lines: list[str]) -> str:
+    return lines[0].split()[0] + " "
 
 
 def _plain(text: str) -> str:

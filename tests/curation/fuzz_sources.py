@@ -40,18 +40,17 @@ def run_fuzz(folder: Path, numbers: Sequence[int]) -> list[dict[str, Any]]:
     """Bake mutants in a child process, which does not import Blender itself.
 
     Args:
-        folder: contains `sources` and `baits`, as written by `source_files`.
+        folder: contains `sources` and `baits`, as written by `source_files`, and an empty folder `assets`.
         numbers: the mutants.
 
     Returns:
         A verdict per mutant: number, operations, end, defects, peak_bytes.
     """
-    for name in ("tmp", "home", "trace", "parts", "assets"):
+    for name in ("tmp", "home", "trace", "parts"):
         (folder / name).mkdir()
     settings = {"folder": str(folder), "numbers": list(numbers)}
     (folder / "settings.json").write_text(json.dumps(settings))
-    cache = os.environ.get("NUMBA_CACHE_DIR") or str(folder / "numba")
-    variables = {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "NUMBA_CACHE_DIR": cache}
+    variables = {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp")}
     variables |= {"PYTHONPATH": str(_REPOSITORY), TRACE_VARIABLE: str(folder / "trace")}
     command = [sys.executable, "-m", "tests.curation.fuzz_sources", str(folder / "settings.json")]
     child = subprocess.run(command, cwd=_REPOSITORY, env={**os.environ, **variables}, capture_output=True, text=True)
@@ -79,14 +78,15 @@ def check(verdicts: Sequence[dict[str, Any]], numbers: Sequence[int]) -> None:
 
 
 def _run(folder: Path, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
-    flag = folder / "flag.glb"
-    flag.write_bytes(SAMPLES["flag"]())
-    fuzz.fill_cache(flag, folder / "parts")
     watch = FolderWatch()
     watch.add(folder / "baits")
     sandbox = fuzz.sandbox("tests.curation.traced_worker" if STRACE else fuzz.WORKER)
     verdicts = {}
     try:
+        flag = folder / "flag.glb"
+        flag.write_bytes(SAMPLES["flag"]())
+        # Fills numba's cache: compiling takes longer than a mutant may.
+        assert fuzz.attempt(sandbox, flag, folder / "parts" / "flag.part").end == "done"
         for number in numbers:
             verdicts[number] = _bake(sandbox, watch, folder, number)
     finally:
@@ -122,9 +122,13 @@ def _bake(sandbox: fuzz.Sandbox, watch: FolderWatch, folder: Path, number: int) 
 def _traced(folder: Path) -> Iterator[tuple[str, list[str]]]:
     read = [*map(Path, _SYSTEM), *map(Path, _SYSTEM_FILES), Path(sys.prefix), Path(sys.base_prefix), _REPOSITORY]
     write = [folder / name for name in ("tmp", "home", "parts", "trace")]
-    write += [Path(os.environ["NUMBA_CACHE_DIR"]), Path("/dev/null"), Path("/dev/shm")]
+    write += [Path("/dev/null"), Path("/dev/shm")]
+    if "NUMBA_CACHE_DIR" in os.environ:
+        write.append(Path(os.environ["NUMBA_CACHE_DIR"]))
     for log in sorted((folder / "trace").glob("*.trace")):
-        yield from traced_escapes(log, [*read, folder / "assets"], write)
+        for escape, before in traced_escapes(log, _REPOSITORY, [*read, folder / "assets", folder / "flag.glb"], write):
+            if "/__pycache__" not in escape:  # Python and numba
+                yield escape, before
 
 
 if __name__ == "__main__":
