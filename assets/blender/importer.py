@@ -19,8 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helix4d.assets.blender.disk_access import (
+    images_inside,
     refuse_before_opening,
     refuse_disk_access,
+    refuse_outside_images,
+    refuse_outside_libraries,
     refuse_outside_materials,
 )
 from helix4d.assets.blender.formats import FORMATS, check_end, head, rate, refuse_outside
@@ -92,7 +95,10 @@ class BlenderAsset:
         self._reader = file_format.name.removeprefix("binary ")
         if suffix == ".blend":
             self._check_blend_file()
-        self._import(file_format.read, path)
+        elif suffix == ".dae":
+            refuse_outside_images(path, self._root)
+        with images_inside(self._root):
+            self._import(file_format.read, path)
         refuse_outside(bpy, path, self._root)
         refuse_disk_access(bpy, path, self._root)
         self._rate, warning = rate(bpy, path, first_bytes)
@@ -115,6 +121,7 @@ class BlenderAsset:
         ]
 
     def _check_blend_file(self) -> None:
+        refuse_outside_libraries(self._path, self._root)
         try:
             refuse_before_opening(self._bpy, self._path.resolve(), self._root)
         except (OSError, RuntimeError):

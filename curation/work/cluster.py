@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import re
+import secrets
 import socket
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import ray
+from ray._private import ray_constants
+from ray._raylet import AuthenticationTokenLoader, Config
 
 from helix4d.core import ConfigError, Helix4DError, StorageError, first_line
 from helix4d.core.processes import python_path
@@ -55,6 +59,9 @@ class WorkerNeeds:
 class Cluster:
     """A connection to a Ray cluster, or to a Ray started on this machine, as a context manager.
 
+    A Ray that is started here listens on the loopback interface only, and requires a token that only this process and
+    its descendants know. A cluster that is joined has the settings of whoever started it.
+
     Args:
         run: address, number of workers, and the resources of each.
 
@@ -67,6 +74,7 @@ class Cluster:
     def __init__(self, run: RunConfig) -> None:
         self._run = run
         self._address = run.address or os.environ.get("RAY_ADDRESS")
+        self._settings = ExitStack()
 
     def __enter__(self) -> Self:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -87,22 +95,28 @@ class Cluster:
         else:
             cpus = self._run.cpus_per_worker
             workers = self._run.workers or max(1, (os.cpu_count() or 1) // cpus)
-            ray.init(
-                address="local",
-                num_cpus=workers * cpus,
-                include_dashboard=False,
-                _temp_dir=str(_ray_folder()),
-                **options,
-            )
+            self._settings.enter_context(_closed_to_others())
+            try:
+                ray.init(
+                    address="local",
+                    num_cpus=workers * cpus,
+                    include_dashboard=False,
+                    _temp_dir=str(_ray_folder()),
+                    **options,
+                )
+            except BaseException:
+                self._settings.close()
+                raise
         try:
             self._check_that_a_worker_fits()
         except BaseException:
-            ray.shutdown()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         ray.shutdown()
+        self._settings.close()
 
     @property
     def can_grow(self) -> bool:
@@ -192,6 +206,40 @@ def _ray_folder() -> Path:
     most 107 bytes.
     """
     return own_folder(Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), f"ray-{os.geteuid()}")) / "ray"
+
+
+@contextmanager
+def _closed_to_others() -> Iterator[None]:
+    """Start a Ray in this block that nobody else can use, and shut it down before the block ends.
+
+    Ray turns 127.0.0.1 as a node's address into the address of a network interface, and then listens on all of them,
+    unless a variable meant for macOS and Windows says that it will never have another node. The token is in the
+    environment, which only the user can read; Ray itself would write it to a file that everyone can read.
+    """
+    variables = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0",
+    }
+    before = {name: os.environ.get(name) for name in variables}
+    open_to_nodes = ray_constants.ENABLE_RAY_CLUSTER
+    os.environ.update(variables)
+    ray_constants.ENABLE_RAY_CLUSTER = False  # Ray reads its variable at import
+    _reload_authentication()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
+        ray_constants.ENABLE_RAY_CLUSTER = open_to_nodes
+        _reload_authentication()
+
+
+def _reload_authentication() -> None:
+    """Let Ray read its variables again, which it has kept since it was imported or last used."""
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _node_resources(resources: dict[str, float]) -> WorkerNeeds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Any
 import bpy
 import numpy as np
 import pytest
+import zstandard
 
 from helix4d.assets import bake
+from helix4d.assets.blender.blend_file import linked_files
 from helix4d.assets.samples import SAMPLES
 from helix4d.core import AssetError, ReasonCode
+from tests.curation.file_watch import FolderWatch
 
 
 @pytest.fixture
@@ -160,3 +164,103 @@ def test_files_of_our_own_are_not_concerned(folders: tuple[Path, Path]) -> None:
     inside, _ = folders
     (inside / "flag.glb").write_bytes(SAMPLES["flag"]())
     assert len(bake(inside / "flag.glb", frames=2).frames) == 2
+
+
+def test_no_importer_reads_an_image_elsewhere(folders: tuple[Path, Path]) -> None:
+    """A name that leads nowhere, such as one on the machine of the author, costs the texture only."""
+    inside, outside = folders
+    cube = moving_cube()
+    material = bpy.data.materials.new("paint")
+    material.use_nodes = True
+    node = material.node_tree.nodes.new("ShaderNodeTexImage")
+    node.image = image_in(outside)
+    shader = material.node_tree.nodes["Principled BSDF"]
+    material.node_tree.links.new(node.outputs["Color"], shader.inputs["Base Color"])
+    cube.data.materials.append(material)
+    bpy.ops.wm.collada_export(filepath=str(inside / "a.dae"), include_animations=True, use_texture_copies=False)
+    bpy.ops.export_scene.fbx(filepath=str(inside / "a.fbx"), path_mode="ABSOLUTE")
+    (inside / "sequence").mkdir()
+    for number in range(2):
+        bpy.context.scene.frame_set(24 * number)
+        bpy.ops.wm.obj_export(filepath=str(inside / "sequence" / f"cube_{number}.obj"), path_mode="ABSOLUTE")
+    elsewhere = str(outside / "noise.png")
+    assert elsewhere in (inside / "a.dae").read_text()
+    assert elsewhere.encode() in (inside / "a.fbx").read_bytes()
+    assert elsewhere in (inside / "sequence" / "cube_0.mtl").read_text()
+    watch = FolderWatch()
+    watch.add(outside)
+    for name in ("a.dae", "sequence"):
+        with pytest.raises(AssetError, match=r"refers to '.*noise.png' outside the asset's folder") as caught:
+            bake(inside / name, frames=2)
+        assert caught.value.code is ReasonCode.URI_OUTSIDE_ASSET
+    assert any("noise.png" in warning for warning in bake(inside / "a.fbx", frames=2).warnings)
+    assert watch.escapes() == []
+    watch.close()
+    (outside / "noise.png").unlink()
+    for name in ("a.dae", "sequence"):
+        assert bake(inside / name, frames=2).images == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["map_Kd {}", "map_Ke -s 1 1 1 {}", "bump -bm 0.5 {}", "norm \\\n{}", 'map_Kd "{}"', "map_Kd ../elsewhere/a b.png"],
+)
+def test_no_map_of_a_material_library_leads_elsewhere(tmp_path: Path, line: str) -> None:
+    inside, target = tmp_path / "asset", tmp_path / "elsewhere" / "a b.png"
+    inside.mkdir()
+    target.parent.mkdir()
+    target.write_bytes(b"")
+    for number in range(2):
+        (inside / f"a_{number}.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    (inside / "a_0.mtl").write_text(f"newmtl x\n{line.format(target)}\n")
+    with pytest.raises(AssetError, match=r"a_0\.mtl refers to .*a b\.png' outside the asset's folder"):
+        bake(inside, frames=2)
+
+
+@pytest.mark.parametrize(
+    "name", ["file://{}", "file:{}", "../outside/%61.png", "<![CDATA[{}]]>", "&#x2e;./outside/a.png"]
+)
+def test_no_name_in_collada_hides_that_it_leads_elsewhere(folders: tuple[Path, Path], name: str) -> None:
+    inside, outside = folders
+    (outside / "a.png").write_bytes(b"")
+    moving_cube()
+    bpy.ops.wm.collada_export(filepath=str(inside / "a.dae"), include_animations=True)
+    text = (inside / "a.dae").read_text()
+    image = f'<library_images><image id="i"><init_from>{name.format(outside / "a.png")}</init_from></image>'
+    (inside / "a.dae").write_text(text.replace("<library_geometries>", f"{image}</library_images><library_geometries>"))
+    with pytest.raises(AssetError, match=r"outside the asset's folder") as caught:
+        bake(inside / "a.dae", frames=2)
+    assert caught.value.code is ReasonCode.URI_OUTSIDE_ASSET
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress])
+def test_libraries_elsewhere_are_refused_before_they_are_opened(
+    folders: tuple[Path, Path], pack: Callable[[bytes], bytes]
+) -> None:
+    """Whether the file itself links to them, or a library in its folder does; compressed or not."""
+    inside, outside = folders
+    moving_cube()
+    bpy.ops.wm.save_as_mainfile(filepath=str(outside / "far.blend"))
+    link(outside / "far.blend")
+    bpy.ops.wm.save_as_mainfile(filepath=str(inside / "near.blend"))
+    link(inside / "near.blend")
+    path = save(inside)
+    path.write_bytes(pack(path.read_bytes()))
+    for file in (path, inside / "near.blend"):
+        assert linked_files(file)
+    watch = FolderWatch()
+    watch.add(outside)
+    for file in (path, inside / "near.blend"):
+        with pytest.raises(AssetError, match=r"links to '.*far.blend' outside the asset's folder") as caught:
+            bake(file, frames=2)
+        assert caught.value.code is ReasonCode.URI_OUTSIDE_ASSET
+    assert watch.escapes() == []
+    watch.close()
+
+
+def link(library: Path) -> None:
+    """Link the cube of a library into a scene with another one."""
+    moving_cube()
+    with bpy.data.libraries.load(str(library), link=True, relative=True) as (available, into):
+        into.objects = available.objects
+    bpy.context.scene.collection.objects.link(into.objects[0])

@@ -23,7 +23,7 @@ from helix4d.curation.work.jobs import AssetJob
 from helix4d.curation.work.sandbox import JobDied, Sandbox
 from tests.curation.glb_mutations import Mutant, mutant
 
-SEED = 9
+SEED = 29
 MUTANTS = 2000
 CPU_S = 20.0
 # Wall time says little on a machine that others use; a child that sleeps is caught by it all the same.
@@ -59,15 +59,29 @@ class Verdict:
         return f"mutant {self.mutant} ({self.source}: {how}): {self.end}; {self.defect or 'fine'}"
 
 
+WORKER = "helix4d.curation.work.worker"
+DIED = "the child died: "
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What processing a file led to, with fields as in `Verdict`. The defect of a dead child begins with `DIED`."""
+
+    end: str
+    defect: str
+    cpu_s: float
+    peak_bytes: int
+
+
 def run(sources: Sequence[Path], numbers: Iterable[int], folder: Path) -> Iterator[Verdict]:
     """Process mutants of `sources`, one after the other in one child process. Nothing stays in `folder`."""
-    _compile(sources[0], folder)
-    sandbox = Sandbox(LIMITS, threads=1)
+    fill_cache(sources[0], folder)
+    child = sandbox()
     try:
         for number in numbers:
-            yield _try(sandbox, mutant(sources, SEED, number), folder)
+            yield _try(child, mutant(sources, SEED, number), folder)
     finally:
-        sandbox.close()
+        child.close()
 
 
 def figures(verdicts: Sequence[Verdict]) -> str:
@@ -80,7 +94,12 @@ def figures(verdicts: Sequence[Verdict]) -> str:
     return "\n".join(lines)
 
 
-def _compile(source: Path, folder: Path) -> None:
+def sandbox(module: str = WORKER) -> Sandbox:
+    """Return a sandbox with the limits of the fuzzers."""
+    return Sandbox(LIMITS, threads=1, module=module)
+
+
+def fill_cache(source: Path, folder: Path) -> None:
     """Fill numba's cache with an intact asset: compiling takes longer than a mutant may."""
     part = folder / "intact.part"
     sandbox = Sandbox(replace(LIMITS, timeout_s=600), threads=1)
@@ -94,9 +113,8 @@ def _compile(source: Path, folder: Path) -> None:
     part.unlink()
 
 
-def _try(sandbox: Sandbox, made: Mutant, folder: Path) -> Verdict:
-    path, part = folder / "mutant.glb", folder / "mutant.part"
-    path.write_bytes(made.data)
+def attempt(sandbox: Sandbox, path: Path, part: Path) -> Attempt:
+    """Process a file, without rendering; its part does not stay."""
     job = AssetJob(path.name, path, content_hash(path), part, CONFIG)
     child = psutil.Process(sandbox._living_child().pid)
     before = _cpu_s(child)
@@ -104,20 +122,26 @@ def _try(sandbox: Sandbox, made: Mutant, folder: Path) -> Verdict:
     try:
         end, peak_bytes = sandbox.run(job.to_json(), lambda event: None)
     except JobDied as died:
-        state, defect, peak_bytes = f"failed: {died.code}", f"{died}\n{died.log}", died.peak_bytes
+        state, defect, peak_bytes = f"failed: {died.code}", f"{DIED}{died}\n{died.log}", died.peak_bytes
     else:
         cpu_s = _cpu_s(child) - before
         outcome = Outcome.from_json(end["outcome"])
         state = str(outcome.state) + ("" if outcome.reason is None else f": {outcome.reason}")
         defect = _defect(outcome, part, sandbox) or (f"took {cpu_s:.0f} s of CPU time" if cpu_s > CPU_S else "")
-    path.unlink()
     part.unlink(missing_ok=True)
+    return Attempt(state, defect, cpu_s, peak_bytes)
+
+
+def _try(sandbox: Sandbox, made: Mutant, folder: Path) -> Verdict:
+    path = folder / "mutant.glb"
+    path.write_bytes(made.data)
+    tried = attempt(sandbox, path, folder / "mutant.part")
+    path.unlink()
     left = [entry.name for entry in folder.iterdir()]
     for name in left:
         (folder / name).unlink()
-    if left and not defect:
-        defect = f"left {left} behind"
-    return Verdict(made.number, made.source, made.operations, state, defect, cpu_s, peak_bytes)
+    defect = tried.defect or (f"left {left} behind" if left else "")
+    return Verdict(made.number, made.source, made.operations, tried.end, defect, tried.cpu_s, tried.peak_bytes)
 
 
 def _cpu_s(process: psutil.Process) -> float:

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from helix4d.cli.main import main
-from helix4d.core import Helix4DError
+from helix4d.core import Helix4DError, ReasonCode
+from helix4d.curation.shards.layout import LEDGER_FILE
+from helix4d.curation.shards.ledger import Ledger
 from tests.curation.output_mutations import copy, damage
 
 MEMORY_BYTES = 3 << 30
@@ -57,10 +60,11 @@ class Watch:
 
 
 def run(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Damage and read the outputs of the settings: `curated`, `latents` (may be ""), `folder`, `seed`, `numbers`."""
-    folder = Path(settings["folder"])
+    """Damage and read the outputs of the settings: `curated`, `latents` (may be ""), `models`, `folder`, `numbers`."""
+    folder, models = Path(settings["folder"]), Path(settings["models"])
     watch = Watch(
-        read=["/usr", "/proc", "/sys", "/etc", "/dev", "/lib", sys.prefix, sys.base_prefix, settings["repository"]],
+        read=["/usr", "/proc", "/sys", "/etc", "/dev", "/lib", sys.prefix, sys.base_prefix]
+        + [settings["repository"], settings["models"]],
         write=[str(folder), str(Path(tempfile.gettempdir()) / "helix4d"), "/dev/null", settings["cache"]],
     )
     readers = _latent_readers if settings["latents"] else _curated_readers
@@ -71,9 +75,9 @@ def run(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
         damaged = output
         if settings["latents"]:
             damaged = copy(Path(settings["latents"]), folder / "latents")
-        done = damage(damaged, settings["seed"], number)
+        done = damage(damaged, SEED, number)
         defects = []
-        for name, read in readers(output, damaged, folder):
+        for name, read in readers(output, damaged, folder, models):
             screen = io.StringIO()
             watch.escapes.clear()
             watch.running = True
@@ -92,7 +96,10 @@ def run(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"number": number, "damage": [f"{one.file}: {one.how}" for one in done], "defects": defects}
 
 
-def _curated_readers(output: Path, _damaged: Path, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+def _curated_readers(
+    output: Path, _damaged: Path, folder: Path, models: Path
+) -> Iterator[tuple[str, Callable[[], Any]]]:
+    yield "encode", partial(_encode, output, _removed(folder / "encoded"), models)
     yield "verify", partial(main, ["verify", str(output), "--workers", "1"])
     yield "report", partial(main, ["report", str(output), "--folder", str(folder / "report"), "--workers", "1"])
     for tar in sorted(output.glob("*/*.tar"))[:2]:
@@ -102,7 +109,9 @@ def _curated_readers(output: Path, _damaged: Path, folder: Path) -> Iterator[tup
             yield "view", partial(main, ["view", str(tar), key, "--no-open", "--page", str(folder / "page.html")])
 
 
-def _latent_readers(shards: Path, latents: Path, _folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+def _latent_readers(
+    shards: Path, latents: Path, _folder: Path, models: Path
+) -> Iterator[tuple[str, Callable[[], Any]]]:
     from helix4d.train.config import DataConfig, Stage
     from helix4d.train.data.dataset import ClipReader
 
@@ -117,6 +126,21 @@ def _latent_readers(shards: Path, latents: Path, _folder: Path) -> Iterator[tupl
 
     for stage in Stage:
         yield f"training reader, {stage}", partial(read, stage)
+    yield "encode, resumed", partial(_encode, shards, latents, models)
+
+
+def _encode(shards: Path, latents: Path, models: Path) -> None:
+    """Run `helix4d encode`, which turns every exception of a clip into an outcome: an unexpected one is raised here."""
+    arguments = ["--shards", str(shards), "--output", str(latents), "--models", str(models), "--offline", "--serial"]
+    if main(["encode", *arguments, "--occupancy-resolution", "8"]):
+        return
+    for outcome in Ledger(latents / LEDGER_FILE).outcomes.values():
+        assert outcome.reason is not ReasonCode.CRASHED, f"{outcome.message}\n{outcome.log}"
+
+
+def _removed(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
 
 
 def _keys(tar: Path) -> list[str]:
@@ -126,14 +150,16 @@ def _keys(tar: Path) -> list[str]:
         return ["0" * 16 + "_0"]
 
 
-def read_damaged(numbers: range, curated: Path, folder: Path, latents: Path | None = None) -> list[dict[str, Any]]:
-    """Damage and read the outputs in a child process; returns a verdict per number."""
+def read_damaged(
+    numbers: range, curated: Path, models: Path, folder: Path, latents: Path | None = None
+) -> list[dict[str, Any]]:
+    """Damage and read the latents, or without any the shards, in a child process; returns a verdict per number."""
     (folder / "tmp").mkdir()
     settings = {
         "curated": str(curated),
         "latents": "" if latents is None else str(latents),
         "folder": str(folder),
-        "seed": SEED,
+        "models": str(models),
         "numbers": list(numbers),
         "repository": str(REPOSITORY),
         "cache": os.environ.get("NUMBA_CACHE_DIR", str(Path.home() / ".cache")),
@@ -144,6 +170,7 @@ def read_damaged(numbers: range, curated: Path, folder: Path, latents: Path | No
         "PYTHONPATH": str(REPOSITORY),
         "PYTHONDONTWRITEBYTECODE": "1",
         "TMPDIR": str(folder / "tmp"),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "tmp"),
     }
     command = [sys.executable, "-m", "tests.curation.fuzz_outputs", str(folder / "settings.json")]
     child = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)

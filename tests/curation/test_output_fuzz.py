@@ -26,6 +26,14 @@ def curated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny random encoders."""
+    from tests.train.world import write_models
+
+    return write_models(tmp_path_factory.mktemp("models"))
+
+
 def test_a_damage_is_determined_by_its_number(curated: Path, tmp_path: Path) -> None:
     for number in range(5):
         made = []
@@ -55,12 +63,12 @@ def test_the_watch_sees_an_escape(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_forty_damaged_outputs_are_read_without_a_traceback(curated: Path, tmp_path: Path) -> None:
+def test_forty_damaged_outputs_are_read_without_a_traceback(curated: Path, models: Path, tmp_path: Path) -> None:
     numbers = range(40)
-    check(read_damaged(numbers, curated, tmp_path), numbers)
+    check(read_damaged(numbers, curated, models, tmp_path), numbers)
 
 
 @pytest.mark.acceptance
-def test_a_thousand_damaged_outputs_are_read_without_a_traceback(curated: Path, tmp_path: Path) -> None:
+def test_a_thousand_damaged_outputs_are_read_without_a_traceback(curated: Path, models: Path, tmp_path: Path) -> None:
     numbers = range(1000)
-    check(read_damaged(numbers, curated, tmp_path), numbers)
+    check(read_damaged(numbers, curated, models, tmp_path), numbers)

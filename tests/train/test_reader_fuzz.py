@@ -10,14 +10,16 @@ from tests.curation.fuzz_outputs import check, read_damaged
 
 
 @pytest.mark.slow
-def test_twenty_damaged_latents_are_read_without_a_traceback(latents: Path, shards: Path, tmp_path: Path) -> None:
+def test_twenty_damaged_latents_are_read_without_a_traceback(
+    latents: Path, shards: Path, models: Path, tmp_path: Path
+) -> None:
     numbers = range(20)
-    check(read_damaged(numbers, shards, tmp_path, latents), numbers)
+    check(read_damaged(numbers, shards, models, tmp_path, latents), numbers)
 
 
 @pytest.mark.acceptance
 def test_three_hundred_damaged_latents_are_read_without_a_traceback(
-    latents: Path, shards: Path, tmp_path: Path
+    latents: Path, shards: Path, models: Path, tmp_path: Path
 ) -> None:
     numbers = range(300)
-    check(read_damaged(numbers, shards, tmp_path, latents), numbers)
+    check(read_damaged(numbers, shards, models, tmp_path, latents), numbers)

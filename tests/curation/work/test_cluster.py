@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 
@@ -103,3 +106,48 @@ def test_the_scarcest_resource_limits_the_places(monkeypatch: pytest.MonkeyPatch
     assert connection.places(WorkerNeeds(cpus=1, gpus=0.5)) == 6
     assert connection.places(WorkerNeeds(cpus=16)) == 1, "a node with more CPUs may join"
     assert connection.places(WorkerNeeds()) == 1
+
+
+def test_a_ray_that_is_started_here_is_closed_to_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "absent"))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with Cluster(RunConfig(workers=1)) as connection:
+        token = os.environ["RAY_AUTH_TOKEN"]
+        assert (len(token), os.environ["RAY_AUTH_MODE"]) == (64, "token")
+        assert connection.call(_double_four, 0) == 8
+        gcs = ray.get_runtime_context().gcs_address
+        listening = set(_listening(token))
+        session = Path(ray._private.worker._global_node.get_session_dir_path())
+        assert {name for name, _ in listening} >= {"gcs_server", "raylet"}
+        assert {address for _, address in listening} <= {"127.0.0.1", "::ffff:127.0.0.1"}, listening
+        written = [path for path in session.rglob("*") if path.is_file() and token.encode() in path.read_bytes()]
+        assert not written, "the token is in a file"
+        refused = [sys.executable, "-c", _ASKS, str(gcs)]
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_TOKEN")}
+        clean["HOME"] = str(tmp_path)
+        ended = subprocess.run(refused, env=clean, capture_output=True, text=True, timeout=120, check=False)
+        assert "AuthenticationError" in ended.stderr
+    assert "RAY_AUTH_TOKEN" not in os.environ
+    assert os.environ["RAY_AUTH_MODE"] == "disabled"
+
+
+def _listening(token: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and address of every listening process that knows the token."""
+    for process in psutil.process_iter(["name"]):
+        with contextlib.suppress(psutil.Error):
+            if process.pid == os.getpid() or process.environ().get("RAY_AUTH_TOKEN") == token:
+                connections = process.net_connections("tcp")
+                yield from ((process.name(), c.laddr.ip) for c in connections if c.status == psutil.CONN_LISTEN)
+
+
+def _double_four() -> int:
+    return 8
+
+
+_ASKS = """
+import sys
+import ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+"""
