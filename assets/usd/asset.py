@@ -20,7 +20,7 @@ from helix4d.assets.usd.layers import open_stage, recorded_notes
 from helix4d.assets.usd.materials import Looks
 from helix4d.assets.usd.scene import Scene
 from helix4d.assets.usd.shapes import BrokenMeshError
-from helix4d.assets.usd.times import time_range
+from helix4d.assets.usd.times import timeline
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Float64Array
 
@@ -49,9 +49,11 @@ class UsdAsset:
         with self._recorded():
             self._stage = open_stage(path, self._root, limits)
             self._scene = Scene(self._stage, path, limits, self._warn)
-            span = time_range(self._stage, self._scene.attributes())
+            self._timeline = timeline(self._stage, self._scene.attributes())
         self._rate = float(self._stage.GetTimeCodesPerSecond())
-        self.clips = [ClipInfo(0, "", span[0] / self._rate, span[1] / self._rate)] if span else []
+        self.clips: list[ClipInfo] = []
+        if self._timeline is not None:
+            self.clips.append(ClipInfo(0, "", self._timeline.start / self._rate, self._timeline.end / self._rate))
 
     def require_visible_animation(self) -> None:
         """Raise no_mesh or no_animation if there is nothing to bake."""
@@ -96,8 +98,8 @@ class UsdAsset:
         posed = Frames(self._scene, uv_sets, self._limits.frame_vertices // len(times))
         baked, unposed = [], []
         try:
-            for time in times:
-                world = posed.at(float(time * self._rate))
+            for code in self._timeline.codes(times, self._rate) if self._timeline else ():
+                world = posed.at(float(code))
                 if check is not None:
                     check.add(world.positions, world.topology.faces, world.rounding)
                 unposed = unposed or world.unposed
