@@ -1,4 +1,4 @@
-"""Turns files of formats other than glTF and USD into `Clip`s with Blender's importers; the only file here that imports bpy.
+"""Turns files that only Blender reads into `Clip`s with its importers; the only file here that imports bpy.
 
 Blender's state is global to the process: opening a file clears it, so only the asset opened last can be baked. Scripts
 in files are never run. A frame is the triangulated result of Blender's dependency graph, with separate corners, so that

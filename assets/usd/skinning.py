@@ -19,12 +19,14 @@ class Skin:
 
     Attributes:
         query: influences of the prim.
-        skeleton: skeleton and its animation.
+        skeleton: skeleton and its animation; inside of an instance, those of its prototype.
+        skeleton_prim: prim of the skeleton, inside of the same instance as the skinned prim.
         shapes: blend shapes, or None.
     """
 
     query: UsdSkel.SkinningQuery
     skeleton: UsdSkel.SkeletonQuery
+    skeleton_prim: Usd.Prim
     shapes: UsdSkel.BlendShapeQuery | None
 
     @property
@@ -35,7 +37,7 @@ class Skin:
     @property
     def space(self) -> Usd.Prim:
         """The prim whose space the deformed points are in."""
-        return self.skeleton.GetPrim() if self.follows_joints else self.query.GetPrim()
+        return self.skeleton_prim if self.follows_joints else self.query.GetPrim()
 
     def attributes(self) -> list[Usd.Attribute]:
         """Return the attributes that may animate the skin, apart from transforms."""
@@ -132,7 +134,7 @@ def read_skins(stage: Usd.Stage) -> tuple[dict[str, Skin], UsdSkel.Cache]:
                     continue
                 target = query.GetPrim()
                 shapes = UsdSkel.BlendShapeQuery(UsdSkel.BindingAPI(target)) if query.HasBlendShapes() else None
-                skins[str(target.GetPath())] = Skin(query, skeleton, shapes)
+                skins[str(target.GetPath())] = Skin(query, skeleton, binding.GetSkeleton().GetPrim(), shapes)
     return skins, cache
 
 

@@ -301,8 +301,8 @@ def test_point_instancers_move_hide_and_nest(tmp_path: Path) -> None:
     outer.CreatePrototypesRel().SetTargets(["/Outer/Inner"])
     outer.CreateProtoIndicesAttr([0, 0])
     outer.CreatePositionsAttr([(0, 0, 0), (0, 20, 0)])
-    turn = Gf.Quath(Gf.Rotation(Gf.Vec3d(0, 1, 0), 90).GetQuat())
-    outer.CreateOrientationsAttr([Gf.Quath(1), turn])
+    turn = Gf.Quatf(Gf.Rotation(Gf.Vec3d(0, 1, 0), 90).GetQuat())
+    outer.CreateOrientationsfAttr([Gf.Quatf(1), turn])
     outer.CreateScalesAttr([(1, 1, 1), (2, 2, 2)])
     stage.Save()
     local = np.array(BOX, float) + (0, 0, 0.5)
@@ -311,7 +311,7 @@ def test_point_instancers_move_hide_and_nest(tmp_path: Path) -> None:
         first = np.concatenate(boxes)
         second = 2 * np.stack([first[:, 2], first[:, 1], -first[:, 0]], axis=1) + (0, 20, 0)
         expected = in_clip_axes(stage, np.concatenate([first, second]) + (0, 0, 7))
-        assert distance(corners(frame), expected) < _TOLERANCE * diagonal([expected])  # half-precision quaternions
+        assert distance(corners(frame), expected) < _TOLERANCE * diagonal([expected])
         assert len(frame.faces) == 4 * 12
 
 
