@@ -19,13 +19,15 @@ from helix4d.assets.sequence import sequence_files
 from helix4d.assets.surface import nearly_still
 from helix4d.assets.visibility import without_invisible
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.extras import missing_package
 from helix4d.core.messages import reproducible
 from helix4d.core.storage import is_fault
 
 _GLTF = (".glb", ".gltf")
-_BLENDER = (".fbx", ".dae", ".abc", ".usd", ".usda", ".usdc", ".blend")
+_BLENDER = (".fbx", ".dae", ".abc", ".blend")
+_USD = (".usd", ".usda", ".usdc")
 _ARCHIVES = (".zip", ".usdz")
-SUFFIXES = frozenset(_GLTF + _BLENDER + _ARCHIVES)
+SUFFIXES = frozenset(_GLTF + _BLENDER + _USD + _ARCHIVES)
 """Suffixes of files that can be baked. Folders of numbered .obj files can be baked, too."""
 
 
@@ -131,7 +133,7 @@ def bake_still(path: Path, limits: Limits = DEFAULT_LIMITS) -> Clip:
 def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        supported = ", ".join(_GLTF + _BLENDER + _ARCHIVES)
+        supported = ", ".join(_GLTF + _BLENDER + _USD + _ARCHIVES)
         found = f"the format {suffix}" if suffix else "a file without a suffix"
         raise AssetError(ReasonCode.NOT_GLTF, f"{found} is not supported: convert it to one of {supported}", path)
     return suffix
@@ -173,7 +175,7 @@ def _restore_moved_files(asset: Path, root: Path) -> None:
 
 
 def _open(path: Path, limits: Limits, root: Path) -> _Asset:
-    # Start Blender only when a format requires it.
+    # Start Blender, and load usd-core, only when a format requires them.
     if _is_sequence(path):
         from helix4d.assets.blender.importer import ObjSequence
 
@@ -181,6 +183,12 @@ def _open(path: Path, limits: Limits, root: Path) -> _Asset:
     if _suffix(path) in _GLTF:
         return GltfAsset(path, limits)
     _check_file(path, limits)
+    if _suffix(path) in _USD:
+        try:
+            from helix4d.assets.usd.asset import UsdAsset
+        except ModuleNotFoundError as error:
+            raise missing_package(f"{path.name}: reading USD files", "pxr") from error
+        return UsdAsset(path, limits, root)
     from helix4d.assets.blender.importer import BlenderAsset
 
     return BlenderAsset(path, limits, root)

@@ -19,7 +19,7 @@ from typing import Any
 BLOCKED = frozenset(
     [
         *("av", "blenderproc", "bpy", "DracoPy", "jsonschema", "mathutils", "meshoptimizer", "moderngl"),
-        *("OpenEXR", "ray", "rembg", "trimesh", "tyro", "webdataset", "xatlas", "zstandard"),
+        *("OpenEXR", "pxr", "ray", "rembg", "trimesh", "tyro", "webdataset", "xatlas", "zstandard"),
     ]
 )
 PACKAGES = (
@@ -35,6 +35,7 @@ PACKAGES = (
 )
 """What must import without these packages, with every module below it."""
 EXCEPT = (
+    "assets.usd",
     "core.command_line",
     "train.command",
     "train.__main__",
@@ -43,7 +44,7 @@ EXCEPT = (
     "render.cycles",
     "render.raster",
 )
-"""Modules that are imported only where a command parses its options, where Ray runs, or where an engine renders."""
+"""Modules that are imported only where a file needs them, a command parses options, Ray runs, or an engine renders."""
 
 
 class Hidden(importlib.abc.MetaPathFinder):

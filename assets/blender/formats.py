@@ -1,4 +1,4 @@
-"""Describes how Blender imports each format other than glTF, and which frames its animation spans.
+"""Describes how Blender imports each format that it reads here, and which frames its animation spans.
 
 The bpy module is passed as an argument, as only `importer` imports it. Scripts in files are never run.
 """
@@ -18,8 +18,6 @@ _HEAD_BYTES = 1 << 20
 _TAIL_BYTES = 1 << 12
 _FBX = b"Kaydara FBX Binary"
 _ALEMBIC_RATE = 240
-_USD_RATE = re.compile(rb"\btimeCodesPerSecond\s*=\s*([0-9.]+)")
-_USD_DEFAULT_RATE = 24.0
 _COLLADA = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s+|<\?.*?\?>|<!--.*?-->)*+<COLLADA[\s>]", re.DOTALL)
 _CACHES = frozenset({"MESH_SEQUENCE_CACHE", "TRANSFORM_CACHE"})
 _TIMED_MODIFIERS = frozenset(
@@ -66,16 +64,10 @@ def check_end(path: Path) -> None:
             raise AssetError(ReasonCode.CORRUPT_FILE, "does not end with </COLLADA>: the file is truncated", path)
 
 
-def rate(bpy: Any, path: Path, first_bytes: bytes) -> tuple[float, str]:
-    """Return how many Blender frames correspond to one second of the file, and a warning ("" if none) if assumed."""
-    if path.suffix.lower() in (".usd", ".usda", ".usdc"):
-        # Blender maps USD time codes to frames, but does not expose the number of time codes per second.
-        if first_bytes.startswith(b"#usda"):
-            match = _USD_RATE.search(first_bytes)
-            return (float(match[1]) if match and float(match[1]) > 0 else _USD_DEFAULT_RATE), ""
-        return _USD_DEFAULT_RATE, f"binary USD: the frame rate is unknown: {_USD_DEFAULT_RATE:g} per second assumed"
+def rate(bpy: Any) -> float:
+    """Return how many Blender frames correspond to one second of the file."""
     render = bpy.context.scene.render
-    return render.fps / render.fps_base, ""
+    return float(render.fps / render.fps_base)
 
 
 def refuse_outside(bpy: Any, path: Path, root: Path) -> None:
@@ -111,18 +103,6 @@ def _read_alembic(bpy: Any, file: str) -> set[str]:
     # The importer rounds the file's time range to whole frames; a high frame rate keeps the error small.
     bpy.context.scene.render.fps = _ALEMBIC_RATE
     result: set[str] = bpy.ops.wm.alembic_import(filepath=file, set_frame_range=True, as_background_job=False)
-    return result
-
-
-def _read_usd(bpy: Any, file: str) -> set[str]:
-    result: set[str] = bpy.ops.wm.usd_import(
-        filepath=file,
-        set_frame_range=True,
-        import_cameras=False,
-        import_lights=False,
-        import_textures_mode="IMPORT_NONE",
-        create_world_material=False,
-    )
     return result
 
 
@@ -163,10 +143,6 @@ FORMATS: Mapping[str, BlenderFormat] = MappingProxyType(
         ".dae": BlenderFormat("COLLADA", _is_collada, _read_collada, _actions_range),
         ".abc": BlenderFormat(
             "Alembic", lambda data: data.startswith((b"Ogawa", b"\x89HDF")), _read_alembic, _scene_range
-        ),
-        **dict.fromkeys(
-            (".usd", ".usda", ".usdc"),
-            BlenderFormat("USD", lambda data: data.startswith((b"PXR-USDC", b"#usda")), _read_usd, _scene_range),
         ),
         ".blend": BlenderFormat(
             "Blender",

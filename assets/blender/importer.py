@@ -1,4 +1,4 @@
-"""Turns files of formats other than glTF into `Clip`s with Blender's importers; the only file here that imports bpy.
+"""Turns files that only Blender reads into `Clip`s with its importers; the only file here that imports bpy.
 
 Blender's state is global to the process: opening a file clears it, so only the asset opened last can be baked. Scripts
 in files are never run. A frame is the triangulated result of Blender's dependency graph, with separate corners, so that
@@ -75,7 +75,6 @@ class BlenderAsset:
         self._path = path
         self._limits = limits
         self._root = root or (path if path.is_dir() else path.parent)
-        self._warnings: list[str] = []
         self._actions: dict[str, list[tuple[Any, Any]]] = {}
         self._empty()
         self._load()
@@ -88,8 +87,7 @@ class BlenderAsset:
         bpy, path = self._bpy, self._path
         suffix = path.suffix.lower()
         file_format = FORMATS[suffix]
-        first_bytes = head(path)
-        if not file_format.looks_right(first_bytes):
+        if not file_format.looks_right(head(path)):
             raise AssetError(ReasonCode.NOT_GLTF, f"is not a {file_format.name} file: its suffix may be wrong", path)
         check_end(path)
         self._reader = file_format.name.removeprefix("binary ")
@@ -101,8 +99,7 @@ class BlenderAsset:
             self._import(file_format.read, path)
         refuse_outside(bpy, path, self._root)
         refuse_disk_access(bpy, path, self._root)
-        self._rate, warning = rate(bpy, path, first_bytes)
-        self._warnings += [warning] if warning else []
+        self._rate = rate(bpy)
         if suffix == ".fbx":
             self._actions = _grouped_actions(bpy)
             spans = {
@@ -177,7 +174,7 @@ class BlenderAsset:
             materials=tuple(materials.materials),
             images=tuple(materials.images),
             extras={"generator": f"Blender {self._bpy.app.version_string} {self._reader} importer"},
-            warnings=(*self._warnings, *materials.warnings),
+            warnings=tuple(materials.warnings),
         )
 
     def _frames(
