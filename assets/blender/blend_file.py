@@ -9,13 +9,12 @@ from __future__ import annotations
 import gzip
 import re
 import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
-
-import zstandard
+from typing import IO, cast
 
 _HEADER = re.compile(rb"BLENDER([_-])([vV])\d{3}")
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -44,6 +43,8 @@ def linked_files(path: Path) -> list[Path]:
         ValueError: if the file is not a .blend file, or is damaged.
         OSError: if it cannot be read.
     """
+    import zstandard
+
     libraries: list[tuple[int, bytes]] = []
     layout: Mapping[int, list[tuple[int, int]]] | None = None
     with closing(_opened(path)) as stream:
@@ -54,7 +55,7 @@ def linked_files(path: Path) -> list[Path]:
                     libraries.append((number, data))
                 elif layout is None:
                     layout = _layout(data, form)
-        except (EOFError, struct.error, zstandard.ZstdError, IndexError, gzip.BadGzipFile) as error:
+        except (EOFError, struct.error, zstandard.ZstdError, zlib.error, IndexError, gzip.BadGzipFile) as error:
             raise ValueError(f"the chain of its blocks is damaged ({error})") from error
     found = []
     for number, data in libraries:
@@ -71,10 +72,12 @@ def _opened(path: Path) -> IO[bytes]:
     with open(path, "rb") as stream:
         start = stream.read(4)
     if start.startswith(_GZIP):
-        return gzip.open(path)  # type: ignore[return-value]
+        return cast("IO[bytes]", gzip.open(path))
     if start == _ZSTD:
+        import zstandard
+
         compressed = open(path, "rb")  # noqa: SIM115 (the reader closes it)
-        return zstandard.ZstdDecompressor().stream_reader(compressed, read_across_frames=True)  # type: ignore[return-value]
+        return cast("IO[bytes]", zstandard.ZstdDecompressor().stream_reader(compressed, read_across_frames=True))
     return open(path, "rb")
 
 

@@ -96,7 +96,8 @@ class UsdAsset:
 
     def _frames(self, times: Float64Array, uv_sets: int, check: GeometryCheck | None) -> tuple[Frame, ...]:
         posed = Frames(self._scene, uv_sets, self._limits.frame_vertices // len(times))
-        baked, unposed = [], []
+        baked: list[Frame] = []
+        unposed: list[Float64Array] = []
         try:
             for code in self._timeline.codes(times, self._rate) if self._timeline else ():
                 world = posed.at(float(code))

@@ -40,7 +40,7 @@ def _cube(prim: Usd.Prim, time: float) -> _Solid:
                            n * sign - u * sign + v], n * sign))  # fmt: skip
     points = np.array([corner for corners, _ in sides for corner in corners])
     normals = np.repeat([normal for _, normal in sides], 4, axis=0)
-    faces = (4 * np.arange(6)[:, None, None] + [[0, 1, 2], [0, 2, 3]]).reshape(-1, 3)
+    faces = (4 * np.arange(6)[:, None, None] + np.array([[0, 1, 2], [0, 2, 3]])).reshape(-1, 3)
     return points * _number(prim, "size", time) / 2, normals, faces
 
 
@@ -110,7 +110,10 @@ def _turned(profiles: list[Float64Array]) -> _Solid:
     """Turn (N, 4) profiles, each from the bottom to the top, about the z axis."""
     angles = np.linspace(0, 2 * np.pi, _SEGMENTS, endpoint=False)
     around = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    points, normals, faces, start = [], [], [], 0
+    points: list[Float64Array] = []
+    normals: list[Float64Array] = []
+    faces: list[Int64Array] = []
+    start = 0
     for profile in profiles:
         for column, rows in ((0, points), (2, normals)):
             ring = profile[:, None, column, None] * around

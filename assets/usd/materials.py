@@ -159,7 +159,7 @@ class _Reader:
                 self._warn(
                     f"{self._shader.GetPath()}: opacity has other texture coordinates than color: color's are used"
                 )
-            image = self._image([*(channels or [None] * 3), None if opaque else coverage])
+            image = self._image([*(channels or (None, None, None)), None if opaque else coverage])
             texture = self._texture(image, places[0])
         return replace(
             material,

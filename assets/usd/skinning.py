@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pxr import Gf, Usd, UsdGeom, UsdSkel, Vt
@@ -63,7 +64,7 @@ class Skin:
             Whether the joints mirror the majority of the points.
         """
         if self.shapes is not None:
-            self._add_shapes(points, time)
+            self._add_shapes(self.shapes, points, time)
         if not self.follows_joints:
             return False
         matrices = self.skeleton.ComputeSkinningTransforms(time)
@@ -78,7 +79,7 @@ class Skin:
             self._skin_normals(normals, owners, matrices, bind, joints, weights)
         return _mirrors(matrices, bind, np.array(joints, np.int64), np.array(weights, np.float64))
 
-    def _add_shapes(self, points: Vt.Vec3fArray, time: float) -> None:
+    def _add_shapes(self, shapes: Any, points: Vt.Vec3fArray, time: float) -> None:
         animation = self.skeleton.GetAnimQuery()
         weights = animation.ComputeBlendShapeWeights(time) if animation else None
         if weights is None or not len(weights):
@@ -86,13 +87,10 @@ class Skin:
         mapper = self.query.GetBlendShapeMapper()
         if mapper is not None and not mapper.IsIdentity():
             weights = mapper.Remap(weights, None, 1)
-        shares, shapes, parts = self.shapes.ComputeSubShapeWeights(weights)
-        self.shapes.ComputeDeformedPoints(
-            shares,
-            shapes,
-            parts,
-            self.shapes.ComputeBlendShapePointIndices(),
-            self.shapes.ComputeSubShapePointOffsets(),
+        shapes.ComputeDeformedPoints(
+            *shapes.ComputeSubShapeWeights(weights),
+            shapes.ComputeBlendShapePointIndices(),
+            shapes.ComputeSubShapePointOffsets(),
             points,
         )
 
