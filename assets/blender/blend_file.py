@@ -74,7 +74,7 @@ def _opened(path: Path) -> IO[bytes]:
         return gzip.open(path)  # type: ignore[return-value]
     if start == _ZSTD:
         compressed = open(path, "rb")  # noqa: SIM115 (the reader closes it)
-        return zstandard.ZstdDecompressor().stream_reader(compressed, read_across_frames=True)  # type: ignore[return-value]
+        return zstandard.ZstdDecompressor().stream_reader(compressed, read_across_frames=True)
     return open(path, "rb")
 
 

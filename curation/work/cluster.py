@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import ray
 from ray._private import ray_constants
-from ray._raylet import AuthenticationTokenLoader, Config
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from helix4d.core import ConfigError, Helix4DError, StorageError, first_line
 from helix4d.core.processes import python_path
