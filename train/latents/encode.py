@@ -7,7 +7,6 @@ much space as the latents and only one view in sixteen is read.
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import sys
@@ -18,7 +17,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from helix4d import __version__
-from helix4d.core import AssetState, ConfigError, Schema, canonical_json, differences, write_bytes, write_json
+from helix4d.core import (
+    AssetState,
+    ConfigError,
+    FormatError,
+    Schema,
+    canonical_json,
+    differences,
+    write_bytes,
+    write_json,
+)
+from helix4d.core.documents import parse_document
 from helix4d.core.locks import locked
 from helix4d.core.options import Option
 from helix4d.curation.config import RunConfig
@@ -33,7 +42,7 @@ from helix4d.model.checkpoint.checkpoint import CheckpointSource
 from helix4d.model.latents.encode import encoders_fingerprint
 from helix4d.train.latents.engines import ray_engine, serial_engine
 from helix4d.train.latents.jobs import LATENTS, EncodeJob, LatentConfig
-from helix4d.train.latents.latents import statistics_from_moments
+from helix4d.train.latents.latents import check_moments, statistics_from_moments
 from helix4d.train.latents.storage import INDEX, INDEX_FILE
 
 log = logging.getLogger("helix4d.train")
@@ -139,9 +148,11 @@ def _agree(config: EncodeConfig, plan: list[_PlannedShard], fingerprint: str) ->
     if not path.exists():
         write_json(path, {"version": PLAN.version, **expected})
         return
-    stored = json.loads(path.read_bytes())
-    PLAN.check(stored, path)
-    if different := differences(stored.get("latents", {}), config.latents.to_json()):
+    stored = parse_document(path.read_bytes(), PLAN, path)
+    latents = stored.get("latents", {})
+    if not isinstance(latents, dict):
+        raise FormatError(f"{path}: latents is {latents!r:.80}: expected an object: use a new --output")
+    if different := differences(latents, config.latents.to_json()):
         raise ConfigError(
             f"{config.output}: was started with different settings ({'; '.join(different)}): use a new --output"
         )
@@ -256,9 +267,10 @@ def _write_summary_files(output: Path, plan: list[_PlannedShard]) -> None:
         reader = ShardReader(_tar(output, shard))
         if shard.name.startswith("train/"):
             for key in reader.keys():  # noqa: SIM118 (not a dict)
-                latents = reader.clip(key)["latents"]
-                LATENTS.check(latents, f"{reader.path}: {key}")
-                clips.append(latents["moments"])
+                where = f"{reader.path}: {key}"
+                latents = reader.clip(key).get("latents", {})
+                LATENTS.check(latents, where)
+                clips.append(check_moments(latents.get("moments"), where))
     write_bytes(output / STATISTICS_FILE, canonical_json(statistics_from_moments(clips)))
     write_json(output / INDEX_FILE, {"version": INDEX.version, "shards": [f"{shard.name}.tar" for shard in plan]})
 

@@ -63,15 +63,41 @@ def moments(latents: ClipLatents) -> dict[str, Any]:
     return result
 
 
+def check_moments(values: object, where: str) -> dict[str, Any]:
+    """Return what `moments` returned, after it was read from a `clip.json`.
+
+    Raises:
+        FormatError: if it lacks a kind, or its values are not a count and finite sums per channel.
+    """
+    for kind in KINDS:
+        entry = values.get(kind) if isinstance(values, Mapping) else None
+        lists = [entry.get("sum"), entry.get("squares")] if isinstance(entry, Mapping) else [None]
+        count = entry.get("count") if isinstance(entry, Mapping) else None
+        if type(count) is not int or not 0 <= count < 1 << 50 or not all(map(_are_finite, lists)):
+            raise FormatError(f"{where}: its moments of {kind} are malformed: run `helix4d verify`")
+    return dict(values)  # type: ignore[call-overload]
+
+
+def _are_finite(values: object) -> bool:
+    return isinstance(values, list) and all(type(v) in (int, float) and abs(v) < 1e300 for v in values)
+
+
 def statistics_from_moments(clips: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean and standard deviation of each kind over the moments of clips, with the number of tokens."""
+    """Mean and standard deviation of each kind over the moments of clips, with the number of tokens.
+
+    Raises:
+        FormatError: if the numbers of channels differ.
+    """
     result = {}
     for kind in KINDS:
+        channels = {len(m[kind][name]) for m in clips for name in ("sum", "squares")}
+        if len(channels) > 1:
+            raise FormatError(f"the moments of {kind} have {sorted(channels)} channels in different clips")
         count = sum(m[kind]["count"] for m in clips)
         if not count:
             continue
-        mean = np.sum([m[kind]["sum"] for m in clips], axis=0) / count
-        variance = np.sum([m[kind]["squares"] for m in clips], axis=0) / count - mean**2
+        mean = np.sum(np.array([m[kind]["sum"] for m in clips], np.float64), axis=0) / count
+        variance = np.sum(np.array([m[kind]["squares"] for m in clips], np.float64), axis=0) / count - mean**2
         std = np.sqrt(np.maximum(variance, 1e-12))
         result[kind] = {"mean": mean.round(6).tolist(), "std": np.maximum(std, 1e-6).round(6).tolist(), "count": count}
     return result
