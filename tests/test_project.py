@@ -46,7 +46,12 @@ def test_every_package_with_an_extra_is_declared_there() -> None:
     project = tomllib.loads(_text("pyproject.toml"))["project"]
     declared = {"": project["dependencies"], **project["optional-dependencies"]}
     modules = {"cv2": "opencv-python-headless", "git": "GitPython", "PIL": "pillow", "png": "pypng", "yaml": "PyYAML"}
-    modules |= {"skimage": "scikit-image", "sklearn": "scikit-learn", "huggingface_hub": "huggingface-hub"}
+    modules |= {
+        "pxr": "usd-core",
+        "skimage": "scikit-image",
+        "sklearn": "scikit-learn",
+        "huggingface_hub": "huggingface-hub",
+    }
     for module, extra in EXTRA_OF.items():
         if module == "imageio":  # comes with scikit-image
             continue
