@@ -14,8 +14,6 @@ import pytest
 _TORCH = importlib.util.find_spec("torch") is not None
 if _TORCH:
     import torch
-
-    torch.set_num_threads(1)
 else:
     collect_ignore_glob = ["test_*.py"]
 
@@ -23,6 +21,12 @@ else:
 def pytest_report_header() -> str | None:
     """Report why the network tests are skipped."""
     return None if _TORCH else "tests/model: skipped, torch is not installed (pip install -e .[model])"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    """Compute with one thread, even after another library of the same OpenMP has set a number (numba, for matting)."""
+    torch.set_num_threads(1)
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,17 @@ if importlib.util.find_spec("torch") is None:
 else:
     import torch
 
-    torch.set_num_threads(1)
-
     from helix4d.train.latents.encode import EncodeConfig, encode
     from helix4d.train.latents.jobs import LatentConfig
     from tests.train import world
 
 NAMES = ["flag", "butterfly", "ladybug", "caterpillar", "sprout"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    """Compute with one thread, even after another library of the same OpenMP has set a number (numba, for matting)."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
