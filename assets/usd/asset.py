@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from pxr import Usd
+from pxr import Tf, Usd
 
 from helix4d.assets.choice import ClipInfo
 from helix4d.assets.clip import Clip, Frame
@@ -16,7 +16,7 @@ from helix4d.assets.geometry_check import GeometryCheck
 from helix4d.assets.limits import Limits
 from helix4d.assets.surface import motion_of_times
 from helix4d.assets.usd.frames import Frames
-from helix4d.assets.usd.layers import open_stage, recorded_notes
+from helix4d.assets.usd.layers import open_stage, reason_of, recorded_notes
 from helix4d.assets.usd.materials import Looks
 from helix4d.assets.usd.scene import Scene
 from helix4d.assets.usd.shapes import BrokenMeshError
@@ -130,7 +130,13 @@ class UsdAsset:
     @contextmanager
     def _recorded(self) -> Iterator[None]:
         with recorded_notes(self._root) as notes:
-            yield
+            try:
+                yield
+            except UnicodeDecodeError as error:
+                raise AssetError(ReasonCode.CORRUPT_FILE, "holds text that is not UTF-8", self._path) from error
+            except Tf.ErrorException as error:
+                message = f"usd-core cannot evaluate it ({reason_of(error, self._root)})"
+                raise AssetError(ReasonCode.CORRUPT_FILE, message, self._path) from error
         for note in notes:
             self._warn(note)
 

@@ -47,7 +47,7 @@ def recorded_notes(root: Path) -> Iterator[list[str]]:
     try:
         yield notes
     finally:
-        found = [clean(item.commentary, root) for item in delegate.TakeUncoalescedDiagnostics()]
+        found = [_commentary(item, root) for item in delegate.TakeUncoalescedDiagnostics()]
         notes += list(dict.fromkeys(found))[:_NOTES]
 
 
@@ -78,7 +78,9 @@ def open_stage(path: Path, root: Path, limits: Limits) -> Usd.Stage:
     try:
         stage = Usd.Stage.Open(layers[0], None, context)
     except Tf.ErrorException as error:
-        raise AssetError(ReasonCode.CORRUPT_FILE, f"usd-core cannot open it ({_reason(error, root)})", path) from error
+        raise AssetError(
+            ReasonCode.CORRUPT_FILE, f"usd-core cannot open it ({reason_of(error, root)})", path
+        ) from error
     for problem in stage.GetCompositionErrors():
         if problem.errorType in _MISSING:
             raise AssetError(ReasonCode.MISSING_BUFFER, clean(str(problem), root), path)
@@ -145,7 +147,7 @@ class _Walk:
                 return layer
             reason = "no reason given"
         except Tf.ErrorException as error:
-            reason = _reason(error, self._root)
+            reason = reason_of(error, self._root)
         if is_root:
             raise AssetError(ReasonCode.CORRUPT_FILE, f"usd-core cannot read it ({reason})", self._path)
         return None  # if the scene needs it, composition reports it
@@ -212,8 +214,16 @@ class _Walk:
         return clean(layer.identifier, self._root)
 
 
-def _reason(error: Tf.ErrorException, root: Path) -> str:
-    return clean(error.args[0].commentary if error.args else "", root)
+def reason_of(error: Tf.ErrorException, root: Path) -> str:
+    """Return what usd-core says about an error, without paths outside the asset's folder."""
+    return _commentary(error.args[0], root) if error.args else clean("", root)
+
+
+def _commentary(item: Any, root: Path) -> str:
+    try:
+        return clean(item.commentary, root)
+    except UnicodeDecodeError:  # it quotes the file
+        return "the file holds text that is not UTF-8"
 
 
 def _joined(text: str, root: Path) -> str:

@@ -237,3 +237,11 @@ def test_a_file_is_read_again_after_it_changed(tmp_path: Path) -> None:
         kept.append(Usd.Stage.Open(str(path)))
         heights.append(float(bake(path).bounds()[1, 2]))
     np.testing.assert_allclose(heights, [2.0, 6.0])
+
+
+@pytest.mark.parametrize("text", [b'#usda 1.0\ndef Mesh "\x86"\n{\n}\n', b'#usda 1.0\n(\n    doc = "\xee\x86\n)\n'])
+def test_text_that_is_not_utf_8_is_corrupt(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "asset.usda").write_bytes(text)
+    with pytest.raises(AssetError) as raised:
+        bake(tmp_path / "asset.usda", 2)
+    assert raised.value.code is ReasonCode.CORRUPT_FILE
