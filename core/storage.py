@@ -1,4 +1,4 @@
-"""Storage that fails: tells faults of the machine from faults of a file, and retries writes until storage recovers."""
+"""Storage that fails: separates faults of the machine from faults of a file, and retries writes until it recovers."""
 
 from __future__ import annotations
 

@@ -109,25 +109,16 @@ class _Guard:
     def pools(self, *, proxied: bool) -> dict[str, type[HTTPConnectionPool]]:
         """Connection pools by scheme; those to a proxy do not check its address, which the operator chose."""
         values = {"guard": self, "proxied": proxied}
-        http, https = (type(kind.__name__, (kind,), values) for kind in (_HttpConnection, _HttpsConnection))
+        http, https = (type(kind.__name__, (_Guarded, kind), values) for kind in (HTTPConnection, HTTPSConnection))
         return {
             "http": type("Http", (HTTPConnectionPool,), {"ConnectionCls": http}),
             "https": type("Https", (HTTPSConnectionPool,), {"ConnectionCls": https}),
         }
 
 
-class _HttpConnection(HTTPConnection):
-    guard: ClassVar[_Guard]
-    proxied: ClassVar[bool]
+class _Guarded(HTTPConnection):
+    """Comes before urllib3's connection among the bases of a class."""
 
-    def _new_conn(self) -> socket.socket:
-        return super()._new_conn() if self.proxied else self.guard.connect(self)
-
-    def getresponse(self) -> Any:
-        return self.guard.answer(self, super().getresponse)
-
-
-class _HttpsConnection(HTTPSConnection):
     guard: ClassVar[_Guard]
     proxied: ClassVar[bool]
 

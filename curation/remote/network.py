@@ -24,7 +24,7 @@ _HOST = re.compile(r"\[[0-9A-Fa-f:.]+\](:\d{1,5})?|[^\s/@\[\]:?#]+(:\d{1,5})?|[0
 PORTS = {"http": 80, "https": 443}
 _SAME_STORE = {"s3a": "s3", "gcs": "gs"}
 _ANONYMOUS: dict[str, dict[str, Any]] = {"s3": {"anon": True}, "gs": {"token": "anon"}}
-"""Options of the fsspec protocols that can be told to use no credentials."""
+"""Options with which protocols of fsspec use no credentials."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _PLATFORM = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "168.63.129.16/32")))
 """Addresses outside the special-purpose ranges of Python 3.11 behind which clouds keep services of a machine."""

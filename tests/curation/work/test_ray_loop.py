@@ -52,7 +52,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 NEEDS = WorkerNeeds(cpus=1)
 TICKS = 6
-"""After so many progress reports without another job, half a second apart, no more jobs are taken."""
+"""Progress reports, half a second apart, after which no further job is expected to be taken."""
 
 
 def answer(job: FakeJob, report: Report) -> Outcome:
