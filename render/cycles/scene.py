@@ -97,8 +97,6 @@ class ClipScene:
         self._camera.data.clip_start, self._camera.data.clip_end = CLIP_RANGE
         self.scene.camera = self._camera
         self._lamps = [_add(self.scene, "lamp", bpy.data.lights.new("lamp", "POINT")) for _ in range(lamps)]
-        for lamp in self._lamps:
-            lamp.data.shadow_soft_size = 0.0
         self._world = World(self.scene, maps)
 
     def set_view(self, camera: Camera, lights: Lights) -> None:
@@ -114,6 +112,7 @@ class ClipScene:
             lamp.data.energy = lights.points[index].watts if lit else 0.0
             if lit:
                 lamp.data.color = lights.points[index].color
+                lamp.data.shadow_soft_size = lights.points[index].radius
                 lamp.location = lights.points[index].position
         self._world.show(lights)
 

@@ -238,7 +238,7 @@ def _view_values(
     places[:, 0] = 1e3  # an unused lamp needs some position
     for index, lamp in enumerate(lights.points):
         places[index] = *lamp.position, np.dot(lamp.position, lamp.position)
-        colors[index, :3] = lamp.irradiance * np.array(lamp.color)
+        colors[index] = *(lamp.irradiance * np.array(lamp.color)), lamp.radius
     rows = [
         *(projection @ camera.extrinsics).T,
         [*camera.position, 0.0],

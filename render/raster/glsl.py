@@ -85,6 +85,7 @@ layout(std140) uniform Sky {
 };
 uniform sampler2DShadow sky_shadows;
 uniform sampler2DShadow lamp_shadows;
+uniform sampler2D lamp_depths;
 
 layout(location = 0, index = 0) out vec4 added;
 #ifdef SORTED
@@ -139,9 +140,41 @@ vec3 open_sky(vec3 smooth_n, vec3 n) {
     return seen / all;
 }
 
+// Points of a disc, spread evenly.
+vec2 disc(int k, int count) {
+    float turn = 2.39996323 * float(k);
+    return sqrt((float(k) + 0.5) / float(count)) * vec2(cos(turn), sin(turn));
+}
+
+// Share of a lamp that a point sees. The lamp is a disc (Fernando, Percentage-Closer Soft Shadows, 2005).
 float lamp_seen(int i, vec3 smooth_n) {
     vec4 spot = lamp_maps[i] * vec4(world + lamp_offsets[i].x * smooth_n, 1.0);
-    return texture(lamp_shadows, spot.xyz / spot.w);
+    vec3 place = spot.xyz / spot.w;
+    float radius = lamp_colors[i].w;
+    if (radius == 0.0) return texture(lamp_shadows, place);
+    float depth = spot.w, near = lamp_offsets[i].y, far = lamp_offsets[i].z;
+    // Offsets are lengths at the depth of the point.
+    vec2 scale = vec2(1.0 / float(LAMPS), 1.0) * 0.5 / (lamp_offsets[i].w * depth);
+    float reach = radius * (depth - near) / near, sum = 0.0, blockers = 0.0;
+    vec2 low = vec2((float(i) + 0.001) / float(LAMPS), 0.0), high = vec2((float(i) + 0.999) / float(LAMPS), 1.0);
+    for (int k = 0; k < BLOCKER_TAPS; ++k) {
+        vec2 offset = reach * disc(k, BLOCKER_TAPS);
+        float z = texture(lamp_depths, clamp(place.xy + offset * scale, low, high)).r;
+        float found = near * far / (far - z * (far - near));
+        // Only what lies in the cone between the point and the lamp blocks light; the point's own surface does not.
+        if (length(offset) * found <= radius * (depth - found)) {
+            sum += found;
+            blockers += 1.0;
+        }
+    }
+    if (blockers == 0.0) return texture(lamp_shadows, place);
+    float blocker = sum / blockers, width = radius * (depth - blocker) / blocker;
+    float between = 0.5 * (blocker + depth), z = far * (between - near) / (between * (far - near)), lit = 0.0;
+    for (int k = 0; k < SHADOW_TAPS; ++k) {
+        vec2 offset = width * disc(k, SHADOW_TAPS);
+        lit += texture(lamp_shadows, vec3(clamp(place.xy + offset * scale, low, high), min(z, place.z)));
+    }
+    return lit / float(SHADOW_TAPS);
 }
 
 float power5(float x) { float x2 = x * x; return x2 * x2 * x; }
@@ -176,7 +209,8 @@ void main() {
     float dielectric = (surface.z * split.x + split.y) * (1.0 + surface.z * (1.0 / whole - 1.0));
     vec3 diffuse = color.rgb * ((1.0 - metallic) * (1.0 - dielectric));
     vec3 smooth_n = smooth_normal();
-    vec3 sky = open_sky(smooth_n, n), mirrored_sky = sky_mirrored(reflect(-v, n), roughness);
+    vec3 mirrored = reflect(-v, n);
+    vec3 sky = open_sky(smooth_n, n), mirrored_sky = sky_mirrored(mirrored, roughness);
     // Occluded sky is replaced by one bounce off the object, as if all of it had the color of this point.
     vec3 around = sky + (1.0 - sky) * sky * color.rgb;
     shown = around * (sky_matte(n) * diffuse + mirrored_sky * mirror);
@@ -184,8 +218,7 @@ void main() {
     shown *= bumped_everywhere(smooth_n, n);
 #endif
 
-    float alpha2 = max(roughness * roughness, 1e-3);
-    alpha2 *= alpha2;
+    float width = max(roughness * roughness, 1e-3), alpha2 = width * width;
     vec3 highlight = vec3(0.0), lit = vec3(0.0), white = vec3(0.0);
     for (int i = 0; i < LAMPS; ++i) {
         vec3 to_lamp = lamp_places[i].xyz - world;
@@ -198,12 +231,17 @@ void main() {
         received *= bumped(smooth_n, n, l);
 #endif
         lit += received;
-        vec3 h = normalize(l + v);
+        // A lamp's sphere reflects like the lobe at the point of the sphere that is nearest to the mirrored ray, with the
+        // energy of a lobe that is wider by half of the lamp's angle (Karis, Real Shading in Unreal Engine 4, 2013).
+        float angle = lamp_colors[i].w * inversesqrt(distance2);
+        vec3 away = mirrored - dot(mirrored, l) * l;
+        vec3 h = normalize(normalize(l + away * min(angle / max(length(away), 1e-6), 1.0)) + v);
+        float spread = width / clamp(width + 0.5 * angle, 1e-3, 1.0);
         float nh = clamp(dot(n, h), 0.0, 1.0);
         float d = nh * nh * (alpha2 - 1.0) + 1.0;
         float smith = facing * sqrt(cosine * cosine * (1.0 - alpha2) + alpha2)
             + cosine * sqrt(facing * facing * (1.0 - alpha2) + alpha2);
-        float peak = alpha2 / (3.14159265 * d * d) * 0.5 / max(smith, 1e-6);
+        float peak = spread * spread * alpha2 / (3.14159265 * d * d) * 0.5 / max(smith, 1e-6);
         float grazing = power5(1.0 - clamp(dot(l, h), 0.0, 1.0));
         highlight += received * peak * (f0 + (1.0 - f0) * grazing);
         white += received * peak;

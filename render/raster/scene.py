@@ -15,7 +15,7 @@ import numpy as np
 
 from helix4d.assets import AlphaMode, Clip, Frame, Material, Texture, Topology, Wrap
 from helix4d.render.raster.shaders import ATTRIBUTES, MATERIAL_BLOCK, SKY_BLOCK, VIEW_BLOCK, shaders
-from helix4d.render.raster.shadows import LAMP_UNIT, SKY_UNIT
+from helix4d.render.raster.shadows import DEPTH_UNIT, LAMP_UNIT, SKY_UNIT
 from helix4d.render.raster.sky import MAP_UNIT
 from helix4d.render.scene.uv_maps import UvMap, uv_layer, uv_maps
 
@@ -270,7 +270,8 @@ class RasterScene:
             for unit, name in enumerate(_SOURCES):
                 if f"{name.lower()}_texture" in program:
                     program[f"{name.lower()}_texture"].value = unit
-            for name, unit in (("lamp_shadows", LAMP_UNIT), ("sky_shadows", SKY_UNIT), ("sky_map", MAP_UNIT)):
+            units = {"lamp_shadows": LAMP_UNIT, "lamp_depths": DEPTH_UNIT, "sky_shadows": SKY_UNIT, "sky_map": MAP_UNIT}
+            for name, unit in units.items():
                 if name in program:
                     program[name].value = unit
             self._programs[vertex, fragment] = program

@@ -20,6 +20,9 @@ SKY_DIRECTIONS = 16
 SKY_LAYERS = 9
 """Number of roughnesses from 0 to 1 that an environment map is filtered for; one more layer is for matte surfaces."""
 
+_BLOCKER_TAPS, _SHADOW_TAPS = 12, 16
+"""Texels of a lamp's map that are read to find what blocks the lamp, and to find how much of the lamp is blocked."""
+
 _LEVEL_BIAS = -0.7
 """Bias of mipmap levels: a pixel is the mean over its own square, which is sharper than GL's choice."""
 
@@ -32,9 +35,9 @@ layout(std140) uniform View {
     vec4 sky_turn;      // cosine and sine of the map's turn
     vec4 sky_light[SKY_DIRECTIONS];  // rgb shares of the directions of the shadow maps
     vec4 lamp_places[LAMPS];  // xyz, squared distance from the origin
-    vec4 lamp_colors[LAMPS];  // rgb irradiance at the origin
+    vec4 lamp_colors[LAMPS];  // rgb irradiance at the origin, radius
     mat4 lamp_maps[LAMPS];    // world to shadow map
-    vec4 lamp_offsets[LAMPS]; // along the normal
+    vec4 lamp_offsets[LAMPS]; // along the normal; the map's nearest and farthest depth, tangent of half its view
 };
 layout(std140) uniform Material {
     vec4 base;          // linear rgb, alpha
@@ -141,6 +144,7 @@ def shaders(
     """
     lines = ["#version 400 core", f"#define LAMPS {max(lamps, 1)}", f"#define SAMPLES {SAMPLES}"]
     lines += [f"#define SKY_DIRECTIONS {SKY_DIRECTIONS}", f"#define SKY_LAYERS {SKY_LAYERS}"]
+    lines += [f"#define BLOCKER_TAPS {_BLOCKER_TAPS}", f"#define SHADOW_TAPS {_SHADOW_TAPS}"]
     lines += [f"#define {feature}" for feature in features]
     lines += [f"#define UV{number}" for number in sorted({slot[0] for slot in slots.values()})]
     samplers, slope = [], 2.0**_LEVEL_BIAS

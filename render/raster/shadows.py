@@ -15,8 +15,8 @@ from helix4d.render.raster.shaders import SKY_BLOCK, SKY_DIRECTIONS, VIEW_BLOCK,
 from helix4d.render.scene.environment import sphere_points
 from helix4d.render.scene.lighting import Lights
 
-LAMP_UNIT, SKY_UNIT = 6, 7
-"""Texture units, after those of the materials."""
+LAMP_UNIT, SKY_UNIT, DEPTH_UNIT = 6, 7, 9
+"""Texture units, after those of the materials: lamps' and environment's maps compared, lamps' maps as plain depth."""
 
 _SKY_COLUMNS = 8
 _SKY_SIDE, _LAMP_SIDE = 128, 512
@@ -50,6 +50,7 @@ class Shadows:
         # These draws read only the first member of the view block; the rest fills its declared size.
         self._view = context.buffer(reserve=16 * view_rows(lamps), dynamic=True)
         self._directions = sphere_points(SKY_DIRECTIONS)
+        self._plain = context.sampler(filter=(moderngl.NEAREST, moderngl.NEAREST), repeat_x=False, repeat_y=False)
 
     def set_frame(self, casters: Casters, bounds: np.ndarray) -> None:
         """Draw the environment's maps of a frame.
@@ -81,16 +82,18 @@ class Shadows:
 
         Returns:
             (5 · lamps, 4) rows for the view block: for each lamp the matrix from world to map, column by column, then
-            for each lamp the offset of a point along its normal.
+            for each lamp the offset of a point along its normal, the nearest and the farthest depth of the map, and
+            the tangent of half its view.
         """
         matrices, offsets = np.zeros((self._lamps, 4, 4)), np.zeros((self._lamps, 4))
         if lights.points:
             self._begin(self._lamp)
         for number, lamp in enumerate(lights.points):
-            to_clip, texel = _from_lamp(np.array(lamp.position), self._center, self._radius)
+            to_clip, side, near, far = _from_lamp(np.array(lamp.position), self._center, self._radius)
             self._cast(self._lamp, casters, to_clip, (number, 0), _LAMP_SIDE)
             matrices[number] = (_to_texture((number, 0), _LAMP_SIDE, self._lamp.size) @ to_clip).T
-            offsets[number, 0] = _OFFSET_TEXELS * texel
+            texel = side * (near + far) / _LAMP_SIDE
+            offsets[number] = _OFFSET_TEXELS * texel, near, far, side
         if lights.points:
             self._end()
         return np.vstack([matrices.reshape(-1, 4), offsets])
@@ -101,6 +104,8 @@ class Shadows:
         for unit, target in ((LAMP_UNIT, self._lamp), (SKY_UNIT, self._sky)):
             self._context.clear_samplers(unit, unit + 1)
             target.depth_attachment.use(unit)
+        self._lamp.depth_attachment.use(DEPTH_UNIT)
+        self._plain.use(DEPTH_UNIT)
 
     def _map(self, width: int, height: int) -> Any:
         texture = self._context.depth_texture((width, height))
@@ -135,20 +140,24 @@ def _facing(direction: np.ndarray) -> np.ndarray:
     return np.stack([right, np.cross(direction, right), -direction])
 
 
-def _from_lamp(position: np.ndarray, center: np.ndarray, radius: float) -> tuple[np.ndarray, float]:
-    """(4, 4) projection from a lamp onto the object's bounding sphere, and the size of a texel there in world units."""
+def _from_lamp(position: np.ndarray, center: np.ndarray, radius: float) -> tuple[np.ndarray, float, float, float]:
+    """Project from a lamp onto the object's bounding sphere.
+
+    Returns:
+        (4, 4) matrix to clip space, tangent of half the view, nearest and farthest depth in world units.
+    """
     distance = max(float(np.linalg.norm(position - center)), 1.01 * radius)
     view = np.eye(4)
     view[:3, :3] = _facing((position - center) / distance)
     view[:3, 3] = -view[:3, :3] @ position
     near, far = distance - radius, distance + radius
     near = max(near, 1e-3 * far)
-    side = radius / np.sqrt(distance**2 - radius**2) / (1.0 - 2.0 * _BORDER / _LAMP_SIDE)  # tangent of half the view
+    side = radius / np.sqrt(distance**2 - radius**2) / (1.0 - 2.0 * _BORDER / _LAMP_SIDE)
     projection = np.zeros((4, 4))
     projection[0, 0] = projection[1, 1] = 1.0 / side
     projection[2, 2:] = (far + near) / (far - near), -2.0 * far * near / (far - near)
     projection[3, 2] = 1.0
-    return projection @ view, 2.0 * side * distance / _LAMP_SIDE
+    return projection @ view, side, near, far
 
 
 def _to_texture(tile: tuple[int, int], side: int, size: tuple[int, int]) -> np.ndarray:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from helix4d.core import ConfigError, generator
+
+CameraDistribution = Literal["trellis2", "even"]
+"""How directions spread over the sphere: as in TRELLIS.2, a quarter of them below the horizon; or evenly."""
 
 BOUNDING_RADIUS = float(np.sqrt(3.0) / 2.0)
 """Radius of the unit cube's bounding sphere, which every sampled camera keeps in frame."""
@@ -92,38 +95,51 @@ class Camera:
         )
 
 
-def sample_cameras(seed: int, key: str, views: int, image_size: int) -> list[Camera]:
+def sample_cameras(
+    seed: int, key: str, views: int, image_size: int, distribution: CameraDistribution = "trellis2"
+) -> list[Camera]:
     """Sample all views of an asset, each with `sample_camera`."""
-    return [sample_camera(seed, key, view, views, image_size) for view in range(views)]
+    return [sample_camera(seed, key, view, views, image_size, distribution) for view in range(views)]
 
 
-def sample_camera(seed: int, key: str, view: int, views: int, image_size: int) -> Camera:
+def sample_camera(
+    seed: int, key: str, view: int, views: int, image_size: int, distribution: CameraDistribution = "trellis2"
+) -> Camera:
     """Sample camera number `view` of the `views` that cover the sphere around an asset.
 
-    Directions are Hammersley points shifted by one random offset per asset. The radius has 1/r² uniform between the two
-    radii that fit the bounding sphere exactly into the ends of `FOV_RANGE_DEG`. The camera then steps back by a factor
-    of U(1, `RADIUS_JITTER`), and its focal length is uniform between the previous one and the one that fits again.
+    Directions are Hammersley points shifted by one random offset per asset. TRELLIS.2 bends the sequence upwards: a
+    quarter of its views look from below the horizon, and the median elevation is 19.5°. The radius has 1/r² uniform
+    between the two radii that fit the bounding sphere exactly into the ends of `FOV_RANGE_DEG`. The camera then steps
+    back by a factor of U(1, `RADIUS_JITTER`), and its focal length is uniform between the previous one and the one
+    that fits again.
 
     Args:
         seed: seed of the data set.
         key: key of the asset.
         view: 0 ≤ view < views.
-        views: number of views; it affects every camera, since directions spread evenly.
+        views: number of views; it affects every camera, since directions cover the sphere together.
         image_size: pixels per side.
+        distribution: of the directions, see `CameraDistribution`.
 
     Raises:
-        ConfigError: if `view` is out of range.
+        ConfigError: if `view` is out of range, or there is no such distribution.
     """
     if not 0 <= view < views:
         raise ConfigError(f"view {view} of {views}: must be between 0 and {views - 1}")
+    if distribution not in get_args(CameraDistribution):
+        raise ConfigError(f"cameras {distribution!r}: expected one of {', '.join(get_args(CameraDistribution))}")
     shift = generator(seed, key, "view directions").random(2)
-    height, turn = (np.array([(view + 0.5) / views, _radical_inverse(view)]) + shift) % 1.0
+    turn = (_radical_inverse(view) + shift[1]) % 1.0
+    if distribution == "even":
+        elevation = float(np.arcsin(1.0 - 2.0 * (((view + 0.5) / views + shift[0]) % 1.0)))
+    else:
+        elevation = _bent_elevation((view + shift[0]) / views)
     draw = generator(seed, key, "camera", view)
     near, far = (fitting_radius(fov) for fov in reversed(FOV_RANGE_DEG))
     fit = 1.0 / np.sqrt(draw.uniform(far**-2, near**-2))
     radius = fit * draw.uniform(1.0, RADIUS_JITTER)
     focal = draw.uniform(_fitting_focal(fit, image_size), _fitting_focal(radius, image_size))
-    return _camera(2.0 * np.pi * turn, float(np.arcsin(1.0 - 2.0 * height)), radius, focal, image_size)
+    return _camera(2.0 * np.pi * turn, elevation, radius, focal, image_size)
 
 
 def orbit_camera(
@@ -186,6 +202,12 @@ def _fitting_focal(radius: float, image_size: int) -> float:
     """Focal length in pixels at which the bounding sphere, seen from `radius`, touches the image's edges."""
     tangent = BOUNDING_RADIUS / np.sqrt(radius**2 - BOUNDING_RADIUS**2)
     return float(0.5 * image_size / tangent * _FIT_MARGIN)
+
+
+def _bent_elevation(height: float) -> float:
+    """Return TRELLIS.2's elevation in radians for a height that is uniform in [0, 1), from below to above."""
+    bent = 2.0 * height if height < 0.25 else 2.0 * height / 3.0 + 1.0 / 3.0
+    return float(np.arcsin(2.0 * bent - 1.0))
 
 
 def _radical_inverse(index: int) -> float:
