@@ -15,9 +15,22 @@ from helix4d.curation.places.names import COLLECTIONS
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.network import named_by
 from helix4d.render import EngineName, PresetName
+from helix4d.render.scene.cameras import CameraDistribution
 from helix4d.render.scene.environment import find_maps
+from helix4d.render.scene.fixed_views import fixed_azimuths
+from helix4d.render.scene.lighting import LightDistribution
+from helix4d.render.scene.view_transforms import ViewTransform
 
 Compression = Literal["zstd", "lzma", "deflate", "none"]
+
+_EARLIER: Mapping[str, Any] = {
+    "cameras": "even",
+    "lights": "even",
+    "view_transform": "standard",
+    "fixed_views": "",
+    "environment_maps": {},
+}
+"""What settings were before they could be stated. They are left out at these values, so that hashes of 0.3 stay valid."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,16 @@ class SampleConfig:
     blenderproc is cycles run through BlenderProc, which can also write its HDF5 files (--hdf5)."""
     preset: PresetName = "train"
     """Quality of the Cycles renderer: draft, train, or reference (256 samples per pixel). See docs/rendering.md."""
+    cameras: CameraDistribution = "trellis2"
+    """Directions of the random views: trellis2 has a quarter of them below the horizon; even spreads them evenly."""
+    lights: LightDistribution = "trellis2"
+    """Lamps of the random views: trellis2 varies the exposure and casts soft shadows, and bright surfaces may clip;
+    even gives every view the same exposure and hard shadows."""
+    view_transform: ViewTransform = "standard"
+    """From linear light to the stored images: standard (sRGB), or filmic, Blender's tone that compresses highlights."""
+    fixed_views: Annotated[str, Option(metavar="NAMES", default="(optional)")] = ""
+    """Views at elevation 0 beside the random ones, with even lights: front, right, back, left, orbit:N, or several of
+    them separated by commas."""
     passes: bool = False
     """Also write depth (16-bit PNG) and normals (half-float EXR) for every image."""
     clip: str = "most-moving"
@@ -59,17 +82,15 @@ class SampleConfig:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ConfigError(f"--{name.replace('_', '-')} {value}: must be between {low} and {high}")
+        fixed_azimuths(self.fixed_views)
         if self.engine == "raster" and self.preset != "train":
             raise ConfigError(f"--preset {self.preset}: --engine raster has no quality presets; remove the option")
         if self.assets_per_shard < 1:
             raise ConfigError(f"--assets-per-shard {self.assets_per_shard}: must be at least 1")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the values as JSON. `environment_maps` is omitted when empty, so that existing hashes stay valid."""
-        content = asdict(self)
-        if not self.environment_maps:
-            del content["environment_maps"]
-        return content
+        """Return the values as JSON, without those that equal what version 0.3 always used."""
+        return {name: value for name, value in asdict(self).items() if name not in _EARLIER or value != _EARLIER[name]}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SampleConfig:
@@ -78,7 +99,7 @@ class SampleConfig:
         Raises:
             ConfigError: if a setting is unknown or a value is out of range.
         """
-        values = dict(values)
+        values = {**_EARLIER, **values}
         filters = dict(values.pop("filters", {}))
         if "min_motion" in values:
             filters["min_motion"] = values.pop("min_motion")

@@ -50,7 +50,8 @@ def render_frames(
             for view, camera in enumerate(views.cameras):
                 alpha = None if coverage is None else coverage.alpha(frame, camera)
                 colors, depth, normal = scene.render(view)
-                yield RenderedImage(view, frame, to_rgba(colors, alpha), depth, normal)
+                rgba, clipped = to_rgba(colors, alpha, settings.view_transform)
+                yield RenderedImage(view, frame, rgba, clipped, depth, normal)
 
 
 def _empty_image(view: int, frame: int, settings: RenderSettings) -> RenderedImage:
@@ -58,4 +59,4 @@ def _empty_image(view: int, frame: int, settings: RenderSettings) -> RenderedIma
     rgba = np.zeros((*shape, 4), np.uint8)
     if not settings.passes:
         return RenderedImage(view, frame, rgba)
-    return RenderedImage(view, frame, rgba, np.zeros(shape, np.float32), np.zeros((*shape, 3), np.float32))
+    return RenderedImage(view, frame, rgba, 0.0, np.zeros(shape, np.float32), np.zeros((*shape, 3), np.float32))

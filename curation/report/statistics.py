@@ -34,6 +34,7 @@ _QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 _NAMES = ("min", *(f"{percent} %" for percent in _QUANTILES[1:-1]), "max")
 _WIDE = 100
 """Positive numbers that span more than this factor are shown on a logarithmic axis."""
+_CLIPPED = "share of a view's visible pixels in which light beyond white is lost"
 _LONGEST = 4000
 """Maximum number of characters of a text from a file. The end is kept, which is where errors are."""
 
@@ -47,6 +48,7 @@ class SampleFacts:
         shard: name of the shard, `train/helix4d-000000`.
         bytes: size in the shard.
         voxels, tokens: counts per frame.
+        clipped: share of clipped pixels, one value per view; empty without views, or before version 0.4.
         measures: name of a measure -> value.
         license: `cc0`, `by`, ...; "" if unknown.
         license_text: license as stated by the file and its source.
@@ -60,6 +62,7 @@ class SampleFacts:
     bytes: int
     voxels: tuple[int, ...]
     tokens: tuple[int, ...]
+    clipped: tuple[float, ...]
     measures: Mapping[str, float]
     license: str
     license_text: str
@@ -293,6 +296,7 @@ def _sample(reader: ShardReader, shard: str, key: str, measured: MeasuredClip | 
         bytes=index["bytes"],
         voxels=tuple(index["voxels"]),
         tokens=tuple(index["tokens"]),
+        clipped=tuple(index.get("clipped", {}).values()),
         measures=measures,
         license=license_name,
         license_text=text,
@@ -308,6 +312,7 @@ def _histograms(samples: Sequence[SampleFacts], dropped: Sequence[MeasuredClip])
     found = [
         _histogram("voxels", "voxels per frame", [n for sample in samples for n in sample.voxels], []),
         _histogram("tokens", "tokens (blocks of 16³ voxels) per frame", [n for s in samples for n in s.tokens], []),
+        _histogram("clipped", _CLIPPED, [share for sample in samples for share in sample.clipped], []),
         _histogram("megabytes", "size of a sample in MB", [sample.bytes / 1e6 for sample in samples], []),
     ]
     for one in sorted(FILTERS, key=lambda one: one.measure != "motion"):

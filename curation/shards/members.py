@@ -41,12 +41,15 @@ def parse_clip(data: bytes, where: object) -> dict[str, Any]:
     for name in ("asset", "key"):
         if not isinstance(clip.get(name), str):
             raise FormatError(f"{where}: {name} is {_short(clip.get(name))}: expected a text")
-    for name in ("extras", "measures"):  # older samples have no measures
+    azimuths = clip.get("fixed_views", [])  # older samples have none
+    if not isinstance(azimuths, list) or not all(type(azimuth) in (int, float) for azimuth in azimuths):
+        raise FormatError(f"{where}: fixed_views is {_short(azimuths)}: expected a list of azimuths in degrees")
+    for name in ("extras", "measures", "clipped"):  # older samples have no measures or clipped pixels
         if not isinstance(clip.get(name, {}), Mapping):
             raise FormatError(f"{where}: {name} is {_short(clip[name])}: expected an object")
-    numbers = [*clip.get("measures", {}).values(), clip.get("motion", 0.0)]
+    numbers = [*clip.get("measures", {}).values(), *clip.get("clipped", {}).values(), clip.get("motion", 0.0)]
     if not all(type(number) in (int, float) for number in numbers):
-        raise FormatError(f"{where}: motion or measures contains a value that is not a number")
+        raise FormatError(f"{where}: motion, measures or clipped contains a value that is not a number")
     return clip
 
 

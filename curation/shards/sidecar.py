@@ -137,6 +137,9 @@ def _check_sample(sample: Mapping[str, Any], where: str) -> None:
     counts = [sample.get(name) for name in ("voxels", "tokens")]
     if not all(isinstance(values, list) and all(map(_is_count, values)) for values in counts):
         raise FormatError(f"{where}: voxels or tokens in the index are not numbers per frame")
+    clipped = sample.get("clipped", {})  # older shards have none
+    if not isinstance(clipped, Mapping) or not all(type(share) in (int, float) for share in clipped.values()):
+        raise FormatError(f"{where}: clipped in the index is not a number per view")
 
 
 def _is_count(value: object) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from helix4d.core.messages import reason
 from helix4d.curation.shards.members import SAMPLE
 from helix4d.curation.shards.tokens import count_tokens
 from helix4d.render import Camera, Lights
+from helix4d.render.scene.fixed_views import fixed_azimuths
 from helix4d.render.scene.passes import decode_depth, decode_normal
 from helix4d.voxelize import decode_vxz, morton_codes
 
@@ -52,7 +53,8 @@ def check_sample(
     """
     frames, views = settings["frames"], settings["views"]
     passes = bool(settings.get("passes"))
-    yield from _check_members(members, frames, views, passes)
+    names = view_names(views, settings.get("fixed_views", ""))
+    yield from _check_members(members, frames, names, passes)
     present = frozenset(members) - frozenset(lost)
     clip: Mapping[str, Any] = {}
     if "clip.json" in present:
@@ -68,35 +70,40 @@ def check_sample(
         if (suffix := f"frame_{frame:02d}.vxz") in present:
             counts = [_entry(clip.get(name), frame) for name in ("voxels", "tokens")]
             yield from ((suffix, what) for what in _check_ovoxel(read, suffix, settings["resolution"], *counts))
-    for view in range(views):
-        if (suffix := f"view_{view:02d}.json") in present:
+    for view in names:
+        if (suffix := f"{view}.json") in present:
             yield from ((suffix, what) for what in _check_view(read, suffix, settings["image_size"]))
         for frame in range(frames):
-            if (suffix := f"view_{view:02d}_frame_{frame:02d}.webp") in present:
+            name = f"{view}_frame_{frame:02d}"
+            if (suffix := f"{name}.webp") in present:
                 yield from ((suffix, what) for what in _check_image(read, suffix, settings["image_size"]))
-            for suffix, decode in (
-                (f"{_view(view, frame)}.depth.png", decode_depth),
-                (f"{_view(view, frame)}.normal.exr", decode_normal),
-            ):
+            for suffix, decode in ((f"{name}.depth.png", decode_depth), (f"{name}.normal.exr", decode_normal)):
                 if suffix in present:
                     yield from ((suffix, what) for what in _check_pass(read, suffix, decode, settings["image_size"]))
 
 
-def _view(view: int, frame: int) -> str:
-    return f"view_{view:02d}_frame_{frame:02d}"
+def view_names(views: int, fixed_views: str = "") -> list[str]:
+    """Return the names of the views of a sample, random ones first: `view_00`, ..., `fixed_00`, ...
+
+    Args:
+        views: number of random views.
+        fixed_views: names of the fixed views, as in the settings of an output.
+    """
+    fixed = len(fixed_azimuths(fixed_views))
+    return [*(f"view_{view:02d}" for view in range(views)), *(f"fixed_{view:02d}" for view in range(fixed))]
 
 
-def member_suffixes(frames: int, views: int, passes: bool = False) -> list[str]:
-    """Return the suffixes of a complete sample, sorted."""
+def member_suffixes(frames: int, views: Sequence[str], passes: bool = False) -> list[str]:
+    """Return the suffixes of a complete sample with the given views, sorted."""
     names = ["clip.json", *(f"frame_{frame:02d}.vxz" for frame in range(frames))]
-    for view in range(views):
-        kinds = ("webp", "depth.png", "normal.exr") if passes else ("webp",)
-        names.append(f"view_{view:02d}.json")
-        names += [f"{_view(view, frame)}.{kind}" for frame in range(frames) for kind in kinds]
+    kinds = ("webp", "depth.png", "normal.exr") if passes else ("webp",)
+    for view in views:
+        names.append(f"{view}.json")
+        names += [f"{view}_frame_{frame:02d}.{kind}" for frame in range(frames) for kind in kinds]
     return sorted(names)
 
 
-def _check_members(members: Collection[str], frames: int, views: int, passes: bool) -> Iterator[Finding]:
+def _check_members(members: Collection[str], frames: int, views: Sequence[str], passes: bool) -> Iterator[Finding]:
     expected, present = set(member_suffixes(frames, views, passes)), set(members)
     for what, names in (("missing", expected - present), ("does not belong to a sample", present - expected)):
         yield from ((name, what) for name in sorted(names))

@@ -25,8 +25,17 @@ from helix4d.curation.shards.members import SAMPLE
 from helix4d.curation.shards.tokens import count_tokens
 from helix4d.curation.shards.writer import Sample, write_part
 from helix4d.curation.work.jobs import AssetJob
-from helix4d.render import load_engine, preset, sample_cameras, sample_lights
+from helix4d.render import (
+    Camera,
+    Lights,
+    load_engine,
+    preset,
+    sample_cameras,
+    sample_lights,
+    sample_view_lights,
+)
 from helix4d.render.scene.environment import EnvironmentMap, sample_map_lights
+from helix4d.render.scene.fixed_views import fixed_azimuths, fixed_cameras
 from helix4d.render.scene.passes import encode_depth, encode_normal
 from helix4d.voxelize import OVoxel, encode_vxz, vanished_area_share, voxelize_clip
 
@@ -166,9 +175,10 @@ def _make_sample(job: AssetJob, clip: Clip, measured: MeasuredClip, clock: Clock
         ovoxels = voxelize_clip(clip, config.resolution, threads=job.threads, device=device)
         for frame, ovoxel in enumerate(ovoxels):
             members[f"frame_{frame:02d}.vxz"] = encode_vxz(ovoxel, compression=config.vxz_compression)
-    members["clip.json"] = canonical_json(_describe(job, clip, measured, normalization, ovoxels))
-    members.update(_render(job, key, clip, clock))
-    return Sample(key, members)
+    views, clipped = _render(job, key, clip, clock)
+    description = _describe(job, clip, measured, normalization, ovoxels)
+    members["clip.json"] = canonical_json({**description, "clipped": clipped} if clipped else description)
+    return Sample(key, {**members, **views})
 
 
 def _describe(
@@ -188,6 +198,7 @@ def _describe(
         "views": config.views,
         "resolution": config.resolution,
         "image_size": config.image_size,
+        **({"fixed_views": list(fixed_azimuths(config.fixed_views))} if config.fixed_views else {}),
         "seed": config.seed,
         "normalization": normalization.to_json(),
         "motion": measured.measures["motion"],
@@ -206,39 +217,61 @@ def _describe(
     }
 
 
-def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> dict[str, bytes]:
+def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> tuple[dict[str, bytes], dict[str, float]]:
+    """Return the members of all views, and the mean share of clipped pixels of each view."""
     config = job.config
-    cameras = sample_cameras(config.seed, key, config.views, config.image_size)
-    maps: dict[str, EnvironmentMap] = {}
-    if job.hdri is None or not config.environment_maps:
-        lights = sample_lights(config.seed, key, cameras)
-    else:
-        lights, maps = sample_map_lights(config.seed, key, cameras, job.hdri, config.environment_maps)
+    cameras, lights, maps = _views(job, key)
+    names = [f"view_{view:02d}" for view in range(config.views)]
+    names += [f"fixed_{view:02d}" for view in range(len(cameras) - config.views)]
     members = {
-        f"view_{view:02d}.json": canonical_json({"camera": camera.to_json(), "lights": light.to_json()})
-        for view, (camera, light) in enumerate(zip(cameras, lights, strict=True))
+        f"{name}.json": canonical_json({"camera": camera.to_json(), "lights": light.to_json()})
+        for name, camera, light in zip(names, cameras, lights, strict=True)
     }
-    images = config.views * config.frames
+    images = len(names) * config.frames
     if not images:
-        return members
+        return members, {}
     settings = preset(
-        config.preset, image_size=config.image_size, threads=job.threads, passes=config.passes, device=job.device
+        config.preset,
+        image_size=config.image_size,
+        threads=job.threads,
+        passes=config.passes,
+        device=job.device,
+        view_transform=config.view_transform,
     )
     hdf5 = None if job.hdf5 is None else job.hdf5 / key
     rendered = load_engine(config.engine, hdf5)(clip, cameras, lights, settings, maps=maps)
+    clipped = dict.fromkeys(names, 0.0)
     for number in range(images):
         with clock.measure("render"):
             clock.progress(number, images)
             image = next(rendered)
         with clock.measure("encode"):
-            name = f"view_{image.view:02d}_frame_{image.frame:02d}"
+            clipped[names[image.view]] += image.clipped / config.frames
+            name = f"{names[image.view]}_frame_{image.frame:02d}"
             members[f"{name}.webp"] = encode_webp(image.rgba)
             if image.depth is not None and image.normal is not None:
                 members[f"{name}.depth.png"] = encode_depth(image.depth)
                 members[f"{name}.normal.exr"] = encode_normal(image.normal)
     with clock.measure("render"):
         next(rendered, None)  # an engine that writes files renames them at its end
-    return members
+    return members, {name: round(share, 6) for name, share in clipped.items()}
+
+
+def _views(job: AssetJob, key: str) -> tuple[list[Camera], list[Lights], dict[str, EnvironmentMap]]:
+    """Return the cameras and lights of the random views and then of the fixed ones, and the maps that they use."""
+    config = job.config
+    cameras = sample_cameras(config.seed, key, config.views, config.image_size, config.cameras)
+    fixed = fixed_cameras(config.fixed_views, config.image_size)
+    maps: dict[str, EnvironmentMap] = {}
+    if job.hdri is None or not config.environment_maps:
+        lights = sample_lights(config.seed, key, cameras, config.lights)
+    else:
+        lights, maps = sample_map_lights(config.seed, key, cameras, job.hdri, config.environment_maps)
+    names = [f"fixed_{view:02d}" for view in range(len(fixed))]
+    even = [
+        sample_view_lights(config.seed, key, name, camera, "even") for name, camera in zip(names, fixed, strict=True)
+    ]
+    return [*cameras, *fixed], [*lights, *even], maps
 
 
 def encode_webp(rgba: np.ndarray) -> bytes:

@@ -32,6 +32,7 @@ _ACTIONBENCH_ITEMS = 128
 _HELIX4DBENCH_ITEMS = 52
 _IMAGES = (".png", ".webp", ".jpg", ".jpeg")
 _TRUTH_POINTS = 100_000
+_FRONT_AZIMUTH = -90.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +189,8 @@ def _texverse_heldout(data: Path) -> Bench:
     }
     notes = (
         f"test split of our shards ({len(items)} clips); the ground-truth surface is extracted from the O-Voxels and "
-        "has no tracked points; the video is view 00, with a random camera, whereas image metrics use a front view",
+        "has no tracked points; the video is the fixed front view where the shards have one (--fixed-views front), "
+        "otherwise view 00, whose camera is random, whereas image metrics use a front view",
     )
     offers = frozenset({Need.TRUTH, Need.VIDEO})
     return Bench("texverse-heldout", "TexVerse held-out", offers, tuple(items[key] for key in sorted(items)), notes)
@@ -197,7 +199,8 @@ def _texverse_heldout(data: Path) -> Bench:
 def _read_sample(reader: ShardReader, key: str) -> Reference:
     members = reader.members(key)
     frames = sum(re.fullmatch(r"frame_\d+\.vxz", name) is not None for name in members)
-    views = [name for name in members if re.fullmatch(r"view_00_frame_\d+\.webp", name)]
+    front = _front_view(reader, key)
+    views = [name for name in members if re.fullmatch(rf"{front}_frame_\d+\.webp", name)]
     where = f"{reader.path}: {key}"
     video: np.ndarray | NotAvailable = NotAvailable("the shard was curated without views")
     if views:
@@ -215,6 +218,12 @@ def _read_sample(reader: ShardReader, key: str) -> Reference:
     if not truth:
         raise FormatError(f"{where}: no frame_00.vxz")
     return Reference(frames, video, torch.stack(truth))
+
+
+def _front_view(reader: ShardReader, key: str) -> str:
+    """Return the name of the view that serves as the video: the fixed one from the front, else the first random one."""
+    azimuths = reader.clip(key).get("fixed_views", [])
+    return f"fixed_{azimuths.index(_FRONT_AZIMUTH):02d}" if _FRONT_AZIMUTH in azimuths else "view_00"
 
 
 def _read_video(paths: list[Path], frames: int) -> np.ndarray | NotAvailable:

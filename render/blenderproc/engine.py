@@ -209,7 +209,7 @@ class _Scene:
         for view, light in enumerate(lights):
             for index, lamp in enumerate(lamps):
                 lit = index < len(light.points)
-                lamp.set_radius(0.0, frame=view)
+                lamp.set_radius(light.points[index].radius if lit else 0.0, frame=view)
                 lamp.set_energy(light.points[index].watts if lit else 0.0, frame=view)
                 if lit:
                     lamp.set_color(light.points[index].color, frame=view)

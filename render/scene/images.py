@@ -1,4 +1,4 @@
-"""Rendered images, and the way from linear premultiplied floats to what is stored: sRGB bytes with straight alpha."""
+"""Rendered images, and the way from linear premultiplied floats to what is stored: bytes with straight alpha."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+
+from helix4d.render.scene.view_transforms import ViewTransform, to_display, white
+
+
+_WHITE_MARGIN = 1.001  # an unlit white surface is white up to rounding
 
 
 class Layers(NamedTuple):
@@ -30,8 +35,9 @@ class RenderedImage:
     Attributes:
         view: index of the camera.
         frame: index of the clip's frame.
-        rgba: (H, W, 4) uint8, sRGB under Blender's Standard view transform, straight alpha, first row on top. Color is
-            0 where alpha is 0.
+        rgba: (H, W, 4) uint8, sRGB under the view transform of the settings, straight alpha, first row on top. Color
+            is 0 where alpha is 0.
+        clipped: share of the visible pixels in which a channel is brighter than the view transform's white.
         depth: (H, W) float32, or None without passes; see `helix4d.render.scene.passes`.
         normal: (H, W, 3) float32, or None without passes.
     """
@@ -39,11 +45,14 @@ class RenderedImage:
     view: int
     frame: int
     rgba: np.ndarray
+    clipped: float = 0.0
     depth: np.ndarray | None = None
     normal: np.ndarray | None = None
 
 
-def to_rgba(channels: Mapping[str, np.ndarray], coverage: np.ndarray | None = None) -> np.ndarray:
+def to_rgba(
+    channels: Mapping[str, np.ndarray], coverage: np.ndarray | None = None, transform: ViewTransform = "standard"
+) -> tuple[np.ndarray, float]:
     """Convert a render to straight sRGB bytes, with exact alpha where it is available.
 
     A pixel's premultiplied color is divided by the share of its paths that hit something. That share is the noisy
@@ -53,9 +62,11 @@ def to_rgba(channels: Mapping[str, np.ndarray], coverage: np.ndarray | None = No
     Args:
         channels: (H, W) linear premultiplied R, G, B and the renderer's own alpha A.
         coverage: (H, W) exact alpha, or None to keep the renderer's alpha.
+        transform: view transform from linear to displayed values.
 
     Returns:
-        (H, W, 4) uint8, color 0 where alpha rounds to 0.
+        (H, W, 4) uint8, color 0 where alpha rounds to 0; and the share of the other pixels in which a channel is
+        brighter than the view transform's white.
     """
     light = np.stack([channels[name] for name in "RGBA"], axis=-1)
     light[..., 3] = np.clip(light[..., 3], 0.0, 1.0)
@@ -66,15 +77,10 @@ def to_rgba(channels: Mapping[str, np.ndarray], coverage: np.ndarray | None = No
     seen = light[shown]
     color = seen[:, :3] / np.where(seen[:, 3:] > 0.0, seen[:, 3:], 1.0)
     rgba = np.zeros((*alpha.shape, 4), np.uint8)
-    rgba[shown, :3] = np.rint(255.0 * linear_to_srgb(color))
+    rgba[shown, :3] = np.rint(255.0 * to_display(color, transform))
     rgba[..., 3] = alpha
-    return rgba
-
-
-def linear_to_srgb(linear: np.ndarray) -> np.ndarray:
-    """sRGB's transfer function (IEC 61966-2-1) on values clipped to [0, 1]."""
-    clipped = np.clip(linear, 0.0, 1.0)
-    return np.where(clipped <= 0.0031308, 12.92 * clipped, 1.055 * np.power(clipped, 1.0 / 2.4) - 0.055)
+    beyond = color.max(axis=1, initial=0.0) > white(transform) * _WHITE_MARGIN
+    return rgba, float(beyond.mean()) if len(beyond) else 0.0
 
 
 def _sum_around(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from helix4d.core import ConfigError
+from helix4d.render.scene.view_transforms import ViewTransform, check_view_transform
 
 DEVICES = ("auto", "cpu", "gpu", "cuda", "optix", "hip", "metal", "oneapi")
 DENOISE_QUALITIES = ("fast", "balanced", "high")
@@ -31,6 +32,7 @@ class RenderSettings:
         device: one of `DEVICES`; "gpu" is any GPU, "auto" a GPU if Blender finds one, else the CPU.
         exact_alpha: compute alpha with `helix4d.render.alpha`; that of the paths has steps of 1 / samples.
         cull_back_faces: hide the backs of single-sided materials, as glTF's rasterizers do; voxels are never culled.
+        view_transform: from linear light to stored values; "standard" or Blender's "filmic".
         passes: also render depth and normals (`helix4d.render.scene.passes`).
         seed: seed of the sampling pattern, the same for every image.
     """
@@ -48,6 +50,7 @@ class RenderSettings:
     device: str = "auto"
     exact_alpha: bool = True
     cull_back_faces: bool = False
+    view_transform: ViewTransform = "standard"
     passes: bool = False
     seed: int = 0
 
@@ -62,6 +65,7 @@ class RenderSettings:
             raise ConfigError(
                 f"denoise_prefilter {self.denoise_prefilter!r}: expected one of {', '.join(DENOISE_PREFILTERS)}"
             )
+        check_view_transform(self.view_transform)
         for name, low, high in (
             ("image_size", 1, 16384),
             ("samples", 1, 1 << 20),

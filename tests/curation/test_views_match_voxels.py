@@ -12,6 +12,7 @@ from helix4d.assets import bake, normalize
 from helix4d.assets.samples import SAMPLES
 from helix4d.render import Camera, RenderSettings, project, sample_cameras, sample_lights
 from helix4d.render.cycles.engine import render_views
+from helix4d.render.scene.fixed_views import fixed_cameras
 from helix4d.voxelize import OVoxel, prepare_surface, voxelize_frame
 
 RESOLUTION, IMAGE_SIZE, SUPERSAMPLING, LATE_FRAME = 512, 256, 4, 13
@@ -23,8 +24,8 @@ def test_a_view_matches_the_voxels_of_its_frame(name: str, tmp_path: Path) -> No
     path = tmp_path / f"{name}.glb"
     path.write_bytes(SAMPLES[name]())
     clip, _ = normalize(bake(path, frames=16))
-    cameras = sample_cameras(0, name, 16, IMAGE_SIZE)[:2]
-    lights = sample_lights(0, name, cameras)
+    cameras = [*sample_cameras(0, name, 16, IMAGE_SIZE)[:2], *fixed_cameras("front", IMAGE_SIZE)]
+    lights = sample_lights(0, name, cameras)  # with soft lamps
     settings = RenderSettings(image_size=IMAGE_SIZE, samples=1, denoise=False, threads=1)
     ovoxel = voxelize_frame(clip.frames[LATE_FRAME], prepare_surface(clip), RESOLUTION)
     for image in render_views(clip, cameras, lights, settings, frames=[LATE_FRAME]):

@@ -1,7 +1,8 @@
-"""Write `sample_shards_64.json`: the sha256 of every member of the sample assets' shards.
+r"""Write `sample_shards_64.json`: the sha256 of every member of the sample assets' shards.
 
     helix4d samples --output samples
-    helix4d curate --source samples --output shards --resolution 64 --views 2 --image-size 64 --assets-per-shard 4
+    helix4d curate --source samples --output shards --resolution 64 --views 2 --image-size 64 --assets-per-shard 4 \
+        --cameras even --lights even
     python -m tests.data.record_shards shards
 
 The recorded file was made by version 0.3.0, before everything moved into one package. Record it again only together
@@ -18,6 +19,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+from helix4d.core import canonical_json
 from helix4d.curation.shards.sidecar import read_sidecar
 
 RECORD = Path(__file__).with_name("sample_shards_64.json")
@@ -29,7 +31,8 @@ def describe_shards(output: Path) -> dict[str, Any]:
     Returns:
         `version`, `cpu`: what wrote them; image bytes depend on the type of CPU.
         `config_sha256`: the hash in every sidecar.
-        `shards`: name of the tar -> name of the member -> sha256, with the version string blanked.
+        `shards`: name of the tar -> name of the member -> sha256, with the version string blanked, and without what
+            later versions added to `clip.json`.
     """
     tars = sorted(output.glob("*/*.tar"))
     sidecars = [read_sidecar(tar) for tar in tars]
@@ -48,6 +51,13 @@ def cpu_model() -> str:
     return " ".join(field[1] if field else "unknown" for field in fields)
 
 
+def _without_additions(clip: bytes) -> bytes:
+    """Return a `clip.json` with the fields that version 0.3.0 wrote."""
+    content = json.loads(clip)
+    content.pop("clipped", None)
+    return canonical_json(content)
+
+
 def _hash_members(tar: Path, version: str) -> dict[str, str]:
     hashes = {}
     with tarfile.open(tar) as archive:
@@ -55,6 +65,8 @@ def _hash_members(tar: Path, version: str) -> dict[str, str]:
             stream = archive.extractfile(member)
             assert stream is not None, f"{tar}: {member.name} is not a file"
             data = stream.read()
+            if member.name.endswith(".clip.json"):
+                data = _without_additions(data)
             if member.name.endswith(".json"):
                 data = data.replace(version.encode(), b"VERSION")
             hashes[member.name] = hashlib.sha256(data).hexdigest()

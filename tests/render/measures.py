@@ -10,8 +10,8 @@ import numpy as np
 from helix4d.assets import Clip, Material, Texture, Wrap
 from helix4d.assets.samples import SAMPLES
 from helix4d.cli.main import main
-from helix4d.render import Camera, orbit_camera
-from helix4d.render.scene.images import linear_to_srgb
+from helix4d.render import Camera, Lights, orbit_camera
+from helix4d.render.scene.view_transforms import linear_to_srgb
 from tests.render.clips import clip, quad
 
 WIDE = orbit_camera(-90.0, 0.0, 128, fov_deg=2.0 * np.degrees(np.arctan(0.25)), radius=2.0)
@@ -26,6 +26,16 @@ def psnr(image: np.ndarray, truth: np.ndarray) -> float:
         for picture in (image, truth)
     )
     return float(-10 * np.log10(max(np.square(a - b)[inside].mean(), 1e-10)))
+
+
+def facing_radiance(camera: Camera, lights: Lights) -> float:
+    """Radiance of a white diffuse surface at the origin that faces the camera, by arithmetic."""
+    towards = camera.position / np.linalg.norm(camera.position)
+    received = lights.environment
+    for lamp in lights.points:
+        cosine = float(np.dot(lamp.position, towards) / np.linalg.norm(lamp.position))
+        received += lamp.irradiance * max(cosine, 0.0)
+    return received / np.pi
 
 
 def center(image: np.ndarray) -> np.ndarray:

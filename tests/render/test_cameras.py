@@ -69,13 +69,27 @@ def test_a_camera_survives_json_exactly() -> None:
 
 
 def test_directions_cover_the_sphere_and_assets_differ() -> None:
-    cameras = sample_cameras(0, "asset", 256, 512)
+    cameras = sample_cameras(0, "asset", 256, 512, "even")
     directions = np.array([c.position / np.linalg.norm(c.position) for c in cameras])
     assert np.linalg.norm(directions.mean(axis=0)) < 0.02
     # Hammersley points leave no hole: every direction has a view within 15 degrees of it.
     assert (sphere_points(500) / BOUNDING_RADIUS @ directions.T).max(axis=1).min() > np.cos(np.radians(15.0))
-    other = sample_cameras(0, "another", 256, 512)[0].position
+    other = sample_cameras(0, "another", 256, 512, "even")[0].position
     assert not np.allclose(cameras[0].position, other)
+
+
+def test_elevations_follow_the_bent_sequence_of_trellis2() -> None:
+    """Quantiles of 10,000 views against the inverse of its formula: elevation = arccos(1 - 2u) - 90°, with u bent."""
+    positions = [camera.position for asset in range(625) for camera in sample_cameras(0, f"{asset}", 16, 64)]
+    heights = np.array([position[2] / np.linalg.norm(position) for position in positions])
+    shares = np.linspace(0.01, 0.99, 99)
+    bent = np.where(shares < 0.25, 2.0 * shares, 2.0 * shares / 3.0 + 1.0 / 3.0)
+    expected = np.degrees(np.arccos(1.0 - 2.0 * bent)) - 90.0
+    np.testing.assert_allclose(np.degrees(np.arcsin(np.quantile(heights, shares))), expected, atol=0.5)
+    assert np.mean(heights < 0.0) == pytest.approx(0.25, abs=1e-9)  # a quarter of every asset's 16 views
+    assert np.degrees(np.arcsin(np.median(heights))) == pytest.approx(19.47, abs=0.3)
+    turns = np.arctan2([p[1] for p in positions], [p[0] for p in positions]) / (2.0 * np.pi) % 1.0
+    np.testing.assert_allclose(np.quantile(turns, shares), shares, atol=0.01)
 
 
 def test_radii_are_uniform_in_their_inverse_square() -> None:
@@ -108,6 +122,8 @@ def test_invalid_cameras_are_refused() -> None:
         Camera(camera.intrinsics, 2.0 * np.eye(4), 64)
     with pytest.raises(ConfigError, match="view 4 of 4"):
         sample_camera(0, "asset", 4, 4, 64)
+    with pytest.raises(ConfigError, match="expected one of trellis2, even"):
+        sample_camera(0, "asset", 0, 4, 64, "odd")  # type: ignore[arg-type]
 
 
 def test_pose_in_opengl_axes() -> None:
