@@ -21,6 +21,8 @@ from helix4d.render.scene.fixed_views import fixed_azimuths
 from helix4d.render.scene.lighting import LightDistribution
 from helix4d.render.scene.view_transforms import ViewTransform
 
+MAX_TRACKS = 65536
+
 Compression = Literal["zstd", "lzma", "deflate", "none"]
 
 _EARLIER: Mapping[str, Any] = {
@@ -28,9 +30,10 @@ _EARLIER: Mapping[str, Any] = {
     "lights": "even",
     "view_transform": "standard",
     "fixed_views": "",
+    "tracks": 0,
     "environment_maps": {},
 }
-"""What settings were before they could be stated. They are left out at these values, so that hashes of 0.3 stay valid."""
+"""Settings of version 0.3, which could not be stated then. At these values they are omitted, so its hashes hold."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class SampleConfig:
     fixed_views: Annotated[str, Option(metavar="NAMES", default="(optional)")] = ""
     """Views at elevation 0 beside the random ones, with even lights: front, right, back, left, orbit:N, or several of
     them separated by commas."""
+    tracks: int = 0
+    """Points to follow on the surface through all frames, such as 8192, with positions and normals; 0 for none."""
     passes: bool = False
     """Also write depth (16-bit PNG) and normals (half-float EXR) for every image."""
     clip: str = "most-moving"
@@ -78,7 +83,12 @@ class SampleConfig:
     def __post_init__(self) -> None:
         if self.resolution not in (32, 64, 128, 256, 512, 1024):
             raise ConfigError(f"--resolution {self.resolution}: must be a power of two from 32 to 1024")
-        for name, low, high in [("frames", 1, 100), ("views", 0, 100), ("image_size", 16, 4096)]:
+        for name, low, high in [
+            ("frames", 1, 100),
+            ("views", 0, 100),
+            ("image_size", 16, 4096),
+            ("tracks", 0, MAX_TRACKS),
+        ]:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ConfigError(f"--{name.replace('_', '-')} {value}: must be between {low} and {high}")

@@ -15,7 +15,7 @@ from helix4d.core.messages import reason
 
 SAMPLE = Schema("clip.json", version=1, oldest=1, rewrite="curate its asset again, into a new output")
 
-MOST = {"frames": 100, "views": 100, "resolution": 1024, "image_size": 4096}
+MOST = {"frames": 100, "views": 100, "resolution": 1024, "image_size": 4096, "tracks": 65536}
 """Largest value of each setting that announces the size of a sample, as in `SampleConfig`."""
 
 
@@ -27,8 +27,9 @@ def parse_clip(data: bytes, where: object) -> dict[str, Any]:
     """
     clip = parse_document(data, SAMPLE, where)
     for name, most in MOST.items():
-        if not _is_count(clip.get(name), most):
-            raise FormatError(f"{where}: {name} is {_short(clip.get(name))}: expected a number of at most {most}")
+        value = clip.get(name, 0) if name == "tracks" else clip.get(name)  # older samples have no tracks
+        if not _is_count(value, most):
+            raise FormatError(f"{where}: {name} is {_short(value)}: expected a number of at most {most}")
     if not clip["frames"] or not clip["resolution"]:
         raise FormatError(f"{where}: frames or resolution is 0")
     for name in ("voxels", "tokens"):

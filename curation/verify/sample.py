@@ -18,6 +18,7 @@ from helix4d.core.documents import parse_document, parse_json
 from helix4d.core.messages import reason
 from helix4d.curation.shards.members import SAMPLE
 from helix4d.curation.shards.tokens import count_tokens
+from helix4d.curation.shards.track_files import TRACKS_MEMBER, decode_tracks
 from helix4d.render import Camera, Lights
 from helix4d.render.scene.fixed_views import fixed_azimuths
 from helix4d.render.scene.passes import decode_depth, decode_normal
@@ -54,7 +55,8 @@ def check_sample(
     frames, views = settings["frames"], settings["views"]
     passes = bool(settings.get("passes"))
     names = view_names(views, settings.get("fixed_views", ""))
-    yield from _check_members(members, frames, names, passes)
+    tracks = int(settings.get("tracks", 0))
+    yield from _check_members(members, member_suffixes(frames, names, passes, bool(tracks)))
     present = frozenset(members) - frozenset(lost)
     clip: Mapping[str, Any] = {}
     if "clip.json" in present:
@@ -70,6 +72,8 @@ def check_sample(
         if (suffix := f"frame_{frame:02d}.vxz") in present:
             counts = [_entry(clip.get(name), frame) for name in ("voxels", "tokens")]
             yield from ((suffix, what) for what in _check_ovoxel(read, suffix, settings["resolution"], *counts))
+    if tracks and TRACKS_MEMBER in present:
+        yield from ((TRACKS_MEMBER, what) for what in _check_tracks(read, frames, tracks))
     for view in names:
         if (suffix := f"{view}.json") in present:
             yield from ((suffix, what) for what in _check_view(read, suffix, settings["image_size"]))
@@ -93,9 +97,9 @@ def view_names(views: int, fixed_views: str = "") -> list[str]:
     return [*(f"view_{view:02d}" for view in range(views)), *(f"fixed_{view:02d}" for view in range(fixed))]
 
 
-def member_suffixes(frames: int, views: Sequence[str], passes: bool = False) -> list[str]:
+def member_suffixes(frames: int, views: Sequence[str], passes: bool = False, tracks: bool = False) -> list[str]:
     """Return the suffixes of a complete sample with the given views, sorted."""
-    names = ["clip.json", *(f"frame_{frame:02d}.vxz" for frame in range(frames))]
+    names = ["clip.json", *(f"frame_{frame:02d}.vxz" for frame in range(frames)), *([TRACKS_MEMBER] if tracks else [])]
     kinds = ("webp", "depth.png", "normal.exr") if passes else ("webp",)
     for view in views:
         names.append(f"{view}.json")
@@ -103,8 +107,8 @@ def member_suffixes(frames: int, views: Sequence[str], passes: bool = False) -> 
     return sorted(names)
 
 
-def _check_members(members: Collection[str], frames: int, views: Sequence[str], passes: bool) -> Iterator[Finding]:
-    expected, present = set(member_suffixes(frames, views, passes)), set(members)
+def _check_members(members: Collection[str], complete: Collection[str]) -> Iterator[Finding]:
+    expected, present = set(complete), set(members)
     for what, names in (("missing", expected - present), ("does not belong to a sample", present - expected)):
         yield from ((name, what) for name in sorted(names))
 
@@ -163,6 +167,19 @@ def _check_ovoxel(read: Read, suffix: str, resolution: int, voxels: object, toke
         for name, counted, recorded in (("voxels", len(coords), voxels), ("tokens", count_tokens(ovoxel), tokens)):
             if recorded is not None and counted != recorded:
                 yield f"contains {counted} {name}, but clip.json records {recorded}"
+
+
+def _check_tracks(read: Read, frames: int, points: int) -> Iterator[str]:
+    try:
+        tracks = decode_tracks(read(TRACKS_MEMBER), frames, points, TRACKS_MEMBER)
+    except FormatError as error:
+        yield str(error).removeprefix(f"{TRACKS_MEMBER}: ")
+        return
+    where = tracks.positions[tracks.present]
+    if not (np.isfinite(where).all() and np.abs(where).max(initial=0.0) <= 0.5):
+        yield "a position is not inside the cube"
+    if not tracks.present[tracks.frame].all():
+        yield f"a point is not present in frame {tracks.frame}, on whose surface all were drawn"
 
 
 def _check_view(read: Read, suffix: str, image_size: int) -> Iterator[str]:

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from helix4d.assets import Clip, Normalization, bake_clips, content_hash, normalize
-from helix4d.core import AssetError, AssetState, ReasonCode, canonical_json
+from helix4d.assets.tracks import track_points
+from helix4d.core import AssetError, AssetState, ReasonCode, canonical_json, generator
 from helix4d.core.redaction import redact_url
 from helix4d.curation.filters.measures import measure
 from helix4d.curation.filters.thresholds import MeasuredClip, Refusal, judge
@@ -23,6 +24,7 @@ from helix4d.curation.remote.cache import Cache, pinned
 from helix4d.curation.shards.ledger import Outcome
 from helix4d.curation.shards.members import SAMPLE
 from helix4d.curation.shards.tokens import count_tokens
+from helix4d.curation.shards.track_files import TRACKS_MEMBER, encode_tracks
 from helix4d.curation.shards.writer import Sample, write_part
 from helix4d.curation.work.jobs import AssetJob
 from helix4d.render import (
@@ -175,6 +177,9 @@ def _make_sample(job: AssetJob, clip: Clip, measured: MeasuredClip, clock: Clock
         ovoxels = voxelize_clip(clip, config.resolution, threads=job.threads, device=device)
         for frame, ovoxel in enumerate(ovoxels):
             members[f"frame_{frame:02d}.vxz"] = encode_vxz(ovoxel, compression=config.vxz_compression)
+    if config.tracks:
+        tracks = track_points(clip, config.tracks, generator(config.seed, key, "tracks"))
+        members[TRACKS_MEMBER] = encode_tracks(tracks)
     views, clipped = _render(job, key, clip, clock)
     description = _describe(job, clip, measured, normalization, ovoxels)
     members["clip.json"] = canonical_json({**description, "clipped": clipped} if clipped else description)
@@ -198,6 +203,7 @@ def _describe(
         "views": config.views,
         "resolution": config.resolution,
         "image_size": config.image_size,
+        **({"tracks": config.tracks} if config.tracks else {}),
         **({"fixed_views": list(fixed_azimuths(config.fixed_views))} if config.fixed_views else {}),
         "seed": config.seed,
         "normalization": normalization.to_json(),

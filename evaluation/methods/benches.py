@@ -21,6 +21,7 @@ from torch import Tensor
 from helix4d.core import AssetError, ConfigError, FormatError, generator, sha256_file, sha256_json
 from helix4d.core.messages import reason
 from helix4d.curation.shards.reader import ShardReader
+from helix4d.curation.shards.track_files import TRACKS_MEMBER, decode_tracks
 from helix4d.evaluation.geometry.sampling import Surface, sample_surface
 from helix4d.evaluation.methods.adapters import natural_order
 from helix4d.evaluation.metrics.metric import Need, NotAvailable
@@ -43,11 +44,13 @@ class Reference:
         frames: number of frames, T.
         video: (T, H, W, 4) uint8, straight alpha.
         truth: (T, Q, 3) float32, points on the true surface, Z up unless the bench specifies otherwise.
+        tracked: whether point q is the same point of the surface in all frames.
     """
 
     frames: int
     video: np.ndarray | NotAvailable
     truth: Tensor | NotAvailable
+    tracked: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def _read_actionbench(folder: Path) -> Reference:
         raise FormatError(f"{path}: expected floats (frames, points, 6), found {surfaces.dtype} {surfaces.shape}")
     truth = torch.from_numpy(np.ascontiguousarray(surfaces[..., :3], np.float32))
     pictures = [path for path in folder.rglob("*") if path.suffix.lower() in _IMAGES]
-    return Reference(len(truth), _read_video(sorted(pictures, key=natural_order), len(truth)), truth)
+    return Reference(len(truth), _read_video(sorted(pictures, key=natural_order), len(truth)), truth, tracked=True)
 
 
 def _helix4dbench(data: Path) -> Bench:
@@ -188,11 +191,13 @@ def _texverse_heldout(data: Path) -> Bench:
         for key in reader.keys()  # noqa: SIM118 (not a dict)
     }
     notes = (
-        f"test split of our shards ({len(items)} clips); the ground-truth surface is extracted from the O-Voxels and "
-        "has no tracked points; the video is the fixed front view where the shards have one (--fixed-views front), "
-        "otherwise view 00, whose camera is random, whereas image metrics use a front view",
+        f"test split of our shards ({len(items)} clips); the ground truth is the tracked points of a clip if all are "
+        "present in all frames (--tracks), otherwise the surface of its O-Voxels, without tracks; the video is the fixed front "
+        "view if the shards have one (--fixed-views front), otherwise view 00 with its random camera, whereas image "
+        "metrics use a front view",
     )
-    offers = frozenset({Need.TRUTH, Need.VIDEO})
+    tracked = any(reader.sidecar["config"].get("tracks") for reader in readers)
+    offers = frozenset({Need.TRUTH, Need.VIDEO, *([Need.TRACKS] if tracked else [])})
     return Bench("texverse-heldout", "TexVerse held-out", offers, tuple(items[key] for key in sorted(items)), notes)
 
 
@@ -206,6 +211,9 @@ def _read_sample(reader: ShardReader, key: str) -> Reference:
     if views:
         ordered = sorted(views, key=lambda name: natural_order(Path(name)))
         video = _stack([_decode_image(reader.read(key, name), f"{where}.{name}") for name in ordered], where)
+    tracks = _tracks(reader, key, f"{where}.{TRACKS_MEMBER}")
+    if tracks is not None:
+        return Reference(frames, video, tracks, tracked=True)
     truth: list[Tensor] = []
     for frame in range(frames):
         vertices, faces = extract_mesh(decode_vxz(reader.read(key, f"frame_{frame:02d}.vxz")))
@@ -218,6 +226,15 @@ def _read_sample(reader: ShardReader, key: str) -> Reference:
     if not truth:
         raise FormatError(f"{where}: no frame_00.vxz")
     return Reference(frames, video, torch.stack(truth))
+
+
+def _tracks(reader: ShardReader, key: str, where: str) -> Tensor | None:
+    """Return (T, Q, 3) tracked points, None if there are none that are present in all frames."""
+    clip = reader.clip(key)
+    if TRACKS_MEMBER not in reader.members(key):
+        return None
+    tracks = decode_tracks(reader.read(key, TRACKS_MEMBER), clip["frames"], clip.get("tracks", 0), where)
+    return torch.from_numpy(np.array(tracks.positions)) if tracks.present.all() else None
 
 
 def _front_view(reader: ShardReader, key: str) -> str:

@@ -168,7 +168,7 @@ def missing(metric: Measure, item: Item) -> NotAvailable | None:
     if Need.TRUTH in metric.needs and isinstance(item.truth, NotAvailable):
         return item.truth
     if Need.TRACKS in metric.needs and not item.tracked:
-        return NotAvailable("the bench has no tracked points")
+        return NotAvailable("the item has no points that are tracked through all frames")
     if Need.VIDEO in metric.needs and isinstance(item.video, NotAvailable):
         return item.video
     if Need.TEXTURE in metric.needs and not item.textured:

@@ -231,8 +231,8 @@ void main() {
         received *= bumped(smooth_n, n, l);
 #endif
         lit += received;
-        // A lamp's sphere reflects like the lobe at the point of the sphere that is nearest to the mirrored ray, with the
-        // energy of a lobe that is wider by half of the lamp's angle (Karis, Real Shading in Unreal Engine 4, 2013).
+        // A lamp's sphere reflects like its point nearest to the mirrored ray, with the energy of a lobe that is wider
+        // by half of the lamp's angle (Karis, Real Shading in Unreal Engine 4, 2013).
         float angle = lamp_colors[i].w * inversesqrt(distance2);
         vec3 away = mirrored - dot(mirrored, l) * l;
         vec3 h = normalize(normalize(l + away * min(angle / max(length(away), 1e-6), 1.0)) + v);

@@ -10,7 +10,6 @@ import numpy as np
 
 from helix4d.render.scene.view_transforms import ViewTransform, to_display, white
 
-
 _WHITE_MARGIN = 1.001  # an unlit white surface is white up to rounding
 
 

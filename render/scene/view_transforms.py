@@ -80,7 +80,9 @@ def _in_cube(cube: np.ndarray, places: np.ndarray) -> np.ndarray:
     corner = cell.copy()
     value = cube[tuple(np.moveaxis(corner, -1, 0))] * (1.0 - part[..., :1])
     for step in range(3):
-        np.put_along_axis(corner, order[..., step : step + 1], np.take_along_axis(cell, order[..., step : step + 1], -1) + 1, -1)
+        np.put_along_axis(
+            corner, order[..., step : step + 1], np.take_along_axis(cell, order[..., step : step + 1], -1) + 1, -1
+        )
         weight = part[..., step] - (part[..., step + 1] if step < 2 else 0.0)
         value = value + cube[tuple(np.moveaxis(corner, -1, 0))] * weight[..., None]
     return np.asarray(value)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from helix4d.assets import bake, normalize
 from helix4d.assets.samples import SAMPLES
+from helix4d.assets.tracks import track_points
 from helix4d.cli.main import main
-from helix4d.core import ConfigError
+from helix4d.core import ConfigError, generator
 from helix4d.curation.config import SampleConfig
+from helix4d.curation.shards.members import decode_image
 from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.shards.sidecar import read_sidecar
+from helix4d.curation.shards.track_files import decode_tracks, encode_tracks
+from helix4d.curation.verify.sample import check_sample
 from helix4d.render import Camera, Lights, sample_camera, sample_view_lights
 from helix4d.render.scene.fixed_views import fixed_cameras
 from tests.curation.runs import curate, hashes
@@ -22,7 +28,7 @@ from tests.curation.runs import curate, hashes
 def test_settings_of_0_3_are_read_as_what_it_did() -> None:
     earlier = SampleConfig(cameras="even", lights="even")
     stored = earlier.to_json()
-    assert not {"cameras", "lights", "view_transform", "fixed_views", "environment_maps"} & set(stored)
+    assert not {"cameras", "lights", "view_transform", "fixed_views", "tracks", "environment_maps"} & set(stored)
     assert SampleConfig.from_json(stored) == earlier != SampleConfig()
     for changed in (SampleConfig(), SampleConfig(view_transform="filmic"), SampleConfig(fixed_views="front,orbit:8")):
         assert SampleConfig.from_json(json.loads(json.dumps(changed.to_json()))) == changed
@@ -41,7 +47,12 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "source").mkdir()
     for name in ("ladybug", "sprout"):
         (folder / "source" / f"{name}.glb").write_bytes(SAMPLES[name]())
-    options: dict[str, object] = {"fixed_views": "front,orbit:3", "view_transform": "filmic", "passes": True}
+    options: dict[str, object] = {
+        "fixed_views": "front,orbit:3",
+        "view_transform": "filmic",
+        "passes": True,
+        "tracks": 512,
+    }
     for name, workers in (("first", 2), ("second", 1)):
         curate(folder / "source", folder / name, workers=workers, frames=2, engine="raster", **options)
     assert hashes(folder / "first") == hashes(folder / "second") != {}
@@ -78,8 +89,6 @@ def test_members_cameras_lights_and_clipped_pixels(output: Path, capsys: pytest.
 
 @pytest.mark.slow
 def test_a_missing_fixed_view_is_found(output: Path, tmp_path: Path) -> None:
-    from helix4d.curation.verify.sample import check_sample
-
     tar = next(output.glob("*/*.tar"))
     reader, sidecar = ShardReader(tar), read_sidecar(tar)
     assert sidecar is not None
@@ -89,6 +98,35 @@ def test_a_missing_fixed_view_is_found(output: Path, tmp_path: Path) -> None:
         key, members, lambda name: reader.read(key, name), (), sidecar["config"], sidecar["config_sha256"]
     )
     assert list(found) == [("fixed_02_frame_00.webp", "missing")]
+
+
+@pytest.mark.slow
+def test_tracked_points_are_those_of_the_clip(output: Path) -> None:
+    """In the normalized cube, seeded by the key, and checked by verify."""
+    for tar in output.glob("*/*.tar"):
+        reader = ShardReader(tar)
+        for key in reader.keys():  # noqa: SIM118
+            clip = reader.clip(key)
+            assert clip["tracks"] == 512
+            found = decode_tracks(reader.read(key, "tracks.npz"), 2, 512, key)
+            shown = normalize(bake(output.parent / "source" / clip["asset"], frames=2))[0]
+            expected = track_points(shown, 512, generator(0, key, "tracks"))
+            np.testing.assert_array_equal(found.positions, expected.positions)
+            np.testing.assert_array_equal(found.present, expected.present)
+            sidecar = read_sidecar(tar)
+            assert sidecar is not None
+            wrong = encode_tracks(replace(expected, positions=expected.positions + np.float32(0.6)))
+            problems = check_sample(
+                key,
+                reader.members(key),
+                lambda name, reader=reader, key=key, wrong=wrong: (  # type: ignore[misc]
+                    wrong if name == "tracks.npz" else reader.read(key, name)
+                ),
+                (),
+                sidecar["config"],
+                sidecar["config_sha256"],
+            )
+            assert list(problems) == [("tracks.npz", "a position is not inside the cube")]
 
 
 @pytest.mark.slow
@@ -104,7 +142,5 @@ def test_the_held_out_bench_takes_its_video_from_the_front(output: Path, tmp_pat
     video = item.read().video
     assert isinstance(video, np.ndarray)
     reader = ShardReader(tar)
-    from helix4d.curation.shards.members import decode_image
-
     first = decode_image(reader.read(item.key, "fixed_00_frame_00.webp"), "front")
     np.testing.assert_array_equal(video[0], np.asarray(first))

@@ -184,5 +184,5 @@ def test_our_own_output_on_the_held_out_split(tmp_path: Path) -> None:
         value = row.cells[name].value
         assert value is not None
         assert value < 0.04
-    assert row.cells["cd_m"].reason == "the bench has no tracked points (1 of 1)"
+    assert row.cells["cd_m"].reason == "the item has no points that are tracked through all frames (1 of 1)"
     assert [(p.method, p.cells["cd_3d"].value) for p in published] == [("ActionMesh", 0.056), ("Helix4D", 0.045)]

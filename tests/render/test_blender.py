@@ -88,7 +88,7 @@ def mixed_clip() -> Clip:
 
 @pytest.mark.parametrize("view", range(3))
 def test_points_of_a_cube_appear_where_the_camera_projects_them(view: int) -> None:
-    camera = sample_camera(11, "cube", view, 3, SIZE)
+    camera = sample_camera(11, "cube", view, 3, SIZE, "even")
     image = picture(unlit_cube(), camera)
     seen = 0
     for side, color in enumerate(COLORS):

@@ -27,7 +27,7 @@ def test_visible_pixels_beyond_white_are_counted(transform: ViewTransform, share
     alpha = np.array([[1.0, 1.0, 1.0, 1.0, 0.0]])
     channels = {"R": light * alpha, "G": 0.1 * alpha, "B": 0.0 * alpha, "A": alpha}
     assert to_rgba(channels, alpha, transform)[1] == share
-    assert to_rgba({name: 0.0 * alpha for name in "RGBA"}, 0.0 * alpha, transform)[1] == 0.0
+    assert to_rgba(dict.fromkeys("RGBA", 0.0 * alpha), 0.0 * alpha, transform)[1] == 0.0
 
 
 def test_a_contact_sheet_has_a_cell_for_every_image() -> None:

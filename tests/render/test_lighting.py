@@ -50,7 +50,7 @@ def test_trellis2_lights_spend_its_budget(seed: int, key: str) -> None:
 
 
 def test_the_exposure_of_trellis2_lights_varies_by_a_factor_of_nine() -> None:
-    """Radiance of a white plane that faces the camera, in 10,000 views: values of its formulas, from evenly spread views."""
+    """Radiance of a white plane that faces the camera, in 10,000 evenly spread views."""
     radiances = []
     for asset in range(625):
         cameras = sample_cameras(0, f"{asset}", 16, 64, "even")

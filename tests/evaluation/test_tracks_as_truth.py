@@ -1,0 +1,37 @@
+"""Tracked points of our shards as the truth of CD-M: a clip's own mesh is as near as sampling allows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from helix4d.assets import bake, normalize
+from helix4d.assets.samples import SAMPLES
+from helix4d.assets.tracks import track_points
+from helix4d.evaluation.geometry.chamfer import motion_chamfer_distance
+from helix4d.evaluation.geometry.sampling import sample_tracked
+from helix4d.evaluation.metrics.geometry import clip_surfaces
+
+_POINTS = 4096
+
+
+@pytest.mark.parametrize("name", ["ladybug", "flag"])
+def test_the_own_mesh_is_within_the_noise_of_sampling(name: str, tmp_path: Path) -> None:
+    """That noise: the distance of two independent draws of tracked points, about √(area / points) for each frame."""
+    (tmp_path / "asset.glb").write_bytes(SAMPLES[name]())
+    shown, _ = normalize(bake(tmp_path / "asset.glb", frames=4))
+    draws = [
+        torch.from_numpy(track_points(shown, _POINTS, np.random.default_rng(seed)).positions.copy())
+        for seed in range(2)
+    ]
+    noise = motion_chamfer_distance(draws[0], draws[1])
+    own: Tensor = sample_tracked(clip_surfaces(shown), _POINTS, 44)
+    assert motion_chamfer_distance(own, draws[0]) < 1.05 * noise
+    area = np.mean([frame.areas.sum() for frame in shown.frames])
+    assert noise == pytest.approx(np.sqrt(area / _POINTS), rel=0.15)
+    moved = own + torch.tensor([0.0, 0.0, 0.02]) * torch.arange(4)[:, None, None]
+    assert motion_chamfer_distance(moved, draws[0]) > 1.5 * noise
