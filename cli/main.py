@@ -33,7 +33,7 @@ GROUPS = {
     "Model: train a video-to-4D generator (needs the extra 'model')": {
         "encode": "encode shards to latent shards",
         "train": "fine-tune one stage on latent shards",
-        "export": "export a trained stage in TRELLIS.2's checkpoint layout",
+        "export": "export a trained stage as a TRELLIS.2 checkpoint, or shards in another layout",
         "sample": "turn a video into one textured mesh per frame",
         "generate": "generate the meshes of a training clip with three trained stages",
         "vae": "train tiny VAEs, to try the whole model without a GPU",

@@ -192,9 +192,9 @@ def _texverse_heldout(data: Path) -> Bench:
     }
     notes = (
         f"test split of our shards ({len(items)} clips); the ground truth is the tracked points of a clip if all are "
-        "present in all frames (--tracks), otherwise the surface of its O-Voxels, without tracks; the video is the fixed front "
-        "view if the shards have one (--fixed-views front), otherwise view 00 with its random camera, whereas image "
-        "metrics use a front view",
+        "present in all frames (--tracks), otherwise the surface of its O-Voxels, without tracks",
+        "the video is the fixed front view if the shards have one (--fixed-views front), otherwise view 00 with its "
+        "random camera, whereas image metrics use a front view",
     )
     tracked = any(reader.sidecar["config"].get("tracks") for reader in readers)
     offers = frozenset({Need.TRUTH, Need.VIDEO, *([Need.TRACKS] if tracked else [])})

@@ -41,7 +41,7 @@ def to_display(linear: np.ndarray, transform: ViewTransform = "standard") -> np.
     """Apply a view transform.
 
     Args:
-        linear: (..., 3) linear values with Rec. 709 primaries; at least 0.
+        linear: (..., 3) linear values with Rec. 709 primaries; negative ones count as 0.
         transform: the view transform.
 
     Returns:
@@ -52,7 +52,7 @@ def to_display(linear: np.ndarray, transform: ViewTransform = "standard") -> np.
     cube, curve = _filmic_tables()
     low, high = _LOG_RANGE
     with np.errstate(divide="ignore"):
-        encoded = np.clip((np.log2(linear) - low) / (high - low), 0.0, 1.0)
+        encoded = np.clip((np.log2(np.maximum(linear, 0.0)) - low) / (high - low), 0.0, 1.0)
     shown = np.clip(_in_cube(cube, encoded) / _SHOWN, 0.0, 1.0)
     return np.asarray(np.interp(shown, np.linspace(0.0, 1.0, len(curve)), curve))
 

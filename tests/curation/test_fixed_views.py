@@ -22,6 +22,7 @@ from helix4d.curation.shards.track_files import decode_tracks, encode_tracks
 from helix4d.curation.verify.sample import check_sample
 from helix4d.render import Camera, Lights, sample_camera, sample_view_lights
 from helix4d.render.scene.fixed_views import fixed_cameras
+from tests.curation.outputs import output_of
 from tests.curation.runs import curate, hashes
 
 
@@ -54,7 +55,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "tracks": 512,
     }
     for name, workers in (("first", 2), ("second", 1)):
-        curate(folder / "source", folder / name, workers=workers, frames=2, engine="raster", **options)
+        curate(folder / "source", folder / name, workers=workers, frames=3, engine="raster", **options)
     assert hashes(folder / "first") == hashes(folder / "second") != {}
     return folder / "first"
 
@@ -108,8 +109,8 @@ def test_tracked_points_are_those_of_the_clip(output: Path) -> None:
         for key in reader.keys():  # noqa: SIM118
             clip = reader.clip(key)
             assert clip["tracks"] == 512
-            found = decode_tracks(reader.read(key, "tracks.npz"), 2, 512, key)
-            shown = normalize(bake(output.parent / "source" / clip["asset"], frames=2))[0]
+            found = decode_tracks(reader.read(key, "tracks.npz"), 3, 512, key)
+            shown = normalize(bake(output.parent / "source" / clip["asset"], frames=3))[0]
             expected = track_points(shown, 512, generator(0, key, "tracks"))
             np.testing.assert_array_equal(found.positions, expected.positions)
             np.testing.assert_array_equal(found.present, expected.present)
@@ -144,3 +145,45 @@ def test_the_held_out_bench_takes_its_video_from_the_front(output: Path, tmp_pat
     reader = ShardReader(tar)
     first = decode_image(reader.read(item.key, "fixed_00_frame_00.webp"), "front")
     np.testing.assert_array_equal(video[0], np.asarray(first))
+
+
+@pytest.mark.slow
+def test_actionbench_folders_are_those_of_the_bench(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Surfaces and frames round-trip, a second run reads nothing again, and what cannot be tracked is named."""
+    pytest.importorskip("torch")
+    from helix4d.evaluation.methods.benches import open_bench
+
+    splits = sorted({tar.parent.name for tar in output.glob("*/*.tar")})
+    for split in splits:
+        arguments = ["export", str(output), "--layout", "actionbench", "--output", str(tmp_path), "--split", split]
+        assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("left out: its surface appears") == 1  # the sprout grows
+    assert printed.count(" written\n") == 1
+    (item,) = open_bench("actionbench", tmp_path).items
+    reference = item.read()
+    (reader,) = (ShardReader(tar) for tar in output.glob("*/*.tar") if item.key in ShardReader(tar).keys())  # noqa: SIM118
+    tracks = decode_tracks(reader.read(item.key, "tracks.npz"), 3, 512, item.key)
+    surfaces = np.load(tmp_path / "data" / item.key / "surfaces.npy")
+    assert surfaces.shape == (3, 512, 6)
+    assert surfaces.dtype == np.float32
+    np.testing.assert_array_equal(surfaces[..., :3], tracks.positions)
+    np.testing.assert_array_equal(surfaces[..., 3:], tracks.normals)
+    np.testing.assert_array_equal(reference.truth, tracks.positions)
+    assert isinstance(reference.video, np.ndarray)
+    frame = decode_image(reader.read(item.key, "fixed_00_frame_01.webp"), "front")
+    np.testing.assert_array_equal(reference.video[1], np.asarray(frame))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+    for split in splits:
+        assert main(["export", str(output), "--layout=actionbench", "--output", str(tmp_path), "--split", split]) == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == before
+
+
+def test_exporting_shards_without_tracks_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output_of(tmp_path, [f"asset {number}.glb" for number in range(4)])
+    assert main(["export", str(tmp_path), "--layout", "actionbench", "--output", "b", "--split", "train"]) == 2
+    assert "curate with --tracks 8192 and --fixed-views front" in capsys.readouterr().err
+    assert main(["export", str(tmp_path / "no"), "--layout", "actionbench", "--output", "b"]) == 2
+    assert "no test/*.tar" in capsys.readouterr().err

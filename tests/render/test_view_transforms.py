@@ -10,7 +10,7 @@ import pytest
 
 from helix4d.core import ConfigError
 from helix4d.render import RenderSettings
-from helix4d.render.scene.view_transforms import linear_to_srgb, to_display, white
+from helix4d.render.scene.view_transforms import ViewTransform, linear_to_srgb, to_display, white
 
 
 def test_the_transfer_function_matches_the_standard() -> None:
@@ -48,6 +48,12 @@ def test_filmic_white_is_sixteen_times_as_bright() -> None:
     assert white("standard") == 1.0
     assert white("filmic") == pytest.approx(16.2917, abs=1e-3)
     assert to_display(np.full((1, 3), white("filmic")), "filmic").min() > 0.99
+
+
+@pytest.mark.parametrize("transform", ["standard", "filmic"])
+def test_rounding_below_zero_is_black(transform: ViewTransform) -> None:
+    found = to_display(np.array([[-1e-3, -1e-12, 0.5], [0.0, 0.0, 0.5]]), transform)
+    np.testing.assert_array_equal(found[0], found[1])
 
 
 def test_unknown_view_transforms_and_missing_tables_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
