@@ -22,10 +22,11 @@ from helix4d.render.scene.lighting import LightDistribution
 from helix4d.render.scene.view_transforms import ViewTransform
 
 MAX_TRACKS = 65536
+_RESOLUTIONS = ("32", "64", "128", "256", "512", "1024")
 
 Compression = Literal["zstd", "lzma", "deflate", "none"]
 
-_EARLIER: Mapping[str, Any] = {
+EARLIER: Mapping[str, Any] = {
     "cameras": "even",
     "lights": "even",
     "view_transform": "standard",
@@ -40,8 +41,9 @@ _EARLIER: Mapping[str, Any] = {
 class SampleConfig:
     """Settings that define a sample. Runs with equal settings, inputs and versions write identical bytes."""
 
-    resolution: int = 512
-    """Voxels per side of an O-Voxel."""
+    resolution: Annotated[int | str, Option(metavar="R[,R...]")] = 512
+    """Voxels per side of an O-Voxel. Several, such as 512,256,1024, are voxelized in one pass; readers and `encode` use
+    the first one unless told otherwise."""
     frames: int = 16
     """Frames sampled evenly over the animation, first and last included (1 to 100)."""
     views: int = 16
@@ -81,8 +83,8 @@ class SampleConfig:
     """File name -> sha256 of each map in `--hdri`, filled in at the start of a run."""
 
     def __post_init__(self) -> None:
-        if self.resolution not in (32, 64, 128, 256, 512, 1024):
-            raise ConfigError(f"--resolution {self.resolution}: must be a power of two from 32 to 1024")
+        sides = parse_resolutions(self.resolution)
+        object.__setattr__(self, "resolution", sides[0] if len(sides) == 1 else ",".join(map(str, sides)))
         for name, low, high in [
             ("frames", 1, 100),
             ("views", 0, 100),
@@ -98,9 +100,14 @@ class SampleConfig:
         if self.assets_per_shard < 1:
             raise ConfigError(f"--assets-per-shard {self.assets_per_shard}: must be at least 1")
 
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """The resolutions of the O-Voxels; the first is the one that readers use by default."""
+        return parse_resolutions(self.resolution)
+
     def to_json(self) -> dict[str, Any]:
         """Return the values as JSON, without those that equal what version 0.3 always used."""
-        return {name: value for name, value in asdict(self).items() if name not in _EARLIER or value != _EARLIER[name]}
+        return {name: value for name, value in asdict(self).items() if name not in EARLIER or value != EARLIER[name]}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SampleConfig:
@@ -109,7 +116,7 @@ class SampleConfig:
         Raises:
             ConfigError: if a setting is unknown or a value is out of range.
         """
-        values = {**_EARLIER, **values}
+        values = {**EARLIER, **values}
         filters = dict(values.pop("filters", {}))
         if "min_motion" in values:
             filters["min_motion"] = values.pop("min_motion")
@@ -121,6 +128,19 @@ class SampleConfig:
     def sha256(self) -> str:
         """Return the hash of all values, which sidecars record as `config_sha256`."""
         return sha256_json(self.to_json())
+
+
+def parse_resolutions(value: object) -> tuple[int, ...]:
+    """Return the resolutions that a setting names: a number, or several separated by commas.
+
+    Raises:
+        ConfigError: unless they are distinct powers of two from 32 to 1024.
+    """
+    names = str(value).split(",")
+    sides = tuple(int(name) for name in names if name in _RESOLUTIONS)
+    if len(sides) != len(names) or len(set(sides)) != len(sides):
+        raise ConfigError(f"--resolution {value}: expected distinct powers of two from 32 to 1024, separated by commas")
+    return sides
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from helix4d.core import ConfigError
 from helix4d.core.redaction import HIDDEN, redact_url
-from helix4d.curation.config import CurateConfig, flat_settings
+from helix4d.curation.config import EARLIER, CurateConfig, flat_settings
 from helix4d.curation.plan.exclusions import read_exclusions
 from helix4d.curation.plan.plan import (
     Plan,
@@ -97,7 +97,7 @@ def _stored_plan(config: CurateConfig) -> StoredPlan | None:
     stored = read_plan(config.output)
     if stored is None:
         return None
-    now, before = flat_settings(config.sample.to_json()), flat_settings(stored.sample)
+    now, before = (flat_settings({**EARLIER, **settings}) for settings in (config.sample.to_json(), stored.sample))
     different = [
         f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
         for name in sorted(now.keys() | before.keys())

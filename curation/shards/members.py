@@ -19,6 +19,34 @@ MOST = {"frames": 100, "views": 100, "resolution": 1024, "image_size": 4096, "tr
 """Largest value of each setting that announces the size of a sample, as in `SampleConfig`."""
 
 
+def vxz_member(frame: int, resolution: int | None = None) -> str:
+    """Return the suffix of the O-Voxel of a frame; `resolution` only if it is one of `other_resolutions`."""
+    return f"frame_{frame:02d}.vxz" if resolution is None else f"frame_{frame:02d}_{resolution}.vxz"
+
+
+def at_resolution(clip: Mapping[str, Any], resolution: int | None, where: object) -> tuple[dict[str, Any], list[str]]:
+    """Return a `clip.json` as if one of its resolutions were the only one, and the suffixes of its O-Voxels.
+
+    Args:
+        clip: a parsed `clip.json`.
+        resolution: the resolution; None for the one that is used by default.
+        where: name of the sample, for messages.
+
+    Raises:
+        FormatError: if the sample does not have it.
+    """
+    others = clip.get("other_resolutions", {})
+    chosen = {name: value for name, value in clip.items() if name != "other_resolutions"}
+    frames = range(clip["frames"])
+    if resolution in (None, clip["resolution"]):
+        return chosen, [vxz_member(frame) for frame in frames]
+    if str(resolution) not in others:
+        found = ", ".join(map(str, (clip["resolution"], *others)))
+        raise FormatError(f"{where}: has no O-Voxels of resolution {resolution}, only of {found}")
+    chosen |= {"resolution": resolution, **others[str(resolution)]}
+    return chosen, [vxz_member(frame, resolution) for frame in frames]
+
+
 def parse_clip(data: bytes, where: object) -> dict[str, Any]:
     """Parse a `clip.json` and check its version and the fields that readers use.
 
@@ -32,10 +60,16 @@ def parse_clip(data: bytes, where: object) -> dict[str, Any]:
             raise FormatError(f"{where}: {name} is {_short(value)}: expected a number of at most {most}")
     if not clip["frames"] or not clip["resolution"]:
         raise FormatError(f"{where}: frames or resolution is 0")
-    for name in ("voxels", "tokens"):
-        values = clip.get(name)
-        if not isinstance(values, list) or len(values) != clip["frames"] or not all(map(_is_count, values)):
-            raise FormatError(f"{where}: {name} is {_short(values)}: expected {clip['frames']} numbers, one per frame")
+    others = clip.get("other_resolutions", {})
+    if not isinstance(others, Mapping) or not all(isinstance(counts, Mapping) for counts in others.values()):
+        raise FormatError(f"{where}: other_resolutions is {_short(others)}: expected counts for each resolution")
+    for counts in (clip, *others.values()):
+        for name in ("voxels", "tokens"):
+            values = counts.get(name)
+            if not isinstance(values, list) or len(values) != clip["frames"] or not all(map(_is_count, values)):
+                raise FormatError(
+                    f"{where}: {name} is {_short(values)}: expected {clip['frames']} numbers, one per frame"
+                )
     chosen = clip.get("clip")
     if not isinstance(chosen, Mapping) or not isinstance(chosen.get("name", 0), str | None):
         raise FormatError(f"{where}: clip is {_short(chosen)}: expected the name and the index of the animation")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from helix4d.core.terminal import printable_line, shell_command
+from helix4d.curation.config import EARLIER, SampleConfig
 from helix4d.curation.filters.thresholds import FilterConfig
 from helix4d.curation.places.folder import Place, file_in, is_far
 from helix4d.curation.shards.layout import LEDGER_FILE, PLAN_FILE
@@ -23,8 +24,10 @@ UNKNOWN_SOURCE, UNKNOWN_SETTINGS, UNKNOWN_MAPS = "SOURCE", "SETTINGS", "HDRI"
 _DISCARD, _LINES = ("helix4d", "discard"), "--lines"
 
 
-_OFF_BY_DEFAULT = frozenset(field.name for field in fields(FilterConfig) if field.default in (None, ""))
-"""Thresholds that a command need not mention when they are off."""
+_OFF_BY_DEFAULT = frozenset(
+    field.name for kind in (FilterConfig, SampleConfig) for field in fields(kind) if field.default in (None, "")
+)
+"""Options that a command need not mention when they are off."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Remedies:
         words = ["helix4d", "curate", "--source", self.source or UNKNOWN_SOURCE, "--output", str(self.output)]
         if self.limit is not None:
             words += ["--limit", str(self.limit)]
-        settings = dict(self.settings)
+        settings = {**EARLIER, **self.settings} if self.settings else {}
         if settings.pop("environment_maps", None):
             words += ["--hdri", self.hdri or UNKNOWN_MAPS]
         return shell_command(words + (_flags(settings) or [UNKNOWN_SETTINGS]))

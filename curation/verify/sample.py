@@ -16,7 +16,8 @@ from PIL import Image
 from helix4d.core import FormatError, Helix4DError, NewerError
 from helix4d.core.documents import parse_document, parse_json
 from helix4d.core.messages import reason
-from helix4d.curation.shards.members import SAMPLE
+from helix4d.curation.config import parse_resolutions
+from helix4d.curation.shards.members import SAMPLE, vxz_member
 from helix4d.curation.shards.tokens import count_tokens
 from helix4d.curation.shards.track_files import TRACKS_MEMBER, decode_tracks
 from helix4d.render import Camera, Lights
@@ -56,7 +57,8 @@ def check_sample(
     passes = bool(settings.get("passes"))
     names = view_names(views, settings.get("fixed_views", ""))
     tracks = int(settings.get("tracks", 0))
-    yield from _check_members(members, member_suffixes(frames, names, passes, bool(tracks)))
+    sides = parse_resolutions(settings["resolution"])
+    yield from _check_members(members, member_suffixes(frames, names, passes, bool(tracks), sides[1:]))
     present = frozenset(members) - frozenset(lost)
     clip: Mapping[str, Any] = {}
     if "clip.json" in present:
@@ -68,10 +70,12 @@ def check_sample(
             yield "clip.json", str(error).removeprefix("clip.json: ")
         else:
             yield from (("clip.json", what) for what in _check_clip(key, clip, settings, config_sha256))
-    for frame in range(frames):
-        if (suffix := f"frame_{frame:02d}.vxz") in present:
-            counts = [_entry(clip.get(name), frame) for name in ("voxels", "tokens")]
-            yield from ((suffix, what) for what in _check_ovoxel(read, suffix, settings["resolution"], *counts))
+    for side in sides:
+        facts = clip if side == sides[0] else _entry(clip.get("other_resolutions"), str(side))
+        for frame in range(frames):
+            if (suffix := vxz_member(frame, None if side == sides[0] else side)) in present:
+                counts = [_entry(_entry(facts, name), frame) for name in ("voxels", "tokens")]
+                yield from ((suffix, what) for what in _check_ovoxel(read, suffix, side, *counts))
     if tracks and TRACKS_MEMBER in present:
         yield from ((TRACKS_MEMBER, what) for what in _check_tracks(read, frames, tracks))
     for view in names:
@@ -97,9 +101,16 @@ def view_names(views: int, fixed_views: str = "") -> list[str]:
     return [*(f"view_{view:02d}" for view in range(views)), *(f"fixed_{view:02d}" for view in range(fixed))]
 
 
-def member_suffixes(frames: int, views: Sequence[str], passes: bool = False, tracks: bool = False) -> list[str]:
+def member_suffixes(
+    frames: int,
+    views: Sequence[str],
+    passes: bool = False,
+    tracks: bool = False,
+    other_resolutions: Sequence[int] = (),
+) -> list[str]:
     """Return the suffixes of a complete sample with the given views, sorted."""
-    names = ["clip.json", *(f"frame_{frame:02d}.vxz" for frame in range(frames)), *([TRACKS_MEMBER] if tracks else [])]
+    names = ["clip.json", *([TRACKS_MEMBER] if tracks else [])]
+    names += [vxz_member(frame, side) for side in (None, *other_resolutions) for frame in range(frames)]
     kinds = ("webp", "depth.png", "normal.exr") if passes else ("webp",)
     for view in views:
         names.append(f"{view}.json")
@@ -116,6 +127,7 @@ def _check_members(members: Collection[str], complete: Collection[str]) -> Itera
 def _check_clip(key: str, clip: Mapping[str, Any], settings: Mapping[str, Any], config_sha256: str) -> Iterator[str]:
     prefix, _, number = key.rpartition("_")
     exact = {"key": key, "config_sha256": config_sha256, **{name: settings[name] for name in SETTINGS}}
+    exact["resolution"] = parse_resolutions(settings["resolution"])[0]
     for name, expected in exact.items():
         if clip.get(name) != expected:
             yield f"{name} is {clip.get(name)!r}, expected {expected!r}"
@@ -224,8 +236,11 @@ def _check_image(read: Read, suffix: str, image_size: int) -> Iterator[str]:
         yield "has nonzero color where alpha is 0"
 
 
-def _entry(values: object, frame: int) -> object:
-    return values[frame] if isinstance(values, list) and frame < len(values) else None
+def _entry(values: object, place: int | str) -> object:
+    """Return an entry of a list or an object from a file, None if there is none."""
+    if isinstance(values, Mapping):
+        return values.get(place)
+    return values[place] if isinstance(values, list) and isinstance(place, int) and place < len(values) else None
 
 
 def _is_number(value: object) -> bool:

@@ -22,7 +22,7 @@ from helix4d.curation.filters.thresholds import MeasuredClip, Refusal, judge
 from helix4d.curation.plan.plan import KEY_DIGITS
 from helix4d.curation.remote.cache import Cache, pinned
 from helix4d.curation.shards.ledger import Outcome
-from helix4d.curation.shards.members import SAMPLE
+from helix4d.curation.shards.members import SAMPLE, vxz_member
 from helix4d.curation.shards.tokens import count_tokens
 from helix4d.curation.shards.track_files import TRACKS_MEMBER, encode_tracks
 from helix4d.curation.shards.writer import Sample, write_part
@@ -39,7 +39,7 @@ from helix4d.render import (
 from helix4d.render.scene.environment import EnvironmentMap, sample_map_lights
 from helix4d.render.scene.fixed_views import fixed_azimuths, fixed_cameras
 from helix4d.render.scene.passes import encode_depth, encode_normal
-from helix4d.voxelize import OVoxel, encode_vxz, vanished_area_share, voxelize_clip
+from helix4d.voxelize import OVoxel, encode_vxz, prepare_surface, vanished_area_share, voxelize_clip
 
 
 class Clock:
@@ -174,21 +174,40 @@ def _make_sample(job: AssetJob, clip: Clip, measured: MeasuredClip, clock: Clock
     with clock.measure("voxelize"):
         clock.progress(0, config.frames)
         device: Literal["cpu", "auto"] = "cpu" if job.device == "cpu" else "auto"
-        ovoxels = voxelize_clip(clip, config.resolution, threads=job.threads, device=device)
-        for frame, ovoxel in enumerate(ovoxels):
-            members[f"frame_{frame:02d}.vxz"] = encode_vxz(ovoxel, compression=config.vxz_compression)
+        surface = prepare_surface(clip)
+        facts: list[dict[str, Any]] = []
+        for side in config.resolutions:
+            ovoxels = voxelize_clip(clip, side, threads=job.threads, surface=surface, device=device)
+            facts.append(_count(clip, ovoxels))
+            for frame, ovoxel in enumerate(ovoxels):
+                name = vxz_member(frame, None if side == config.resolutions[0] else side)
+                members[name] = encode_vxz(ovoxel, compression=config.vxz_compression)
+            del ovoxels
     if config.tracks:
         tracks = track_points(clip, config.tracks, generator(config.seed, key, "tracks"))
         members[TRACKS_MEMBER] = encode_tracks(tracks)
     views, clipped = _render(job, key, clip, clock)
-    description = _describe(job, clip, measured, normalization, ovoxels)
-    members["clip.json"] = canonical_json({**description, "clipped": clipped} if clipped else description)
+    description = {**_describe(job, clip, measured, normalization), **facts[0]}
+    if len(facts) > 1:
+        others = zip(config.resolutions[1:], facts[1:], strict=True)
+        description["other_resolutions"] = {str(side): counts for side, counts in others}
+    if clipped:
+        description["clipped"] = clipped
+    members["clip.json"] = canonical_json(description)
     return Sample(key, {**members, **views})
 
 
-def _describe(
-    job: AssetJob, clip: Clip, measured: MeasuredClip, normalization: Normalization, ovoxels: list[OVoxel]
-) -> dict[str, Any]:
+def _count(clip: Clip, ovoxels: list[OVoxel]) -> dict[str, Any]:
+    """Return what `clip.json` says about the O-Voxels of one resolution, a list with one value per frame each."""
+    vanished = [vanished_area_share(frame, ovoxel) for frame, ovoxel in zip(clip.frames, ovoxels, strict=True)]
+    return {
+        "voxels": [len(ovoxel.coords) for ovoxel in ovoxels],
+        "tokens": [count_tokens(ovoxel) for ovoxel in ovoxels],
+        "vanished_area": [round(share, 6) for share in vanished],
+    }
+
+
+def _describe(job: AssetJob, clip: Clip, measured: MeasuredClip, normalization: Normalization) -> dict[str, Any]:
     config = job.config
     metadata = {"metadata": dict(job.metadata)} if job.metadata else {}
     return {
@@ -201,7 +220,7 @@ def _describe(
         "times_s": clip.times.tolist(),
         "frames": config.frames,
         "views": config.views,
-        "resolution": config.resolution,
+        "resolution": config.resolutions[0],
         "image_size": config.image_size,
         **({"tracks": config.tracks} if config.tracks else {}),
         **({"fixed_views": list(fixed_azimuths(config.fixed_views))} if config.fixed_views else {}),
@@ -212,11 +231,6 @@ def _describe(
         "license": measured.license,
         "geometry_hash": measured.geometry_hash,
         "triangles": [len(frame.faces) for frame in clip.frames],
-        "voxels": [len(ovoxel.coords) for ovoxel in ovoxels],
-        "tokens": [count_tokens(ovoxel) for ovoxel in ovoxels],
-        "vanished_area": [
-            round(vanished_area_share(frame, ovoxel), 6) for frame, ovoxel in zip(clip.frames, ovoxels, strict=True)
-        ],
         "extras": dict(clip.extras),
         "warnings": list(clip.warnings),
         "config_sha256": config.sha256(),

@@ -7,17 +7,24 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from helix4d.core import ConfigError, sha256_file
+from helix4d.assets import content_hash
+from helix4d.assets.samples import SAMPLES
+from helix4d.core import AssetState, ConfigError, sha256_file
+from helix4d.curation.config import SampleConfig
 from helix4d.curation.shards.ledger import Ledger, Outcome
 from helix4d.curation.shards.reader import ShardReader
-from helix4d.curation.work.jobs import Report
+from helix4d.curation.shards.writer import write_shard
+from helix4d.curation.work.jobs import AssetJob, Report
+from helix4d.curation.work.stages import Clock, process_asset
 from helix4d.model.checkpoint.checkpoint import CheckpointSource
 from helix4d.model.latents.encode import Encoders, encode_clip
+from helix4d.train.data.dataset import source_settings
 from helix4d.train.latents import engines
 from helix4d.train.latents.encode import EncodeConfig, encode
 from helix4d.train.latents.jobs import EncodeJob, LatentConfig, encode_sample
@@ -127,6 +134,40 @@ def test_a_broken_clip_is_a_gap_with_a_reason(shards: Path, models: Path, tmp_pa
     assert encoded.keys() == [second]
     assert encoded.sidecar["gaps"] == [{"key": first, "state": "failed", "reason": "corrupt_file"}]
     assert not (output / "work").exists()
+
+
+def test_a_resolution_of_several_is_encoded(models: Path, tmp_path: Path) -> None:
+    """The latents are those of shards that hold only that resolution, and any other one is refused."""
+    (tmp_path / "asset.glb").write_bytes(SAMPLES["ladybug"]())
+    made = {}
+    for name, resolution in (("both", "64,32"), ("alone", "32")):
+        config = SampleConfig(resolution=resolution, frames=2, views=0)
+        asset = tmp_path / "asset.glb"
+        job = AssetJob(asset.name, asset, content_hash(asset), tmp_path / f"{name}.part", config, device="cpu")
+        assert process_asset(job, Clock(lambda event: None)).state is AssetState.DONE
+        facts = {
+            "split": "train",
+            "config": config.to_json(),
+            "config_sha256": config.sha256(),
+            "tools": {},
+            "gaps": [],
+        }
+        write_shard(tmp_path / name / "train" / "helix4d-000000.tar", [job.part], facts)
+        chosen = replace(SMALL, resolution=32 if name == "both" else None)
+        latents = tmp_path / f"{name} latents"
+        encode(EncodeConfig(tmp_path / name, latents, str(models), latents=chosen, serial=True))
+        reader = ShardReader(latents / "train" / "helix4d-000000.tar")
+        assert source_settings(reader.sidecar, name)["resolution"] == 32
+        (key,) = reader.keys()
+        made[name] = {
+            member: reader.read(key, member) for member in reader.members(key) if member.endswith(".safetensors")
+        }
+        assert reader.clip(key)["resolution"] == 32
+        assert reader.clip(key)["tokens"] == reader.sample(key)["tokens"]
+    assert made["both"] == made["alone"] != {}
+    with pytest.raises(ConfigError, match="no O-Voxels of resolution 128, only of 64, 32"):
+        other = replace(SMALL, resolution=128)
+        encode(EncodeConfig(tmp_path / "both", tmp_path / "c", str(models), latents=other, serial=True))
 
 
 def test_other_encoders_are_refused(shards: Path, latents: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from helix4d.core import (
 from helix4d.core.documents import parse_document
 from helix4d.core.locks import locked
 from helix4d.core.options import Option
-from helix4d.curation.config import RunConfig
+from helix4d.curation.config import RunConfig, parse_resolutions
 from helix4d.curation.shards.layout import LEDGER_FILE, PLAN_FILE, SPLITS, WORK_FOLDER
 from helix4d.curation.shards.ledger import Ledger, count
 from helix4d.curation.shards.reader import ShardReader
@@ -94,6 +94,7 @@ class _PlannedShard:
     source: Path
     sha256: str
     keys: tuple[str, ...]
+    resolution: int
 
 
 def encode(config: EncodeConfig) -> dict[str, int]:
@@ -104,7 +105,7 @@ def encode(config: EncodeConfig) -> dict[str, int]:
         StorageError: if the output refuses writes for too long.
     """
     fingerprint = encoders_fingerprint(CheckpointSource(config.models, offline=config.offline))
-    plan = plan_shards(config.shards)
+    plan = plan_shards(config.shards, config.latents.resolution)
     run = RunConfig(config.address, config.workers, config.cpus_per_worker, config.gpus_per_worker)
     with locked(config.output):
         _agree(config, plan, fingerprint)
@@ -119,11 +120,15 @@ def encode(config: EncodeConfig) -> dict[str, int]:
     return counts
 
 
-def plan_shards(folder: Path) -> list[_PlannedShard]:
+def plan_shards(folder: Path, resolution: int | None = None) -> list[_PlannedShard]:
     """Return the committed shards of a curation folder, in order of name.
 
+    Args:
+        folder: output of `helix4d curate`.
+        resolution: resolution of the O-Voxels to encode; None for the default one of each shard.
+
     Raises:
-        ConfigError: if there are none, or one is not committed.
+        ConfigError: if there are none, or one is not committed or does not hold that resolution.
     """
     planned = []
     for split in SPLITS:
@@ -132,7 +137,11 @@ def plan_shards(folder: Path) -> list[_PlannedShard]:
             if sidecar is None:
                 raise ConfigError(f"{tar}: not committed yet: let `helix4d curate` finish first")
             keys = tuple(sample["key"] for sample in sidecar["samples"])
-            planned.append(_PlannedShard(f"{split}/{tar.stem}", tar, sidecar["sha256"], keys))
+            sides = parse_resolutions(sidecar["config"].get("resolution"))
+            if resolution is not None and resolution not in sides:
+                found = ", ".join(map(str, sides))
+                raise ConfigError(f"{tar}: has no O-Voxels of resolution {resolution}, only of {found}")
+            planned.append(_PlannedShard(f"{split}/{tar.stem}", tar, sidecar["sha256"], keys, resolution or sides[0]))
     if not planned:
         raise ConfigError(f"{folder}: has no shards in {', '.join(SPLITS)}: not an output of `helix4d curate`")
     return planned
@@ -239,7 +248,11 @@ def _shard_job(
         "config": config.latents.to_json(),
         "config_sha256": config.latents.sha256(fingerprint),
         "encoders": fingerprint,
-        "source": {"shard": f"{shard.name}.tar", "sha256": shard.sha256, "config": source["config"]},
+        "source": {
+            "shard": f"{shard.name}.tar",
+            "sha256": shard.sha256,
+            "config": {**source["config"], "resolution": shard.resolution},
+        },
         "tools": {
             "helix4d": __version__,
             "python": ".".join(map(str, sys.version_info[:3])),

@@ -25,6 +25,7 @@ from helix4d.core import (
 from helix4d.core.messages import reproducible
 from helix4d.core.storage import REFUSING
 from helix4d.curation.shards.ledger import Outcome
+from helix4d.curation.shards.members import at_resolution
 from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.shards.writer import Sample, write_part
 from helix4d.curation.work.jobs import Report
@@ -50,13 +51,16 @@ class LatentConfig:
     compute_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Type of the activations inside the encoders."""
 
+    resolution: int | None = None
+    """Resolution of the O-Voxels to encode, if the shards hold several. Default: the first one of --resolution."""
+
     def __post_init__(self) -> None:
         if self.occupancy_resolution < 1:
             raise ConfigError(f"occupancy_resolution is {self.occupancy_resolution}: must be at least 1")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the values as JSON."""
-        return asdict(self)
+        """Return the values as JSON, without a resolution that is not stated, so that hashes of 0.3 hold."""
+        return {name: value for name, value in asdict(self).items() if name != "resolution" or value is not None}
 
     def sha256(self, fingerprint: str) -> str:
         """Hash of every value and of the encoders' fingerprint."""
@@ -124,7 +128,8 @@ def _encode(job: EncodeJob, report: Report) -> Sample:
     clip = reader.clip(job.key)
     encoders = _encoders(job.models, job.offline, job.device, job.config.compute_dtype)
     report("encoding")
-    ovoxels = [decode_vxz(reader.read(job.key, f"frame_{frame:02d}.vxz")) for frame in range(clip["frames"])]
+    clip, names = at_resolution(clip, job.config.resolution, f"{job.shard.name}: {job.key}")
+    ovoxels = [decode_vxz(reader.read(job.key, name)) for name in names]
     latents = encode_clip(ovoxels, encoders, job.config.occupancy_resolution)
     if list(latents.lengths) != list(clip["tokens"]):
         raise FormatError(
