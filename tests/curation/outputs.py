@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from helix4d.assets import Material
+from helix4d.assets import Clip, Material
+from helix4d.assets.tracks import track_points
 from helix4d.core import AssetState, ReasonCode, canonical_json, write_json
 from helix4d.curation.config import CurateConfig, RunConfig, SampleConfig
 from helix4d.curation.filters.thresholds import MeasuredClip
@@ -21,6 +22,7 @@ from helix4d.curation.shards.layout import LEDGER_FILE, SUMMARY_FILE
 from helix4d.curation.shards.ledger import Ledger, Outcome
 from helix4d.curation.shards.members import SAMPLE
 from helix4d.curation.shards.tokens import count_tokens
+from helix4d.curation.shards.track_files import TRACKS_MEMBER, encode_tracks
 from helix4d.curation.shards.writer import Sample, write_part, write_shard
 from helix4d.curation.sources.listing import SourceAsset
 from helix4d.curation.work.stages import encode_webp
@@ -42,12 +44,15 @@ def output_of(
     extras: dict[str, Any] | None = None,
     views: int = VIEWS,
     passes: bool = False,
+    tracks: bool = False,
 ) -> Path:
     """Write an output in which some assets are done, some ended differently, and some are pending.
 
     The sphere of an asset moves to the right, and its last frame is empty. The license is that of `extras`, else by.
     """
-    sample = SampleConfig(RESOLUTION, FRAMES, views, IMAGE_SIZE, passes=passes, assets_per_shard=2)
+    sample = SampleConfig(
+        RESOLUTION, FRAMES, views, IMAGE_SIZE, passes=passes, tracks=64 if tracks else 0, assets_per_shard=2
+    )
     config = CurateConfig("/assets", folder, sample, RunConfig())
     names = [*done, *(outcome.asset for outcome in ended), *pending]
     hashes = {
@@ -103,12 +108,16 @@ def motionless(asset: str) -> Outcome:
 
 def ovoxels_of(number: int) -> list[OVoxel]:
     """Return the frames of the done asset `number`."""
+    clip = _clip(number)
+    surface = prepare_surface(clip)
+    return [voxelize_frame(frame, surface, RESOLUTION) for frame in clip.frames]
+
+
+def _clip(number: int) -> Clip:
     ball = sphere(0.2 + 0.02 * number)
     meshes = [moved(ball, (0.08 * frame - 0.1, 0, 0)) for frame in range(FRAMES - 1)] + [NOTHING]
     color = np.float32(COLORS[number % len(COLORS)])
-    clip = clip_of(meshes, shared=False, materials=(Material(base_color=tuple(map(float, color))),))
-    surface = prepare_surface(clip)
-    return [voxelize_frame(frame, surface, RESOLUTION) for frame in clip.frames]
+    return clip_of(meshes, shared=False, materials=(Material(base_color=tuple(map(float, color))),))
 
 
 def _sample(asset: PlannedAsset, config: SampleConfig, number: int, extras: dict[str, Any]) -> tuple[Sample, Outcome]:
@@ -138,6 +147,10 @@ def _sample(asset: PlannedAsset, config: SampleConfig, number: int, extras: dict
         "warnings": [],
     }
     members = {"clip.json": canonical_json(clip)}
+    if config.tracks:
+        members["clip.json"] = canonical_json({**clip, "tracks": config.tracks})
+        drawn = track_points(_clip(number), config.tracks, np.random.default_rng(number))
+        members[TRACKS_MEMBER] = encode_tracks(drawn)
     for frame, ovoxel in enumerate(ovoxels):
         members[f"frame_{frame:02d}.vxz"] = encode_vxz(ovoxel)
     for view, camera in enumerate(sample_cameras(config.seed, key, config.views, config.image_size)):

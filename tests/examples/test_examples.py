@@ -15,6 +15,7 @@ from PIL import Image
 
 from helix4d.assets import bake_still
 from helix4d.curation.shards.reader import ShardReader
+from helix4d.curation.shards.track_files import decode_tracks
 from helix4d.render import Camera, project
 from helix4d.voxelize import read_vxz, write_vxz
 from tests.curation.outputs import FRAMES, IMAGE_SIZE, VIEWS, output_of, ovoxels_of
@@ -99,6 +100,26 @@ def test_export_cameras_projects_as_the_shard_does(shard: Path, tmp_path: Path) 
             np.testing.assert_array_equal(np.asarray(image), np.asarray(webp))
     # instant-ngp's unit cube holds the object.
     assert scene["scale"] * 0.5 + scene["offset"][0] == 1.0
+
+
+def test_scene_flow_follows_the_points(tmp_path: Path) -> None:
+    output = output_of(tmp_path / "output", ["cat.glb"], tracks=True)
+    shard = sorted(output.glob("*/*.tar"))[0]
+    run("scene_flow.py", shard, "--frames", 0, 2, "--output", tmp_path / "flow.npz")
+    flow = np.load(tmp_path / "flow.npz")
+    reader = ShardReader(shard)
+    key = reader.keys()[0]
+    tracks = decode_tracks(reader.read(key, "tracks.npz"), FRAMES, 64, key)
+    camera = Camera.from_json(json.loads(reader.read(key, "view_00.json"))["camera"])
+    assert flow["pixels"].shape == (64, 2, 2)
+    for place, frame in enumerate((0, 2)):
+        expected, _ = project(camera, tracks.positions[frame])
+        np.testing.assert_allclose(flow["pixels"][:, place], expected, atol=1e-9)
+        turned = tracks.positions[frame] @ camera.extrinsics[:3, :3].T + camera.extrinsics[:3, 3]
+        np.testing.assert_allclose(flow["points"][:, place], turned, atol=1e-6)
+    towards = ((camera.position - tracks.positions[0]) * tracks.normals[0]).sum(axis=1)
+    assert not flow["visible"][towards <= 0].any(), "the back of the sphere is hidden"
+    assert flow["visible"][towards > 0.2 * towards.max()].mean() > 0.8
 
 
 @pytest.mark.parametrize("source", ["file", "shard"])
