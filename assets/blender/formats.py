@@ -1,4 +1,4 @@
-"""Describes how Blender imports each format that it reads here, and which frames its animation spans.
+"""Describes how Blender imports each format that is read with it, and which frames the animation spans.
 
 The bpy module is passed as an argument, as only `importer` imports it. Scripts in files are never run.
 """

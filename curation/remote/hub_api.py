@@ -94,7 +94,7 @@ class Hub:
             try:
                 yield HfApi(endpoint=endpoint(), token=False)
             except (ValueError, LookupError, TypeError, AttributeError) as error:
-                message = f"{repository.label}: unexpected response of {endpoint()} ({type(error).__name__})"
+                message = f"{repository.label}: unexpected response from {endpoint()} ({type(error).__name__})"
                 raise UnreachableError(message) from error
             finally:
                 set_client_factory(before)

@@ -266,7 +266,7 @@ def test_loops_of_redirects_and_endless_redirects_end(tmp_path: Path) -> None:
 
     with answering(loop) as url:
         error = refusal(config_of(tmp_path, allow_host=LOCAL), url)
-    assert "redirected too often" in error.message
+    assert "too many redirects" in error.message
 
 
 @pytest.mark.parametrize(
