@@ -1,4 +1,4 @@
-"""Finds the surfaces that no viewer shows, because their alpha is 0 or below the cutoff everywhere."""
+"""Finds surfaces that are never visible, because their alpha is 0 or below the cutoff everywhere."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import BoolArray, FloatArray
 
 _INVISIBLE = 0.5 / 255
-"""With BLEND, an alpha below this rounds to 0 in 8 bits."""
+"""With BLEND, alpha below this rounds to 0 in 8 bits."""
 
 ALL_INVISIBLE = "every surface is fully transparent: nothing is visible"
 
 
 def can_show(material: Material, texture_alpha: float, colors: FloatArray | None, faces: int) -> BoolArray:
-    """Return an (F,) bool mask of the triangles that are visible somewhere.
+    """Return an (F,) bool mask of the triangles that may be visible.
 
-    Triangles are judged by the largest alpha of their corners and of the whole texture, so none is lost that shows.
+    A triangle is judged by the largest alpha of its corners and of the whole texture, so no visible one is lost.
 
     Args:
         material: material of the triangles.
@@ -61,9 +61,9 @@ def without_invisible(clip: Clip) -> Clip:
 
 
 def invisible_warning(where: str, material: Material) -> str:
-    """Return the warning for a material of which surfaces are left out."""
+    """Return the warning for a material some of whose surfaces are left out."""
     name = f" ({material.name[:40]!r})" if material.name else ""
-    return f"{where}{name}: its alpha hides surfaces everywhere: they are left out"
+    return f"{where}{name}: surfaces whose alpha makes them invisible everywhere are left out"
 
 
 def largest_alpha(image: np.ndarray) -> float:

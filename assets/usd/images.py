@@ -1,4 +1,4 @@
-"""Reads the images of textures, and combines channels of several of them to the images that `Material` refers to."""
+"""Reads the images of textures, and combines channels of several of them into the images that `Material` refers to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FORMATS = (*GLTF_FORMATS, "BMP", "TGA", "TIFF")
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A decoded image: (H, W, 4) uint8 pixels, and whether the file holds colors rather than a gray scale."""
+    """A decoded image: (H, W, 4) uint8 pixels, and whether the file is in color and not grayscale."""
 
     pixels: UInt8Array
     has_colors: bool
@@ -33,12 +33,12 @@ class TextureFiles:
 
     Args:
         path: path of the asset.
-        root: folder that the files must not lie outside of.
+        root: folder that must contain the files.
         limits: upper bounds on their size.
 
     Attributes:
         images: images of the clip, each (H, W, 4) uint8.
-        warnings: what was replaced or reduced.
+        warnings: messages about replaced and reduced images.
     """
 
     def __init__(self, path: Path, root: Path, limits: Limits) -> None:
@@ -50,7 +50,7 @@ class TextureFiles:
         self.warnings: list[str] = []
 
     def add(self, image: UInt8Array) -> int:
-        """Return the slot of an image; the same array has one slot only."""
+        """Return the slot of an (H, W, 4) uint8 image; the same array always has the same slot."""
         if id(image) not in self._slots:
             self._slots[id(image)] = len(self.images)
             self.images.append(image)
@@ -61,7 +61,7 @@ class TextureFiles:
 
         Args:
             asset: value of the attribute that names the file.
-            layer: layer that holds the value, to which a relative path refers.
+            layer: layer that authors the value, to which a relative path is anchored; None if there is none.
 
         Raises:
             AssetError: uri_outside_asset, texture_too_large.
@@ -83,7 +83,7 @@ class TextureFiles:
     def _bytes(self, found: str, name: str) -> bytes | None:
         outer = Ar.SplitPackageRelativePathOuter(found)[0]
         if not found or not is_inside(outer, self._root):
-            problem = "udim tiles are not supported" if "<UDIM>" in name else "not found in the asset's folder"
+            problem = "UDIM tiles are not supported" if "<UDIM>" in name else "not found in the asset's folder"
             self.warnings.append(f"image {name[:80]!r}: {problem}: replaced by the fallback")
             return None
         try:
@@ -124,7 +124,7 @@ class TextureFiles:
 
 
 def to_linear(values: Float64Array) -> Float64Array:
-    """Convert sRGB values in [0, 1] to linear ones."""
+    """Convert sRGB values in [0, 1] to linear values."""
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 

@@ -92,9 +92,9 @@ def test_a_folder_of_our_own_is_not_a_link_and_only_ours(tmp_path: Path) -> None
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     for name in ("link", "file", "open"):
-        with pytest.raises(ConfigError, match=f"{name}: is a link, or another user owns it or may write to it"):
+        with pytest.raises(ConfigError, match=f"{name}: is a link, or belongs to another user, or"):
             own_folder(tmp_path / name)
     if os.geteuid() == 0:
         os.chown(own, 12345, 12345)
-        with pytest.raises(ConfigError, match="another user owns it"):
+        with pytest.raises(ConfigError, match="belongs to another user"):
             own_folder(own)

@@ -107,7 +107,7 @@ def _laughs(levels: int) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (_laughs(9), "stands for more than 100,000 values: write fewer aliases"),
+        (_laughs(9), "expands to more than 100,000 values: use fewer aliases"),
         (
             "b: &b {x: 1}\n" + "\n".join(f"c{n}: &c{n} {{<<: [{', '.join(['*b'] * 99)}]}}" for n in range(999)),
             "100,000",
