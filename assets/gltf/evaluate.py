@@ -47,7 +47,7 @@ class GltfAsset:
 
     @cached_property
     def clips(self) -> list[ClipInfo]:
-        """The animations of the file; of invalid ones, only their error is known."""
+        """The animations of the file; an invalid one has an error and no times."""
         infos: list[ClipInfo] = []
         for number in range(len(self._all_motions)):
             error = self._all_motions.error(number)
@@ -71,7 +71,7 @@ class GltfAsset:
 
     @cached_property
     def _parts(self) -> tuple[Part, ...]:
-        """The parts of the scene without surfaces that are never visible."""
+        """The parts of the scene, without triangles that are never visible."""
         return visible_parts(self._scene.parts, self.document, Images(self._accessors, self._decoded))
 
     def _moving_tracks(self, motion: Motion) -> list[Track]:
@@ -82,11 +82,11 @@ class GltfAsset:
 
     @cached_property
     def _moves(self) -> Callable[[Track], bool]:
-        """Whether a track moves or morphs something visible, in animations that show and hide nothing."""
+        """Function that tells whether a track moves or morphs something visible if no node is shown or hidden."""
         return self._scene.moves(self._parts, ())
 
     def _motion(self, index: int) -> Motion:
-        """Return an animation, from the first to the last key of what moves something visible."""
+        """Return an animation, cut to the keys of the tracks that move something visible."""
         found = self._all_motions[index]
         times = time_range(self._moving_tracks(found))
         return found if times is None else replace(found, start=times[0], end=times[1])
@@ -119,7 +119,7 @@ class GltfAsset:
         """Bake the scene in its rest pose, ignoring animations: one frame at time 0, index −1.
 
         Raises:
-            AssetError: no_mesh, and as `bake`.
+            AssetError: no_mesh; see also `bake`.
         """
         self._require_visible()
         return self._bake(Motion((), 0.0, 0.0), "", -1, 1)
@@ -165,7 +165,7 @@ class GltfAsset:
     def _materials(self) -> tuple[tuple[Material, ...], tuple[UInt8Array, ...], list[int]]:
         """Return the materials in use, their images, and the index of each part's material.
 
-        Materials that differ in their name only are one, with the first name, as renderers compile each separately.
+        Materials that differ only in name are merged, because renderers compile each separately. The first name remains.
         """
         images = Images(self._accessors, self._decoded)
         materials = Materials(self.document, images)

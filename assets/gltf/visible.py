@@ -1,4 +1,4 @@
-"""Leaves out the triangles of a scene that are never visible, before anything is measured or posed."""
+"""Removes the triangles of a scene that are never visible, before anything is measured or posed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from helix4d.assets.visibility import can_show, invisible_warning, largest_alpha
 
 
 def visible_parts(parts: Iterable[Part], document: Document, images: Images) -> tuple[Part, ...]:
-    """Return the parts with the triangles that can be visible, and a warning for every material that hides some.
+    """Return the parts with only those triangles that may be visible; parts without any are dropped.
 
-    Only images of materials that are not opaque are decoded.
+    The document gets a warning for every material with invisible triangles. Only images of materials that are not
+    opaque are decoded.
     """
     entries = document.root.children("materials")
     materials = Materials(document, images)
