@@ -165,7 +165,7 @@ class GltfAsset:
     def _materials(self) -> tuple[tuple[Material, ...], tuple[UInt8Array, ...], list[int]]:
         """Return the materials in use, their images, and the index of each part's material.
 
-        Materials that differ only in name are merged, because renderers compile each separately. The first name remains.
+        Materials that differ only in name are merged, because renderers compile each separately.
         """
         images = Images(self._accessors, self._decoded)
         materials = Materials(self.document, images)

@@ -64,7 +64,7 @@ def served_by_kernels(x: Tensor) -> bool:
 
 @contextmanager
 def assume_kernels() -> Iterator[None]:
-    """Take the path of the kernels on any device, for fake tensors that stand for those of a GPU."""
+    """Use the kernels' code path on any device, for fake tensors that represent GPU tensors."""
     token = _assumed.set(True)
     try:
         yield
