@@ -98,7 +98,7 @@ def test_files_that_hold_no_settings_are_refused(tmp_path: Path) -> None:
 
 
 def _laughs(levels: int) -> str:
-    """Lists of ten aliases of the list before: 10 to the power of `levels` values."""
+    """Return lists of ten aliases to the previous list: 10 to the power of `levels` values."""
     lines = ["x0: &x0 [a, a, a, a, a, a, a, a, a, a]"]
     lines += [f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 10)}]" for n in range(1, levels)]
     return "\n".join(lines)

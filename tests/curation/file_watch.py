@@ -1,4 +1,4 @@
-"""Watches which files a program and the libraries in it open: an audit hook of Python sees nothing of Blender's own.
+"""Records which files a program and its libraries open: Python's audit hooks do not see the files that Blender opens.
 
 Linux reports every access to a watched folder (inotify), everywhere and without privileges. Where strace is installed,
 it reports all other files, too. Landlock would prevent such accesses, but report none.

@@ -1,4 +1,4 @@
-"""Writes stages for the tests, and evaluates them as USD itself does."""
+"""Writes stages for the tests, and evaluates them with usd-core directly."""
 
 from __future__ import annotations
 
