@@ -82,7 +82,7 @@ class GltfAsset:
 
     @cached_property
     def _moves(self) -> Callable[[Track], bool]:
-        """Function that tells whether a track moves or morphs something visible if no node is shown or hidden."""
+        """Predicate: whether a track moves or morphs something visible, if no node is shown or hidden."""
         return self._scene.moves(self._parts, ())
 
     def _motion(self, index: int) -> Motion:

@@ -110,7 +110,7 @@ class Scene:
         self._placed = {part.node for part in self.parts}
 
     def moves(self, parts: Iterable[Part], tracks: Iterable[Track]) -> Callable[[Track], bool]:
-        """Return a function that tells whether a track moves, morphs or hides a part that is visible at some time.
+        """Return a predicate: whether a track moves, morphs or hides a part that is visible at some time.
 
         A skinned part follows the joints of its vertices' weights, but not its node.
 

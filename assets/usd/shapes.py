@@ -251,7 +251,7 @@ class Shape:
         if values is not None and len(values):
             numbers = np.array(values, np.float64).reshape(len(values), -1)
             if numbers.shape[1] != 3 or primvars.spread(numbers, interpolation, triangles) is None:
-                self._warn(f"{self.prim.GetPath()}: has too few normals, or values that are no normals: ignored")
+                self._warn(f"{self.prim.GetPath()}: has too few normals, or values of another type: ignored")
             elif not np.isfinite(numbers).all() or not numbers.any(axis=1).all():
                 self._warn(f"{self.prim.GetPath()}: normals have length 0, or are NaN or infinite: ignored")
             else:

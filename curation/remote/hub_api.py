@@ -68,7 +68,7 @@ class Hub:
             yield from _files(repository, entries)
 
     def files(self, repository: HubRepository, paths: Sequence[str]) -> dict[str, RemoteFile]:
-        """Return what the hub publishes about files of a pinned repository; paths that are no files are left out.
+        """Return what the hub publishes about files of a pinned repository; paths that are not files are omitted.
 
         Raises:
             UnreachableError: if the hub does not respond.
