@@ -1,4 +1,4 @@
-"""Refuses files that would make Blender read or write outside of the asset's folder.
+"""Refuses files that would make Blender read or write outside the asset's folder.
 
 A `.blend` file may hold simulations that write caches to any path, and modifiers that read any file, without a script.
 Modifiers that are not known to work in memory are refused before the first frame is evaluated. Importers open every
@@ -43,7 +43,7 @@ _MTLLIB = re.compile(rb"^\s*mtllib\s+(.+?)\s*$", re.MULTILINE)
 
 
 def refuse_disk_access(bpy: Any, path: Path, root: Path) -> None:
-    """Check that evaluating the scene touches no file outside of the asset's folder, and writes none at all.
+    """Check that evaluating the scene touches no file outside the asset's folder, and writes none at all.
 
     Args:
         bpy: the module, with the scene loaded.

@@ -71,7 +71,7 @@ def rate(bpy: Any) -> float:
 
 
 def refuse_outside(bpy: Any, path: Path, root: Path) -> None:
-    """Check that all files that were linked by the import lie inside the asset's folder.
+    """Check that all files that were linked by the import are inside the asset's folder.
 
     Raises:
         AssetError: uri_outside_asset.

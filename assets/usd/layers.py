@@ -1,4 +1,4 @@
-"""Opens a stage whose layers all lie inside the asset's folder.
+"""Opens a stage whose layers all are inside the asset's folder.
 
 usd-core reads any file that a layer refers to, and its resolver cannot be replaced from Python. So every layer is first
 opened alone, and the files that it names are checked before a stage composes any of them. All references are checked,

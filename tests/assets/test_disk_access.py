@@ -1,4 +1,4 @@
-"""Blender evaluates nothing that reads or writes outside of an asset's folder."""
+"""Blender evaluates nothing that reads or writes outside an asset's folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.curation.file_watch import FolderWatch
 
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:
-    """The asset's folder, and one outside of it."""
+    """The asset's folder, and one outside it."""
     inside, outside = tmp_path / "asset", tmp_path / "outside"
     inside.mkdir()
     outside.mkdir()

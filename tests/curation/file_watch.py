@@ -84,7 +84,7 @@ def exec_traced(module: str, log: Path) -> None:
 def traced_escapes(
     log: Path, working: Path, read: Sequence[Path], write: Sequence[Path]
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield every access to a file outside of the folders, with the paths that were opened before it.
+    """Yield every access to a file outside the folders, with the paths that were opened before it.
 
     Files that cannot be read, such as missing ones, do not count; attempts to write do.
 

@@ -81,7 +81,7 @@ def evaluated(stage: Usd.Stage, code: float) -> np.ndarray:
     plain = Usd.Stage.Open(stage.GetRootLayer())
     plain.SetEditTarget(plain.GetSessionLayer())
     for prim in plain.Traverse():
-        if prim.IsInstance():  # usd-core does not bake skins inside of instances
+        if prim.IsInstance():  # usd-core does not bake skins inside instances
             prim.SetInstanceable(False)
     flat = Usd.Stage.Open(plain.Flatten())
     UsdSkel.BakeSkinning(Usd.PrimRange(flat.GetPseudoRoot(), SHOWN))

@@ -20,7 +20,7 @@ from tests.assets.usd.stages import box, keys, new_stage, slide
 
 
 def outside(tmp_path: Path) -> tuple[Path, Usd.Stage]:
-    """Write a stage in `inside/`, beside a secret layer that it may not read."""
+    """Write a stage in `inside/`, and beside that folder a secret layer that the stage must not read."""
     secret = new_stage(tmp_path / "secret.usda")
     slide(box(secret, "/Part/Mesh"))
     secret.SetDefaultPrim(secret.GetPrimAtPath("/Part"))
