@@ -27,9 +27,9 @@ _BLOCK = 1 << 22
 def mark_outlines(clip: Clip) -> Clip:
     """Return the clip with the materials of inverted hulls marked as `Material.outline`, and a warning for each.
 
-    A material is a hull if it is single-sided and, in the first frame with a surface, its faces enclose a negative
-    volume and at least 80 % of its triangles (of up to 512, evenly spaced) are flipped copies. For a flipped copy, the
-    nearest vertices of other materials are at most 5 % of the frame's diagonal away from its corners, lie on the inner
+    A material is one if it is single-sided and, in the first frame with a surface, its faces enclose a negative volume
+    and at least 80 % of its triangles (of up to 512, evenly spaced) are flipped copies. The vertices of other materials
+    that are nearest to the corners of a flipped copy are at most 5 % of the frame's diagonal away, lie on the inner
     side, and form one triangle of the opposite winding.
     """
     frame = next((frame for frame in clip.frames if solid(frame).any()), None)

@@ -1,4 +1,4 @@
-"""Finds surfaces that are never visible, because their alpha is 0 or below the cutoff everywhere."""
+"""Finds the surfaces that no viewer shows, because their alpha is 0 or below the cutoff everywhere."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def without_invisible(clip: Clip) -> Clip:
 
 
 def invisible_warning(where: str, material: Material) -> str:
-    """Return the warning for a material some of whose surfaces are left out."""
+    """Return the warning for a material of which surfaces are left out."""
     name = f" ({material.name[:40]!r})" if material.name else ""
-    return f"{where}{name}: surfaces whose alpha makes them invisible everywhere are left out"
+    return f"{where}{name}: its alpha hides surfaces everywhere: they are left out"
 
 
 def largest_alpha(image: np.ndarray) -> float:

@@ -41,11 +41,8 @@ def captured_output(*descriptors: int) -> Iterator[CapturedOutput]:
     """Redirect file descriptors, and the corresponding Python streams, to a temporary file while the block runs.
 
     Args:
-        descriptors: 1 for standard output, 2 for standard error. If the block crashes, the traceback that
-            `faulthandler` writes to standard error is lost.
-
-    Yields:
-        The captured output.
+        descriptors: 1 for standard output, 2 for standard error. What `faulthandler` writes to the latter when the
+            block crashes is lost.
     """
     with _ONE_AT_A_TIME, ExitStack() as stack:
         stream = stack.enter_context(tempfile.TemporaryFile())

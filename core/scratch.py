@@ -43,7 +43,7 @@ def own_folder(path: Path) -> Path:
     """Return a folder that only this user can write to, created if it is missing.
 
     Raises:
-        ConfigError: if the path is a link or not a folder, or if another user owns it or may write to it.
+        ConfigError: if the path is a link or no folder, or if another user owns it or may write to it.
     """
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700, parents=True)
@@ -55,8 +55,8 @@ def own_folder(path: Path) -> Path:
         finally:
             os.close(descriptor)
     raise ConfigError(
-        f"{path}: is a link, or belongs to another user, or is writable by others: remove it, or set TMPDIR to a "
-        "folder of your own"
+        f"{path}: is a link, or another user owns it or may write to it: remove it, or set TMPDIR to a folder of "
+        "your own"
     )
 
 

@@ -20,9 +20,9 @@ class PassFlops:
     """Operations of one pass through all blocks.
 
     Attributes:
-        attention: query-key and probability-value products of self-attention and cross-attention.
-        own: linear layers of self-attention, which Helix4D trains.
-        other: linear layers of the queries and outputs of cross-attention, and of the MLP.
+        attention: products of self-attention and cross-attention.
+        own: matrices of self-attention, which Helix4D trains.
+        other: matrices of cross-attention's queries and outputs, and of the MLP.
         image: keys and values of the image tokens.
     """
 

@@ -1,6 +1,6 @@
-"""Lists the .blend files that a .blend file links to, without Blender, which would open them.
+"""Reads from a .blend file, without Blender, which other .blend files it links to: Blender opens them as it links.
 
-A file is a sequence of blocks. One of them, DNA1, describes the memory layout of the others (Blender's
+A file is a chain of blocks, and describes the memory layout of its blocks itself, in the block DNA1 (Blender's
 doc/blender_file_format).
 """
 

@@ -83,7 +83,7 @@ def refuse_outside_libraries(path: Path, root: Path) -> None:
         try:
             linked = linked_files(file)
         except (ValueError, OSError) as error:
-            raise AssetError(ReasonCode.CORRUPT_FILE, f"is damaged or not a .blend file: {error}", file) from error
+            raise AssetError(ReasonCode.CORRUPT_FILE, f"is not an intact .blend file: {error}", file) from error
         for other in linked:
             if not _is_inside(other, root.resolve()):
                 name = os.path.relpath(other, root)[:80]
@@ -132,10 +132,10 @@ def refuse_outside_images(path: Path, root: Path) -> None:
 
 @contextmanager
 def images_inside(root: Path) -> Iterator[None]:
-    """Restrict `bpy_extras.image_utils.load_image` to images below `root` while the block runs.
+    """Provide a context in which `bpy_extras.image_utils.load_image` finds images below `root` only.
 
     Blender's FBX importer calls it with any path, and it lists folders to find names that differ in case. An image
-    elsewhere is searched for beside the file, as Blender does for one that does not exist.
+    elsewhere is looked for beside the file, as Blender does with one that does not exist.
     """
     from bpy_extras import image_utils
 

@@ -71,7 +71,7 @@ class GltfAsset:
 
     @cached_property
     def _parts(self) -> tuple[Part, ...]:
-        """The parts of the scene, without triangles that are never visible."""
+        """The parts of the scene without surfaces that are never visible."""
         return visible_parts(self._scene.parts, self.document, Images(self._accessors, self._decoded))
 
     def _moving_tracks(self, motion: Motion) -> list[Track]:
@@ -165,7 +165,7 @@ class GltfAsset:
     def _materials(self) -> tuple[tuple[Material, ...], tuple[UInt8Array, ...], list[int]]:
         """Return the materials in use, their images, and the index of each part's material.
 
-        Materials that differ only in name are merged, because renderers compile each separately.
+        Materials that differ in their name only are one, with the first name, as renderers compile each separately.
         """
         images = Images(self._accessors, self._decoded)
         materials = Materials(self.document, images)

@@ -67,7 +67,7 @@ class Topologies:
         self._built: dict[tuple[bytes, ...], Topology] = {}
 
     def topology(self, posed: Sequence[PosedPart]) -> Topology:
-        """Return the topology of a frame: the same object if hidden and mirrored parts and colors are the same."""
+        """Return the topology of a frame: the same object for frames that hide, mirror and color parts alike."""
         mirrored = np.array([part.mirrored for part in posed], bool)
         visible = np.array([part.visible for part in posed], bool)
         key = mirrored.tobytes(), visible.tobytes(), *(p.colors.tobytes() for p in posed if p.colors is not None)

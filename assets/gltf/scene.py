@@ -110,7 +110,7 @@ class Scene:
         self._placed = {part.node for part in self.parts}
 
     def moves(self, parts: Iterable[Part], tracks: Iterable[Track]) -> Callable[[Track], bool]:
-        """Return a predicate: whether a track moves, morphs or hides a part that is visible at some time.
+        """Return a function that says whether one of the tracks moves, morphs or hides a part that is ever visible.
 
         A skinned part follows the joints of its vertices' weights, but not its node.
 

@@ -1,4 +1,4 @@
-"""Combines the shapes of a scene into frames in the clip's axes and in meters."""
+"""Combines the shapes of a scene to frames in the clip's axes and in meters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class WorldFrame:
     Attributes:
         positions, normals: (V, 3) float64, Z up, in meters.
         topology: triangles; the same object for frames that show the same surfaces.
-        unposed: (F, 3, 3) float64 triangles of each shape in its own space.
+        unposed: (F, 3, 3) triangles of each shape in its own space.
         rounding: largest error in world space, in meters, due to float32 rounding in the file.
     """
 
@@ -53,7 +53,7 @@ class Frames:
         self._scene, self._uv_sets, self._max_vertices = scene, uv_sets, max_vertices
         stage = scene.stage
         self._is_y_up = UsdGeom.GetStageUpAxis(stage) == UsdGeom.Tokens.y
-        # USD's fallback is centimeters, but without the metadata the unit is unknown: lengths are kept as stored.
+        # USD's fallback is centimeters, but without the metadata the unit is unknown: lengths stay as stored.
         stated = UsdGeom.StageHasAuthoredMetersPerUnit(stage)
         self._meters = float(UsdGeom.GetStageMetersPerUnit(stage)) if stated else 1.0
         self._topologies: dict[tuple[tuple[int, bytes], ...], tuple[Topology, list[Surface]]] = {}
@@ -91,17 +91,17 @@ class Frames:
     def _topology(self, rows: list[tuple[Surface, BoolArray]]) -> Topology:
         key = tuple((id(surface), turned.tobytes()) for surface, turned in rows)
         if key not in self._topologies:
-            # The surfaces are stored too, so that their ids are not reused for other objects.
+            # The surfaces are kept with it, so that no other object can get the id of one.
             self._topologies[key] = _joined(rows, self._uv_sets), [surface for surface, _ in rows]
         return self._topologies[key][0]
 
 
 def _placed(local: Local, matrices: Float64Array) -> tuple[Float64Array, Float64Array, BoolArray]:
-    """Return the (K·V, 3) positions and unit normals of K instances, and a (K,) mask of those turned inside out."""
+    """Return the positions, unit normals, and orientation of K instances: (K·V, 3) twice, and a (K,) mask."""
     linear = matrices[:, :3, :3]
     positions = local.positions @ linear + matrices[:, None, 3, :3]
     flipped = np.linalg.det(linear) < 0
-    # Normals are multiplied by the cofactor matrix, with the opposite sign for mirrored instances.
+    # Normals are multiplied by the cofactor matrix; a mirrored one needs the opposite sign.
     turn = cofactor(linear) * np.where(flipped, -1.0, 1.0)[:, None, None]
     normals = local.normals @ turn
     length = np.linalg.norm(normals, axis=2, keepdims=True)

@@ -1,4 +1,4 @@
-"""Reads the images of textures, and combines channels of several of them into the images that `Material` refers to."""
+"""Reads the images of textures, and combines channels of several of them to the images that `Material` refers to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FORMATS = (*GLTF_FORMATS, "BMP", "TGA", "TIFF")
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A decoded image: (H, W, 4) uint8 pixels, and whether the file is in color and not grayscale."""
+    """A decoded image: (H, W, 4) uint8 pixels, and whether the file holds colors rather than a gray scale."""
 
     pixels: UInt8Array
     has_colors: bool
@@ -38,7 +38,7 @@ class TextureFiles:
 
     Attributes:
         images: images of the clip, each (H, W, 4) uint8.
-        warnings: messages about replaced and reduced images.
+        warnings: what was replaced or reduced.
     """
 
     def __init__(self, path: Path, root: Path, limits: Limits) -> None:
@@ -50,7 +50,7 @@ class TextureFiles:
         self.warnings: list[str] = []
 
     def add(self, image: UInt8Array) -> int:
-        """Return the slot of an (H, W, 4) uint8 image; the same array always has the same slot."""
+        """Return the slot of an image; the same array has one slot only."""
         if id(image) not in self._slots:
             self._slots[id(image)] = len(self.images)
             self.images.append(image)
@@ -124,7 +124,7 @@ class TextureFiles:
 
 
 def to_linear(values: Float64Array) -> Float64Array:
-    """Convert sRGB values in [0, 1] to linear values."""
+    """Convert sRGB values in [0, 1] to linear ones."""
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 

@@ -22,18 +22,18 @@ Warn = Callable[[str], None]
 
 
 class BrokenMeshError(ValueError):
-    """The arrays of a mesh are inconsistent; the message names the prim."""
+    """The arrays of a mesh contradict each other; the message names the prim."""
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """Triangles of a shape; arrays as in `helix4d.assets.Topology`.
+    """Triangles of a shape, as in `Topology`.
 
     Attributes:
         faces: (F, 3) int32 vertices, counter-clockwise in the space of the shape.
         uvs: (S, F, 3, 2) float32.
         colors: (F, 3, 4) float32, or None.
-        material_ids: (F,) int32 indices into `Looks.found`.
+        material_ids: (F,) int32 slots of looks.
         count: number of vertices.
     """
 
@@ -62,8 +62,8 @@ class Local:
     Attributes:
         positions, normals: (V, 3) float64.
         surface: triangles over these vertices; the same object while nothing changes.
-        unposed: (F, 3, 3) float64 corners of the triangles before skinning.
-        step: float32 step at the largest coordinate of the stored points.
+        unposed: (F, 3, 3) corners before skinning.
+        step: float32 rounding of the stored points.
         mirrored: whether the skin turned the shape inside out.
     """
 

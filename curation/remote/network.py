@@ -1,8 +1,8 @@
 """Decides which hosts a download may reach, and where it may use the operator's credentials.
 
-The URLs of a manifest and the redirects of servers are untrusted, but are fetched from inside the operator's network.
-They may lead to public addresses only, and to object stores only anonymously, unless the operator named the host
-(`--allow-host`, `--source`, HF_ENDPOINT). Address ranges: IANA's special-purpose registries, as in `ipaddress`.
+The URLs of a manifest and the redirects of servers are written by strangers, but fetched from inside the operator's
+network. They may lead to public addresses only, and to object stores only anonymously, unless the operator named the
+host (`--allow-host`, `--source`, HF_ENDPOINT). Address ranges: IANA's special-purpose registries, as in `ipaddress`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class UnreachableError(Helix4DError):
 
 
 class RefusedHostError(UnreachableError):
-    """An untrusted URL or a redirect leads to a host that only the operator may name."""
+    """A stranger's URL or a redirect leads to a host that only the operator may name."""
 
 
 class Network:
@@ -113,8 +113,8 @@ class Network:
             return {}
         if protocol not in _ANONYMOUS:
             raise RefusedHostError(
-                f"{url}: {protocol}:// needs your credentials, which are used only where you name the host or bucket: "
-                f"pass --allow-host {protocol}://{bucket.rpartition('@')[2]} if you trust the list of assets"
+                f"{url}: {protocol}:// cannot be read without your credentials, which are used only where you name the "
+                f"place: pass --allow-host {protocol}://{bucket.rpartition('@')[2]} if you trust the list of assets"
             )
         return _ANONYMOUS[protocol]
 
@@ -154,7 +154,7 @@ def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 def _refuse_unless_public(host: str, address: str) -> None:
     if kind := kind_of(address):
         raise RefusedHostError(
-            f"{host} has a {kind} address, but lists of assets and redirects may lead to public addresses only: "
+            f"{host} has a {kind} address, which a list of assets or a redirect may not lead to: "
             f"pass --allow-host {host} if you trust it"
         )
 

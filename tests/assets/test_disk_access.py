@@ -220,7 +220,7 @@ def test_maps_of_material_libraries_cannot_leave_the_folder(tmp_path: Path, line
 @pytest.mark.parametrize(
     "name", ["file://{}", "file:{}", "../outside/%61.png", "<![CDATA[{}]]>", "&#x2e;./outside/a.png"]
 )
-def test_encoded_names_in_collada_cannot_leave_the_folder(folders: tuple[Path, Path], name: str) -> None:
+def test_no_name_in_collada_hides_that_it_leads_elsewhere(folders: tuple[Path, Path], name: str) -> None:
     inside, outside = folders
     (outside / "a.png").write_bytes(b"")
     moving_cube()

@@ -165,7 +165,7 @@ class Property(StrEnum):
 class Channel:
     """An animation channel; `input` and `output` are accessors.
 
-    `target` is a node (a mesh for MESH_WEIGHTS); `element` is the only morph weight that is animated, or None for all.
+    `target` is a node (a mesh for MESH_WEIGHTS), `element` the only morph weight that is animated, or None for all.
     """
 
     target: int

@@ -130,7 +130,7 @@ def test_a_full_temporary_folder_is_not_blamed_on_the_archive(tmp_path: Path, mo
 
 @needs_mounts
 @pytest.mark.parametrize("passes", [False, True])
-def test_a_full_temporary_folder_is_not_blamed_on_the_rendered_asset(
+def test_a_full_temporary_folder_is_not_the_fault_of_what_is_rendered(
     passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = job_of(tmp_path)
