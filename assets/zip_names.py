@@ -1,7 +1,7 @@
 """Decodes the names of an archive's members.
 
 A zip archive records only whether a name is UTF-8; all others are in the code page of the machine that packed it. The
-encoding is chosen for which the most names occur in the files of the asset inside. Sources: PKWARE's APPNOTE 6.3.10,
+encoding with which the most names occur in the files of the asset is chosen. Sources: PKWARE's APPNOTE 6.3.10,
 appendix D, and Info-ZIP's Unicode Path extra field (0x7075).
 """
 
