@@ -53,7 +53,7 @@ acceptance: $(VENV)/.developing  ## Run the long acceptance tests (hours); their
 	$(BIN)/python -m pytest -m acceptance -s --timeout 7200
 
 # A rented machine has torch, often another Python, and no registry: nothing is built if $(PYTHON) imports torch.
-gpu:  ## On a machine with a CUDA GPU: everything that it must show, in eight minutes (benchmarks/gpu_kit.md).
+gpu:  ## On a machine with a CUDA GPU: run all GPU checks and benchmarks, in eight minutes (benchmarks/gpu_kit.md).
 	@if $(PYTHON) -c "import torch" 2>/dev/null; then \
 		$(PYTHON) benchmarks/gpu_kit.py --out $(GPU_OUTPUT); \
 	else \

@@ -2,7 +2,7 @@
 
 Archives are untrusted: names that leave the folder, links and encrypted members are refused, and sizes are checked
 before anything is unpacked. An archive that contains only another archive is unpacked one level further. In a .usdz,
-the asset is the first member. Of several members with one name the last counts, as in unzip.
+the asset is the first member. If several members have the same name, the last is used, as in unzip.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ ARCHIVES = frozenset({".zip", ".usdz"})
 ASSETS = frozenset({".glb", ".gltf", ".fbx", ".dae", ".abc", ".usd", ".usda", ".usdc", ".usdz", ".blend"})
 _USD = frozenset({".usd", ".usda", ".usdc"})
 _NAMING_FILES = ASSETS | {".obj", ".mtl"}
-"""Files whose content names other members."""
+"""Suffixes of files whose content refers to other members."""
 _OTHER_ARCHIVES = frozenset({".7z", ".rar", ".tar", ".gz", ".tgz"})
 _MAX_MEMBERS = 20_000
 _MAX_LEVELS = 2
 _SEARCHED_BYTES = 1 << 26
 _INVALID_NAMES = frozenset({errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ})
-"""Errors of creating a file that come from its name."""
+"""Errors on creating a file that are caused by its name."""
 
 
 @contextmanager
@@ -131,12 +131,12 @@ def _check(member: zipfile.ZipInfo, name: str, path: Path) -> None:
     """Check that a member is safe to unpack."""
     link = stat.S_ISLNK(member.external_attr >> 16)
     if link or name.startswith("/") or ".." in name.split("/") or any(character in name for character in "\0:"):
-        message = f"the member {name[:80]!r} is a link or would be unpacked outside the archive"
+        message = f"the member {name[:80]!r} is a link or would be unpacked outside the archive's folder"
         raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, message, path)
 
 
 def _naming_content(stream: BinaryIO, members: list[zipfile.ZipInfo]) -> bytes:
-    """Return the content of the members that name others, in lower case; damaged members are reported on unpacking."""
+    """Return the content of members that refer to others, in lower case; damaged ones are reported when unpacked."""
     content = bytearray()
     for member in members:
         if PurePosixPath(member.filename).suffix.lower() not in _NAMING_FILES:
@@ -166,13 +166,13 @@ def _write(content: Iterator[bytes], folder: Path, name: str, path: Path) -> Non
         with open(target, "xb") as written:
             for piece in content:
                 written.write(piece)
-    except FileExistsError as error:  # of a member with the name of another's folder
+    except FileExistsError as error:  # the name of this member is the folder of another
         message = f"the member {name[:80]!r} is both a file and a folder"
         raise AssetError(ReasonCode.INVALID_ARCHIVE, message, path) from error
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno not in _INVALID_NAMES:
-            raise OSError(error.errno, error.strerror, str(target)) from error  # that of a full disk names no file
-        message = f"the member {name[:80]!r} has a name that cannot be used"
+            raise OSError(error.errno, error.strerror, str(target)) from error  # a full disk's error has no file name
+        message = f"the member {name[:80]!r} does not have a valid file name"
         raise AssetError(ReasonCode.INVALID_ARCHIVE, message, path) from error
 
 

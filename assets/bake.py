@@ -106,7 +106,7 @@ def _finished(clip: Clip, asset: _Asset) -> Clip:
 
 
 def _with_probe(clip: Clip, asset: _Asset) -> Clip:
-    """Look between the frames of a clip that hardly moves: they may all show the same phase of a loop."""
+    """Measure motion between the frames of a clip that hardly moves: they may all show the same phase of a loop."""
     if len(clip.frames) < 2 or not nearly_still(clip):
         return clip
     return replace(clip, motion_between=max(asset.probe_motion(clip.index), 0.0))
@@ -151,9 +151,9 @@ def _unpacked(path: Path, limits: Limits) -> Iterator[tuple[Path, Path]]:
 
 
 def _restore_moved_files(asset: Path, root: Path) -> None:
-    """Put files that model-sharing sites move to another folder of the archive (`source/` and `textures/`) back.
+    """Restore files that model-sharing sites moved to another folder of the archive (`source/` and `textures/`).
 
-    A file that a glTF asset refers to but that is not there is linked from the only file of its name in the archive.
+    A file that a glTF asset refers to and that does not exist is linked to the only file with its name in the archive.
     """
     missing = [target for _, target in external_uris(asset) if not os.path.exists(target)]
     if not missing:
@@ -171,7 +171,7 @@ def _restore_moved_files(asset: Path, root: Path) -> None:
             except OSError as error:
                 if is_fault(error):
                     raise
-                continue  # no file can have this name: it stays missing
+                continue  # not a valid file name: the file stays missing
 
 
 def _open(path: Path, limits: Limits, root: Path) -> _Asset:

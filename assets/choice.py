@@ -34,13 +34,13 @@ class ClipInfo:
 
 
 def choose(clips: list[ClipInfo], clip: str | int, motion_of: Callable[[int], float]) -> list[int]:
-    """Return the indices of the clips that are selected.
+    """Return the indices of the selected clips.
 
-    If several clips move most, the first is selected; if no clip moves at all, the longest. Invalid clips are left out
-    unless they are selected by index or name.
+    For "most-moving", the first of tied clips is selected, and the longest clip if none moves. Invalid clips are left
+    out unless they are selected by index or name.
 
     Args:
-        clips: clips of the file, at least one.
+        clips: clips of the file; at least one.
         clip: "all", "first", "longest", "most-moving", an index, or a name.
         motion_of: measures the motion of the clip with a given index.
 

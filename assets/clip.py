@@ -47,8 +47,8 @@ class Texture:
     """A texture that refers to one of the clip's images.
 
     UVs follow glTF: (0, 0) is the upper left corner of the image, and v points down. The UVs of `uv_set` are
-    transformed as in KHR_texture_transform before sampling: scale, then rotation in radians, then offset. Between
-    texels, values are interpolated linearly, or those of the nearest texel if `nearest`.
+    transformed as in KHR_texture_transform before sampling: scale, then rotation in radians, then offset. Values
+    between texels are interpolated linearly, or taken from the nearest texel if `nearest` is set.
     """
 
     image: int
@@ -106,7 +106,7 @@ class Material:
     """An inverted hull that draws an outline (`helix4d.assets.outline`): its back is culled, and it has no voxels."""
 
     def hides_back(self, cull_back_faces: bool) -> bool:
-        """Return whether the back of its faces is invisible, where single-sided materials are culled or not."""
+        """Return whether back faces are invisible; `cull_back_faces` culls those of single-sided materials."""
         return self.outline or (cull_back_faces and not self.double_sided)
 
 
@@ -135,7 +135,7 @@ class Topology:
             _check("colors", self.colors, (faces, 3, 4), np.float32)
 
     def only(self, mask: BoolArray) -> Topology:
-        """Return the triangles that an (F,) bool mask selects."""
+        """Return a topology of only those triangles that an (F,) bool mask selects."""
         return Topology(
             faces=self.faces[mask],
             uvs=np.ascontiguousarray(self.uvs[:, mask]),
@@ -173,7 +173,7 @@ class Frame:
 
     @cached_property
     def areas(self) -> Float64Array:
-        """(F,) float64 areas of the triangles, as `assets.triangles.areas`; computed once, as every measure asks."""
+        """(F,) float64 areas of the triangles, from `assets.triangles.areas`; cached for all measures."""
         return areas(self.triangles())
 
 
@@ -190,8 +190,8 @@ class Clip:
         images: decoded images, each (H, W, 4) uint8 RGBA, first row on top.
         extras: JSON-serializable facts about the asset: author, license, source, generator, ...
         warnings: what was ignored or repaired, one message each.
-        motion_between: `assets.motion` at times between the frames, where it has been measured: the frames of a loop
-            may all show the same pose.
+        motion_between: `assets.motion` at times between the frames, or 0 if it was not measured. Needed because the
+            frames of a loop may all show the same pose.
     """
 
     name: str

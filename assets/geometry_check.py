@@ -15,7 +15,7 @@ _PRECISION = 1 / 1024
 """Float32 steps must be finer than this fraction of the clip's diagonal, so that they stay below a voxel at 512³."""
 
 _FAR_STEP = 1e-3
-"""Float32 steps in meters from which triangles that are collapsed are taken to be collapsed by their distance."""
+"""Float32 step in meters above which collapsed triangles are attributed to their distance from the origin."""
 
 
 class GeometryCheck:

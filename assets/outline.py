@@ -1,7 +1,7 @@
-"""Recognizes outlines that are drawn as an inverted hull: a flipped, slightly larger copy of a surface.
+"""Recognizes outlines that are drawn with an inverted hull: a flipped, slightly larger copy of a surface.
 
-Cartoon-style assets draw a rim with one: rasterizers cull its near side, whose triangles face away from the camera, and
-show its far side around the object. Seen from both sides, as all surfaces are here, a hull would hide the whole object.
+Cartoon-style assets use one to draw a rim: rasterizers cull its near side, whose triangles face away from the camera,
+and show its far side around the object. Here, where surfaces are double-sided, a hull would hide the whole object.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from helix4d.core.arrays import BoolArray, Float64Array, Int64Array
 _FARTHEST = 0.05
 """Largest distance between a hull and its surface, relative to the diagonal of the box around the frame."""
 _SHARE = 0.8
-"""Share of the hull's triangles that must be copies; exporters merge and split a few vertices."""
+"""Minimum share of the hull's triangles that must be copies: exporters merge and split a few vertices."""
 _MOST_SAMPLES = 512
 _FIRST_SAMPLES = 32
 _BLOCK = 1 << 22
@@ -45,15 +45,15 @@ def mark_outlines(clip: Clip) -> Clip:
         return clip
     materials = [replace(m, outline=True) if number in marked else m for number, m in enumerate(clip.materials)]
     warnings = [
-        f"material {clip.materials[number].name!r} is an inverted hull that draws an outline: its back is culled, "
-        "and it has no voxels"
+        f"material {clip.materials[number].name!r} is an inverted hull that draws an outline: its back faces are "
+        "culled, and it has no voxels"
         for number in marked
     ]
     return replace(clip, materials=tuple(materials), warnings=(*clip.warnings, *warnings))
 
 
 def _is_inverted(frame: Frame, chosen: BoolArray) -> bool:
-    """Return whether the chosen faces enclose a negative volume: most of them face inward."""
+    """Return whether the chosen faces enclose a negative volume, which means that most of them face inward."""
     if not chosen.any():
         return False
     corners = frame.triangles()[chosen].astype(np.float64)
@@ -72,7 +72,7 @@ def _is_copy(frame: Frame, chosen: BoolArray) -> bool:
     base = _Base(points.astype(np.float64), labels.reshape(-1, 3).astype(np.int64))
     shown = frame.triangles()[np.concatenate([hull, rest])]
     bound = _FARTHEST * float(np.linalg.norm(shown.max(axis=(0, 1)) - shown.min(axis=(0, 1))))
-    # Few triangles reject most candidates, such as the inside of a bowl, before all samples are compared.
+    # A few triangles are enough to reject most candidates, such as the inside of a bowl.
     return all(
         base.copies(frame.triangles()[hull[_spread(len(hull), most)]].astype(np.float64), bound) >= _SHARE
         for most in (_FIRST_SAMPLES, _MOST_SAMPLES)
@@ -110,9 +110,9 @@ class _Base:
         return float((near & outside & np.isin(self._numbers(nearest[:, ::-1]), self._faces)).mean())
 
     def _numbers(self, faces: Int64Array) -> Int64Array:
-        """Return a number for each of (N, 3) faces: equal for the same face and winding, whichever corner is first.
+        """Return (N,) hashes of (N, 3) faces: equal for the same face and winding, whichever corner is first.
 
-        Products beyond 2 million points wrap; a few faces that happen to agree do not change a share.
+        Above 2 million points the products overflow; a few collisions do not matter for a share.
         """
         count = len(self._points)
         first = faces.argmin(axis=1)

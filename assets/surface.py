@@ -10,7 +10,7 @@ from helix4d.assets.clip import Clip, Frame
 from helix4d.core.arrays import BoolArray
 
 NEARLY_STILL = 0.01
-"""Motion below which times between the sampled ones count, too: 15 loops show the same pose at 16 even times."""
+"""Motion below which times between the samples are evaluated, too: 15 loops show the same pose at 16 even times."""
 _PROBE_FRAMES = 16
 _GOLDEN = (np.sqrt(5) - 1) / 2
 
@@ -42,12 +42,11 @@ def size(clip: Clip) -> float:
 def motion(clip: Clip) -> float:
     """Return how far the surface moves, as a fraction of the union diagonal; 0 for a clip without motion or surface.
 
-    `Clip.motion_between` counts, too.
-
-    This is the largest displacement of any surface point from the first frame that has a surface. Within a triangle,
-    the displacement is an affine function of the barycentric coordinates, so it is largest at a corner, and comparing
-    the corners of triangles with area is exact. Frames whose vertices do not correspond are compared by the corners of
-    their bounding boxes. A surface that vanishes, or appears later, counts as a displacement by the whole diagonal.
+    This is the largest displacement of any surface point from the first frame that has a surface, or
+    `Clip.motion_between` if that is larger. Within a triangle, the displacement is an affine function of the
+    barycentric coordinates, so it is largest at a corner, and comparing the corners of triangles with area is exact.
+    Frames whose vertices do not correspond are compared by the corners of their bounding boxes. A surface that
+    vanishes, or appears later, counts as a displacement by the whole diagonal.
     """
     diagonal = union_diagonal(clip)
     if diagonal == 0:
@@ -67,7 +66,7 @@ def motion(clip: Clip) -> float:
 
 
 def motion_of_times(start: float, end: float, frames_at: Callable[[np.ndarray], tuple[Frame, ...]]) -> float:
-    """Estimate `motion` from 16 evenly spaced frames, and from uneven times between them if those hardly differ.
+    """Estimate `motion` from 16 evenly spaced frames, and from 16 uneven times between them if those hardly differ.
 
     Args:
         start: time of the first frame in seconds.
@@ -79,14 +78,14 @@ def motion_of_times(start: float, end: float, frames_at: Callable[[np.ndarray], 
     """
     value = _motion_at(np.linspace(start, end, _PROBE_FRAMES), frames_at)
     if np.isfinite(value) and value < NEARLY_STILL:
-        # Fractions of multiples of the golden ratio are spread evenly and repeat with no loop.
+        # Fractional parts of multiples of the golden ratio are spread evenly and do not coincide with any loop.
         shares = (np.arange(_PROBE_FRAMES) + np.arange(_PROBE_FRAMES) * _GOLDEN % 1) / _PROBE_FRAMES
         value = max(value, _motion_at(start + (end - start) * shares, frames_at))
     return value if np.isfinite(value) else -1.0
 
 
 def nearly_still(clip: Clip) -> bool:
-    """Return whether no vertex of a triangle moves by 1 % of the box around them all; a cheap bound of `motion`."""
+    """Return whether no used vertex moves by 1 % of the diagonal of the box around all; a cheap bound of `motion`."""
     first = clip.frames[0]
     used = np.unique(np.concatenate([np.unique(frame.faces) for frame in _distinct(clip)]))
     places = [frame.vertices for frame in clip.frames]

@@ -13,7 +13,7 @@ float32 coordinates (relative rounding 6e-8) it cannot be distinguished from one
 
 def areas(triangles: FloatArray) -> Float64Array:
     """Return the (F,) float64 areas of (F, 3, 3) corners; exactly 0 if a triangle is a line or point up to rounding."""
-    # An array per coordinate: np.cross and sums over rows of three take several times as long.
+    # One array per coordinate, because np.cross and sums over rows of three take several times as long.
     corners = np.ascontiguousarray(triangles.reshape(-1, 9).T, np.float64).reshape(3, 3, -1)
     (ax, ay, az), (bx, by, bz) = first, second = corners[1] - corners[0], corners[2] - corners[0]
     doubled = np.sqrt(_squares(np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])))

@@ -11,15 +11,15 @@ from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import BoolArray, FloatArray
 
 _INVISIBLE = 0.5 / 255
-"""With BLEND, an alpha below this rounds to 0 in 8 bits."""
+"""With BLEND, alpha below this rounds to 0 in 8 bits."""
 
 ALL_INVISIBLE = "every surface is fully transparent: nothing is visible"
 
 
 def can_show(material: Material, texture_alpha: float, colors: FloatArray | None, faces: int) -> BoolArray:
-    """Return an (F,) bool mask of the triangles that are visible somewhere.
+    """Return an (F,) bool mask of the triangles that may be visible.
 
-    Triangles are judged by the largest alpha of their corners and of the whole texture, so none is lost that shows.
+    A triangle is judged by the largest alpha of its corners and of the whole texture, so no visible one is lost.
 
     Args:
         material: material of the triangles.

@@ -1,7 +1,7 @@
-"""The content of one member of a zip archive, decompressed in pieces of bounded size.
+"""Decompresses one member of a zip archive in pieces of bounded size.
 
-`zipfile` decompresses bzip2 and LZMA without a bound, so that 800 bytes become a gigabyte in memory, and reports damage
-with a different exception for each method. Format: PKWARE's APPNOTE 6.3.10, sections 4.3.7 and 5.8.
+`zipfile` decompresses bzip2 and LZMA without a bound, so 800 bytes can become a gigabyte in memory, and it reports
+damage with a different exception for each method. Format: PKWARE's APPNOTE 6.3.10, sections 4.3.7 and 5.8.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NAMES = {
     **{16: "z/OS CMPSC", 18: "TERSE", 19: "LZ77", 20: "Zstandard", 93: "Zstandard", 94: "MP3", 95: "XZ", 96: "JPEG"},
     **{97: "WavPack", 98: "PPMd", 99: "AES"},
 }
-"""Methods that are not supported."""
+"""Names of the unsupported compression methods, by number."""
 
 
 class BadMemberError(Exception):
@@ -38,7 +38,7 @@ def member_content(archive: BinaryIO, member: zipfile.ZipInfo) -> Iterator[bytes
         member: member listed in its central directory.
 
     Raises:
-        BadMemberError: if it is damaged, encrypted, or compressed by an unsupported method.
+        BadMemberError: if it is damaged, encrypted, or compressed with an unsupported method.
         OSError: if the archive cannot be read.
     """
     left = member.file_size
@@ -46,17 +46,18 @@ def member_content(archive: BinaryIO, member: zipfile.ZipInfo) -> Iterator[bytes
     for piece in _decompressed(archive, member):
         left -= len(piece)
         if left < 0:
-            raise BadMemberError(f"has more than the {member.file_size:,} bytes that the archive lists")
+            raise BadMemberError(f"is damaged (it has more than the {member.file_size:,} bytes that the archive lists)")
         checksum = zlib.crc32(piece, checksum)
         yield piece
     if left:
-        raise BadMemberError(f"has {member.file_size - left:,} bytes, but the archive lists {member.file_size:,}")
+        found = member.file_size - left
+        raise BadMemberError(f"is damaged (it has {found:,} bytes, but the archive lists {member.file_size:,})")
     if checksum != member.CRC:
-        raise BadMemberError("has another checksum than the archive lists")
+        raise BadMemberError("is damaged (its checksum differs from the one in the archive)")
 
 
 class _Decompressor(Protocol):
-    """What `bz2` and `lzma` provide."""
+    """The interface of the decompressors of `bz2` and `lzma`."""
 
     @property
     def eof(self) -> bool: ...
@@ -97,13 +98,13 @@ def _decompressed(archive: BinaryIO, member: zipfile.ZipInfo) -> Iterator[bytes]
         if piece:
             yield piece
         data = b""
-        # A full piece may leave more in the decompressor than it says.
+        # After a full piece, the decompressor may have more output although it asks for input.
         if decompressor.needs_input and not decompressor.eof and len(piece) < _PIECE_BYTES:
             data = next(compressed, b"")
             if not data and member.compress_type != zipfile.ZIP_LZMA:
-                raise BadMemberError("is damaged (its compressed data end early)")
+                raise BadMemberError("is damaged (its compressed data is truncated)")
             if not data:
-                return  # LZMA data may have no end marker: their length is what the archive lists
+                return  # LZMA data may have no end marker; the caller checks the length
 
 
 def _decompressor(member: zipfile.ZipInfo, compressed: Iterator[bytes]) -> tuple[_Decompressor, bytes]:
@@ -118,7 +119,7 @@ def _decompressor(member: zipfile.ZipInfo, compressed: Iterator[bytes]) -> tuple
     rest, lc = divmod(data[4], 9)
     pb, lp = divmod(rest, 5)
     dictionary = int.from_bytes(data[5:9], "little")
-    # No more of a dictionary than there is content can be used, but all of it would be allocated.
+    # A dictionary larger than the content is useless, but all of it would be allocated.
     size = max(min(dictionary, member.file_size), 4096)
     try:
         filters = [{"id": lzma.FILTER_LZMA1, "dict_size": size, "lc": lc, "lp": lp, "pb": pb}]
@@ -134,7 +135,7 @@ def _compressed(archive: BinaryIO, member: zipfile.ZipInfo) -> Iterator[bytes]:
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         name = _NAMES.get(member.compress_type, "unknown")
         method = f"method {member.compress_type} ({name})"
-        raise BadMemberError(f"is compressed by {method}, which is not supported: repack the archive with Deflate")
+        raise BadMemberError(f"is compressed with {method}, which is not supported: repack the archive with Deflate")
     if not 0 <= member.header_offset < _LARGEST_FILE:
         raise BadMemberError("is damaged (its header is missing)")
     archive.seek(member.header_offset)
@@ -143,12 +144,12 @@ def _compressed(archive: BinaryIO, member: zipfile.ZipInfo) -> Iterator[bytes]:
         raise BadMemberError("is damaged (its header is missing)")
     _, _, flags, method, *_, name_bytes, extra_bytes = _HEADER.unpack(header)
     if method != member.compress_type or flags & 0x1:
-        raise BadMemberError("is damaged (its header differs from the archive's list)")
+        raise BadMemberError("is damaged (its header contradicts the archive's directory)")
     archive.seek(name_bytes + extra_bytes, 1)
     left = member.compress_size
     while left > 0:
         data = archive.read(min(left, _PIECE_BYTES))
         if not data:
-            raise BadMemberError("is damaged (the archive ends early)")
+            raise BadMemberError("is damaged (the archive is truncated)")
         left -= len(data)
         yield data

@@ -1,7 +1,7 @@
-"""The names of an archive's members: which encoding they are in, and which files they become.
+"""Decodes the names of an archive's members.
 
-A zip archive says only whether a name is UTF-8; all others are in the code page of the machine that packed it. What the
-asset inside calls its files decides: the names that it refers to are the right ones. Sources: PKWARE's APPNOTE 6.3.10,
+A zip archive records only whether a name is UTF-8; all others are in the code page of the machine that packed it. The
+encoding with which the most names occur in the files of the asset is chosen. Sources: PKWARE's APPNOTE 6.3.10,
 appendix D, and Info-ZIP's Unicode Path extra field (0x7075).
 """
 
@@ -31,25 +31,25 @@ _ENCODINGS = (
     "cp1250",
     "cp850",
 )
-"""In the order of preference if several fit equally well. Any bytes are text in cp437, the format's own encoding."""
+"""In order of preference if several fit equally well. Any bytes can be decoded as cp437, the format's own encoding."""
 _FORMS: tuple[Callable[[str], str], ...] = (
     lambda name: name,
-    lambda name: unicodedata.normalize("NFC", name),  # macOS packs decomposed names
+    lambda name: unicodedata.normalize("NFC", name),  # macOS stores decomposed names
     lambda name: unicodedata.normalize("NFD", name),
 )
 _MOST_COMPARED = 16
 
 
 def member_names(members: Iterable[zipfile.ZipInfo], refers_to: Callable[[bytes], bool]) -> dict[int, str]:
-    """Decide on the names of the members of an archive.
+    """Decode the names of the members of an archive.
 
     Args:
         members: members as `zipfile` lists them, read without `metadata_encoding`.
         refers_to: returns whether the asset in the archive contains the given bytes.
 
     Returns:
-        Position of the member -> its name, with `/` between folders. A name ending with `/` is a folder. Names are not
-        safe to use as paths yet.
+        Position of the member -> its name, with `/` between folders. A name that ends with `/` is a folder. The names
+        are not validated: they may be unsafe as paths.
     """
     stated: dict[int, str] = {}
     unstated: dict[int, bytes] = {}
@@ -64,12 +64,12 @@ def member_names(members: Iterable[zipfile.ZipInfo], refers_to: Callable[[bytes]
 
 
 def _stated_name(member: zipfile.ZipInfo) -> str | None:
-    """Return the name of a member if its encoding is known, or does not matter."""
+    """Return the name of a member if its encoding is known or the name is ASCII, else None."""
     name = member.orig_filename
     if member.flag_bits & _UTF8_FLAG or name.isascii():
         return name
     for kind, content in _extra_fields(member.extra):
-        # Version 1, and the checksum of the name that it replaces: some programs rename without updating it.
+        # Version 1, and the checksum of the replaced name: some programs rename members without updating the field.
         expected = struct.pack("<BL", 1, zlib.crc32(name.encode("cp437")))
         if kind == _UNICODE_PATH and content[:5] == expected:
             return content[5:].decode(errors="replace")
@@ -92,7 +92,7 @@ def _decodings(names: Mapping[int, bytes]) -> Iterator[dict[int, str]]:
 
 
 def _best(readings: Iterable[dict[int, str]], refers_to: Callable[[bytes], bool]) -> dict[int, str]:
-    """Return the reading of which the asset refers to the most names; the first if it refers to none."""
+    """Return the reading with the most names that the asset refers to; the first if it refers to none."""
     best: dict[int, str] = {}
     most = -1
     for reading in readings:
@@ -105,11 +105,11 @@ def _best(readings: Iterable[dict[int, str]], refers_to: Callable[[bytes], bool]
 
 
 def _telling_parts(names: Iterable[str]) -> list[str]:
-    """Return the names of files and folders, without their paths, that depend on the encoding; not more than needed."""
+    """Return up to 16 names of files and folders, without their paths, that depend on the encoding."""
     parts = (part for name in names if not name.isascii() for part in name.replace("\\", "/").split("/"))
     return list(islice(dict.fromkeys(part for part in parts if not part.isascii()), _MOST_COMPARED))
 
 
 def _spellings(name: str) -> tuple[bytes, ...]:
-    """Return a name as file formats write it: plain, and escaped as in URIs and in JSON."""
+    """Return a name as file formats write it, in UTF-8: plain, and escaped as in URIs and in JSON."""
     return name.encode(), quote(name).encode(), json.dumps(name)[1:-1].encode()

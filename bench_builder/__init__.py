@@ -1,6 +1,6 @@
 """Stills become Helix4DBench: the manifest of its 52 videos, Wan2.2, matting and verification (docs/bench.md).
 
-Exported is what needs neither a GPU nor Ray: the manifest, and what is done to stills and frames.
+The exported names need neither a GPU nor Ray: the manifest, and the processing of stills and frames.
 """
 
 from helix4d.bench_builder.frames import choose_frames, crop_frames, pad_still, shared_square

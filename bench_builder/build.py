@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from helix4d.bench_builder.build_tasks import build_tasks
 from helix4d.bench_builder.entry import read_entry, wrong_files
@@ -32,6 +32,7 @@ from helix4d.bench_builder.stills import gather_stills
 from helix4d.bench_builder.wan import Checkpoint, DType, check_settings, find_checkpoint, read_checkpoint
 from helix4d.core import AssetState, ConfigError, FormatError, NewerError, Schema, differences, write_bytes, write_json
 from helix4d.core.locks import locked
+from helix4d.core.options import Option
 from helix4d.curation.config import RunConfig
 from helix4d.curation.shards.layout import LEDGER_FILE
 from helix4d.curation.shards.ledger import Ledger, Outcome, count
@@ -54,7 +55,7 @@ class BuildConfig:
     For every entry of the manifest, OUTPUT/videos/ID gets 16 square RGBA frames, previews (WebP with alpha, MP4 on
     white) and entry.json, which records the prompts, seed, settings, fingerprint of the model and hash of every file.
     OUTPUT/contact_sheet.webp shows all videos. Resumable: rerun the command after a crash and it continues where it
-    stopped. Finished videos are kept, and the rest is byte for byte the same, whatever the number of workers.
+    stopped. Finished videos are kept, and all files are byte-identical for any number of workers.
     `helix4d bench verify OUTPUT` checks the result.
 
     A first look on one GPU: helix4d bench build --output bench --limit 3
@@ -62,43 +63,50 @@ class BuildConfig:
 
     output: Path
     """Folder for the videos; on a cluster, one that every node can access."""
-    model: str | None = None
+    model: Annotated[str | None, Option(metavar="NAME", default="(default: default_model of the manifest)")] = None
     """Model of the manifest (a14b, ti2v_5b), or a folder or hub repository with a Wan checkpoint in the layout of
-    diffusers. Default: the manifest's default_model."""
-    settings: str | None = None
-    """Model of the manifest to take the settings from. Default: the first one with as many experts as the
-    checkpoint."""
-    stills: Path | None = None
-    """Folder with the stills, which are checked against their hashes. Default: download them to OUTPUT/stills."""
+    diffusers."""
+    settings: Annotated[
+        str | None, Option(metavar="NAME", default="(default: the first with as many experts as the checkpoint)")
+    ] = None
+    """Model of the manifest to take the settings from."""
+    stills: Annotated[Path | None, Option(metavar="DIR", default="(default: download them to OUTPUT/stills)")] = None
+    """Folder with the stills, which are checked against their hashes."""
     matting: str = "isnet-general-use"
     """How the background is removed: the name of a rembg model, which is downloaded; NAME_custom:FILE.onnx for your own
     file (u2net_custom, dis_custom, ben_custom); or `color`, the distance from the background color, without a model."""
-    manifest: Path = HELIX4DBENCH
-    """Manifest to build. Default: the 52 videos of Helix4DBench."""
-    limit: int | None = None
+    manifest: Annotated[Path, Option(metavar="FILE", default="(default: the 52 videos of Helix4DBench)")] = HELIX4DBENCH
+    """Manifest to build."""
+    limit: Annotated[int | None, Option(metavar="N", default="(default: all)")] = None
     """Build only the first N entries. A later run without a limit, or with a larger one, adds the rest."""
-    size: int | None = None
-    """Pixels per side of generated and finished frames. Default: the manifest's."""
-    steps: int | None = None
-    """Denoising steps. Default: the manifest's."""
-    num_frames: int | None = None
-    """Number of frames to generate, 4k + 1. Default: the manifest's."""
+    size: Annotated[int | None, Option(metavar="N", default="(default: from the manifest)")] = None
+    """Pixels per side of generated and finished frames."""
+    steps: Annotated[int | None, Option(metavar="N", default="(default: from the manifest)")] = None
+    """Denoising steps."""
+    num_frames: Annotated[int | None, Option(metavar="N", default="(default: from the manifest)")] = None
+    """Number of frames to generate, 4k + 1."""
     dtype: DType = "bfloat16"
     """Data type of the networks; the VAE is always float32."""
-    revision: str | None = None
+    revision: Annotated[str | None, Option(metavar="REVISION", default="(optional)")] = None
     """Revision of the hub repository; use a commit for reproducible results."""
     offline: bool = False
     """Read the hub's local cache only."""
     offload: bool = True
     """Keep networks in main memory except while they are used. Without it, the GPU must hold all of them at once."""
-    workers: int | None = None
-    """Number of videos to generate at the same time. Default: as many as the GPUs allow, or the CPUs without a GPU."""
-    gpus_per_worker: float | None = None
-    """GPUs that Ray reserves for a worker. Default: 1 if the cluster has one, else 0, which generates on the CPU."""
+    workers: Annotated[
+        int | None, Option(metavar="N", default="(default: as many as the GPUs allow, or the CPUs without a GPU)")
+    ] = None
+    """Number of videos to generate at the same time."""
+    gpus_per_worker: Annotated[
+        float | None, Option(metavar="N", default="(default: 1 if the cluster has a GPU, else 0)")
+    ] = None
+    """GPUs that Ray reserves for a worker; 0 generates on the CPU."""
     cpus_per_worker: int = 1
     """CPUs that Ray reserves to remove the background of one video."""
-    address: str | None = None
-    """Ray cluster to join. Default: $RAY_ADDRESS, else a local Ray is started."""
+    address: Annotated[str | None, Option(metavar="ADDRESS", default="(default: $RAY_ADDRESS, else a local Ray)")] = (
+        None
+    )
+    """Ray cluster to join."""
     retry_failed: bool = False
     """Retry the entries that failed in earlier runs."""
 

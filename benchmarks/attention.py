@@ -2,7 +2,7 @@
 
     python benchmarks/attention.py                       # CPU: 16 frames of 256 and 512 tokens
     python benchmarks/attention.py --tokens 256 512 1024
-    python benchmarks/attention.py --device cuda         # 1024, 4096 and 8192 tokens, every back-end, with targets
+    python benchmarks/attention.py --device cuda         # 1024, 4096 and 8192 tokens, every backend, with targets
 
 On a CPU, times are processor seconds of one thread, which a busy machine disturbs least, and memory is the growth of
 the peak resident set above the inputs, with each case in its own process.

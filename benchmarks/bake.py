@@ -1,4 +1,4 @@
-"""Speed of baking many parts and of choosing among many clips: `python benchmarks/bake.py [ASSET ...]`.
+"""Speed of baking many parts and of selecting among many clips: `python benchmarks/bake.py [ASSET ...]`.
 
 Prints milliseconds per part and frame of a scene of 2,000 animated parts, seconds to choose among the 7 clips of a
 skinned character of 49,000 triangles, and both for the given assets. The normal matrices of the parts are also
@@ -48,7 +48,7 @@ def _report_normal_matrices() -> None:
     same = np.array_equal(np.stack([found for found, _ in single]), together[0])
     signs = np.array_equal(np.sign([value for _, value in single]), np.sign(together[1]))
     print(f"{PARTS} normal matrices: one at a time {old * 1e3:.1f} ms, together {new * 1e3:.2f} ms: {old / new:.0f}x")
-    print(f"equal to the last bit: {same}, signs of determinants equal: {signs}")
+    print(f"bit-identical: {same}, signs of determinants equal: {signs}")
 
 
 def _one_cofactor(matrices: np.ndarray) -> np.ndarray:
@@ -62,7 +62,7 @@ def _report(path: Path) -> None:
     clip, baking = _timed(lambda: asset.bake(chosen, FRAMES))
     count = len(asset.document.nodes)
     print(
-        f"{path.stem:24} {len(clip.frames[0].faces):7} triangles: opened in {opening:.2f} s, chose 1 of "
+        f"{path.stem:24} {len(clip.frames[0].faces):7} triangles: opened in {opening:.2f} s, selected 1 of "
         f"{len(asset.clips)} clips in {choosing:.2f} s, baked {FRAMES} frames in {baking:.2f} s, "
         f"{baking / FRAMES / count * 1e3:.3f} ms per node and frame"
     )
@@ -75,7 +75,7 @@ def _timed(run: Callable[[], T]) -> tuple[T, float]:
 
 
 def many_parts(count: int) -> bytes:
-    """A GLB of this many boxes, each with a node of its own that turns, and one of 500 equal materials."""
+    """Return a GLB of `count` boxes, each with its own rotating node and one of 500 equal materials."""
     builder = GlbBuilder("Helix4D benchmarks", {})
     materials = [builder.material("") for _ in range(500)]
     corners = np.array([[x, y, z] for x in (0.0, 1.0) for y in (0.0, 1.0) for z in (0.0, 1.0)])
@@ -99,7 +99,7 @@ def many_parts(count: int) -> bytes:
 
 
 def character(clips: int, side: int = 157) -> bytes:
-    """A GLB of a tube of about 2 side^2 triangles that follows a chain of 20 joints, in this many animations."""
+    """Return a GLB of a tube of about 2 side^2 triangles, skinned to a chain of 20 joints, with several animations."""
     builder = GlbBuilder("Helix4D benchmarks", {})
     around, along = (values.ravel() for values in np.meshgrid(np.arange(side + 1), np.arange(side + 1)))
     angle, height = 2 * np.pi * around / side, along / side * 2

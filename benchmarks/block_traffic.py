@@ -37,7 +37,7 @@ from helix4d.train.flops import step_flops
 META = torch.device("meta")
 CONFIG = FlowConfig(resolution=32, in_channels=32, out_channels=32, num_blocks=1)
 PEAK, BANDWIDTH = 989e12, 4.8e12
-"""An H200's dense bfloat16 operations and bytes per second, from its data sheet."""
+"""An H200's dense bfloat16 operations and bytes per second, from its datasheet."""
 MATRIX_SHARE, MEMORY_SHARE = 0.70, 0.85
 """Shares that large matrix products and streaming kernels reach: assumptions."""
 ATTENTION_SHARE = {("varlen", "forward"): 0.40, ("varlen", "backward"): 0.33,

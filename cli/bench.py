@@ -9,6 +9,8 @@ from typing import Annotated
 
 import tyro
 
+from helix4d.core.command_line import parse
+
 _USAGE = """usage: helix4d bench {build,verify} [--help] ...
 
   build   animate the stills of Helix4DBench with Wan2.2 and remove their backgrounds (resumable)
@@ -49,7 +51,7 @@ def run(arguments: list[str]) -> int:
 def _build(arguments: list[str]) -> int:
     from helix4d.bench_builder.build import SHEET_FILE, VIDEOS, BuildConfig, build
 
-    config = tyro.cli(BuildConfig, prog="helix4d bench build", args=arguments)
+    config = parse(BuildConfig, "helix4d bench build", arguments)
     counts = build(config)
     totals = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
     print(f"{config.output / VIDEOS}: {totals}")

@@ -1,4 +1,4 @@
-"""Captures what native libraries print, which bypasses `sys.stdout` and `sys.stderr`."""
+"""Captures the output of native libraries, which bypasses `sys.stdout` and `sys.stderr`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import BinaryIO
 
 _TAIL_BYTES = 2000
 _ONE_AT_A_TIME = threading.RLock()
-"""Descriptors belong to the process: two threads that redirect them in turn would restore each other's files."""
+"""Descriptors belong to the process: two threads that redirect them at once would restore each other's files."""
 
 
 class CapturedOutput:
-    """Output of a block, which can be read during the block and after it."""
+    """The output of a `captured_output` block, which can be read during the block and after it."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._final = ""
 
     def tail(self) -> str:
-        """Return the last 2,000 bytes."""
+        """Return the last 2,000 bytes, decoded as UTF-8."""
         if self._stream.closed:
             return self._final
         size = self._stream.seek(0, os.SEEK_END)
@@ -38,7 +38,7 @@ class CapturedOutput:
 
 @contextmanager
 def captured_output(*descriptors: int) -> Iterator[CapturedOutput]:
-    """Redirect file descriptors, and Python's streams of these, to a temporary file while the block runs.
+    """Redirect file descriptors, and the corresponding Python streams, to a temporary file while the block runs.
 
     Args:
         descriptors: 1 for standard output, 2 for standard error. What `faulthandler` writes to the latter when the

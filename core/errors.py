@@ -117,7 +117,7 @@ class AssetError(Helix4DError):
 
     Args:
         code: reason, which also determines the asset's final state.
-        message: what was found, and where in the file; recorded as `reproducible`.
+        message: what was found, and where in the file; `core.messages.reproducible` is applied to it.
         path: file concerned; its name is prefixed to the message.
     """
 

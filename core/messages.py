@@ -1,7 +1,7 @@
-"""Messages without what differs from run to run, so that two runs record the same bytes.
+"""Removes from messages what differs between runs, so that two runs record the same bytes.
 
-Messages of libraries hold addresses of objects and paths of temporary files. Everything that is recorded about an asset
-passes through here.
+Messages of libraries contain memory addresses and paths of temporary files. Every message that is recorded about an
+asset passes through here.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import re
 import tempfile
 
 _STREAM = re.compile(r"\s*<_io\.\w+ object at 0x[0-9a-fA-F]+>")
-"""A file in memory, which Pillow quotes as if it were a name."""
+"""An in-memory file, whose representation Pillow quotes in place of a file name."""
 _ADDRESS = re.compile(r"(<[^<>\n]*?) at 0x[0-9a-fA-F]+(?=[^<>\n]*>)")
 _RANDOM = r"[a-z0-9_]{8}"  # what `tempfile` appends to a prefix
 _SCRATCH = rf"/helix4d-[a-z0-9-]*{_RANDOM}(?:/content)?"  # see `scratch_folder`
 
 
 def reproducible(text: str) -> str:
-    """Return a message without memory addresses, and with files in temporary folders named relative to these."""
+    """Return a message without memory addresses, with paths in temporary folders relative to those folders."""
     if " at 0x" in text:
         text = _ADDRESS.sub(r"\1", _STREAM.sub("", text))
     given = tempfile.gettempdir()
@@ -32,8 +32,8 @@ def reproducible(text: str) -> str:
 
 
 def reason(error: BaseException, most: int = 200) -> str:
-    """Return what an error says, in one line of at most `most` characters, as `reproducible` does.
+    """Return the `reproducible` message of an error in one line of at most `most` characters.
 
-    Its type's name stands for an empty message.
+    If the message is empty, return the name of the error's type.
     """
     return " ".join(reproducible(str(error)).split())[:most] or type(error).__name__

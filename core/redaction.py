@@ -27,7 +27,7 @@ def redact(text: str) -> str:
 
 
 def redact_values(value: Any) -> Any:
-    """Return a JSON value in which every text, also the names of members, is redacted."""
+    """Return a JSON value with the URLs in all strings redacted, including those in keys."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, Mapping):

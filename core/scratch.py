@@ -1,7 +1,7 @@
 """Temporary folders that do not outlive their owners, even if those are killed.
 
 The temporary directory may be shared with other users, who can put folders, links and pipes there under any name. So
-nothing in it is opened by its path alone: links are not followed, and what belongs to another user is left alone.
+nothing in it is opened by its path alone: links are not followed, and files of other users are left alone.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _locked(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         descriptor = _open_own_folder(folder)
         stack.callback(os.close, descriptor)
-        # Relative to the folder that was checked. Opening a pipe would wait for its writer.
+        # Relative to the folder that was checked. O_NONBLOCK, because opening a pipe would wait for its writer.
         lock = os.open(_LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=descriptor)
         stack.callback(os.close, lock)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

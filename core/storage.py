@@ -1,4 +1,4 @@
-"""Storage that fails: separates faults of the machine from faults of a file, and retries writes until it recovers."""
+"""Storage failures: distinguishes faults of the machine from faults of a file, and retries writes until it recovers."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ T = TypeVar("T")
 LOCAL_FAULTS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENODEV}
 )
-"""Errors caused by the state of a machine, disk or mount, whichever file is read or written."""
+"""Errors caused by the state of a machine, disk or mount, not by the file that is read or written."""
 FAULTS = LOCAL_FAULTS | {errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO}
-"""The same, and those of network file systems whose server is unreachable. A socket may raise these, too."""
+"""`LOCAL_FAULTS` and errors of network file systems whose server is unreachable. Sockets may raise the latter, too."""
 REFUSING = FAULTS | {errno.EACCES, errno.EPERM}
-"""Errors that an operator can cure while a run waits, in folders that the run itself uses."""
+"""Errors that an operator can fix while a run waits, in folders that the run itself uses."""
 
 _BLOCK_BYTES = 1 << 20
 _FIRST_PAUSE_S = 0.5
@@ -36,29 +36,29 @@ class StorageError(Helix4DError):
 
 
 def is_fault(error: BaseException) -> bool:
-    """Return whether an error is the machine's (a full disk, a lost file server), not that of the file concerned.
+    """Return whether an error is a fault of the machine (a full disk, a lost file server) and not of the file.
 
-    Decoders raise `OSError` without a number for broken files, which is not such a fault.
+    Decoders raise `OSError` without `errno` for broken files, which is not such a fault.
     """
     return isinstance(error, OSError) and error.errno in FAULTS
 
 
 def fault_in(text: str, path: Path) -> OSError | None:
-    """Find the storage error that a library only printed, or put into the message of another error.
+    """Find a storage error that a library only printed or included in the message of another error.
 
     Args:
         text: message or output, in English.
         path: file or folder concerned.
 
     Returns:
-        An error with a number of `FAULTS`; None if the text names no such error.
+        An error whose `errno` is in `FAULTS`; None if the text names no such error.
     """
     number = next((number for number in sorted(FAULTS) if os.strerror(number) in text), None)
     return None if number is None else OSError(number, os.strerror(number), str(path))
 
 
 def require_room(folder: Path, size_bytes: int) -> None:
-    """Write a file of this size and remove it, to learn why a library that gives no reason could not.
+    """Write a temporary file of this size, to find out why a library failed to write without giving a reason.
 
     Raises:
         OSError: if storage fails.
@@ -110,7 +110,7 @@ def insist(write: Callable[[], T], path: Path, patience_s: float, tell: Callable
 
 
 def _place(error: OSError, path: Path) -> str:
-    """Return where an operator should look. A temporary file stands for its folder, as its own name is random."""
+    """Return the path to report. For a temporary file, this is its folder, because its own name is random."""
     if error.filename is None:
         return str(path)
     named, temporary = Path(os.fsdecode(error.filename)), Path(tempfile.gettempdir())

@@ -1,4 +1,4 @@
-"""YAML with bounded aliases: a few lines of nested aliases can stand for billions of values ("billion laughs")."""
+"""Parses YAML with a limit on alias expansion: a few lines of nested aliases can expand to billions of values."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import yaml
 
 _MOST_VALUES = 100_000
 _MOST_LEVELS = 100
-"""Also bounds the recursion of code that walks the values."""
+"""Also limits the recursion of code that traverses the values."""
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse a YAML document: plain values, lists and mappings, no objects.
+    """Parse a YAML document into plain values, lists and mappings; tags for Python objects are errors.
 
     Raises:
-        ValueError: if it is not YAML, or if it has, with all aliases written out, more than 100,000 values or 100
-            levels; the message has one line.
+        ValueError: if it is not valid YAML, or has more than 100,000 values or 100 levels with all aliases expanded.
+            The message is a single line.
     """
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
         if node is None:
             return None
-        _check_extent(node, {}, ())  # before values are made: merge keys (`<<`) copy what their aliases name
+        _check_extent(node, {}, ())  # before construction: merge keys (`<<`) copy the mappings of their aliases
         return loader.construct_document(node)
     except RecursionError as error:
         raise ValueError(f"nested more than {_MOST_LEVELS} levels deep") from error
@@ -34,7 +34,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def _check_extent(node: yaml.Node, known: dict[int, tuple[int, int]], above: tuple[int, ...]) -> tuple[int, int]:
-    """Return the number of values and of levels of a node with all aliases written out; `known` has those checked."""
+    """Return the number of values and of levels of a node with aliases expanded; `known` caches them by node id."""
     if id(node) in known:
         return known[id(node)]
     if id(node) in above:
@@ -46,7 +46,7 @@ def _check_extent(node: yaml.Node, known: dict[int, tuple[int, int]], above: tup
         below_values, below_levels = _check_extent(child, known, (*above, id(node)))
         values, levels = values + below_values, max(levels, below_levels)
     if values > _MOST_VALUES:
-        raise ValueError(f"stands for more than {_MOST_VALUES:,} values: write fewer aliases")
+        raise ValueError(f"expands to more than {_MOST_VALUES:,} values: use fewer aliases")
     if levels >= _MOST_LEVELS:
         raise ValueError(f"nested more than {_MOST_LEVELS} levels deep")
     known[id(node)] = values, levels + 1

@@ -200,7 +200,7 @@ class RunConfig:
     exclude: Annotated[Path | None, Option(metavar="FILE", default="(optional)")] = None
     """Exclusion list from `helix4d filter --write`. It belongs to the output: a resumed run keeps using it."""
     follow_links: bool = False
-    """Also read files behind symbolic links that lead out of the source folder; otherwise such a link stops the run."""
+    """Also read files behind symbolic links that point outside the source folder. By default, these stop the run."""
     retry_failed: bool = False
     """Process the failed assets of earlier runs again. Filtered assets stay filtered."""
     dry_run: bool = False

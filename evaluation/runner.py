@@ -60,41 +60,48 @@ class EvaluateRun:
     """Output folder for the results of this method on this bench."""
     method: str = "helix4d"
     """Method: helix4d, actionmesh, motion-3-to-4, mesh4d, ss4d, shapegen4d, or any other name with --glob."""
-    data: Path | None = None
-    """Folder of the bench. By default ActionBench is downloaded from the hub."""
-    limit: int | None = None
+    data: Annotated[Path | None, Option(metavar="DIR", default="(default: download ActionBench from the hub)")] = None
+    """Folder of the bench. Required except for ActionBench."""
+    limit: Annotated[int | None, Option(metavar="N", default="(default: all)")] = None
     """Evaluate only the first N items, in order of key. A later run with a higher limit continues from there."""
     device: str = "auto"
     """cuda, cpu, or auto (cuda if available)."""
-    weights: Path | None = None
+    weights: Annotated[Path | None, Option(metavar="DIR", default="(optional)")] = None
     """Folder with the published weights of the learned metrics. Without it they are n/a; the table lists download
     commands."""
-    exact: Annotated[bool, Option(only_on=True)] = False
-    """Refine all 24 starts of the alignment, as ActionBench does (default)."""
-    pruned: Annotated[bool, Option(only_on=True)] = False
+    exact: Annotated[bool, Option(default="(default)", only_on=True)] = False
+    """Refine all 24 starts of the alignment, as ActionBench does."""
+    pruned: Annotated[bool, Option(default="(optional)", only_on=True)] = False
     """Refine only the four best starts of the alignment, for machines without a GPU."""
     points: int = 100_000
     """Points sampled on each frame. Fewer are faster, but differ from ActionBench's protocol."""
     alignment_points: int = 10_000
     """Points of each cloud used for the alignment. Fewer are faster, but differ from ActionBench's protocol."""
-    metrics: tuple[str, ...] = ()
-    """Names of the metrics. By default the distances if the bench has ground-truth geometry, else all others."""
-    glob: str | None = None
-    """Pattern of the prediction's files in an item's folder. By default that of the method."""
-    axes: str | None = None
-    """Right, away and up as axes of the files: x,-z,y if Y is up (glTF), x,y,z if Z is up. By default the method's."""
-    textured: bool | None = None
-    """Whether the method generates textures. By default that of the method."""
-    frames: int | None = None
-    """Number of uniformly spaced frames to evaluate. By default that of the method: 6 for Mesh4D, else all."""
-    beside: tuple[Path, ...] = ()
+    metrics: Annotated[
+        tuple[str, ...],
+        Option(default="(default: the distances if the bench has ground-truth geometry, else all others)"),
+    ] = ()
+    """Names of the metrics to compute."""
+    glob: Annotated[str | None, Option(metavar="PATTERN", default="(default: that of the method)")] = None
+    """Pattern of the prediction's files in an item's folder."""
+    axes: Annotated[str | None, Option(metavar="AXES", default="(default: those of the method)")] = None
+    """Right, away and up as axes of the files: x,-z,y if Y is up (glTF), x,y,z if Z is up."""
+    textured: Annotated[bool | None, Option(default="(default: that of the method)")] = None
+    """Whether the method generates textures."""
+    frames: Annotated[
+        int | None, Option(metavar="N", default="(default: that of the method: 6 for mesh4d, else all)")
+    ] = None
+    """Number of uniformly spaced frames to evaluate."""
+    beside: Annotated[tuple[Path, ...], Option(default="(optional)")] = ()
     """Output folders of other methods on the same items, to include as rows of the table."""
     pages: bool = True
     """Write a page for every item, with the prediction rendered by Blender."""
     offline: bool = False
     """Read only the local hub cache."""
-    workers: int | None = None
-    """Items evaluated in parallel, each by one thread. By default one per CPU for distances without a GPU, else 1."""
+    workers: Annotated[
+        int | None, Option(metavar="N", default="(default: one per CPU for distances without a GPU, else 1)")
+    ] = None
+    """Number of items to evaluate at the same time, each in one thread."""
 
     def __post_init__(self) -> None:
         if self.exact and self.pruned:

@@ -27,7 +27,7 @@ class Train:
     set: Annotated[tuple[str, ...], Option(append=True)] = ()
     """Override a setting, such as --set data.latents=DIR --set optimizer.lr=1e-4."""
     dry_run: bool = False
-    """Print shapes, parameter counts, steps per epoch and a memory estimate, then exit."""
+    """Print shapes, parameter counts, steps per epoch and peak memory, then exit."""
 
 
 def main(arguments: list[str] | None = None, program: str = "python -m helix4d.train") -> int:

@@ -12,7 +12,7 @@ from helix4d.model.networks.config import FlowConfig, VideoConfig
 from helix4d.model.networks.frames import FrameLayout
 
 BF16_PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
-"""Dense bfloat16 operations per second from the vendors' data sheets, by a substring of the device's name."""
+"""Dense bfloat16 operations per second from the vendors' datasheets, by a substring of the device's name."""
 
 
 @dataclass(frozen=True)

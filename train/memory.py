@@ -61,7 +61,7 @@ class StepMemory:
 
     @property
     def state(self) -> int:
-        """Bytes that are in use whatever the batch: weights, gradients, Adam's state, average."""
+        """Bytes in use independent of the batch: weights, gradients, Adam's state, average."""
         return sum(self.kinds.get(kind, 0) for kind in (Kind.PARAMETERS, Kind.GRADIENTS, Kind.OPTIMIZER, Kind.AVERAGE))
 
 

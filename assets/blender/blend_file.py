@@ -19,7 +19,7 @@ from typing import IO, cast
 _HEADER = re.compile(rb"BLENDER([_-])([vV])\d{3}")
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _MOST_BYTES = 1 << 22
-"""Bound of the two kinds of blocks that are read; those of Blender 4.2 have 2 and 130 KB."""
+"""Size limit of the two kinds of blocks that are read; those of Blender 4.2 have 2 and 130 KB."""
 _COMPUTED = "filepath_abs"
 """Member of a library that Blender computes from the others."""
 _CHUNK = 1 << 20
@@ -56,11 +56,11 @@ def linked_files(path: Path) -> list[Path]:
                 elif layout is None:
                     layout = _layout(data, form)
         except (EOFError, struct.error, zstandard.ZstdError, zlib.error, IndexError, gzip.BadGzipFile) as error:
-            raise ValueError(f"the chain of its blocks is damaged ({error})") from error
+            raise ValueError(f"its blocks are damaged ({error})") from error
     found = []
     for number, data in libraries:
         if layout is None or number not in layout:
-            raise ValueError("a link to another file is not described as one")
+            raise ValueError("a library block does not have the type Library")
         for start, size in layout[number]:
             text = data[start : start + size].partition(b"\0")[0].decode(errors="surrogateescape").replace("\\", "/")
             if text:
@@ -84,7 +84,7 @@ def _opened(path: Path) -> IO[bytes]:
 def _read_header(stream: IO[bytes]) -> _Format:
     match = _HEADER.fullmatch(_exactly(stream, 12))
     if match is None:
-        raise ValueError("it has no header of Blender 4 or older")
+        raise ValueError("it does not start with a header of Blender 4 or older")
     return _Format(4 if match[1] == b"_" else 8, "<" if match[2] == b"v" else ">")
 
 
@@ -108,7 +108,7 @@ def _blocks(stream: IO[bytes], form: _Format) -> Iterator[tuple[bytes, int, byte
 
 
 def _layout(data: bytes, form: _Format) -> dict[int, list[tuple[int, int]]]:
-    """Return where a library keeps names of files: number of the structure -> offset and size of each."""
+    """Return where Library structures hold file paths: number of the structure -> offset and bytes of each path."""
     at = 4
     names, at = _texts(data, b"NAME", at, form)
     types, at = _texts(data, b"TYPE", at, form)
@@ -145,22 +145,22 @@ def _texts(data: bytes, code: bytes, at: int, form: _Format) -> tuple[list[str],
     (count,) = form.unpack("I", data, at)
     *texts, _ = data[at + 4 :].split(b"\0", count)
     if len(texts) < count:
-        raise ValueError("its description of structures is damaged")
+        raise ValueError("its DNA1 block is damaged")
     return [text.decode("ascii", "replace") for text in texts], at + 4 + sum(len(text) + 1 for text in texts)
 
 
 def _expect(data: bytes, code: bytes, at: int) -> int:
-    """Return the offset behind a code, which is aligned to four bytes."""
+    """Return the offset after a code, which is aligned to four bytes."""
     at = (at + 3) // 4 * 4
     if data[at : at + 4] != code:
-        raise ValueError("its description of structures is damaged")
+        raise ValueError("its DNA1 block is damaged")
     return at + 4
 
 
 def _exactly(stream: IO[bytes], size: int) -> bytes:
     data = stream.read(size)
     if len(data) < size:
-        raise EOFError("it ends early")
+        raise EOFError("the file is truncated")
     return data
 
 

@@ -1,9 +1,9 @@
-"""Refuses files that would make Blender read or write outside of the asset's folder.
+"""Refuses files that would make Blender read or write outside the asset's folder.
 
 A `.blend` file may hold simulations that write caches to any path, and modifiers that read any file, without a script.
-What is not known to work in memory is refused, before the first frame is evaluated. Importers open every image that a
-file names, wherever it is: names of images that exist outside of the folder are refused before the import. Other names
-outside of it, such as paths on the machine of the author, lead nowhere and are ignored.
+Modifiers that are not known to work in memory are refused before the first frame is evaluated. Importers open every
+image that a file names, wherever it is, so files that name an existing image outside the folder are refused before the
+import. Other paths outside the folder, such as those on the author's machine, do not exist here and are ignored.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _IN_MEMORY = frozenset(
         *("LAPLACIANSMOOTH", "SURFACE_DEFORM", "WARP", "WAVE", "VOLUME_DISPLACE", "CLOTH", "COLLISION", "EXPLODE"),
         *("PARTICLE_INSTANCE", "PARTICLE_SYSTEM", "SOFT_BODY", "SURFACE"),
         "MESH_SEQUENCE_CACHE",  # its file is among Blender's paths
-        "MULTIRES",  # and so is its external file
+        "MULTIRES",  # likewise
     }
 )
 """Modifiers that read and write no files, apart from those in Blender's list of paths and from point caches."""
@@ -43,7 +43,7 @@ _MTLLIB = re.compile(rb"^\s*mtllib\s+(.+?)\s*$", re.MULTILINE)
 
 
 def refuse_disk_access(bpy: Any, path: Path, root: Path) -> None:
-    """Check that evaluating the scene touches no file outside of the asset's folder, and writes none at all.
+    """Check that evaluating the scene touches no file outside the asset's folder, and writes none at all.
 
     Args:
         bpy: the module, with the scene loaded.
@@ -72,7 +72,7 @@ def refuse_before_opening(bpy: Any, path: Path, root: Path) -> None:
 
 
 def refuse_outside_libraries(path: Path, root: Path) -> None:
-    """Check, before Blender opens a `.blend` file, that it links only to files in the asset's folder, and so do those.
+    """Check, before Blender opens a `.blend` file, that it and its libraries link only to files in the asset's folder.
 
     Raises:
         AssetError: uri_outside_asset; corrupt_file if a file cannot be parsed.

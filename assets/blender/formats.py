@@ -1,4 +1,4 @@
-"""Describes how Blender imports each format that it reads here, and which frames its animation spans.
+"""Describes how Blender imports each format that is read with it, and which frames the animation spans.
 
 The bpy module is passed as an argument, as only `importer` imports it. Scripts in files are never run.
 """
@@ -71,7 +71,7 @@ def rate(bpy: Any) -> float:
 
 
 def refuse_outside(bpy: Any, path: Path, root: Path) -> None:
-    """Check that all files that were linked by the import lie inside the asset's folder.
+    """Check that all files that were linked by the import are inside the asset's folder.
 
     Raises:
         AssetError: uri_outside_asset.

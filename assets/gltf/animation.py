@@ -80,8 +80,8 @@ class Motion:
 def read_motions(accessors: Accessors) -> Checked[Motion]:
     """Decode the keys of every animation of a file.
 
-    An animation with inconsistent keys is an invalid_accessor where it is used, one with values that are NaN or
-    infinite a non_finite_geometry. `start` and `end` are the first and last key time of all its tracks.
+    Errors are raised when an animation is used: invalid_accessor for inconsistent keys, non_finite_geometry for values
+    that are NaN or infinite. `start` and `end` are the first and last key time of all tracks of an animation.
     """
     document = accessors.document
     morphs = {(True, number): mesh.targets for number, mesh in document.meshes.valid()}
@@ -111,7 +111,7 @@ def _read_motion(animation: Animation, accessors: Accessors, morphs: dict[tuple[
                 tracks.append(track)
     times = [track.times for track in tracks] or [_read_times(channel, accessors) for channel in animation.channels]
     start, end = _extent(times) if times else (0.0, 0.0)
-    tracks.sort(key=lambda track: track.property is not Property.MESH_WEIGHTS)  # the weights of nodes replace them
+    tracks.sort(key=lambda track: track.property is not Property.MESH_WEIGHTS)  # a node's weights replace its mesh's
     return Motion(tuple(tracks), start, end)
 
 

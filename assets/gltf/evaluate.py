@@ -47,7 +47,7 @@ class GltfAsset:
 
     @cached_property
     def clips(self) -> list[ClipInfo]:
-        """The animations of the file; of invalid ones, only their error is known."""
+        """The animations of the file; an invalid one has an error and no times."""
         infos: list[ClipInfo] = []
         for number in range(len(self._all_motions)):
             error = self._all_motions.error(number)
@@ -82,11 +82,11 @@ class GltfAsset:
 
     @cached_property
     def _moves(self) -> Callable[[Track], bool]:
-        """Whether a track moves or morphs something visible, in animations that show and hide nothing."""
+        """Predicate: whether a track moves or morphs something visible, if no node is shown or hidden."""
         return self._scene.moves(self._parts, ())
 
     def _motion(self, index: int) -> Motion:
-        """Return an animation, from the first to the last key of what moves something visible."""
+        """Return an animation, cut to the keys of the tracks that move something visible."""
         found = self._all_motions[index]
         times = time_range(self._moving_tracks(found))
         return found if times is None else replace(found, start=times[0], end=times[1])
@@ -119,7 +119,7 @@ class GltfAsset:
         """Bake the scene in its rest pose, ignoring animations: one frame at time 0, index −1.
 
         Raises:
-            AssetError: no_mesh, and as `bake`.
+            AssetError: no_mesh; see also `bake`.
         """
         self._require_visible()
         return self._bake(Motion((), 0.0, 0.0), "", -1, 1)

@@ -1,4 +1,4 @@
-"""Combines posed parts to the frames of a clip: one vertex array per frame, Z up, with topologies shared by frames."""
+"""Combines posed parts into the frames of a clip: one vertex array per frame, Z up; frames share topologies."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Topologies:
         return self._built[key]
 
     def _morphed(self, colors: Float32Array, posed: Sequence[PosedPart]) -> Float32Array:
-        """Return the (F, 3, 4) colors of a frame, given those of parts whose colors do not change."""
+        """Return the (F, 3, 4) colors of a frame: `colors` with those of parts with morphed colors replaced."""
         if all(part.colors is None for part in posed):
             return colors
         colors = colors.copy()
@@ -120,7 +120,7 @@ def z_up(vectors: Float64Array) -> Float64Array:
 
 
 def _normals(posed: Sequence[PosedPart], positions: Float64Array) -> Float64Array:
-    """Return the (V, 3) unit normals of all parts, given their positions; those of parts without normals are flat."""
+    """Return the (V, 3) unit normals of all parts; parts without normals get flat ones from the (V, 3) positions."""
     counts = [len(part.positions) for part in posed]
     flat = np.repeat([part.normals is None for part in posed], counts)
     given = [part.normals for part in posed if part.normals is not None]

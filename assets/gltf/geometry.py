@@ -149,7 +149,7 @@ class _Reader:
         return array
 
     def _in_type(self, name: str, array: NumberArray, dtype: np.dtype) -> NumberArray:
-        """Convert decoded Draco values to their accessor's component type; the decoder returns wider ones."""
+        """Convert decoded Draco values to their accessor's component type; the decoder returns wider types."""
         if dtype.kind == "f":
             return array
         limits = np.iinfo(dtype)
@@ -266,7 +266,7 @@ class _Reader:
         return deltas if deltas is not None and deltas.any() else None
 
     def _warn_of_lost_targets(self, has_colors: bool) -> None:
-        """Warn of attributes of morph targets that are not evaluated; names with an underscore are an application's."""
+        """Warn of unsupported morph target attributes, except for application-specific ones (with an underscore)."""
         known = {"POSITION", "NORMAL", "TANGENT"} | ({"COLOR_0"} if has_colors else set())
         lost = sorted({name for target in self.primitive.targets for name in target if name[:1] != "_"} - known)
         if lost:

@@ -42,8 +42,8 @@ class Images:
 
     Args:
         accessors: accessors of the document.
-        decoded: pixels of images that have been read, which is extended; shared by the clips of a file.
-        headers_only: check the sizes in the headers of images, and replace them by one white pixel, without decoding.
+        decoded: cache of decoded pixels by index, which the clips of a file share; images are added to it.
+        headers_only: check the sizes in image headers without decoding; every image becomes a single white pixel.
 
     Attributes:
         kept: images of the clip, in the order of their slots.
@@ -140,7 +140,7 @@ class Images:
 
 
 def decode_image(data: bytes, limits: Limits, formats: tuple[str, ...] = GLTF_FORMATS) -> tuple[UInt8Array, int]:
-    """Decode an image to (H, W, 4) uint8 RGBA, reduced to `Limits.image_side`; also return the factor of reduction.
+    """Decode an image to (H, W, 4) uint8 RGBA, reduced to `Limits.image_side`; also return the reduction factor.
 
     Raises:
         ValueError: if it is broken, not in one of `formats`, or over `Limits.image_pixels`.
@@ -164,15 +164,16 @@ def _pixels(data: bytes, limits: Limits, formats: tuple[str, ...]) -> UInt8Array
             raise ValueError(too_large(image.size, limits))
         transparent = image.info.get("transparency")
         if image.format == "PNG" and isinstance(transparent, int) and data[24:26] in (b"\x02\x00", b"\x04\x00"):
-            # Pillow scales gray of 2 or 4 bits to 8, but not the transparent value.
+            # Pillow scales 2-bit and 4-bit gray to 8 bits, but not the transparent value.
             image.info["transparency"] = transparent * (255 // ((1 << data[24]) - 1))
         return _to_rgba(image)
 
 
 def _completed_jpeg(data: bytes, limits: Limits) -> UInt8Array | None:
-    """Return the pixels of a JPEG that has all of them but lacks its end marker; None if pixels are missing, too.
+    """Return the pixels of a JPEG that lacks only its end marker; None if pixels are missing.
 
-    Pixels that are missing depend on the bytes that follow, which the decoder does not read after the last pixel.
+    The file is decoded twice, with different bytes appended: missing pixels differ, since they are decoded from these
+    bytes, which the decoder does not read after the last pixel.
     """
     if data[:2] != b"\xff\xd8":
         return None
@@ -214,7 +215,7 @@ def header_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _avif_size(data: bytes) -> tuple[int, int] | None:
-    """Return the size of the largest of an AVIF's images: an `ispe` box has 4 bytes of flags, width and height."""
+    """Return the size of the largest image in an AVIF file: an `ispe` box has 4 bytes of flags, width and height."""
     places = [match.end() + 4 for match in re.finditer(b"ispe", data)]
     sizes = [struct.unpack(">II", data[at : at + 8]) for at in places if at + 8 <= len(data)]
     return max(((width, height) for width, height in sizes), key=lambda size: size[0] * size[1], default=None)
@@ -256,7 +257,7 @@ def _to_rgba(image: Image.Image) -> UInt8Array:
         gray = np.asarray(image).astype(np.int64)
         wide = image.mode.startswith("I;16") or gray.max(initial=0) > 255
         gray8 = np.clip(gray >> 8 if wide else gray, 0, 255).astype(np.uint8)
-        transparent = image.info.get("transparency")  # a PNG's tRNS chunk: one value of 16 bits
+        transparent = image.info.get("transparency")  # tRNS chunk of a PNG: one 16-bit value
         alpha = np.where(gray == transparent, 0, 255) if isinstance(transparent, int) else np.full_like(gray, 255)
         return np.dstack([gray8, gray8, gray8, alpha.astype(np.uint8)])
     return np.array(image.convert("RGBA"))

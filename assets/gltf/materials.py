@@ -52,7 +52,7 @@ class Materials:
         material = self._with_transmission(entry, material)
         glossiness = entry.extension("KHR_materials_pbrSpecularGlossiness")
         if material.unlit:
-            # An unlit surface shows its base color: it must not become metal in voxels, which are always lit.
+            # An unlit surface shows its base color, so it must not be metallic in voxels, which are always lit.
             entry = entry.child("pbrMetallicRoughness")
             roughness = entry.number("roughnessFactor", 1.0)
             return replace(self._with_base_color(entry, material), metallic=0.0, roughness=roughness)

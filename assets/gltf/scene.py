@@ -69,7 +69,7 @@ class State:
     Attributes:
         globals: (N, 4, 4) transforms from node to world space.
         weights: morph weights by node.
-        visible: (N,) bool mask; a node is visible if its ancestors are, too.
+        visible: (N,) bool mask; a node is visible only if all its ancestors are.
     """
 
     globals: Float64Array
@@ -79,7 +79,7 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class Placements:
-    """Where P parts are at one time, computed for all together: a call per part costs more than its arithmetic.
+    """Transforms of P parts at one time, computed together because a call per part costs more than its arithmetic.
 
     Attributes:
         matrices: (P, 4, 4) float64 transforms from a part to world space; not used by skinned parts.
@@ -112,7 +112,11 @@ class Scene:
     def moves(self, parts: Iterable[Part], tracks: Iterable[Track]) -> Callable[[Track], bool]:
         """Return a function that says whether one of the tracks moves, morphs or hides a part that is ever visible.
 
-        A skinned part follows the joints that its vertices have weights of, but not its node.
+        A skinned part follows the joints of its vertices' weights, but not its node.
+
+        Args:
+            parts: parts to consider.
+            tracks: tracks of the animation, which may show and hide nodes.
         """
         visible = self._ever_visible(tracks)
         parts = [part for part in parts if visible[part.node]]
@@ -129,7 +133,10 @@ class Scene:
         return lambda track: track.target in groups.get(track.property, placing)
 
     def _ever_visible(self, tracks: Iterable[Track]) -> BoolArray:
-        """Return an (N,) mask of the nodes that are visible at some time, apart from ancestors that take turns."""
+        """Return an (N,) mask of the nodes that may be visible at some time.
+
+        Each ancestor is visible at some time, but perhaps not all at the same time.
+        """
         visible = np.array([node.visible for node in self.document.nodes], bool)
         for track in tracks:
             if track.property is Property.VISIBLE:
@@ -190,9 +197,13 @@ class Scene:
         return Placements(matrices, cofactor(linear), determinants(linear) < 0)
 
     def pose_all(self, parts: Sequence[Part], state: State, placed: Placements, with_normals: bool) -> list[PosedPart]:
-        """Return the vertices of parts in a given state, where `placed` are their placements.
+        """Return the vertices of parts in a given state.
 
-        Without normals, colors are left out, too.
+        Args:
+            parts: the parts.
+            state: animated properties of the scene.
+            placed: transforms of the parts, from `place`.
+            with_normals: whether to compute normals and morphed colors.
         """
         rows = zip(parts, placed.matrices, placed.cofactors, placed.mirrored.tolist(), strict=True)
         return [self._pose(part, state, matrix, turn, flip, with_normals) for part, matrix, turn, flip in rows]
@@ -233,7 +244,7 @@ class Scene:
         return PosedPart(posed, turned, colors, mirrored, bool(state.visible[part.node]))
 
     def _rest_weights(self, number: int, mesh_weights: dict[int, Float64Array]) -> Float64Array:
-        """Return the weights of a node with a mesh that no channel of its own animates."""
+        """Return the (M,) morph weights of a node whose own weights are not animated."""
         node = self.document.nodes[number]
         if node.weights is not None or node.mesh is None:
             return np.array(node.weights or ())
@@ -361,7 +372,7 @@ def compose(translations: Float64Array, rotations: Float64Array, scales: Float64
 
 def cofactor(matrices: Float64Array) -> Float64Array:
     """Return the (N, 3, 3) cofactor matrices: det · inverse transpose, but finite for singular matrices, too."""
-    # An array per entry: np.cross of rows of three takes several times as long.
+    # One array per matrix entry, because np.cross of rows of three takes several times as long.
     (ax, bx, cx), (ay, by, cy), (az, bz, cz) = np.ascontiguousarray(matrices.transpose(1, 2, 0))
     rows = [
         [by * cz - bz * cy, cy * az - cz * ay, ay * bz - az * by],
@@ -372,9 +383,9 @@ def cofactor(matrices: Float64Array) -> Float64Array:
 
 
 def determinants(matrices: Float64Array) -> Float64Array:
-    """Return the (N,) determinants of (N, 3, 3) matrices, with the sign that LAPACK finds.
+    """Return the (N,) determinants of (N, 3, 3) matrices, with the signs that LAPACK computes.
 
-    Its factorization of one matrix at a time is needed only where rounding may decide the sign.
+    LAPACK, which factorizes one matrix at a time, is used only where rounding may decide the sign.
     """
     (ax, bx, cx), (ay, by, cy), (az, bz, cz) = entries = np.ascontiguousarray(matrices.transpose(1, 2, 0))
     products = ax * (by * cz - bz * cy), bx * (cy * az - cz * ay), cx * (ay * bz - az * by)
@@ -421,7 +432,7 @@ def _morphed(base: Float64Array, deltas: Float64Array | None, weights: Float64Ar
 
 
 def _with_element(weights: Float64Array, element: int | None, value: Float64Array) -> Float64Array:
-    """Return morph weights with the value (1,) of one element, or the value (M,) of all."""
+    """Return (M,) morph weights with one element replaced by a (1,) value, or all by an (M,) value."""
     if element is None:
         return value
     changed = weights.copy()
@@ -430,7 +441,7 @@ def _with_element(weights: Float64Array, element: int | None, value: Float64Arra
 
 
 def unit_rows(vectors: Float64Array) -> Float64Array:
-    """Return (N, 3) vectors at unit length; those that have none, or overflow, point up."""
+    """Return (N, 3) vectors scaled to unit length; those of length 0, or that overflow, become (0, 1, 0)."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         units = vectors / length

@@ -1,4 +1,4 @@
-"""Leaves out the triangles of a scene that are never visible, before anything is measured or posed."""
+"""Removes the triangles of a scene that are never visible, before anything is measured or posed."""
 
 from __future__ import annotations
 

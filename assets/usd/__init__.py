@@ -1,4 +1,4 @@
-"""Turns USD files into `Clip`s with Pixar's own library, usd-core, so that composition and evaluation are USD's.
+"""Turns USD files into `Clip`s with usd-core, Pixar's reference implementation of composition and evaluation.
 
 Nothing here is imported until a USD file is opened.
 """

@@ -1,4 +1,4 @@
-"""Turns a USD file into a `Clip`: its timeline, posed at T times, Z up, in meters."""
+"""Turns a USD file into a `Clip`: one timeline, posed at T times, Z up, in meters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class UsdAsset:
     Args:
         path: path of the .usd, .usda or .usdc file.
         limits: upper bounds on its size.
-        root: folder that its references must not leave; its own folder if None.
+        root: folder that its references must not leave; the file's own folder if None.
 
     Raises:
         AssetError: not_gltf for a file of another format, corrupt_file, uri_outside_asset, missing_buffer,
@@ -61,7 +61,7 @@ class UsdAsset:
             message = "has no mesh or geometric primitive" + "".join(f"; {text}" for text in list(self._warnings)[:3])
             raise AssetError(ReasonCode.NO_MESH, message, self._path)
         if not self.clips:
-            raise AssetError(ReasonCode.NO_ANIMATION, "has no animation of anything visible", self._path)
+            raise AssetError(ReasonCode.NO_ANIMATION, "has no animation that changes anything visible", self._path)
 
     def probe_motion(self, index: int) -> float:
         """Return `assets.motion` of the clip at 16 times; −1 if it is not finite."""
@@ -117,7 +117,7 @@ class UsdAsset:
         return tuple(baked)
 
     def _extras(self) -> dict[str, object]:
-        """Return the facts that the root layer states about itself."""
+        """Return the metadata of the root layer: its documentation, comment and custom texts."""
         layer = self._stage.GetRootLayer()
         stated = {name: value for name, value in layer.customLayerData.items() if isinstance(value, str)}
         facts = {"documentation": layer.documentation, "comment": layer.comment, **stated}
@@ -133,9 +133,9 @@ class UsdAsset:
             try:
                 yield
             except UnicodeDecodeError as error:
-                raise AssetError(ReasonCode.CORRUPT_FILE, "holds text that is not UTF-8", self._path) from error
+                raise AssetError(ReasonCode.CORRUPT_FILE, "contains text that is not UTF-8", self._path) from error
             except Tf.ErrorException as error:
-                message = f"usd-core cannot evaluate it ({reason_of(error, self._root)})"
+                message = f"usd-core cannot evaluate the stage ({reason_of(error, self._root)})"
                 raise AssetError(ReasonCode.CORRUPT_FILE, message, self._path) from error
         for note in notes:
             self._warn(note)

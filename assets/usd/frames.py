@@ -43,7 +43,7 @@ class Frames:
     Args:
         scene: the scene.
         uv_sets: number of UV sets in the clip.
-        max_vertices: most vertices in one frame.
+        max_vertices: maximum number of vertices in one frame.
 
     Raises:
         OverflowError: in `at`, if a frame has more vertices.

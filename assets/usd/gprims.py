@@ -1,6 +1,6 @@
 """Tessellates USD's geometric primitives: cubes, spheres, cylinders, cones, capsules and planes.
 
-Round ones have 32 segments. Vertices are in the space of the prim, with smooth normals except at edges.
+Round primitives have 32 segments. Vertices are in the space of the prim, with smooth normals except at edges.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _Solid = tuple[Float64Array, Float64Array, Int64Array]
 
 
 def gprim(prim: Usd.Prim, time: float) -> _Solid:
-    """Return the (V, 3) points, (V, 3) unit normals and (F, 3) triangles of a prim whose type is in `GPRIMS`."""
+    """Return the (V, 3) points, (V, 3) unit normals and (F, 3) faces of a prim whose type is in `GPRIMS`."""
     name = str(prim.GetTypeName())
     points, normals, faces = GPRIMS[name](prim, time)
     if name not in ("Cube", "Sphere"):
@@ -93,7 +93,7 @@ def _frustum(bottom: float, top: float, height: float) -> _Solid:
 
 def _hemispheres(bottom: float, top: float, half: float) -> _Solid:
     slope = (bottom - top) / (2 * half) if half else 0.0
-    edge, stretch = np.arctan(slope), np.hypot(1.0, slope)  # the caps are parts of spheres that the side touches
+    edge, stretch = np.arctan(slope), np.hypot(1.0, slope)  # the caps are parts of spheres tangent to the side
     steps = np.linspace(0.0, 1.0, _SEGMENTS // 4 + 1)
     lower = _arc(bottom * stretch, -half - bottom * slope, -np.pi / 2 + steps * (edge + np.pi / 2))
     upper = _arc(top * stretch, half - top * slope, edge + steps * (np.pi / 2 - edge))
@@ -101,13 +101,13 @@ def _hemispheres(bottom: float, top: float, half: float) -> _Solid:
 
 
 def _arc(radius: float, height: float, angles: Float64Array) -> Float64Array:
-    """Return (N, 4) rows of distance from the axis, height, and the normal in the same two coordinates."""
+    """Return an (N, 4) profile: distance from the axis, height, and the normal in the same two coordinates."""
     out, up = np.cos(angles), np.sin(angles)
     return np.stack([radius * out, height + radius * up, out, up], axis=1)
 
 
 def _turned(profiles: list[Float64Array]) -> _Solid:
-    """Turn (N, 4) profiles, each from the bottom to the top, about the z axis."""
+    """Revolve (N, 4) profiles, each from the bottom to the top, about the z axis."""
     angles = np.linspace(0, 2 * np.pi, _SEGMENTS, endpoint=False)
     around = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     points: list[Float64Array] = []

@@ -33,7 +33,7 @@ class TextureFiles:
 
     Args:
         path: path of the asset.
-        root: folder that the files must not lie outside of.
+        root: folder that must contain the files.
         limits: upper bounds on their size.
 
     Attributes:
@@ -61,7 +61,7 @@ class TextureFiles:
 
         Args:
             asset: value of the attribute that names the file.
-            layer: layer that holds the value, to which a relative path refers.
+            layer: layer that authors the value, to which a relative path is anchored; None if there is none.
 
         Raises:
             AssetError: uri_outside_asset, texture_too_large.
@@ -83,7 +83,7 @@ class TextureFiles:
     def _bytes(self, found: str, name: str) -> bytes | None:
         outer = Ar.SplitPackageRelativePathOuter(found)[0]
         if not found or not is_inside(outer, self._root):
-            problem = "udim tiles are not supported" if "<UDIM>" in name else "not found in the asset's folder"
+            problem = "UDIM tiles are not supported" if "<UDIM>" in name else "not found in the asset's folder"
             self.warnings.append(f"image {name[:80]!r}: {problem}: replaced by the fallback")
             return None
         try:

@@ -1,8 +1,8 @@
-"""Opens a stage whose layers all lie inside the asset's folder.
+"""Opens a stage whose layers all are inside the asset's folder.
 
-usd-core reads whatever file a layer refers to, and its resolver cannot be replaced from Python. So every layer is
-opened alone first, and the files that it names are checked before a stage composes any of them. All references count,
-those in variants that are not selected and in inactive prims, too.
+usd-core reads any file that a layer refers to, and its resolver cannot be replaced from Python. So every layer is first
+opened alone, and the files that it names are checked before a stage composes any of them. All references are checked,
+including those in variants that are not selected and in inactive prims.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from helix4d.core import AssetError, ReasonCode
 
 _MAX_FILES = 10_000
 _MAX_CLIP_FILES = 10_000
-"""Files of one value clip, which are probed one by one."""
+"""Maximum number of files of one value clip, which usd-core probes one by one."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 _ADDRESS = re.compile(r"anon:0x[0-9a-f]+:|,?@anon:[^@]*@|<?0x[0-9a-f]+>?")
 _NAMESPACE = re.compile(r"pxrInternal_\w+?__::|pxrInternal_\w+?pegtl::internal::")
 _NOTES = 50
-"""Messages of usd-core that are kept as warnings of a clip."""
+"""Maximum number of usd-core's messages that become warnings of a clip."""
 _MISSING = (Pcp.ErrorType_InvalidAssetPath, Pcp.ErrorType_InvalidSublayerPath)
 _INCOMPLETE = (
     Pcp.ErrorType_ArcCycle,
@@ -41,7 +41,7 @@ _INCOMPLETE = (
 
 @contextmanager
 def recorded_notes(root: Path) -> Iterator[list[str]]:
-    """Keep usd-core from printing, and provide the list of its messages, which is filled when the block ends."""
+    """Keep usd-core from printing, and yield a list of its messages that is filled when the block ends."""
     delegate = UsdUtils.CoalescingDiagnosticDelegate()
     notes: list[str] = []
     try:
@@ -52,7 +52,7 @@ def recorded_notes(root: Path) -> Iterator[list[str]]:
 
 
 def clean(text: str, root: Path) -> str:
-    """Return the first line of a message of usd-core without the asset's folder, memory addresses and namespaces."""
+    """Return the first line of a usd-core message without the asset's folder, memory addresses and C++ namespaces."""
     line = next((part.strip() for part in text.splitlines() if part.strip()), "no reason given")
     for folder in (root, root.resolve()):
         line = line.replace(f"{folder}/", "")
@@ -64,12 +64,12 @@ def open_stage(path: Path, root: Path, limits: Limits) -> Usd.Stage:
 
     Args:
         path: the root layer.
-        root: folder that no file of the stage may lie outside of.
+        root: folder that must contain all files of the stage.
         limits: upper bounds on the total size of the files.
 
     Raises:
         AssetError: corrupt_file, uri_outside_asset, out_of_memory; missing_buffer if a layer that the scene needs does
-            not exist or cannot be read, invalid_scene_graph if its references are circular or lead nowhere.
+            not exist or cannot be read, invalid_scene_graph if references are circular or their targets do not exist.
     """
     identifier = str(path.absolute())
     context = Ar.GetResolver().CreateDefaultContextForAsset(identifier)
@@ -79,7 +79,7 @@ def open_stage(path: Path, root: Path, limits: Limits) -> Usd.Stage:
         stage = Usd.Stage.Open(layers[0], None, context)
     except Tf.ErrorException as error:
         raise AssetError(
-            ReasonCode.CORRUPT_FILE, f"usd-core cannot open it ({reason_of(error, root)})", path
+            ReasonCode.CORRUPT_FILE, f"usd-core cannot open the file ({reason_of(error, root)})", path
         ) from error
     for problem in stage.GetCompositionErrors():
         if problem.errorType in _MISSING:
@@ -90,7 +90,7 @@ def open_stage(path: Path, root: Path, limits: Limits) -> Usd.Stage:
 
 
 def is_inside(name: str, root: Path) -> bool:
-    """Return whether a path, with links followed, lies inside a folder."""
+    """Return whether a path is inside a folder after symbolic links are resolved."""
     try:
         return Path(name).resolve().is_relative_to(root.resolve())
     except (OSError, ValueError, RuntimeError):
@@ -98,10 +98,10 @@ def is_inside(name: str, root: Path) -> bool:
 
 
 def asset_path_problem(name: str, layer: Sdf.Layer, root: Path) -> str | None:
-    """Return why an asset path of a layer must not be followed; None if it leads into the folder, or nowhere."""
+    """Return why an asset path of a layer must not be followed; None if it is in the folder or does not resolve."""
     name = Sdf.Layer.SplitIdentifier(name)[0]
     if Sdf.VariableExpression.IsExpression(name):
-        return "is an expression, so that its file is unknown: flatten the stage"
+        return "is an expression, so its file is unknown: flatten the stage"
     if _SCHEME.match(name):
         return "is a URL: download the file into the asset's folder"
     identifier = Sdf.ComputeAssetPathRelativeToLayer(layer, name)
@@ -123,7 +123,7 @@ class _Walk:
         self._bytes = 0
 
     def layers(self, identifier: str) -> list[Sdf.Layer]:
-        """Return all layers that can be read, the root layer first; they stay open as long as the list."""
+        """Return all layers that can be read, the root layer first; they stay open while the list exists."""
         found: list[Sdf.Layer] = []
         pending, seen = [identifier], {identifier}
         while pending:
@@ -149,8 +149,8 @@ class _Walk:
         except Tf.ErrorException as error:
             reason = reason_of(error, self._root)
         if is_root:
-            raise AssetError(ReasonCode.CORRUPT_FILE, f"usd-core cannot read it ({reason})", self._path)
-        return None  # if the scene needs it, composition reports it
+            raise AssetError(ReasonCode.CORRUPT_FILE, f"usd-core cannot read the file ({reason})", self._path)
+        return None  # if the scene needs this layer, composition reports an error
 
     def _composed(self, layer: Sdf.Layer) -> list[str]:
         """Check every file that a layer names for composition, and return those that are layers."""
@@ -215,15 +215,15 @@ class _Walk:
 
 
 def reason_of(error: Tf.ErrorException, root: Path) -> str:
-    """Return what usd-core says about an error, without paths outside the asset's folder."""
+    """Return the message of a usd-core error, with paths relative to the asset's folder."""
     return _commentary(error.args[0], root) if error.args else clean("", root)
 
 
 def _commentary(item: Any, root: Path) -> str:
     try:
         return clean(item.commentary, root)
-    except UnicodeDecodeError:  # it quotes the file
-        return "the file holds text that is not UTF-8"
+    except UnicodeDecodeError:  # the message quotes the file
+        return "the file contains text that is not UTF-8"
 
 
 def _joined(text: str, root: Path) -> str:

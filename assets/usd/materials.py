@@ -1,4 +1,4 @@
-"""Turns UsdPreviewSurface networks, and the colors of prims without one, into `Material`s.
+"""Turns UsdPreviewSurface networks, and the display colors of prims without one, into `Material`s.
 
 Source: https://openusd.org/release/spec_usdpreviewsurface.html
 """
@@ -22,7 +22,7 @@ from helix4d.assets.usd.networks import Network, Placement, PrimvarNode, Texture
 from helix4d.core.arrays import Float64Array, UInt8Array
 
 GRAY = (0.18, 0.18, 0.18)
-"""Diffuse color of a surface that has none of its own: UsdPreviewSurface's default."""
+"""Linear diffuse color of a surface without one: UsdPreviewSurface's default."""
 _BYTES = np.arange(256) / 255.0
 _UNSUPPORTED = (("clearcoat", 0.0), ("displacement", 0.0))
 
@@ -32,7 +32,7 @@ class Look:
     """A material, and the primvars of a mesh that it needs.
 
     Attributes:
-        material: the material; the `uv_set` of its textures counts through `uvs`.
+        material: the material; the `uv_set` of its textures is an index into `uvs`.
         uvs: primvars of its UV sets.
         color: primvar that is multiplied with the base color, or None.
         opacity: primvar that is multiplied with alpha, or None.
@@ -49,13 +49,13 @@ class Looks:
 
     Args:
         path: path of the asset.
-        root: folder that image files must not lie outside of.
+        root: folder that must contain the image files.
         limits: upper bounds on the size of images.
 
     Attributes:
         found: looks in the order of their slots.
         files: images of the textures.
-        warnings: what is not supported.
+        warnings: messages about unsupported features.
     """
 
     def __init__(self, path: Path, root: Path, limits: Limits) -> None:
@@ -70,7 +70,7 @@ class Looks:
 
         Args:
             material: the material, or None for a prim that shows its `displayColor`.
-            double_sided: whether the prim has two sides.
+            double_sided: whether the prim is double-sided.
             is_sheer: whether the prim has a `displayOpacity` below 1.
         """
         key = str(material.GetPath()) if material else "", double_sided, is_sheer
@@ -94,14 +94,14 @@ class Looks:
         shader, _, _ = material.ComputeSurfaceSource()
         kind = shader.GetIdAttr().Get() if shader and shader.GetIdAttr() else None
         if kind != "UsdPreviewSurface":
-            found = f"a surface of type {kind!r}" if kind else "no surface"
-            self._warn(f"{material.GetPath()}: has {found} instead of a UsdPreviewSurface: displayColor is shown")
+            found = f"a surface shader of type {kind!r}" if kind else "no surface shader"
+            self._warn(f"{material.GetPath()}: has {found} instead of a UsdPreviewSurface: displayColor is used")
             return None
         return _Reader(shader, self.files, self._built, self._warn).look(material.GetPrim().GetName())
 
 
 def bound_material(prim: Usd.Prim) -> UsdShade.Material | None:
-    """Return the material that a prim or geometry subset shows, inherited or by collection; None without one."""
+    """Return the material that a prim or geometry subset is bound to, directly, inherited or by collection, or None."""
     material, _ = UsdShade.MaterialBindingAPI(prim).ComputeBoundMaterial(UsdShade.Tokens.preview)
     return material or None
 
@@ -157,7 +157,8 @@ class _Reader:
             places = [node.placement for node, used in ((color, channels), (opacity, coverage)) if used is not None]
             if any(place != places[0] for place in places):
                 self._warn(
-                    f"{self._shader.GetPath()}: opacity has other texture coordinates than color: color's are used"
+                    f"{self._shader.GetPath()}: opacity and diffuseColor have different texture coordinates: those of "
+                    "diffuseColor are used"
                 )
             image = self._image([*(channels or (None, None, None)), None if opaque else coverage])
             texture = self._texture(image, places[0])
@@ -182,14 +183,14 @@ class _Reader:
         if rough_channel is not None or metal_channel is not None:
             if any(node.placement != textured[0].placement for node in textured):
                 self._warn(f"{self._shader.GetPath()}: metallic and roughness have different texture coordinates: "
-                           "roughness's are used")  # fmt: skip
+                           "those of roughness are used")  # fmt: skip
             texture = self._texture(self._image([None, rough_channel, metal_channel, None]), textured[0].placement)
         return replace(material, metallic=metal_factor, roughness=rough_factor, metallic_roughness_texture=texture)
 
     def _from_specular(self, material: Material) -> tuple[Material, float]:
         specular = self._input("specularColor", (0.0, 0.0, 0.0))
         if isinstance(specular, TextureNode | PrimvarNode) or material.base_color_texture or self._color:
-            self._warn(f"{self._shader.GetPath()}: a specular workflow with textures is not supported: metallic is 0")
+            self._warn(f"{self._shader.GetPath()}: textures in the specular workflow are not supported: metallic is 0")
             return material, 0.0
         base, metallic = convert_factors(np.array(material.base_color), np.array([float(value) for value in specular]))
         return replace(material, base_color=(float(base[0]), float(base[1]), float(base[2]))), float(metallic)
@@ -210,16 +211,14 @@ class _Reader:
             return material
         channels = [picture.pixels[..., number] for number in range(3)]
         if node.scale[:3] == (1.0, 1.0, 1.0) and node.bias[:3] == (0.0, 0.0, 0.0):
-            self._warn(
-                f"{self._shader.GetPath()}: the normal texture has no scale of 2 and bias of -1: they are assumed"
-            )
+            self._warn(f"{self._shader.GetPath()}: the normal texture lacks scale 2 and bias -1: they are assumed")
         elif node.scale[:3] != (2.0, 2.0, 2.0) or node.bias[:3] != (-1.0, -1.0, -1.0):
             tables = [(_BYTES * node.scale[n] + node.bias[n] + 1) / 2 for n in range(3)]
             channels = [mapped(channel, table) for channel, table in zip(channels, tables, strict=True)]
         return replace(material, normal_texture=self._texture(self._image([*channels, None]), node.placement))
 
     def _color_channels(self, node: Any) -> tuple[tuple[float, float, float], list[UInt8Array] | None]:
-        """Return the linear factor of a color, and its three sRGB channels if it has a texture."""
+        """Return the linear factor of a color, and its three sRGB channels, each (H, W) uint8, if it has a texture."""
         if isinstance(node, PrimvarNode):
             return (1.0, 1.0, 1.0), None
         if not isinstance(node, TextureNode):
@@ -241,9 +240,9 @@ class _Reader:
         return self._data_channel(node, 1.0, prefer_alpha=True)
 
     def _data_channel(self, node: Any, default: float, prefer_alpha: bool = False) -> tuple[float, UInt8Array | None]:
-        """Return the factor of a number, and its channel if it has a texture, with scale and bias applied."""
+        """Return the factor of a scalar input, and its (H, W) uint8 channel, scale and bias applied, if textured."""
         if isinstance(node, PrimvarNode):
-            self._warn(f"{self._shader.GetPath()}: a number from a primvar is not supported: {default} is used")
+            self._warn(f"{self._shader.GetPath()}: scalar inputs from primvars are not supported: {default} is used")
             return default, None
         if not isinstance(node, TextureNode):
             return float(node), None
@@ -258,7 +257,7 @@ class _Reader:
         return self._files.read(node.file, node.layer)
 
     def _image(self, channels: list[UInt8Array | None]) -> UInt8Array:
-        """Return an image of four channels; equal ones share an array."""
+        """Return the image of four channels; equal images share an array."""
         image = combined(channels)
         return self._built.setdefault((image.shape, blake2b(image.tobytes()).digest()), image)
 

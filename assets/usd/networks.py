@@ -29,7 +29,7 @@ Warn = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a texture lies: the primvar of its UVs, how it continues, and `Texture`'s transform of glTF UVs."""
+    """Mapping of a texture: the primvar of its UVs, its wrap modes, and the transform of `Texture` (glTF UVs)."""
 
     primvar: str
     wrap_u: Wrap
@@ -45,12 +45,12 @@ class TextureNode:
 
     Attributes:
         file: image file.
-        layer: layer that names it.
+        layer: layer that authors its path, or None.
         channels: indices among red, green, blue and alpha.
         color_space: "auto", "raw" or "sRGB".
         scale, bias: one number for each of red, green, blue and alpha.
-        fallback: value without the image, or None if the node has none of its own.
-        placement: where it lies.
+        fallback: authored RGBA value for a missing image, or None.
+        placement: mapping of the texture to the surface.
     """
 
     file: Sdf.AssetPath
@@ -74,14 +74,14 @@ class Network:
     """Inputs of the nodes of one material.
 
     Args:
-        warn: receives what is not supported.
+        warn: receives a message for every unsupported feature.
     """
 
     def __init__(self, warn: Warn) -> None:
         self._warn = warn
 
     def read(self, shader: UsdShade.Shader, name: str, default: Any) -> Any:
-        """Return an input: a `TextureNode`, a `PrimvarNode`, or its first value; `default` if it has none."""
+        """Return an input: a `TextureNode`, a `PrimvarNode`, or its earliest value; `default` if it has none."""
         source = self._source(shader, name)
         if source is None:
             return default
@@ -138,7 +138,7 @@ class Network:
             name = str(self.read(UsdShade.Shader(source.GetPrim()), "varname", "st"))
         if transform is None:
             return Placement(name, wrap_u, wrap_v)
-        # USD's v points up. With v' = 1 − v the same scale and rotation remain, and the offset becomes this one.
+        # USD's v points up. With v' = 1 − v, scale and rotation stay the same, and the offset becomes:
         sx, sy = (float(value) for value in self.read(transform, "scale", (1.0, 1.0)))
         tx, ty = (float(value) for value in self.read(transform, "translation", (0.0, 0.0)))
         angle = math.radians(float(self.read(transform, "rotation", 0.0)))

@@ -1,4 +1,4 @@
-"""Cuts polygons into triangles: convex ones into fans as USD's own renderers do, others by clipping ears."""
+"""Triangulates polygons: as a fan, like USD's own renderers, if no triangle of it is inverted, else by ear clipping."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Triangles:
 
 
 def triangulate(counts: Int64Array, indices: Int64Array, positions: Float64Array) -> Triangles:
-    """Cut polygons into triangles; polygons with fewer than three corners are dropped.
+    """Triangulate polygons; those with fewer than three corners are dropped.
 
     Args:
-        counts: (P,) corners of each polygon; their sum is the number of corners.
-        indices: point of each corner.
-        positions: (V, 3) points, by which concave polygons are recognized.
+        counts: (P,) int64 number of corners of each polygon, C in total.
+        indices: (C,) int64 point of each corner.
+        positions: (V, 3) float64 points, used to recognize concave polygons.
     """
     starts = np.cumsum(counts) - counts
     polygons: list[Int64Array] = []
@@ -67,7 +67,7 @@ def _fan_is_valid(rings: Float64Array) -> BoolArray:
 
 
 def _clip_ears(ring: Float64Array) -> Int64Array:
-    """Return the (K − 2, 3) triangles of one polygon of (K, 3) positions; a fan of the rest where no ear is found."""
+    """Return the (K − 2, 3) triangles of one polygon of (K, 3) positions; where no ear is left, the rest is a fan."""
     flat = _projected(ring)
     left = list(range(len(ring)))
     found = []
@@ -99,7 +99,7 @@ def _is_ear(flat: Float64Array, ear: list[int], left: list[int]) -> bool:
         return False
     others = flat[[number for number in left if number not in ear]]
     inside = (_turn(a, b, others) >= 0) & (_turn(b, c, others) >= 0) & (_turn(c, a, others) >= 0)
-    # Corners at the position of one of the ear's own, as where a polygon touches itself, do not block it.
+    # Corners that coincide with a corner of the ear, as where a polygon touches itself, do not block it.
     corner = (others[:, None] == flat[ear]).all(axis=2).any(axis=1)
     return not bool((inside & ~corner).any())
 

@@ -1,4 +1,4 @@
-"""Spreads primvars, normals and other per-point values over the corners of triangles."""
+"""Reads primvars, and expands them, normals and other interpolated values to the corners of triangles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PER_POINT = (UsdGeom.Tokens.vertex, UsdGeom.Tokens.varying)
 
 
 def spread(values: Float64Array, interpolation: str, triangles: Triangles) -> Float64Array | None:
-    """Return the (F, 3, C) values of corners from (N, C) values; None if there are too few of them."""
+    """Return the (F, 3, C) values of corners from (N, C) values and their USD interpolation; None if N is too small."""
     if interpolation == UsdGeom.Tokens.constant:
         index = np.zeros_like(triangles.points)
     elif interpolation == UsdGeom.Tokens.uniform:
@@ -28,7 +28,7 @@ def spread(values: Float64Array, interpolation: str, triangles: Triangles) -> Fl
 
 
 def find(prim: Usd.Prim, name: str) -> UsdGeom.Primvar | None:
-    """Return a primvar of a prim, which constant ones of its ancestors stand in for; None if it has no value."""
+    """Return a primvar of a prim, or a constant one inherited from an ancestor; None if there is no value."""
     primvar = UsdGeom.PrimvarsAPI(prim).FindPrimvarWithInheritance(name)
     return primvar if primvar and primvar.HasAuthoredValue() else None
 
@@ -39,7 +39,7 @@ def varies(primvar: UsdGeom.Primvar | None) -> bool:
 
 
 def values(primvar: UsdGeom.Primvar, time: float, width: int) -> Float64Array | None:
-    """Return the (N, width) values of a primvar with its indices applied; None if it holds something else."""
+    """Return the (N, width) values of a primvar with its indices applied; None if it has values of another type."""
     found = primvar.ComputeFlattened(time)
     if found is None:
         return None

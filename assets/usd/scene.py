@@ -1,4 +1,4 @@
-"""Finds what a stage shows, and where: meshes, geometric primitives, instances, and point instancers.
+"""Finds the visible shapes of a stage and their transforms: meshes, geometric primitives, instances, point instancers.
 
 Matrices multiply row vectors from the right, as everywhere in USD.
 """
@@ -33,8 +33,8 @@ class Instancing:
 
     Attributes:
         instancer: the point instancer.
-        number: index of the prototype.
-        root: prim of the prototype.
+        number: index of the prototype in the instancer's `prototypes`.
+        root: root prim of the prototype.
     """
 
     instancer: UsdGeom.PointInstancer
@@ -44,20 +44,20 @@ class Instancing:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A shape, and the point instancers that repeat it, the innermost first."""
+    """A shape, and the point instancers that repeat it, innermost first."""
 
     shape: Shape
     instancing: tuple[Instancing, ...]
 
 
 class Scene:
-    """Everything that a stage shows.
+    """All visible shapes of a stage.
 
     Args:
         stage: the stage.
-        path: path of its file, for errors.
+        path: path of its file, for error messages.
         limits: upper bounds on its size.
-        warn: receives what is not supported.
+        warn: receives a message for every unsupported feature.
 
     Raises:
         AssetError: out_of_memory if it has too many prims, invalid_scene_graph if instancers contain each other.
@@ -88,7 +88,9 @@ class Scene:
             inner, reset = cache.ComputeRelativeTransform(space, link.root)
             placed = self._instances(link, time)
             if reset:
-                self._warn(f"{space.GetPath()}: a prototype that resets its transform is placed like others")
+                self._warn(
+                    f"{space.GetPath()}: transform reset in a prototype: instances are still moved by the instancer"
+                )
             found = (found @ np.array(inner))[:, None] @ placed[None]
             found = found.reshape(-1, 4, 4)
             space = shown = link.instancer.GetPrim()
@@ -132,19 +134,19 @@ class Scene:
     def _instanced(self, instancer: UsdGeom.PointInstancer, outer: tuple[Instancing, ...]) -> Iterator[Part]:
         path = instancer.GetPath()
         if len(outer) >= _MAX_NESTING or any(link.instancer.GetPath() == path for link in outer):
-            message = f"{path}: point instancers contain each other, or are nested more than {_MAX_NESTING} deep"
+            message = f"{path}: point instancers contain each other, or are nested more than {_MAX_NESTING} levels deep"
             raise AssetError(ReasonCode.INVALID_SCENE_GRAPH, message, self._path)
         if UsdGeom.Imageable(instancer).ComputePurpose() in _HIDDEN:
             return
         for number, target in enumerate(instancer.GetPrototypesRel().GetForwardedTargets()):
             root = self.stage.GetPrimAtPath(target)
             if not root:
-                self._warn(f"{path}: its prototype {target} does not exist: not shown")
+                self._warn(f"{path}: the prototype {target} does not exist: not shown")
                 continue
             yield from self._found(root, SHOWN, (Instancing(instancer, number, root), *outer))
 
     def _is_shown(self, prim: Usd.Prim) -> bool:
-        """Return whether a prim is a shape that can be seen, and warn if it is one that is not supported."""
+        """Return whether a prim is a visible shape, and warn if its type is not supported."""
         name = str(prim.GetTypeName())
         supported = name == "Mesh" or name in GPRIMS
         if not supported and not prim.IsA(UsdGeom.Gprim):
@@ -184,7 +186,7 @@ class Scene:
 
 
 def _is_visible(prim: Usd.Prim, root: Usd.Prim | None, time: float) -> bool:
-    """Return whether neither a prim nor any of its ancestors, up to a root if there is one, is invisible."""
+    """Return whether a prim and all its ancestors, up to `root` if it is given, are visible."""
     while prim and not prim.IsPseudoRoot():
         imageable = UsdGeom.Imageable(prim)
         if imageable and imageable.GetVisibilityAttr().Get(time) == UsdGeom.Tokens.invisible:

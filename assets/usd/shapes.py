@@ -1,4 +1,4 @@
-"""Reads meshes and geometric primitives at a time: points, normals, and the triangles with their attributes.
+"""Reads meshes and geometric primitives at one time: points, normals, and triangles with their attributes.
 
 Subdivision surfaces are shown as their control cages, with smooth normals unless the mesh has its own.
 """
@@ -77,7 +77,7 @@ class Local:
 
 @dataclass(frozen=True, eq=False)
 class _Cut:
-    """Triangles of a mesh, its points, and its own normals; without any, `interpolation` says how to make them."""
+    """Triangles and points of a mesh, and its authored normals; if None, they are computed for `interpolation`."""
 
     triangles: Triangles
     points: Vt.Vec3fArray
@@ -86,7 +86,7 @@ class _Cut:
 
     @property
     def is_split(self) -> bool:
-        """Whether the corners of triangles are separate vertices, which normals of faces need."""
+        """Whether the corners of triangles are separate vertices, as normals per face or per corner require."""
         return self.interpolation not in (UsdGeom.Tokens.vertex, UsdGeom.Tokens.varying)
 
 
@@ -95,8 +95,8 @@ class Shape:
 
     Args:
         prim: the prim.
-        skin: what deforms it, or None.
-        warn: receives what is not supported.
+        skin: skin that deforms the prim, or None.
+        warn: receives a message for every unsupported feature.
     """
 
     def __init__(self, prim: Usd.Prim, skin: Skin | None, warn: Warn) -> None:
@@ -136,10 +136,10 @@ class Shape:
         self._fixed = self._fixed and not any(primvars.varies(p) for p in self._used_primvars())
 
     def at(self, time: float) -> Local | None:
-        """Return the shape at a time code; None if it has nothing to show.
+        """Return the shape at a time code; None if it has no points or faces.
 
         Raises:
-            BrokenMeshError: if indices lead past the points, or counts do not add up.
+            BrokenMeshError: if indices are out of range, counts do not add up, or the skin cannot be evaluated.
         """
         if self._local is not None and self._still and self._fixed:
             return self._local
@@ -213,17 +213,15 @@ class Shape:
         sizes, corners = np.array(counts, np.int64), np.array(indices, np.int64)
         if sizes.min() < 0 or sizes.sum() != len(corners):
             raise BrokenMeshError(
-                f"{path}: its faces have {sizes.sum():,} corners, but there are {len(corners):,} indices"
+                f"{path}: faceVertexCounts add up to {sizes.sum():,}, but there are {len(corners):,} faceVertexIndices"
             )
         if corners.min() < 0 or corners.max() >= len(points):
             wrong = corners.min() if corners.min() < 0 else corners.max()
-            raise BrokenMeshError(
-                f"{path}: index {wrong:,} of a corner is out of range (there are {len(points):,} points)"
-            )
+            raise BrokenMeshError(f"{path}: faceVertexIndices contains {wrong:,}, but there are {len(points):,} points")
         return self._with_normals(self._cut_polygons(sizes, corners, points, time), points, time)
 
     def _cut_polygons(self, sizes: Int64Array, corners: Int64Array, points: Vt.Vec3fArray, time: float) -> Triangles:
-        """Return the triangles of the mesh; the same ones as last time as long as its polygons are the same."""
+        """Return the triangles of the mesh; the same object as before while its polygons do not change."""
         holes = np.array(self._mesh.GetHoleIndicesAttr().Get(time) or (), np.int64)
         arrays = sizes, corners, holes
         if self._triangles is not None and all(map(np.array_equal, arrays, self._arrays)):
@@ -238,11 +236,11 @@ class Shape:
         return triangles
 
     def _with_normals(self, triangles: Triangles, points: Vt.Vec3fArray, time: float) -> _Cut:
-        """Choose normals: authored ones, else flat ones of polygons and smooth ones of subdivision surfaces."""
+        """Choose normals: authored ones, else flat normals for polygons and smooth ones for subdivision surfaces."""
         scheme = self._mesh.GetSubdivisionSchemeAttr().Get()
         is_smooth = scheme in (UsdGeom.Tokens.catmullClark, UsdGeom.Tokens.loop)
         if is_smooth:
-            self._warn(f"{self.prim.GetPath()}: a subdivision surface ({scheme}): its control cage is shown")
+            self._warn(f"{self.prim.GetPath()}: subdivision ({scheme}) is not supported: the control cage is shown")
         primvar = primvars.find(self.prim, "normals")
         attribute = self._mesh.GetNormalsAttr()
         values, interpolation = None, ""
@@ -253,7 +251,7 @@ class Shape:
         if values is not None and len(values):
             numbers = np.array(values, np.float64).reshape(len(values), -1)
             if numbers.shape[1] != 3 or primvars.spread(numbers, interpolation, triangles) is None:
-                self._warn(f"{self.prim.GetPath()}: has too few normals, or other values in their place: ignored")
+                self._warn(f"{self.prim.GetPath()}: has too few normals, or values of another type: ignored")
             elif not np.isfinite(numbers).all() or not numbers.any(axis=1).all():
                 self._warn(f"{self.prim.GetPath()}: normals have length 0, or are NaN or infinite: ignored")
             else:
@@ -287,7 +285,7 @@ class Shape:
         for number, name in enumerate(look.uvs):
             found = self._corner_values(name, 2, triangles, time)
             if found is None:
-                self._warn(f"{self.prim.GetPath()}: has no primvar {name!r}, which its material needs: 0 is used")
+                self._warn(f"{self.prim.GetPath()}: has no primvar {name!r}, which its material reads: UVs are 0")
                 continue
             uvs[number, rows, :, 0] = found[rows, :, 0]
             uvs[number, rows, :, 1] = 1.0 - found[rows, :, 1]  # v points up in USD
@@ -323,7 +321,7 @@ class Shape:
         return spread
 
     def _same(self, surface: Surface) -> Surface:
-        """Keep one object for surfaces of the same values."""
+        """Return the previous surface if the values are equal, so that frames share one object."""
         if self._surface is None or not self._surface.equals(surface):
             self._surface = surface
         return self._surface
@@ -348,7 +346,7 @@ class Shape:
 
 
 def _owners(cut: _Cut, triangles: Triangles, points: int) -> Int64Array | None:
-    """Return the (N,) point that each normal belongs to; the first one of a face for normals of faces."""
+    """Return the (N,) index of the point that each normal belongs to; for normals per face, its first point."""
     if not cut.is_split:
         return np.arange(points)
     owners = np.zeros(len(cut.normals or ()), np.int64)
@@ -360,7 +358,7 @@ def _owners(cut: _Cut, triangles: Triangles, points: int) -> Int64Array | None:
 
 
 def _areas(positions: Float64Array, triangles: Triangles) -> Float64Array:
-    """Return (F, 3) normals of triangles, as long as twice their areas."""
+    """Return the (F, 3) normals of triangles, with twice the area as their length."""
     corners = positions[triangles.points]
     return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
 

@@ -1,4 +1,4 @@
-"""Deforms meshes by UsdSkel's own queries: blend shapes with in-betweens, then linear or dual-quaternion skinning."""
+"""Deforms meshes with UsdSkel's queries: blend shapes with in-betweens, then linear or dual-quaternion skinning."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SHOWN = Usd.TraverseInstanceProxies(Usd.PrimIsActive & Usd.PrimIsLoaded & Usd.Pr
 
 @dataclass(frozen=True, eq=False)
 class Skin:
-    """What deforms a prim.
+    """Skeleton and blend shapes that deform a prim.
 
     Attributes:
-        query: influences of the prim.
-        skeleton: skeleton and its animation; inside of an instance, those of its prototype.
-        skeleton_prim: prim of the skeleton, inside of the same instance as the skinned prim.
+        query: joint influences of the prim.
+        skeleton: skeleton and its animation; inside an instance, those of its prototype.
+        skeleton_prim: prim of the skeleton, inside the same instance as the skinned prim.
         shapes: blend shapes, or None.
     """
 
@@ -37,7 +37,7 @@ class Skin:
 
     @property
     def space(self) -> Usd.Prim:
-        """The prim whose space the deformed points are in."""
+        """The prim in whose space the deformed points are."""
         return self.skeleton_prim if self.follows_joints else self.query.GetPrim()
 
     def attributes(self) -> list[Usd.Attribute]:
@@ -55,13 +55,16 @@ class Skin:
         """Deform points and normals in place.
 
         Args:
-            points: V points in the space of the prim; in the end in that of `space`.
+            points: V points in the space of the prim; afterwards in that of `space`.
             normals: N normals, or None.
             owners: (N,) point that each normal belongs to.
             time: time code.
 
         Returns:
             Whether the joints mirror the majority of the points.
+
+        Raises:
+            ValueError: if usd-core cannot evaluate the skin.
         """
         if self.shapes is not None:
             self._add_shapes(self.shapes, points, time)
@@ -70,7 +73,7 @@ class Skin:
         matrices = self.skeleton.ComputeSkinningTransforms(time)
         bind = self.query.GetGeomBindTransform(time)
         if not self.query.ComputeSkinnedPoints(matrices, points, time):
-            raise ValueError(f"{self.query.GetPrim().GetPath()}: usd-core cannot skin it")
+            raise ValueError(f"{self.query.GetPrim().GetPath()}: usd-core cannot skin the prim")
         mapper = self.query.GetJointMapper()
         if mapper is not None and not mapper.IsIdentity():
             matrices = mapper.RemapTransforms(matrices, Vt.Matrix4dArray(), 1)
@@ -116,7 +119,7 @@ class Skin:
 
 
 def read_skins(stage: Usd.Stage) -> tuple[dict[str, Skin], UsdSkel.Cache]:
-    """Return the skins of a stage by the path of the prim that they deform, and the cache that must outlive them."""
+    """Return the skins of a stage by the path of the deformed prim, and the cache, which must outlive them."""
     cache, skins = UsdSkel.Cache(), {}
     prims = iter(Usd.PrimRange(stage.GetPseudoRoot(), SHOWN))
     for prim in prims:
@@ -137,7 +140,7 @@ def read_skins(stage: Usd.Stage) -> tuple[dict[str, Skin], UsdSkel.Cache]:
 
 
 def _turn(matrix: Gf.Matrix4d) -> Gf.Matrix3d:
-    """Return the matrix by which normals turn when points are multiplied by a matrix from the right."""
+    """Return the matrix that rotates normals when points, as row vectors, are multiplied by `matrix`."""
     return matrix.ExtractRotationMatrix().GetInverse().GetTranspose()
 
 

@@ -1,4 +1,4 @@
-"""The time range of a stage: the one that it declares, as far as something visible changes in it."""
+"""Finds the time range of a stage: its declared range, limited to the times at which something visible changes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _REACHED = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """When a stage is animated, in time codes.
+    """The time range of a stage's animation, in time codes.
 
     Attributes:
         start, end: first and last time of the animation.
-        samples: (N,) float64 times of the samples, sorted.
+        samples: (N,) float64 times of all time samples, sorted; N is at least 2.
     """
 
     start: float
@@ -27,7 +27,7 @@ class Timeline:
     samples: Float64Array
 
     def codes(self, times: Float64Array, rate: float) -> Float64Array:
-        """Return (T,) time codes from seconds; a sample counts as reached within a millionth of the animation."""
+        """Convert (T,) seconds to time codes; times within a millionth of the range of a sample are moved to it."""
         codes = times * rate
         after = np.clip(np.searchsorted(self.samples, codes), 1, len(self.samples) - 1)
         before = self.samples[after - 1]
@@ -36,14 +36,14 @@ class Timeline:
 
 
 def timeline(stage: Usd.Stage, attributes: Iterable[Usd.Attribute]) -> Timeline | None:
-    """Return when a stage is animated; None if nothing changes.
+    """Return the time range of a stage's animation; None if nothing changes.
 
-    This is the range of the samples of what moves something visible. A range that the stage declares cuts it, unless
-    it holds a single moment of the samples or none.
+    This is the range of the time samples of `attributes`, cut to the range that the stage declares unless the two
+    overlap in at most one time.
 
     Args:
         stage: the stage.
-        attributes: what may move, change or hide something visible.
+        attributes: attributes that may move, change or hide something visible.
     """
     found: set[float] = set()
     for attribute in attributes:

@@ -1,4 +1,4 @@
-"""Self-attention across frames: each pattern and back-end against a dense reference, then its speed and the targets.
+"""Self-attention across frames: each pattern and backend against a dense reference, then its speed and the targets.
 
 Each backend is a separate check, so a failure does not affect the others. The longest frames come first: if time runs
 out, the least important sizes are missing.

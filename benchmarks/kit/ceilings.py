@@ -14,7 +14,7 @@ from benchmarks.kit.results import Row
 from helix4d.train.flops import peak_flops
 
 DATASHEET_COPY = {"H200": 4.8e12, "H100": 3.35e12, "A100": 2.04e12}
-"""Memory bandwidth in bytes per second from the vendors' data sheets (SXM, 80 GB or more), by part of the name."""
+"""Memory bandwidth in bytes per second from the vendors' datasheets (SXM, 80 GB or more), by part of the name."""
 PACKAGES = ("torch", "triton", "numpy", "numba", "numba-cuda", "transformers", "safetensors", "scipy", "pytest")
 
 

@@ -145,7 +145,7 @@ class Store:
     def entries(self, folder: str = "") -> dict[str, dict[str, Any]]:
         """Name -> the protocol's information (size, ETag, ...) of every file below a folder.
 
-        Names become paths of local copies, so a listing with a name that leads out of the folder is refused.
+        Names become paths of local copies, so a listing with a name that points outside the folder is refused.
 
         Raises:
             StoreError: if the folder cannot be listed, or the server lists such a name.

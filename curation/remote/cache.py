@@ -1,7 +1,7 @@
 """A bounded folder of downloaded assets, shared by all processes of a machine.
 
-An entry is a folder named by the hash of its URL and version. It holds the file (for a `.gltf` also the files that it
-references) and `complete.json`, written last. Readers of an entry hold a shared lock on the lock file beside it, a
+An entry is a folder named after the hash of its URL and version. It holds the file (for a `.gltf` also its referenced
+files) and `complete.json`, written last. Readers of an entry hold a shared lock on the lock file beside it, a
 process that fills or evicts it an exclusive lock; the kernel releases the locks of a process that dies.
 """
 
@@ -54,7 +54,7 @@ class Cache:
     """A bounded folder of downloads, which only its owner may read.
 
     Args:
-        config: folder, size limit, rate limit, attempts, limits of time, and permitted hosts.
+        config: folder, size limit, rate limit, attempts, time limits, and permitted hosts.
 
     Attributes:
         web: the HTTP session of the downloads.
@@ -100,7 +100,7 @@ class Cache:
         Hashes are kept when files are evicted, so resuming an interrupted plan downloads nothing twice.
 
         Raises:
-            AssetError: as `lease`.
+            AssetError: see `lease`.
         """
         if file.sha256 and file.suffix != ".gltf":
             return file.sha256
@@ -113,7 +113,7 @@ class Cache:
         return digest
 
     def _entry(self, file: RemoteFile) -> _Entry:
-        # The address of a file on the hub includes the hub's: another hub may have other files under the same name.
+        # A web address names the hub, while an hf:// URL does not: two hubs may have different files of one name.
         name = hash_text(f"{web_address(file.url)}\n{file.version}")[:_ID_DIGITS]
         parent = self._folder / name[:2]
         folder = parent / name

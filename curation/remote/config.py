@@ -29,9 +29,9 @@ class DownloadConfig:
     stall_s: float = 60.0
     """Seconds without data, or below --min-bytes-per-s, before an attempt fails."""
     min_bytes_per_s: float = 1000.0
-    """Least rate of a download, measured over --stall-s; a slower server's attempt fails."""
+    """Minimum rate of a download, measured over --stall-s; a slower attempt fails."""
     download_timeout_s: float = 3600.0
-    """Seconds after which a download fails, with all attempts and with the files that a .gltf refers to."""
+    """Time limit of a download in seconds, including all attempts and the files that a .gltf refers to."""
     allow_host: Annotated[tuple[str, ...], Option(metavar="HOST", default="(repeatable)", append=True)] = ()
     """Host that lists of assets and redirects may lead to although its address is not public: HOST or HOST:PORT;
     or PROTOCOL://BUCKET, which may then be read with your credentials. See docs/security.md."""

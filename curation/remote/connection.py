@@ -1,7 +1,7 @@
-"""An HTTP session whose connections lead only where a `Network` permits, and whose responses must begin in time.
+"""An HTTP session that connects only to hosts that a `Network` permits, and whose response headers must arrive in time.
 
-The check is in the connections themselves, so it covers every redirect and every spelling of an address: a connection
-goes to the address that was checked, and the name is not resolved again.
+The check is part of each connection, so it covers every redirect and every spelling of an address. The connection goes
+to the address that was checked; the name is not resolved again.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from helix4d.curation.remote.watch import Watch
 _MOST_REDIRECTS = 10
 _MOST_ADDRESSES = 4
 _REDIRECT_BYTES = 64 << 10
-"""What is read of a redirect's body, so that the connection can be used again; a longer body is cut off."""
+"""Limit for reading a redirect's body so that the connection can be reused; with a longer body it is closed."""
 
 logging.getLogger("urllib3.connection").setLevel(logging.ERROR)  # its warnings quote malformed headers
 
 
 class Session(requests.Session):
-    """A session that checks where it connects to. No credentials of `~/.netrc` go to hosts that strangers name.
+    """A session that checks where it connects to, and uses `~/.netrc` only for hosts that the operator named.
 
     Args:
         network: permitted hosts.
@@ -48,14 +48,14 @@ class Session(requests.Session):
             self.mount(scheme, _Adapter(network, answer_s))
 
     def auth_for(self, url: str) -> AuthBase | None:
-        """Credentials of the URL itself; None leaves it to requests, which also looks into `~/.netrc`."""
+        """Return the credentials in the URL; None lets requests decide, which also reads `~/.netrc`."""
         if self._network.names(*_host_and_port(url)):
             return None
         user, password = get_auth_from_url(url)
         return HTTPBasicAuth(user, password) if user or password else _NoAuth()
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """Remove the credentials from a redirect to another host, and add none."""
+        """Remove the credentials when redirected to another host, and add none."""
         before = response.request.url or ""
         if self.should_strip_auth(before, prepared_request.url or ""):
             prepared_request.headers.pop("Authorization", None)
@@ -67,13 +67,13 @@ class _NoAuth(AuthBase):
 
 
 class _Guard:
-    """What the connections of an adapter do in addition to urllib3's."""
+    """Checks the addresses and the response times of an adapter's connections."""
 
     def __init__(self, network: Network, answer_s: float) -> None:
         self._network, self._answer_s = network, answer_s
 
     def connect(self, connection: HTTPConnection) -> socket.socket:
-        """`HTTPConnection._new_conn`, to addresses that were checked."""
+        """Replace `HTTPConnection._new_conn`: connect only to addresses that were checked."""
         try:
             addresses = self._network.addresses(connection.host, connection.port)
         except socket.gaierror as error:
@@ -96,7 +96,7 @@ class _Guard:
         raise urllib3.exceptions.NewConnectionError(connection, "no connection") from problem
 
     def answer(self, connection: HTTPConnection, receive: Callable[[], Any]) -> Any:
-        """`HTTPConnection.getresponse`, whose headers must be complete in time."""
+        """Call `HTTPConnection.getresponse`; the headers must be complete in time."""
         with Watch(connection.sock.fileno(), self._answer_s, 1) as watch:
             try:
                 response = receive()
@@ -107,7 +107,7 @@ class _Guard:
         return response
 
     def pools(self, *, proxied: bool) -> dict[str, type[HTTPConnectionPool]]:
-        """Connection pools by scheme; those to a proxy do not check its address, which the operator chose."""
+        """Return connection pools by scheme; those for a proxy do not check its address, which the operator chose."""
         values = {"guard": self, "proxied": proxied}
         http, https = (type(kind.__name__, (_Guarded, kind), values) for kind in (HTTPConnection, HTTPSConnection))
         return {
@@ -117,7 +117,7 @@ class _Guard:
 
 
 class _Guarded(HTTPConnection):
-    """Comes before urllib3's connection among the bases of a class."""
+    """Mixin that precedes urllib3's connection class among the bases."""
 
     guard: ClassVar[_Guard]
     proxied: ClassVar[bool]
@@ -156,7 +156,7 @@ class _Adapter(HTTPAdapter):
         return response
 
     def _drop_body(self, raw: urllib3.HTTPResponse) -> None:
-        """Read the short body of a redirect, which requests would read whole, whatever its length and speed."""
+        """Read the short body of a redirect; requests would read all of it, however long and slow it is."""
         if raw.closed:
             return
         left = _REDIRECT_BYTES
@@ -168,6 +168,6 @@ class _Adapter(HTTPAdapter):
 
 
 def _host_and_port(url: str) -> tuple[str, int]:
-    """Host and port as urllib3 connects to them."""
+    """Return host and port as urllib3 interprets them."""
     parts = urllib3.util.parse_url(url)
     return parts.host or "", parts.port or PORTS.get(parts.scheme or "", 0)

@@ -42,7 +42,7 @@ class RemoteFile:
 
     @property
     def is_pinned(self) -> bool:
-        """Whether a change of the content would be noticed."""
+        """Whether a change of the content would be detected."""
         return bool(self.sha256 or self.version)
 
     def to_json(self) -> dict[str, Any]:

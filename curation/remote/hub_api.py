@@ -68,7 +68,7 @@ class Hub:
             yield from _files(repository, entries)
 
     def files(self, repository: HubRepository, paths: Sequence[str]) -> dict[str, RemoteFile]:
-        """Return what the hub publishes about files of a pinned repository; paths that are no files are left out.
+        """Return what the hub publishes about files of a pinned repository; paths that are not files are omitted.
 
         Raises:
             UnreachableError: if the hub does not respond.
@@ -94,7 +94,7 @@ class Hub:
             try:
                 yield HfApi(endpoint=endpoint(), token=False)
             except (ValueError, LookupError, TypeError, AttributeError) as error:
-                message = f"{repository.label}: unexpected response of {endpoint()} ({type(error).__name__})"
+                message = f"{repository.label}: unexpected response from {endpoint()} ({type(error).__name__})"
                 raise UnreachableError(message) from error
             finally:
                 set_client_factory(before)

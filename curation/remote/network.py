@@ -24,10 +24,10 @@ _HOST = re.compile(r"\[[0-9A-Fa-f:.]+\](:\d{1,5})?|[^\s/@\[\]:?#]+(:\d{1,5})?|[0
 PORTS = {"http": 80, "https": 443}
 _SAME_STORE = {"s3a": "s3", "gcs": "gs"}
 _ANONYMOUS: dict[str, dict[str, Any]] = {"s3": {"anon": True}, "gs": {"token": "anon"}}
-"""Options with which protocols of fsspec use no credentials."""
+"""fsspec options for access without credentials, by protocol."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _PLATFORM = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "168.63.129.16/32")))
-"""Addresses outside the special-purpose ranges of Python 3.11 behind which clouds keep services of a machine."""
+"""Addresses that cloud providers use for platform services, and that Python 3.11 takes for public."""
 
 
 class UnreachableError(Helix4DError):
@@ -70,13 +70,13 @@ class Network:
                 raise ConfigError(f"--allow-host {entry}: expected HOST, HOST:PORT or PROTOCOL://BUCKET")
 
     def names(self, host: str, port: int | None) -> bool:
-        """Return whether the operator named a host; the hub's counts as named."""
+        """Return whether the operator named a host; the hub's host counts as named."""
         hub = urlsplit(endpoint())
         named = self._hosts | {(_plain_host(hub.hostname or ""), hub.port or PORTS.get(hub.scheme))}
         return not named.isdisjoint({(_plain_host(host), None), (_plain_host(host), port)})
 
     def addresses(self, host: str, port: int) -> list[str]:
-        """Resolve a host, once, to the addresses to connect to: what is connected to is what was checked.
+        """Resolve a host once and check its addresses, so that connections go to the addresses that were checked.
 
         Raises:
             RefusedHostError: if one of them is not public, unless the operator named the host.
@@ -93,17 +93,17 @@ class Network:
     def check_behind_proxy(self, host: str, port: int) -> None:
         """Check a host that a proxy will connect to, as far as this machine can tell.
 
-        The proxy resolves the name itself, perhaps differently. A name that this machine cannot resolve is left to it.
+        The proxy resolves the name itself, perhaps differently. A name that this machine cannot resolve is not checked.
 
         Raises:
-            RefusedHostError: as `addresses`.
+            RefusedHostError: see `addresses`.
         """
         if not self.names(host, port):
             for address in _resolved_here(host):
                 _refuse_unless_public(host, address)
 
     def store_options(self, url: str) -> dict[str, Any]:
-        """Options for fsspec to open a URL: the operator's credentials only where the operator named the place.
+        """Return fsspec options for a URL: the operator's credentials only for stores that the operator named.
 
         Raises:
             RefusedHostError: if the operator did not name it, and its protocol has no anonymous access.
@@ -161,7 +161,7 @@ def _refuse_unless_public(host: str, address: str) -> None:
 
 @functools.lru_cache(maxsize=4096)
 def _resolved_here(host: str) -> tuple[str, ...]:
-    """Addresses of a host as this machine sees it; none if it cannot resolve it. Behind a proxy this may take long."""
+    """Return the addresses of a host as this machine resolves it; none if it cannot. Slow behind some proxies."""
     try:
         return tuple(str(entry[4][0]) for entry in socket.getaddrinfo(_plain_host(host), None, 0, socket.SOCK_STREAM))
     except (OSError, UnicodeError):
@@ -179,7 +179,7 @@ def _host_and_port(entry: str) -> tuple[str, int | None]:
 
 
 def _plain_host(host: str) -> str:
-    """One spelling of a host: lower case, without brackets and the final dot."""
+    """Return the canonical spelling of a host: lower case, without brackets and the final dot."""
     plain = host.strip("[]").rstrip(".").lower()
     try:
         return str(ipaddress.ip_address(plain))

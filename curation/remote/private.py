@@ -1,4 +1,4 @@
-"""Modes of cached files: a gated asset that was downloaded with a token is not for the other users of the machine."""
+"""File modes of the cache: other users of the machine must not read gated assets that were downloaded with a token."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _FOLDER = 0o700
 
 
 def private_folder(folder: Path) -> None:
-    """Make a folder, and missing ones above it, that only the owner may enter; existing ones are left as they are."""
+    """Create a folder and its missing parents with access for the owner only; existing folders are left unchanged."""
     if not folder.exists():
         private_folder(folder.parent)
         folder.mkdir(_FOLDER, exist_ok=True)
 
 
 def close_to_others(folder: Path) -> None:
-    """Make a folder, and let only its owner enter it, as older versions did not.
+    """Create a folder if it is missing, and restrict access to its owner; older versions left it open.
 
     Raises:
         ConfigError: if it belongs to another user.

@@ -1,4 +1,4 @@
-"""Describes network errors in words of our own: those of libraries quote what a server sent."""
+"""Describes network errors without the messages of libraries, which quote what a server sent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WORDS = {FileNotFoundError: "no such file", PermissionError: "access denied"}
 
 
 class BrokenError(OSError):
-    """A transfer that failed and may be tried again. Its message is in words of our own."""
+    """A transfer that failed and may be retried. Its message contains no text from the server."""
 
 
 class SlowError(BrokenError):
@@ -30,23 +30,23 @@ class SlowError(BrokenError):
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what went wrong, without any text that was received: an error's number, its code, or its type."""
+    """Return a description of an error without any received text: from its type, its number, or its error code."""
     chain = list(_chain(error))
     for one in chain:
         if isinstance(one, Helix4DError | BrokenError):
             return str(one)
         if isinstance(one, urllib3.exceptions.NameResolutionError | socket.gaierror):
-            return "the name of the host cannot be resolved"
+            return "the host name cannot be resolved"
         if isinstance(one, ssl.SSLCertVerificationError):
             return f"the server's certificate is not valid ({ssl_reason(one)})"
         if isinstance(one, ssl.SSLError):
-            return f"no TLS connection ({ssl_reason(one)})"
+            return f"the TLS connection failed ({ssl_reason(one)})"
         if isinstance(one, requests.TooManyRedirects):
-            return "redirected too often"
+            return "too many redirects"
         if isinstance(one, http.client.RemoteDisconnected):
             return "the server closed the connection without a response"
         if isinstance(one, http.client.IncompleteRead | urllib3.exceptions.IncompleteRead):
-            return "the connection broke off"
+            return "the connection was interrupted"
         if isinstance(one, http.client.HTTPException):
             return "the response is not valid HTTP"
     for kind, words in _WORDS.items():
@@ -63,12 +63,12 @@ def reason_of(error: BaseException) -> str:
 
 
 def ssl_reason(error: ssl.SSLError) -> str:
-    """OpenSSL's own words."""
+    """Return OpenSSL's description of an error."""
     return str(getattr(error, "verify_message", "") or error.reason or type(error).__name__)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what caused it; requests and urllib3 also wrap errors as arguments."""
+    """Yield an error and its causes; requests and urllib3 also wrap errors as arguments."""
     seen: list[BaseException] = []
     following = [error]
     while following and len(seen) < _DEPTH:
@@ -82,7 +82,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _code(error: BaseException) -> str:
-    """HTTP status or error code of an object store's client (botocore, aiohttp)."""
+    """Return the HTTP status or error code in an error of an object store's client (botocore, aiohttp), or ""."""
     status = getattr(error, "status", None)
     if isinstance(status, int) and status >= 400:
         return f"HTTP {status}"

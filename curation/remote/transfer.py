@@ -45,9 +45,9 @@ class Transfer:
     """Resumable downloads.
 
     Args:
-        config: rate limit, attempts, pauses, limits of time, and permitted hosts.
+        config: rate limit, attempts, pauses, time limits, and permitted hosts.
         most_bytes: size limit of a file; larger ones are refused.
-        mode: permissions of the files, of which the umask takes some away.
+        mode: permissions of new files, before the umask is applied.
     """
 
     def __init__(self, config: DownloadConfig, most_bytes: int, mode: int = 0o666) -> None:
@@ -120,7 +120,7 @@ class Transfer:
                 if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno in LOCAL_FAULTS:
                     raise  # the local disk is full: not the server's fault
                 problem, slow = f"{file.url}: {reason_of(error)}", isinstance(error, SlowError)
-            # A few bytes at a time are no progress: otherwise a slow server would get all of _MOST_ATTEMPTS.
+            # Slow attempts are no progress: otherwise a slow server would be tried _MOST_ATTEMPTS times.
             fruitless = 1 if _size(partial) > before and not slow else fruitless + 1
             if fruitless >= self._config.download_attempts or one.deadline.left_s() <= 0:
                 break
@@ -131,7 +131,7 @@ class Transfer:
 
 @dataclass(frozen=True)
 class _Download:
-    """What one call of `fetch` works on."""
+    """The file and the limits of one call of `fetch`."""
 
     file: RemoteFile
     most_bytes: int
@@ -170,7 +170,7 @@ def _attempt(source: _Http | _Fsspec, one: _Download, partial: Path) -> bool:
     whole = max(source.total, file.size)
     if whole >= 0 and have > whole:
         _drop(partial)
-        raise UnreachableError(f"{file.url}: received {have} bytes, but {whole} were announced")
+        raise UnreachableError(f"{file.url}: received {have} bytes, but the server announced {whole}")
     if have == 0 and whole <= 0:
         partial.parent.mkdir(parents=True, exist_ok=True)
         _append(partial, b"", one.mode)
@@ -253,7 +253,7 @@ class _Fsspec:
             start += len(block)
 
     def _call(self, files: Any, name: str, path: str, **options: int) -> Any:
-        """Call a method of a file system, within the time that its bytes may take at the least rate.
+        """Call a method of a file system, with a timeout that the minimum rate allows for the requested bytes.
 
         Only asynchronous file systems, such as those of object stores, can be interrupted.
         """
@@ -272,7 +272,7 @@ class _Fsspec:
 
 
 def _store_error(error: Exception) -> BrokenError:
-    """An error of any protocol as one that is retried, without its message, which may quote a response."""
+    """Return an error of any protocol as one that is retried, without its message, which may quote a response."""
     return error if isinstance(error, SlowError) else BrokenError(reason_of(error))
 
 

@@ -1,4 +1,4 @@
-"""Ends connections that are too slow, which a socket's timeout does not: it restarts with every byte received."""
+"""Ends connections that are too slow. Socket timeouts do not: they restart with every byte received."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Deadline:
         self._end = time.monotonic() + seconds
 
     def left_s(self) -> float:
-        """Seconds that are left; negative after the deadline."""
+        """Return the remaining seconds; negative after the deadline."""
         return self._end - time.monotonic()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Do not count the time that the block takes: it waits for this machine."""
+        """Exclude the duration of the block, which waits for this machine and not for the server."""
         begin = time.monotonic()
         try:
             yield
@@ -37,13 +37,13 @@ class Deadline:
 
 
 class Watch:
-    """Shuts a connection down from a thread of its own, so that a blocked read ends. Use it as a context manager.
+    """Context manager whose thread shuts a slow connection down, so that a blocked read ends.
 
     Args:
         fileno: the connection's file descriptor.
         window_s: seconds over which the rate is measured.
         least_bytes: bytes that must arrive in every window.
-        deadline: when the connection must be done; None for no such limit.
+        deadline: when the transfer must be complete; None for no deadline.
 
     Attributes:
         received: bytes received; the reader adds to it.

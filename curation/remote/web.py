@@ -42,7 +42,7 @@ _CONNECT_S = 20.0
 _TRANSIENT = frozenset({408, 425, 500, 502, 503, 504})
 _BLOCK_BYTES = 1 << 16
 BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
-"""What a connection that breaks off raises."""
+"""Errors that an interrupted connection raises."""
 
 
 class Pace:
@@ -86,7 +86,7 @@ class Web:
     """An HTTP session with retries.
 
     Args:
-        config: rate limit, attempts, pauses, limits of time, and permitted hosts.
+        config: rate limit, attempts, pauses, time limits, and permitted hosts.
     """
 
     def __init__(self, config: DownloadConfig) -> None:
@@ -116,7 +116,7 @@ class Web:
 
         Raises:
             RefusedHostError: if the URL or a redirect leads to a host that the operator did not name.
-            UnreachableError: if a retry cannot help, or the attempts or the time are used up.
+            UnreachableError: if a retry would not help, or the attempts or the time are exhausted.
         """
         host = urlsplit(url).netloc.rpartition("@")[2]
         deadline = deadline or Deadline(self._config.download_timeout_s)
@@ -155,7 +155,7 @@ class Web:
                 # The server said how long to wait: not a failed attempt.
                 waited, holds = waited + asked, holds + 1
                 if waited > _PATIENCE_S or holds > _MOST_HOLDS:
-                    raise UnreachableError(f"{problem}; the server asked for {waited:.0f} s of waiting in total", 429)
+                    raise UnreachableError(f"{problem}; the server asked to wait {waited:.0f} s in total", 429)
                 log.info("%s is rate-limiting: waiting %.0f s", host, asked)
                 self.pace.hold(host, min(asked, _LONGEST_HOLD_S))
                 continue
@@ -176,11 +176,11 @@ class Web:
         Args:
             response: a response of `request`.
             deadline: when it must be complete; None for `download_timeout_s` from now.
-            decode: undo a compression.
+            decode: decompress the content.
 
         Raises:
             SlowError: below `min_bytes_per_s` over `stall_s`, or after the deadline.
-            OSError, requests.RequestException, urllib3.exceptions.HTTPError: if the connection breaks off.
+            OSError, requests.RequestException, urllib3.exceptions.HTTPError: if the connection is interrupted.
         """
         if response.raw.closed:
             return
@@ -195,16 +195,16 @@ class Web:
                 if not watch.problem:
                     raise
                 raise SlowError(watch.problem) from error
-            if watch.problem:  # without an announced size, an end is no error
+            if watch.problem:  # without a Content-Length, a closed connection raises no error
                 raise SlowError(watch.problem)
 
     def read_page(
         self, url: str, most_bytes: int, headers: Mapping[str, str] | None = None, body: bytes = b""
     ) -> tuple[bytes, requests.Response]:
-        """`request` a small document: its content and the response.
+        """Request a small document, and return its content and the response.
 
         Raises:
-            UnreachableError: as `request`; if every attempt breaks off, or the content exceeds `most_bytes`.
+            UnreachableError: see `request`; if every attempt is interrupted, or the content exceeds `most_bytes`.
         """
         deadline = Deadline(self._config.download_timeout_s)
         for attempt in range(1, self._config.download_attempts + 1):
@@ -246,5 +246,5 @@ def _retry_after(headers: Mapping[str, Any]) -> float | None:
 
 
 def _status(status: int) -> str:
-    """The status with its standard phrase; that of the response is the server's text."""
+    """Return the status with its standard phrase; the response's own phrase is text from the server."""
     return f"HTTP {status} {http.client.responses.get(status, '')}".strip()

@@ -36,7 +36,7 @@ def read_sidecar(tar_path: Place) -> dict[str, Any] | None:
     """Read the sidecar of a shard, at a path or URL, and check its form. None if the shard is not committed.
 
     Raises:
-        FormatError: if the sidecar is damaged; its index then names no file outside of the shard.
+        FormatError: if the sidecar is damaged; its index then names no file outside the shard.
         NewerError: if it was written by a newer version.
         StoreError: if a URL cannot be read.
     """

@@ -158,7 +158,8 @@ def read_ids(place: str, cache: Cache) -> list[str]:
     if not ids:
         raise ConfigError(f"{place}: the list of ids is empty")
     if invalid := [uid for uid in sorted(ids) if not uid.isprintable() or "/" in uid or len(uid) > 255]:
-        raise ConfigError(f"{place}: not a list of ids: {len(invalid)} of {len(ids)} cannot be one")
+        message = f"{len(invalid)} of {len(ids)} entries are not ids (printable, without '/', at most 255 characters)"
+        raise ConfigError(f"{place}: not a list of ids: {message}")
     return sorted(ids)
 
 

@@ -1,8 +1,9 @@
 """A manifest (CSV, JSON lines or Parquet) becomes a list of assets, one per row.
 
-Columns: `uid`, `path` or `url`, and optionally `license` and `sha256`; all others are kept as metadata, which is
-published without the secrets of URLs in it. Paths are relative to the manifest. A remote manifest cannot reference
-local files. Messages name the line and the column, not the content: a URL may lead to a page that is not public.
+Columns: `uid`, `path` or `url`, and optionally `license` and `sha256`; all others are kept as metadata and published,
+except for user info and query strings of URLs. Paths are relative to the manifest. A remote manifest cannot reference
+local files. Error messages name the line and the column but do not quote the content, because the URL of a manifest may
+lead to a page that is not public.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ def _check_url(url: str, where: str) -> None:
 
 
 def _beside(source: str, path: str, where: str) -> str:
-    """URL of a path relative to a remote manifest."""
+    """Return the URL of a path relative to a remote manifest."""
     parts = PurePosixPath(path).parts
     if PurePosixPath(path).is_absolute() or ".." in parts or "\\" in path:
         raise ConfigError(f"{where}: the path leaves the folder of the manifest, which is remote")

@@ -82,7 +82,7 @@ def list_folder(source: Path, limit: int | None = None, follow_links: bool = Fal
     Args:
         source: the folder.
         limit: maximum number of assets; the first ones by name are kept.
-        follow_links: whether to read files behind links that lead out of the folder. An unpacked archive may
+        follow_links: whether to read files behind links that point outside the folder. An unpacked archive may
             contain a link to any file of this machine.
 
     Raises:

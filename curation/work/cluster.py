@@ -59,16 +59,16 @@ class WorkerNeeds:
 class Cluster:
     """A connection to a Ray cluster, or to a Ray started on this machine, as a context manager.
 
-    A Ray that is started here listens on the loopback interface only, and requires a token that only this process and
-    its descendants know. A cluster that is joined has the settings of whoever started it.
+    A Ray instance that is started here listens on the loopback interface only, and requires a token that only this
+    process and its descendants know. A cluster that is joined keeps its own settings.
 
     Args:
         run: address, number of workers, and the resources of each.
 
     Raises:
         ConfigError: on entry, if the cluster does not respond, if Ray's temporary folder is not this user's own, or if
-            this machine lacks the resources that one worker needs. A cluster that was joined may still grow, so there
-            the last is a warning.
+            this machine lacks the resources that one worker needs. The last is only a warning for a cluster that was
+            joined, because it may still grow.
     """
 
     def __init__(self, run: RunConfig) -> None:
@@ -200,21 +200,21 @@ def _call_alone(function: Callable[[], Any]) -> Any:
 
 
 def _ray_folder() -> Path:
-    """Folder of sockets and logs of a Ray that is started here: one per user, where Ray's own is shared by all.
+    """Return the folder for sockets and logs of a local Ray instance: one per user, unlike Ray's default.
 
-    Ray opens it to everyone, so it is inside one that is not. Its name is short, because the path of a socket has at
-    most 107 bytes.
+    Ray makes the folder accessible to everyone, so it is placed in one that only the user can access. The name is short
+    because the path of a socket has at most 107 bytes.
     """
     return own_folder(Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), f"ray-{os.geteuid()}")) / "ray"
 
 
 @contextmanager
 def _closed_to_others() -> Iterator[None]:
-    """Start a Ray in this block that nobody else can use, and shut it down before the block ends.
+    """Configure Ray so that other users cannot use the instance that the block starts and shuts down.
 
-    Ray turns 127.0.0.1 as a node's address into the address of a network interface, and then listens on all of them,
-    unless a variable meant for macOS and Windows says that it will never have another node. The token is in the
-    environment, which only the user can read; Ray itself would write it to a file that everyone can read.
+    Ray turns the node address 127.0.0.1 into the address of a network interface, and then listens on all interfaces,
+    unless a variable meant for macOS and Windows disables clusters. The token is passed in the environment, which only
+    the user can read; Ray itself would write it to a file that everyone can read.
     """
     variables = {
         "RAY_AUTH_MODE": "token",
@@ -237,7 +237,7 @@ def _closed_to_others() -> Iterator[None]:
 
 
 def _reload_authentication() -> None:
-    """Let Ray read its variables again, which it has kept since it was imported or last used."""
+    """Make Ray read its environment variables again, which it caches on import and on first use."""
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
 

@@ -35,7 +35,7 @@ _FAREWELL_S = 10.0
 """Seconds that a child may take to exit after it has closed its pipe."""
 _LOG_TAIL_BYTES = 4000
 _MODULES = re.compile(r"\n*Extension modules: .* \(total: \d+\)\n")
-"""The end of what Python prints when it crashes: thousands of characters, which would displace the output before it."""
+"""The last part of Python's crash report, which has thousands of characters and would displace the output before it."""
 _DEVICE_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ONEAPI_DEVICE_SELECTOR")
 
 

@@ -61,8 +61,8 @@ def _work(job: AssetJob, clock: Clock) -> Outcome:
         traceback.print_exc()
         code, message = ReasonCode.OUT_OF_MEMORY, "an allocation failed"
     except OSError as error:
-        # No asset fills a disk, uses up file descriptors or makes a file server disappear. One that may not be read
-        # has become an `AssetError` in `stages.py`, so what may not be accessed is a folder of the run.
+        # These errors are not caused by the asset. `stages.py` reports an asset without read permission as an
+        # `AssetError`, so a permission error here concerns a folder of the run.
         if error.errno in REFUSING:
             raise _Refused(error) from error
         code, message = _unexpected(error)

@@ -138,7 +138,7 @@ def base_colors(clip: Clip, frame: Frame, triangles: np.ndarray, weights: np.nda
 
 
 def _texels(image: np.ndarray, texture: Texture, uvs: np.ndarray) -> np.ndarray:
-    """(N, 3) linear RGB, interpolated as the texture says."""
+    """Return (N, 3) linear RGB, sampled with the filter of the texture."""
     matrix = texture.matrix()
     size = np.array(image.shape[1::-1])
     positions = (uvs @ matrix[:, :2].T + matrix[:, 2]) * size - 0.5

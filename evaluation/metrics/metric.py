@@ -70,7 +70,7 @@ class Item:
 
     Args:
         key: key of the item in its bench.
-        prediction: T frames, Z up, front towards -Y, positioned as in the method's files.
+        prediction: T frames, Z up, front toward -Y, positioned as in the method's files.
         video: (T, H, W, 4) uint8, straight alpha, input video of the method.
         truth: (T, Q, 3) float32, points on the true surface.
         tracked: whether the points of the truth are tracked through all frames.

@@ -23,7 +23,7 @@ def draw(clip: Clip, view: View) -> np.ndarray:
     """Render a clip as (T, S, S, 4) uint8, straight alpha; frames without surface are transparent.
 
     Args:
-        clip: clip in [-0.5, 0.5]³, Z up, front towards -Y.
+        clip: clip in [-0.5, 0.5]³, Z up, front toward -Y.
         view: view to render, with a field of view of 40°, at the distance at which the unit cube's bounding sphere
             fits, lit evenly from all sides.
 

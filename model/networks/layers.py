@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 class Linear(nn.Linear):
-    """`y = x Wᵀ + b` in the type of x, whatever the type of the parameters."""
+    """`y = x Wᵀ + b` in the dtype of x, independent of that of the parameters."""
 
     def reset_parameters(self) -> None:
         _zero(self)
@@ -84,7 +84,7 @@ class FeedForward(nn.Module):
 
 
 def upcast(x: Tensor) -> Tensor:
-    """Convert half types to float32; float32 and float64 are returned unchanged."""
+    """Convert 16-bit dtypes to float32; float32 and float64 are returned unchanged."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 

@@ -97,7 +97,7 @@ class _Scene:
 
 
 def _render_once(path: Path, expected_bytes: int) -> dict[str, np.ndarray]:
-    """Channels of the image that Blender renders to `path`.
+    """Render one image to `path`, and return its channels: name -> (H, W) array.
 
     Raises:
         RenderError: if Blender fails.
@@ -114,7 +114,7 @@ def _render_once(path: Path, expected_bytes: int) -> dict[str, np.ndarray]:
     try:
         channels = read_exr(path)
     except FormatError as error:
-        # Blender does not report a full disk, it leaves an incomplete file.
+        # Blender does not report a full disk but leaves an incomplete file.
         require_room(path.parent, expected_bytes)
         raise OSError(errno.EIO, f"the image that Blender wrote is damaged: {error}", str(path)) from error
     path.unlink()

@@ -70,7 +70,7 @@ def _build(material: Material, images: _Images, vertex_colors: bool, cull_back_f
     color, alpha = _base(graph, material, vertex_colors)
     if material.unlit:
         shader = _unlit(graph, color)
-        block.cycles.emission_sampling = "NONE"  # emits towards the camera only
+        block.cycles.emission_sampling = "NONE"  # emits toward the camera only
     else:
         shader = _lit(graph, material, color)
     if alpha is not None:

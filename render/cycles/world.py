@@ -27,8 +27,8 @@ class World:
         self._background = self._tree.nodes["Background"]
         self._images = {sha256: _image(environment) for sha256, environment in maps.items()}
         self._sampling = scene.world.cycles
-        # The automatic choice evaluates 4096 x 2048 points whenever a view turns the map: 1.5 s per image. Two points
-        # per texel give the same noise; one gives 1 to 2 dB more, because texels are interpolated.
+        # The default evaluates 4096 x 2048 points whenever a view rotates the map: 1.5 s per image. Two points per
+        # texel give the same noise; one gives 1 to 2 dB more, because texels are interpolated.
         self._sampling.sampling_method = "MANUAL"
         if maps:
             place = self._tree.nodes.new("ShaderNodeTexCoord")

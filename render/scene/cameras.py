@@ -148,7 +148,7 @@ def orbit_camera(
     """A camera that looks at the origin from a given direction.
 
     Args:
-        azimuth_deg: angle about Z, from +X towards +Y. glTF assets face -Y in this frame, so -90 shows their front.
+        azimuth_deg: angle about Z, from +X toward +Y. glTF assets face -Y in this frame, so -90 shows their front.
         elevation_deg: -90 to 90; at the poles, the image's right is that of the same azimuth at the equator.
         image_size: pixels per side.
         fov_deg: full field of view in degrees.

@@ -1,4 +1,4 @@
-"""Reads and writes OpenEXR files. The library prints to the process's output; here that becomes part of the error."""
+"""Reads and writes OpenEXR files. What the library prints about a broken file becomes part of the error instead."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def read_exr(path: Path, check_size: Callable[[int, int], None] = lambda width, 
     """Read the channels of a file.
 
     Args:
-        path: the file, which is not trusted.
-        check_size: called with width and height in pixels before any pixel is decoded; raises if they are not wanted.
+        path: the file, which is untrusted.
+        check_size: called with width and height in pixels before any pixel is decoded; raises an error to refuse them.
 
     Returns:
         Name of the channel -> (H, W) array.
 
     Raises:
-        FormatError: if it is not an OpenEXR file, is damaged, or has channels of other sizes; names no file.
+        FormatError: if it is not an OpenEXR file, is damaged, or has channels of other sizes; does not name the file.
         OSError: if storage fails.
     """
     import OpenEXR
 
-    with open(path, "rb"):  # fails with an error of its own if the file cannot be opened
+    with open(path, "rb"):  # raises OSError if the file cannot be opened
         pass
     with captured_output(1, 2) as output:
         try:

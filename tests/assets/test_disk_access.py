@@ -1,4 +1,4 @@
-"""Blender evaluates nothing that reads or writes outside of an asset's folder."""
+"""Blender evaluates nothing that reads or writes outside an asset's folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.curation.file_watch import FolderWatch
 
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:
-    """The asset's folder, and one outside of it."""
+    """The asset's folder, and one outside it."""
     inside, outside = tmp_path / "asset", tmp_path / "outside"
     inside.mkdir()
     outside.mkdir()
@@ -166,8 +166,8 @@ def test_files_of_our_own_are_not_concerned(folders: tuple[Path, Path]) -> None:
     assert len(bake(inside / "flag.glb", frames=2).frames) == 2
 
 
-def test_no_importer_reads_an_image_elsewhere(folders: tuple[Path, Path]) -> None:
-    """A name that leads nowhere, such as one on the machine of the author, costs the texture only."""
+def test_no_importer_reads_an_image_outside_the_folder(folders: tuple[Path, Path]) -> None:
+    """A path that does not exist here, such as one on the author's machine, only loses the texture."""
     inside, outside = folders
     cube = moving_cube()
     material = bpy.data.materials.new("paint")
@@ -205,7 +205,7 @@ def test_no_importer_reads_an_image_elsewhere(folders: tuple[Path, Path]) -> Non
     "line",
     ["map_Kd {}", "map_Ke -s 1 1 1 {}", "bump -bm 0.5 {}", "norm \\\n{}", 'map_Kd "{}"', "map_Kd ../elsewhere/a b.png"],
 )
-def test_no_map_of_a_material_library_leads_elsewhere(tmp_path: Path, line: str) -> None:
+def test_maps_of_material_libraries_cannot_leave_the_folder(tmp_path: Path, line: str) -> None:
     inside, target = tmp_path / "asset", tmp_path / "elsewhere" / "a b.png"
     inside.mkdir()
     target.parent.mkdir()
@@ -234,7 +234,7 @@ def test_no_name_in_collada_hides_that_it_leads_elsewhere(folders: tuple[Path, P
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress])
-def test_libraries_elsewhere_are_refused_before_they_are_opened(
+def test_libraries_outside_the_folder_are_refused_before_they_are_opened(
     folders: tuple[Path, Path], pack: Callable[[bytes], bytes]
 ) -> None:
     """Whether the file itself links to them, or a library in its folder does; compressed or not."""

@@ -1,4 +1,4 @@
-"""Files of others that were once read wrongly: each gives the right answer of their index."""
+"""Regression tests: third-party files that were once read incorrectly give the results that their index expects."""
 
 from __future__ import annotations
 
@@ -123,5 +123,5 @@ CHECKS = (
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.strip("_"))
-def test_a_file_gives_the_right_answer(check: Callable[[], None]) -> None:
+def test_a_file_gives_the_expected_result(check: Callable[[], None]) -> None:
     check()

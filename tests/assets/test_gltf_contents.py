@@ -1,4 +1,4 @@
-"""What glTF files of various exporters contain: values worked out by hand, and faults in what nothing uses."""
+"""glTF features of various exporters, against values computed by hand, and errors in unused data."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_morph_targets_of_uvs_and_of_missing_colors_cause_warnings(tmp_path: Pat
 # Materials and images
 
 
-def test_unlit_surfaces_are_no_metal(tmp_path: Path) -> None:
+def test_unlit_surfaces_are_not_metallic(tmp_path: Path) -> None:
     builder = _textured(_encoded(Image.new("RGB", (2, 2)), "PNG"))
     texture = {"index": 0}
     unlit: dict[str, Any] = {"KHR_materials_unlit": {}}
@@ -199,7 +199,7 @@ def test_unlit_surfaces_are_no_metal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("filters", "nearest"), [({"magFilter": 9728}, True), ({"minFilter": 9728}, False)])
-def test_the_magnification_filter_decides_about_interpolation(
+def test_the_magnification_filter_selects_the_interpolation(
     tmp_path: Path, filters: dict[str, int], nearest: bool
 ) -> None:
     builder = _textured(_encoded(Image.new("RGB", (2, 2)), "PNG"))
@@ -360,7 +360,7 @@ def _with_unused(**parts: Any) -> Builder:
         {"meshes": [{"primitives": [{"attributes": {}}], "weights": [1]}]},
     ],
 )
-def test_faults_in_what_nothing_uses_do_not_refuse_a_file(tmp_path: Path, unused: dict[str, Any]) -> None:
+def test_errors_in_unused_data_are_ignored(tmp_path: Path, unused: dict[str, Any]) -> None:
     path = _with_unused(**unused).write(tmp_path)
     validate(path)
     clip = bake(path, 2)
@@ -368,7 +368,7 @@ def test_faults_in_what_nothing_uses_do_not_refuse_a_file(tmp_path: Path, unused
     assert not clip.warnings
 
 
-def test_keys_of_what_is_not_animated_may_be_invalid(tmp_path: Path) -> None:
+def test_keys_of_channels_that_are_not_evaluated_may_be_invalid(tmp_path: Path) -> None:
     builder = moving_tetrahedron()
     _pointer(builder, "/materials/0/emissiveFactor", [1, 0], [[0, 0, 0], [1, 1, 1]])
     clip = bake(builder.write(tmp_path), 2)
@@ -381,7 +381,7 @@ def test_an_unused_image_may_exceed_the_limits(tmp_path: Path) -> None:
     assert bake(builder.write(tmp_path), 2, limits=Limits(image_pixels=80)).images == ()
 
 
-def test_what_is_used_is_still_refused(tmp_path: Path) -> None:
+def test_errors_in_used_data_are_refused(tmp_path: Path) -> None:
     builder = moving_tetrahedron()
     builder.primitive["attributes"]["TEXCOORD_0"] = len(builder.gltf["accessors"])
     builder.gltf["accessors"].append({"componentType": 5126, "count": 0, "type": "VEC2"})
@@ -400,7 +400,7 @@ def _with_invalid_animation(first: bool) -> Builder:
 
 
 @pytest.mark.parametrize("first", [False, True])
-def test_an_invalid_animation_that_is_not_chosen_is_left_out(tmp_path: Path, first: bool) -> None:
+def test_an_invalid_animation_that_is_not_selected_is_left_out(tmp_path: Path, first: bool) -> None:
     path = _with_invalid_animation(first).write(tmp_path)
     sound, broken = (1, 0) if first else (0, 1)
     validate(path)

@@ -376,7 +376,7 @@ def test_clips_are_selected_by_motion_length_name_and_index(tmp_path: Path) -> N
         bake(path, clip="run")
 
 
-def test_materials_that_differ_in_their_name_only_are_one(tmp_path: Path) -> None:
+def test_materials_that_differ_only_in_name_are_merged(tmp_path: Path) -> None:
     builder = GlbBuilder("test", {})
     corners = np.float64([[0, 0, 0], [1, 0, 0], [0, 1, 0]])
     mesh = Mesh(corners, np.float64([[0, 0, 1]] * 3), corners[:, :2], np.array([[0, 1, 2]]))
@@ -399,14 +399,14 @@ def test_determinants_have_the_sign_that_lapack_finds() -> None:
     np.testing.assert_array_equal(np.sign(determinants(matrices)), np.sign(np.linalg.det(matrices)))
 
 
-def test_normal_matrices_of_many_parts_are_those_of_each() -> None:
+def test_batched_normal_matrices_equal_those_of_each_part() -> None:
     matrices = np.random.default_rng(0).normal(size=(50, 3, 3))
     expected = [np.linalg.det(matrix) * np.linalg.inv(matrix).T for matrix in matrices]
     np.testing.assert_allclose(cofactor(matrices), expected, rtol=1e-9, atol=1e-12)
     np.testing.assert_array_equal(cofactor(matrices)[7], cofactor(matrices[7:8])[0])
 
 
-def test_choosing_measures_the_triangles_of_each_frame_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_selecting_measures_the_triangles_of_each_frame_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
     def counted(triangles: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a viewer sees decides: invisible surfaces, the time range, motion between frames, and collapsed geometry."""
+"""Only visible surfaces count: for geometry, the time range, motion between frames, and collapsed geometry."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ _VISIBLE: list[tuple[dict[str, Any], int | None, Any]] = [
 
 
 @pytest.mark.parametrize(("material", "texture_alpha", "colors"), _INVISIBLE)
-def test_invisible_surfaces_count_for_nothing(
+def test_invisible_surfaces_are_ignored(
     tmp_path: Path, material: dict[str, Any], texture_alpha: int | None, colors: Any
 ) -> None:
     builder = _with_second({**material}, texture_alpha, colors)
@@ -84,7 +84,7 @@ def test_invisible_surfaces_count_for_nothing(
 
 
 @pytest.mark.parametrize(("material", "texture_alpha", "colors"), _VISIBLE)
-def test_surfaces_that_show_anywhere_count(
+def test_surfaces_that_are_visible_somewhere_are_kept(
     tmp_path: Path, material: dict[str, Any], texture_alpha: int | None, colors: Any
 ) -> None:
     builder = _with_second({**material}, texture_alpha, colors)
@@ -153,7 +153,7 @@ def _skinned(builder: Builder) -> Builder:
 @pytest.mark.parametrize(
     "case", ["empty node", "camera", "other scene", "joint", "skinned node", "invisible", "hidden", "pointer"]
 )
-def test_only_what_moves_something_visible_counts_for_the_time_range(tmp_path: Path, case: str) -> None:
+def test_only_channels_that_move_something_visible_set_the_time_range(tmp_path: Path, case: str) -> None:
     moving, stretching, path = 0, 1, "translation"
     builder = tetrahedron()
     if case == "empty node":
@@ -186,7 +186,7 @@ def test_only_what_moves_something_visible_counts_for_the_time_range(tmp_path: P
     assert [(info.start, info.end) for info in list_clips(file)] == [(5, 7)]
 
 
-def test_a_hidden_node_that_is_shown_later_counts_for_the_time_range(tmp_path: Path) -> None:
+def test_a_node_that_is_shown_later_extends_the_time_range(tmp_path: Path) -> None:
     builder = tetrahedron()
     hidden = {"mesh": 0, "extensions": {"KHR_node_visibility": {"visible": False}}}
     builder.gltf["nodes"].append(hidden)
@@ -201,7 +201,7 @@ def test_a_hidden_node_that_is_shown_later_counts_for_the_time_range(tmp_path: P
 
 
 @pytest.mark.parametrize(("path", "values"), [("weights", [0, 1]), ("scale", [[1, 1, 1], [2, 2, 2]])])
-def test_what_moves_something_visible_extends_the_time_range(tmp_path: Path, path: str, values: Any) -> None:
+def test_channels_that_move_something_visible_extend_the_time_range(tmp_path: Path, path: str, values: Any) -> None:
     builder = tetrahedron()
     builder.primitive["targets"] = [{"POSITION": builder.accessor(np.ones((4, 3)))}]
     builder.gltf["nodes"] = [{"mesh": 0}, {"children": [0]}]
@@ -215,7 +215,7 @@ def test_what_moves_something_visible_extends_the_time_range(tmp_path: Path, pat
 
 
 @pytest.mark.parametrize("loops", [1, 5, 15, 30, 45])
-def test_loops_that_all_frames_see_in_one_phase_still_move(tmp_path: Path, loops: int) -> None:
+def test_loops_with_the_same_pose_in_all_frames_have_motion(tmp_path: Path, loops: int) -> None:
     builder = tetrahedron()
     times = np.arange(2 * loops + 1) / 2
     places = np.zeros((len(times), 3))
@@ -230,7 +230,7 @@ def test_loops_that_all_frames_see_in_one_phase_still_move(tmp_path: Path, loops
     )
 
 
-def test_a_clip_that_moves_too_little_at_all_times_stays_no_motion(tmp_path: Path) -> None:
+def test_a_clip_that_moves_too_little_at_all_times_is_no_motion(tmp_path: Path) -> None:
     builder = tetrahedron()
     builder.channel(0, "translation", np.arange(31) / 2, [[0.01 * (n % 2), 0, 0] for n in range(31)])
     with pytest.raises(AssetError) as caught:

@@ -1,4 +1,4 @@
-"""Members of every compression method, whole and damaged."""
+"""Members with every compression method, intact and damaged."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_damage_anywhere_is_an_invalid_archive(method: int, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("method", [DEFLATED, BZIP2, LZMA])
-def test_data_that_end_early_or_never_began_are_refused(method: int, tmp_path: Path) -> None:
+def test_truncated_or_missing_data_is_refused(method: int, tmp_path: Path) -> None:
     data = compress(GLB, method)
     for kept in (0, 1, 3, 9, len(data) // 2, len(data) - 20):
         error = refusal(tmp_path / "a.zip", zipped(Member(b"a.glb", GLB, method, compressed=data[:kept])))
@@ -77,21 +77,21 @@ def test_data_that_end_early_or_never_began_are_refused(method: int, tmp_path: P
 @pytest.mark.parametrize(
     ("method", "named"), [(DEFLATE64, "9 (Deflate64)"), (ZSTANDARD, "93 (Zstandard)"), (99, "99 (AES)"), (77, "77 (un")]
 )
-def test_other_methods_are_named(method: int, named: str, tmp_path: Path) -> None:
+def test_unsupported_methods_are_named(method: int, named: str, tmp_path: Path) -> None:
     error = refusal(tmp_path / "a.zip", zipped(Member(b"a.glb", GLB, method)))
     assert error.code is ReasonCode.INVALID_ARCHIVE
     assert f"method {named}" in error.message
     assert "repack" in error.message
 
 
-def test_encrypted_members_are_refused_whatever_their_method(tmp_path: Path) -> None:
+def test_encrypted_members_of_any_method_are_refused(tmp_path: Path) -> None:
     for method in (STORED, DEFLATED, BZIP2, LZMA, 99):
         error = refusal(tmp_path / "a.zip", zipped(Member(b"a.glb", GLB, method, flags=1)))
         assert (error.code, "encrypted" in error.message) == (ReasonCode.INVALID_ARCHIVE, True)
 
 
 @pytest.mark.parametrize("method", [DEFLATED, BZIP2, LZMA])
-def test_memory_does_not_grow_with_what_a_member_unpacks_to(method: int, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_unpacked_size(method: int, tmp_path: Path) -> None:
     """800 bytes of bzip2 are a gigabyte; `zipfile` unpacks them at once, whatever size is listed."""
     data = compress(bytes(120_000_000), method)
     (tmp_path / "a.zip").write_bytes(zipped(Member(b"a.glb", bytes(10), method, compressed=data)))

@@ -93,7 +93,7 @@ def test_names_in_legacy_encodings_are_those_that_the_asset_refers_to(
     assert color_of(baked(tmp_path, archive)) == (255, 0, 0)
 
 
-def test_the_unicode_path_field_counts_unless_the_name_has_changed(tmp_path: Path) -> None:
+def test_the_unicode_path_field_is_used_unless_the_name_has_changed(tmp_path: Path) -> None:
     document, content = gltf("b.bin", "模型.png")
     for raw, checked, found in ((b"\xff\xfe.png", b"\xff\xfe.png", True), (b"\xff\xfe.png", b"other.png", False)):
         field = struct.pack("<BL", 1, zlib.crc32(checked)) + "模型.png".encode()
@@ -128,14 +128,14 @@ def test_backslashes_separate_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", [b"..\\a.gltf", b"x\\..\\..\\a.gltf", b"\\a.gltf", b"\\\\host\\a.gltf", b"C:\\a.gltf", b"x/..\\a.gltf"]
 )
-def test_backslashes_do_not_lead_outside(name: bytes, tmp_path: Path) -> None:
+def test_backslashes_cannot_leave_the_folder(name: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(zipped(Member(name, gltf("b.bin", "t.png")[0])))
     with pytest.raises(AssetError) as caught:
         validate(tmp_path / "a.zip")
     assert caught.value.code is ReasonCode.URI_OUTSIDE_ASSET
 
 
-def test_an_encoding_does_not_lead_outside(tmp_path: Path) -> None:
+def test_decoded_names_cannot_leave_the_folder(tmp_path: Path) -> None:
     """In Shift JIS a letter may end with the byte of a backslash; read in another encoding it is one."""
     archive = zipped(Member("表/../x.gltf".encode("shift_jis"), gltf("b.bin", "表.png", escape=False)[0]))
     (tmp_path / "a.zip").write_bytes(archive)
@@ -144,7 +144,7 @@ def test_an_encoding_does_not_lead_outside(tmp_path: Path) -> None:
     assert caught.value.code is ReasonCode.URI_OUTSIDE_ASSET
 
 
-def test_of_duplicates_the_last_counts(tmp_path: Path) -> None:
+def test_the_last_of_duplicate_members_is_used(tmp_path: Path) -> None:
     document, content = gltf("b.bin", "t.png")
     archive = zipped(
         Member(b"a.gltf", b"broken"),
@@ -161,7 +161,7 @@ def test_of_duplicates_the_last_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [(b"x.gltf", b"x.gltf/y.png"), (b"x.gltf/y.png", b"x.gltf"), (b"x.gltf", b"n" * 300)])
-def test_impossible_names_are_the_archives_fault(names: tuple[bytes, ...], tmp_path: Path) -> None:
+def test_invalid_file_names_are_an_invalid_archive(names: tuple[bytes, ...], tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(zipped(*(Member(name, b"x") for name in names)))
     messages = []
     for _ in range(2):
@@ -212,7 +212,7 @@ def test_a_moved_file_is_used_only_if_it_is_the_only_one(tmp_path: Path) -> None
     assert baked(tmp_path, plain(blocked)).images == ()
 
 
-def test_other_archives_inside_are_named(tmp_path: Path) -> None:
+def test_unsupported_archives_inside_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(plain({"source/model.rar": b"Rar!", "textures/t.png": RED}))
     with pytest.raises(AssetError, match=r"found none \(source/model\.rar is not supported: repack it as \.zip\)"):
         validate(tmp_path / "a.zip")

@@ -1,4 +1,4 @@
-"""Zip archives as `zipfile` cannot write them: any bytes as names, any method, any damage."""
+"""Writes zip archives that `zipfile` cannot write: arbitrary bytes as names, any compression method, any damage."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest
 from helix4d.core.captured import captured_output
 
 
-def test_what_native_code_prints_is_captured(capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_of_native_code_is_captured(capfd: pytest.CaptureFixture[str]) -> None:
     os.write(1, b"before ")
     with captured_output(1, 2) as output:
         os.write(1, b"from 1 ")

@@ -12,7 +12,7 @@ from helix4d.core.messages import reason, reproducible
 from helix4d.core.scratch import scratch_folder
 
 
-def test_addresses_are_left_out() -> None:
+def test_memory_addresses_are_removed() -> None:
     with pytest.raises(UnidentifiedImageError) as caught:
         Image.open(io.BytesIO(b"BM not an image"))
     assert " at 0x" in str(caught.value)

@@ -52,7 +52,7 @@ def _plant(folder: Path) -> Path:
     return folder
 
 
-def test_what_is_not_ours_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_and_pipes_of_others_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Links, and a pipe in place of the lock, whose opening would wait for a writer."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     outside = _plant(tmp_path / "outside")
@@ -70,7 +70,7 @@ def test_what_is_not_ours_is_not_opened(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
-def test_folders_of_others_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_of_other_users_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     foreign = _plant(tmp_path / "helix4d-test-foreign")
     os.chown(foreign, 12345, 12345)
@@ -83,7 +83,7 @@ def test_folders_of_others_are_left_alone(tmp_path: Path, monkeypatch: pytest.Mo
     assert not foreign.exists()
 
 
-def test_a_folder_of_our_own_is_not_a_link_and_only_ours(tmp_path: Path) -> None:
+def test_own_folders_are_neither_links_nor_writable_by_others(tmp_path: Path) -> None:
     own = own_folder(tmp_path / "deep" / "own")
     assert own.stat().st_mode & 0o777 == 0o700
     assert own_folder(own) == own

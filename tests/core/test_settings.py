@@ -98,7 +98,7 @@ def test_files_that_hold_no_settings_are_refused(tmp_path: Path) -> None:
 
 
 def _laughs(levels: int) -> str:
-    """Lists of ten aliases of the list before: 10 to the power of `levels` values."""
+    """Return lists of ten aliases to the previous list: 10 to the power of `levels` values."""
     lines = ["x0: &x0 [a, a, a, a, a, a, a, a, a, a]"]
     lines += [f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 10)}]" for n in range(1, levels)]
     return "\n".join(lines)
@@ -107,7 +107,7 @@ def _laughs(levels: int) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (_laughs(9), "stands for more than 100,000 values: write fewer aliases"),
+        (_laughs(9), "expands to more than 100,000 values: use fewer aliases"),
         (
             "b: &b {x: 1}\n" + "\n".join(f"c{n}: &c{n} {{<<: [{', '.join(['*b'] * 99)}]}}" for n in range(999)),
             "100,000",

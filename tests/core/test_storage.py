@@ -122,7 +122,7 @@ def test_a_full_disk_does_not_prevent_locking(tmp_path: Path, monkeypatch: pytes
         pass
 
 
-def test_faults_are_told_from_errors_of_files() -> None:
+def test_machine_faults_are_distinguished_from_file_errors() -> None:
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENFILE):
         assert is_fault(OSError(number, "x"))
         text = f"Cannot save: '/a/b.exr': {os.strerror(number)}."

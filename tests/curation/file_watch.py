@@ -1,4 +1,4 @@
-"""Watches which files a program and the libraries in it open: an audit hook of Python sees nothing of Blender's own.
+"""Records which files a program and its libraries open: Python's audit hooks do not see the files that Blender opens.
 
 Linux reports every access to a watched folder (inotify), everywhere and without privileges. Where strace is installed,
 it reports all other files, too. Landlock would prevent such accesses, but report none.
@@ -84,7 +84,7 @@ def exec_traced(module: str, log: Path) -> None:
 def traced_escapes(
     log: Path, working: Path, read: Sequence[Path], write: Sequence[Path]
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield every access to a file outside of the folders, with the paths that were opened before it.
+    """Yield every access to a file outside the folders, with the paths that were opened before it.
 
     Files that cannot be read, such as missing ones, do not count; attempts to write do.
 

@@ -65,7 +65,7 @@ DIED = "the child died: "
 
 @dataclass(frozen=True)
 class Attempt:
-    """What processing a file led to, with fields as in `Verdict`. The defect of a dead child begins with `DIED`."""
+    """Outcome of processing a file, with the fields of `Verdict`. The defect of a dead child begins with `DIED`."""
 
     end: str
     defect: str
@@ -114,7 +114,7 @@ def fill_cache(source: Path, folder: Path) -> None:
 
 
 def attempt(sandbox: Sandbox, path: Path, part: Path) -> Attempt:
-    """Process a file, without rendering; its part does not stay."""
+    """Process a file without rendering, and remove its part."""
     job = AssetJob(path.name, path, content_hash(path), part, CONFIG)
     child = psutil.Process(sandbox._living_child().pid)
     before = _cpu_s(child)

@@ -1,6 +1,6 @@
-"""Reads damaged outputs with every command, under a watch on files: the argument is a JSON file with the settings.
+"""Reads damaged outputs with every command, and records opened files: the argument is a JSON file with the settings.
 
-What counts as a defect: an exception that a command does not turn into a message, a file opened outside of the given
+Defects are an exception that a command does not turn into a message, a file opened outside the given
 folders, control characters on the terminal, and more memory than the limit. Prints one line of JSON per mutant.
 """
 
@@ -34,7 +34,7 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class Watch:
-    """An audit hook that records files opened outside of the allowed folders."""
+    """An audit hook that records files opened outside the allowed folders."""
 
     def __init__(self, read: list[str], write: list[str]) -> None:
         self.escapes: list[str] = []

@@ -1,8 +1,8 @@
-"""Bakes damaged assets of every format but glTF in the sandbox, under a watch on files.
+"""Bakes damaged assets of every format but glTF in the sandbox, and records which files are opened.
 
-What counts as a defect: an exception other than `AssetError`, a file outside of the asset's folder that is opened, a
-file in it that is written, and a done asset without a readable part. Blender may crash, and may exceed the limits: that
-ends the child, with a reason code. The argument is a JSON file with the settings; prints one line of JSON per mutant.
+Defects are an exception other than `AssetError`, an opened file outside the asset's folder, a written file inside it,
+and a done asset without a readable part. Blender may crash or exceed the limits: this ends the child, with a reason
+code. The argument is a JSON file with the settings; prints one line of JSON per mutant.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def write_sources(folder: Path) -> None:
 
 
 def write_baits(folder: Path) -> None:
-    """Write a file of each type that an asset may refer to; no asset may read them, as they lie outside of it."""
+    """Write a file of each type that an asset may refer to; no asset may read them, as they are outside it."""
     folder.mkdir()
     _scene(folder, "bait.png")
     bpy.ops.wm.save_as_mainfile(filepath=str(folder / "bait.blend"))

@@ -224,7 +224,7 @@ def _pack(folder: Path, form: str, baits: Path, random: np.random.Generator) -> 
 
 
 def _add_member(archive: zipfile.ZipFile, baits: Path, random: np.random.Generator) -> str:
-    """Add a member that would be unpacked outside of the archive, itself or through a link."""
+    """Add a member that would be unpacked outside the archive, itself or through a link."""
     target = _bait(baits, "png", random).decode()
     kind = random.integers(3)
     if kind == 0:

@@ -1,4 +1,4 @@
-"""Damaged assets of all formats but glTF, baked under a watch on files: 24 in every test run, 300 in acceptance."""
+"""Damaged assets of all formats but glTF are baked while opened files are recorded: 24 per run, 300 in acceptance."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_source_mutant_is_determined_by_its_number(folder: Path) -> None:
             assert made[0][1] != intact
 
 
-def test_the_folder_watch_sees_reading_and_writing(tmp_path: Path) -> None:
+def test_the_folder_watch_detects_reading_and_writing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     watch = FolderWatch()
     watch.add(tmp_path)
@@ -58,7 +58,7 @@ def test_the_folder_watch_sees_reading_and_writing(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(STRACE is None, reason="strace is not installed")
-def test_the_trace_sees_reading_and_writing_anywhere(tmp_path: Path) -> None:
+def test_the_trace_detects_reading_and_writing_anywhere(tmp_path: Path) -> None:
     inside, log = tmp_path / "inside", tmp_path / "log"
     inside.mkdir()
     (tmp_path / "outside").write_text("x")

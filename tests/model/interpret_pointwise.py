@@ -18,7 +18,7 @@ from tests.triton_bfloat16 import patch_bfloat16
 from tests.triton_interpreter import patch_scalars
 
 CASES = 3
-# Largest error allowed relative to the largest magnitude: float32 sums, and one rounding to each half type.
+# Largest error allowed relative to the largest magnitude: float32 sums, and one rounding to each 16-bit dtype.
 BOUNDS = {torch.float32: 1e-5, torch.float16: 2**-11 + 1e-5, torch.bfloat16: 2**-8 + 1e-5}
 
 

@@ -1,4 +1,4 @@
-"""Textures without interpolation: pictures of both engines, alpha and point clouds show sharp texels."""
+"""Textures without interpolation: images of both engines, alpha and point clouds show sharp texels."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _away_from_borders(width: int, height: int, repeats: float = 1.0) -> np.ndar
 
 @pytest.mark.parametrize("render", [traced, rasterized], ids=["cycles", "raster"])
 @pytest.mark.parametrize(("width", "height", "repeats"), [(8, 8, 1.0), (3, 5, 1.0), (4, 2, 2.0)])
-def test_pictures_show_sharp_texels(render: Callable[..., np.ndarray], width: int, height: int, repeats: float) -> None:
+def test_images_show_sharp_texels(render: Callable[..., np.ndarray], width: int, height: int, repeats: float) -> None:
     shown, expected = _shown(width, height, repeats=repeats)
     settings = {"settings": replace(QUICK, image_size=SIZE, samples=8)} if render is traced else {}
     camera = replace(

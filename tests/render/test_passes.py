@@ -105,7 +105,7 @@ def test_other_files_are_refused() -> None:
             decode_normal(data)
 
 
-def test_damaged_normals_are_refused_without_a_word_elsewhere(capfd: pytest.CaptureFixture[str]) -> None:
+def test_damaged_normals_are_refused_without_other_output(capfd: pytest.CaptureFixture[str]) -> None:
     """OpenEXR prints what it finds, with the name of the temporary file; that becomes part of the error."""
     whole = encode_normal(np.random.default_rng(0).normal(size=(40, 40, 3)))
     capfd.readouterr()

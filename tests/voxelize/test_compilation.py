@@ -76,7 +76,7 @@ def test_without_a_writable_folder_kernels_still_compile(monkeypatch: pytest.Mon
     assert compilation._cache_folder() is None
 
 
-def test_compiled_code_of_others_is_not_loaded(tmp_path: Path) -> None:
+def test_compiled_code_of_other_users_is_not_loaded(tmp_path: Path) -> None:
     """Numba unpickles and runs what it finds in its cache."""
     own = tmp_path / "own"
     own.mkdir(mode=0o755)

@@ -110,7 +110,7 @@ class Copier:
         self._started: tuple[list[TrainingClip], Batch, torch.cuda.Event] | None = None
 
     def start(self, clips: Sequence[TrainingClip]) -> None:
-        """Start to copy a microbatch that `take` will be called with next; does nothing without clips."""
+        """Start copying the microbatch that `take` will be called with next; does nothing without clips."""
         if self._stream is None or not clips:
             return
         with torch.cuda.stream(self._stream):

@@ -56,7 +56,7 @@ class EncodeConfig:
     """Encode the O-Voxels of curation shards to latent shards.
 
     Resumable: rerun the command after a crash and it continues where it stopped. Finished clips are kept, and the
-    shards are byte for byte the same.
+    shards are byte-identical to those of an uninterrupted run.
     """
 
     shards: Path
@@ -68,14 +68,16 @@ class EncodeConfig:
     offline: bool = False
     """Read models from the hub's local cache only."""
     latents: Annotated[LatentConfig, Option(flat=True)] = field(default_factory=LatentConfig)
-    workers: int | None = None
-    """Number of clips to encode at the same time. Default: as many as the CPUs (and GPUs) allow."""
+    workers: Annotated[int | None, Option(metavar="N", default="(default: as many as the CPUs and GPUs allow)")] = None
+    """Number of clips to encode at the same time."""
     cpus_per_worker: int = 1
     """CPUs that Ray reserves for a worker."""
     gpus_per_worker: float = 0.0
     """GPUs that Ray reserves for a worker; 0 runs the encoders on the CPU."""
-    address: str | None = None
-    """Ray cluster to join. Default: $RAY_ADDRESS, else a local Ray is started."""
+    address: Annotated[str | None, Option(metavar="ADDRESS", default="(default: $RAY_ADDRESS, else a local Ray)")] = (
+        None
+    )
+    """Ray cluster to join."""
     serial: bool = False
     """Encode one clip after another in this process, without Ray; on a GPU with --gpus-per-worker 1."""
     retry_failed: bool = False

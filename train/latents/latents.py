@@ -64,7 +64,7 @@ def moments(latents: ClipLatents) -> dict[str, Any]:
 
 
 def check_moments(values: object, where: str) -> dict[str, Any]:
-    """Return what `moments` returned, after it was read from a `clip.json`.
+    """Validate the result of `moments` after it was read from a `clip.json`, and return it.
 
     Raises:
         FormatError: if it lacks a kind, or its values are not a count and finite sums per channel.
@@ -74,7 +74,7 @@ def check_moments(values: object, where: str) -> dict[str, Any]:
         lists = [entry.get("sum"), entry.get("squares")] if isinstance(entry, Mapping) else [None]
         count = entry.get("count") if isinstance(entry, Mapping) else None
         if type(count) is not int or not 0 <= count < 1 << 50 or not all(map(_are_finite, lists)):
-            raise FormatError(f"{where}: its moments of {kind} are malformed: run `helix4d verify`")
+            raise FormatError(f"{where}: the moments of {kind} are malformed: run `helix4d verify`")
     return dict(values)  # type: ignore[call-overload]
 
 
@@ -83,7 +83,7 @@ def _are_finite(values: object) -> bool:
 
 
 def statistics_from_moments(clips: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean and standard deviation of each kind over the moments of clips, with the number of tokens.
+    """Return mean, standard deviation and number of tokens of each kind of latent over the moments of clips.
 
     Raises:
         FormatError: if the numbers of channels differ.

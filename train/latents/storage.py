@@ -27,7 +27,7 @@ def list_shards(root: str, split: str) -> list[str]:
 
     Raises:
         ConfigError: if there is no such file.
-        FormatError: if it is damaged, or names a file outside of the folder.
+        FormatError: if it is damaged, or names a file outside the folder.
     """
     where = f"{root.rstrip('/')}/{INDEX_FILE}"
     try:

@@ -52,10 +52,11 @@ class QuadricWeights:
 
 
 def grid_scale(resolution: int) -> float:
-    """Voxels per side of the cube as the official converter measures them: the resolution, up to rounding.
+    """Return the number of voxels per side of the cube as the official converter computes it.
 
-    Its voxel size is a float32. At 96 voxels per side, for example, the plane 48 lies beyond the center of the cube by
-    1e-6 voxel, and so a symmetric mesh, with an edge at the center, is below it. Powers of two are exact.
+    It equals the resolution up to rounding, because the official voxel size is a float32. At 96 voxels per side, for
+    example, plane 48 is 1e-6 voxel above the center of the cube, so an edge at the center of a symmetric mesh is below
+    it. Powers of two are exact.
     """
     size = np.float64(np.float32(1) / np.float32(resolution))
     scale = 1 / size

@@ -100,8 +100,8 @@ def square_image(image: np.ndarray, nearest: bool = False) -> np.ndarray:
     over the whole footprint when shrinking. Unlike Lanczos it does not overshoot at the edges of masks. Channels are
     filtered separately, because they are data and not premultiplied color.
 
-    With `nearest`, texels keep their values and sharp borders when an image is enlarged, to at least eight times its
-    size, so that each border moves by at most a sixteenth of a texel.
+    With `nearest`, texels keep their values and sharp borders: the image is enlarged to at least eight times its size,
+    so that each border moves by at most a sixteenth of a texel.
     """
     height, width = image.shape[:2]
     size = min(1 << (max(height, width) - 1).bit_length(), MAX_TEXTURE_SIZE)

@@ -1,4 +1,4 @@
-"""A mesh without its vertices: what the frames of a clip share, as the kernels read it."""
+"""The parts of a mesh that the frames of a clip share (all but the vertices), in the layout of the kernels."""
 
 from __future__ import annotations
 

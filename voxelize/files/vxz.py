@@ -221,7 +221,7 @@ def decode_vxz_arrays(data: bytes) -> tuple[VxzInfo, np.ndarray, dict[str, np.nd
     corners = np.array([chunk["idx"] for chunk in info.chunks], np.int64).reshape(-1, 3)
     order = np.argsort(morton_codes(corners), kind="stable")
     total = sum(channels for _, channels in info.attributes)
-    # Reserved memory is used only as far as the streams fill it, so a false `num_voxel` does no harm.
+    # The operating system provides memory only as far as the streams fill it, so a wrong `num_voxel` does no harm.
     codes = np.empty(info.voxels, np.int64)
     warm_up()
     columns = np.empty((info.voxels, total), np.uint8)

@@ -118,7 +118,7 @@ def _cache_folder() -> Path | None:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Check that nobody else could have put code into the cache, which numba runs.
+    """Check that other users could not have put code into the cache, because numba runs it.
 
     Raises:
         ConfigError: if the folder is a link, or belongs to or may be written by others than the owner of the sources.

@@ -70,8 +70,8 @@ def scatter_triangles(
     A triangle is processed in blocks of at most 14^3 voxels (one block, if it is small). In a block, crossings and
     overlaps are first collected per cell, then each touched cell is looked up in the grid once.
 
-    `scale` is from `helix4d.voxelize.convert.grid.grid_scale`. Overlaps are tested with a tolerance of the distance of
-    the scale's voxels from even ones, because official float32 divisions round it away there, but not for crossings.
+    `scale` is from `helix4d.voxelize.convert.grid.grid_scale`. Overlaps are tested with a tolerance of the difference
+    between `scale` and the resolution, which the official float32 divisions round away there, but not for crossings.
     """
     tolerance = 1.5 * abs(scale - float(resolution))
     half = np.float32(0.5)
@@ -81,7 +81,7 @@ def scatter_triangles(
     normal = np.empty(3)
     low = np.empty(3, np.int64)
     high = np.empty(3, np.int64)
-    box_low = np.empty(3, np.int64)  # where overlaps begin, and the last line of crossings: low and high but for ties
+    box_low = np.empty(3, np.int64)  # first voxel of overlaps and last line of crossings; low and high without ties
     line_high = np.empty(3, np.int64)
     edge = np.empty((9, 3))  # projections ab, then ca, then bc: E(p, q) = edge[0] p + edge[1] q + edge[2] >= 0
     setup = np.empty(48)

@@ -1,7 +1,7 @@
 """Converts accumulators to voxels in Morton order: the dual vertex minimizes the quadric within its voxel.
 
 If the free minimum of a strictly convex quadratic violates some bounds of a box, its constrained minimum is on one of
-the violated faces (otherwise a step towards the free minimum would be feasible and lower). So at most three faces are
+the violated faces (otherwise a step toward the free minimum would be feasible and lower). So at most three faces are
 tried, on each at most two edges, and the minimum on an edge is a clamp. This finds the best of 6 faces, 12 edges and 8
 corners without visiting most of them.
 """

@@ -1,6 +1,6 @@
 """Parse buffers, buffer views and accessors (glTF 2.0 section 3.6), and check their bounds without reading any data.
 
-What is invalid raises its error where it is used: exporters leave empty accessors behind that nothing refers to.
+Invalid entries raise their errors when they are used, because exporters leave unused empty accessors behind.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _FILTERS = ("NONE", "OCTAHEDRAL", "QUATERNION", "EXPONENTIAL", "COLOR")
 def parse_buffers(root: JsonObject, has_binary: bool) -> Checked[Buffer]:
     """Parse the buffers.
 
-    A buffer without a URI that is neither the GLB's binary chunk nor a fallback of compressed views is a
-    missing_buffer where it is used.
+    A buffer without a URI that is neither the GLB's binary chunk nor a fallback of compressed views raises
+    missing_buffer when it is used.
     """
 
     def parse(numbered: tuple[int, JsonObject]) -> Buffer:
@@ -45,7 +45,7 @@ def parse_buffers(root: JsonObject, has_binary: bool) -> Checked[Buffer]:
 
 
 def parse_views(root: JsonObject, buffers: Checked[Buffer]) -> Checked[BufferView]:
-    """Parse the buffer views; one that points past its buffer is an invalid_accessor where it is used."""
+    """Parse the buffer views; one that points past its buffer raises invalid_accessor when it is used."""
 
     def parse(entry: JsonObject) -> BufferView:
         stride = entry.integer("byteStride", minimum=1) if entry.has("byteStride") else None
@@ -59,7 +59,7 @@ def parse_views(root: JsonObject, buffers: Checked[Buffer]) -> Checked[BufferVie
 
 
 def parse_accessors(root: JsonObject, views: Checked[BufferView], limits: Limits) -> Checked[Accessor]:
-    """Parse the accessors; one that is empty or points past its view is an invalid_accessor where it is used.
+    """Parse the accessors; one that is empty or points past its view raises invalid_accessor when it is used.
 
     Raises:
         AssetError: out_of_memory if they exceed a limit.

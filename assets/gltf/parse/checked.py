@@ -1,4 +1,4 @@
-"""A list whose invalid entries raise their errors when they are used, since a file may contain what nothing uses."""
+"""A list whose invalid entries raise their errors when they are used, so that unused data may be invalid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LIMITS = frozenset({ReasonCode.OUT_OF_MEMORY, ReasonCode.URI_OUTSIDE_ASSET})
 
 
 class Checked(Generic[T]):
-    """A list of which some entries may be invalid."""
+    """A list some of whose entries may be invalid."""
 
     def __init__(self, entries: Iterable[T | AssetError]) -> None:
         self._entries = tuple(entries)

@@ -41,7 +41,7 @@ def read_container(path: Path, limits: Limits) -> Container:
     if data[:4] == _MAGIC:
         return _read_glb(path, data, limits)
     if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
-        # Nothing is quoted: a URL may have led to a page that is not public.
+        # The content is not quoted, because a URL may have led to a page that is not public.
         raise AssetError(ReasonCode.NOT_GLTF, "neither GLB nor JSON: is it a web page or a Git LFS pointer?", path)
     return Container(_parse_json(path, data, limits), None)
 
@@ -99,10 +99,10 @@ def _read_glb(path: Path, data: bytes, limits: Limits) -> Container:
 
 
 def _is_binary(data: bytes, position: int, length: int) -> bool:
-    """Return whether a binary chunk begins here.
+    """Return whether a binary chunk begins at `position`.
 
-    The length of a chunk should be a multiple of 4. Some writers do not pad their chunks, others do not count the
-    padding.
+    The length of a chunk should be a multiple of 4, but some writers do not pad their chunks, and others do not include
+    the padding in the length.
     """
     if position + 8 > length:
         return False

@@ -168,7 +168,7 @@ def _check_version(root: JsonObject) -> None:
 
 
 def _version(asset: JsonObject, key: str, default: str | None) -> str:
-    """Return a version, which must be a string, but is a number in some files."""
+    """Return a version, which must be a string according to the specification but is a number in some files."""
     value = asset.values.get(key)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return str(value) if is_number else asset.text(key, default)

@@ -77,7 +77,7 @@ def resolve(
 
 
 def supported(work: Workload) -> tuple[AttentionBackend, ...]:
-    """Backends that serve the workload and are worth timing: half types on Ampere or later have several."""
+    """Backends that serve the workload and are worth timing: 16-bit dtypes on Ampere or later have several."""
     found = [AttentionBackend.PER_FRAME]
     half = work.dtype in (torch.float16, torch.bfloat16)
     if work.device.type == "cuda" and half and torch.cuda.get_device_capability(work.device) >= _AMPERE:

@@ -84,5 +84,5 @@ class _GatherConv(torch.autograd.Function):
 
 
 def _accumulator(x: Tensor) -> Tensor:
-    """Accumulate half types in float32: 27 roundings to an 8-bit mantissa would be noticeable."""
+    """Accumulate 16-bit dtypes in float32: 27 roundings to an 8-bit mantissa would be noticeable."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

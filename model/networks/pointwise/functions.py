@@ -2,7 +2,7 @@
 
 Each exists in plain torch, for any device and type, and as one Triton kernel that reads and writes every token once.
 `served_by_kernels` chooses between them. The kernels compute in float32 and round once, the plain versions round
-half types after every step.
+16-bit dtypes after every step.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def served_by_kernels(x: Tensor) -> bool:
 
 @contextmanager
 def assume_kernels() -> Iterator[None]:
-    """Take the path of the kernels on any device, for fake tensors that stand for those of a GPU."""
+    """Use the kernels' code path on any device, for fake tensors that represent GPU tensors."""
     token = _assumed.set(True)
     try:
         yield

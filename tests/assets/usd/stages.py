@@ -1,4 +1,4 @@
-"""Writes stages for the tests, and evaluates them as USD itself does."""
+"""Writes stages for the tests, and evaluates them with usd-core directly."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def evaluated(stage: Usd.Stage, code: float) -> np.ndarray:
     plain = Usd.Stage.Open(stage.GetRootLayer())
     plain.SetEditTarget(plain.GetSessionLayer())
     for prim in plain.Traverse():
-        if prim.IsInstance():  # usd-core does not bake skins inside of instances
+        if prim.IsInstance():  # usd-core does not bake skins inside instances
             prim.SetInstanceable(False)
     flat = Usd.Stage.Open(plain.Flatten())
     UsdSkel.BakeSkinning(Usd.PrimRange(flat.GetPseudoRoot(), SHOWN))

@@ -20,7 +20,7 @@ from tests.assets.usd.stages import box, keys, new_stage, slide
 
 
 def outside(tmp_path: Path) -> tuple[Path, Usd.Stage]:
-    """Write a stage in `inside/`, beside a secret layer that it may not read."""
+    """Write a stage in `inside/`, and beside that folder a secret layer that the stage must not read."""
     secret = new_stage(tmp_path / "secret.usda")
     slide(box(secret, "/Part/Mesh"))
     secret.SetDefaultPrim(secret.GetPrimAtPath("/Part"))
@@ -132,7 +132,7 @@ ATTACKS = (
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_what_leaves_the_folder_is_refused(attack: Callable[[Usd.Stage, Path], None], tmp_path: Path) -> None:
+def test_references_outside_the_folder_are_refused(attack: Callable[[Usd.Stage, Path], None], tmp_path: Path) -> None:
     folder, stage = outside(tmp_path)
     attack(stage, folder)
     stage.Save()
@@ -144,7 +144,7 @@ def test_what_leaves_the_folder_is_refused(attack: Callable[[Usd.Stage, Path], N
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what is open from /proc")
 @pytest.mark.parametrize("attack", [reference, payload, sublayer, unselected_variant, indirect, link, clip])
-def test_the_secret_is_not_even_opened(attack: Callable[[Usd.Stage, Path], None], tmp_path: Path) -> None:
+def test_refused_files_are_never_opened(attack: Callable[[Usd.Stage, Path], None], tmp_path: Path) -> None:
     """A FIFO in place of the secret layer blocks whoever opens it."""
     folder, stage = outside(tmp_path)
     attack(stage, folder)
@@ -160,7 +160,7 @@ def test_the_secret_is_not_even_opened(attack: Callable[[Usd.Stage, Path], None]
     assert "uri_outside_asset" in ended.stdout
 
 
-def test_files_in_subfolders_and_climbing_paths_that_stay_inside_are_read(tmp_path: Path) -> None:
+def test_files_in_subfolders_and_parent_paths_inside_the_folder_are_read(tmp_path: Path) -> None:
     folder, stage = outside(tmp_path)
     (folder / "x y").mkdir()
     below = new_stage(folder / "x y" / "b[1].usda")

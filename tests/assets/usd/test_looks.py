@@ -1,4 +1,4 @@
-"""Materials, UVs, colors and built-in shapes, against values worked out by hand."""
+"""Materials, UVs, colors and geometric primitives, against values computed by hand."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ VOLUMES = {
 
 
 @pytest.mark.parametrize("name", SOLIDS)
-def test_built_in_shapes_have_their_size_and_face_outward(tmp_path: Path, name: str) -> None:
+def test_geometric_primitives_have_their_size_and_face_outward(tmp_path: Path, name: str) -> None:
     values, half = SOLIDS[name]
 
     def write(stage: Usd.Stage) -> None:

@@ -415,7 +415,7 @@ def test_usdz_is_read_with_its_textures_and_layers(tmp_path: Path) -> None:
     stage.DefinePrim("/R", "Xform").GetReferences().AddReference("./part.usda")
     stage.Save()
     assert UsdUtils.CreateNewUsdzPackage(str(tmp_path / "a.usda"), str(tmp_path / "a.usdz"))
-    # A package inside of a stage is composed by USD itself.
+    # A package inside a stage is composed by USD itself.
     whole = new_stage(tmp_path / "whole.usda")
     whole.DefinePrim("/W", "Xform").GetReferences().AddReference("./a.usdz", "/R")
     whole.Save()

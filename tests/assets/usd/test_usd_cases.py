@@ -1,4 +1,4 @@
-"""USD files of others that were once read wrongly: each gives the right answer of their index."""
+"""Regression tests: third-party USD files that were once read incorrectly give the results in their index."""
 
 from __future__ import annotations
 

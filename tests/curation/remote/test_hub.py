@@ -121,7 +121,7 @@ def test_errors_are_one_line_with_the_status(server: HubServer, cache: Cache) ->
     assert caught.value.status == 404
     server.faults["/api/datasets/o/n/revision/main"] = [("body", b"<html>\nsign in"), ("body", b"[1]"), ("body", b"{}")]
     for _ in range(3):
-        with pytest.raises(UnreachableError, match=r"^datasets/o/n: unexpected response of ") as caught:
+        with pytest.raises(UnreachableError, match=r"^datasets/o/n: unexpected response from ") as caught:
             hub.pin(HubRepository("dataset", "o/n"))
         assert "\n" not in str(caught.value)
     server.faults["/api/datasets/o/n/revision/main"] = [("status", 416), *[("status", 503)] * 9]

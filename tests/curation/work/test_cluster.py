@@ -50,8 +50,8 @@ def test_a_cluster_that_refuses_the_token_is_reported() -> None:
     assert "RAY_AUTH_TOKEN_PATH" in ended.stdout
 
 
-def test_a_ray_of_our_own_keeps_its_files_where_nobody_else_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also the second time, as Ray opens its folder to everyone."""
+def test_a_local_ray_keeps_its_files_in_a_private_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the second time, because Ray makes its folder accessible to everyone."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with tempfile.TemporaryDirectory(dir="/tmp") as short:  # the names of sockets are limited to 107 bytes
         monkeypatch.setattr(tempfile, "tempdir", short)
@@ -108,7 +108,7 @@ def test_the_scarcest_resource_limits_the_places(monkeypatch: pytest.MonkeyPatch
     assert connection.places(WorkerNeeds()) == 1
 
 
-def test_a_ray_that_is_started_here_is_closed_to_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_local_ray_is_closed_to_other_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "absent"))
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)

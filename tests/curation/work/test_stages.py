@@ -94,7 +94,7 @@ def test_a_missing_file_server_is_not_blamed_on_the_asset(tmp_path: Path, monkey
     assert refused.value.errno == errno.ESTALE
 
 
-def test_a_file_that_may_not_be_read_has_failed_to_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_read_permission_is_a_failed_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = job_of(tmp_path)
 
     def forbidden(path: Path) -> str:
@@ -115,7 +115,7 @@ def _archive_job(folder: Path, **settings: Any) -> AssetJob:
 
 
 @needs_mounts
-def test_a_full_temporary_folder_is_not_the_archives_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_temporary_folder_is_not_blamed_on_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = _archive_job(tmp_path)
     with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=32k", "tmpfs"):
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "small"))
@@ -146,7 +146,7 @@ def test_a_full_temporary_folder_is_not_the_fault_of_what_is_rendered(
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE])
-def test_storage_that_fails_while_an_asset_is_read_is_waited_for(
+def test_the_run_waits_for_storage_that_fails_while_an_asset_is_read(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -166,7 +166,7 @@ def test_storage_that_fails_while_an_asset_is_read_is_waited_for(
         assert not job.part.exists()
 
 
-def test_a_folder_of_our_own_that_is_forbidden_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_run_waits_for_its_own_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/tmp")
 
@@ -177,7 +177,7 @@ def test_a_folder_of_our_own_that_is_forbidden_is_waited_for(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("kind", ["BMP", "GIF", "TGA", "TIFF"])
-def test_two_runs_write_the_same_bytes_about_images_of_other_formats(kind: str, tmp_path: Path) -> None:
+def test_warnings_about_unsupported_images_are_the_same_in_every_run(kind: str, tmp_path: Path) -> None:
     stream = io.BytesIO()
     Image.new("RGB", (4, 4), "red").save(stream, kind)
     builder = moving_tetrahedron()
