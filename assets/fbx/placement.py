@@ -1,0 +1,79 @@
+"""Where a texture lies on a surface: its UV set, wrap modes, and tiling in glTF's terms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ufbx
+
+from helix4d.assets.clip import Wrap
+from helix4d.core.arrays import Float64Array
+
+_SHEAR = 1e-4
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A UV set, how the texture continues, and `Texture`'s transform of glTF UVs."""
+
+    uv_set: str = ""
+    wrap_u: Wrap = Wrap.REPEAT
+    wrap_v: Wrap = Wrap.REPEAT
+    offset: tuple[float, float] = (0.0, 0.0)
+    rotation: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+
+
+def placement(texture: Any, from_blender: bool, warn: Callable[[str], None]) -> Placement:
+    """Return where a texture lies.
+
+    Args:
+        texture: the texture.
+        from_blender: whether Blender wrote the file: it states the transform of UVs by other rules.
+        warn: receives what is not supported.
+    """
+    wraps = [Wrap.CLAMP if wrap == ufbx.WrapMode.CLAMP else Wrap.REPEAT for wrap in (texture.wrap_u, texture.wrap_v)]
+    plain = Placement(str(texture.uv_set), *wraps)
+    if not texture.has_uv_transform:
+        return plain
+    found = _blender_matrix(texture) if from_blender else np.array(texture.uv_to_texture)[[0, 1, 3], :2].T
+    if not np.isfinite(found).all():
+        warn(f"texture {texture.name!r}: its UV transform is not finite: ignored")
+        return plain
+    return _decomposed(found, plain, lambda: warn(f"texture {texture.name!r}: its UV transform has shear: ignored"))
+
+
+def _blender_matrix(texture: Any) -> Float64Array:
+    """Return the (2, 3) matrix of a Mapping node: scaled, turned, then moved.
+
+    The exporter writes the inverse of the scale, and the opposite of the angle in radians, but the offset as it is.
+    """
+    scaling, turn = _stated(texture, "Scaling", (1.0, 1.0, 1.0)), _stated(texture, "Rotation", (0.0, 0.0, 0.0))
+    shift = _stated(texture, "Translation", (0.0, 0.0, 0.0))
+    su, sv = (1.0 / value if value else 1.0 for value in scaling[:2])
+    c, s = math.cos(-turn[2]), math.sin(-turn[2])
+    return np.array([[c * su, -s * sv, shift[0]], [s * su, c * sv, shift[1]]])
+
+
+def _stated(texture: Any, name: str, default: tuple[float, ...]) -> tuple[float, ...]:
+    found = texture.props.find_prop(name)
+    return default if found is None else tuple(found.value_vec4[:3])
+
+
+def _decomposed(matrix: Float64Array, plain: Placement, warn_of_shear: Callable[[], None]) -> Placement:
+    """Split a (2, 3) transform of UVs whose v points up into that of `Texture`, where it points down."""
+    flip = np.diag([1.0, -1.0])
+    linear = flip @ matrix[:, :2] @ flip
+    shift = flip @ matrix[:, 2] + [0.0, 1.0] - linear @ [0.0, 1.0]
+    su = float(np.hypot(*linear[:, 0]))
+    angle = math.atan2(-linear[1, 0], linear[0, 0]) if su else math.atan2(linear[0, 1], linear[1, 1])
+    c, s = math.cos(angle), math.sin(angle)
+    sv = float(linear[0, 1] * s + linear[1, 1] * c)
+    if abs(linear[0, 1] * c - linear[1, 1] * s) > _SHEAR * max(abs(sv), su):
+        warn_of_shear()
+        return plain
+    return Placement(plain.uv_set, plain.wrap_u, plain.wrap_v, (float(shift[0]), float(shift[1])), angle, (su, sv))
