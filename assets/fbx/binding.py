@@ -2,14 +2,15 @@
 
 In ufbx 0.0.5, lists and tuples hand out elements (nodes, meshes, curves …) without a reference of the caller's own, and
 structures drop a reference to an element that they never took. Python then frees elements that a scene still points at.
-The garbage collector crashes, too, when it finds a scene whose elements were used. So every element that is taken from
-ufbx goes through `kept`, `items` or `item`, which keep it forever: some bytes for each element of each scene. What
-takes space, the scene itself, is freed explicitly.
+So every element that is taken from ufbx goes through `kept`, `items` or `item`, which keep it forever: some bytes for
+each element of each scene. What takes space, the scene itself, is freed explicitly. The list of its elements is freed
+with it, but would still be read by the garbage collector, which is told to leave it alone.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -33,8 +34,9 @@ _TEXT_COMMENT = b"; FBX"
 _HEAD_BYTES = 1 << 16
 _CUT_SHORT = (ufbx.TruncatedFileError, ufbx.EmptyFileError)
 
-_keep = ctypes.pythonapi.Py_IncRef
+_keep, _untrack = ctypes.pythonapi.Py_IncRef, ctypes.pythonapi.PyObject_GC_UnTrack
 _keep.argtypes, _keep.restype = [ctypes.py_object], None
+_untrack.argtypes, _untrack.restype = [ctypes.py_object], None
 
 
 def kept(element: Any) -> Any:
@@ -61,7 +63,8 @@ def indices(values: Any) -> Int64Array:
 
 
 def rows(values: Any, width: int) -> Float64Array:
-    """Return the (N, width) float64 values of a list of vectors."""
+    """Return the (N, width) float64 values of a list of vectors, or of numbers or flags for a width of 1."""
+    _keep(values)  # NumPy's view of the list drops a reference to it that it did not take
     return np.array(values, np.float64).reshape(-1, width)
 
 
@@ -85,7 +88,7 @@ def load(path: Path, limits: Limits) -> Any:
         raise AssetError(ReasonCode.NOT_GLTF, "is not an FBX file: its suffix may be wrong", path)
     check_arrays(data, path, limits)
     try:
-        return ufbx.load_memory(
+        scene = ufbx.load_memory(
             data,
             file_format=ufbx.FileFormat.FBX,
             index_error_handling=ufbx.IndexErrorHandling.NO_INDEX,
@@ -94,6 +97,7 @@ def load(path: Path, limits: Limits) -> Any:
             skip_mesh_parts=True,
             skip_skin_vertices=True,
         )
+        return _untracked(scene)
     except ufbx.UnsupportedVersionError as error:
         message = f"is of a version of FBX that ufbx does not read ({reason(error)}): convert it to 7.4"
         raise AssetError(ReasonCode.NOT_GLTF, message, path) from error
@@ -108,8 +112,16 @@ def load(path: Path, limits: Limits) -> Any:
 @contextmanager
 def evaluated(scene: Any, anim: Any, time: float) -> Iterator[Any]:
     """Provide the scene at a time in seconds: transforms, visibility, and the weights of blend shapes."""
-    posed = scene.evaluate(anim, time)
+    posed = _untracked(scene.evaluate(anim, time))
     try:
         yield posed
     finally:
         posed.free()
+
+
+def _untracked(scene: Any) -> Any:
+    """Take what all elements of a scene refer to, which holds the list of them, from the garbage collector."""
+    for found in gc.get_referents(kept(scene.root_node)):
+        if isinstance(found, ufbx.Context):
+            _untrack(found)
+    return scene

@@ -130,7 +130,9 @@ class Shape:
         positions = rows(mesh.vertices, 3)
         points = indices(mesh.vertex_indices)
         faces = rows(mesh.faces, 2).astype(np.int64)
-        polygons = np.flatnonzero(~np.array(mesh.face_hole, bool)) if len(mesh.face_hole) else np.arange(len(faces))
+        polygons = np.arange(len(faces))
+        if len(mesh.face_hole):
+            polygons = np.flatnonzero(rows(mesh.face_hole, 1) == 0)
         begins, counts = faces[polygons].T
         order = np.repeat(begins - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
         if len(order) and (order.max() >= len(points) or points[order].max() >= len(positions)):

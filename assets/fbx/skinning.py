@@ -96,7 +96,7 @@ class Skin:
         self._numbers = [cluster.typed_id for cluster in clusters]
         self.bones = [kept(cluster.bone_node) for cluster in clusters]
         points = [indices(cluster.vertices) for cluster in clusters]
-        weights = [np.array(cluster.weights, np.float64) for cluster in clusters]
+        weights = [rows(cluster.weights, 1)[:, 0] for cluster in clusters]
         if any(len(p) != len(w) for p, w in zip(points, weights, strict=True)):
             raise BrokenMeshError(f"skin {deformer.name!r}: a cluster has other numbers of vertices and weights")
         counts = [len(p) for p in points]
@@ -172,7 +172,7 @@ def _dual_weights(deformer: Any, vertices: int) -> Float64Array:
     method = deformer.skinning_method
     shares = np.full(vertices, 1.0 if method == ufbx.SkinningMethod.DUAL_QUATERNION else 0.0)
     if method == ufbx.SkinningMethod.BLENDED_DQ_LINEAR:
-        points, values = indices(deformer.dq_vertices), np.array(deformer.dq_weights, np.float64)
+        points, values = indices(deformer.dq_vertices), rows(deformer.dq_weights, 1)[:, 0]
         count = min(len(points), len(values))
         points, values = points[:count], np.clip(np.nan_to_num(values[:count]), 0.0, 1.0)
         shares[points[points < vertices]] = values[points < vertices]
