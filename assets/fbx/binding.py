@@ -31,6 +31,8 @@ NO_INDEX = 0xFFFFFFFF
 _BINARY = b"Kaydara FBX Binary"
 _TEXT = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s+|;[^\n]*\n)*+(?:FBXHeaderExtension|Objects|Definitions)\s*:")
 _TEXT_COMMENT = b"; FBX"
+_QUOTED = re.compile(rb'"[^"]*"|^\s*;[^\n]*$', re.MULTILINE)
+"""Strings and comments, in which braces are no blocks."""
 _HEAD_BYTES = 1 << 16
 _CUT_SHORT = (ufbx.TruncatedFileError, ufbx.EmptyFileError)
 
@@ -87,6 +89,8 @@ def load(path: Path, limits: Limits) -> Any:
     if not head.startswith(_BINARY) and not head.lstrip().startswith(_TEXT_COMMENT) and not _TEXT.match(head):
         raise AssetError(ReasonCode.NOT_GLTF, "is not an FBX file: its suffix may be wrong", path)
     check_arrays(data, path, limits)
+    if not head.startswith(_BINARY):
+        _check_blocks(data, path)
     try:
         scene = ufbx.load_memory(
             data,
@@ -107,6 +111,13 @@ def load(path: Path, limits: Limits) -> Any:
         raise AssetError(ReasonCode.CORRUPT_FILE, "ends early: the file is truncated", path) from error
     except (ufbx.UfbxError, RuntimeError) as error:
         raise AssetError(ReasonCode.CORRUPT_FILE, f"ufbx cannot read the file ({reason(error)})", path) from error
+
+
+def _check_blocks(data: bytes, path: Path) -> None:
+    """Check that all blocks of a text end: ufbx reads one that is cut, without the connections that are lost."""
+    code = _QUOTED.sub(b"", data)
+    if code.count(b"{") != code.count(b"}"):
+        raise AssetError(ReasonCode.CORRUPT_FILE, "a block does not end: the file is truncated", path)
 
 
 @contextmanager
