@@ -36,8 +36,7 @@ def placement(texture: Any, from_blender: bool, warn: Callable[[str], None]) -> 
         from_blender: whether Blender wrote the file: it states the transform of UVs by other rules.
         warn: receives what is not supported.
     """
-    wraps = [Wrap.CLAMP if wrap == ufbx.WrapMode.CLAMP else Wrap.REPEAT for wrap in (texture.wrap_u, texture.wrap_v)]
-    plain = Placement(str(texture.uv_set), *wraps)
+    plain = Placement(str(texture.uv_set), _wrap(texture.wrap_u), _wrap(texture.wrap_v))
     if not texture.has_uv_transform:
         return plain
     found = _blender_matrix(texture) if from_blender else np.array(texture.uv_to_texture)[[0, 1, 3], :2].T
@@ -45,6 +44,10 @@ def placement(texture: Any, from_blender: bool, warn: Callable[[str], None]) -> 
         warn(f"texture {texture.name!r}: its UV transform is not finite: ignored")
         return plain
     return _decomposed(found, plain, lambda: warn(f"texture {texture.name!r}: its UV transform has shear: ignored"))
+
+
+def _wrap(mode: int) -> Wrap:
+    return Wrap.CLAMP if mode == ufbx.WrapMode.CLAMP else Wrap.REPEAT
 
 
 def _blender_matrix(texture: Any) -> Float64Array:

@@ -219,4 +219,6 @@ def _to_clip(settings: Any, warn: Callable[[str], None]) -> Float64Array:
 
 def _axis(axis: int) -> Float64Array:
     """Return the (3,) unit vector of an axis: +X, −X, +Y, −Y, +Z, −Z."""
-    return np.eye(3)[axis // 2] * (-1.0 if axis % 2 else 1.0)
+    found = np.zeros(3)
+    found[axis // 2] = -1.0 if axis % 2 else 1.0
+    return found

@@ -143,7 +143,8 @@ class Shape:
         keys, faces_of = np.unique(points[corners] * max(len(normals), 1) + owners, return_inverse=True)
         used, chosen = np.divmod(keys, max(len(normals), 1))
         rest = _Rest(positions, corners, polygons[cut.polygons], used, faces_of.reshape(-1, 3), normals[chosen])
-        valid = np.isfinite(rest.normals).all(axis=1) & rest.normals.any(axis=1)
+        length = np.linalg.norm(rest.normals, axis=1)
+        valid = np.isfinite(length) & (length > 0)
         if valid.all():
             return rest
         own = np.where(valid[:, None], rest.normals, rest.smooth_normals(positions))

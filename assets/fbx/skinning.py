@@ -80,7 +80,7 @@ class Placement:
 
     def positions(self, local: Float64Array) -> Float64Array:
         """Place (V, 3) positions."""
-        return np.einsum("vi,vij->vj", local, self.matrices) + self.shifts
+        return np.asarray(np.einsum("vi,vij->vj", local, self.matrices) + self.shifts)
 
 
 class Skin:
@@ -129,10 +129,11 @@ class Skin:
         found[self._free] = node_to_world[:, :3].reshape(12)
         return Placement(found[:, :9].reshape(-1, 3, 3), found[:, 9:])
 
-    def _summed(self, values: Float64Array) -> Float64Array:
-        """Return the (V, N) sums of (C, N) values of clusters, weighted."""
+    def _summed(self, values: Float64Array, signs: Float64Array | float = 1.0) -> Float64Array:
+        """Return the (V, N) sums of (C, N) values of clusters, by the weights times the signs of these."""
+        weights = self._weights * signs
         columns = [
-            np.bincount(self._points, self._weights * values[self._owners, n], len(self._free))
+            np.bincount(self._points, weights * values[self._owners, n], len(self._free))
             for n in range(values.shape[1])
         ]
         return np.stack(columns, axis=1)
@@ -151,16 +152,9 @@ class Skin:
         first[self._points[::-1]] = self._owners[::-1]
         agree = (turns[self._owners] * turns[first[self._points]]).sum(axis=1) >= 0
         signs = np.where(agree, 1.0, -1.0)
-        both = np.concatenate([turns, duals], axis=1)
-        blended = np.stack(
-            [
-                np.bincount(self._points, self._weights * signs * both[self._owners, n], len(self._free))
-                for n in range(8)
-            ],
-            axis=1,
-        )
-        length = np.linalg.norm(blended[:, :4], axis=1, keepdims=True)
-        blended = blended / np.where(length > 0, length, 1.0)
+        summed = self._summed(np.concatenate([turns, duals], axis=1), signs)
+        length = np.linalg.norm(summed[:, :4], axis=1, keepdims=True)
+        blended: Float64Array = summed / np.where(length > 0, length, 1.0)
         turn, dual = blended[:, :4], blended[:, 4:]
         shift = 2.0 * _times(dual, turn * [-1.0, -1.0, -1.0, 1.0])[:, :3]
         placed = self._summed(scales)[:, :, None] * _rows_of(turn)

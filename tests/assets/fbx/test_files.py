@@ -41,7 +41,7 @@ def code_of(path: Path, limits: Limits | None = None) -> ReasonCode:
         (MAGIC + struct.pack("<I", 7400) + b"\xff" * 200, ReasonCode.CORRUPT_FILE),
         (MAGIC, ReasonCode.CORRUPT_FILE),
         (b"; FBX 7.3.0 project file\nObjects: {\n", ReasonCode.CORRUPT_FILE),
-        (b"; FBX 7.3.0 project file\n", ReasonCode.NO_MESH),
+        (b"; FBX 7.3.0 project file\n", ReasonCode.CORRUPT_FILE),
         (MAGIC + struct.pack("<I", 9000) + b"\xff" * 200, ReasonCode.NOT_GLTF),
     ],
 )
