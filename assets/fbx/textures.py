@@ -34,7 +34,7 @@ class TextureFiles(Pictures):
         super().__init__(path, limits)
         self._folder, self._root = path.parent, root
         self._in_archive = path.parent != root
-        self._read: dict[str, Picture | None] = {}
+        self._read: dict[int, Picture | None] = {}
         self._by_name: dict[str, list[Path]] | None = None
 
     def read(self, texture: Any) -> Picture | None:
@@ -46,11 +46,10 @@ class TextureFiles(Pictures):
         names = [texture.relative_filename, texture.absolute_filename, texture.filename]
         names = list(dict.fromkeys(name.replace("\\", "/") for name in names if name))
         name = PurePosixPath(names[0]).name if names else texture.name
-        video = kept(texture.video)
-        content = texture.content or (video.content if video is not None else b"")
-        key = f"{names} {len(content)}"
+        key = texture.file_index if texture.has_file else -1 - texture.typed_id
         if key not in self._read:
-            data = content or self._file(names, name)
+            video = kept(texture.video)
+            data = texture.content or (video.content if video is not None else b"") or self._file(names, name)
             self._read[key] = None if not data else self.decode(name, data)
         return self._read[key]
 
@@ -70,12 +69,9 @@ class TextureFiles(Pictures):
         return None
 
     def _candidates(self, names: list[str]) -> Iterator[Path]:
-        root = self._root.resolve()
         for name in names:
             stated = Path(os.path.normpath(self._folder.resolve() / name))
-            # Checked before it is touched, and again after links in it were followed.
-            inside = "\0" not in name and stated.is_relative_to(root) and stated.resolve().is_relative_to(root)
-            if inside and stated.is_file():
+            if self._is_readable(stated):
                 yield stated
         for name in names:
             same_name = self._named(PurePosixPath(name).name)
@@ -87,15 +83,23 @@ class TextureFiles(Pictures):
         """Return the files of a name, in any letter case, that may be searched."""
         if self._by_name is None:
             self._by_name = {}
-            root = self._root.resolve()
             for path in self._searched():
-                if path.resolve().is_relative_to(root) and path.is_file():
-                    self._by_name.setdefault(path.name.lower(), []).append(path)
-        return self._by_name.get(name.lower(), [])
+                self._by_name.setdefault(path.name.lower(), []).append(path)
+        return [path for path in self._by_name.get(name.lower(), []) if self._is_readable(path)]
+
+    def _is_readable(self, path: Path) -> bool:
+        """Return whether a path is that of a file in the folder: before it is touched, and after links are followed."""
+        root = self._root.resolve()
+        try:
+            return path.is_relative_to(root) and path.resolve().is_relative_to(root) and path.is_file()
+        except (OSError, ValueError, RuntimeError) as error:  # too long, with a null, or a loop of links
+            if is_fault(error):
+                raise
+            return False
 
     def _searched(self) -> Iterator[Path]:
         seen = 0
-        start = self._root if self._in_archive else self._folder
+        start = (self._root if self._in_archive else self._folder).resolve()
         for folder, below, files in os.walk(start):
             below.sort()
             if not self._in_archive:

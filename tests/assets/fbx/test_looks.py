@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import zipfile
 from pathlib import Path
 
@@ -249,3 +250,33 @@ def test_no_image_outside_of_the_folder_is_read(tmp_path: Path, stated: str) -> 
     clip = bake(file.write(home / "a.fbx"), 2)
     assert not clip.images
     assert any("'secret.png': not found" in warning for warning in clip.warnings)
+
+
+def test_names_that_no_file_can_have_are_missing_images(tmp_path: Path) -> None:
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    picture(tmp_path / "textures" / "found.png", (1, 2, 3))
+    for stated, found in (("x" * 5000 + ".png", False), ("loop.png", False), ("y" * 300 + "/found.png", True)):
+        file, node = square()
+        file.texture(file.material(node), "DiffuseColor", stated)
+        clip = bake(file.write(tmp_path / "a.fbx"), 2)
+        assert bool(clip.images) is found
+
+
+def test_images_in_the_file_are_told_apart(tmp_path: Path) -> None:
+    """Two embedded images have one name and one size."""
+    file, node = square()
+    material = file.material(node, EmissiveFactor=1.0)
+    for number, prop in enumerate(("DiffuseColor", "EmissiveColor")):
+        data = picture(tmp_path / "image.png", (10 * number, 0, 0)).read_bytes()
+        content = f'\t\tContent: ,\n\t\t\t"{base64.b64encode(data).decode()}"'
+        names = f'\t\tFileName: "C:/{number}/image.png"\n\t\tRelativeFilename: "{number}/image.png"\n'
+        video = file.element("Video", "image", "Clip", names + content)
+        texture = file.element("Texture", "image", "", names)
+        file.connect(video, texture)
+        file.connect(texture, material, prop)
+    (tmp_path / "image.png").unlink()
+    clip = bake(file.write(tmp_path / "a.fbx"), 2)
+    emissive = clip.materials[0].emissive_texture
+    assert emissive is not None
+    reds = [clip.images[found.image][0, 0, 0] for found in (base(clip), emissive)]
+    assert reds == [0, 10]
