@@ -20,6 +20,9 @@ from helix4d.assets.surface import motion_of_times
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Float64Array
 
+_LONGEST = 400
+"""Characters of a warning: names in files may have any length."""
+
 
 class FbxAsset:
     """An FBX file, with one clip for each take.
@@ -125,4 +128,4 @@ class FbxAsset:
         return found
 
     def _warn(self, message: str) -> None:
-        self._warnings.setdefault(message)
+        self._warnings.setdefault(message if len(message) <= _LONGEST else f"{message[:_LONGEST]}…")

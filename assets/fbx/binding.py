@@ -31,7 +31,7 @@ NO_INDEX = 0xFFFFFFFF
 _BINARY = b"Kaydara FBX Binary"
 _TEXT = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s+|;[^\n]*\n)*+(?:FBXHeaderExtension|Objects|Definitions)\s*:")
 _TEXT_COMMENT = b"; FBX"
-_QUOTED = re.compile(rb'"[^"]*"|^\s*;[^\n]*$', re.MULTILINE)
+_QUOTED = re.compile(rb'"[^"]*"|^[ \t]*;[^\n]*$', re.MULTILINE)
 """Strings and comments, in which braces are no blocks."""
 _HEAD_BYTES = 1 << 16
 _CUT_SHORT = (ufbx.TruncatedFileError, ufbx.EmptyFileError)

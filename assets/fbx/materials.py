@@ -133,6 +133,10 @@ class _Reader:
         material = self._with_metallic_roughness(material)
         material = self._with_emission(material)
         material = self._with_normal(material)
+        if not self._is_phong:  # whose transparency has become alpha
+            transmission = float(np.clip(_number(self._pbr.transmission_factor, 0.0), 0.0, 1.0))
+            ior = max(_number(self._pbr.specular_ior, 1.5), 1.0)
+            material = replace(material, transmission=transmission, ior=ior)
         return Look(replace(material, unlit=bool(self._source.features.unlit.enabled)), tuple(self._uvs))
 
     def _is_double_sided(self) -> bool:
@@ -190,7 +194,7 @@ class _Reader:
         rough = 1.0 - rough if glossy else rough
         metal = _number(metal_map, 0.0)
         rough_slot, metal_slot = self._slot(rough_map), self._slot(metal_map)
-        if rough_slot is not None and self._is_phong and not self._from_blender:
+        if rough_slot is not None and self._is_phong:
             self._warn(f"material {self._source.name!r}: textures of shininess are not supported: ignored")
             rough_slot = None
         slots = [slot for slot in (rough_slot, metal_slot) if slot is not None]

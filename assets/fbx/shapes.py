@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,16 @@ class _Rest:
     points: Int64Array
     faces: Int64Array
     normals: Float64Array
+
+    @cached_property
+    def unposed(self) -> Float64Array:
+        """(F, 3, 3) corners of the triangles."""
+        return self.positions[self.points[self.faces]]
+
+    @cached_property
+    def own_smooth_normals(self) -> Float64Array:
+        """`smooth_normals` of the rest pose."""
+        return self.smooth_normals(self.positions)
 
     def smooth_normals(self, positions: Float64Array) -> Float64Array:
         """Return (V, 3) unit normals of (P, 3) moved vertices, smooth where corners of the file share a normal."""
@@ -110,7 +121,7 @@ class Shape:
         positions = self._blend.moved(rest.positions, posed)
         normals = rest.normals
         if positions is not rest.positions:
-            normals = normals + rest.smooth_normals(positions) - rest.smooth_normals(rest.positions)
+            normals = normals + rest.smooth_normals(positions) - rest.own_smooth_normals
         mirrored = False
         if self._skin is not None:
             placement = self._skin.placement(posed, node_to_world)
@@ -120,9 +131,9 @@ class Shape:
             signs = np.where((turn[:, 0] * turns[:, 0]).sum(axis=1) < 0, -1.0, 1.0)  # of the determinants
             normals = np.einsum("vi,vij->vj", normals, turn) * signs[:, None]
             mirrored = bool(signs.sum() < 0)
-        unposed = rest.positions[rest.points[rest.faces]]
-        step = float(np.spacing(np.float32(np.abs(unposed).max(initial=0.0))))
-        self._local = Local(positions[rest.points], unit(normals), self._surface_of(rest), unposed, step, mirrored)
+        step = float(np.spacing(np.float32(np.abs(rest.unposed).max(initial=0.0))))
+        surface = self._surface_of(rest)
+        self._local = Local(positions[rest.points], unit(normals), surface, rest.unposed, step, mirrored)
         return self._local
 
     def _read_rest(self) -> _Rest:
@@ -147,7 +158,7 @@ class Shape:
         valid = np.isfinite(length) & (length > 0)
         if valid.all():
             return rest
-        own = np.where(valid[:, None], rest.normals, rest.smooth_normals(positions))
+        own = np.where(valid[:, None], rest.normals, rest.own_smooth_normals)
         return _Rest(positions, corners, rest.polygons, used, rest.faces, own)
 
     def _normals(self, corners: Int64Array, points: Int64Array) -> tuple[Float64Array, Int64Array]:

@@ -189,7 +189,7 @@ def properties_of(properties: dict[str, object]) -> str:
     """Return the block of an element's properties."""
     rows = []
     for key, value in properties.items():
-        name = key.replace("_", " ")
+        name = key if "|" in key else key.replace("_", " ")
         numbers = value if isinstance(value, (tuple, list)) else (value,)
         kind = {3: "Vector3D"}.get(len(numbers), "Number")
         kind = "Color" if "Color" in name else kind

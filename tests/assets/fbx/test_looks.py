@@ -187,6 +187,33 @@ def test_lambert_is_matte_and_a_missing_material_is_gray(tmp_path: Path) -> None
     assert found.base_color == (0.8, 0.8, 0.8)
 
 
+def test_physical_shaders_are_read(tmp_path: Path) -> None:
+    """A physical material, as 3ds Max writes it: its properties have a prefix."""
+    picture(tmp_path / "rough.png", (0, 90, 0))
+    picture(tmp_path / "metal.png", (0, 0, 40))
+    file, node = square()
+    prefix = "3dsMax|Parameters|"
+    properties: dict[str, object] = {"base|color": (0.2, 0.4, 0.6), "base|weight": 0.5, "metalness": 0.3}
+    properties |= {"roughness": 0.7, "transparency": 0.25, "trans|ior": 1.33, "emission": 2.0}
+    properties |= {"emit|color": (0.1, 0.2, 0.3), "cutout": 0.5}
+    stated = {prefix + name.replace("|", "_"): value for name, value in properties.items()}
+    class_id = {"3dsMax|ClassIDa": 1030429932, "3dsMax|ClassIDb": -559038463}
+    material = file.material(node, shading="unknown", **class_id, **stated)
+    path = file.write(tmp_path / "a.fbx")
+    (found,) = bake(path, 2).materials
+    assert found.base_color == pytest.approx((0.1, 0.2, 0.3))
+    assert (found.metallic, found.roughness, found.alpha) == pytest.approx((0.3, 0.7, 0.5))
+    assert (found.transmission, found.ior) == pytest.approx((0.25, 1.33))
+    assert found.emissive == pytest.approx((0.2, 0.4, 0.6))
+    file.texture(material, f"{prefix}roughness_map", "rough.png")
+    file.texture(material, f"{prefix}metalness_map", "metal.png")
+    clip = bake(file.write(path), 2)
+    texture = clip.materials[0].metallic_roughness_texture
+    assert texture is not None
+    assert clip.images[texture.image][0, 0, 1:3].tolist() == [90, 40]
+    assert (clip.materials[0].metallic, clip.materials[0].roughness) == (1, 1)
+
+
 def test_animated_materials_are_reported(tmp_path: Path) -> None:
     file, node = square()
     material = file.material(node, DiffuseColor=(1.0, 0.0, 0.0))
