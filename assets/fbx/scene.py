@@ -57,6 +57,7 @@ class Scene:
         parts: what is shown.
         movers: elements that may move, deform or hide a part.
         from_blender: whether Blender wrote the file.
+        to_clip: (4, 4) matrix from the world of the file to the clip's axes and meters.
 
     Raises:
         AssetError: out_of_memory if it exceeds a limit, unsupported_extension if a mesh is deformed by a geometry
@@ -69,7 +70,7 @@ class Scene:
         self.from_blender = scene.metadata.exporter in _BLENDER
         self._check_size()
         self._warn_of_unsupported()
-        self._to_clip = _to_clip(scene.settings, warn)
+        self.to_clip = _to_clip(scene.settings, warn)
         self._shapes: dict[tuple[int, ...], Shape] = {}
         self._skinned: set[int] = set()
         self.parts = tuple(self._found())
@@ -84,11 +85,6 @@ class Scene:
                     visible[number] = bool(item(posed.nodes, number).visible)
             if all(visible[number] for number in part.lineage):
                 yield part, matrix(item(posed.nodes, part.node).geometry_to_world)
-
-    @property
-    def to_clip(self) -> Float64Array:
-        """(4, 4) matrix from the world of the file to the clip's axes and meters."""
-        return self._to_clip
 
     def _check_size(self) -> None:
         scene, limits = self._scene, self._limits
@@ -122,7 +118,7 @@ class Scene:
         hidden = self._hidden_nodes()
         for node in items(self._scene.nodes):
             meshes = [found for found in items(node.all_attribs) if isinstance(found, ufbx.Mesh)]
-            lineage = self._lineage(node) if meshes else []
+            lineage = _lineage(node) if meshes else []
             if not meshes or any(ancestor.element_id in hidden for ancestor in lineage):
                 continue
             numbers = tuple(ancestor.typed_id for ancestor in self._inherited(lineage))
@@ -181,13 +177,6 @@ class Scene:
                 hidden.add(node.element_id)
         return hidden
 
-    def _lineage(self, node: Any) -> list[Any]:
-        found = []
-        while node is not None:
-            found.append(node)
-            node = kept(node.parent)
-        return found
-
     def _inherited(self, lineage: list[Any]) -> Iterator[Any]:
         """Yield the nodes whose visibility counts for the first; in Blender, objects do not inherit it."""
         for node in lineage:
@@ -200,7 +189,16 @@ class Scene:
             nodes = [item(self._scene.nodes, part.node), *part.shape.bones]
             yield from part.shape.channels
             for node in nodes:
-                yield from (found.element_id for found in self._lineage(node))
+                yield from (found.element_id for found in _lineage(node))
+
+
+def _lineage(node: Any) -> list[Any]:
+    """Return a node and those above it."""
+    found = []
+    while node is not None:
+        found.append(node)
+        node = kept(node.parent)
+    return found
 
 
 def _to_clip(settings: Any, warn: Callable[[str], None]) -> Float64Array:

@@ -190,6 +190,16 @@ def test_keys_that_move_nothing_visible_do_not_stretch_the_time(tmp_path: Path) 
     assert (info.start, info.end) == (0, 2)
 
 
+def test_an_animation_that_moves_nothing_visible_is_no_motion(tmp_path: Path) -> None:
+    file = AsciiFbx()
+    file.mesh(file.node("part"))
+    layer = file.take("move", 0, 1)
+    file.animate(layer, file.node("empty", sub="Null"), "Lcl Translation", {"X": [(0, 0), (1, 6)]})
+    with pytest.raises(AssetError) as caught:
+        check_clip(bake(file.write(tmp_path / "a.fbx"), 3))
+    assert caught.value.code is ReasonCode.NO_MOTION
+
+
 def test_steps_are_reached_at_their_keys(tmp_path: Path) -> None:
     file = AsciiFbx()
     node = file.node("part")
