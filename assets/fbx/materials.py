@@ -257,7 +257,7 @@ class _Reader:
         picture = None if texture is None else self._files.read(texture)
         if picture is None:
             return None
-        return _Slot(picture, placement(texture, self._from_blender, self._warn))
+        return _Slot(picture, placement(texture, self._from_blender))
 
     def _image(self, channels: list[UInt8Array | None]) -> UInt8Array:
         """Return an image of four channels; equal ones share an array."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,6 @@ import ufbx
 
 from helix4d.assets.clip import Wrap
 from helix4d.core.arrays import Float64Array
-
-_SHEAR = 1e-4
 
 
 @dataclass(frozen=True)
@@ -28,22 +25,21 @@ class Placement:
     scale: tuple[float, float] = (1.0, 1.0)
 
 
-def placement(texture: Any, from_blender: bool, warn: Callable[[str], None]) -> Placement:
+def placement(texture: Any, from_blender: bool) -> Placement:
     """Return where a texture lies.
+
+    `Scaling` is how often the texture repeats, as 3ds Max and Unity write it and Unreal, three.js and Assimp read it
+    (assimp/assimp#2043, mrdoob/three.js#23834). ufbx takes it for the opposite direction, hence its other matrix.
 
     Args:
         texture: the texture.
         from_blender: whether Blender wrote the file: it states the transform of UVs by other rules.
-        warn: receives what is not supported.
     """
     plain = Placement(str(texture.uv_set), _wrap(texture.wrap_u), _wrap(texture.wrap_v))
     if not texture.has_uv_transform:
         return plain
-    found = _blender_matrix(texture) if from_blender else np.array(texture.uv_to_texture)[[0, 1, 3], :2].T
-    if not np.isfinite(found).all():
-        warn(f"texture {texture.name!r}: its UV transform is not finite: ignored")
-        return plain
-    return _decomposed(found, plain, lambda: warn(f"texture {texture.name!r}: its UV transform has shear: ignored"))
+    found = _blender_matrix(texture) if from_blender else np.array(texture.texture_to_uv)[[0, 1, 3], :2].T
+    return _decomposed(found, plain) if np.isfinite(found).all() else plain
 
 
 def _wrap(mode: int) -> Wrap:
@@ -67,16 +63,12 @@ def _stated(texture: Any, name: str, default: tuple[float, ...]) -> tuple[float,
     return default if found is None else tuple(found.value_vec4[:3])
 
 
-def _decomposed(matrix: Float64Array, plain: Placement, warn_of_shear: Callable[[], None]) -> Placement:
-    """Split a (2, 3) transform of UVs whose v points up into that of `Texture`, where it points down."""
+def _decomposed(matrix: Float64Array, plain: Placement) -> Placement:
+    """Turn a (2, 3) transform of UVs whose v points up, scaled before it is turned, into that of `Texture`."""
     flip = np.diag([1.0, -1.0])
     linear = flip @ matrix[:, :2] @ flip
     shift = flip @ matrix[:, 2] + [0.0, 1.0] - linear @ [0.0, 1.0]
     su = float(np.hypot(*linear[:, 0]))
     angle = math.atan2(-linear[1, 0], linear[0, 0]) if su else math.atan2(linear[0, 1], linear[1, 1])
-    c, s = math.cos(angle), math.sin(angle)
-    sv = float(linear[0, 1] * s + linear[1, 1] * c)
-    if abs(linear[0, 1] * c - linear[1, 1] * s) > _SHEAR * max(abs(sv), su):
-        warn_of_shear()
-        return plain
-    return Placement(plain.uv_set, plain.wrap_u, plain.wrap_v, (float(shift[0]), float(shift[1])), angle, (su, sv))
+    sv = float(linear[0, 1] * math.sin(angle) + linear[1, 1] * math.cos(angle))
+    return replace(plain, offset=(float(shift[0]), float(shift[1])), rotation=angle, scale=(su, sv))

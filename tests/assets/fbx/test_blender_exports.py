@@ -110,6 +110,32 @@ def test_materials_colors_and_uvs_of_faces(tmp_path: Path) -> None:
     assert _distance(topology.uvs[0][~top].reshape(-1, 2), loops[np.repeat(_sides(box), 4)]) < 1e-5
 
 
+def test_mapping_nodes_place_textures(tmp_path: Path) -> None:
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    box = cube()
+    paint = material("paint")
+    tree, image = paint.node_tree, bpy.data.images.new("checker", 8, 8)
+    image.filepath_raw, image.file_format = str(tmp_path / "checker.png"), "PNG"
+    image.save()
+    node, mapping = tree.nodes.new("ShaderNodeTexImage"), tree.nodes.new("ShaderNodeMapping")
+    node.image = image
+    mapping.inputs["Location"].default_value = (0.1, 0.2, 0)
+    mapping.inputs["Rotation"].default_value = (0, 0, 0.5)
+    mapping.inputs["Scale"].default_value = (2, 3, 1)
+    tree.links.new(tree.nodes.new("ShaderNodeTexCoord").outputs["UV"], mapping.inputs["Vector"])
+    tree.links.new(mapping.outputs["Vector"], node.inputs["Vector"])
+    tree.links.new(node.outputs["Color"], tree.nodes["Principled BSDF"].inputs["Base Color"])
+    box.data.materials.append(paint)
+    key(box, "location", {1: (0, 0, 0), FRAMES: (2, 0, 0)})
+    bpy.ops.export_scene.fbx(filepath=str(tmp_path / "a.fbx"), path_mode="COPY", embed_textures=True)
+    texture = bake(tmp_path / "a.fbx", 2).materials[0].base_color_texture
+    assert texture is not None
+    c, s = np.cos(0.5), np.sin(0.5)
+    for u, v in ((0.0, 0.0), (1.0, 0.0), (0.3, 0.8)):
+        expected = 0.1 + c * 2 * u - s * 3 * v, 0.2 + s * 2 * u + c * 3 * v
+        assert texture.matrix() @ [u, 1 - v, 1] == pytest.approx([expected[0], 1 - expected[1]], abs=1e-5)
+
+
 def test_normals_are_those_of_the_file(tmp_path: Path) -> None:
     """A cube with smooth shading has one normal a vertex; a skin turns them."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
