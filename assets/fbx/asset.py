@@ -33,8 +33,8 @@ class FbxAsset:
         root: folder that its images must not lie outside of; its own folder if None.
 
     Raises:
-        AssetError: not_gltf for a file of another format, corrupt_file, invalid_accessor, unsupported_extension,
-            out_of_memory.
+        AssetError: not_gltf for a file of another format, corrupt_file, invalid_accessor, invalid_scene_graph,
+            unsupported_extension, out_of_memory.
     """
 
     def __init__(self, path: Path, limits: Limits, root: Path | None = None) -> None:

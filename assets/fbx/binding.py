@@ -34,6 +34,7 @@ _TEXT_COMMENT = b"; FBX"
 _QUOTED = re.compile(rb'"[^"]*"|^[ \t]*;[^\n]*$', re.MULTILINE)
 """Strings and comments, in which braces are no blocks."""
 _HEAD_BYTES = 1 << 16
+_MAX_DEPTH = 1000
 _CUT_SHORT = (ufbx.TruncatedFileError, ufbx.EmptyFileError)
 
 _keep, _untrack = ctypes.pythonapi.Py_IncRef, ctypes.pythonapi.PyObject_GC_UnTrack
@@ -81,7 +82,8 @@ def load(path: Path, limits: Limits) -> Any:
     """Open a file; nothing else is read from the disk. The caller must call `free` on the scene that is returned.
 
     Raises:
-        AssetError: not_gltf for a file of another format or an unsupported version, corrupt_file, out_of_memory.
+        AssetError: not_gltf for a file of another format or an unsupported version, corrupt_file, out_of_memory,
+            invalid_scene_graph if nodes are nested too deeply.
     """
     with open(path, "rb") as stream:
         data = stream.read()
@@ -100,11 +102,15 @@ def load(path: Path, limits: Limits) -> Any:
             use_blender_pbr_material=True,
             skip_mesh_parts=True,
             skip_skin_vertices=True,
+            node_depth_limit=_MAX_DEPTH,
         )
         return _untracked(scene)
     except ufbx.UnsupportedVersionError as error:
         message = f"is of a version of FBX that ufbx does not read ({reason(error)}): convert it to 7.4"
         raise AssetError(ReasonCode.NOT_GLTF, message, path) from error
+    except ufbx.NodeDepthLimitError as error:
+        message = f"its nodes are nested more than {_MAX_DEPTH:,} deep"
+        raise AssetError(ReasonCode.INVALID_SCENE_GRAPH, message, path) from error
     except ufbx.OutOfMemoryError as error:
         raise AssetError(ReasonCode.OUT_OF_MEMORY, "does not fit into memory", path) from error
     except _CUT_SHORT as error:

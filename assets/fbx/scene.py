@@ -118,8 +118,10 @@ class Scene:
         hidden = self._hidden_nodes()
         for node in items(self._scene.nodes):
             meshes = [found for found in items(node.all_attribs) if isinstance(found, ufbx.Mesh)]
-            lineage = _lineage(node) if meshes else []
-            if not meshes or any(ancestor.element_id in hidden for ancestor in lineage):
+            if not meshes or not node.props.find_bool("Show", True):
+                continue
+            lineage = _lineage(node)
+            if any(ancestor.element_id in hidden for ancestor in lineage):
                 continue
             numbers = tuple(ancestor.typed_id for ancestor in self._inherited(lineage))
             for mesh in meshes:
@@ -172,9 +174,6 @@ class Scene:
                     if mode == ufbx.LodDisplay.HIDE or (mode == ufbx.LodDisplay.USE_LOD and number > 0):
                         hidden.add(child.element_id)
                         self._warn(f"{child.name}: is a coarser level of detail: not shown")
-        for node in items(self._scene.nodes):
-            if not node.props.find_bool("Show", True):
-                hidden.add(node.element_id)
         return hidden
 
     def _inherited(self, lineage: list[Any]) -> Iterator[Any]:
@@ -184,12 +183,15 @@ class Scene:
             if self.from_blender or not node.props.find_int("Visibility Inheritance", 1):
                 return
 
-    def _moving(self) -> Iterator[int]:
+    def _moving(self) -> set[int]:
+        found: set[int] = set()
         for part in self.parts:
-            nodes = [item(self._scene.nodes, part.node), *part.shape.bones]
-            yield from part.shape.channels
-            for node in nodes:
-                yield from (found.element_id for found in _lineage(node))
+            found.update(part.shape.channels)
+            for node in (item(self._scene.nodes, part.node), *part.shape.bones):
+                while node is not None and node.element_id not in found:
+                    found.add(node.element_id)
+                    node = kept(node.parent)
+        return found
 
 
 def _lineage(node: Any) -> list[Any]:

@@ -11,7 +11,7 @@ import pytest
 from helix4d.assets import Clip, bake, bake_clips, check_clip, list_clips
 from helix4d.assets.limits import DEFAULT_LIMITS
 from helix4d.core import AssetError, ReasonCode
-from tests.assets.fbx.ascii import TRIANGLES, AsciiFbx, axes
+from tests.assets.fbx.ascii import TRIANGLES, AsciiFbx, axes, properties_of
 
 pytest.importorskip("ufbx", reason="ufbx is not installed (extra 'curate')")
 
@@ -255,6 +255,31 @@ def test_visibility_is_animated_and_inherited(tmp_path: Path) -> None:
     assert [len(frame.faces) for frame in clip.frames] == [12, 8, 8]
     both = np.concatenate([placed(affine(shift=(10, 0, 0))), placed(affine(shift=(0, 50, 0)))])
     assert_shows(clip, 2, both)
+
+
+def test_hidden_nodes_and_layers_are_not_shown(tmp_path: Path) -> None:
+    file = AsciiFbx()
+    shown = file.node("shown", Show=1)
+    unshown = file.node("unshown", Show=0, Lcl_Translation=(50.0, 0.0, 0.0))
+    layered = file.node("layered", Lcl_Translation=(0.0, 50.0, 0.0))
+    below = file.node("below", layered)
+    for node in (shown, unshown, layered, below):
+        file.mesh(node)
+    layer = file.element("CollectionExclusive", "layer", "DisplayLayer", properties_of({"Show": 0}))
+    file.connect(layered, layer)
+    clip = moved(file, shown, tmp_path / "a.fbx")
+    assert_shows(clip, 0, placed(np.eye(4)))
+
+
+def test_nodes_that_are_nested_too_deeply_are_refused(tmp_path: Path) -> None:
+    file = AsciiFbx()
+    node = 0
+    for number in range(1100):
+        node = file.node(f"node {number}", node, sub="Null")
+    file.mesh(node)
+    with pytest.raises(AssetError, match="nested more than 1,000 deep") as caught:
+        list_clips(file.write(tmp_path / "a.fbx"))
+    assert caught.value.code is ReasonCode.INVALID_SCENE_GRAPH
 
 
 def test_too_many_nodes_are_refused(tmp_path: Path) -> None:
