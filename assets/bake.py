@@ -24,10 +24,11 @@ from helix4d.core.messages import reproducible
 from helix4d.core.storage import is_fault
 
 _GLTF = (".glb", ".gltf")
-_BLENDER = (".fbx", ".dae", ".abc", ".blend")
+_BLENDER = (".dae", ".abc", ".blend")
+_FBX = (".fbx",)
 _USD = (".usd", ".usda", ".usdc")
 _ARCHIVES = (".zip", ".usdz")
-SUFFIXES = frozenset(_GLTF + _BLENDER + _USD + _ARCHIVES)
+SUFFIXES = frozenset(_GLTF + _BLENDER + _FBX + _USD + _ARCHIVES)
 """Suffixes of files that can be baked. Folders of numbered .obj files can be baked, too."""
 
 
@@ -133,7 +134,7 @@ def bake_still(path: Path, limits: Limits = DEFAULT_LIMITS) -> Clip:
 def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        supported = ", ".join(_GLTF + _BLENDER + _USD + _ARCHIVES)
+        supported = ", ".join(_GLTF + _FBX + _BLENDER + _USD + _ARCHIVES)
         found = f"the format {suffix}" if suffix else "a file without a suffix"
         raise AssetError(ReasonCode.NOT_GLTF, f"{found} is not supported: convert it to one of {supported}", path)
     return suffix
@@ -175,7 +176,7 @@ def _restore_moved_files(asset: Path, root: Path) -> None:
 
 
 def _open(path: Path, limits: Limits, root: Path) -> _Asset:
-    # Start Blender, and load usd-core, only when a format requires them.
+    # Start Blender, and load usd-core and ufbx, only when a format requires them.
     if _is_sequence(path):
         from helix4d.assets.blender.importer import ObjSequence
 
@@ -189,6 +190,12 @@ def _open(path: Path, limits: Limits, root: Path) -> _Asset:
         except ModuleNotFoundError as error:
             raise missing_package(f"{path.name}: reading USD files", "pxr") from error
         return UsdAsset(path, limits, root)
+    if _suffix(path) in _FBX:
+        try:
+            from helix4d.assets.fbx.asset import FbxAsset
+        except ModuleNotFoundError as error:
+            raise missing_package(f"{path.name}: reading FBX files", "ufbx") from error
+        return FbxAsset(path, limits, root)
     from helix4d.assets.blender.importer import BlenderAsset
 
     return BlenderAsset(path, limits, root)

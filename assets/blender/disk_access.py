@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -128,30 +127,6 @@ def refuse_outside_images(path: Path, root: Path) -> None:
     for name in names:
         local = re.sub(r"^file:(//[^/]*)?", "", name)
         _refuse_outside_files([name, local, unquote(name), unquote(local)], path, path, root)
-
-
-@contextmanager
-def images_inside(root: Path) -> Iterator[None]:
-    """Provide a context in which `bpy_extras.image_utils.load_image` finds images below `root` only.
-
-    Blender's FBX importer calls it with any path, and it lists folders to find names that differ in case. An image
-    elsewhere is looked for beside the file, as Blender does with one that does not exist.
-    """
-    from bpy_extras import image_utils
-
-    load = image_utils.load_image
-
-    def load_inside(imagepath: str, dirname: str = "", **options: Any) -> Any:
-        image = os.path.join(dirname, imagepath)
-        if not _is_inside(image, root.resolve()):
-            image = os.path.join(dirname, os.path.basename(imagepath))
-        return load(os.path.normpath(image), dirname, **options)
-
-    image_utils.load_image = load_inside
-    try:
-        yield
-    finally:
-        image_utils.load_image = load
 
 
 def _joined_lines(path: Path) -> bytes:

@@ -16,7 +16,6 @@ from helix4d.core import AssetError, ReasonCode
 
 _HEAD_BYTES = 1 << 20
 _TAIL_BYTES = 1 << 12
-_FBX = b"Kaydara FBX Binary"
 _ALEMBIC_RATE = 240
 _COLLADA = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s+|<\?.*?\?>|<!--.*?-->)*+<COLLADA[\s>]", re.DOTALL)
 _CACHES = frozenset({"MESH_SEQUENCE_CACHE", "TRANSFORM_CACHE"})
@@ -34,8 +33,7 @@ class BlenderFormat:
         name: name of the format, for messages.
         looks_right: returns whether a file starting with the given bytes has this format; checked before the import.
         read: imports a file into an empty Blender session, and returns the operator's result.
-        timeline: returns the first and last frame of the animation, or None without one. Not used for FBX, which has
-            named clips.
+        timeline: returns the first and last frame of the animation, or None without one.
     """
 
     name: str
@@ -87,13 +85,6 @@ def refuse_outside(bpy: Any, path: Path, root: Path) -> None:
             raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, message, path)
 
 
-def _read_fbx(bpy: Any, file: str) -> set[str]:
-    result: set[str] = bpy.ops.import_scene.fbx(
-        filepath=file, use_image_search=False, anim_offset=0.0, use_custom_props=False
-    )
-    return result
-
-
 def _read_collada(bpy: Any, file: str) -> set[str]:
     result: set[str] = bpy.ops.wm.collada_import(filepath=file, import_units=False)
     return result
@@ -139,7 +130,6 @@ def _is_collada(data: bytes) -> bool:
 
 FORMATS: Mapping[str, BlenderFormat] = MappingProxyType(
     {
-        ".fbx": BlenderFormat("binary FBX", lambda data: data.startswith(_FBX), _read_fbx, _actions_range),
         ".dae": BlenderFormat("COLLADA", _is_collada, _read_collada, _actions_range),
         ".abc": BlenderFormat(
             "Alembic", lambda data: data.startswith((b"Ogawa", b"\x89HDF")), _read_alembic, _scene_range

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helix4d.assets.blender.disk_access import (
-    images_inside,
     refuse_before_opening,
     refuse_disk_access,
     refuse_outside_images,
@@ -57,7 +56,7 @@ class _Moment:
 
 
 class BlenderAsset:
-    """A file imported into an empty Blender session. FBX files have named clips; other formats have one timeline.
+    """A file imported into an empty Blender session: one timeline.
 
     Args:
         path: path of the file.
@@ -75,7 +74,6 @@ class BlenderAsset:
         self._path = path
         self._limits = limits
         self._root = root or (path if path.is_dir() else path.parent)
-        self._actions: dict[str, list[tuple[Any, Any]]] = {}
         self._empty()
         self._load()
 
@@ -90,32 +88,17 @@ class BlenderAsset:
         if not file_format.looks_right(head(path)):
             raise AssetError(ReasonCode.NOT_GLTF, f"is not a {file_format.name} file: its suffix may be wrong", path)
         check_end(path)
-        self._reader = file_format.name.removeprefix("binary ")
+        self._reader = file_format.name
         if suffix == ".blend":
             self._check_blend_file()
         elif suffix == ".dae":
             refuse_outside_images(path, self._root)
-        with images_inside(self._root):
-            self._import(file_format.read, path)
+        self._import(file_format.read, path)
         refuse_outside(bpy, path, self._root)
         refuse_disk_access(bpy, path, self._root)
         self._rate = rate(bpy)
-        if suffix == ".fbx":
-            self._actions = _grouped_actions(bpy)
-            spans = {
-                name: (
-                    float(min(action.frame_range[0] for _, action in members)),
-                    float(max(action.frame_range[1] for _, action in members)),
-                )
-                for name, members in self._actions.items()
-            }
-        else:
-            span = file_format.timeline(bpy)
-            spans = {"": span} if span else {}
-        self.clips = [
-            ClipInfo(number, name, start / self._rate, end / self._rate)
-            for number, (name, (start, end)) in enumerate(spans.items())
-        ]
+        span = file_format.timeline(bpy)
+        self.clips = [ClipInfo(0, "", span[0] / self._rate, span[1] / self._rate)] if span else []
 
     def _check_blend_file(self) -> None:
         refuse_outside_libraries(self._path, self._root)
@@ -150,7 +133,7 @@ class BlenderAsset:
     def probe_motion(self, index: int) -> float:
         """Return `assets.motion` of a clip at 16 times; −1 if it is not finite."""
         info = self.clips[index]
-        return motion_of_times(info.start, info.end, lambda times: self._frames(index, times, None, None)[0])
+        return motion_of_times(info.start, info.end, lambda times: self._frames(times, None, None)[0])
 
     def bake(self, index: int, frames: int) -> Clip:
         """Bake one animation at `frames` times.
@@ -164,7 +147,7 @@ class BlenderAsset:
         materials = BlenderMaterials(self._path, self._limits, self._root)
         check = GeometryCheck(self._path)
         with np.errstate(over="ignore", invalid="ignore"):
-            baked, unposed = self._frames(index, times, materials, check)
+            baked, unposed = self._frames(times, materials, check)
         check.finish(unposed)
         return Clip(
             name=info.name,
@@ -178,9 +161,8 @@ class BlenderAsset:
         )
 
     def _frames(
-        self, index: int, times: Float64Array, materials: BlenderMaterials | None, check: GeometryCheck | None
+        self, times: Float64Array, materials: BlenderMaterials | None, check: GeometryCheck | None
     ) -> tuple[tuple[Frame, ...], list[Float64Array]]:
-        self._play(index)
         frames: list[Frame] = []
         unposed: list[Float64Array] = []
         for time in times:
@@ -201,18 +183,6 @@ class BlenderAsset:
             frames.append(Frame(moment.positions.astype(np.float32), moment.normals.astype(np.float32), topology))
             unposed = unposed or moment.unposed
         return tuple(frames), unposed
-
-    def _play(self, index: int) -> None:
-        """Assign only the actions of the given clip to objects and shape keys, if the file has named clips."""
-        if not self._actions:
-            return
-        bpy = self._bpy
-        members = list(self._actions.values())[index]
-        for block in (*bpy.data.objects, *bpy.data.shape_keys):
-            if block.animation_data is not None:
-                block.animation_data.action = None
-        for block, action in members:
-            (block.animation_data or block.animation_data_create()).action = action
 
     def _moment(self, time: float, materials: BlenderMaterials | None) -> _Moment:
         self._show(time)
@@ -269,22 +239,6 @@ class ObjSequence(BlenderAsset):
 def _read_obj(bpy: Any, file: str) -> set[str]:
     result: set[str] = bpy.ops.wm.obj_import(filepath=file)
     return result
-
-
-def _grouped_actions(bpy: Any) -> dict[str, list[tuple[Any, Any]]]:
-    """Return the clips by name: the actions of one FBX stack, each with the object or shape key that it animates.
-
-    The importer names an action `block|stack|layer`; the names of blocks may contain bars themselves.
-    """
-    blocks = sorted((*bpy.data.objects, *bpy.data.shape_keys), key=lambda block: -len(block.name))
-    clips: dict[str, list[tuple[Any, Any]]] = {}
-    for action in bpy.data.actions:
-        owner = next((block for block in blocks if action.name.startswith(f"{block.name}|")), None)
-        if owner is None:  # a long name was truncated: fall back to the block that uses the action
-            owner = next((b for b in blocks if b.animation_data and b.animation_data.action == action), None)
-        if owner is not None:
-            clips.setdefault(action.name.removeprefix(f"{owner.name}|"), []).append((owner, action))
-    return clips
 
 
 def _shown(graph: Any) -> Iterator[Any]:
