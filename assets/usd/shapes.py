@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from pxr import Usd, UsdGeom, Vt
 
+from helix4d.assets.polygons import Triangles, triangulate
 from helix4d.assets.usd import primvars
 from helix4d.assets.usd.gprims import gprim
 from helix4d.assets.usd.materials import GRAY, Look, Looks, bound_material
-from helix4d.assets.usd.polygons import Triangles, triangulate
 from helix4d.assets.usd.skinning import Skin
 from helix4d.core.arrays import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array
 

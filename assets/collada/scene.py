@@ -1,0 +1,300 @@
+"""Poses the visual scene: transforms of nodes, skins and morphs determine vertices in world space.
+
+All arithmetic is in float64, in glTF's axes and in meters. A skinned mesh ignores the transform of its node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from helix4d.assets.collada.channels import Channel
+from helix4d.assets.collada.controllers import Deformed, Morph, Skin, morph_differences, read_controller
+from helix4d.assets.collada.curves import Curve
+from helix4d.assets.collada.document import Document
+from helix4d.assets.collada.joints import Joints
+from helix4d.assets.collada.meshes import Primitive, read_mesh
+from helix4d.assets.collada.nodes import Instance, read_nodes, world_matrices
+from helix4d.assets.collada.sources import named
+from helix4d.assets.collada.transforms import up_axis
+from helix4d.assets.gltf.scene import blend_joints, cofactor, determinants, morph_values, skin_vertices
+from helix4d.core import ReasonCode
+from helix4d.core.arrays import BoolArray, Float64Array, Int64Array
+
+
+@dataclass(frozen=True, eq=False)
+class Binding:
+    """How the vertices of a part follow nodes.
+
+    Attributes:
+        nodes: (J,) nodes of the joints.
+        inverse_bind: (J, 4, 4) transforms from the mesh to each joint.
+        joints, weights: (V, K) int64 and float64.
+        weighted: (J,) mask of the joints that some vertex follows.
+    """
+
+    nodes: Int64Array
+    inverse_bind: Float64Array
+    joints: Int64Array
+    weights: Float64Array
+    weighted: BoolArray
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A primitive placed in the scene by a node.
+
+    Attributes:
+        instance: the instance, which binds materials and has a node of its own.
+        primitive: vertices and triangles.
+        step: largest rounding error of the positions.
+        binding: what the vertices follow, None for the node.
+        morph: index of the morph, None without one.
+        moved: (M, V, 3) differences of positions by the morph, or None.
+        turned: (M, V, 3) differences of normals by the morph, or None.
+    """
+
+    instance: Instance
+    primitive: Primitive
+    step: float
+    binding: Binding | None
+    morph: int | None
+    moved: Float64Array | None
+    turned: Float64Array | None
+
+
+@dataclass(frozen=True, eq=False)
+class Posed:
+    """A posed part: (V, 3) positions, normals of any length or None, whether it is mirrored, and its rounding error."""
+
+    positions: Float64Array
+    normals: Float64Array | None
+    mirrored: bool
+    rounding: float
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """The scene at one time: (N, 4, 4) transforms to the world, (N,) visibility, and the weights of each morph."""
+
+    world: Float64Array
+    visible: BoolArray
+    weights: list[Float64Array]
+
+
+class Scene:
+    """What a document shows.
+
+    Args:
+        document: the document.
+
+    Attributes:
+        parts: everything that is shown at some time.
+
+    Raises:
+        AssetError: see `read_nodes`, `read_mesh` and `read_controller`.
+    """
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._nodes = read_nodes(document)
+        self._levels = self._nodes.levels()
+        self._root = _root_matrix(document)
+        stacks = self._nodes.stacks
+        self._local = np.array([stack.matrix() for stack in stacks]).reshape(-1, 4, 4)
+        self._shown = np.array([stack.visible for stack in stacks], bool)
+        self._slots = {
+            id(e): (slot, place) for slot, stack in enumerate(stacks) for place, e in enumerate(stack.elements)
+        }
+        self._visibilities = {id(s.visibility): slot for slot, s in enumerate(stacks) if s.visibility is not None}
+        self._morphs: list[Morph] = []
+        self._morph_of: dict[int, int] = {}
+        self.parts = tuple(self._placed())
+
+    def moves(self, channel: Channel, parts: Iterable[Part]) -> bool:
+        """Return whether a channel moves, morphs or hides one of the parts."""
+        key = id(channel.element)
+        parts = list(parts)
+        if key in self._morph_of:
+            return any(part.morph == self._morph_of[key] for part in parts)
+        if key in self._visibilities:
+            shown = self._nodes.with_ancestors(part.instance.node for part in parts)
+            return self._visibilities[key] in {self._nodes.slots[node] for node in shown}
+        return key in self._slots and self._slots[key][0] in self._placing(parts)
+
+    def state(self, channels: Sequence[Channel], time: float) -> State:
+        """Return the scene at a time in seconds; of channels with the same target, the last one counts.
+
+        Raises:
+            AssetError: if the keys of a channel are invalid.
+        """
+        changed: dict[int, dict[int, Float64Array]] = {}
+        weights = [morph.weights for morph in self._morphs]
+        shown = self._shown
+        for channel in channels:
+            key, places = id(channel.element), channel.places
+            if not isinstance(channel.curve, Curve):
+                raise channel.curve
+            value = channel.curve.at(time)
+            if key in self._slots:
+                slot, place = self._slots[key]
+                values = changed.setdefault(slot, {})
+                old = values.get(place, self._nodes.stacks[slot].values[place])
+                values[place] = _with(old, places, value)
+            elif key in self._morph_of:
+                number = self._morph_of[key]
+                weights[number] = _with(weights[number], places, value)
+            elif key in self._visibilities:
+                shown = shown.copy()
+                shown[self._visibilities[key]] = value[0] > 0.5
+        local = self._local
+        if changed:
+            local = local.copy()
+            for slot, values in changed.items():
+                local[slot] = self._nodes.stacks[slot].matrix(values)
+        world, visible = world_matrices(self._nodes, self._levels, local, self._root, shown)
+        return State(world, visible, weights)
+
+    def pose(self, part: Part, state: State, with_normals: bool) -> Posed:
+        """Return the vertices of a part in a given state."""
+        primitive = part.primitive
+        positions, normals = primitive.positions, primitive.normals if with_normals else None
+        if part.morph is not None and part.moved is not None:
+            weights = state.weights[part.morph]
+            positions = morph_values(positions, part.moved, weights)
+            normals = None if normals is None else morph_values(normals, part.turned, weights)
+        if part.binding is not None:
+            binding = part.binding
+            matrices = state.world[binding.nodes] @ binding.inverse_bind
+            blended = blend_joints(matrices, binding.joints, binding.weights)
+            posed, turned, mirrored = skin_vertices(blended, positions, normals)
+            return Posed(posed, turned, mirrored, part.step * _stretch(matrices[binding.weighted]))
+        matrix = state.world[part.instance.node]
+        linear = matrix[None, :3, :3]
+        mirrored = bool(determinants(linear)[0] < 0)
+        posed = positions @ linear[0].T + matrix[:3, 3]
+        if normals is not None:
+            normals = normals @ cofactor(linear)[0].T * (-1.0 if mirrored else 1.0)
+        return Posed(posed, normals, mirrored, part.step * _stretch(linear))
+
+    def _placing(self, parts: Iterable[Part]) -> set[int]:
+        """Return the stacks of the nodes whose transforms place parts."""
+        nodes: set[int] = set()
+        for part in parts:
+            if part.binding is None:
+                nodes.add(part.instance.node)
+            else:
+                nodes.update(part.binding.nodes[part.binding.weighted].tolist())
+        return {self._nodes.slots[node] for node in self._nodes.with_ancestors(nodes)}
+
+    def _placed(self) -> Iterable[Part]:
+        document, limits = self._document, self._document.limits
+        joints = Joints(document, self._nodes)
+        world, _ = world_matrices(self._nodes, self._levels, self._local, self._root, self._shown)
+        deformed: dict[int, Deformed] = {}
+        differences: dict[tuple[int, int], tuple[Float64Array, Float64Array | None]] = {}
+        counts = {"primitives": 0, "triangles": 0, "vertices": 0}
+        for instance in self._nodes.instances:
+            target = self._target(instance)
+            if id(target) not in deformed:
+                deformed[id(target)] = _read(document, target)
+            found = deformed[id(target)]
+            morph = None if found.morph is None else self._number_of(found.morph)
+            nodes = None if found.skin is None else joints.find(found.skin, instance)
+            for number, primitive in enumerate(found.mesh.primitives):
+                for unit, count in (
+                    ("primitives", 1),
+                    ("triangles", len(primitive.faces)),
+                    ("vertices", len(primitive.positions)),
+                ):
+                    counts[unit] += count
+                    if counts[unit] > getattr(limits, unit):
+                        message = f"the scene has more {unit} than the limit of {getattr(limits, unit):,}"
+                        raise document.fail(ReasonCode.OUT_OF_MEMORY, message)
+                if found.morph is not None and (id(target), number) not in differences:
+                    differences[id(target), number] = morph_differences(found.morph, found.mesh, number)
+                moved, turned = differences.get((id(target), number), (None, None))
+                binding = None
+                if found.skin is not None and nodes is not None:
+                    rest = world[instance.node]
+                    binding = _bound(found.skin, nodes, primitive.points, _returning(rest) @ self._root)
+                yield Part(instance, primitive, found.mesh.step, binding, morph, moved, turned)
+
+    def _target(self, instance: Instance) -> Element:
+        tag = instance.element.tag.removeprefix("instance_")
+        owner = named(self._nodes.element(self._nodes.parents[instance.node]))
+        return self._document.need(instance.element.get("url", ""), owner, tag)
+
+    def _number_of(self, morph: Morph) -> int:
+        """Return the index of a morph, which channels find by the source of its weights, or by its array."""
+        if id(morph.source) not in self._morph_of:
+            for element in (morph.source, *morph.source.iterfind("float_array")):
+                self._morph_of[id(element)] = len(self._morphs)
+            self._morphs.append(morph)
+        return self._morph_of[id(morph.source)]
+
+
+def _read(document: Document, target: Element) -> Deformed:
+    return read_controller(document, target) if target.tag == "controller" else Deformed(read_mesh(document, target))
+
+
+def _bound(skin: Skin, nodes: Int64Array, points: Int64Array, resting: Float64Array) -> Binding:
+    """Return how vertices follow nodes.
+
+    Args:
+        skin: the skin.
+        nodes: (J + 1,) nodes of its joints, and its own node.
+        points: (V,) position of the mesh that each vertex shows.
+        resting: (4, 4) transform from the bind shape to the own node.
+    """
+    joints, weights = skin.joints[points], skin.weights[points]
+    inverse_bind = np.concatenate([skin.inverse_bind, resting[None]]) @ skin.bind_shape
+    weighted = np.zeros(len(nodes), bool)
+    weighted[joints[weights != 0]] = True
+    return Binding(nodes, inverse_bind, joints, weights, weighted)
+
+
+def _root_matrix(document: Document) -> Float64Array:
+    """Return the (4, 4) transform from the axes and unit of a document to Y up and meters."""
+    asset = document.tree.find("asset")
+    unit = None if asset is None else asset.find("unit")
+    axis = None if asset is None else asset.find("up_axis")
+    meters = 1.0
+    if unit is not None and unit.get("meter") is not None:
+        try:
+            meters = float(unit.get("meter", ""))
+        except ValueError:
+            meters = float("nan")
+        if not 0 < meters < np.inf:
+            document.warn(f"the unit of {(unit.get('meter') or '')[:20]!r} meters is not a positive number: 1 is used")
+            meters = 1.0
+    scale = np.diag([meters, meters, meters, 1.0])
+    return up_axis("Y_UP" if axis is None else (axis.text or "").strip()) @ scale
+
+
+def _returning(matrix: Float64Array) -> Float64Array:
+    """Return the inverse of a (4, 4) matrix; the identity if it is singular."""
+    try:
+        return np.asarray(np.linalg.inv(matrix))
+    except np.linalg.LinAlgError:
+        return np.eye(4)
+
+
+def _with(values: Float64Array, places: Int64Array | None, found: Float64Array) -> Float64Array:
+    """Return a copy of values with some of them replaced, those within range."""
+    changed = values.copy()
+    if places is None:
+        count = min(len(found), len(changed))
+        changed[:count] = found[:count]
+    else:
+        inside = places < len(changed)
+        changed[places[inside]] = found[inside]
+    return changed
+
+
+def _stretch(matrices: Float64Array) -> float:
+    """Return an upper bound of how much (..., 4, 4) or (..., 3, 3) matrices stretch a vector."""
+    return float(np.sqrt((matrices[..., :3, :3] ** 2).sum(axis=(-2, -1))).max(initial=0.0))
