@@ -5,7 +5,6 @@ The bpy module is passed as an argument, as only `importer` imports it. Scripts 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,8 @@ from typing import Any
 from helix4d.core import AssetError, ReasonCode
 
 _HEAD_BYTES = 1 << 20
-_TAIL_BYTES = 1 << 12
 _FBX = b"Kaydara FBX Binary"
 _ALEMBIC_RATE = 240
-_COLLADA = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s+|<\?.*?\?>|<!--.*?-->)*+<COLLADA[\s>]", re.DOTALL)
 _CACHES = frozenset({"MESH_SEQUENCE_CACHE", "TRANSFORM_CACHE"})
 _TIMED_MODIFIERS = frozenset(
     {"BUILD", "CLOTH", "DYNAMIC_PAINT", "EXPLODE", "FLUID", "MESH_CACHE", "NODES", "OCEAN", "PARTICLE_SYSTEM"}
@@ -50,20 +47,6 @@ def head(path: Path) -> bytes:
         return stream.read(_HEAD_BYTES)
 
 
-def check_end(path: Path) -> None:
-    """Check that a COLLADA file is complete, as Blender silently imports truncated ones.
-
-    Raises:
-        AssetError: corrupt_file.
-    """
-    if path.suffix.lower() != ".dae":
-        return
-    with open(path, "rb") as stream:
-        stream.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        if b"</COLLADA>" not in stream.read():
-            raise AssetError(ReasonCode.CORRUPT_FILE, "does not end with </COLLADA>: the file is truncated", path)
-
-
 def rate(bpy: Any) -> float:
     """Return how many Blender frames correspond to one second of the file."""
     render = bpy.context.scene.render
@@ -91,11 +74,6 @@ def _read_fbx(bpy: Any, file: str) -> set[str]:
     result: set[str] = bpy.ops.import_scene.fbx(
         filepath=file, use_image_search=False, anim_offset=0.0, use_custom_props=False
     )
-    return result
-
-
-def _read_collada(bpy: Any, file: str) -> set[str]:
-    result: set[str] = bpy.ops.wm.collada_import(filepath=file, import_units=False)
     return result
 
 
@@ -131,16 +109,9 @@ def _scene_range(bpy: Any) -> tuple[float, float] | None:
     return (float(scene.frame_start), float(scene.frame_end)) if moves else None
 
 
-def _is_collada(data: bytes) -> bool:
-    # Only comments and processing instructions may precede the root: no document type, which could define exponentially
-    # growing entities. Each is skipped as a whole, since one may contain the text `<COLLADA`.
-    return _COLLADA.match(data) is not None
-
-
 FORMATS: Mapping[str, BlenderFormat] = MappingProxyType(
     {
         ".fbx": BlenderFormat("binary FBX", lambda data: data.startswith(_FBX), _read_fbx, _actions_range),
-        ".dae": BlenderFormat("COLLADA", _is_collada, _read_collada, _actions_range),
         ".abc": BlenderFormat(
             "Alembic", lambda data: data.startswith((b"Ogawa", b"\x89HDF")), _read_alembic, _scene_range
         ),

@@ -18,8 +18,8 @@ from helix4d.core import ReasonCode
 from helix4d.core.arrays import Float64Array
 
 _KINDS = ("STEP", "LINEAR", "BEZIER", "HERMITE")
-_STEP_TOLERANCE = 1e-6
-"""A key closer than this fraction of the curve counts as reached: times are rounded in the text."""
+_TOLERANCE_S = 1e-5
+"""A key closer than this counts as reached, as times are rounded in the text: to five decimals, or six digits."""
 _HOLDS = ("CONSTANT", "UNDEFINED")
 
 
@@ -45,7 +45,7 @@ class Curve:
     def at(self, time: float) -> Float64Array:
         """Return the (C,) values at a time in seconds."""
         times, values = self.times, self.values
-        tolerance = _STEP_TOLERANCE * max(float(times[-1] - times[0]), abs(float(times[-1])))
+        tolerance = max(_TOLERANCE_S, 1e-6 * abs(float(times[-1])))
         reached = int(np.searchsorted(times, time + tolerance, side="right")) - 1
         if reached < 0:
             return values[0]
