@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from helix4d.assets.channels import combined, mapped, to_linear
+from helix4d.assets.pictures import combined, mapped, to_linear
 from helix4d.assets.clip import AlphaMode, Material, Texture
 from helix4d.assets.collada.document import Document
 from helix4d.assets.collada.effects import LUMINANCE, Effect, Slot, TextureUse, overrides_of, read_effect

@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from helix4d.assets.channels import to_linear
+from helix4d.assets.pictures import to_linear
 from helix4d.assets.collada.document import Document
 from helix4d.assets.collada.holes import MOST_CORNERS, joined
 from helix4d.assets.collada.sources import Input, inputs, ints, named, number, source_numbers
