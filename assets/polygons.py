@@ -1,4 +1,4 @@
-"""Cuts polygons into triangles: convex ones into fans as renderers do, others by clipping ears."""
+"""Cuts polygons into triangles: convex ones into fans as USD's own renderers do, others by clipping ears."""
 
 from __future__ import annotations
 

@@ -47,9 +47,9 @@ class ColladaAsset:
         self._visible = [part for part in self._scene.parts if looks.can_show(part)]
         self._channels: list[list[Channel]] = []
         self.clips: list[ClipInfo] = []
-        channels = read_channels(self._document)
+        channels, moves = read_channels(self._document), self._scene.moving(self._visible)
         for name, chosen, start, end in _clips(self._document, channels):
-            moving = [channel for channel in chosen if self._scene.moves(channel, self._visible)]
+            moving = [channel for channel in chosen if moves(channel)]
             if not moving:
                 continue
             if len(self.clips) == limits.animations:
@@ -107,9 +107,9 @@ class ColladaAsset:
             times=times,
             frames=baked,
             materials=tuple(looks.materials),
-            images=tuple(looks.images),
+            images=looks.images,
             extras=self._extras(),
-            warnings=document.warnings,
+            warnings=(*document.warnings, *looks.warnings),
         )
 
     def _baked(self, times: Float64Array, index: int, rows: list[Shown], uv_sets: int) -> tuple[Frame, ...]:

@@ -11,13 +11,11 @@ from xml.etree.ElementTree import Element
 
 from helix4d.assets.collada.document import Document
 from helix4d.assets.collada.sources import named
-from helix4d.assets.gltf.images import GLTF_FORMATS, decode_image, header_size, reduced_by, too_large
-from helix4d.core import ReasonCode
+from helix4d.assets.pictures import Pictures
 from helix4d.core.arrays import UInt8Array
 from helix4d.core.messages import reason
 from helix4d.core.storage import is_fault
 
-_FORMATS = (*GLTF_FORMATS, "BMP", "TGA", "TIFF")
 _MOST_FOLDERS = 10_000
 """Folders in which a file is searched by its name."""
 
@@ -27,14 +25,14 @@ class ImageFiles:
 
     Args:
         document: the document.
+        pictures: decodes them.
     """
 
-    def __init__(self, document: Document) -> None:
-        self._document = document
+    def __init__(self, document: Document, pictures: Pictures) -> None:
+        self._document, self._pictures = document, pictures
         self._root = document.root.resolve()
         self._decoded: dict[int, UInt8Array | None] = {}
         self._names: dict[str, list[Path]] | None = None
-        self._pixels = 0
 
     def read(self, image: Element) -> UInt8Array | None:
         """Return the (H, W, 4) uint8 pixels of an `<image>`; None, with a warning, if it is missing or broken.
@@ -44,7 +42,8 @@ class ImageFiles:
         """
         if id(image) not in self._decoded:
             data = self._data(image)
-            self._decoded[id(image)] = None if data is None else self._decode(image, data)
+            picture = None if data is None else self._pictures.decode(_name(image), data)
+            self._decoded[id(image)] = None if picture is None else picture.pixels
         return self._decoded[id(image)]
 
     def _data(self, image: Element) -> bytes | None:
@@ -92,21 +91,6 @@ class ImageFiles:
                         self._names.setdefault(file.lower(), []).append(path)
         return self._names
 
-    def _decode(self, image: Element, data: bytes) -> UInt8Array | None:
-        document, limits = self._document, self._document.limits
-        size = header_size(data)
-        if size is not None:
-            self._pixels += size[0] * size[1]
-            if size[0] * size[1] > limits.image_pixels:
-                raise document.fail(ReasonCode.TEXTURE_TOO_LARGE, f"{named(image)}: {too_large(size, limits)}")
-            if self._pixels > limits.total_image_pixels:
-                message = f"images total more than the limit of {limits.total_image_pixels:,} pixels"
-                raise document.fail(ReasonCode.TEXTURE_TOO_LARGE, message)
-        try:
-            pixels, factor = decode_image(data, limits, _FORMATS)
-        except ValueError as error:
-            document.warn(f"{named(image)}: cannot be decoded ({reason(error, 120)}): replaced by white")
-            return None
-        if factor > 1:
-            document.warn(f"{named(image)}: {reduced_by(factor, limits)}")
-        return pixels
+
+def _name(image: Element) -> str:
+    return image.get("name") or image.get("id") or ""

@@ -1,6 +1,6 @@
 """Turns effects into `Material`s, and binds the names of their texture coordinates to UV sets of meshes.
 
-Colors and vertex colors are sRGB, like the textures that can take their place; Blender alone writes linear colors.
+As in FBX, colors of materials are linear, and textures and vertex colors are sRGB: the specification does not say.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from helix4d.assets.pictures import combined, mapped, to_linear
 from helix4d.assets.clip import AlphaMode, Material, Texture
 from helix4d.assets.collada.document import Document
 from helix4d.assets.collada.effects import LUMINANCE, Effect, Slot, TextureUse, overrides_of, read_effect
 from helix4d.assets.collada.images import ImageFiles
 from helix4d.assets.collada.nodes import Instance
 from helix4d.assets.collada.scene import Part
+from helix4d.assets.pictures import Pictures, combined, mapped, to_linear
 from helix4d.core.arrays import Float32Array, UInt8Array
 
 _BYTES = np.arange(256) / 255.0
@@ -43,21 +43,29 @@ class Looks:
 
     Attributes:
         materials: materials in the order of their slots.
-        images: images that they refer to, each (H, W, 4) uint8.
         uv_sets: number of UV sets that they use.
     """
 
     def __init__(self, document: Document) -> None:
         self._document = document
-        self._files = ImageFiles(document)
-        self._is_linear = document.is_by_blender
+        self._pictures = Pictures(document.path, document.limits)
+        self._files = ImageFiles(document, self._pictures)
         self._effects: dict[int, Effect | None] = {}
         self._looks: dict[tuple[int, bool], Look] = {}
         self._slots: dict[Material, int] = {}
-        self._built: dict[tuple[tuple[int, ...], bytes], int] = {}
+        self._built: dict[tuple[tuple[int, ...], bytes], UInt8Array] = {}
         self.materials: list[Material] = []
-        self.images: list[UInt8Array] = []
         self.uv_sets = 0
+
+    @property
+    def images(self) -> tuple[UInt8Array, ...]:
+        """The images that materials refer to, each (H, W, 4) uint8."""
+        return tuple(self._pictures.images)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was wrong with images."""
+        return tuple(self._pictures.warnings)
 
     def can_show(self, part: Part) -> bool:
         """Return whether a part is not fully transparent, judged without its textures and vertex colors."""
@@ -91,7 +99,11 @@ class Looks:
         symbol = part.primitive.symbol
         for bound in _bindings(part.instance):
             if bound.get("symbol") == symbol:
-                return bound, self._document.find(bound.get("target", ""), "material")
+                target = bound.get("target", "")
+                found = self._document.find(target, "material")
+                if found is None:
+                    self._document.warn(f"the material {target[:80]!r} does not exist: white is shown")
+                return bound, found
         named = self._document.by_id(symbol) if symbol else None
         return None, named if named is not None and named.tag == "material" else None
 
@@ -129,7 +141,7 @@ class Looks:
         symbols: list[str] = []
         is_constant = effect.shader == "constant"
         slot = effect.emission if is_constant else effect.diffuse
-        color = (1.0, 1.0, 1.0) if slot is None else self._color(slot)
+        color = (1.0, 1.0, 1.0) if slot is None else _color(slot)
         texture, opacity, mode = self._base(effect, slot, symbols)
         emission = None if is_constant else effect.emission
         glow = None if emission is None else self._texture(emission.texture, symbols)
@@ -143,7 +155,7 @@ class Looks:
             roughness=_roughness(effect),
             alpha_mode=mode,
             normal_texture=self._texture(effect.normal_map, symbols),
-            emissive=(0.0, 0.0, 0.0) if emission is None or lost else self._color(emission),
+            emissive=(0.0, 0.0, 0.0) if emission is None or lost else _color(emission),
             emissive_texture=glow,
             ior=effect.ior if effect.ior is not None and effect.ior >= 1 else 1.5,
             double_sided=effect.double_sided,
@@ -203,17 +215,15 @@ class Looks:
         )
 
     def _slot(self, image: UInt8Array) -> int:
+        """Return the slot of an image; equal ones have one slot."""
         key = image.shape, blake2b(image.tobytes()).digest()
-        if key not in self._built:
-            self._built[key] = len(self.images)
-            self.images.append(image)
-        return self._built[key]
+        return self._pictures.add(self._built.setdefault(key, image))
 
-    def _color(self, slot: Slot) -> tuple[float, float, float]:
-        """Return the linear factor of a color; white for a texture."""
-        numbers = np.clip(slot.color[:3], 0.0, 1.0)
-        red, green, blue = (numbers if self._is_linear else to_linear(numbers)).tolist()
-        return red, green, blue
+
+def _color(slot: Slot) -> tuple[float, float, float]:
+    """Return the factor of a color; white for a texture."""
+    red, green, blue = (min(max(value, 0.0), 1.0) for value in slot.color[:3])
+    return red, green, blue
 
 
 def _bindings(instance: Instance) -> list[Element]:

@@ -12,10 +12,10 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from helix4d.assets.pictures import to_linear
 from helix4d.assets.collada.document import Document
 from helix4d.assets.collada.holes import MOST_CORNERS, joined
 from helix4d.assets.collada.sources import Input, inputs, ints, named, number, source_numbers
+from helix4d.assets.pictures import to_linear
 from helix4d.assets.polygons import triangulate
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Float32Array, Float64Array, Int64Array

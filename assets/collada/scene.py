@@ -5,7 +5,7 @@ All arithmetic is in float64, in glTF's axes and in meters. A skinned mesh ignor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
@@ -114,16 +114,22 @@ class Scene:
         self._morph_of: dict[int, int] = {}
         self.parts = tuple(self._placed())
 
-    def moves(self, channel: Channel, parts: Iterable[Part]) -> bool:
-        """Return whether a channel moves, morphs or hides one of the parts."""
-        key = id(channel.element)
-        parts = list(parts)
-        if key in self._morph_of:
-            return any(part.morph == self._morph_of[key] for part in parts)
-        if key in self._visibilities:
-            shown = self._nodes.with_ancestors(part.instance.node for part in parts)
-            return self._visibilities[key] in {self._nodes.slots[node] for node in shown}
-        return key in self._slots and self._slots[key][0] in self._placing(parts)
+    def moving(self, parts: Sequence[Part]) -> Callable[[Channel], bool]:
+        """Return a function that says whether a channel moves, morphs or hides one of the parts."""
+        morphs = {part.morph for part in parts}
+        shown = self._nodes.with_ancestors(part.instance.node for part in parts)
+        showing = {self._nodes.slots[node] for node in shown}
+        placing = self._placing(parts)
+
+        def moves(channel: Channel) -> bool:
+            key = id(channel.element)
+            if key in self._morph_of:
+                return self._morph_of[key] in morphs
+            if key in self._visibilities:
+                return self._visibilities[key] in showing
+            return key in self._slots and self._slots[key][0] in placing
+
+        return moves
 
     def state(self, channels: Sequence[Channel], time: float) -> State:
         """Return the scene at a time in seconds; of channels with the same target, the last one counts.

@@ -63,11 +63,6 @@ PRIMITIVES = {
         8,
         8.0,
     ),
-    "polygons with two holes": (
-        '<polygons count="2">{}<p>0 1 4</p><ph><p>0 3 15 12</p><h>5 6 9</h><h>10 9 14</h></ph></polygons>',
-        1 + 12,
-        0.5 + 9 - 0.5 - 0.5,
-    ),
     "tristrips": ('<tristrips count="2">{}<p>0 1 4 5 8 9</p><p>2 3 6</p></tristrips>', 5, 2.5),
     "trifans": ('<trifans count="1">{}<p>0 1 2 6 10 4</p></trifans>', 4, 3.0),
     "without a count": ("<triangles>{}<p>0 1 4</p></triangles>", 1, 0.5),
@@ -87,10 +82,23 @@ def test_primitives(tmp_path: Path, name: str) -> None:
     assert clip.warnings == ()
 
 
-def test_triangles_around_a_hole_cover_what_the_hole_leaves(tmp_path: Path) -> None:
-    clip = bake(write(tmp_path, moving(GRID, PRIMITIVES["polygons with a hole"][0].format(VERTEX))), 2)
-    centers = clip.frames[0].triangles().mean(axis=1)
-    assert not ((np.abs(centers - [1.5, 1.5, 0]) < 0.5 - 1e-6)[:, :2].all(axis=1)).any()
+def test_triangles_around_holes_cover_what_the_holes_leave(tmp_path: Path) -> None:
+    """A square on a tilted plane with five holes, in all orders and orientations."""
+    outline = [(0, 0), (10, 0), (10, 10), (0, 10)]
+    squares = [(x, y) for x, y in ((1, 1), (7, 1), (4, 4), (1, 7), (7, 7))]
+    holes = [
+        [(x, y), (x, y + 2), (x + 2, y + 2), (x + 2, y)][:: 1 if n % 2 else -1] for n, (x, y) in enumerate(squares)
+    ]
+    points = [(x, y, 2 * x + y) for ring in (outline, *holes) for x, y in ring]
+    for order in ((0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (2, 0, 4, 1, 3)):
+        rings = [range(4), *(range(4 + 4 * n, 8 + 4 * n) for n in order)]
+        first, *others = (" ".join(map(str, ring)) for ring in rings)
+        text = f"<ph><p>{first}</p>{''.join(f'<h>{ring}</h>' for ring in others)}</ph>"
+        clip = bake(write(tmp_path, moving(points, f'<polygons count="1">{VERTEX}{text}</polygons>')), 2)
+        assert len(clip.frames[0].faces) == 24 + 2 * 5 - 2
+        assert area(clip) == pytest.approx((100 - 5 * 4) * 6**0.5)
+        centers = clip.frames[0].triangles().mean(axis=1)[:, :2]
+        assert all((np.abs(centers - [x + 1, y + 1]).max(axis=1) > 1 - 1e-6).all() for x, y in squares)
 
 
 def test_lines_are_ignored_with_a_warning(tmp_path: Path) -> None:
