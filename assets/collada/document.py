@@ -81,15 +81,10 @@ class Document:
         return self._by_id.get(name)
 
     def find(self, url: str, *tags: str) -> Element | None:
-        """Return the element that a URL leads to; None if it does not exist, or has none of the given tags.
-
-        Raises:
-            AssetError: uri_outside_asset or unsupported_extension if the URL leads to another document.
-        """
-        place, mark, name = url.strip().rpartition("#")
-        if not mark:  # `url="box"` instead of `url="#box"` occurs
-            place, name = "", url.strip()
-        self._require_own(place, url)
+        """Return the element that a URL leads to; None if it is in another document, missing, or has another tag."""
+        place, name = _split(url)
+        if place and not self._is_own(place):
+            return None
         element = self._by_id.get(name)
         if element is None:
             element = self._by_id.get(unquote(name))
@@ -99,24 +94,29 @@ class Document:
         """Return the element that a URL leads to, as `find`.
 
         Raises:
-            AssetError: invalid_scene_graph if it does not exist.
+            AssetError: invalid_scene_graph if it does not exist; uri_outside_asset or unsupported_extension if the URL
+                leads to another document.
         """
+        place, _ = _split(url)
+        if place and not self._is_own(place):
+            raise self._elsewhere(place, url, where)
         element = self.find(url, *tags)
         if element is None:
             message = f"{where} refers to {url[:80]!r}, which is not a <{'> or <'.join(tags)}> of the file"
             raise self.fail(ReasonCode.INVALID_SCENE_GRAPH, message)
         return element
 
-    def _require_own(self, place: str, url: str) -> None:
-        """Refuse a URL into another document: only this one is read."""
-        if not place or unquote(place).replace("\\", "/").rpartition("/")[2] == self.path.name:
-            return
+    def _is_own(self, place: str) -> bool:
+        return unquote(place).replace("\\", "/").rpartition("/")[2] == self.path.name
+
+    def _elsewhere(self, place: str, url: str, where: str) -> AssetError:
+        """Return the error for a URL into another document; whether that exists is not asked."""
         target = os.path.normpath(self.path.parent / re.sub(r"^file:(//[^/]*)?", "", unquote(place)))
         if ":" in place[:8] or not Path(target).is_relative_to(os.path.normpath(self.root)):
-            message = f"refers to {url[:80]!r} outside the asset's folder: merge it into this file"
-            raise self.fail(ReasonCode.URI_OUTSIDE_ASSET, message)
-        message = f"refers to {url[:80]!r} in another document, which is not supported: merge it into this file"
-        raise self.fail(ReasonCode.UNSUPPORTED_EXTENSION, message)
+            message = f"{where} refers to {url[:80]!r} outside the asset's folder: merge it into this file"
+            return self.fail(ReasonCode.URI_OUTSIDE_ASSET, message)
+        message = f"{where} refers to {url[:80]!r} in another document, which is not supported: merge it into this file"
+        return self.fail(ReasonCode.UNSUPPORTED_EXTENSION, message)
 
     def _parse(self) -> Element:
         size = self.path.stat().st_size
@@ -165,6 +165,12 @@ class Document:
 
 class _RootFoundError(Exception):
     """Ends the parsing of the prolog."""
+
+
+def _split(url: str) -> tuple[str, str]:
+    """Return the document and the id of a URL; `box` instead of `#box` occurs."""
+    place, mark, name = url.strip().rpartition("#")
+    return (place, name) if mark else ("", url.strip())
 
 
 def _supported(data: bytes) -> tuple[bytes, str | None]:

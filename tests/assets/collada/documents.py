@@ -94,7 +94,8 @@ def document(
     libraries: str = "",
     asset: str = "<up_axis>Z_UP</up_axis>",
 ) -> str:
-    """Return a document in meters."""
+    """Return a document in meters, whose material `m` is plain unless the libraries have one."""
+    libraries += "" if "library_materials" in libraries else effect("<lambert/>")
     unit = "" if "<unit" in asset else '<unit name="meter" meter="1"/>'
     return (
         '<?xml version="1.0" encoding="utf-8"?>'

@@ -277,6 +277,10 @@ def test_equal_materials_are_one_and_missing_ones_white(tmp_path: Path) -> None:
     clip = bake(write(tmp_path, document(nodes, KEYS, shapes, libraries)), 2)
     assert [material.base_color for material in clip.materials] == [(1, 0, 0), (1, 1, 1)]
     assert clip.frames[0].topology.material_ids.tolist() == [0, 0, 0, 0, 1, 1]
+    for url in ("#gone", "other.dae#m", "../other.dae#m"):
+        plain = libraries.replace('id="m2"', 'id="m3"')
+        missing = document(nodes.replace('target="#m2"', f'target="{url}"'), KEYS, shapes, plain)
+        assert f"the material '{url}' does not exist: white is shown" in bake(write(tmp_path, missing), 2).warnings
     other = effect("<nothing/>")
     assert "no phong, blinn, lambert or constant shader" in baked(tmp_path, other).warnings[0]
 
