@@ -48,6 +48,7 @@ class ColladaAsset:
         self._channels: list[list[Channel]] = []
         self.clips: list[ClipInfo] = []
         channels, moves = read_channels(self._document), self._scene.moving(self._visible)
+        self._scene.warn_of_lost(channels)
         for name, chosen, start, end in _clips(self._document, channels):
             moving = [channel for channel in chosen if moves(channel)]
             if not moving:

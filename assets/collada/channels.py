@@ -20,7 +20,8 @@ from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Int64Array
 
 _TARGET = re.compile(r"(?P<path>[^()]*?)(?:\.(?P<member>[^./()]+)|(?P<index>(?:\(\s*\d{1,9}\s*\)){1,2}))?")
-_ARRAYS = ("source", "float_array")
+ARRAYS = ("source", "float_array")
+"""Elements by which channels reach the weights of morphs."""
 _UNSEEN = frozenset({"camera", "light", "optics", "perspective", "orthographic"})
 """Elements that move nothing visible."""
 
@@ -64,7 +65,7 @@ def _read_channel(document: Document, element: Element, animation: Element) -> C
     if found is None:
         document.warn(f"{where}: its target does not exist: ignored")
         return None
-    if found.tag not in (*SIZES, *_ARRAYS, "visibility"):
+    if found.tag not in (*SIZES, *ARRAYS, "visibility"):
         if not _unseen(document, path, found):
             document.warn(f"{where}: animating <{found.tag[:40]}> is not supported: ignored")
         return None

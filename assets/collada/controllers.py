@@ -89,12 +89,11 @@ def read_controller(document: Document, controller: Element) -> Deformed:
         AssetError: invalid_scene_graph for other nesting than a skin of a morph of a geometry, and as `read_mesh`.
     """
     where = named(controller)
-    skin_element, morph_element = controller.find("skin"), controller.find("morph")
-    base: Element | None = controller
+    skin_element, base = controller.find("skin"), controller
     if skin_element is not None:
         base = document.need(skin_element.get("source", ""), where, "geometry", "controller")
-        morph_element = base.find("morph") if base.tag == "controller" else None
-    if base is not None and base.tag == "controller":
+    morph_element = base.find("morph") if base.tag == "controller" else None
+    if base.tag == "controller":
         if morph_element is None:
             message = f"{where}: is neither a skin of a geometry or morph, nor a morph of a geometry"
             raise document.fail(ReasonCode.INVALID_SCENE_GRAPH, message)
@@ -145,8 +144,8 @@ def _read_morph(document: Document, element: Element, mesh: Mesh, where: str) ->
     if size > document.limits.morph_values:
         message = f"{where}: its morph targets have {size:,} values, more than the limit of "
         raise document.fail(ReasonCode.OUT_OF_MEMORY, f"{message}{document.limits.morph_values:,}")
-    found = []
-    for name in names:
+    found: dict[str, Mesh] = {}
+    for name in dict.fromkeys(names):
         target = read_mesh(document, document.need(f"#{name}", where, "geometry"), split=True)
         if len(target.positions) < len(mesh.positions):
             message = f"{where}: the morph target {name[:80]!r} has {len(target.positions):,} positions, but the mesh "
@@ -154,10 +153,11 @@ def _read_morph(document: Document, element: Element, mesh: Mesh, where: str) ->
         if not np.isfinite(target.positions).all():
             message = f"{where}: a position of the morph target {name[:80]!r} is NaN or infinite"
             raise document.fail(ReasonCode.NON_FINITE_GEOMETRY, message)
-        found.append(target)
+        found[name] = target
     if not found:
         return None
-    return Morph(by_name["MORPH_WEIGHT"].source, weights[: len(names)], tuple(found), method == "RELATIVE")
+    meshes = tuple(found[name] for name in names)
+    return Morph(by_name["MORPH_WEIGHT"].source, weights[: len(names)], meshes, method == "RELATIVE")
 
 
 def _read_skin(document: Document, element: Element, count: int, where: str) -> Skin:
@@ -193,7 +193,7 @@ def _influences(
     width = max(entry.offset for entry in by_name.values()) + 1
     rows = np.zeros(0, np.int64) if v is None else ints(document, v, where)
     rows = rows[: len(rows) // width * width].reshape(-1, width)
-    if len(sizes) < count or (sizes < 0).any() or sizes.sum() > len(rows):
+    if len(sizes) < count or ((sizes < 0) | (sizes > len(rows))).any() or sizes.sum() > len(rows):
         message = f"{where}: {count:,} positions have {len(sizes):,} counts of weights, and {len(rows):,} weights"
         raise document.fail(ReasonCode.INVALID_ACCESSOR, message)
     sizes = sizes[:count]

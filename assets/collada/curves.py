@@ -48,15 +48,15 @@ class Curve:
         tolerance = max(_TOLERANCE_S, 1e-6 * abs(float(times[-1])))
         reached = int(np.searchsorted(times, time + tolerance, side="right")) - 1
         if reached < 0:
-            return values[0]
+            return values[0, :]
         time = max(time, float(times[reached]))
         if reached == len(times) - 1 or self.kinds[reached] == "STEP":
-            return values[reached]
+            return values[reached, :]
         if self.kinds[reached] == "LINEAR" or self.handles is None:
             share = float((time - times[reached]) / (times[reached + 1] - times[reached]))
             if self.parts is not None:
                 return self.parts.between(reached, share).reshape(-1)
-            return values[reached] + share * (values[reached + 1] - values[reached])
+            return values[reached, :] + share * (values[reached + 1, :] - values[reached, :])
         return self._curved(self.handles, reached, time)
 
     def of_matrices(self) -> Curve:

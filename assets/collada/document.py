@@ -16,10 +16,12 @@ from xml.parsers import expat
 
 from helix4d.assets.limits import Limits
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.arrays import Float64Array
 from helix4d.core.messages import reason
 
 _MOST_TAGS = 10_000_000
 """Opening and closing tags; an element takes about 300 bytes of memory."""
+_MOST_WARNINGS = 100
 _PROLOG_BYTES = 1 << 20
 _ENCODING = re.compile(rb"""\s*<\?xml[^>]{0,80}?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
 _MULTIBYTE = frozenset({"big5", "euc-jp", "euc-kr", "gb18030", "gb2312", "gbk", "ks_c_5601-1987", "shift_jis"})
@@ -36,6 +38,7 @@ class Document:
 
     Attributes:
         tree: the root element; tags have no namespaces.
+        arrays: numbers of sources that have been read, by the `id()` of their elements.
         warnings: what is not supported or was repaired.
 
     Raises:
@@ -45,6 +48,7 @@ class Document:
     def __init__(self, path: Path, root: Path, limits: Limits) -> None:
         self.path, self.root, self.limits = path, root, limits
         self._warnings: dict[str, None] = {}
+        self.arrays: dict[int, Float64Array] = {}
         self.tree = self._parse()
         self._by_id: dict[str, Element] = {}
         for element in self.tree.iter():
@@ -64,8 +68,11 @@ class Document:
         return (self.tree.findtext("asset/contributor/authoring_tool") or "").strip().startswith("Blender")
 
     def warn(self, message: str) -> None:
-        """Record a warning."""
-        self._warnings.setdefault(message)
+        """Record a warning; after a hundred, only that there are more."""
+        if len(self._warnings) < _MOST_WARNINGS or message in self._warnings:
+            self._warnings.setdefault(message)
+        else:
+            self._warnings.setdefault("further warnings are left out")
 
     def fail(self, code: ReasonCode, message: str) -> AssetError:
         """Return an error about this file."""

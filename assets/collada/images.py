@@ -55,7 +55,7 @@ class ImageFiles:
             path = self._located(name)
             if path is not None and path.stat().st_size <= self._document.limits.file_bytes:
                 return path.read_bytes()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:  # a loop of links is a RuntimeError
             if is_fault(error):
                 raise
             self._document.warn(f"{named(image)}: cannot be read ({reason(error, 120)}): replaced by white")

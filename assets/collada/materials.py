@@ -17,7 +17,7 @@ from helix4d.assets.collada.effects import LUMINANCE, Effect, Slot, TextureUse, 
 from helix4d.assets.collada.images import ImageFiles
 from helix4d.assets.collada.nodes import Instance
 from helix4d.assets.collada.scene import Part
-from helix4d.assets.pictures import Pictures, combined, mapped, to_linear
+from helix4d.assets.pictures import Pictures, combined, mapped
 from helix4d.core.arrays import Float32Array, UInt8Array
 
 _BYTES = np.arange(256) / 255.0

@@ -94,7 +94,6 @@ def read_mesh(document: Document, geometry: Element, split: bool = False) -> Mes
 class _Reader:
     def __init__(self, document: Document, where: str, mesh: Element, split: bool) -> None:
         self._document, self._where, self._split = document, where, split
-        self._sources: dict[int, Float64Array] = {}
         self._own = np.zeros((0, 3))
         self._triangles = 0
         vertices = mesh.find("vertices")
@@ -170,8 +169,8 @@ class _Reader:
         if element.tag == "polylist":
             vcount = element.find("vcount")
             counts = np.zeros(0, np.int64) if vcount is None else ints(self._document, vcount, self._where)
-            if (counts < 0).any():
-                raise self._fail("a polygon has a negative number of corners")
+            if ((counts < 0) | (counts > len(rows))).any():
+                raise self._fail("a polygon has more corners than there are indices, or fewer than none")
             self._require(len(rows), int(counts.sum()), "corners")
             self._require(len(counts), number(element, "count", len(counts)), "polygons")
             rows = rows[: counts.sum()]
@@ -241,10 +240,7 @@ class _Reader:
 
     def _values(self, entry: Input, least: int) -> Float64Array:
         """Return the (N, C) values of a source, of which there must be at least `least` columns."""
-        key = id(entry.source)
-        if key not in self._sources:
-            self._sources[key] = source_numbers(self._document, entry.source)
-        found = self._sources[key]
+        found = source_numbers(self._document, entry.source)
         if found.shape[1] < least:
             message = f"{entry.semantic} needs {least} numbers per element, found {found.shape[1]}"
             raise self._fail(message)

@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from helix4d.assets.collada.channels import Channel
+from helix4d.assets.collada.channels import ARRAYS, Channel
 from helix4d.assets.collada.controllers import Deformed, Morph, Skin, morph_differences, read_controller
 from helix4d.assets.collada.curves import Curve
 from helix4d.assets.collada.document import Document
@@ -130,6 +130,22 @@ class Scene:
             return key in self._slots and self._slots[key][0] in placing
 
         return moves
+
+    def warn_of_lost(self, channels: Iterable[Channel]) -> None:
+        """Warn of channels to numbers that are no weights of a morph that is shown, or to too many weights."""
+        for channel in channels:
+            where = f"a channel to <{channel.element.tag}> {(channel.element.get('id') or '')[:80]!r}"
+            number = self._morph_of.get(id(channel.element))
+            if number is None:
+                if channel.element.tag in ARRAYS:
+                    self._document.warn(f"{where}: animates no weights of a morph that is shown: ignored")
+                continue
+            count, places = len(self._morphs[number].weights), channel.places
+            if places is None and isinstance(channel.curve, Curve):
+                places = np.arange(channel.curve.values.shape[1])
+            if places is not None and (places >= count).any():
+                problem = f"animates morph weight {places.max():,}, but there are {count:,} morph targets"
+                self._document.warn(f"{where}: {problem}: ignored")
 
     def state(self, channels: Sequence[Channel], time: float) -> State:
         """Return the scene at a time in seconds; of channels with the same target, the last one counts.

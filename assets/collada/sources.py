@@ -80,25 +80,28 @@ def number(element: Element, name: str, default: int, most: int = 1 << 53) -> in
 
 
 def source_numbers(document: Document, source: Element) -> Float64Array:
-    """Return the (N, C) float64 values of a source.
+    """Return the (N, C) float64 values of a source; read-only, as every use shares them.
 
     Raises:
         AssetError: invalid_accessor if its accessor leads past its array; corrupt_file if it has none.
     """
+    if id(source) not in document.arrays:
+        found = _source_numbers(document, source)
+        found.flags.writeable = False
+        document.arrays[id(source)] = found
+    return document.arrays[id(source)]
+
+
+def _source_numbers(document: Document, source: Element) -> Float64Array:
     where = named(source)
     accessor, array = _accessor(document, source, _NUMBERS)
     values = floats(document, array, where)
     count, stride = number(accessor, "count", 0), max(number(accessor, "stride", 1), 1)
-    start = number(accessor, "offset", 0)
-    columns = _columns(accessor, stride)
-    if count and start + (count - 1) * stride + columns[-1] >= len(values):
-        message = (
-            f"{where}: its accessor needs {start + (count - 1) * stride + columns[-1] + 1:,} numbers, but the array "
-            f"has {len(values):,}"
-        )
+    start, columns = number(accessor, "offset", 0), _columns(accessor, stride)
+    needed = start + (count - 1) * stride + columns[-1] + 1
+    if count and needed > len(values):
+        message = f"{where}: its accessor needs {needed:,} numbers, but the array has {len(values):,}"
         raise document.fail(ReasonCode.INVALID_ACCESSOR, message)
-    if not start and len(columns) == stride:
-        return values[: count * stride].reshape(count, stride)
     return np.asarray(values[start + stride * np.arange(count)[:, None] + np.array(columns)])
 
 

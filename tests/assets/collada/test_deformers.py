@@ -248,6 +248,7 @@ GOOD = skin(COUNTS, PAIRS, STORED)
             "4 positions have 3 counts",
         ),
         ("<vcount>1 2 2 1</vcount>", "<vcount>1 2 2 9</vcount>", ReasonCode.INVALID_ACCESSOR, "6 weights"),
+        ("<vcount>1 2 2 1<", "<vcount>9e15 9e15 2 1<", ReasonCode.INVALID_ACCESSOR, "6 weights"),
         ("<v>0 0", "<v>2 0", ReasonCode.INVALID_ACCESSOR, "does not exist"),
         ("<v>0 0", "<v>0 4", ReasonCode.INVALID_ACCESSOR, "does not exist"),
         (">1.0 0.25 0.75 0.5<", ">1 NaN 1 1<", ReasonCode.NON_FINITE_GEOMETRY, "weights are NaN"),
@@ -271,3 +272,15 @@ def test_morph_targets_of_another_size_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AssetError, match="'wide' has 3 positions, but the mesh has 4") as caught:
         bake(path, 2)
     assert caught.value.code is ReasonCode.INVALID_ACCESSOR
+
+
+def test_weights_that_do_not_exist_and_other_arrays_cost_a_warning(tmp_path: Path) -> None:
+    lost = animation("mw(2)", [0, 1], [0, 1], name="x") + animation("g-p(0)", [0, 1], [0, 1], name="y")
+    lost += animation("mw", [0, 1], [[0, 0.5, 3], [1, 0.5, 3]], name="z")
+    clip = bake(write(tmp_path, document(SHOWN_MORPH, lost, SHAPES, library(morph("RELATIVE")))), 2)
+    base = np.array(TETRA, float)
+    assert_shows(clip, [base + s * TALL + 0.5 * WIDE for s in (0, 1)])
+    assert clip.warnings == (
+        "a channel to <source> 'mw': animates morph weight 2, but there are 2 morph targets: ignored",
+        "a channel to <source> 'g-p': animates no weights of a morph that is shown: ignored",
+    )

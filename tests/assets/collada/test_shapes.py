@@ -259,6 +259,26 @@ def test_damaged_documents(tmp_path: Path, old: str, new: str, code: ReasonCode,
     assert caught.value.code is code
 
 
+def test_counts_that_overflow_are_refused(tmp_path: Path) -> None:
+    text = f'<polylist count="3">{VERTEX}<vcount>{" 9e15" * 2000}</vcount><p>0 1 5 4 1 2 5</p></polylist>'
+    with pytest.raises(AssetError, match="more corners than there are indices") as caught:
+        bake(write(tmp_path, moving(GRID, text)), 2)
+    assert caught.value.code is ReasonCode.INVALID_ACCESSOR
+
+
+def test_many_warnings_are_cut(tmp_path: Path) -> None:
+    lost = "".join(animation(f"gone{k}/t.X", [0, 1], [0, 1]) for k in range(150))
+    warnings = bake(write(tmp_path, document(node("n", MOVING + shown()), KEYS + lost)), 2).warnings
+    assert len(warnings) == 101
+    assert warnings[-1] == "further warnings are left out"
+
+
+def test_elements_that_are_nested_very_deep_are_harmless(tmp_path: Path) -> None:
+    depth = 200_000
+    content = document(node("n", MOVING + shown() + "<extra>" * depth + "</extra>" * depth), KEYS)
+    assert len(bake(write(tmp_path, content), 2).frames) == 2
+
+
 def test_urls_of_the_document_itself_and_without_a_mark(tmp_path: Path) -> None:
     for url in ("a.dae#g", "./a.dae#g", "file:///C:/work/a.dae#g", "g"):
         assert len(bake(write(tmp_path, GOOD.replace('url="#g"', f'url="{url}"')), 2).frames) == 2
