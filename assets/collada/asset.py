@@ -42,20 +42,26 @@ class ColladaAsset:
 
     def __init__(self, path: Path, limits: Limits, root: Path | None = None) -> None:
         self._document = Document(path, root or path.parent, limits)
-        self._scene = Scene(self._document)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._scene = Scene(self._document)
         looks = Looks(self._document)
         self._visible = [part for part in self._scene.parts if looks.can_show(part)]
         self._channels: list[list[Channel]] = []
         self.clips: list[ClipInfo] = []
-        channels, moves = read_channels(self._document), self._scene.moving(self._visible)
-        self._scene.warn_of_lost(channels)
-        for name, chosen, start, end in _clips(self._document, channels):
+        self._read_clips()
+
+    def _read_clips(self) -> None:
+        """Collect the clips that move something visible, with the channels of each."""
+        document, scene = self._document, self._scene
+        channels, moves = read_channels(document), scene.moving(self._visible)
+        scene.warn_of_lost(channels)
+        for name, chosen, start, end in _clips(document, channels):
             moving = [channel for channel in chosen if moves(channel)]
             if not moving:
                 continue
-            if len(self.clips) == limits.animations:
-                message = f"has more animation clips than the limit of {limits.animations:,}"
-                raise self._document.fail(ReasonCode.OUT_OF_MEMORY, message)
+            if len(self.clips) == document.limits.animations:
+                message = f"has more animation clips than the limit of {document.limits.animations:,}"
+                raise document.fail(ReasonCode.OUT_OF_MEMORY, message)
             self.clips.append(_info(len(self.clips), name, moving, start, end))
             self._channels.append(chosen)
 
@@ -82,7 +88,7 @@ class ColladaAsset:
         posed = Frames(self._scene, rows, 0, self._channels[index], with_normals=False)
 
         def frames_at(times: np.ndarray) -> tuple[Frame, ...]:
-            return tuple(posed.at(float(time)).frame() for time in times)
+            return tuple(world.frame() for world in posed.at(times))
 
         return motion_of_times(info.start, info.end, frames_at)
 
@@ -118,8 +124,7 @@ class ColladaAsset:
         posed = Frames(self._scene, rows, uv_sets, self._channels[index], with_normals=True)
         baked = []
         with np.errstate(over="ignore", invalid="ignore"):
-            for time in times:
-                world = posed.at(float(time))
+            for world in posed.at(times):
                 check.add(world.positions, world.topology.faces, world.rounding)
                 baked.append(world.frame())
         check.finish(_unposed(row.part) for row in rows)

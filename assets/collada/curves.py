@@ -42,22 +42,23 @@ class Curve:
     handles: Float64Array | None
     parts: Parts | None = None
 
-    def at(self, time: float) -> Float64Array:
-        """Return the (C,) values at a time in seconds."""
-        times, values = self.times, self.values
-        tolerance = max(_TOLERANCE_S, 1e-6 * abs(float(times[-1])))
-        reached = int(np.searchsorted(times, time + tolerance, side="right")) - 1
-        if reached < 0:
-            return values[0, :]
-        time = max(time, float(times[reached]))
-        if reached == len(times) - 1 or self.kinds[reached] == "STEP":
-            return values[reached, :]
-        if self.kinds[reached] == "LINEAR" or self.handles is None:
-            share = float((time - times[reached]) / (times[reached + 1] - times[reached]))
-            if self.parts is not None:
-                return self.parts.between(reached, share).reshape(-1)
-            return values[reached, :] + share * (values[reached + 1, :] - values[reached, :])
-        return self._curved(self.handles, reached, time)
+    def at(self, times: Float64Array) -> Float64Array:
+        """Return the (T, C) values at (T,) times in seconds."""
+        keys, values = self.times, self.values
+        tolerance = max(_TOLERANCE_S, 1e-6 * abs(float(keys[-1])))
+        key = np.maximum(np.searchsorted(keys, times + tolerance, side="right") - 1, 0)
+        following = np.minimum(key + 1, len(keys) - 1)
+        spans = keys[following] - keys[key]
+        passed = np.maximum(times - keys[key], 0.0)
+        shares = np.where((spans > 0) & (self.kinds[key] != "STEP"), passed / np.where(spans > 0, spans, 1.0), 0.0)
+        found = values[key] + shares[:, None] * (values[following] - values[key])
+        between = np.flatnonzero(shares > 0)
+        if self.parts is not None and len(between):
+            found[between] = self.parts.between(key[between], shares[between]).reshape(-1, 16)
+        if self.handles is not None:
+            for slot in between[self.kinds[key[between]] != "LINEAR"]:
+                found[slot] = self._curved(self.handles, int(key[slot]), float(times[slot]))
+        return np.asarray(found)
 
     def of_matrices(self) -> Curve:
         """Return the curve of whole matrices, taken apart if they are not sheared."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,7 +55,7 @@ class Frames:
 
     Args:
         scene: the scene.
-        rows: what is shown.
+        rows: what is shown, at least one part.
         uv_sets: number of UV sets in the clip.
         channels: the animation.
         with_normals: whether normals are needed.
@@ -83,22 +83,22 @@ class Frames:
                 self._colors[place] = primitive.colors[primitive.faces]
         self._built: dict[tuple[bytes, bytes], Topology] = {}
 
-    def at(self, time: float) -> WorldFrame:
-        """Return the frame at a time in seconds."""
-        state = self._scene.state(self._channels, time)
-        posed = [self._scene.pose(row.part, state, self._with_normals) for row in self._rows]
-        visible = state.visible[[row.part.instance.node for row in self._rows]]
-        positions = np.concatenate([np.zeros((0, 3)), *(part.positions for part in posed)])
-        normals = np.zeros_like(positions)
-        if self._with_normals:
-            rows = zip(self._rows, posed, strict=True)
-            normals = np.concatenate([normals[:0], *(_normals(row.part, part) for row, part in rows)])
-        return WorldFrame(
-            positions=z_up(positions),
-            normals=z_up(normals),
-            topology=self._topology(np.array([part.mirrored for part in posed], bool), visible),
-            rounding=max((p.rounding for p, shown in zip(posed, visible, strict=True) if shown), default=0.0),
-        )
+    def at(self, times: Float64Array) -> Iterator[WorldFrame]:
+        """Yield the frames at (T,) times in seconds."""
+        parts = [row.part for row in self._rows]
+        for state in self._scene.states(self._channels, times):
+            posed = self._scene.pose_all(parts, state, self._with_normals)
+            visible = state.visible[[part.instance.node for part in parts]]
+            positions = np.concatenate([part.positions for part in posed])
+            normals = np.zeros_like(positions)
+            if self._with_normals:
+                normals = np.concatenate([_normals(part, found) for part, found in zip(parts, posed, strict=True)])
+            yield WorldFrame(
+                positions=z_up(positions),
+                normals=z_up(normals),
+                topology=self._topology(np.array([part.mirrored for part in posed], bool), visible),
+                rounding=max((p.rounding for p, shown in zip(posed, visible, strict=True) if shown), default=0.0),
+            )
 
     def _topology(self, mirrored: BoolArray, visible: BoolArray) -> Topology:
         key = mirrored.tobytes(), visible.tobytes()

@@ -5,7 +5,7 @@ All arithmetic is in float64, in glTF's axes and in meters. A skinned mesh ignor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
@@ -147,20 +147,22 @@ class Scene:
                 problem = f"animates morph weight {places.max():,}, but there are {count:,} morph targets"
                 self._document.warn(f"{where}: {problem}: ignored")
 
-    def state(self, channels: Sequence[Channel], time: float) -> State:
-        """Return the scene at a time in seconds; of channels with the same target, the last one counts.
+    def states(self, channels: Sequence[Channel], times: Float64Array) -> Iterator[State]:
+        """Yield the scene at each of (T,) times in seconds; of channels with the same target, the last one counts.
 
         Raises:
             AssetError: if the keys of a channel are invalid.
         """
+        tracks = [(channel, _curve(channel).at(times)) for channel in channels]
+        for number in range(len(times)):
+            yield self._state([(channel, values[number]) for channel, values in tracks])
+
+    def _state(self, found: Sequence[tuple[Channel, Float64Array]]) -> State:
         changed: dict[int, dict[int, Float64Array]] = {}
         weights = [morph.weights for morph in self._morphs]
-        shown = self._shown
-        for channel in channels:
+        shown = self._shown.copy()
+        for channel, value in found:
             key, places = id(channel.element), channel.places
-            if not isinstance(channel.curve, Curve):
-                raise channel.curve
-            value = channel.curve.at(time)
             if key in self._slots:
                 slot, place = self._slots[key]
                 values = changed.setdefault(slot, {})
@@ -170,18 +172,32 @@ class Scene:
                 number = self._morph_of[key]
                 weights[number] = _with(weights[number], places, value)
             elif key in self._visibilities:
-                shown = shown.copy()
                 shown[self._visibilities[key]] = value[0] > 0.5
-        local = self._local
-        if changed:
-            local = local.copy()
-            for slot, values in changed.items():
-                local[slot] = self._nodes.stacks[slot].matrix(values)
+        local = self._local.copy()
+        for slot, values in changed.items():
+            local[slot] = self._nodes.stacks[slot].matrix(values)
         world, visible = world_matrices(self._nodes, self._levels, local, self._root, shown)
         return State(world, visible, weights)
 
-    def pose(self, part: Part, state: State, with_normals: bool) -> Posed:
-        """Return the vertices of a part in a given state."""
+    def pose_all(self, parts: Sequence[Part], state: State, with_normals: bool) -> list[Posed]:
+        """Return the vertices of parts in a given state."""
+        # For all parts together: a call per part costs more than its arithmetic.
+        matrices = state.world[[part.instance.node for part in parts]]
+        linear = matrices[:, :3, :3]
+        stretches = _stretches(linear)
+        rows = zip(parts, matrices, cofactor(linear), (determinants(linear) < 0).tolist(), stretches, strict=True)
+        return [self._pose(part, state, *row, with_normals=with_normals) for part, *row in rows]
+
+    def _pose(
+        self,
+        part: Part,
+        state: State,
+        matrix: Float64Array,
+        turn: Float64Array,
+        mirrored: bool,
+        stretch: float,
+        with_normals: bool,
+    ) -> Posed:
         primitive = part.primitive
         positions, normals = primitive.positions, primitive.normals if with_normals else None
         if part.morph is not None and part.moved is not None:
@@ -193,14 +209,12 @@ class Scene:
             matrices = state.world[binding.nodes] @ binding.inverse_bind
             blended = blend_joints(matrices, binding.joints, binding.weights)
             posed, turned, mirrored = skin_vertices(blended, positions, normals)
-            return Posed(posed, turned, mirrored, part.step * _stretch(matrices[binding.weighted]))
-        matrix = state.world[part.instance.node]
-        linear = matrix[None, :3, :3]
-        mirrored = bool(determinants(linear)[0] < 0)
-        posed = positions @ linear[0].T + matrix[:3, 3]
-        if normals is not None:
-            normals = normals @ cofactor(linear)[0].T * (-1.0 if mirrored else 1.0)
-        return Posed(posed, normals, mirrored, part.step * _stretch(linear))
+            return Posed(
+                posed, turned, mirrored, part.step * float(_stretches(matrices[binding.weighted]).max(initial=0.0))
+            )
+        posed = positions @ matrix[:3, :3].T + matrix[:3, 3]
+        turned = None if normals is None else normals @ turn.T * (-1.0 if mirrored else 1.0)
+        return Posed(posed, turned, mirrored, part.step * float(stretch))
 
     def _placing(self, parts: Iterable[Part]) -> set[int]:
         """Return the stacks of the nodes whose transforms place parts."""
@@ -317,6 +331,12 @@ def _with(values: Float64Array, places: Int64Array | None, found: Float64Array) 
     return changed
 
 
-def _stretch(matrices: Float64Array) -> float:
-    """Return an upper bound of how much (..., 4, 4) or (..., 3, 3) matrices stretch a vector."""
-    return float(np.sqrt((matrices[..., :3, :3] ** 2).sum(axis=(-2, -1))).max(initial=0.0))
+def _stretches(matrices: Float64Array) -> Float64Array:
+    """Return upper bounds (N,) of how much (N, 4, 4) or (N, 3, 3) matrices stretch a vector."""
+    return np.asarray(np.sqrt((matrices[:, :3, :3] ** 2).sum(axis=(1, 2))))
+
+
+def _curve(channel: Channel) -> Curve:
+    if not isinstance(channel.curve, Curve):
+        raise channel.curve
+    return channel.curve

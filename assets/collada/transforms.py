@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 
 from helix4d.assets.gltf.scene import compose
-from helix4d.core.arrays import Float64Array
+from helix4d.core.arrays import Float64Array, Int64Array
 
 SIZES: Mapping[str, int] = MappingProxyType(
     {"matrix": 16, "translate": 3, "rotate": 4, "scale": 3, "lookat": 9, "skew": 7}
@@ -56,19 +56,17 @@ class Parts:
     rotations: Float64Array
     scales: Float64Array
 
-    def between(self, key: int, share: float) -> Float64Array:
-        """Return the (4, 4) matrix between a key and the next, along the shorter turn."""
-        one, two = self.rotations[key], self.rotations[key + 1]
-        cosine = float(one @ two)
-        if cosine < 0:
-            two, cosine = -two, -cosine
-        angle = np.arccos(min(cosine, 1.0))
-        if angle > 1e-6:
-            turn = (np.sin((1 - share) * angle) * one + np.sin(share * angle) * two) / np.sin(angle)
-        else:
-            turn = (1 - share) * one + share * two
-        place, scale = ((1 - share) * rows[key] + share * rows[key + 1] for rows in (self.translations, self.scales))
-        return np.asarray(compose(place[None], turn[None] / np.linalg.norm(turn), scale[None])[0])
+    def between(self, keys: Int64Array, shares: Float64Array) -> Float64Array:
+        """Return (T, 4, 4) matrices at (T,) shares of the way from keys to the next ones, by the shorter turn."""
+        one, two, share = self.rotations[keys], self.rotations[keys + 1], shares[:, None]
+        cosine = (one * two).sum(axis=1, keepdims=True)
+        two, cosine = np.where(cosine < 0, -two, two), np.abs(cosine)
+        angle = np.arccos(np.minimum(cosine, 1.0))
+        sine = np.where(angle > 1e-6, np.sin(angle), 1.0)
+        wide = np.sin((1 - share) * angle) / sine * one + np.sin(share * angle) / sine * two
+        turn = np.where(angle > 1e-6, wide, (1 - share) * one + share * two)
+        place, scale = ((1 - share) * rows[keys] + share * rows[keys + 1] for rows in (self.translations, self.scales))
+        return np.asarray(compose(place, turn / np.linalg.norm(turn, axis=1, keepdims=True), scale))
 
 
 def taken_apart(matrices: Float64Array) -> Parts | None:
