@@ -5,6 +5,7 @@ Sources: COLLADA 1.4.1 and 1.5, section "Determining Transparency (Opacity)".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
@@ -18,6 +19,7 @@ from helix4d.core import AssetError
 
 _SHADERS = ("phong", "blinn", "lambert", "constant")
 _WRAPS = {"MIRROR": Wrap.MIRROR, "CLAMP": Wrap.CLAMP, "BORDER": Wrap.CLAMP, "NONE": Wrap.CLAMP}
+_ZERO = re.compile(r"[-+]?(?:0+[.,]?0*|[.,]0+)")
 _OPAQUE = ("A_ONE", "RGB_ZERO", "A_ZERO", "RGB_ONE")
 LUMINANCE = (0.212671, 0.715160, 0.072169)
 """Weights of red, green and blue in the opacity, from the specification."""
@@ -89,13 +91,30 @@ class Effect:
         return min(max(share if self.opaque.endswith("ONE") else 1.0 - share, 0.0), 1.0)
 
 
-def read_effect(document: Document, effect: Element, overrides: Mapping[str, Element]) -> Effect | None:
+def default_mode(document: Document) -> str:
+    """Return the opaque mode of effects that state none: A_ONE by the specification.
+
+    Exporters that do not know modes, such as Autodesk's FBX COLLADA exporter, write a transparency of 0 for what is
+    opaque. If an effect would be invisible for this reason, all without a mode are read as RGB_ZERO.
+    """
+    for shader in (found for tag in _SHADERS for found in document.tree.iter(tag)):
+        transparent, amount = shader.find("transparent"), shader.findtext("transparency/float") or ""
+        if (transparent is None or transparent.get("opaque") is None) and _ZERO.fullmatch(amount.strip()):
+            document.warn("effects without an opaque mode have a transparency of 0: it is read as opaque")
+            return "RGB_ZERO"
+    return "A_ONE"
+
+
+def read_effect(
+    document: Document, effect: Element, overrides: Mapping[str, Element], mode: str = "A_ONE"
+) -> Effect | None:
     """Read an effect; None, with a warning, if it has no shader that is supported.
 
     Args:
         document: its document.
         effect: the `<effect>`.
         overrides: `<setparam>`s of the instance by name.
+        mode: opaque mode if it states none.
     """
     profile = effect.find("profile_COMMON")
     technique = None if profile is None else profile.find("technique")
@@ -103,7 +122,7 @@ def read_effect(document: Document, effect: Element, overrides: Mapping[str, Ele
     if profile is None or shader is None:
         document.warn(f"{named(effect)}: has no phong, blinn, lambert or constant shader: white is shown")
         return None
-    return _Reader(document, effect, overrides).read(shader)
+    return _Reader(document, effect, overrides).read(shader, mode)
 
 
 class _Reader:
@@ -111,10 +130,10 @@ class _Reader:
         self._document, self._effect, self._where = document, effect, named(effect)
         self._params = {param.get("sid", ""): param for param in effect.iter("newparam")} | dict(overrides)
 
-    def read(self, shader: Element) -> Effect:
+    def read(self, shader: Element, mode: str) -> Effect:
         """Read a shader, and what profiles of applications add to it."""
         transparent = shader.find("transparent")
-        opaque = "A_ONE" if transparent is None else transparent.get("opaque", "A_ONE")
+        opaque = mode if transparent is None else transparent.get("opaque", mode)
         if opaque not in _OPAQUE:
             self._document.warn(f"{self._where}: the opaque mode {opaque[:20]!r} is not supported: A_ONE is used")
             opaque = "A_ONE"

@@ -13,7 +13,7 @@ import numpy as np
 
 from helix4d.assets.clip import AlphaMode, Material, Texture
 from helix4d.assets.collada.document import Document
-from helix4d.assets.collada.effects import LUMINANCE, Effect, Slot, TextureUse, overrides_of, read_effect
+from helix4d.assets.collada.effects import LUMINANCE, Effect, Slot, TextureUse, default_mode, overrides_of, read_effect
 from helix4d.assets.collada.images import ImageFiles
 from helix4d.assets.collada.nodes import Instance
 from helix4d.assets.collada.scene import Part
@@ -50,6 +50,7 @@ class Looks:
         self._document = document
         self._pictures = Pictures(document.path, document.limits)
         self._files = ImageFiles(document, self._pictures)
+        self._default_mode = default_mode(document)
         self._effects: dict[int, Effect | None] = {}
         self._looks: dict[tuple[int, bool], Look] = {}
         self._slots: dict[Material, int] = {}
@@ -113,7 +114,7 @@ class Looks:
             effect = None if instance is None else self._document.find(instance.get("url", ""), "effect")
             found = None
             if instance is not None and effect is not None:
-                found = read_effect(self._document, effect, overrides_of(instance))
+                found = read_effect(self._document, effect, overrides_of(instance), self._default_mode)
             self._effects[id(material)] = found
         return self._effects[id(material)]
 
@@ -126,7 +127,7 @@ class Looks:
             text = "" if chosen is None else chosen.get("input_set") or ""
             group = int(text) if text.isascii() and text.isdigit() else None
             if group not in given:
-                if group is not None or len(given) > 1:
+                if len(given) > 1:
                     message = f"its UV set {group}" if group is not None else f"which UV set {symbol[:40]!r} is"
                     self._document.warn(f"<instance_material> {part.primitive.symbol[:80]!r}: {message} is unknown: "
                                         "the first one is used")  # fmt: skip

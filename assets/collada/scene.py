@@ -301,7 +301,7 @@ def _root_matrix(document: Document) -> Float64Array:
     meters = 1.0
     if unit is not None and unit.get("meter") is not None:
         try:
-            meters = float(unit.get("meter", ""))
+            meters = float(unit.get("meter", "").replace(",", "."))
         except ValueError:
             meters = float("nan")
         if not 0 < meters < np.inf:

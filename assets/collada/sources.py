@@ -14,6 +14,8 @@ from helix4d.core.arrays import Float64Array, Int64Array
 
 _NOT_A_NUMBER = re.compile(r"[-+]?1\.#\w+")
 """How Microsoft's C library prints NaN and infinity."""
+_DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
+"""Exporters that follow the language of the system write it."""
 _NAMES = ("Name_array", "IDREF_array", "SIDREF_array", "token_array")
 _NUMBERS = ("float_array", "int_array")
 
@@ -40,10 +42,13 @@ def floats(document: Document, element: Element, where: str) -> Float64Array:
     except ValueError:
         pass
     try:
-        return _split(_NOT_A_NUMBER.sub("nan", text))
+        found = _split(_DECIMAL_COMMA.sub(".", _NOT_A_NUMBER.sub("nan", text)))
     except ValueError as error:
         message = f"{where}: <{element.tag}> holds something else than numbers"
         raise document.fail(ReasonCode.CORRUPT_FILE, message) from error
+    if "," in text:
+        document.warn("numbers have decimal commas, which COLLADA does not: read as points")
+    return found
 
 
 def ints(document: Document, element: Element, where: str) -> Int64Array:

@@ -118,6 +118,20 @@ def test_opacity(
     assert material.alpha_mode is (AlphaMode.OPAQUE if alpha == 1 else AlphaMode.BLEND)
 
 
+def test_without_a_mode_a_transparency_of_0_is_opaque(tmp_path: Path) -> None:
+    """As in files of Autodesk's FBX COLLADA exporter; other effects of the file are read in the same way."""
+    shader = f"<phong><transparent><color>{WHITE}</color></transparent>"
+    shader += "<transparency><float>{}</float></transparency></phong>"
+    libraries = effect(shader.format("0.000")) + effect(shader.format(0.2)).replace('"m"', '"m2"').replace('e"', 'e2"')
+    nodes = node("n", '<translate sid="t">0 0 0</translate>' + shown() + shown().replace('target="#m"', 'target="#m2"'))
+    clip = bake(write(tmp_path, document(nodes, KEYS, square(), libraries)), 2)
+    assert [(m.alpha, m.alpha_mode) for m in clip.materials] == [(1.0, AlphaMode.OPAQUE), (0.8, AlphaMode.BLEND)]
+    assert clip.warnings == ("effects without an opaque mode have a transparency of 0: it is read as opaque",)
+    stated = effect(shader.replace("<transparent>", '<transparent opaque="A_ONE">').format(0))
+    with pytest.raises(AssetError, match="fully transparent"):
+        baked(tmp_path, stated)
+
+
 def test_what_is_fully_transparent_is_refused_and_does_not_stretch_time(tmp_path: Path) -> None:
     hidden = effect('<phong><transparent opaque="RGB_ZERO"><color>1 1 1 1</color></transparent></phong>')
     with pytest.raises(AssetError) as caught:

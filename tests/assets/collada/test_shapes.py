@@ -279,6 +279,15 @@ def test_elements_that_are_nested_very_deep_are_harmless(tmp_path: Path) -> None
     assert len(bake(write(tmp_path, content), 2).frames) == 2
 
 
+def test_decimal_commas_are_read_with_a_warning(tmp_path: Path) -> None:
+    content = GOOD.replace(">0 0 0</translate>", ">0 1,5 -2,25e1</translate>")
+    clip = bake(write(tmp_path, content), 2)
+    assert_shows(clip, [np.array(TETRA) + [x, 1.5, -22.5] for x in (0, 5)])
+    assert clip.warnings == ("numbers have decimal commas, which COLLADA does not: read as points",)
+    with pytest.raises(AssetError, match="something else than numbers"):
+        bake(write(tmp_path, GOOD.replace(">0 0 0</translate>", ">0,0,0</translate>")), 2)
+
+
 def test_urls_of_the_document_itself_and_without_a_mark(tmp_path: Path) -> None:
     for url in ("a.dae#g", "./a.dae#g", "file:///C:/work/a.dae#g", "g"):
         assert len(bake(write(tmp_path, GOOD.replace('url="#g"', f'url="{url}"')), 2).frames) == 2
