@@ -77,6 +77,23 @@ class Posed:
 
 
 @dataclass(frozen=True, eq=False)
+class Placement:
+    """Where the node of a part is.
+
+    Attributes:
+        matrix: (4, 4) transform to the world.
+        turn: (3, 3) transform of normals.
+        mirrored: whether the transform turns the part inside out.
+        stretch: upper bound of how much it stretches a vector.
+    """
+
+    matrix: Float64Array
+    turn: Float64Array
+    mirrored: bool
+    stretch: float
+
+
+@dataclass(frozen=True, eq=False)
 class State:
     """The scene at one time: (N, 4, 4) transforms to the world, (N,) visibility, and the weights of each morph."""
 
@@ -112,6 +129,7 @@ class Scene:
         self._visibilities = {id(s.visibility): slot for slot, s in enumerate(stacks) if s.visibility is not None}
         self._morphs: list[Morph] = []
         self._morph_of: dict[int, int] = {}
+        self._counts = np.zeros(3, np.int64)
         self.parts = tuple(self._placed())
 
     def moving(self, parts: Sequence[Part]) -> Callable[[Channel], bool]:
@@ -184,20 +202,11 @@ class Scene:
         # For all parts together: a call per part costs more than its arithmetic.
         matrices = state.world[[part.instance.node for part in parts]]
         linear = matrices[:, :3, :3]
-        stretches = _stretches(linear)
-        rows = zip(parts, matrices, cofactor(linear), (determinants(linear) < 0).tolist(), stretches, strict=True)
-        return [self._pose(part, state, *row, with_normals=with_normals) for part, *row in rows]
+        rows = zip(matrices, cofactor(linear), (determinants(linear) < 0).tolist(), _stretches(linear), strict=True)
+        placed = [Placement(*row) for row in rows]
+        return [self._pose(part, state, place, with_normals) for part, place in zip(parts, placed, strict=True)]
 
-    def _pose(
-        self,
-        part: Part,
-        state: State,
-        matrix: Float64Array,
-        turn: Float64Array,
-        mirrored: bool,
-        stretch: float,
-        with_normals: bool,
-    ) -> Posed:
+    def _pose(self, part: Part, state: State, place: Placement, with_normals: bool) -> Posed:
         primitive = part.primitive
         positions, normals = primitive.positions, primitive.normals if with_normals else None
         if part.morph is not None and part.moved is not None:
@@ -212,9 +221,9 @@ class Scene:
             return Posed(
                 posed, turned, mirrored, part.step * float(_stretches(matrices[binding.weighted]).max(initial=0.0))
             )
-        posed = positions @ matrix[:3, :3].T + matrix[:3, 3]
-        turned = None if normals is None else normals @ turn.T * (-1.0 if mirrored else 1.0)
-        return Posed(posed, turned, mirrored, part.step * float(stretch))
+        posed = positions @ place.matrix[:3, :3].T + place.matrix[:3, 3]
+        turned = None if normals is None else normals @ place.turn.T * (-1.0 if place.mirrored else 1.0)
+        return Posed(posed, turned, place.mirrored, part.step * float(place.stretch))
 
     def _placing(self, parts: Iterable[Part]) -> set[int]:
         """Return the stacks of the nodes whose transforms place parts."""
@@ -227,12 +236,11 @@ class Scene:
         return {self._nodes.slots[node] for node in self._nodes.with_ancestors(nodes)}
 
     def _placed(self) -> Iterable[Part]:
-        document, limits = self._document, self._document.limits
+        document = self._document
         joints = Joints(document, self._nodes)
         world, _ = world_matrices(self._nodes, self._levels, self._local, self._root, self._shown)
         deformed: dict[int, Deformed] = {}
         differences: dict[tuple[int, int], tuple[Float64Array, Float64Array | None]] = {}
-        counts = {"primitives": 0, "triangles": 0, "vertices": 0}
         for instance in self._nodes.instances:
             target = self._target(instance)
             if id(target) not in deformed:
@@ -241,15 +249,7 @@ class Scene:
             morph = None if found.morph is None else self._number_of(found.morph)
             nodes = None if found.skin is None else joints.find(found.skin, instance)
             for number, primitive in enumerate(found.mesh.primitives):
-                for unit, count in (
-                    ("primitives", 1),
-                    ("triangles", len(primitive.faces)),
-                    ("vertices", len(primitive.positions)),
-                ):
-                    counts[unit] += count
-                    if counts[unit] > getattr(limits, unit):
-                        message = f"the scene has more {unit} than the limit of {getattr(limits, unit):,}"
-                        raise document.fail(ReasonCode.OUT_OF_MEMORY, message)
+                self._count(primitive)
                 if found.morph is not None and (id(target), number) not in differences:
                     differences[id(target), number] = morph_differences(found.morph, found.mesh, number)
                 moved, turned = differences.get((id(target), number), (None, None))
@@ -258,6 +258,20 @@ class Scene:
                     rest = world[instance.node]
                     binding = _bound(found.skin, nodes, primitive.points, _returning(rest) @ self._root)
                 yield Part(instance, primitive, found.mesh.step, binding, morph, moved, turned)
+
+    def _count(self, primitive: Primitive) -> None:
+        """Refuse a scene that shows more than the limits allow."""
+        limits = self._document.limits
+        self._counts += [1, len(primitive.faces), len(primitive.positions)]
+        for unit, count, most in zip(
+            ("primitives", "triangles", "vertices"),
+            self._counts,
+            (limits.primitives, limits.triangles, limits.vertices),
+            strict=True,
+        ):
+            if count > most:
+                message = f"the scene has more {unit} than the limit of {most:,}"
+                raise self._document.fail(ReasonCode.OUT_OF_MEMORY, message)
 
     def _target(self, instance: Instance) -> Element:
         tag = instance.element.tag.removeprefix("instance_")
