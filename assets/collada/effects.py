@@ -105,9 +105,7 @@ def default_mode(document: Document) -> str:
     return "A_ONE"
 
 
-def read_effect(
-    document: Document, effect: Element, overrides: Mapping[str, Element], mode: str = "A_ONE"
-) -> Effect | None:
+def read_effect(document: Document, effect: Element, overrides: Mapping[str, Element], mode: str) -> Effect | None:
     """Read an effect; None, with a warning, if it has no shader that is supported.
 
     Args:

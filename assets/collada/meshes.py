@@ -1,6 +1,6 @@
 """Decodes the primitives of a `<mesh>`: triangles, polylists, polygons with holes, strips and fans.
 
-Vertices are the distinct combinations of the indices of a corner. The corners of a primitive without normals are
+Vertices are the distinct combinations of what a corner refers to. The corners of a primitive without normals are
 separated, so that it can have flat normals.
 """
 
@@ -132,8 +132,9 @@ class _Reader:
         color = next((entry for entry in entries if entry.semantic == "COLOR"), None)
         colors = None if color is None else self._colors(color)
         color_index = None if color is None or colors is None else self._indices(color, used, colors)
-        keys = [points, *([] if normals is None else [normals[0]]), *(index for index, _ in uvs.values())]
-        keys += [] if color_index is None else [color_index]
+        keys = [points, *([] if normals is None else [_numbers(normals[1])[normals[0]]])]
+        keys += [_numbers(values)[index] for index, values in uvs.values()]
+        keys += [] if color_index is None or colors is None else [_numbers(colors)[color_index]]
         if self._split or normals is None:
             first = vertices = np.arange(len(points))
         else:
@@ -271,6 +272,12 @@ def _unrolled(count: int, tag: str) -> Int64Array:
         return np.stack([np.zeros_like(n), n + 1, n + 2], axis=1)
     odd = n % 2
     return np.stack([n, n + 1 + odd, n + 2 - odd], axis=1)
+
+
+def _numbers(values: Float32Array | Float64Array) -> Int64Array:
+    """Return (N,) numbers that are the same for equal rows of values: exporters repeat normals and UVs."""
+    words = np.ascontiguousarray(values).view(np.int64)
+    return _distinct([np.unique(column, return_inverse=True)[1] for column in words.T])[1]
 
 
 def _distinct(keys: list[Int64Array]) -> tuple[Int64Array, Int64Array]:

@@ -136,14 +136,16 @@ def test_attributes_have_indices_of_their_own(tmp_path: Path) -> None:
     # 0.5 in sRGB is 0.2140 in linear light.
     np.testing.assert_allclose(frame.topology.colors[:, 0], [(1, 0.21404, 0, 1), (0, 0, 1, 1)], atol=1e-4)
     assert len(frame.vertices) == 6
-    shared = bake(
-        write(
-            tmp_path,
-            moving(GRID, f'<triangles count="2">{inputs}<p>{corners.replace("1 1", "0 0")}</p></triangles>', extra),
-        ),
-        2,
-    )
-    assert len(shared.frames[0].vertices) <= 6
+
+
+def test_corners_that_look_the_same_share_a_vertex(tmp_path: Path) -> None:
+    """Exporters write normals and UVs once per corner."""
+    extra = source("nn", [(0, 0, 1)] * 6, 3) + source("u", [(0, 0), (1, 0), (1, 1), (0, 0), (1, 1), (0, 1)], 2)
+    inputs = VERTEX + '<input semantic="NORMAL" source="#nn" offset="1"/>'
+    inputs += '<input semantic="TEXCOORD" source="#u" offset="1"/>'
+    corners = " ".join(f"{point} {number}" for number, point in enumerate((0, 1, 5, 0, 5, 4)))
+    clip = bake(write(tmp_path, moving(GRID, f'<triangles count="2">{inputs}<p>{corners}</p></triangles>', extra)), 2)
+    assert len(clip.frames[0].vertices) == 4
 
 
 def test_normals_that_are_no_directions_become_flat(tmp_path: Path) -> None:
