@@ -44,17 +44,17 @@ class ColladaAsset:
         self._document = Document(path, root or path.parent, limits)
         with np.errstate(over="ignore", invalid="ignore"):
             self._scene = Scene(self._document)
+            channels = read_channels(self._document)
         looks = Looks(self._document)
-        self._visible = [part for part in self._scene.parts if looks.can_show(part)]
+        self._visible = [part for part in self._scene.ever_visible(channels) if looks.can_show(part)]
         self._channels: list[list[Channel]] = []
         self.clips: list[ClipInfo] = []
-        self._read_clips()
+        self._read_clips(channels)
 
-    def _read_clips(self) -> None:
-        """Collect the clips that move something visible, with the channels of each."""
-        document, scene = self._document, self._scene
-        channels, moves = read_channels(document), scene.moving(self._visible)
-        scene.warn_of_lost(channels)
+    def _read_clips(self, channels: list[Channel]) -> None:
+        """Collect the clips that move something visible, with the channels that do; others may be invalid."""
+        document, moves = self._document, self._scene.moving(self._visible)
+        self._scene.warn_of_lost(channels)
         for name, chosen, start, end in _clips(document, channels):
             moving = [channel for channel in chosen if moves(channel)]
             if not moving:
@@ -63,7 +63,7 @@ class ColladaAsset:
                 message = f"has more animation clips than the limit of {document.limits.animations:,}"
                 raise document.fail(ReasonCode.OUT_OF_MEMORY, message)
             self.clips.append(_info(len(self.clips), name, moving, start, end))
-            self._channels.append(chosen)
+            self._channels.append(moving)
 
     def require_visible_animation(self) -> None:
         """Raise no_mesh, empty_geometry, no_animation or no_motion if there is nothing to bake."""

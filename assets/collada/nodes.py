@@ -122,24 +122,16 @@ def read_nodes(document: Document) -> Nodes:
             slots[id(element)] = len(nodes.stacks)
             nodes.stacks.append(_read_stack(document, element))
         number = _append(document, nodes, slots[id(element)], parent)
-        below: list[tuple[Element, int]] = []
+        inner: list[Element] = []
         for child in element:
             if child.tag == "node":
-                below.append((child, number))
+                inner.append(child)
             elif child.tag == "instance_node":
-                target = document.need(child.get("url", ""), named(element), "node")
-                if any(nodes.element(other) is target for other in nodes.ancestors(number)):
-                    message = f"{named(target)} contains an instance of itself"
-                    raise document.fail(ReasonCode.INVALID_SCENE_GRAPH, message)
-                below.append((target, number))
+                inner.append(_instanced(document, nodes, child, number))
             elif child.tag in ("instance_geometry", "instance_controller"):
-                below.append((child, number))
-        for entry, owner in reversed(below):
-            if entry.tag == "node":
-                pending.append((entry, owner))
-        for entry, owner in below:
-            if entry.tag != "node":
-                nodes.instances.append(Instance(entry, _append(document, nodes, _empty_slot(nodes, slots), owner)))
+                own = _append(document, nodes, _empty_slot(nodes, slots), number)
+                nodes.instances.append(Instance(child, own))
+        pending += [(entry, number) for entry in reversed(inner)]
     return nodes
 
 
@@ -169,6 +161,15 @@ def _visual_scene(document: Document) -> Element | None:
     if instance is not None:
         return document.need(instance.get("url", ""), "<scene>", "visual_scene")
     return next(document.library("library_visual_scenes", "visual_scene"), None)
+
+
+def _instanced(document: Document, nodes: Nodes, instance: Element, number: int) -> Element:
+    """Return the node that an `<instance_node>` in a node shows."""
+    target = document.need(instance.get("url", ""), named(nodes.element(number)), "node")
+    if any(nodes.element(other) is target for other in nodes.ancestors(number)):
+        message = f"{named(target)} contains an instance of itself"
+        raise document.fail(ReasonCode.INVALID_SCENE_GRAPH, message)
+    return target
 
 
 def _append(document: Document, nodes: Nodes, slot: int, parent: int) -> int:

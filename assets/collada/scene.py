@@ -132,6 +132,15 @@ class Scene:
         self._counts = np.zeros(3, np.int64)
         self.parts = tuple(self._placed())
 
+    def ever_visible(self, channels: Iterable[Channel]) -> list[Part]:
+        """Return the parts whose nodes are not always hidden by `<visibility>`."""
+        shown = self._shown.copy()
+        for channel in channels:
+            if id(channel.element) in self._visibilities:
+                shown[self._visibilities[id(channel.element)]] = True
+        _, visible = world_matrices(self._nodes, self._levels, self._local, self._root, shown)
+        return [part for part in self.parts if visible[part.instance.node]]
+
     def moving(self, parts: Sequence[Part]) -> Callable[[Channel], bool]:
         """Return a function that says whether a channel moves, morphs or hides one of the parts."""
         morphs = {part.morph for part in parts}

@@ -394,13 +394,22 @@ def test_an_invalid_clip_is_refused_where_it_is_chosen(tmp_path: Path) -> None:
     assert caught.value.code is ReasonCode.INVALID_ACCESSOR
 
 
+def test_invalid_keys_of_what_shows_nothing_do_not_matter(tmp_path: Path) -> None:
+    transforms = '<translate sid="t">0 0 0</translate>'
+    nodes = node("n", transforms + shown()) + node("empty", transforms)
+    keys = animation("n/t.X", [0, 4], [0, 8]) + animation("empty/t.Y", [3, 1, 2], [0, 5, 9])
+    clip = bake(write(tmp_path, document(nodes, keys)), 2)
+    assert_shows(clip, [placed(translation(x, 0, 0)) for x in (0, 8)])
+
+
 def test_visibility_of_fcollada(tmp_path: Path) -> None:
     flag = '<extra><technique profile="FCOLLADA"><visibility sid="visibility">{}</visibility></technique></extra>'
     transforms = '<translate sid="t">0 0 0</translate>'
     nodes = node("n", transforms + shown() + flag.format(1))
     nodes += node("p", flag.format(1) + node("q", "<translate>0 9 0</translate>" + shown()))
-    nodes += node("hidden", "<translate>0 0 99</translate>" + shown() + flag.format(0))
-    keys = animation("n/t.X", [0, 1], [0, 4]) + animation("p/visibility", [0, 0.5], [1, 0], "STEP")
+    nodes += node("hidden", transforms + shown() + flag.format(0))
+    hidden = animation("hidden/t.X", [0, 60], [0, 900])
+    keys = hidden + animation("n/t.X", [0, 1], [0, 4]) + animation("p/visibility", [0, 0.5], [1, 0], "STEP")
     clip = bake(write(tmp_path, document(nodes, keys)), 3)
     assert [len(frame.faces) for frame in clip.frames] == [8, 4, 4]
     assert_shows(clip, [
