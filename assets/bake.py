@@ -12,6 +12,7 @@ from typing import Protocol
 from helix4d.assets.archive import single_asset
 from helix4d.assets.choice import ALL, MOST_MOVING, ClipInfo, choose
 from helix4d.assets.clip import Clip
+from helix4d.assets.collada.asset import ColladaAsset
 from helix4d.assets.gltf import GltfAsset, external_uris
 from helix4d.assets.limits import DEFAULT_LIMITS, Limits
 from helix4d.assets.outline import mark_outlines
@@ -24,11 +25,12 @@ from helix4d.core.messages import reproducible
 from helix4d.core.storage import is_fault
 
 _GLTF = (".glb", ".gltf")
-_BLENDER = (".dae", ".abc", ".blend")
+_COLLADA = (".dae",)
+_BLENDER = (".abc", ".blend")
 _FBX = (".fbx",)
 _USD = (".usd", ".usda", ".usdc")
 _ARCHIVES = (".zip", ".usdz")
-SUFFIXES = frozenset(_GLTF + _BLENDER + _FBX + _USD + _ARCHIVES)
+SUFFIXES = frozenset(_GLTF + _COLLADA + _BLENDER + _FBX + _USD + _ARCHIVES)
 """Suffixes of files that can be baked. Folders of numbered .obj files can be baked, too."""
 
 
@@ -134,7 +136,7 @@ def bake_still(path: Path, limits: Limits = DEFAULT_LIMITS) -> Clip:
 def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        supported = ", ".join(_GLTF + _FBX + _BLENDER + _USD + _ARCHIVES)
+        supported = ", ".join(_GLTF + _FBX + _COLLADA + _BLENDER + _USD + _ARCHIVES)
         found = f"the format {suffix}" if suffix else "a file without a suffix"
         raise AssetError(ReasonCode.NOT_GLTF, f"{found} is not supported: convert it to one of {supported}", path)
     return suffix
@@ -196,6 +198,8 @@ def _open(path: Path, limits: Limits, root: Path) -> _Asset:
         except ModuleNotFoundError as error:
             raise missing_package(f"{path.name}: reading FBX files", "ufbx") from error
         return FbxAsset(path, limits, root)
+    if _suffix(path) in _COLLADA:
+        return ColladaAsset(path, limits, root)
     from helix4d.assets.blender.importer import BlenderAsset
 
     return BlenderAsset(path, limits, root)

@@ -13,8 +13,6 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
-from xml.parsers import expat
 
 from helix4d.assets.blender.blend_file import linked_files
 from helix4d.core import AssetError, ReasonCode
@@ -35,7 +33,6 @@ _IN_MEMORY = frozenset(
 """Modifiers that read and write no files, apart from those in Blender's list of paths and from point caches."""
 _READ_BY_MATERIALS = ("Material", "World", "Light", "ShaderNodeTree", "Brush", "Screen", "Scene")
 """Users of an image that do not read it when a scene is evaluated. `materials.py` checks the paths of these itself."""
-_COLLADA_IMAGE = frozenset({"init_from", "ref"})  # of COLLADA 1.4 and 1.5
 _CONTINUED = re.compile(rb"\\\r?\n")
 _LONGEST_PATH = 4096
 _MTLLIB = re.compile(rb"^\s*mtllib\s+(.+?)\s*$", re.MULTILINE)
@@ -114,48 +111,8 @@ def refuse_outside_materials(path: Path, root: Path) -> None:
             _refuse_outside_files(paths, library, path, root)
 
 
-def refuse_outside_images(path: Path, root: Path) -> None:
-    """Check that the images of a COLLADA file lie in the asset's folder.
-
-    Raises:
-        AssetError: uri_outside_asset; corrupt_file if the file is not well-formed XML.
-    """
-    try:
-        names = _collada_images(path)
-    except expat.ExpatError as error:
-        raise AssetError(ReasonCode.CORRUPT_FILE, f"is not well-formed XML ({error})", path) from error
-    for name in names:
-        local = re.sub(r"^file:(//[^/]*)?", "", name)
-        _refuse_outside_files([name, local, unquote(name), unquote(local)], path, path, root)
-
-
 def _joined_lines(path: Path) -> bytes:
     return _CONTINUED.sub(b" ", path.read_bytes())
-
-
-def _collada_images(path: Path) -> list[str]:
-    found: list[str] = []
-    inside = False
-
-    def start(name: str, _attributes: dict[str, str]) -> None:
-        nonlocal inside
-        inside = inside or name.rpartition(":")[2] in _COLLADA_IMAGE
-        if inside:
-            found.append("")
-
-    def text(data: str) -> None:
-        if inside:
-            found[-1] += data
-
-    def end(_name: str) -> None:
-        nonlocal inside
-        inside = False
-
-    parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.CharacterDataHandler, parser.EndElementHandler = start, text, end
-    with open(path, "rb") as stream:
-        parser.ParseFile(stream)
-    return [name.strip() for name in found]
 
 
 def _refuse_outside_files(names: Iterable[str], file: Path, path: Path, root: Path) -> None:

@@ -5,7 +5,6 @@ The bpy module is passed as an argument, as only `importer` imports it. Scripts 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,7 @@ from typing import Any
 from helix4d.core import AssetError, ReasonCode
 
 _HEAD_BYTES = 1 << 20
-_TAIL_BYTES = 1 << 12
 _ALEMBIC_RATE = 240
-_COLLADA = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s+|<\?.*?\?>|<!--.*?-->)*+<COLLADA[\s>]", re.DOTALL)
 _CACHES = frozenset({"MESH_SEQUENCE_CACHE", "TRANSFORM_CACHE"})
 _TIMED_MODIFIERS = frozenset(
     {"BUILD", "CLOTH", "DYNAMIC_PAINT", "EXPLODE", "FLUID", "MESH_CACHE", "NODES", "OCEAN", "PARTICLE_SYSTEM"}
@@ -48,20 +45,6 @@ def head(path: Path) -> bytes:
         return stream.read(_HEAD_BYTES)
 
 
-def check_end(path: Path) -> None:
-    """Check that a COLLADA file is complete, as Blender silently imports truncated ones.
-
-    Raises:
-        AssetError: corrupt_file.
-    """
-    if path.suffix.lower() != ".dae":
-        return
-    with open(path, "rb") as stream:
-        stream.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        if b"</COLLADA>" not in stream.read():
-            raise AssetError(ReasonCode.CORRUPT_FILE, "does not end with </COLLADA>: the file is truncated", path)
-
-
 def rate(bpy: Any) -> float:
     """Return how many Blender frames correspond to one second of the file."""
     render = bpy.context.scene.render
@@ -85,11 +68,6 @@ def refuse_outside(bpy: Any, path: Path, root: Path) -> None:
             raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, message, path)
 
 
-def _read_collada(bpy: Any, file: str) -> set[str]:
-    result: set[str] = bpy.ops.wm.collada_import(filepath=file, import_units=False)
-    return result
-
-
 def _read_alembic(bpy: Any, file: str) -> set[str]:
     # The importer rounds the file's time range to whole frames; a high frame rate keeps the error small.
     bpy.context.scene.render.fps = _ALEMBIC_RATE
@@ -100,13 +78,6 @@ def _read_alembic(bpy: Any, file: str) -> set[str]:
 def _read_blend(bpy: Any, file: str) -> set[str]:
     result: set[str] = bpy.ops.wm.open_mainfile(filepath=file, load_ui=False, use_scripts=False)
     return result
-
-
-def _actions_range(bpy: Any) -> tuple[float, float] | None:
-    ranges = [action.frame_range for action in bpy.data.actions if len(action.fcurves)]
-    if not ranges:
-        return None
-    return float(min(start for start, _ in ranges)), float(max(end for _, end in ranges))
 
 
 def _scene_range(bpy: Any) -> tuple[float, float] | None:
@@ -122,15 +93,8 @@ def _scene_range(bpy: Any) -> tuple[float, float] | None:
     return (float(scene.frame_start), float(scene.frame_end)) if moves else None
 
 
-def _is_collada(data: bytes) -> bool:
-    # Only comments and processing instructions may precede the root: no document type, which could define exponentially
-    # growing entities. Each is skipped as a whole, since one may contain the text `<COLLADA`.
-    return _COLLADA.match(data) is not None
-
-
 FORMATS: Mapping[str, BlenderFormat] = MappingProxyType(
     {
-        ".dae": BlenderFormat("COLLADA", _is_collada, _read_collada, _actions_range),
         ".abc": BlenderFormat(
             "Alembic", lambda data: data.startswith((b"Ogawa", b"\x89HDF")), _read_alembic, _scene_range
         ),

@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from helix4d.assets.blender.disk_access import (
     refuse_before_opening,
     refuse_disk_access,
-    refuse_outside_images,
     refuse_outside_libraries,
     refuse_outside_materials,
 )
-from helix4d.assets.blender.formats import FORMATS, check_end, head, rate, refuse_outside
+from helix4d.assets.blender.formats import FORMATS, head, rate, refuse_outside
 from helix4d.assets.blender.materials import BlenderMaterials
 from helix4d.assets.choice import ClipInfo
 from helix4d.assets.clip import Clip, Frame, Topology
@@ -87,12 +86,9 @@ class BlenderAsset:
         file_format = FORMATS[suffix]
         if not file_format.looks_right(head(path)):
             raise AssetError(ReasonCode.NOT_GLTF, f"is not a {file_format.name} file: its suffix may be wrong", path)
-        check_end(path)
         self._reader = file_format.name
         if suffix == ".blend":
             self._check_blend_file()
-        elif suffix == ".dae":
-            refuse_outside_images(path, self._root)
         self._import(file_format.read, path)
         refuse_outside(bpy, path, self._root)
         refuse_disk_access(bpy, path, self._root)

@@ -219,10 +219,10 @@ class Scene:
     ) -> PosedPart:
         geometry = part.geometry
         weights = state.weights[part.node]
-        positions = _morphed(geometry.positions, geometry.morph_positions, weights)
+        positions = morph_values(geometry.positions, geometry.morph_positions, weights)
         normals = None
         if with_normals and geometry.normals is not None:
-            normals = _morphed(geometry.normals, geometry.morph_normals, weights)
+            normals = morph_values(geometry.normals, geometry.morph_normals, weights)
         if (
             part.joints is not None
             and part.inverse_bind is not None
@@ -230,8 +230,8 @@ class Scene:
             and geometry.weights is not None
         ):
             matrices = state.globals[part.joints] @ part.inverse_bind
-            blended = _blend(matrices, geometry.joints, geometry.weights)
-            posed, turned, mirrored = _skin(blended, positions, normals)
+            blended = blend_joints(matrices, geometry.joints, geometry.weights)
+            posed, turned, mirrored = skin_vertices(blended, positions, normals)
         else:
             posed = positions @ matrix[:3, :3].T + matrix[:3, 3]
             turned = None
@@ -239,7 +239,7 @@ class Scene:
                 turned = normals @ turn.T * (-1.0 if mirrored else 1.0)
         colors = None
         if with_normals and geometry.colors is not None and geometry.morph_colors is not None:
-            morphed = _morphed(geometry.colors.astype(np.float64), geometry.morph_colors, weights)
+            morphed = morph_values(geometry.colors.astype(np.float64), geometry.morph_colors, weights)
             colors = np.clip(morphed, 0.0, 1.0).astype(np.float32)
         return PosedPart(posed, turned, colors, mirrored, bool(state.visible[part.node]))
 
@@ -396,7 +396,7 @@ def determinants(matrices: Float64Array) -> Float64Array:
     return found
 
 
-def _blend(matrices: Float64Array, joints: Int64Array, weights: Float64Array) -> Float64Array:
+def blend_joints(matrices: Float64Array, joints: Int64Array, weights: Float64Array) -> Float64Array:
     """Return (V, 3, 4): for each vertex, the weighted sum of the matrices of its joints."""
     rows = np.ascontiguousarray(matrices[:, :3, :]).reshape(-1, 12)
     blended = np.zeros((len(joints), 12))
@@ -411,9 +411,10 @@ def _blend(matrices: Float64Array, joints: Int64Array, weights: Float64Array) ->
     return blended.reshape(-1, 3, 4)
 
 
-def _skin(
+def skin_vertices(
     blended: Float64Array, positions: Float64Array, normals: Float64Array | None
 ) -> tuple[Float64Array, Float64Array | None, bool]:
+    """Return the posed vertices and normals, and whether they are mirrored, given (V, 3, 4) matrices of vertices."""
     posed = np.einsum("vij,vj->vi", blended[:, :, :3], positions) + blended[:, :, 3]
     # A skinned mesh is placed by its joints: it is mirrored if they mirror the majority of its vertices.
     signs = np.sign(determinants(blended[:, :, :3]))
@@ -424,7 +425,8 @@ def _skin(
     return posed, turned * np.where(signs < 0, -1.0, 1.0)[:, None], mirrored
 
 
-def _morphed(base: Float64Array, deltas: Float64Array | None, weights: Float64Array) -> Float64Array:
+def morph_values(base: Float64Array, deltas: Float64Array | None, weights: Float64Array) -> Float64Array:
+    """Return (V, C) values with the weighted (M, V, C) differences of morph targets added."""
     if deltas is None:
         return base
     active = np.flatnonzero(weights[: len(deltas)])
