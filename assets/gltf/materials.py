@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +12,7 @@ from helix4d.assets.clip import AlphaMode, Material, Texture, Wrap
 from helix4d.assets.gltf.geometry import UV_SETS
 from helix4d.assets.gltf.images import Images
 from helix4d.assets.gltf.parse.document import Document
+from helix4d.assets.gltf.parse.material_settings import MaterialSetting
 from helix4d.assets.gltf.parse.values import JsonObject
 from helix4d.assets.gltf.specular_glossiness import convert_factors, convert_textures
 
@@ -32,6 +35,20 @@ class Materials:
         if index not in self._parsed:
             self._parsed[index] = self._parse(self._entries[index])
         return self._parsed[index]
+
+    def changed(self, index: int, values: Mapping[MaterialSetting, float | list[float]]) -> Material:
+        """Return a material with other values for some of its settings."""
+        entry = self._entries[index]
+        content = copy.deepcopy(entry.values)
+        for setting, value in values.items():
+            owner = content
+            for key in setting.keys[:-1]:
+                child = owner.setdefault(key, {})
+                if not isinstance(child, dict):
+                    entry.fail(f"{'.'.join(setting.keys[:-1])} must be an object")
+                owner = child
+            owner[setting.keys[-1]] = value  # type: ignore[assignment]
+        return self._parse(replace(entry, values=content))
 
     def _parse(self, entry: JsonObject) -> Material:
         mode = entry.choice("alphaMode", tuple(AlphaMode), "OPAQUE")
