@@ -50,8 +50,9 @@ def _emitting(
         return Material(base_color=(0.0, 0.0, 0.0))
     texture, factor = material.emissive_texture, material.emissive
     if texture is None:
-        red, green, blue = linear_to_srgb(np.minimum(factor, 1.0)).tolist()
-        return Material(base_color=(red, green, blue))
+        # A byte, like the texels of a texture; the kernels round down.
+        red, green, blue = np.minimum((np.rint(255 * linear_to_srgb(np.minimum(factor, 1.0))) + 0.25) / 255, 1.0)
+        return Material(base_color=(float(red), float(green), float(blue)))
     key = texture.image, factor
     if key not in encoded:
         encoded[key] = len(textures)
