@@ -108,7 +108,7 @@ def test_a_texture_slides(tmp_path: Path, engine: str) -> None:
         expected = np.roll(colors, -number, axis=0)
         assert np.abs(picture[64, 16::32] - expected).max() <= 8  # half a pixel beside the middle of a texel
         found = [voxels[number].base_color[voxels[number].coords[:, 0] == column][0] for column in (4, 12, 20, 28)]
-        assert np.abs(np.array(found, int) - expected[:, :3]).max() <= 8
+        assert np.abs(np.array(found, int) - expected[:, :3]).max() <= 16  # 1/16 of a texel beside its middle
 
 
 @both_engines
