@@ -47,18 +47,23 @@ def mark_outlines(clip: Clip) -> Clip:
         "and it has no voxels"
         for number in marked
     ]
-    return replace(clip, materials=tuple(materials), warnings=(*clip.warnings, *warnings))
+    # The looks of a material that changes over time have one name.
+    return replace(clip, materials=tuple(materials), warnings=(*clip.warnings, *dict.fromkeys(warnings)))
 
 
 def _first_frames(clip: Clip) -> dict[int, Frame]:
     """Return the first frame that shows each material: one that changes over time has several, in different frames."""
     first: dict[int, Frame] = {}
-    previous = None
+    missing: set[int] = set()
+    topology = None
     for frame in clip.frames:
-        if frame.topology is not previous or len(first) < len(clip.materials):
-            for number in np.unique(frame.topology.material_ids[solid(frame)]).tolist():
-                first.setdefault(number, frame)
-        previous = frame.topology
+        if frame.topology is not topology:
+            topology = frame.topology
+            missing = set(np.unique(topology.material_ids).tolist()) - first.keys()
+        if missing:
+            found = missing.intersection(np.unique(topology.material_ids[solid(frame)]).tolist())
+            first.update(dict.fromkeys(found, frame))
+            missing -= found
     return first
 
 

@@ -13,6 +13,9 @@ from helix4d.core.arrays import BoolArray, FloatArray
 _INVISIBLE = 0.5 / 255
 """With BLEND, an alpha below this rounds to 0 in 8 bits."""
 
+EVERYWHERE = "everywhere: they are left out"
+"""Ending of the warning for surfaces that no frame shows."""
+
 ALL_INVISIBLE = "every surface is fully transparent: nothing is visible"
 
 
@@ -65,15 +68,16 @@ def without_invisible(clip: Clip) -> Clip:
     warnings = []
     for number, where in sorted(hidden.items()):
         count = sum(id(frame.topology) in where for frame in clip.frames)
-        when = "" if count == len(clip.frames) else f" in {count} of {len(clip.frames)} frames"
+        always = count == len(clip.frames)
+        when = EVERYWHERE if always else f"in {count} of {len(clip.frames)} frames: they are left out there"
         warnings.append(invisible_warning(f"materials[{number}]", clip.materials[number], when))
     return replace(clip, frames=frames, warnings=(*clip.warnings, *warnings))
 
 
-def invisible_warning(where: str, material: Material, when: str = "") -> str:
+def invisible_warning(where: str, material: Material, when: str = EVERYWHERE) -> str:
     """Return the warning for a material of which surfaces are left out, in all frames unless `when` says in which."""
     name = f" ({material.name[:40]!r})" if material.name else ""
-    return f"{where}{name}: its alpha hides surfaces everywhere{when}: they are left out"
+    return f"{where}{name}: its alpha hides surfaces {when}"
 
 
 def largest_alpha(image: np.ndarray) -> float:

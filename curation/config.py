@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from helix4d.core import ConfigError, sha256_json
 from helix4d.core.options import Option
@@ -63,6 +63,8 @@ class SampleConfig:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ConfigError(f"--{name.replace('_', '-')} {value}: must be between {low} and {high}")
+        if self.emissive not in get_args(Emissive):
+            raise ConfigError(f"--emissive {self.emissive}: must be {' or '.join(get_args(Emissive))}")
         if self.engine == "raster" and self.preset != "train":
             raise ConfigError(f"--preset {self.preset}: --engine raster has no quality presets; remove the option")
         if self.assets_per_shard < 1:
