@@ -85,7 +85,11 @@ class Looks:
         return {number: np.array([other == number for other in self._numbers]) for number in self._changing}
 
     def _material(self, number: int, time: float) -> Material:
-        values = {track.setting: track.setting.clamped(track.at(time)) for track in self._changing[number]}
+        values = {
+            track.setting: track.setting.clamped(track.at(time))
+            for track in self._changing[number]
+            if track.setting is not None
+        }
         return self._materials.changed(number, values)
 
     def _slot(self, material: Material) -> int:

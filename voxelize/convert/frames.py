@@ -149,7 +149,7 @@ def _voxelize_on_gpu(clip: Clip, resolution: int, surface: Surface) -> list[OVox
     frames = [(points, one.triangles) for points, one in zip(vertices, prepared, strict=True)]
     ovoxels = convert_on_gpu(frames, resolution, QuadricWeights(), _ovoxel)
     glowing = [number for number, one in enumerate(prepared) if one.emission is not None]
-    emitting = [(vertices[n], emission) for n in glowing if (emission := prepared[n].emission) is not None]
+    emitting = [(vertices[n], triangles) for n in glowing if (triangles := prepared[n].emission) is not None]
     emitted = convert_on_gpu(emitting, resolution, QuadricWeights(), lambda _, attributes: attributes.base_color)
     for number, emission in zip(glowing, emitted, strict=True):
         base_color = add_emission(ovoxels[number].base_color, emission)
