@@ -199,9 +199,11 @@ class Materials:
             if extension is not None and extension.has("source"):
                 return extension.index("source", count)
         source = texture.optional_index("source", count)
+        compressed = texture.extension("KHR_texture_basisu")
+        if source is None and compressed is not None and compressed.has("source"):
+            return compressed.index("source", count)  # only without another source, which is usually the original
         if source is None:
-            reason = "KTX2 is not supported" if texture.extension("KHR_texture_basisu") else "has no image"
-            self.document.warn(f"{texture.where}: {reason}: replaced by white")
+            self.document.warn(f"{texture.where}: has no image: replaced by white")
         return source
 
 
