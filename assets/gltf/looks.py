@@ -61,16 +61,23 @@ class Looks:
         if not self._changing:
             return self._still
         slots = self._still.materials.copy()
-        for number in self._changing:
-            slots[self._rows[number]] = self._slot(self._material(number, time))
-        return Look(slots, self.shown(time))
+        changed = self._changed(time)
+        for number, material in changed.items():
+            slots[self._rows[number]] = self._slot(material)
+        return Look(slots, self._shown(changed))
 
     def shown(self, time: float) -> BoolArray:
         """Return `Look.shown` at a time. Only the factors of alpha are compared, not textures and vertex colors."""
+        return self._shown(self._changed(time))
+
+    def _shown(self, changed: Mapping[int, Material]) -> BoolArray:
         mask = np.ones(len(self._numbers), bool)
-        for number in self._changing:
-            mask[self._rows[number]] = can_show(self._material(number, time), 1.0, None, 1)[0]
+        for number, material in changed.items():
+            mask[self._rows[number]] = can_show(material, 1.0, None, 1)[0]
         return mask
+
+    def _changed(self, time: float) -> dict[int, Material]:
+        return {number: self._material(number, time) for number in self._changing}
 
     @cached_property
     def _still(self) -> Look:

@@ -30,6 +30,7 @@ class Materials:
         self._textures = document.root.children("textures")
         self._samplers = document.root.children("samplers")
         self._parsed: dict[int, Material] = {}
+        self._conversions: dict[tuple[object, ...], tuple[int, int]] = {}
 
     def __getitem__(self, index: int) -> Material:
         if index not in self._parsed:
@@ -129,11 +130,12 @@ class Materials:
                 metallic=float(metallic),
                 roughness=1.0 - glossiness,
             )
-        base_image, metallic_image = convert_textures(
-            self.images.decoded(diffuse_texture.image) if diffuse_texture else None,
-            self.images.decoded(specular_texture.image) if specular_texture else None,
-            np.array(diffuse),
-            np.array(specular),
+        slots = self._converted(
+            entry.where,
+            diffuse_texture.image if diffuse_texture else None,
+            specular_texture.image if specular_texture else None,
+            diffuse,
+            specular,
             glossiness,
         )
         placed = diffuse_texture or specular_texture
@@ -147,11 +149,33 @@ class Materials:
             material,
             base_color=(1.0, 1.0, 1.0),
             alpha=alpha,
-            base_color_texture=placed and replace(placed, image=self.images.add(base_image)),
+            base_color_texture=placed and replace(placed, image=slots[0]),
             metallic=1.0,
             roughness=1.0,
-            metallic_roughness_texture=placed and replace(placed, image=self.images.add(metallic_image)),
+            metallic_roughness_texture=placed and replace(placed, image=slots[1]),
         )
+
+    def _converted(
+        self,
+        where: str,
+        diffuse: int | None,
+        specular: int | None,
+        diffuse_factor: tuple[float, float, float],
+        specular_factor: tuple[float, float, float],
+        glossiness: float,
+    ) -> tuple[int, int]:
+        """Return the slots of the base color and metallic-roughness images, which the looks of a material share."""
+        key = where, diffuse, specular, diffuse_factor, specular_factor, glossiness
+        if key not in self._conversions:
+            images = convert_textures(
+                None if diffuse is None else self.images.decoded(diffuse),
+                None if specular is None else self.images.decoded(specular),
+                np.array(diffuse_factor),
+                np.array(specular_factor),
+                glossiness,
+            )
+            self._conversions[key] = self.images.add(images[0]), self.images.add(images[1])
+        return self._conversions[key]
 
     def _texture(self, parent: JsonObject, key: str, keep: bool = True) -> Texture | None:
         """Return the texture under `key`; None if it is absent or its image is unavailable.

@@ -182,6 +182,16 @@ def test_pointers_without_effect_are_a_warning(tmp_path: Path, pointer: str) -> 
     assert clip.times.tolist() == [0, 0.5, 1]
 
 
+def test_looks_share_the_images_that_are_converted_from_specular_glossiness(tmp_path: Path) -> None:
+    builder = _textured()
+    glossiness = {"diffuseTexture": _TEXTURE, "specularFactor": [0.5, 0.5, 0.5]}
+    builder.gltf["materials"] = [{"extensions": {"KHR_materials_pbrSpecularGlossiness": glossiness}}]
+    _point(builder, "/materials/0/emissiveFactor", [0, 1], [[0, 0, 0], [1, 1, 1]])
+    clip = bake(builder.write(tmp_path), 5)
+    assert len(clip.materials) == 5
+    assert len(clip.images) == 2
+
+
 def test_keys_of_the_wrong_size_are_refused(tmp_path: Path) -> None:
     builder = _still({})
     _point(builder, "/materials/0/emissiveFactor", [0, 1], [[0, 0], [1, 1]])
