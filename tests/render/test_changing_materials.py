@@ -17,6 +17,7 @@ from helix4d.voxelize import voxelize_clip
 from tests.assets.glb import Builder
 from tests.render.egl import needs_egl
 from tests.render.measures import WIDE, center, srgb
+from tests.render.test_blenderproc import needs_blenderproc
 
 DARK = Lights((), 0.0)
 FRAMES = 5
@@ -68,7 +69,14 @@ def test_a_surface_fades_in(tmp_path: Path, engine: str) -> None:
     assert [np.unique(ovoxel.alpha).tolist() for ovoxel in ovoxels] == [[], [63], [127], [191], [255]]
 
 
-@both_engines
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "cycles",
+        pytest.param("raster", marks=needs_egl),
+        pytest.param("blenderproc", marks=[needs_blenderproc, pytest.mark.slow]),
+    ],
+)
 def test_a_surface_glows(tmp_path: Path, engine: str) -> None:
     builder = _square({"pbrMetallicRoughness": BLACK}, "emissiveFactor", [[0, 0, 0], [1, 0.5, 0]])
     shown = _baked(builder, tmp_path)
