@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from helix4d.core import ConfigError, sha256_json
 from helix4d.core.options import Option
@@ -16,6 +16,7 @@ from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.network import named_by
 from helix4d.render import EngineName, PresetName
 from helix4d.render.scene.environment import find_maps
+from helix4d.voxelize import Emissive
 
 Compression = Literal["zstd", "lzma", "deflate", "none"]
 
@@ -43,6 +44,9 @@ class SampleConfig:
     clip: str = "most-moving"
     """Animation of a file to use: most-moving, longest, first, all, or its name."""
     filters: Annotated[FilterConfig, Option(flat=True)] = field(default_factory=FilterConfig)
+    emissive: Emissive = "ignore"
+    """Emission of materials, which an O-Voxel cannot store: ignore, as TRELLIS.2 does, or add it to the base color.
+    See docs/voxelize.md."""
     seed: int = 0
     """Dataset seed: cameras and lights are drawn from (seed, key, view)."""
     vxz_compression: Compression = "zstd"
@@ -59,14 +63,21 @@ class SampleConfig:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ConfigError(f"--{name.replace('_', '-')} {value}: must be between {low} and {high}")
+        if self.emissive not in get_args(Emissive):
+            raise ConfigError(f"--emissive {self.emissive}: must be {' or '.join(get_args(Emissive))}")
         if self.engine == "raster" and self.preset != "train":
             raise ConfigError(f"--preset {self.preset}: --engine raster has no quality presets; remove the option")
         if self.assets_per_shard < 1:
             raise ConfigError(f"--assets-per-shard {self.assets_per_shard}: must be at least 1")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the values as JSON. `environment_maps` is omitted when empty, so that existing hashes stay valid."""
+        """Return the values as JSON. Later settings are omitted at their defaults, so that existing hashes stay valid.
+
+        These are `environment_maps` and `emissive`.
+        """
         content = asdict(self)
+        if self.emissive == "ignore":
+            del content["emissive"]
         if not self.environment_maps:
             del content["environment_maps"]
         return content

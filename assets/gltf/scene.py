@@ -5,7 +5,7 @@ All arithmetic is in float64. A skinned mesh ignores the transform of its node (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,7 +110,7 @@ class Scene:
         self._placed = {part.node for part in self.parts}
 
     def moves(self, parts: Iterable[Part], tracks: Iterable[Track]) -> Callable[[Track], bool]:
-        """Return a function that says whether one of the tracks moves, morphs or hides a part that is ever visible.
+        """Return a function that says whether a track moves, morphs, hides or colors a part that is ever visible.
 
         A skinned part follows the joints of its vertices' weights, but not its node.
 
@@ -129,7 +129,12 @@ class Scene:
             else:
                 placing.add(part.node)
         placing, showing = self._with_ancestors(placing), self._with_ancestors(own)
-        groups = {Property.WEIGHTS: own, Property.MESH_WEIGHTS: meshes, Property.VISIBLE: showing}
+        groups: dict[Property, Collection[int | None]] = {
+            Property.WEIGHTS: own,
+            Property.MESH_WEIGHTS: meshes,
+            Property.VISIBLE: showing,
+            Property.MATERIAL: {part.geometry.material for part in parts},
+        }
         return lambda track: track.target in groups.get(track.property, placing)
 
     def _ever_visible(self, tracks: Iterable[Track]) -> BoolArray:
@@ -173,7 +178,7 @@ class Scene:
                 mesh_weights[node] = _with_element(mesh_weights.get(node, own), track.element, value)
             elif track.property is Property.VISIBLE:
                 visible[node] = bool(value[0])
-            else:
+            elif track.property is not Property.MATERIAL:
                 if node in matrices:  # violates the specification, but occurs: decompose the matrix and animate that
                     translations[node], rotations[node], scales[node] = _decompose(matrices.pop(node))
                 target = {Property.TRANSLATION: translations, Property.ROTATION: rotations, Property.SCALE: scales}

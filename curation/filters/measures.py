@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from helix4d.assets import Clip, motion, normalize
+from helix4d.assets.appearance import appearance_change
 from helix4d.assets.surface import size, solid
 from helix4d.assets.triangles import areas
 from helix4d.curation.filters.flicker import flicker
@@ -50,6 +51,7 @@ def _measures(clip: Clip, unit: Clip) -> dict[str, float]:
     area = [areas(frame.triangles()) for frame in unit.frames]
     total = np.array([float(one.sum()) for one in area])
     looks = [frame_visibility(unit, frame) for frame in _looked_at(unit) if total[frame] > 0]
+    change = appearance_change(clip)
     return {
         "first_frame": float(total[0] / total.max()),
         "size": size(clip),
@@ -61,6 +63,8 @@ def _measures(clip: Clip, unit: Clip) -> dict[str, float]:
         "flicker": flicker(unit),
         "faces": float(max(int((one > 0).sum()) for one in area)),
         "texture_pixels": float(sum(image.shape[0] * image.shape[1] for image in clip.images)),
+        # Absent where it is 0, so that samples without it keep their bytes.
+        **({"appearance_change": change} if change else {}),
     }
 
 

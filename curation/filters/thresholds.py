@@ -22,7 +22,9 @@ class FilterConfig:
     """Minimum √area of the largest frame, relative to the diagonal of the box around all frames.
     Reason: object_too_small_in_union_bbox."""
     min_motion: float = 0.01
-    """Minimum of the largest distance that the surface moves, relative to the same diagonal. Reason: no_motion."""
+    """Minimum of the largest distance that the surface moves, relative to the same diagonal.
+    A surface that changes its look instead (fades, glows) by as much, on a scale from 0 to 1, passes, too.
+    Reason: no_motion."""
     max_centroid_excursion: float | None = None
     """Maximum distance of the centroid from its start, in edge lengths of the object's own box.
     Reason: centroid_excursion."""
@@ -113,6 +115,7 @@ class Filter:
         what: description of the measure, for messages and reports.
         above: fixed lower bound, exclusive; None for no such bound.
         least, most: names of the `FilterConfig` fields with the minimum and maximum; "" for none.
+        instead: name of another measure that may reach the minimum in its place; "" for none.
     """
 
     measure: str
@@ -121,6 +124,12 @@ class Filter:
     above: float | None = None
     least: str = ""
     most: str = ""
+    instead: str = ""
+
+    def judged(self, measures: Mapping[str, float]) -> float | None:
+        """Return the value that the thresholds apply to, None if it was not measured."""
+        value = measures.get(self.measure)
+        return value if value is None else max(value, measures.get(self.instead, value))
 
     def bounds(self, config: FilterConfig) -> tuple[float | None, float | None]:
         """Return the minimum and maximum that the settings allow."""
@@ -158,6 +167,7 @@ FILTERS = (
         ReasonCode.NO_MOTION,
         "largest distance that the surface moves, relative to the diagonal of the box around all frames",
         least="min_motion",
+        instead="appearance_change",
     ),
     Filter(
         "centroid_excursion",
@@ -218,7 +228,7 @@ class Refusal:
 def judge(clip: MeasuredClip, config: FilterConfig) -> Refusal | None:
     """Return the first filter's refusal of a clip, or None if the clip passes. Missing measures pass."""
     for one in FILTERS:
-        value = clip.measures.get(one.measure)
+        value = one.judged(clip.measures)
         if value is not None and (objection := one.objection(value, config)):
             return Refusal(one.code, f"clip {clip.name!r}: {objection}")
     return judge_license(clip, config)

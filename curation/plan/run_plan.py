@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from helix4d.core import ConfigError
 from helix4d.core.redaction import HIDDEN, redact_url
-from helix4d.curation.config import CurateConfig, flat_settings
+from helix4d.curation.config import CurateConfig, SampleConfig, flat_settings
 from helix4d.curation.plan.exclusions import read_exclusions
 from helix4d.curation.plan.plan import (
     Plan,
@@ -98,8 +99,9 @@ def _stored_plan(config: CurateConfig) -> StoredPlan | None:
     if stored is None:
         return None
     now, before = flat_settings(config.sample.to_json()), flat_settings(stored.sample)
+    default = flat_settings(asdict(SampleConfig()))  # of settings that are omitted at their defaults
     different = [
-        f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
+        f"{name} was {before.get(name, default.get(name))!r}, now {now.get(name, default.get(name))!r}"
         for name in sorted(now.keys() | before.keys())
         if name not in before or name not in now or before[name] != now[name]
     ]

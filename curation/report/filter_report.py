@@ -129,7 +129,8 @@ def _table(report: FilterReport, clips: Sequence[MeasuredClip]) -> list[str]:
     lines = [f"{'measure':19}{'threshold':>22}{'keep':>7}{'drop':>7}{'first':>7}{quantiles}   histogram"]
     for one in FILTERS:
         values = [clip.measures[one.measure] for clip in clips if one.measure in clip.measures]
-        dropped = sum(bool(one.objection(value, report.config)) for value in values)
+        judged = [value for clip in clips if (value := one.judged(clip.measures)) is not None]
+        dropped = sum(bool(one.objection(value, report.config)) for value in judged)
         threshold = _threshold(*one.bounds(report.config), one.above)
         lines.append(_row(one.measure, threshold, len(clips), dropped, first[one.code]) + _distribution(values))
     refusals = Counter(refusal.code for clip in clips if (refusal := judge_license(clip, report.config)))

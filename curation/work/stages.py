@@ -163,7 +163,7 @@ def _make_sample(job: AssetJob, clip: Clip, measured: MeasuredClip, clock: Clock
     with clock.measure("voxelize"):
         clock.progress(0, config.frames)
         device: Literal["cpu", "auto"] = "cpu" if job.device == "cpu" else "auto"
-        ovoxels = voxelize_clip(clip, config.resolution, threads=job.threads, device=device)
+        ovoxels = voxelize_clip(clip, config.resolution, threads=job.threads, device=device, emissive=config.emissive)
         for frame, ovoxel in enumerate(ovoxels):
             members[f"frame_{frame:02d}.vxz"] = encode_vxz(ovoxel, compression=config.vxz_compression)
     members["clip.json"] = canonical_json(_describe(job, clip, measured, normalization, ovoxels))
