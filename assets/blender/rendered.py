@@ -1,0 +1,103 @@
+"""Evaluates a Blender scene as it renders: render levels of modifiers, render visibility, instances, simplification.
+
+Blender's API evaluates scenes for the viewport. It evaluates them for rendering only for a render engine, so this
+registers one, which reads what it is given and renders nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any, TypeVar
+
+from helix4d.core import Helix4DError
+
+_ENGINE = "HELIX4D_READER"
+T = TypeVar("T")
+
+
+def shapes(graph: Any, seen: set[object]) -> Iterator[Any]:
+    """Yield the instances of an evaluated scene that a camera sees, those of all types.
+
+    Args:
+        graph: dependency graph of one view layer.
+        seen: instances of other view layers, which are left out; extended.
+    """
+    for instance in graph.object_instances:
+        item = instance.object
+        key = item.name_full, tuple(instance.persistent_id), instance.parent and instance.parent.name_full
+        if key in seen or not instance.show_self or item.hide_render or not item.visible_camera:
+            continue
+        seen.add(key)
+        if not (item.is_holdout or item.is_shadow_catcher):  # holes, and shadows on nothing
+            yield instance
+
+
+def at_frame(bpy: Any, frame: float, read: Callable[[Any], T]) -> list[T]:
+    """Evaluate the scene at a frame, which may be a fraction.
+
+    Args:
+        bpy: the module, with the scene loaded.
+        frame: frame of the scene.
+        read: called with the dependency graph of every view layer that is rendered; it must not be kept.
+
+    Returns:
+        What `read` returned, one value a view layer.
+    """
+    scene = bpy.context.scene
+    _prepare(bpy, scene)
+    whole = int(frame // 1)
+    scene.frame_current, scene.frame_subframe = whole, min(frame - whole, 0.999999)
+    engine = _registered(bpy)
+    found: list[T] = []
+    errors: list[BaseException] = []
+
+    def receive(graph: Any) -> None:
+        try:
+            found.append(read(graph))
+        except BaseException as error:  # noqa: BLE001 (Blender would print it, and go on)
+            errors.append(error)
+
+    engine.receive = receive
+    try:
+        bpy.ops.render.render()
+    except RuntimeError as error:
+        raise Helix4DError(f"Blender cannot evaluate the scene: {error}") from error
+    finally:
+        engine.receive = None
+    if errors:
+        raise errors[0]
+    return found
+
+
+def _prepare(bpy: Any, scene: Any) -> None:
+    """Turn off everything but the evaluation of the scene."""
+    render = scene.render
+    render.engine = _registered(bpy).bl_idname
+    render.resolution_x = render.resolution_y = 4
+    render.resolution_percentage = 100
+    for setting in (
+        "use_compositing",
+        "use_sequencer",
+        "use_freestyle",
+        "use_multiview",
+        "use_border",
+        "use_motion_blur",
+    ):
+        setattr(render, setting, False)
+    if scene.camera is None:  # Blender renders nothing without one
+        scene.camera = bpy.data.objects.new("helix4d camera", bpy.data.cameras.new("helix4d camera"))
+
+
+@cache
+def _registered(bpy: Any) -> Any:
+    def render(engine: Any, graph: Any) -> None:
+        if engine.__class__.receive is not None:
+            engine.__class__.receive(graph)
+
+    members = {"bl_idname": _ENGINE, "bl_label": "Helix4D reader", "receive": None, "render": render}
+    engine = type("Helix4DReader", (bpy.types.RenderEngine,), members)
+    bpy.utils.register_class(engine)
+    atexit.register(bpy.utils.unregister_class, engine)  # Blender crashes at its end with a class that is left
+    return engine

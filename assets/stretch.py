@@ -1,0 +1,76 @@
+"""Finds meshes that a deformation tears apart: a few edges become many times longer than all the others.
+
+Wrong weights, bind poses or vertex orders leave most of a mesh in shape and send some vertices far away. An animation
+that makes something larger, even in one direction only, stretches all of it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from helix4d.core.arrays import BoolArray, Float64Array
+
+_TIMES = 10.0
+"""An edge is torn if it grows by this factor more than the median edge of its mesh,"""
+_LEAST_SHARE = 0.05
+"""and if it is longer than this share of the mesh's diagonal at rest, scaled by the median; shorter ones, such as those
+of a closed eyelid, may open."""
+_AFFINE = 1e-3
+"""A mesh is moved as a whole if no edge differs by more than this share of the longest from one affine map."""
+
+
+def torn_edges(rest: Float64Array, posed: Float64Array) -> int:
+    """Count the edges of triangles that a deformation tears; an edge of two triangles counts twice.
+
+    Args:
+        rest: (F, 3, 3) triangles before the deformation.
+        posed: (F, 3, 3) the same triangles after it, in any unit.
+    """
+    before, after = (_edges(triangles) for triangles in (rest, posed))
+    if not len(before) or _is_affine(before, after):
+        return 0
+    length, stretched = np.linalg.norm(before, axis=1), np.linalg.norm(after, axis=1)
+    real = length > 0
+    if not real.any():
+        return 0
+    median = float(np.median(stretched[real] / length[real]))
+    corners = rest.reshape(-1, 3)
+    diagonal = float(np.linalg.norm(corners.max(axis=0) - corners.min(axis=0)))
+    torn: BoolArray = (stretched > _TIMES * median * length) & (stretched > _LEAST_SHARE * median * diagonal)
+    return int((torn & real).sum())
+
+
+class StretchCheck:
+    """Collects what `torn_edges` finds in the frames of a clip."""
+
+    def __init__(self) -> None:
+        self._worst, self._edges, self._frames = 0, 0, 0
+
+    def add(self, meshes: list[tuple[Float64Array, Float64Array]]) -> None:
+        """Add a frame: (F, 3, 3) triangles of each deformed mesh before and after its deformation."""
+        torn = sum(torn_edges(rest, posed) for rest, posed in meshes)
+        self._frames += torn > 0
+        if torn > self._worst:
+            self._worst, self._edges = torn, sum(3 * len(rest) for rest, _ in meshes)
+
+    def warnings(self) -> list[str]:
+        """Return the warning of the clip, if there is one."""
+        if not self._frames:
+            return []
+        return [
+            f"deformations tear {self._worst:,} of {self._edges:,} edges of triangles: they are more than "
+            f"{_TIMES:g} times as long as at rest, where the median edge is not ({self._frames} frames)"
+        ]
+
+
+def _edges(triangles: Float64Array) -> Float64Array:
+    """Return the (3F, 3) edge vectors."""
+    return (np.roll(triangles, -1, axis=1) - triangles).reshape(-1, 3)
+
+
+def _is_affine(before: Float64Array, after: Float64Array) -> bool:
+    if not np.isfinite(after).all():
+        return True  # reported elsewhere
+    fitted, *_ = np.linalg.lstsq(before, after, rcond=None)
+    difference = np.abs(before @ fitted - after).max()
+    return bool(difference <= _AFFINE * np.linalg.norm(after, axis=1).max())
