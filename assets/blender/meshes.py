@@ -228,7 +228,7 @@ class _Attributes:
         field, width = _FIELDS[attribute.data_type]
         dtype: type[np.generic] = np.int32 if attribute.data_type == "INT" else np.float32
         values = _column(attribute.data, field, width * len(attribute.data), dtype).reshape(-1, width)
-        return values[self._places[attribute.domain]].astype(np.float64)
+        return np.asarray(values[self._places[attribute.domain]], np.float64)
 
 
 def _deformed(
