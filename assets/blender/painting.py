@@ -49,7 +49,7 @@ def painted(paints: Sequence[Paint | None], warn: Callable[[str], None]) -> tupl
         warn("a color attribute is combined with an image other than by multiplication, which is not supported")
     together = [texel for texel in texels if texel.placement == place]
     height, width = max((texel.pixels.shape[:2] for texel in together), key=lambda shape: shape[0] * shape[1])
-    sources = {id(texel): _resized(texel.pixels, height, width) for texel in together}
+    sources = {id(texel): _resized(texel.pixels, height, width, place.nearest) for texel in together}
     image = np.empty((height, width, 4), np.uint8)
     step = max(_TEXELS_AT_ONCE // width, 1)
     for start in range(0, height, step):
@@ -76,11 +76,12 @@ def _is_channel(paint: Paint, texel: Texel, number: int) -> bool:
     return signal is texel and index == number and encoded and (number == 3 or not texel.is_premultiplied)
 
 
-def _resized(pixels: UInt8Array, height: int, width: int) -> UInt8Array:
+def _resized(pixels: UInt8Array, height: int, width: int, nearest: bool) -> UInt8Array:
     if pixels.shape[:2] == (height, width):
         return pixels
+    how = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
     # Channel by channel, as alpha may be unrelated data.
-    planes = [Image.fromarray(pixels[..., n]).resize((width, height), Image.Resampling.BILINEAR) for n in range(4)]
+    planes = [Image.fromarray(pixels[..., n]).resize((width, height), how) for n in range(4)]
     return np.stack([np.asarray(plane) for plane in planes], axis=-1)
 
 

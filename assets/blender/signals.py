@@ -223,12 +223,10 @@ def evaluate(signal: Signal, texels: Callable[[Texel | VertexColor], FloatArray]
 
 def linear(texel: Texel, rows: UInt8Array) -> Float32Array:
     """Return (N, 4) linear values of (N, 4) uint8 texels."""
-    values = _BYTES[rows]
-    if not texel.is_data:
-        values[:, :3] = _LINEAR[rows[:, :3]]
-    if texel.is_premultiplied:
-        values[:, :3] *= values[:, 3:]
-    return values
+    colors = rows[:, :3]
+    if texel.is_premultiplied:  # as bytes: Cycles does so before it makes them linear
+        colors = np.rint(colors * (rows[:, 3:] / 255.0)).astype(np.uint8)
+    return np.concatenate([(_BYTES if texel.is_data else _LINEAR)[colors], _BYTES[rows[:, 3:]]], axis=1)
 
 
 def with_alpha(color: FloatArray, alpha_of: FloatArray) -> FloatArray:
