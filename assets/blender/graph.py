@@ -30,10 +30,10 @@ class Origin:
     groups: tuple[Any, ...]
     types: tuple[str, ...]
 
-    def key(self) -> tuple[str | tuple[str, ...], ...]:
+    def key(self) -> tuple[object, ...]:
         """Return a hashable name of the socket, the same for equal origins of one material."""
-        node = "" if self.node is None else self.node.name
-        return (*(group.name for group in self.groups), node, self.socket.identifier, self.types)
+        groups = (group.name for group in self.groups)
+        return (*groups, self.socket.node.name, self.socket.is_output, self.socket.identifier, self.types)
 
 
 def origin(socket: Any, groups: tuple[Any, ...] = ()) -> Origin:

@@ -139,7 +139,7 @@ class _Builder:
         color, alpha = signals.factors(surface.color), signals.factors(surface.alpha)
         factor, rest = _bounded(color.factor, color.rest)
         opacity = _opacity(alpha.rest)
-        alpha_factor, coverage = alpha.factor[0], WHITE if opacity else alpha.rest or WHITE
+        alpha_factor, coverage = alpha.factor[0], alpha.rest or WHITE if opacity is None else WHITE
         is_opaque = alpha_factor >= 1.0 and coverage is WHITE and opacity is None
         colors = [Paint(rest, n, is_srgb=True) for n in range(3)]
         picture = painted([*colors, None if is_opaque else Paint(coverage)], self._warn)
