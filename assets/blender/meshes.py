@@ -140,13 +140,13 @@ def _read_mesh(item: Any, mesh: Any, materials: BlenderMaterials) -> Triangles:
     slots = _column(mesh.polygons, "material_index", len(mesh.polygons), np.int32)[polygons]
     table = [materials.slot(slot.material) for slot in item.material_slots] or [materials.slot(None)]
     ids = np.array(table, np.int32)[np.minimum(slots, len(table) - 1)]
-    reader = _Attributes(mesh, corner_vertices, corners, polygons)
+    reader, sources = _Attributes(mesh, corner_vertices, corners, polygons), materials.uv_sources
     looks = {number: materials.looks[number] for number in np.unique(ids).tolist()}
     local = vertices[corner_vertices[corners]].astype(np.float64)
     return Triangles(
         positions=local,
         normals=corner_normals[corners].astype(np.float64),
-        uvs=np.array([reader.uvs(source) for source in materials.uv_sources], np.float32).reshape(-1, count, 3, 2),
+        uvs=np.array([reader.uvs(source) for source in sources], np.float32).reshape(len(sources), count, 3, 2),
         material_ids=ids,
         colors=_vertex_colors(reader, ids, looks, item.name, materials.warn),
         unposed=[local.reshape(-1, 3, 3)],
@@ -235,8 +235,10 @@ def _deformed(
     item: Any, vertices: Float32Array, corners: IntArray, loops: int
 ) -> Iterator[tuple[Float64Array, Float64Array]]:
     """Yield the triangles of a mesh before and after its modifiers, if these keep its topology."""
-    original = item.original.data if item.type == "MESH" and item.original is not None else None
-    if original is None or not (len(item.modifiers) or original.shape_keys):
+    if item.original is None or item.original.type != "MESH":
+        return
+    original = item.original.data
+    if not (len(item.modifiers) or original.shape_keys):
         return
     if len(original.vertices) != len(vertices) or len(original.loops) != loops:
         return

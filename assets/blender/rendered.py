@@ -26,8 +26,9 @@ def shapes(graph: Any, seen: set[object]) -> Iterator[Any]:
     """
     for instance in graph.object_instances:
         item = instance.object
-        key = item.name_full, tuple(instance.persistent_id), instance.parent and instance.parent.name_full
-        if key in seen or not instance.show_self or item.hide_render or not item.visible_camera:
+        place = tuple(instance.persistent_id), instance.parent and instance.parent.name_full
+        key = item.name_full, item.type, place  # an object may show curves or points beside its mesh
+        if key in seen or not instance.show_self or not item.visible_camera:
             continue
         seen.add(key)
         if not (item.is_holdout or item.is_shadow_catcher):  # holes, and shadows on nothing
