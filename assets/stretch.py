@@ -1,7 +1,8 @@
 """Finds meshes that a deformation tears apart: a few edges become many times longer than all the others.
 
-Wrong weights, bind poses or vertex orders leave most of a mesh in shape and send some vertices far away. An animation
-that makes something larger, even in one direction only, stretches all of it.
+Wrong weights, bind poses or vertex orders leave most of a mesh in shape and send some vertices far away: of a triangle
+at the seam, one edge keeps its length and two grow. An animation that makes something or a part of it larger stretches
+whole triangles, and one that does so in a single direction moves the whole mesh by one affine map.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import numpy as np
 from helix4d.core.arrays import BoolArray, Float64Array
 
 _TIMES = 10.0
-"""An edge is torn if it grows by this factor more than the median edge of its mesh,"""
+"""An edge is torn if it grows by this factor more than the median edge of its mesh and than another of its triangle,"""
 _LEAST_SHARE = 0.05
 """and if it is longer than this share of the mesh's diagonal at rest, scaled by the median; shorter ones, such as those
 of a closed eyelid, may open."""
+_COLLAPSED = 1e-4
+"""Edges that shrink to less than this do not count for the median: parts may be hidden by a scale of 0."""
 _AFFINE = 1e-3
 """A mesh is moved as a whole if no edge differs by more than this share of the longest from one affine map."""
 
@@ -29,15 +32,17 @@ def torn_edges(rest: Float64Array, posed: Float64Array) -> int:
     before, after = (_edges(triangles) for triangles in (rest, posed))
     if not len(before) or _is_affine(before, after):
         return 0
-    length, stretched = np.linalg.norm(before, axis=1), np.linalg.norm(after, axis=1)
-    real = length > 0
-    if not real.any():
+    length, stretched = (np.linalg.norm(edges, axis=1).reshape(-1, 3) for edges in (before, after))
+    growth = np.divide(stretched, length, out=np.full_like(length, np.inf), where=length > 0)
+    counted = np.isfinite(growth) & (growth > _COLLAPSED)
+    if not counted.any():
         return 0
-    median = float(np.median(stretched[real] / length[real]))
+    median = float(np.median(growth[counted]))
     corners = rest.reshape(-1, 3)
     diagonal = float(np.linalg.norm(corners.max(axis=0) - corners.min(axis=0)))
-    torn: BoolArray = (stretched > _TIMES * median * length) & (stretched > _LEAST_SHARE * median * diagonal)
-    return int((torn & real).sum())
+    least = _TIMES * np.maximum(median, growth.min(axis=1, keepdims=True))
+    torn: BoolArray = counted & (growth > least) & (stretched > _LEAST_SHARE * median * diagonal)
+    return int(torn.sum())
 
 
 class StretchCheck:
@@ -58,8 +63,8 @@ class StretchCheck:
         if not self._frames:
             return []
         return [
-            f"deformations tear {self._worst:,} of {self._edges:,} edges of triangles: they are more than "
-            f"{_TIMES:g} times as long as at rest, where the median edge is not ({self._frames} frames)"
+            f"deformations tear {self._worst:,} of {self._edges:,} edges of triangles: relative to the others, they "
+            f"are more than {_TIMES:g} times as long as at rest ({self._frames} frames)"
         ]
 
 

@@ -66,7 +66,7 @@ class BlenderAsset:
         self._limits = limits
         self._root = root or (path if path.is_dir() else path.parent)
         self._actions: dict[str, list[tuple[Any, Any]]] = {}
-        self._materials = BlenderMaterials(path, limits, self._root)
+        self._materials = BlenderMaterials(path, limits, self._root, shows_colors=path.suffix.lower() == ".abc")
         self._warnings: dict[str, None] = {}
         self._is_captured = False
         self._newer: str | None = None

@@ -19,6 +19,8 @@ from helix4d.core.arrays import UInt8Array
 
 _DEFAULT = Material(base_color=(0.8, 0.8, 0.8), metallic=0.0, roughness=0.5, double_sided=True)
 """What Blender shows on a mesh without a material."""
+ANY_COLOR = "\0"
+"""Stands for the first color attribute of a mesh, whatever its name."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class BlenderMaterials:
         path: path of the asset.
         limits: upper bounds on the size of images.
         root: folder that image files must not leave; the asset's own folder if None.
-        default: shown on a mesh without a material.
+        shows_colors: whether a mesh without a material shows its color attribute, as the format has no materials.
 
     Attributes:
         looks: materials in the order of their slots.
@@ -54,9 +56,9 @@ class BlenderMaterials:
         warnings: what is not read as it renders.
     """
 
-    def __init__(self, path: Path, limits: Limits, root: Path | None = None, default: Look | None = None) -> None:
+    def __init__(self, path: Path, limits: Limits, root: Path | None = None, shows_colors: bool = False) -> None:
         self._files = BlenderImages(path, root or path.parent, limits, self.warn)
-        self._default = default or Look(_DEFAULT)
+        self._shows_colors = shows_colors
         self.looks: list[Look] = []
         self.images: list[UInt8Array] = []
         self.uv_sources: list[UvSource] = []
@@ -74,8 +76,17 @@ class BlenderMaterials:
         name = None if material is None else material.name_full
         if name not in self._slots:
             self._slots[name] = len(self.looks)
-            self.looks.append(self._default if material is None else self._read(material))
+            self.looks.append(Look(_DEFAULT) if material is None else self._read(material))
         return self._slots[name]
+
+    def bare_slot(self, has_colors: bool) -> int:
+        """Return the index in `looks` of what shows on a mesh without material slots."""
+        if not (self._shows_colors and has_colors):
+            return self.slot(None)
+        if ANY_COLOR not in self._slots:
+            self._slots[ANY_COLOR] = len(self.looks)
+            self.looks.append(Look(replace(_DEFAULT, base_color=(1.0, 1.0, 1.0)), color=ANY_COLOR))
+        return self._slots[ANY_COLOR]
 
     def warn(self, message: str) -> None:
         """Record a message once."""

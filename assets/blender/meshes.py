@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from helix4d.assets.blender.materials import BlenderMaterials, Look, UvSource
+from helix4d.assets.blender.materials import ANY_COLOR, BlenderMaterials, Look, UvSource
 from helix4d.assets.blender.rendered import shapes
 from helix4d.core.arrays import Float32Array, Float64Array, Int32Array, IntArray
 
@@ -138,7 +138,9 @@ def _read_mesh(item: Any, mesh: Any, materials: BlenderMaterials) -> Triangles:
     corner_vertices = _column(mesh.loops, "vertex_index", len(mesh.loops), np.int32)
     corner_normals = _column(mesh.corner_normals, "vector", 3 * len(mesh.loops), np.float32).reshape(-1, 3)
     slots = _column(mesh.polygons, "material_index", len(mesh.polygons), np.int32)[polygons]
-    table = [materials.slot(slot.material) for slot in item.material_slots] or [materials.slot(None)]
+    table = [materials.slot(slot.material) for slot in item.material_slots] or [
+        materials.bare_slot(len(mesh.color_attributes) > 0)
+    ]
     ids = np.array(table, np.int32)[np.minimum(slots, len(table) - 1)]
     reader, sources = _Attributes(mesh, corner_vertices, corners, polygons), materials.uv_sources
     looks = {number: materials.looks[number] for number in np.unique(ids).tolist()}
@@ -207,11 +209,13 @@ class _Attributes:
         return uvs
 
     def colors(self, name: str) -> Float32Array | None:
-        """Return (F, 3, 4) linear colors of a color attribute, "" for the active one; None if there is none."""
+        """Return (F, 3, 4) linear colors of a color attribute, "" for the active one; None if it is missing."""
         found = self._mesh.color_attributes
-        if not name and not 0 <= found.render_color_index < len(found):
-            return None
-        attribute = found[found.render_color_index] if not name else self._mesh.attributes.get(name)
+        index = 0 if name == ANY_COLOR else found.render_color_index
+        if name in ("", ANY_COLOR):
+            attribute = found[index] if 0 <= index < len(found) else None
+        else:
+            attribute = self._mesh.attributes.get(name)
         values = self._read(attribute)
         if values is None:
             return None

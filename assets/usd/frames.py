@@ -23,6 +23,7 @@ class WorldFrame:
         positions, normals: (V, 3) float64, Z up, in meters.
         topology: triangles; the same object for frames that show the same surfaces.
         unposed: (F, 3, 3) triangles of each shape in its own space.
+        deformed: (F, 3, 3) triangles of each shape that a skin deforms, before and after it.
         rounding: largest error in world space, in meters, due to float32 rounding in the file.
     """
 
@@ -30,6 +31,7 @@ class WorldFrame:
     normals: Float64Array
     topology: Topology
     unposed: list[Float64Array]
+    deformed: list[tuple[Float64Array, Float64Array]]
     rounding: float
 
     def frame(self) -> Frame:
@@ -62,6 +64,7 @@ class Frames:
         """Return the frame at a time code."""
         cache = UsdGeom.XformCache(time)
         shown: list[tuple[Local, Float64Array]] = []
+        deformed: list[Local] = []
         vertices = 0
         for part in self._scene.parts:
             matrices = self._scene.matrices(part, time, cache)
@@ -72,6 +75,8 @@ class Frames:
             if vertices > self._max_vertices:
                 raise OverflowError(f"a frame has at least {vertices:,} vertices")
             shown.append((local, matrices))
+            if part.shape.skin is not None:
+                deformed.append(local)
         empty = np.zeros((0, 3))
         placed = [_placed(local, matrices) for local, matrices in shown]
         positions = np.concatenate([empty, *(row[0] for row in placed)]) * self._meters
@@ -85,6 +90,7 @@ class Frames:
             normals=z_up(normals) if self._is_y_up else normals,
             topology=topology,
             unposed=[local.unposed for local, _ in shown],
+            deformed=[(local.unposed, local.positions[local.surface.faces]) for local in deformed],
             rounding=max(stretch, default=0.0) * self._meters,
         )
 
