@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from pxr import Tf, Usd
 
+from helix4d.assets.assembly import BrokenMeshError
 from helix4d.assets.choice import ClipInfo
 from helix4d.assets.clip import Clip, Frame
 from helix4d.assets.geometry_check import GeometryCheck
@@ -20,7 +21,6 @@ from helix4d.assets.usd.frames import Frames
 from helix4d.assets.usd.layers import open_stage, reason_of, recorded_notes
 from helix4d.assets.usd.materials import Looks
 from helix4d.assets.usd.scene import Scene
-from helix4d.assets.usd.shapes import BrokenMeshError
 from helix4d.assets.usd.times import timeline
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Float64Array
