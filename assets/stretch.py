@@ -29,8 +29,10 @@ def torn_edges(rest: Float64Array, posed: Float64Array) -> int:
         rest: (F, 3, 3) triangles before the deformation.
         posed: (F, 3, 3) the same triangles after it, in any unit.
     """
+    if not len(rest) or np.array_equal(rest, posed):
+        return 0
     before, after = (_edges(triangles) for triangles in (rest, posed))
-    if not len(before) or _is_affine(before, after):
+    if _is_affine(before, after):
         return 0
     length, stretched = (np.linalg.norm(edges, axis=1).reshape(-1, 3) for edges in (before, after))
     growth = np.divide(stretched, length, out=np.full_like(length, np.inf), where=length > 0)

@@ -11,7 +11,8 @@ from PIL import Image
 from helix4d.assets.blender import signals
 from helix4d.assets.blender.coordinates import Placement
 from helix4d.assets.blender.signals import Channel, Constant, Signal, Texel, VertexColor
-from helix4d.core.arrays import Float32Array, FloatArray, UInt8Array
+from helix4d.assets.pictures import to_srgb
+from helix4d.core.arrays import FloatArray, UInt8Array
 
 _TEXELS_AT_ONCE = 1 << 18
 
@@ -108,11 +109,7 @@ def _evaluated(paints: Sequence[Paint | None], texels: Callable[[Texel | VertexC
         if id(paint.signal) not in values:
             values[id(paint.signal)] = signals.evaluate(paint.signal, texels)
         column = np.clip(values[id(paint.signal)][:, paint.index], 0.0, 1.0)
-        columns.append(_encoded(column) if paint.is_srgb else column)
+        columns.append(to_srgb(column.astype(np.float64)) if paint.is_srgb else column)
     size = max(map(len, columns))
     stacked = np.stack([np.broadcast_to(column, (size,)) for column in columns], axis=1)
     return np.asarray(np.rint(255 * stacked), np.uint8)
-
-
-def _encoded(values: FloatArray) -> Float32Array:
-    return np.where(values <= 0.0031308, 12.92 * values, 1.055 * values ** (1 / 2.4) - 0.055).astype(np.float32)

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from helix4d.assets.blender.coordinates import Placement
+from helix4d.assets.pictures import to_linear
 from helix4d.core.arrays import Float32Array, FloatArray, UInt8Array
 
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 """Weights with which Blender converts a color to a number."""
 _BYTES = (np.arange(256) / 255).astype(np.float32)
-_LINEAR = np.where(_BYTES <= 0.04045, _BYTES / 12.92, ((_BYTES + 0.055) / 1.055) ** 2.4).astype(np.float32)
+_LINEAR = to_linear(np.arange(256) / 255).astype(np.float32)
 
 Function = Callable[..., FloatArray]
 """Maps (N, 4) arrays, or (1, 4) ones that are broadcast, to one."""
