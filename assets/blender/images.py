@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from helix4d.assets.gltf.images import GLTF_FORMATS, decode_image, header_size, reduced_by, too_large
+from helix4d.assets.gltf.images import too_large
 from helix4d.assets.limits import Limits
+from helix4d.assets.pictures import Pictures
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import UInt8Array
 from helix4d.core.messages import reason
 from helix4d.core.storage import is_fault
 
-_FORMATS = (*GLTF_FORMATS, "BMP", "TGA", "TIFF")
 
-
-class BlenderImages:
+class BlenderImages(Pictures):
     """Images of a file, each decoded once.
 
     Args:
         path: path of the asset.
         root: folder that image files must not leave.
         limits: upper bounds on the size of images.
-        warn: receives what was replaced or reduced.
     """
 
-    def __init__(self, path: Path, root: Path, limits: Limits, warn: Callable[[str], None]) -> None:
-        self._path, self._root, self._limits, self._warn = path, root, limits, warn
+    def __init__(self, path: Path, root: Path, limits: Limits) -> None:
+        super().__init__(path, limits)
+        self._root = root
         self._decoded: dict[tuple[str, str], UInt8Array | None] = {}
-        self._pixels = 0
 
     def read(self, image: Any) -> UInt8Array | None:
         """Return the (H, W, 4) uint8 pixels of a Blender image; None, with a warning, if it is unavailable.
@@ -48,18 +45,21 @@ class BlenderImages:
         if image.source == "GENERATED" and image.packed_file is None:
             return self._generated(image)
         if image.source in ("TILED", "SEQUENCE", "MOVIE"):
-            self._warn(f"image {image.name[:40]!r}: of the source {image.source} only one image is shown")
+            self.warnings.append(f"image {image.name[:80]!r}: of the source {image.source} only one image is shown")
         data = self._bytes(image)
-        return None if data is None else self._decode(image.name, data)
+        picture = None if data is None else self.decode(image.name, data)
+        return None if picture is None else picture.pixels
 
     def _generated(self, image: Any) -> UInt8Array:
         """Return the pixels of an image that Blender computes, such as a test grid."""
         width, height = image.size
-        self._check_size(image.name, (width, height))
-        pixels = np.empty(width * height * image.channels, np.float32)
+        if width * height > self._limits.image_pixels:
+            message = f"image {image.name[:80]!r}: {too_large((width, height), self._limits)}"
+            raise AssetError(ReasonCode.TEXTURE_TOO_LARGE, message, self._path)
+        pixels = np.empty(width * height * 4, np.float32)
         image.pixels.foreach_get(pixels)
-        rows = pixels.reshape(height, width, image.channels)[::-1]
-        return np.ascontiguousarray(np.rint(255 * np.clip(rows, 0, 1)).astype(np.uint8))
+        rows = pixels.reshape(height, width, 4)[::-1]
+        return np.asarray(np.rint(255 * np.clip(rows, 0, 1)), np.uint8)
 
     def _bytes(self, image: Any) -> bytes | None:
         if image.packed_file is not None:
@@ -71,33 +71,10 @@ class BlenderImages:
             available = target.is_relative_to(folder) and target.is_file()
             if available and target.stat().st_size <= self._limits.file_bytes:
                 return target.read_bytes()
+            problem = "larger than the limit" if available else "not found in the asset's folder"
         except (OSError, ValueError, RuntimeError) as error:
             if is_fault(error):
                 raise
-            self._warn(f"image {image.name!r}: cannot be read ({reason(error)}): replaced by white")
-            return None
-        problem = "larger than the limit" if available else "not found in the asset's folder"
-        self._warn(f"image {image.name!r}: {problem}: replaced by white")
+            problem = f"cannot be read ({reason(error)})"
+        self.warnings.append(f"image {image.name[:80]!r}: {problem}: replaced by white")
         return None
-
-    def _decode(self, name: str, data: bytes) -> UInt8Array | None:
-        size = header_size(data)
-        if size is not None:
-            self._check_size(name, size)
-        try:
-            pixels, factor = decode_image(data, self._limits, _FORMATS)
-        except ValueError as error:
-            self._warn(f"image {name!r}: cannot be decoded ({reason(error, 120)}): replaced by white")
-            return None
-        if factor > 1:
-            self._warn(f"image {name!r}: {reduced_by(factor, self._limits)}")
-        return pixels
-
-    def _check_size(self, name: str, size: tuple[int, int]) -> None:
-        self._pixels += size[0] * size[1]
-        if size[0] * size[1] > self._limits.image_pixels:
-            message = f"image {name!r}: {too_large(size, self._limits)}"
-            raise AssetError(ReasonCode.TEXTURE_TOO_LARGE, message, self._path)
-        if self._pixels > self._limits.total_image_pixels:
-            message = f"images total more than the limit of {self._limits.total_image_pixels:,} pixels"
-            raise AssetError(ReasonCode.TEXTURE_TOO_LARGE, message, self._path)

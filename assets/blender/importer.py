@@ -203,7 +203,7 @@ class BlenderAsset:
             times=times,
             frames=baked,
             materials=self._materials.materials,
-            images=tuple(self._materials.images),
+            images=self._materials.images,
             extras={"generator": f"Blender {self._bpy.app.version_string} {self._reader} importer"},
             warnings=(*self._warnings, *self._materials.warnings, *stretch.warnings()),
         )

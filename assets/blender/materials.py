@@ -51,25 +51,32 @@ class BlenderMaterials:
 
     Attributes:
         looks: materials in the order of their slots.
-        images: images that the materials refer to, each (H, W, 4) uint8.
         uv_sources: UV sets that the materials refer to.
-        warnings: what is not read as it renders.
     """
 
     def __init__(self, path: Path, limits: Limits, root: Path | None = None, shows_colors: bool = False) -> None:
-        self._files = BlenderImages(path, root or path.parent, limits, self.warn)
+        self._files = BlenderImages(path, root or path.parent, limits)
         self._shows_colors = shows_colors
         self.looks: list[Look] = []
-        self.images: list[UInt8Array] = []
         self.uv_sources: list[UvSource] = []
-        self.warnings: list[str] = []
+        self._warnings: dict[str, None] = {}
         self._slots: dict[str | None, int] = {}
-        self._image_slots: dict[tuple[tuple[int, ...], bytes], int] = {}
+        self._built: dict[tuple[tuple[int, ...], bytes], UInt8Array] = {}
 
     @property
     def materials(self) -> tuple[Material, ...]:
         """The materials themselves."""
         return tuple(look.material for look in self.looks)
+
+    @property
+    def images(self) -> tuple[UInt8Array, ...]:
+        """Images that the materials refer to, each (H, W, 4) uint8."""
+        return tuple(self._files.images)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is not read as it renders."""
+        return (*self._warnings, *self._files.warnings)
 
     def slot(self, material: Any) -> int:
         """Return the index in `looks` of a Blender material; None stands for the default material."""
@@ -90,8 +97,7 @@ class BlenderMaterials:
 
     def warn(self, message: str) -> None:
         """Record a message once."""
-        if message not in self.warnings:
-            self.warnings.append(message)
+        self._warnings.setdefault(message)
 
     def _read(self, material: Any) -> Look:
         if not material.use_nodes or material.node_tree is None:
@@ -104,16 +110,13 @@ class BlenderMaterials:
 
     def texture(self, image: UInt8Array, place: Placement) -> Texture:
         """Return a texture of an image; equal images and equal UV sets are kept once."""
-        key = image.shape, blake2b(image.tobytes()).digest()
-        if key not in self._image_slots:
-            self._image_slots[key] = len(self.images)
-            self.images.append(image)
+        image = self._built.setdefault((image.shape, blake2b(image.tobytes()).digest()), image)
         transform = place.transform()
         source = UvSource(place.layer, place.matrix if transform is None else None)
         if source not in self.uv_sources:
             self.uv_sources.append(source)
         texture = Texture(
-            image=self._image_slots[key],
+            image=self._files.add(image),
             uv_set=self.uv_sources.index(source),
             wrap_u=place.wrap,
             wrap_v=place.wrap,

@@ -109,7 +109,7 @@ def _evaluated(paints: Sequence[Paint | None], texels: Callable[[Texel | VertexC
         if id(paint.signal) not in values:
             values[id(paint.signal)] = signals.evaluate(paint.signal, texels)
         column = np.clip(values[id(paint.signal)][:, paint.index], 0.0, 1.0)
-        columns.append(to_srgb(column.astype(np.float64)) if paint.is_srgb else column)
+        columns.append(to_srgb(np.asarray(column, np.float64)) if paint.is_srgb else column)
     size = max(map(len, columns))
     stacked = np.stack([np.broadcast_to(column, (size,)) for column in columns], axis=1)
     return np.asarray(np.rint(255 * stacked), np.uint8)

@@ -8,10 +8,11 @@ import bpy
 import numpy as np
 import pytest
 
-from helix4d.assets import bake, bake_clips, check_clip, list_clips, motion, validate
+from helix4d.assets import check_clip, motion, validate
 from helix4d.assets.triangles import areas
 from helix4d.core import AssetError, ReasonCode
 from tests.assets.glb import tetrahedron
+from tests.assets.in_process import bake, bake_clips, list_clips
 
 
 @pytest.fixture(scope="module")
