@@ -1,4 +1,4 @@
-"""Finds meshes that a deformation tears apart: a few edges become many times longer than all the others.
+"""Finds meshes that a deformation distorts: a few edges become many times longer than all the others.
 
 Wrong weights, bind poses or vertex orders leave most of a mesh in shape and send some vertices far away: of a triangle
 at the seam, one edge keeps its length and two grow. An animation that makes something or a part of it larger stretches
@@ -12,7 +12,7 @@ import numpy as np
 from helix4d.core.arrays import BoolArray, Float64Array
 
 _TIMES = 10.0
-"""An edge is torn if it grows by this factor more than the median edge of its mesh and than another of its triangle,"""
+"""An edge counts if it grows by this factor more than the median edge of its mesh, and than another of its triangle,"""
 _LEAST_SHARE = 0.05
 """and if it is longer than this share of the mesh's diagonal at rest, scaled by the median; shorter ones, such as those
 of a closed eyelid, may open."""
@@ -22,8 +22,8 @@ _AFFINE = 1e-3
 """A mesh is moved as a whole if no edge differs by more than this share of the longest from one affine map."""
 
 
-def torn_edges(rest: Float64Array, posed: Float64Array) -> int:
-    """Count the edges of triangles that a deformation tears; an edge of two triangles counts twice.
+def stretched_edges(rest: Float64Array, posed: Float64Array) -> int:
+    """Count the edges that a deformation stretches tenfold; an edge of two triangles counts twice.
 
     Args:
         rest: (F, 3, 3) triangles before the deformation.
@@ -43,30 +43,30 @@ def torn_edges(rest: Float64Array, posed: Float64Array) -> int:
     corners = rest.reshape(-1, 3)
     diagonal = float(np.linalg.norm(corners.max(axis=0) - corners.min(axis=0)))
     least = _TIMES * np.maximum(median, growth.min(axis=1, keepdims=True))
-    torn: BoolArray = counted & (growth > least) & (stretched > _LEAST_SHARE * median * diagonal)
-    return int(torn.sum())
+    far: BoolArray = counted & (growth > least) & (stretched > _LEAST_SHARE * median * diagonal)
+    return int(far.sum())
 
 
 class StretchCheck:
-    """Collects what `torn_edges` finds in the frames of a clip."""
+    """Collects what `stretched_edges` finds in the frames of a clip."""
 
     def __init__(self) -> None:
         self._worst, self._edges, self._frames = 0, 0, 0
 
     def add(self, meshes: list[tuple[Float64Array, Float64Array]]) -> None:
         """Add a frame: (F, 3, 3) triangles of each deformed mesh before and after its deformation."""
-        torn = sum(torn_edges(rest, posed) for rest, posed in meshes)
-        self._frames += torn > 0
-        if torn > self._worst:
-            self._worst, self._edges = torn, sum(3 * len(rest) for rest, _ in meshes)
+        found = sum(stretched_edges(rest, posed) for rest, posed in meshes)
+        self._frames += found > 0
+        if found > self._worst:
+            self._worst, self._edges = found, sum(3 * len(rest) for rest, _ in meshes)
 
     def warnings(self) -> list[str]:
         """Return the warning of the clip, if there is one."""
         if not self._frames:
             return []
         return [
-            f"deformations tear {self._worst:,} of {self._edges:,} edges of triangles: relative to the others, they "
-            f"are more than {_TIMES:g} times as long as at rest ({self._frames} frames)"
+            f"deformations stretch {self._worst:,} of {self._edges:,} edges of triangles more than {_TIMES:g} times as "
+            f"much as the others ({self._frames} frames): the mesh may be distorted"
         ]
 
 

@@ -1,11 +1,11 @@
-"""Deformations that tear a mesh apart, and those that only look like it."""
+"""Deformations that distort a mesh, and those that only look like it."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from helix4d.assets.stretch import StretchCheck, torn_edges
+from helix4d.assets.stretch import StretchCheck, stretched_edges
 
 
 def grid(side: int = 12) -> np.ndarray:
@@ -27,58 +27,58 @@ def moved(triangles: np.ndarray, point: np.ndarray, to: np.ndarray) -> np.ndarra
     return result
 
 
-def test_a_point_that_flies_away_tears_its_edges() -> None:
+def test_a_point_that_flies_away_stretches_its_edges() -> None:
     rest = grid()
     point = rest[len(rest) // 4, 0]
     uses = int((rest == point).all(axis=2).sum())
-    assert torn_edges(rest, moved(rest, point, point + [0, 0, 30])) == 2 * uses
+    assert stretched_edges(rest, moved(rest, point, point + [0, 0, 30])) == 2 * uses
     # Whatever the scale and rotation of the rest of the mesh.
     turn = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
-    assert torn_edges(rest, moved(rest, point, point + [0, 0, 30]) @ turn * 100) == 2 * uses
-    assert torn_edges(rest, moved(rest, point, point + [0, 0, 5])) == 0
+    assert stretched_edges(rest, moved(rest, point, point + [0, 0, 30]) @ turn * 100) == 2 * uses
+    assert stretched_edges(rest, moved(rest, point, point + [0, 0, 5])) == 0
 
 
 @pytest.mark.parametrize("scale", [(50, 50, 50), (1, 1, 40), (0.001, 0.001, 0.001), (30, 1, 1), (1, 1, 0)])
-def test_a_mesh_that_is_scaled_as_a_whole_is_not_torn(scale: tuple[float, ...]) -> None:
+def test_a_mesh_that_is_scaled_as_a_whole_is_not_distorted(scale: tuple[float, ...]) -> None:
     rest = grid()
-    assert torn_edges(rest, rest * scale + [5, 6, 7]) == 0
+    assert stretched_edges(rest, rest * scale + [5, 6, 7]) == 0
 
 
-def test_a_limb_that_grows_and_a_lid_that_opens_are_not_torn() -> None:
+def test_a_limb_that_grows_and_a_lid_that_opens_are_not_distorted() -> None:
     rest = grid()
     limb = rest.copy()
     limb[..., 0] += 4 * np.maximum(rest[..., 0] - 8, 0)  # five times as long
-    assert torn_edges(rest, limb) == 0
+    assert stretched_edges(rest, limb) == 0
     lid = rest.copy()
     lid[..., 1] = np.where(rest[..., 1] == 5, 4.001, rest[..., 1])  # a fold of 1 mm
-    assert torn_edges(lid, np.where(rest == 5, 4.3, rest) * [0, 1, 0] + rest * [1, 0, 1]) == 0
+    assert stretched_edges(lid, np.where(rest == 5, 4.3, rest) * [0, 1, 0] + rest * [1, 0, 1]) == 0
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-6, 0.002, 30.0])
-def test_parts_that_are_scaled_by_themselves_are_not_torn(scale: float) -> None:
+def test_parts_that_are_scaled_by_themselves_are_not_distorted(scale: float) -> None:
     """Most of a mesh is hidden, or grows, while the rest keeps its size."""
     rest = np.concatenate([grid(), grid(6) + 50])
     posed = rest.copy()
     posed[: 2 * 12 * 12] *= scale
-    assert torn_edges(rest, posed) == 0
+    assert stretched_edges(rest, posed) == 0
 
 
-def test_a_skin_of_two_poses_is_torn_at_the_seam() -> None:
+def test_a_skin_of_two_poses_is_distorted_at_the_seam() -> None:
     """Half of the points follow a bone whose bind pose is wrong by 200 m."""
     rest = grid()
     posed = rest.copy()
     posed[rest[..., 0] > 6] += [0, 200, 0]
-    assert torn_edges(rest, posed) > 20
+    assert stretched_edges(rest, posed) > 20
 
 
 def test_the_warning_counts_edges_and_frames() -> None:
     rest = grid()
-    torn = moved(rest, rest[40, 0], rest[40, 0] + [0, 0, 30])
+    spread = moved(rest, rest[40, 0], rest[40, 0] + [0, 0, 30])
     check = StretchCheck()
-    for posed in (rest, torn, torn):
+    for posed in (rest, spread, spread):
         check.add([(rest, rest), (rest, posed)])
     (warning,) = check.warnings()
-    assert f"{torn_edges(rest, torn)} of {6 * len(rest):,} edges" in warning
+    assert f"{stretched_edges(rest, spread)} of {6 * len(rest):,} edges" in warning
     assert "2 frames" in warning
     calm = StretchCheck()
     calm.add([(rest, rest)])
@@ -89,6 +89,6 @@ def test_what_is_not_finite_or_empty_is_left_to_other_checks() -> None:
     rest = grid()
     broken = rest.copy()
     broken[0, 0, 0] = np.nan
-    assert torn_edges(rest, broken) == 0
-    assert torn_edges(np.zeros((0, 3, 3)), np.zeros((0, 3, 3))) == 0
-    assert torn_edges(rest * 0, rest) == 0
+    assert stretched_edges(rest, broken) == 0
+    assert stretched_edges(np.zeros((0, 3, 3)), np.zeros((0, 3, 3))) == 0
+    assert stretched_edges(rest * 0, rest) == 0

@@ -121,3 +121,21 @@ TRIANGLE_STRIPS is not supported at 50% and 3/4
     many = losses("\n".join(f"loss {number}" for number in range(50)))
     assert (len(many), many[-1]) == (21, "Blender: 30 more messages")
     assert max(map(len, losses("x" * 5000))) < 250
+
+
+def test_a_skin_with_a_wrong_weight_is_a_warning(tmp_path: Path) -> None:
+    for distance, distorted in ((8.0, True), (0.2, False)):
+        empty()
+        bpy.ops.object.armature_add()
+        rig = bpy.context.object
+        bpy.ops.mesh.primitive_grid_add(x_subdivisions=20, y_subdivisions=20, size=2)
+        mesh = bpy.context.object
+        mesh.vertex_groups.new(name="Bone").add([210], 1.0, "REPLACE")
+        mesh.modifiers.new("skin", "ARMATURE").object = rig
+        rising(mesh)
+        bone = rig.pose.bones["Bone"]
+        for frame, place in ((0, 0.0), (24, distance)):
+            bone.location.y = place
+            bone.keyframe_insert("location", frame=frame)
+        warnings = baked(tmp_path / "a.blend").warnings
+        assert any("edges" in warning and "1 frames" in warning for warning in warnings) is distorted, warnings
