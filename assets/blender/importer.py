@@ -29,7 +29,7 @@ from helix4d.assets.blender.formats import FORMATS, check_end, head, rate, refus
 from helix4d.assets.blender.materials import BlenderMaterials
 from helix4d.assets.blender.meshes import Triangles, joined, padded, read_scene
 from helix4d.assets.blender.printed import losses, without_folders
-from helix4d.assets.blender.rendered import at_frame
+from helix4d.assets.blender.rendered import at_frame, prepare
 from helix4d.assets.choice import ClipInfo
 from helix4d.assets.clip import Clip, Frame, Topology
 from helix4d.assets.geometry_check import GeometryCheck
@@ -139,6 +139,7 @@ class BlenderAsset:
             raise AssetError(ReasonCode.CORRUPT_FILE, message, path) from error
         if "FINISHED" not in result:
             raise AssetError(ReasonCode.CORRUPT_FILE, "Blender cannot import the file", path)
+        prepare(self._bpy)
 
     def _reason(self, error: RuntimeError, file: str) -> str:
         """Return why an import failed: the end of Blender's message, which names the file several times before."""

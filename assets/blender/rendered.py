@@ -35,11 +35,35 @@ def shapes(graph: Any, seen: set[object]) -> Iterator[Any]:
             yield instance
 
 
+def prepare(bpy: Any) -> None:
+    """Turn off everything but the evaluation of the scene that was loaded last, so that `at_frame` can read it.
+
+    Blender then keeps the evaluated scene from frame to frame, until a setting changes: only what moves is evaluated.
+    """
+    scene = bpy.context.scene
+    render = scene.render
+    render.engine = _registered(bpy).bl_idname
+    render.resolution_x = render.resolution_y = 4
+    render.resolution_percentage = 100
+    render.use_persistent_data = True
+    for setting in (
+        "use_compositing",
+        "use_sequencer",
+        "use_freestyle",
+        "use_multiview",
+        "use_border",
+        "use_motion_blur",
+    ):
+        setattr(render, setting, False)
+    if scene.camera is None:  # Blender renders nothing without one
+        scene.camera = bpy.data.objects.new("helix4d camera", bpy.data.cameras.new("helix4d camera"))
+
+
 def at_frame(bpy: Any, frame: float, read: Callable[[Any], T]) -> list[T]:
     """Evaluate the scene at a frame, which may be a fraction.
 
     Args:
-        bpy: the module, with the scene loaded.
+        bpy: the module, with the scene loaded and prepared.
         frame: frame of the scene.
         read: called with the dependency graph of every view layer that is rendered; it must not be kept.
 
@@ -47,7 +71,6 @@ def at_frame(bpy: Any, frame: float, read: Callable[[Any], T]) -> list[T]:
         What `read` returned, one value a view layer.
     """
     scene = bpy.context.scene
-    _prepare(bpy, scene)
     whole = int(frame // 1)
     scene.frame_current, scene.frame_subframe = whole, min(frame - whole, 0.999999)
     engine = _registered(bpy)
@@ -70,25 +93,6 @@ def at_frame(bpy: Any, frame: float, read: Callable[[Any], T]) -> list[T]:
     if errors:
         raise errors[0]
     return found
-
-
-def _prepare(bpy: Any, scene: Any) -> None:
-    """Turn off everything but the evaluation of the scene."""
-    render = scene.render
-    render.engine = _registered(bpy).bl_idname
-    render.resolution_x = render.resolution_y = 4
-    render.resolution_percentage = 100
-    for setting in (
-        "use_compositing",
-        "use_sequencer",
-        "use_freestyle",
-        "use_multiview",
-        "use_border",
-        "use_motion_blur",
-    ):
-        setattr(render, setting, False)
-    if scene.camera is None:  # Blender renders nothing without one
-        scene.camera = bpy.data.objects.new("helix4d camera", bpy.data.cameras.new("helix4d camera"))
 
 
 @cache
