@@ -68,6 +68,7 @@ def read_scene(graph: Any, materials: BlenderMaterials, seen: set[object]) -> li
         seen: instances of other view layers, which are left out; extended.
     """
     known: dict[tuple[object, ...], Triangles] = {}
+    override = graph.view_layer.material_override
     rows = []
     for instance in shapes(graph, seen):
         item = instance.object
@@ -78,7 +79,7 @@ def read_scene(graph: Any, materials: BlenderMaterials, seen: set[object]) -> li
         source = item.data.as_pointer() if item.type == "MESH" else item.name_full
         key = source, tuple(slot.material and slot.material.name_full for slot in item.material_slots)
         if key not in known:
-            known[key] = _read_object(item, materials)
+            known[key] = _read_object(item, materials, override)
         rows.append(_placed(known[key], np.array(instance.matrix_world, np.float64)))
     return rows
 
@@ -121,15 +122,15 @@ def _warn_of_unsupported(item: Any, warn: Callable[[str], None]) -> None:
             warn(f"object {item.name[:40]!r}: the hair of {system.name[:40]!r} is not a mesh: left out")
 
 
-def _read_object(item: Any, materials: BlenderMaterials) -> Triangles:
+def _read_object(item: Any, materials: BlenderMaterials, override: Any) -> Triangles:
     mesh = item.to_mesh()
     try:
-        return _read_mesh(item, mesh, materials)
+        return _read_mesh(item, mesh, materials, override)
     finally:
         item.to_mesh_clear()
 
 
-def _read_mesh(item: Any, mesh: Any, materials: BlenderMaterials) -> Triangles:
+def _read_mesh(item: Any, mesh: Any, materials: BlenderMaterials, override: Any) -> Triangles:
     mesh.calc_loop_triangles()
     count = len(mesh.loop_triangles)
     corners = _column(mesh.loop_triangles, "loops", 3 * count, np.int32)
@@ -138,9 +139,9 @@ def _read_mesh(item: Any, mesh: Any, materials: BlenderMaterials) -> Triangles:
     corner_vertices = _column(mesh.loops, "vertex_index", len(mesh.loops), np.int32)
     corner_normals = _column(mesh.corner_normals, "vector", 3 * len(mesh.loops), np.float32).reshape(-1, 3)
     slots = _column(mesh.polygons, "material_index", len(mesh.polygons), np.int32)[polygons]
-    table = [materials.slot(slot.material) for slot in item.material_slots] or [
-        materials.bare_slot(len(mesh.color_attributes) > 0)
-    ]
+    table = [materials.slot(override or slot.material) for slot in item.material_slots]
+    if not table:
+        table = [materials.slot(override) if override else materials.bare_slot(len(mesh.color_attributes) > 0)]
     ids = np.array(table, np.int32)[np.minimum(slots, len(table) - 1)]
     reader, sources = _Attributes(mesh, corner_vertices, corners, polygons), materials.uv_sources
     looks = {number: materials.looks[number] for number in np.unique(ids).tolist()}

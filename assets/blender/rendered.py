@@ -14,6 +14,10 @@ from typing import Any, TypeVar
 from helix4d.core import Helix4DError
 
 _ENGINE = "HELIX4D_READER"
+_TURNED_OFF = (
+    *("use_compositing", "use_sequencer", "use_render_cache"),  # which may write files to any path
+    *("use_freestyle", "use_multiview", "use_border", "use_motion_blur", "use_single_layer"),
+)
 T = TypeVar("T")
 
 
@@ -46,15 +50,8 @@ def prepare(bpy: Any) -> None:
     render.resolution_x = render.resolution_y = 4
     render.resolution_percentage = 100
     render.use_persistent_data = True
-    for setting in (
-        "use_compositing",
-        "use_sequencer",
-        "use_freestyle",
-        "use_multiview",
-        "use_border",
-        "use_motion_blur",
-    ):
-        setattr(render, setting, False)
+    for name in _TURNED_OFF:
+        setattr(render, name, False)
     if scene.camera is None:  # Blender renders nothing without one
         scene.camera = bpy.data.objects.new("helix4d camera", bpy.data.cameras.new("helix4d camera"))
 

@@ -214,3 +214,22 @@ def test_mirrored_instances_face_outward(tmp_path: Path, moving: Any) -> None:
     assert ((corners.mean(axis=1) - np.repeat(center, 12, axis=0)) * outward).sum(axis=1).min() > 0
     normals = clip.frames[0].normals.reshape(-1, 3, 3)
     assert (normals * outward[:, None]).sum(axis=2).min() > 0
+
+
+def test_a_material_override_of_the_view_layer_is_shown(tmp_path: Path, moving: Any) -> None:
+    moving.objects["mover"].data.materials.append(bpy.data.materials.new("hidden"))
+    cube("bare", 2)
+    moving.view_layers[0].material_override = bpy.data.materials.new("clay")
+    assert [material.name for material in baked(tmp_path / "a.blend").materials] == ["clay"]
+
+
+def test_evaluating_a_scene_writes_no_files(tmp_path: Path, moving: Any) -> None:
+    (tmp_path / "out").mkdir()
+    moving.render.use_render_cache = True
+    moving.render.filepath = str(tmp_path / "out" / "picture")
+    moving.use_nodes = True
+    node = moving.node_tree.nodes.new("CompositorNodeOutputFile")
+    node.base_path = str(tmp_path / "out")
+    moving.node_tree.links.new(moving.node_tree.nodes.new("CompositorNodeRLayers").outputs[0], node.inputs[0])
+    baked(tmp_path / "a.blend")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.blend"]
