@@ -250,7 +250,12 @@ class BlenderAsset:
 
     def _moment(self, time: float) -> Triangles:
         seen: set[object] = set()
-        found = at_frame(self._bpy, time * self._rate, lambda graph: read_scene(graph, self._materials, seen))
+        try:
+            with self._printed():
+                found = at_frame(self._bpy, time * self._rate, lambda graph: read_scene(graph, self._materials, seen))
+        except RuntimeError as error:
+            message = f"Blender cannot evaluate the scene ({self._reason(error, str(self._path.resolve()))})"
+            raise AssetError(ReasonCode.CORRUPT_FILE, message, self._path) from error
         return joined([row for rows in found for row in rows])
 
 

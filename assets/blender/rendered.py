@@ -7,17 +7,18 @@ registers one, which reads what it is given and renders nothing.
 from __future__ import annotations
 
 import atexit
+import math
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, TypeVar
-
-from helix4d.core import Helix4DError
 
 _ENGINE = "HELIX4D_READER"
 _TURNED_OFF = (
     *("use_compositing", "use_sequencer", "use_render_cache"),  # which may write files to any path
     *("use_freestyle", "use_multiview", "use_border", "use_motion_blur", "use_single_layer"),
 )
+_ROUNDING = 1e-6
+"""Frames that are this close to the next whole one are that: a constant key there counts as reached."""
 T = TypeVar("T")
 
 
@@ -66,10 +67,15 @@ def at_frame(bpy: Any, frame: float, read: Callable[[Any], T]) -> list[T]:
 
     Returns:
         What `read` returned, one value a view layer.
+
+    Raises:
+        RuntimeError: if Blender cannot evaluate it.
     """
     scene = bpy.context.scene
-    whole = int(frame // 1)
-    scene.frame_current, scene.frame_subframe = whole, min(frame - whole, 0.999999)
+    if not any(layer.use for layer in scene.view_layers):
+        return []  # Blender would refuse to render
+    whole = math.floor(frame + _ROUNDING)
+    scene.frame_current, scene.frame_subframe = whole, min(max(frame - whole, 0.0), 1 - _ROUNDING)
     engine = _registered(bpy)
     found: list[T] = []
     errors: list[BaseException] = []
@@ -83,8 +89,6 @@ def at_frame(bpy: Any, frame: float, read: Callable[[Any], T]) -> list[T]:
     engine.receive = receive
     try:
         bpy.ops.render.render()
-    except RuntimeError as error:
-        raise Helix4DError(f"Blender cannot evaluate the scene: {error}") from error
     finally:
         engine.receive = None
     if errors:

@@ -184,11 +184,16 @@ def test_what_is_no_mesh_is_a_warning(tmp_path: Path, moving: Any) -> None:
 
 
 def test_a_scene_that_shows_nothing_has_no_mesh(tmp_path: Path) -> None:
-    empty()
-    rising(cube("hidden")).hide_render = True
-    with pytest.raises(AssetError) as caught:
-        baked(tmp_path / "a.blend")
-    assert caught.value.code is ReasonCode.NO_MESH
+    for number in range(2):
+        scene = empty()
+        item = rising(cube("hidden"))
+        if number:
+            scene.view_layers[0].use = False
+        else:
+            item.hide_render = True
+        with pytest.raises(AssetError) as caught:
+            baked(tmp_path / "a.blend")
+        assert caught.value.code is ReasonCode.NO_MESH
 
 
 def test_motion_of_what_an_instance_shows_is_an_animation(tmp_path: Path) -> None:
@@ -233,3 +238,18 @@ def test_evaluating_a_scene_writes_no_files(tmp_path: Path, moving: Any) -> None
     moving.node_tree.links.new(moving.node_tree.nodes.new("CompositorNodeRLayers").outputs[0], node.inputs[0])
     baked(tmp_path / "a.blend")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.blend"]
+
+
+def test_keys_without_interpolation_count_as_reached(tmp_path: Path) -> None:
+    scene = empty()
+    scene.render.fps, scene.frame_end = 30, 29  # 29 / 30 s · 30 is less than 29 in floating point for some frames
+    item = cube("jumping")
+    for frame in range(30):
+        item.location.z = frame
+        item.keyframe_insert("location", frame=frame)
+    for curve in item.animation_data.action.fcurves:
+        for point in curve.keyframe_points:
+            point.interpolation = "CONSTANT"
+    clip = baked(tmp_path / "a.blend", 30)
+    heights = [float(frame.triangles()[..., 2].mean()) for frame in clip.frames]
+    np.testing.assert_allclose(heights, np.arange(30), atol=1e-4)
