@@ -18,7 +18,7 @@ _TURNED_OFF = (
     *("use_freestyle", "use_multiview", "use_border", "use_motion_blur", "use_single_layer"),
 )
 _ROUNDING = 1e-6
-"""Frames that are this close to the next whole one are that: a constant key there counts as reached."""
+"""Frames that are this close to the next whole one are that."""
 T = TypeVar("T")
 
 

@@ -20,6 +20,9 @@ LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 _BYTES = (np.arange(256) / 255).astype(np.float32)
 _LINEAR = to_linear(np.arange(256) / 255).astype(np.float32)
 
+_MOST_FACTORS = 50
+"""Products that are split: one that is multiplied by itself again and again has more factors than fit in memory."""
+
 Function = Callable[..., FloatArray]
 """Maps (N, 4) arrays, or (1, 4) ones that are broadcast, to one."""
 
@@ -177,10 +180,12 @@ def factors(signal: Signal) -> Factors:
     color: VertexColor | None = None
     rest: Signal | None = None
     pending: list[Signal] = [signal]
+    split = 0
     while pending:
         current = pending.pop()
-        if isinstance(current, Computed) and current.is_product:
+        if isinstance(current, Computed) and current.is_product and split < _MOST_FACTORS:
             pending.extend(current.inputs)
+            split += 1
         elif isinstance(current, Constant):
             factor = factor * current.rgb
         elif isinstance(current, VertexColor) and color is None:

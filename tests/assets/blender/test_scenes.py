@@ -238,18 +238,3 @@ def test_evaluating_a_scene_writes_no_files(tmp_path: Path, moving: Any) -> None
     moving.node_tree.links.new(moving.node_tree.nodes.new("CompositorNodeRLayers").outputs[0], node.inputs[0])
     baked(tmp_path / "a.blend")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.blend"]
-
-
-def test_keys_without_interpolation_count_as_reached(tmp_path: Path) -> None:
-    scene = empty()
-    scene.render.fps, scene.frame_end = 25, 29  # four frames of which, in seconds times 25, are less than themselves
-    item = cube("jumping")
-    for frame in range(30):
-        item.location.z = frame
-        item.keyframe_insert("location", frame=frame)
-    for curve in item.animation_data.action.fcurves:
-        for point in curve.keyframe_points:
-            point.interpolation = "CONSTANT"
-    clip = baked(tmp_path / "a.blend", 30)
-    heights = [float(frame.triangles()[..., 2].mean()) for frame in clip.frames]
-    np.testing.assert_allclose(heights, np.arange(30), atol=1e-4)

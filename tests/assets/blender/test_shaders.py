@@ -398,3 +398,16 @@ def test_a_graph_that_multiplies_itself_is_bounded(tmp_path: Path) -> None:
     group.node_tree = below
     nodes.show(nodes.add("BsdfDiffuse", Color=group.outputs[0]))
     assert any("too large" in warning for warning in baked(tmp_path / "a.blend").warnings)
+
+
+def test_products_that_multiply_themselves_are_bounded(tmp_path: Path) -> None:
+    def paint(nodes: Nodes) -> None:
+        value = nodes.image(add_image(COLORS)).outputs["Color"]
+        for _ in range(50):
+            product = nodes.add("Math", {"operation": "MULTIPLY"})
+            nodes.set(product.inputs[0], value)
+            nodes.set(product.inputs[1], value)
+            value = product.outputs[0]
+        nodes.show(nodes.add("BsdfPrincipled", Base_Color=value, Roughness=value))
+
+    assert sampled(painted_clip(tmp_path / "a.blend", paint))[..., :3].max() == 0  # powers of gray below 1
