@@ -77,6 +77,7 @@ class WorldFrame:
         positions, normals: (V, 3) float64, Z up, in meters.
         topology: triangles; the same object for frames that show the same surfaces.
         unposed: (F, 3, 3) triangles of each shape in its own space.
+        deformed: (F, 3, 3) triangles of each shape before and after its deformation.
         rounding: largest error in world space, in meters, due to float32 rounding in the file.
     """
 
@@ -84,6 +85,7 @@ class WorldFrame:
     normals: Float64Array
     topology: Topology
     unposed: list[Float64Array]
+    deformed: list[tuple[Float64Array, Float64Array]]
     rounding: float
 
     def frame(self) -> Frame:
@@ -119,6 +121,7 @@ class Assembly:
             normals=self._to_clip(normals),
             topology=topology,
             unposed=[local.unposed for local, _ in shown],
+            deformed=[(local.unposed, local.positions[local.surface.faces]) for local, _ in shown],
             rounding=max(stretch, default=0.0) * self._meters,
         )
 

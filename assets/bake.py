@@ -14,6 +14,7 @@ from helix4d.assets.choice import ALL, MOST_MOVING, ClipInfo, choose
 from helix4d.assets.clip import Clip
 from helix4d.assets.collada.asset import ColladaAsset
 from helix4d.assets.gltf import GltfAsset, external_uris
+from helix4d.assets.isolated import bake_in_child, list_in_child
 from helix4d.assets.limits import DEFAULT_LIMITS, Limits
 from helix4d.assets.outline import mark_outlines
 from helix4d.assets.sequence import sequence_files
@@ -57,17 +58,30 @@ def validate(path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
             _check_file(inside, limits)
 
 
-def list_clips(path: Path, limits: Limits = DEFAULT_LIMITS) -> list[ClipInfo]:
+def list_clips(path: Path, limits: Limits = DEFAULT_LIMITS, isolated: bool = True) -> list[ClipInfo]:
     """List the animations of a file, in file order; [] for a static file.
+
+    Args:
+        path: as in `bake`.
+        limits: upper bounds on the size of the file.
+        isolated: as in `bake`.
 
     Raises:
         AssetError: if the file is broken.
     """
     with _unpacked(Path(path), limits) as (inside, root):
-        return _open(inside, limits, root).clips
+        if isolated and _may_crash(inside):
+            return list_in_child(inside, root, limits)
+        return list_unpacked(inside, root, limits)
 
 
-def bake(path: Path, frames: int = 16, clip: str | int = MOST_MOVING, limits: Limits = DEFAULT_LIMITS) -> Clip:
+def bake(
+    path: Path,
+    frames: int = 16,
+    clip: str | int = MOST_MOVING,
+    limits: Limits = DEFAULT_LIMITS,
+    isolated: bool = True,
+) -> Clip:
     """Bake one animation at `frames` times, evenly spaced from its first to its last key, both included.
 
     The keys are those of channels that move something visible. Surfaces that are fully transparent are left out.
@@ -77,17 +91,25 @@ def bake(path: Path, frames: int = 16, clip: str | int = MOST_MOVING, limits: Li
         frames: number of frames, at least 1.
         clip: "most-moving", "longest", "first", an index, or the name of an animation.
         limits: upper bounds on the size of the file.
+        isolated: read files of other formats than glTF in a child process, since the libraries for these are native
+            code, which a broken file may crash. A process that may crash itself, such as a worker, does without.
 
     Raises:
-        AssetError: if the file cannot be baked; no_animation if it has no such clip.
+        AssetError: if the file cannot be baked; no_animation if it has no such clip; crashed if the child dies.
         ValueError: if `clip` is "all" or `frames` is less than 1.
     """
     if clip == ALL:
         raise ValueError('bake() returns a single clip: use bake_clips() for "all"')
-    return bake_clips(path, frames, clip, limits)[0]
+    return bake_clips(path, frames, clip, limits, isolated)[0]
 
 
-def bake_clips(path: Path, frames: int = 16, clip: str | int = ALL, limits: Limits = DEFAULT_LIMITS) -> list[Clip]:
+def bake_clips(
+    path: Path,
+    frames: int = 16,
+    clip: str | int = ALL,
+    limits: Limits = DEFAULT_LIMITS,
+    isolated: bool = True,
+) -> list[Clip]:
     """Bake several clips: all animations of the file for "all", otherwise a list of one.
 
     Raises:
@@ -96,10 +118,33 @@ def bake_clips(path: Path, frames: int = 16, clip: str | int = ALL, limits: Limi
     if frames < 1:
         raise ValueError(f"frames must be at least 1, found {frames}")
     with _unpacked(Path(path), limits) as (inside, root):
-        asset = _open(inside, limits, root)
-        asset.require_visible_animation()
-        chosen = choose(asset.clips, clip, asset.probe_motion)
-        return [_finished(asset.bake(index, frames), asset) for index in chosen]
+        if isolated and _may_crash(inside):
+            return bake_in_child(inside, root, frames, clip, limits)
+        return bake_unpacked(inside, root, frames, clip, limits)
+
+
+def list_unpacked(path: Path, root: Path, limits: Limits) -> list[ClipInfo]:
+    """List the animations of a file that is not an archive, in this process; `root` as in `bake_unpacked`."""
+    return _open(path, limits, root).clips
+
+
+def bake_unpacked(path: Path, root: Path, frames: int, clip: str | int, limits: Limits) -> list[Clip]:
+    """Bake clips of a file that is not an archive, in this process.
+
+    Args:
+        path: file, or folder of numbered .obj files.
+        root: folder that its references must not leave.
+        frames: number of frames.
+        clip: as in `bake_clips`.
+        limits: upper bounds on the size of the file.
+
+    Raises:
+        AssetError: see `bake`.
+    """
+    asset = _open(path, limits, root)
+    asset.require_visible_animation()
+    chosen = choose(asset.clips, clip, asset.probe_motion)
+    return [_finished(asset.bake(index, frames), asset) for index in chosen]
 
 
 def _finished(clip: Clip, asset: _Asset) -> Clip:
@@ -113,6 +158,11 @@ def _with_probe(clip: Clip, asset: _Asset) -> Clip:
     if len(clip.frames) < 2 or not nearly_still(clip):
         return clip
     return replace(clip, motion_between=max(asset.probe_motion(clip.index), 0.0))
+
+
+def _may_crash(path: Path) -> bool:
+    """Return whether a file is read by a library of native code as a whole."""
+    return _is_sequence(path) or _suffix(path) not in _GLTF
 
 
 def _is_sequence(path: Path) -> bool:

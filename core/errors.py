@@ -67,6 +67,7 @@ class ReasonCode(StrEnum):
     CORRUPT_FILE = "corrupt_file"
     INVALID_ARCHIVE = "invalid_archive"
     UNSUPPORTED_GLTF_VERSION = "unsupported_gltf_version"
+    UNSUPPORTED_VERSION = "unsupported_version"
     UNSUPPORTED_EXTENSION = "unsupported_extension"
     INVALID_GLTF = "invalid_gltf"
     INVALID_SCENE_GRAPH = "invalid_scene_graph"

@@ -148,7 +148,8 @@ def _reasons(bpy: Any, root: Path) -> Iterator[str]:
             yield f"{readers[0].name[:40]!r} reads the image {name!r} outside the asset's folder: pack it"
     known = {_absolute(bpy, image) for image in images}
     for used in bpy.utils.blend_paths(absolute=True, packed=False, local=False):
-        if used not in known and not _is_inside(used, root):
+        is_empty = not used.strip("/")  # of a volume without a file
+        if used not in known and not is_empty and not _is_inside(used, root):
             yield f"refers to {used[:80]!r} outside the asset's folder: move it there, or pack it"
 
 

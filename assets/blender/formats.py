@@ -15,6 +15,7 @@ from helix4d.core import AssetError, ReasonCode
 
 _HEAD_BYTES = 1 << 20
 _ALEMBIC_RATE = 240
+_HDF5 = b"\x89HDF"
 _CACHES = frozenset({"MESH_SEQUENCE_CACHE", "TRANSFORM_CACHE"})
 _TIMED_MODIFIERS = frozenset(
     {"BUILD", "CLOTH", "DYNAMIC_PAINT", "EXPLODE", "FLUID", "MESH_CACHE", "NODES", "OCEAN", "PARTICLE_SYSTEM"}
@@ -43,6 +44,17 @@ def head(path: Path) -> bytes:
     """Read the first bytes of a file, enough for all checks in this module."""
     with open(path, "rb") as stream:
         return stream.read(_HEAD_BYTES)
+
+
+def refuse_hdf5(path: Path, data: bytes) -> None:
+    """Refuse Alembic files in the container that Alembic has replaced by Ogawa, and that Blender no longer reads.
+
+    Raises:
+        AssetError: unsupported_version.
+    """
+    if path.suffix.lower() == ".abc" and data.startswith(_HDF5):
+        message = "is Alembic in HDF5, which is not supported: convert it with `abcconvert -toOgawa old.abc new.abc`"
+        raise AssetError(ReasonCode.UNSUPPORTED_VERSION, message, path)
 
 
 def rate(bpy: Any) -> float:
@@ -82,22 +94,22 @@ def _read_blend(bpy: Any, file: str) -> set[str]:
 
 def _scene_range(bpy: Any) -> tuple[float, float] | None:
     """Return the frame range of the scene, or None if nothing in it is animated."""
+    data = bpy.data
     scene = bpy.context.scene
     moves = any(
         any(item.type in _CACHES | _TIMED_MODIFIERS for item in (*obj.modifiers, *obj.constraints))
-        for obj in scene.objects
+        for obj in data.objects
     )
-    owners = (*bpy.data.objects, *bpy.data.shape_keys, *bpy.data.armatures, *bpy.data.meshes)
-    data = [owner.animation_data for owner in owners if owner.animation_data is not None]
-    moves = moves or any(entry.action or len(entry.drivers) or len(entry.nla_tracks) for entry in data)
+    owners = (*data.objects, *data.shape_keys, *data.armatures, *data.meshes, *data.curves, *data.metaballs,
+              *data.lattices, *data.node_groups)  # fmt: skip
+    animated = [owner.animation_data for owner in owners if owner.animation_data is not None]
+    moves = moves or any(entry.action or len(entry.drivers) or len(entry.nla_tracks) for entry in animated)
     return (float(scene.frame_start), float(scene.frame_end)) if moves else None
 
 
 FORMATS: Mapping[str, BlenderFormat] = MappingProxyType(
     {
-        ".abc": BlenderFormat(
-            "Alembic", lambda data: data.startswith((b"Ogawa", b"\x89HDF")), _read_alembic, _scene_range
-        ),
+        ".abc": BlenderFormat("Alembic", lambda data: data.startswith((b"Ogawa", _HDF5)), _read_alembic, _scene_range),
         ".blend": BlenderFormat(
             "Blender",
             lambda data: data.startswith((b"BLENDER", b"\x28\xb5\x2f\xfd", b"\x1f\x8b")),

@@ -16,6 +16,7 @@ from helix4d.assets.fbx.scene import Scene
 from helix4d.assets.fbx.takes import read_takes
 from helix4d.assets.geometry_check import GeometryCheck
 from helix4d.assets.limits import Limits
+from helix4d.assets.stretch import StretchCheck
 from helix4d.assets.surface import motion_of_times
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Float64Array
@@ -72,11 +73,11 @@ class FbxAsset:
         info = self.clips[index]
         times = np.linspace(info.start, info.end, frames)
         looks = Looks(self._path, self._root, self._limits, self._scene.from_blender)
-        check = GeometryCheck(self._path)
+        check, stretch = GeometryCheck(self._path), StretchCheck()
         with np.errstate(over="ignore", invalid="ignore"):
             for part in self._scene.parts:
                 part.shape.bind(looks)
-            baked = self._frames(index, times, looks.uv_sets, check)
+            baked = self._frames(index, times, looks.uv_sets, check, stretch)
         metadata = self._source.metadata
         return Clip(
             name=info.name,
@@ -86,10 +87,17 @@ class FbxAsset:
             materials=tuple(look.material for look in looks.found),
             images=tuple(looks.files.images),
             extras={"generator": f"ufbx, FBX {metadata.version} of {metadata.creator[:80] or 'an unknown program'}"},
-            warnings=(*self._warnings, *looks.warnings, *looks.files.warnings),
+            warnings=(*self._warnings, *looks.warnings, *looks.files.warnings, *stretch.warnings()),
         )
 
-    def _frames(self, index: int, times: Float64Array, uv_sets: int, check: GeometryCheck | None) -> tuple[Frame, ...]:
+    def _frames(
+        self,
+        index: int,
+        times: Float64Array,
+        uv_sets: int,
+        check: GeometryCheck | None = None,
+        stretch: StretchCheck | None = None,
+    ) -> tuple[Frame, ...]:
         take = self._takes[index]
         assembly = Assembly(np.asarray, 1.0, uv_sets)
         most = self._limits.frame_vertices // len(times)
@@ -101,6 +109,8 @@ class FbxAsset:
                     world = assembly.frame(self._shown(posed, most))
                 if check is not None:
                     check.add(world.positions, world.topology.faces, world.rounding)
+                if stretch is not None:
+                    stretch.add(world.deformed)
                 unposed = unposed or world.unposed
                 baked.append(world.frame())
         except BrokenMeshError as error:

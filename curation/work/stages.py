@@ -69,7 +69,8 @@ def process_asset(job: AssetJob, clock: Clock) -> Outcome:
     """
     with _local_file(job, clock) as path, clock.measure("bake"):
         clock.progress(0, 1)
-        baked = bake_clips(path, frames=job.config.frames, clip=job.config.clip)
+        # This is a child process that may crash already.
+        baked = bake_clips(path, frames=job.config.frames, clip=job.config.clip, isolated=False)
     judged = [_judge(job, clip, clock) for clip in baked]
     measured = tuple(replace(clip, reason=refusal.code if refusal else None) for clip, refusal in judged)
     if job.measure_only:

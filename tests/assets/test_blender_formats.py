@@ -10,9 +10,10 @@ import bpy
 import numpy as np
 import pytest
 
-from helix4d.assets import bake, bake_clips, check_clip, content_hash, list_clips, validate
+from helix4d.assets import check_clip, content_hash, validate
 from helix4d.assets.triangles import areas
 from helix4d.core import AssetError, ReasonCode
+from tests.assets.in_process import bake, bake_clips, list_clips
 
 GENERATORS = {
     **dict.fromkeys(("cube.abc", "cube.blend"), "importer"),

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import zstandard
 
-from helix4d.assets import bake
 from helix4d.assets.blender.blend_file import linked_files
 from helix4d.assets.samples import SAMPLES
 from helix4d.core import AssetError, ReasonCode
+from tests.assets.in_process import bake
 from tests.curation.file_watch import FolderWatch
 
 
