@@ -1,7 +1,7 @@
 """A plain sampler of voxel attributes with the official rules, in float32 as officially, or in float64.
 
 It shares no code with `helix4d.voxelize`: crossings by rows and columns, barycentrics from dot products, levels and
-texels by definition. Textures are square powers of two, filtered linearly and repeated, without a transform.
+texels by definition. Textures are square powers of two, filtered linearly, without a transform.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from helix4d.assets import AlphaMode, Clip, Material, Texture
+from helix4d.assets import AlphaMode, Clip, Material, Texture, Wrap
 
 CHANNELS = ("base_color", "metallic", "roughness", "alpha")
 
@@ -41,7 +41,8 @@ def reference_attributes(clip: Clip, resolution: int, dtype: type = np.float32) 
             uvs[:, 1] = 1 - uvs[:, 1]
             at = first[:, None] * uvs[0] + second[:, None] * uvs[1] + third[:, None] * uvs[2]
             level = _level(triangle.astype(dtype), uvs, len(pyramids[texture.image][0]), resolution)
-            values[:, into] = _trilinear(pyramids[texture.image], at, level)[:, channels]
+            wraps = texture.wrap_u, texture.wrap_v
+            values[:, into] = _trilinear(pyramids[texture.image], at, level, wraps)[:, channels]
         values *= np.array([*material.base_color, material.metallic, material.roughness, material.alpha], dtype)
         if material.alpha_mode is AlphaMode.OPAQUE:
             values[:, 5] = 1
@@ -133,21 +134,31 @@ def _pyramid(image: np.ndarray) -> list[np.ndarray]:
     return levels
 
 
-def _trilinear(pyramid: list[np.ndarray], at: np.ndarray, level: float) -> np.ndarray:
+def _trilinear(pyramid: list[np.ndarray], at: np.ndarray, level: float, wraps: tuple[Wrap, Wrap]) -> np.ndarray:
     level = min(max(level, 0.0), len(pyramid) - 1)
     lower = int(level)
     share = at.dtype.type(level - lower)
-    values = _bilinear(pyramid[lower], at)
-    return values if share == 0 else (1 - share) * values + share * _bilinear(pyramid[lower + 1], at)
+    values = _bilinear(pyramid[lower], at, wraps)
+    return values if share == 0 else (1 - share) * values + share * _bilinear(pyramid[lower + 1], at, wraps)
 
 
-def _bilinear(image: np.ndarray, at: np.ndarray) -> np.ndarray:
+def _bilinear(image: np.ndarray, at: np.ndarray, wraps: tuple[Wrap, Wrap]) -> np.ndarray:
     """(N, 4) in [0, 1] at (N, 2) UVs with v up; texel centers at +0.5."""
     size = len(image)
     x, y = at[:, 0] * size, (1 - at[:, 1]) * size
     left, top = np.floor(x - 0.5).astype(np.int64), np.floor(y - 0.5).astype(np.int64)
     right, lower = (x - left - 0.5).astype(at.dtype)[:, None], (y - top - 0.5).astype(at.dtype)[:, None]
-    i0, i1, j0, j1 = left % size, (left + 1) % size, top % size, (top + 1) % size
+    i0, i1 = (_wrapped(column, size, wraps[0]) for column in (left, left + 1))
+    j0, j1 = (_wrapped(row, size, wraps[1]) for row in (top, top + 1))
     above = (1 - right) * image[j0, i0] + right * image[j0, i1]
     below = (1 - right) * image[j1, i0] + right * image[j1, i1]
     return ((1 - lower) * above + lower * below) / at.dtype.type(255)
+
+
+def _wrapped(texels: np.ndarray, size: int, wrap: Wrap) -> np.ndarray:
+    if wrap is Wrap.CLAMP:
+        return np.clip(texels, 0, size - 1)
+    if wrap is Wrap.REPEAT:
+        return texels % size
+    there_and_back = np.concatenate([np.arange(size), np.arange(size)[::-1]])
+    return there_and_back[texels % (2 * size)]

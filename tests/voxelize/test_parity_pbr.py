@@ -6,6 +6,7 @@ attributes differ from ours there. docs/evidence/voxelizer.md has the measuremen
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from helix4d.assets import AlphaMode, Clip, Frame, Material, Texture, Topology, bake, normalize
+from helix4d.assets import AlphaMode, Clip, Frame, Material, Texture, Topology, Wrap, bake, normalize
 from helix4d.voxelize import voxelize_clip
 from tests.conftest import ASSETS, NO_ASSETS, NO_PARITY, PARITY, files
 from tests.voxelize import reference_attributes as reference
@@ -54,12 +55,20 @@ def test_the_rules_give_the_official_attributes_in_float32_and_ours_in_float64(p
 
 def test_thin_triangles_are_sampled_precisely() -> None:
     """Slivers of aspect 50 to 500 with a noisy texture: ours follow the rules in float64, where float32 is far off."""
-    clip = _slivers()
+    clip = _triangles(aspect=(50, 500), wraps=[(Wrap.REPEAT, Wrap.REPEAT)])
     keys, ours = _ours(clip, 256)
     exact_keys, exact = reference.reference_attributes(clip, 256, np.float64)
     np.testing.assert_array_equal(keys, exact_keys)
     assert _error(ours, exact).max() <= 1
     assert _error(reference.reference_attributes(clip, 256, np.float32)[1], exact).max() > 10
+
+
+def test_both_axes_wrap_on_their_own() -> None:
+    clip = _triangles(aspect=(1, 5), wraps=list(itertools.product(Wrap, Wrap)))
+    keys, ours = _ours(clip, 64)
+    exact_keys, exact = reference.reference_attributes(clip, 64, np.float64)
+    np.testing.assert_array_equal(keys, exact_keys)
+    assert _error(ours, exact).max() <= 1
 
 
 @pytest.mark.skipif(not CRATE.is_file(), reason=NO_ASSETS)
@@ -116,20 +125,24 @@ def _rounded(values: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
     return tuple(value.astype(np.float32) for value in values)
 
 
-def _slivers() -> Clip:
+def _triangles(aspect: tuple[float, float], wraps: list[tuple[Wrap, Wrap]]) -> Clip:
+    """60 random triangles with a noisy texture; they take turns with the wrap modes of u and v."""
     random = np.random.default_rng(0)
     count = 60
     start, end = random.uniform(-0.45, 0.45, (2, count, 3))
-    width = np.linalg.norm(end - start, axis=1) / random.uniform(50, 500, count)
+    width = np.linalg.norm(end - start, axis=1) / random.uniform(*aspect, count)
     side = random.normal(size=(count, 3))
-    tip = end + side * (width / np.linalg.norm(side, axis=1))[:, None]
+    tip = (end + side * (width / np.linalg.norm(side, axis=1))[:, None]).clip(-0.49, 0.49)
     vertices = np.stack([start, end, tip], axis=1).reshape(-1, 3).astype(np.float32)
     faces = np.arange(3 * count, dtype=np.int32).reshape(count, 3)
     image = random.integers(0, 256, (256, 256, 4), np.uint8)
-    material = Material(base_color_texture=Texture(0), metallic_roughness_texture=Texture(0))
+    textures = [Texture(0, wrap_u=u, wrap_v=v) for u, v in wraps]
+    materials = tuple(Material(base_color_texture=each, metallic_roughness_texture=each) for each in textures)
     uvs = random.uniform(-1, 2, (1, count, 3, 2)).astype(np.float32)
-    frame = Frame(vertices, np.zeros_like(vertices), Topology(faces, uvs, np.zeros(count, np.int32)))
-    return Clip("", 0, np.zeros(1), (frame,), (material,), (image,))
+    frame = Frame(
+        vertices, np.zeros_like(vertices), Topology(faces, uvs, np.arange(count, dtype=np.int32) % len(wraps))
+    )
+    return Clip("", 0, np.zeros(1), (frame,), materials, (image,))
 
 
 def _load(path: Path) -> tuple[Clip, dict[str, np.ndarray]]:
