@@ -27,7 +27,7 @@ for (const { glb, times, output } of JSON.parse(readFileSync(process.argv[2]))) 
     for (const time of moments) {
       action.time = time;
       mixer.update(0);
-      gltf.scene.traverse(object => object.quaternion.normalize()); // quantized ones are stored
+      gltf.scene.traverse(object => object.quaternion.normalize()); // three.js takes quantized ones as they are
       gltf.scene.updateMatrixWorld(true);
       for (const { mesh, corners, mirrored } of entries) {
         corners.push(...worldCorners(mesh));

@@ -118,9 +118,11 @@ class _Maker:
         count = self.count(1, 2)
         places = self.count(1, 2)
         free = [number for number, node in enumerate(self.nodes) if "mesh" not in node]
-        if targets:  # what three.js cannot do: weights of a node that is a joint, or of two primitives ...
+        # three.js does not animate the morph weights of joints. Those of two primitives it also gives to meshes below
+        # their node, and it confuses them with those of another node that has the same mesh.
+        if targets:
             free = [number for number in free if number not in self.joints]
-        if targets and count == 2:  # ... with meshes below them, or in two nodes
+        if targets and count == 2:
             free = [number for number in free if "children" not in self.nodes[number]]
             places = 1
         chosen = self.random.permutation(free)[:places].tolist()
@@ -180,9 +182,7 @@ class _Maker:
                 rows = [self.random.permutation(count)[:3] for _ in range(self.count(5, 40))]
                 indices = np.concatenate(rows)
             elif mode == 4:
-                positions = positions[: count // 3 * 3]
-                positions = np.concatenate([positions, positions[: count - len(positions)]])
-                if len(positions) % 3:
+                if count % 3:
                     continue
             elif self.chance(0.5):
                 indices = self.random.permutation(count)

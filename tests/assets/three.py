@@ -71,13 +71,13 @@ def evaluated_by_three(folder: Path, seeds: Sequence[int]) -> dict[int, list[Ani
     return {
         seed: [
             Animation(np.array(times), *_sorted(*evaluated, file.order))
-            for times, evaluated in zip(entry["times"], _read(Path(entry["output"]), len(file.spans)), strict=True)
+            for times, evaluated in zip(entry["times"], _read(Path(entry["output"])), strict=True)
         ]
         for (seed, file), entry in zip(files.items(), jobs, strict=True)
     }
 
 
-def _read(path: Path, animations: int) -> Iterator[tuple[list[dict[str, Any]], list[np.ndarray]]]:
+def _read(path: Path) -> Iterator[tuple[list[dict[str, Any]], list[np.ndarray]]]:
     """For each animation, what the script says about its P primitives, and their corners (T, instances, F, 3, 3)."""
     line, _, data = path.read_bytes().partition(b"\n")
     values = np.frombuffer(data, "<f4").astype(np.float64)
