@@ -59,6 +59,9 @@ class SampleConfig:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ConfigError(f"--{name.replace('_', '-')} {value}: must be between {low} and {high}")
+        poses = self.filters.min_distinct_poses
+        if poses is not None and poses > self.frames:
+            raise ConfigError(f"--min-distinct-poses {poses}: exceeds --frames {self.frames}, so no clip could pass")
         if self.engine == "raster" and self.preset != "train":
             raise ConfigError(f"--preset {self.preset}: --engine raster has no quality presets; remove the option")
         if self.assets_per_shard < 1:
@@ -66,7 +69,7 @@ class SampleConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the values as JSON. `environment_maps` is omitted when empty, so that existing hashes stay valid."""
-        content = asdict(self)
+        content = {**asdict(self), "filters": self.filters.to_json()}
         if not self.environment_maps:
             del content["environment_maps"]
         return content
