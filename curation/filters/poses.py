@@ -6,6 +6,7 @@ import numpy as np
 
 from helix4d.assets import Clip, Frame
 from helix4d.assets.surface import solid
+from helix4d.core.arrays import Int32Array
 
 _SAME = 1e-3
 """Surfaces closer than this show the same pose: half a voxel at 512 per side of the box around all frames."""
@@ -38,18 +39,22 @@ def start_jump(clip: Clip) -> float:
 
 
 def _differs(one: Frame, other: Frame) -> bool:
-    if _corresponds(one, other):
-        first = second = one.faces[solid(one) | solid(other)]
-    else:
+    if not _corresponds(one, other):
         first, second = one.faces[solid(one)], other.faces[solid(other)]
-    if len(first) != len(second):
-        return True
+        return len(first) != len(second) or _moved(one, first, other, second)
     # A few triangles tell most frames apart; only frames that agree in these are compared as a whole.
-    for step in (max(len(first) // _FIRST_TRIANGLES, 1), 1):
-        moved = one.vertices[first[::step]] - other.vertices[second[::step]]
-        if (moved**2).sum(axis=2).max(initial=0.0) > _SAME**2:
+    for step in (max(len(one.faces) // _FIRST_TRIANGLES, 1), 1):
+        shown = (one.areas[::step] > 0) | (other.areas[::step] > 0)
+        faces = one.faces[::step][shown]
+        if _moved(one, faces, other, faces):
             return True
     return False
+
+
+def _moved(one: Frame, first: Int32Array, other: Frame, second: Int32Array) -> bool:
+    """Return whether a corner of (N, 3) faces of one frame is away from that of the same face of another."""
+    away = one.vertices[first] - other.vertices[second]
+    return bool((away**2).sum(axis=2).max(initial=0.0) > _SAME**2)
 
 
 def _step(one: Frame, two: Frame) -> float:
