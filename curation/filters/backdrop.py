@@ -82,9 +82,8 @@ class _Scene:
     @classmethod
     def of(cls, frame: Frame, materials: tuple[Material, ...], shown: BoolArray) -> _Scene:
         cells = np.clip((frame.vertices.astype(np.float64) + 0.5) * _WELD, 0, _WELD).astype(np.int64)
-        places = np.unique((cells[:, 0] * (2 * _WELD) + cells[:, 1]) * (2 * _WELD) + cells[:, 2], return_inverse=True)[
-            1
-        ]
+        numbers = (cells[:, 0] * (2 * _WELD) + cells[:, 1]) * (2 * _WELD) + cells[:, 2]
+        places = np.unique(numbers, return_inverse=True)[1]
         faces = frame.faces[shown].astype(np.int64)
         labels = connect(places.reshape(-1)[faces], int(places.max()) + 1)
         order = np.argsort(labels, kind="stable")

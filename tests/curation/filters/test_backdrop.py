@@ -91,7 +91,7 @@ def test_a_sky_may_face_outward_if_it_is_double_sided() -> None:
 
 def test_skies_inside_each_other_and_a_ground() -> None:
     outer, inner = flipped(sphere(50.0)), flipped(sphere(10.0))
-    ground = plane(18, 18)
+    ground = plane(60, 60)
     shells = area(outer) + area(inner)
     assert share(BODY, outer, inner) == pytest.approx(shells / (shells + area(BODY)), rel=1e-5)
     alone = area(outer) + area(ground)
@@ -100,8 +100,9 @@ def test_skies_inside_each_other_and_a_ground() -> None:
 
 def test_rooms_are_no_skies() -> None:
     """The inside of a room, closed or without a front wall, whose furniture takes up much of it."""
-    room = moved(flipped(stretched(box(1.0), (5, 4, 2.5))), (0, 0, 1.25))
-    open_room = room[0], room[1][:-2]
+    room = moved(flipped(stretched(box(1.0, cuts=8), (5, 4, 2.5))), (0, 0, 1.25))
+    open_room = room[0], room[1][(room[0][room[1]][..., 1] > -1.99).any(axis=1)]
+    assert len(room[1]) - len(open_room[1]) == 128
     bed, shelf = moved(box(1.0), (-1.8, 1, 0.5)), moved(stretched(box(1.0), (0.4, 1, 2)), (2, -1, 1))
     for walls in (room, open_room):
         for materials in ((Material(),), TWO_SIDED):
@@ -119,6 +120,23 @@ def test_a_body_is_no_sky_for_the_parts_in_its_head() -> None:
     for body in ((pulled, ball[1]), flipped((pulled, ball[1])), round_head):
         for materials in ((Material(),), TWO_SIDED):
             assert share(body, eyes, materials=materials) == 0
+
+
+def test_a_folded_surface_is_no_sky() -> None:
+    """A block with two arms upward, around something in its middle: directions to the side meet it three times."""
+    cells = {(x, 0, 0) for x in range(3)} | {(x, 0, z) for x in (0, 2) for z in (1, 2)}
+    faces_of_cells = []
+    for cell in sorted(cells):
+        vertices, faces = moved(box(1.0), cell)
+        for face in vertices[faces]:
+            outward = np.rint(face.min(axis=0) + face.max(axis=0) - 2 * np.array(cell)).astype(int)
+            if tuple(np.array(cell) + outward) not in cells:
+                faces_of_cells.append(face)
+    block = np.concatenate(faces_of_cells), np.arange(3 * len(faces_of_cells)).reshape(-1, 3)
+    assert area(block) == 30
+    assert share(block, moved(box(0.2), (1, 0, 0)), materials=TWO_SIDED) == 0
+    solid = stretched(box(1.0, cuts=4), (3, 1, 3))
+    assert share(solid, box(0.2), materials=TWO_SIDED) > 0.9, "without a fold nothing tells it from a sky"
 
 
 def test_eyes_that_stick_out_are_not_enclosed() -> None:
@@ -189,9 +207,10 @@ def test_a_ground_that_moves_is_the_object() -> None:
 
 def test_outlines_and_many_parts() -> None:
     hull = Material(outline=True)
-    outlined = flipped((BODY[0] * 1.02, BODY[1]))
+    outlined = join(flipped((BODY[0] * 1.02, BODY[1])), flipped(plane(10.2, 10.2, -0.02)))
     ids = [0] * len(BODY[1]) + [1] * len(outlined[1]) + [0] * 2
-    assert share(BODY, outlined, plane(10, 10), ids=ids, materials=(Material(), hull)) > 0.8
+    found = share(BODY, outlined, plane(10, 10), ids=ids, materials=(Material(), hull))
+    assert found == pytest.approx(100 / (100 + area(BODY) + area(outlined)))
     dust = join(*(moved(box(0.01), (0.1 * i, 0.1 * j, 0.5)) for i in range(20) for j in range(20)))
     assert share(dust, BODY) == 0
 

@@ -86,6 +86,19 @@ def test_texels_are_found_by_uv_wrapping_and_transform() -> None:
     assert emissive(turned) == pytest.approx(0.25, abs=0.02)
 
 
+def test_a_texture_is_read_at_the_samples_of_its_own_material() -> None:
+    """A small plain square beside a large one, half of which glows: the squares have different numbers of samples."""
+    half = np.zeros((8, 8))
+    half[:, 4:] = 255
+    glowing = textured(half)
+    mesh = join((QUAD[0] * 0.25 + [0, 2, 0], QUAD[1]), QUAD)
+    first = clip_of([mesh], ids=[0, 0, 1, 1], materials=(Material(), *glowing.materials), images=glowing.images)
+    uvs = np.concatenate([np.zeros((1, 2, 3, 2), np.float32), glowing.frames[0].topology.uvs], axis=1)
+    topology = Topology(first.frames[0].faces, uvs, first.frames[0].topology.material_ids)
+    both = replace(first, frames=(replace(first.frames[0], topology=topology),))
+    assert emissive(both) == pytest.approx(0.5 / (1 + 0.25**2), abs=0.02)
+
+
 def test_clips_that_glow_are_refused() -> None:
     measured = measure(two_boxes(LAMP), "0_0")
     assert measured.measures["emissive_share"] == pytest.approx(0.5)
