@@ -24,9 +24,11 @@ _FLAT = 0.02
 _SUNK = 0.05
 """Depth by which things may reach below the ground, relative to their longest edge; soles do."""
 _STILL = 1e-3
+"""Largest displacement of a ground, in edges of the box around all frames."""
 _POINTS = 32
+"""Corners of other parts that a sky must enclose, evenly spaced among all."""
 _DOME = 0.4
-"""Smallest share of the directions that a sky covers above a point below it: an endless half space covers 0.5."""
+"""Smallest share of all directions that a sky covers above a point inside; all upward directions are 0.5."""
 _FOLDED = 1.02
 """Greatest area of a sky as seen from the scene's center, folds counted, relative to what it covers."""
 _ASIDE, _RAISED = 0.25, 0.125
@@ -36,10 +38,10 @@ _ASIDE, _RAISED = 0.25, 0.125
 def backdrop_share(clip: Clip) -> float:
     """Return the share of the first frame's surface that belongs to a sky or a ground, for a normalized clip.
 
-    A sky is a part with all smaller parts inside. Its box is at least twice as large along every axis, and they are not
-    far from its middle, unless below. It covers the directions above each of them, and every direction from their
-    center meets it at most once. Its faces point inward or are double-sided. Glass is no sky, and all parts larger than
-    a sky are skies, too.
+    A sky is a part with all smaller parts inside, near its middle or below. Its box is at least twice as large as
+    theirs along every axis. It covers the directions above each of them, and every direction from their center meets it
+    at most once. Its faces point inward or are double-sided. Glass is no sky, and all parts larger than a sky must be
+    skies, too.
 
     A ground is the largest flat, horizontal part and those of its height: still, below all other parts but skies, and
     at least 1.5 times as wide along both axes as the longest edge of the box around these.

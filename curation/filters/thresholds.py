@@ -23,6 +23,7 @@ _SHARES = (
     "max_emissive_share",
     "max_outline_share",
 )
+"""Thresholds from 0 to 1."""
 _ADDED = frozenset(
     {"min_distinct_poses", "max_start_jump", "max_backdrop_share", "max_emissive_share", "max_outline_share"}
 )
