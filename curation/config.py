@@ -65,6 +65,9 @@ class SampleConfig:
                 raise ConfigError(f"--{name.replace('_', '-')} {value}: must be between {low} and {high}")
         if self.emissive not in get_args(Emissive):
             raise ConfigError(f"--emissive {self.emissive}: must be {' or '.join(get_args(Emissive))}")
+        poses = self.filters.min_distinct_poses
+        if poses is not None and poses > self.frames:
+            raise ConfigError(f"--min-distinct-poses {poses}: exceeds --frames {self.frames}, so no clip could pass")
         if self.engine == "raster" and self.preset != "train":
             raise ConfigError(f"--preset {self.preset}: --engine raster has no quality presets; remove the option")
         if self.assets_per_shard < 1:
@@ -73,9 +76,9 @@ class SampleConfig:
     def to_json(self) -> dict[str, Any]:
         """Return the values as JSON. Later settings are omitted at their defaults, so that existing hashes stay valid.
 
-        These are `environment_maps` and `emissive`.
+        These are `environment_maps`, `emissive`, and thresholds that are off.
         """
-        content = asdict(self)
+        content = {**asdict(self), "filters": self.filters.to_json()}
         if self.emissive == "ignore":
             del content["emissive"]
         if not self.environment_maps:

@@ -6,12 +6,28 @@ thresholds, without reading the assets: `helix4d filter` does that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from helix4d.core import ConfigError, ReasonCode
 from helix4d.curation.filters.licenses import parse_license_list
+
+_SHARES = (
+    "min_size",
+    "min_motion",
+    "min_foreground",
+    "min_visible",
+    "max_flicker",
+    "max_backdrop_share",
+    "max_emissive_share",
+    "max_outline_share",
+)
+"""Thresholds from 0 to 1."""
+_ADDED = frozenset(
+    {"min_distinct_poses", "max_start_jump", "max_backdrop_share", "max_emissive_share", "max_outline_share"}
+)
+"""Thresholds that versions up to 0.3.0 do not have."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +53,17 @@ class FilterConfig:
     """Minimum share of the surface that is visible from outside (0 to 1). Reason: hidden_surface."""
     max_flicker: float | None = None
     """Maximum share of the surface that appears or vanishes from frame to frame (0 to 1). Reason: flicker."""
+    min_distinct_poses: int | None = None
+    """Minimum number of frames that show different poses. Reason: few_poses."""
+    max_start_jump: float | None = None
+    """Maximum motion from frame 0 to 1, relative to the largest later step; a bind pose in frame 0 is far above 1.
+    Reason: start_jump."""
+    max_backdrop_share: float | None = None
+    """Maximum share of the surface that is a sky or a ground (0 to 1). Reason: backdrop."""
+    max_emissive_share: float | None = None
+    """Maximum share of the visible surface that emits light (0 to 1). Reason: emissive."""
+    max_outline_share: float | None = None
+    """Maximum share of the surface that draws outlines as an inverted hull (0 to 1). Reason: outline."""
     min_faces: int | None = None
     """Minimum number of triangles in the largest frame. Reason: face_limit."""
     max_faces: int | None = None
@@ -50,14 +77,16 @@ class FilterConfig:
     Reasons: license, or license_unknown if the license is not recognized."""
 
     def __post_init__(self) -> None:
-        for name in ("min_size", "min_motion", "min_foreground", "min_visible", "max_flicker"):
+        for name in _SHARES:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ConfigError(f"{_option(name)} {value}: must be between 0 and 1")
-        for name in ("max_centroid_excursion", "max_scale_excursion"):
+        for name in ("max_centroid_excursion", "max_scale_excursion", "max_start_jump"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise ConfigError(f"{_option(name)} {value}: must be a finite number of at least 0")
+        if self.min_distinct_poses is not None and self.min_distinct_poses < 0:
+            raise ConfigError(f"--min-distinct-poses {self.min_distinct_poses}: must be at least 0")
         for what in ("faces", "texture_pixels"):
             low, high = getattr(self, f"min_{what}"), getattr(self, f"max_{what}")
             options = f"{_option(f'min_{what}')} {low}, {_option(f'max_{what}')} {high}"
@@ -72,6 +101,10 @@ class FilterConfig:
     def allowed_licenses(self) -> frozenset[str]:
         """Names of the licenses to keep; empty if all are kept."""
         return frozenset(filter(None, self.licenses.split(",")))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values as JSON. Those newer than 0.3.0 are omitted when off, so existing hashes stay valid."""
+        return {name: value for name, value in asdict(self).items() if value is not None or name not in _ADDED}
 
 
 def _option(name: str) -> str:
@@ -200,6 +233,36 @@ FILTERS = (
         most="max_flicker",
     ),
     Filter(
+        "distinct_poses",
+        ReasonCode.FEW_POSES,
+        "frames that show different poses",
+        least="min_distinct_poses",
+    ),
+    Filter(
+        "start_jump",
+        ReasonCode.START_JUMP,
+        "motion from frame 0 to 1, relative to the largest later step",
+        most="max_start_jump",
+    ),
+    Filter(
+        "backdrop_share",
+        ReasonCode.BACKDROP,
+        "share of the surface that is a sky or a ground",
+        most="max_backdrop_share",
+    ),
+    Filter(
+        "emissive_share",
+        ReasonCode.EMISSIVE,
+        "share of the visible surface that emits light",
+        most="max_emissive_share",
+    ),
+    Filter(
+        "outline_share",
+        ReasonCode.OUTLINE,
+        "share of the surface that draws outlines as an inverted hull",
+        most="max_outline_share",
+    ),
+    Filter(
         "faces",
         ReasonCode.FACE_LIMIT,
         "non-degenerate triangles in the largest frame",
@@ -223,6 +286,17 @@ class Refusal:
 
     code: ReasonCode
     message: str
+
+
+def missing_measures(clips: Iterable[Mapping[str, float]]) -> dict[str, int]:
+    """Count the clips that an older version measured, which lack some measures: measure -> clips without it.
+
+    Args:
+        clips: measures of each clip. Clips without a visible first frame have few measures in any version.
+    """
+    recorded = [measures for measures in clips if measures.get("first_frame") != 0.0]
+    counts = {one.measure: sum(one.measure not in measures for measures in recorded) for one in FILTERS}
+    return {name: count for name, count in counts.items() if count and name != "duration_s"}  # stills have none
 
 
 def judge(clip: MeasuredClip, config: FilterConfig) -> Refusal | None:

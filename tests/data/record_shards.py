@@ -4,8 +4,9 @@
     helix4d curate --source samples --output shards --resolution 64 --views 2 --image-size 64 --assets-per-shard 4
     python -m tests.data.record_shards shards
 
-The recorded file was made by version 0.3.0, before everything moved into one package. Record it again only together
-with a version that changes the bytes of a shard, and say so in CHANGELOG.md.
+The recorded file was made by version 0.3.0, before everything moved into one package; `clip.json` has had five more
+measures since. Record it again only together with a version that changes the bytes of a shard, and say so in
+CHANGELOG.md.
 """
 
 from __future__ import annotations
