@@ -21,20 +21,6 @@ WAITING = {
     "../video/portrait_phone.mp4",
     "../video/thin_smoke",
     "../video/vfr.mp4",
-    "blend_collinst.blend",
-    "blend_diffuse.blend",
-    "blend_newer_version_message.blend",
-    "blend_render_levels.blend",
-    "blend_uvnode.blend",
-    "dae_location_X_dropped.dae",
-    "dae_rgbzero_invisible.dae",
-    "dae_rotateZ_ANGLE_no_animation.dae",
-    "fbx_long_take_name_two_objects.fbx",
-    "fbx_separate_opacity_map.fbx",
-    "fbx_texture_tiling.fbx",
-    "fbx_transparentcolor_invisible.fbx",
-    "fbx_vertex_colors.fbx",
-    "zip_fbx_sketchfab_layout.zip",
 }
 """Files without a test yet. A file leaves this list with the change that makes its answer right."""
 _TESTS = Path(__file__).parent
