@@ -12,7 +12,9 @@ from typing import Protocol
 from helix4d.assets.archive import single_asset
 from helix4d.assets.choice import ALL, MOST_MOVING, ClipInfo, choose
 from helix4d.assets.clip import Clip
+from helix4d.assets.collada.asset import ColladaAsset
 from helix4d.assets.gltf import GltfAsset, external_uris
+from helix4d.assets.isolated import bake_in_child, list_in_child
 from helix4d.assets.limits import DEFAULT_LIMITS, Limits
 from helix4d.assets.outline import mark_outlines
 from helix4d.assets.sequence import sequence_files
@@ -24,10 +26,12 @@ from helix4d.core.messages import reproducible
 from helix4d.core.storage import is_fault
 
 _GLTF = (".glb", ".gltf")
-_BLENDER = (".fbx", ".dae", ".abc", ".blend")
+_COLLADA = (".dae",)
+_BLENDER = (".abc", ".blend")
+_FBX = (".fbx",)
 _USD = (".usd", ".usda", ".usdc")
 _ARCHIVES = (".zip", ".usdz")
-SUFFIXES = frozenset(_GLTF + _BLENDER + _USD + _ARCHIVES)
+SUFFIXES = frozenset(_GLTF + _COLLADA + _BLENDER + _FBX + _USD + _ARCHIVES)
 """Suffixes of files that can be baked. Folders of numbered .obj files can be baked, too."""
 
 
@@ -54,17 +58,30 @@ def validate(path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
             _check_file(inside, limits)
 
 
-def list_clips(path: Path, limits: Limits = DEFAULT_LIMITS) -> list[ClipInfo]:
+def list_clips(path: Path, limits: Limits = DEFAULT_LIMITS, isolated: bool = True) -> list[ClipInfo]:
     """List the animations of a file, in file order; [] for a static file.
+
+    Args:
+        path: as in `bake`.
+        limits: upper bounds on the size of the file.
+        isolated: as in `bake`.
 
     Raises:
         AssetError: if the file is broken.
     """
     with _unpacked(Path(path), limits) as (inside, root):
-        return _open(inside, limits, root).clips
+        if isolated and _may_crash(inside):
+            return list_in_child(inside, root, limits)
+        return list_unpacked(inside, root, limits)
 
 
-def bake(path: Path, frames: int = 16, clip: str | int = MOST_MOVING, limits: Limits = DEFAULT_LIMITS) -> Clip:
+def bake(
+    path: Path,
+    frames: int = 16,
+    clip: str | int = MOST_MOVING,
+    limits: Limits = DEFAULT_LIMITS,
+    isolated: bool = True,
+) -> Clip:
     """Bake one animation at `frames` times, evenly spaced from its first to its last key, both included.
 
     The keys are those of channels that move something visible. Surfaces that are fully transparent are left out.
@@ -74,17 +91,25 @@ def bake(path: Path, frames: int = 16, clip: str | int = MOST_MOVING, limits: Li
         frames: number of frames, at least 1.
         clip: "most-moving", "longest", "first", an index, or the name of an animation.
         limits: upper bounds on the size of the file.
+        isolated: read files of other formats than glTF in a child process, since the libraries for these are native
+            code, which a broken file may crash. A process that may crash itself, such as a worker, does without.
 
     Raises:
-        AssetError: if the file cannot be baked; no_animation if it has no such clip.
+        AssetError: if the file cannot be baked; no_animation if it has no such clip; crashed if the child dies.
         ValueError: if `clip` is "all" or `frames` is less than 1.
     """
     if clip == ALL:
         raise ValueError('bake() returns a single clip: use bake_clips() for "all"')
-    return bake_clips(path, frames, clip, limits)[0]
+    return bake_clips(path, frames, clip, limits, isolated)[0]
 
 
-def bake_clips(path: Path, frames: int = 16, clip: str | int = ALL, limits: Limits = DEFAULT_LIMITS) -> list[Clip]:
+def bake_clips(
+    path: Path,
+    frames: int = 16,
+    clip: str | int = ALL,
+    limits: Limits = DEFAULT_LIMITS,
+    isolated: bool = True,
+) -> list[Clip]:
     """Bake several clips: all animations of the file for "all", otherwise a list of one.
 
     Raises:
@@ -93,10 +118,33 @@ def bake_clips(path: Path, frames: int = 16, clip: str | int = ALL, limits: Limi
     if frames < 1:
         raise ValueError(f"frames must be at least 1, found {frames}")
     with _unpacked(Path(path), limits) as (inside, root):
-        asset = _open(inside, limits, root)
-        asset.require_visible_animation()
-        chosen = choose(asset.clips, clip, asset.probe_motion)
-        return [_finished(asset.bake(index, frames), asset) for index in chosen]
+        if isolated and _may_crash(inside):
+            return bake_in_child(inside, root, frames, clip, limits)
+        return bake_unpacked(inside, root, frames, clip, limits)
+
+
+def list_unpacked(path: Path, root: Path, limits: Limits) -> list[ClipInfo]:
+    """List the animations of a file that is not an archive, in this process; `root` as in `bake_unpacked`."""
+    return _open(path, limits, root).clips
+
+
+def bake_unpacked(path: Path, root: Path, frames: int, clip: str | int, limits: Limits) -> list[Clip]:
+    """Bake clips of a file that is not an archive, in this process.
+
+    Args:
+        path: file, or folder of numbered .obj files.
+        root: folder that its references must not leave.
+        frames: number of frames.
+        clip: as in `bake_clips`.
+        limits: upper bounds on the size of the file.
+
+    Raises:
+        AssetError: see `bake`.
+    """
+    asset = _open(path, limits, root)
+    asset.require_visible_animation()
+    chosen = choose(asset.clips, clip, asset.probe_motion)
+    return [_finished(asset.bake(index, frames), asset) for index in chosen]
 
 
 def _finished(clip: Clip, asset: _Asset) -> Clip:
@@ -110,6 +158,11 @@ def _with_probe(clip: Clip, asset: _Asset) -> Clip:
     if len(clip.frames) < 2 or not nearly_still(clip):
         return clip
     return replace(clip, motion_between=max(asset.probe_motion(clip.index), 0.0))
+
+
+def _may_crash(path: Path) -> bool:
+    """Return whether a file is read by a library of native code as a whole."""
+    return _is_sequence(path) or _suffix(path) not in _GLTF
 
 
 def _is_sequence(path: Path) -> bool:
@@ -133,7 +186,7 @@ def bake_still(path: Path, limits: Limits = DEFAULT_LIMITS) -> Clip:
 def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        supported = ", ".join(_GLTF + _BLENDER + _USD + _ARCHIVES)
+        supported = ", ".join(_GLTF + _FBX + _COLLADA + _BLENDER + _USD + _ARCHIVES)
         found = f"the format {suffix}" if suffix else "a file without a suffix"
         raise AssetError(ReasonCode.NOT_GLTF, f"{found} is not supported: convert it to one of {supported}", path)
     return suffix
@@ -175,7 +228,7 @@ def _restore_moved_files(asset: Path, root: Path) -> None:
 
 
 def _open(path: Path, limits: Limits, root: Path) -> _Asset:
-    # Start Blender, and load usd-core, only when a format requires them.
+    # Start Blender, and load usd-core and ufbx, only when a format requires them.
     if _is_sequence(path):
         from helix4d.assets.blender.importer import ObjSequence
 
@@ -189,6 +242,14 @@ def _open(path: Path, limits: Limits, root: Path) -> _Asset:
         except ModuleNotFoundError as error:
             raise missing_package(f"{path.name}: reading USD files", "pxr") from error
         return UsdAsset(path, limits, root)
+    if _suffix(path) in _FBX:
+        try:
+            from helix4d.assets.fbx.asset import FbxAsset
+        except ModuleNotFoundError as error:
+            raise missing_package(f"{path.name}: reading FBX files", "ufbx") from error
+        return FbxAsset(path, limits, root)
+    if _suffix(path) in _COLLADA:
+        return ColladaAsset(path, limits, root)
     from helix4d.assets.blender.importer import BlenderAsset
 
     return BlenderAsset(path, limits, root)

@@ -1,7 +1,8 @@
-"""Filters baked clips that are well formed but unwanted: no duration, nothing visible, too small, or no motion."""
+"""Filters baked clips that are well formed but unwanted: no duration, nothing visible, too small, or no change."""
 
 from __future__ import annotations
 
+from helix4d.assets.appearance import appearance_change
 from helix4d.assets.clip import Clip
 from helix4d.assets.surface import motion, size, solid
 from helix4d.core import AssetError, ReasonCode
@@ -16,7 +17,7 @@ def check_clip(clip: Clip, min_motion: float = MIN_MOTION, min_size: float = MIN
 
     Args:
         clip: baked clip, normalized or not (all measures are relative).
-        min_motion: minimum `motion`, as a fraction of the union diagonal.
+        min_motion: minimum of the larger of `motion`, as a fraction of the union diagonal, and `appearance_change`.
         min_size: minimum square root of the surface area in the best frame, as a fraction of the union diagonal.
 
     Raises:
@@ -34,7 +35,7 @@ def check_clip(clip: Clip, min_motion: float = MIN_MOTION, min_size: float = MIN
             f"({relative_size:.2g} of the diagonal, minimum {min_size})",
         )
     relative_motion = motion(clip)
-    if relative_motion < min_motion:
+    if max(relative_motion, appearance_change(clip)) < min_motion:
         raise AssetError(
             ReasonCode.NO_MOTION,
             f"clip {clip.name!r}: moves too little ({relative_motion:.2g} of the diagonal, minimum {min_motion})",

@@ -1,4 +1,4 @@
-"""`Clip`: an animation as plain arrays, with T baked frames and one set of materials.
+"""`Clip`: an animation as plain arrays, with T baked frames and one list of materials.
 
 Coordinates are right-handed, Z up, and in meters until `normalize` maps the clip to the unit cube. Frames share
 `Topology` objects, so a clip of constant topology stores its triangles, UVs and material ids once. A clip is saved as
@@ -69,7 +69,7 @@ class Texture:
 
 @dataclass(frozen=True)
 class Material:
-    """A glTF metallic-roughness material, with the extensions that affect the look of a surface most.
+    """A glTF metallic-roughness material at one time, with the extensions that affect the look of a surface most.
 
     Color factors are linear; color textures are sRGB, other textures linear. Every texture is multiplied by its factor.
     Channels are glTF's: roughness in green, metallic in blue, transmission in red, thickness in green. The defaults are
@@ -114,6 +114,8 @@ class Material:
 class Topology:
     """Triangles and their attributes, shared by frames of the same topology.
 
+    Where a material changes over time, frames have topologies that differ in `material_ids` and share other arrays.
+
     Attributes:
         faces: (F, 3) int32 vertex indices, counter-clockwise seen from outside.
         uvs: (S, F, 3, 2) float32 UV sets per triangle corner; S may be 0.
@@ -133,6 +135,10 @@ class Topology:
         _check("material_ids", self.material_ids, (faces,), np.int32)
         if self.colors is not None:
             _check("colors", self.colors, (faces, 3, 4), np.float32)
+
+    def same_triangles(self, other: Topology) -> bool:
+        """Return whether another topology has equal faces; materials, UVs and colors may differ."""
+        return self.faces is other.faces or np.array_equal(self.faces, other.faces)
 
     def only(self, mask: BoolArray) -> Topology:
         """Return a topology of only those triangles that an (F,) bool mask selects."""
@@ -186,7 +192,8 @@ class Clip:
         index: index of the animation in the file.
         times: (T,) float64 seconds.
         frames: T frames.
-        materials: materials that `material_ids` refer to.
+        materials: materials that `material_ids` refer to. A material that changes over time (it fades or glows) has an
+            entry for each of its looks, and the topology of every frame refers to the look in that frame.
         images: decoded images, each (H, W, 4) uint8 RGBA, first row on top.
         extras: JSON-serializable facts about the asset: author, license, source, generator, ...
         warnings: what was ignored or repaired, one message each.

@@ -16,6 +16,7 @@ class Limits:
     file_bytes: int = 2 << 30
     """Applies to the asset itself, and to the total of the files that it refers to."""
     json_bytes: int = 256 << 20
+    """Applies to the JSON of a glTF file, and to a COLLADA document."""
     json_depth: int = 128
     nodes: int = 100_000
     animations: int = 1_000

@@ -27,19 +27,17 @@ _BLOCK = 1 << 22
 def mark_outlines(clip: Clip) -> Clip:
     """Return the clip with the materials of inverted hulls marked as `Material.outline`, and a warning for each.
 
-    A material is one if it is single-sided and, in the first frame with a surface, its faces enclose a negative volume
+    A material is one if it is single-sided and, in the first frame that shows it, its faces enclose a negative volume
     and at least 80 % of its triangles (of up to 512, evenly spaced) are flipped copies. The vertices of other materials
     that are nearest to the corners of a flipped copy are at most 5 % of the frame's diagonal away, lie on the inner
     side, and form one triangle of the opposite winding.
     """
-    frame = next((frame for frame in clip.frames if solid(frame).any()), None)
-    if frame is None or len(clip.materials) < 2:
+    if len(clip.materials) < 2:
         return clip
-    ids = frame.topology.material_ids
     marked = [
         number
-        for number, material in enumerate(clip.materials)
-        if not material.double_sided and _is_inverted(frame, ids == number) and _is_copy(frame, ids == number)
+        for number, frame in sorted(_first_frames(clip).items())
+        if not clip.materials[number].double_sided and _is_hull(frame, frame.topology.material_ids == number)
     ]
     if not marked:
         return clip
@@ -49,7 +47,28 @@ def mark_outlines(clip: Clip) -> Clip:
         "culled, and it has no voxels"
         for number in marked
     ]
-    return replace(clip, materials=tuple(materials), warnings=(*clip.warnings, *warnings))
+    # The looks of a material that changes over time have one name.
+    return replace(clip, materials=tuple(materials), warnings=(*clip.warnings, *dict.fromkeys(warnings)))
+
+
+def _first_frames(clip: Clip) -> dict[int, Frame]:
+    """Return the first frame that shows each material: one that changes over time has several, in different frames."""
+    first: dict[int, Frame] = {}
+    missing: set[int] = set()
+    topology = None
+    for frame in clip.frames:
+        if frame.topology is not topology:
+            topology = frame.topology
+            missing = set(np.unique(topology.material_ids).tolist()) - first.keys()
+        if missing:
+            found = missing.intersection(np.unique(topology.material_ids[solid(frame)]).tolist())
+            first.update(dict.fromkeys(found, frame))
+            missing -= found
+    return first
+
+
+def _is_hull(frame: Frame, chosen: BoolArray) -> bool:
+    return _is_inverted(frame, chosen) and _is_copy(frame, chosen)
 
 
 def _is_inverted(frame: Frame, chosen: BoolArray) -> bool:

@@ -1,4 +1,4 @@
-"""Finds the surfaces that no viewer shows, because their alpha is 0 or below the cutoff everywhere."""
+"""Finds the surfaces that no viewer shows in a frame, because their alpha is 0 or below the cutoff everywhere."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from helix4d.core.arrays import BoolArray, FloatArray
 
 _INVISIBLE = 0.5 / 255
 """With BLEND, alpha below this rounds to 0 in 8 bits."""
+
+EVERYWHERE = "everywhere: they are left out"
+"""Ending of the warning for surfaces that no frame shows."""
 
 ALL_INVISIBLE = "every surface is fully transparent: nothing is visible"
 
@@ -35,35 +38,46 @@ def can_show(material: Material, texture_alpha: float, colors: FloatArray | None
 
 
 def without_invisible(clip: Clip) -> Clip:
-    """Remove the triangles that are never visible from a clip; frames still share topologies.
+    """Remove the triangles that are invisible in a frame from that frame; frames still share topologies.
+
+    Where a material fades, the surface is so missing from some frames only: it has no voxels there, and does not count
+    for the box around the clip.
 
     Raises:
         AssetError: empty_geometry if nothing remains.
     """
     alphas = [_texture_alpha(material, clip) for material in clip.materials]
     topologies: dict[int, Topology] = {}
-    hidden: set[int] = set()
+    hidden: dict[int, set[int]] = {}
     for topology in {id(frame.topology): frame.topology for frame in clip.frames}.values():
         mask = np.ones(len(topology.faces), bool)
         for number, material in enumerate(clip.materials):
+            if material.alpha_mode is AlphaMode.OPAQUE:
+                continue
             rows = topology.material_ids == number
             colors = None if topology.colors is None else topology.colors[rows]
             mask[rows] = can_show(material, alphas[number], colors, int(rows.sum()))
-        hidden.update(topology.material_ids[~mask].tolist())
+        for number in np.unique(topology.material_ids[~mask]).tolist():
+            hidden.setdefault(number, set()).add(id(topology))
         topologies[id(topology)] = topology if mask.all() else topology.only(mask)
     if not hidden:
         return clip
     if not any(len(topology.faces) for topology in topologies.values()):
         raise AssetError(ReasonCode.EMPTY_GEOMETRY, f"clip {clip.name!r}: {ALL_INVISIBLE}")
     frames = tuple(replace(frame, topology=topologies[id(frame.topology)]) for frame in clip.frames)
-    warnings = [invisible_warning(f"materials[{number}]", clip.materials[number]) for number in sorted(hidden)]
+    warnings = []
+    for number, where in sorted(hidden.items()):
+        count = sum(id(frame.topology) in where for frame in clip.frames)
+        always = count == len(clip.frames)
+        when = EVERYWHERE if always else f"in {count} of {len(clip.frames)} frames: they are left out there"
+        warnings.append(invisible_warning(f"materials[{number}]", clip.materials[number], when))
     return replace(clip, frames=frames, warnings=(*clip.warnings, *warnings))
 
 
-def invisible_warning(where: str, material: Material) -> str:
-    """Return the warning for a material of which surfaces are left out."""
+def invisible_warning(where: str, material: Material, when: str = EVERYWHERE) -> str:
+    """Return the warning for a material of which surfaces are left out, in all frames unless `when` says in which."""
     name = f" ({material.name[:40]!r})" if material.name else ""
-    return f"{where}{name}: its alpha hides surfaces everywhere: they are left out"
+    return f"{where}{name}: its alpha hides surfaces {when}"
 
 
 def largest_alpha(image: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from typing import BinaryIO
 
 _TAIL_BYTES = 2000
+_HEAD_BYTES = 1 << 16
 _ONE_AT_A_TIME = threading.RLock()
 """Descriptors belong to the process: two threads that redirect them at once would restore each other's files."""
 
@@ -30,6 +32,13 @@ class CapturedOutput:
         self._stream.seek(max(0, size - _TAIL_BYTES))
         return self._stream.read().decode("utf-8", "replace")
 
+    def head(self) -> str:
+        """Return the first 64 KB; only during the block."""
+        self._stream.seek(0)
+        text = self._stream.read(_HEAD_BYTES).decode("utf-8", "replace")
+        self._stream.seek(0, os.SEEK_END)
+        return text
+
     def close(self) -> None:
         """Keep the tail, and close the file."""
         self._final = self.tail()
@@ -41,8 +50,8 @@ def captured_output(*descriptors: int) -> Iterator[CapturedOutput]:
     """Redirect file descriptors, and the corresponding Python streams, to a temporary file while the block runs.
 
     Args:
-        descriptors: 1 for standard output, 2 for standard error. What `faulthandler` writes to the latter when the
-            block crashes is lost.
+        descriptors: 1 for standard output, 2 for standard error. `faulthandler`, if it is enabled, still writes to
+            the original one when the block crashes.
     """
     with _ONE_AT_A_TIME, ExitStack() as stack:
         stream = stack.enter_context(tempfile.TemporaryFile())
@@ -51,7 +60,11 @@ def captured_output(*descriptors: int) -> Iterator[CapturedOutput]:
         text = stack.enter_context(open(stream.fileno(), "w", encoding="utf-8", buffering=1, closefd=False))
         for number in descriptors:
             (sys.stdout if number == 1 else sys.stderr).flush()
-            stack.callback(_restore, os.dup(number), number)
+            saved = os.dup(number)
+            stack.callback(_restore, saved, number)
+            if number == 2 and faulthandler.is_enabled():
+                faulthandler.enable(saved)
+                stack.callback(faulthandler.enable, 2)
             os.dup2(stream.fileno(), number)
             # Native code may also print through Python.
             stack.enter_context(redirect_stdout(text) if number == 1 else redirect_stderr(text))

@@ -55,6 +55,11 @@ class ReasonCode(StrEnum):
     SMALL_FOREGROUND = "small_foreground"
     HIDDEN_SURFACE = "hidden_surface"
     FLICKER = "flicker"
+    FEW_POSES = "few_poses"
+    START_JUMP = "start_jump"
+    BACKDROP = "backdrop"
+    EMISSIVE = "emissive"
+    OUTLINE = "outline"
     FACE_LIMIT = "face_limit"
     TEXTURE_LIMIT = "texture_limit"
     # Unavailable.
@@ -67,6 +72,7 @@ class ReasonCode(StrEnum):
     CORRUPT_FILE = "corrupt_file"
     INVALID_ARCHIVE = "invalid_archive"
     UNSUPPORTED_GLTF_VERSION = "unsupported_gltf_version"
+    UNSUPPORTED_VERSION = "unsupported_version"
     UNSUPPORTED_EXTENSION = "unsupported_extension"
     INVALID_GLTF = "invalid_gltf"
     INVALID_SCENE_GRAPH = "invalid_scene_graph"
@@ -106,6 +112,11 @@ _FILTERED = frozenset(
         ReasonCode.SMALL_FOREGROUND,
         ReasonCode.HIDDEN_SURFACE,
         ReasonCode.FLICKER,
+        ReasonCode.FEW_POSES,
+        ReasonCode.START_JUMP,
+        ReasonCode.BACKDROP,
+        ReasonCode.EMISSIVE,
+        ReasonCode.OUTLINE,
         ReasonCode.FACE_LIMIT,
         ReasonCode.TEXTURE_LIMIT,
     }

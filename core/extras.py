@@ -8,7 +8,18 @@ from helix4d.core.errors import ConfigError
 
 _MODULES = {
     "": ("fsspec", "huggingface_hub", "numba", "PIL", "psutil", "requests", "rich", "safetensors", "tyro", "zstandard"),
-    "curate": ("bpy", "DracoPy", "httpx2", "meshoptimizer", "OpenEXR", "pxr", "ray", "webdataset"),
+    "curate": (
+        "bpy",
+        "DracoPy",
+        "httpx2",
+        "meshoptimizer",
+        "opengl_basisu",
+        "OpenEXR",
+        "pxr",
+        "ray",
+        "ufbx",
+        "webdataset",
+    ),
     "model": ("av", "torch", "transformers", "xatlas", "yaml"),
     "evaluation": ("scipy", "trimesh"),
     "raster": ("moderngl",),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from helix4d.core import ConfigError, sha256_json
 from helix4d.core.options import Option
@@ -20,6 +20,7 @@ from helix4d.render.scene.environment import find_maps
 from helix4d.render.scene.fixed_views import fixed_azimuths
 from helix4d.render.scene.lighting import LightDistribution
 from helix4d.render.scene.view_transforms import ViewTransform
+from helix4d.voxelize import Emissive
 
 MAX_TRACKS = 65536
 _RESOLUTIONS = ("32", "64", "128", "256", "512", "1024")
@@ -32,6 +33,7 @@ EARLIER: Mapping[str, Any] = {
     "view_transform": "standard",
     "fixed_views": "",
     "tracks": 0,
+    "emissive": "ignore",
     "environment_maps": {},
 }
 """Settings of version 0.3, which could not be stated then. At these values they are omitted, so its hashes hold."""
@@ -73,6 +75,9 @@ class SampleConfig:
     clip: str = "most-moving"
     """Animation of a file to use: most-moving, longest, first, all, or its name."""
     filters: Annotated[FilterConfig, Option(flat=True)] = field(default_factory=FilterConfig)
+    emissive: Emissive = "ignore"
+    """Emission of materials, which an O-Voxel cannot store: ignore, as TRELLIS.2 does, or add it to the base color.
+    See docs/voxelize.md."""
     seed: int = 0
     """Dataset seed: cameras and lights are drawn from (seed, key, view)."""
     vxz_compression: Compression = "zstd"
@@ -95,6 +100,11 @@ class SampleConfig:
             if not low <= value <= high:
                 raise ConfigError(f"--{name.replace('_', '-')} {value}: must be between {low} and {high}")
         fixed_azimuths(self.fixed_views)
+        if self.emissive not in get_args(Emissive):
+            raise ConfigError(f"--emissive {self.emissive}: must be {' or '.join(get_args(Emissive))}")
+        poses = self.filters.min_distinct_poses
+        if poses is not None and poses > self.frames:
+            raise ConfigError(f"--min-distinct-poses {poses}: exceeds --frames {self.frames}, so no clip could pass")
         if self.engine == "raster" and self.preset != "train":
             raise ConfigError(f"--preset {self.preset}: --engine raster has no quality presets; remove the option")
         if self.assets_per_shard < 1:
@@ -107,7 +117,8 @@ class SampleConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the values as JSON, without those that equal what version 0.3 always used."""
-        return {name: value for name, value in asdict(self).items() if name not in EARLIER or value != EARLIER[name]}
+        content = {**asdict(self), "filters": self.filters.to_json()}
+        return {name: value for name, value in content.items() if name not in EARLIER or value != EARLIER[name]}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SampleConfig:

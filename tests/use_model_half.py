@@ -19,7 +19,7 @@ from typing import Any
 BLOCKED = frozenset(
     [
         *("av", "blenderproc", "bpy", "DracoPy", "jsonschema", "mathutils", "meshoptimizer", "moderngl"),
-        *("OpenEXR", "pxr", "ray", "rembg", "trimesh", "tyro", "webdataset", "xatlas", "zstandard"),
+        *("OpenEXR", "pxr", "ray", "rembg", "trimesh", "tyro", "ufbx", "webdataset", "xatlas", "zstandard"),
     ]
 )
 PACKAGES = (
@@ -35,6 +35,7 @@ PACKAGES = (
 )
 """What must import without these packages, with every module below it."""
 EXCEPT = (
+    "assets.fbx",
     "assets.usd",
     "core.command_line",
     "train.command",

@@ -2,6 +2,7 @@
 
 from helix4d.voxelize.convert.conversion import DualGrid, dual_grid
 from helix4d.voxelize.convert.coverage import vanished_area_share
+from helix4d.voxelize.convert.emission import Emissive
 from helix4d.voxelize.convert.frames import Surface, prepare_surface, voxelize_clip, voxelize_frame
 from helix4d.voxelize.errors import GeometryError, GpuError
 from helix4d.voxelize.files.vxz import VxzInfo, decode_vxz, encode_vxz, read_vxz, read_vxz_info, write_vxz
@@ -11,6 +12,7 @@ from helix4d.voxelize.ovoxel import OVoxel, morton_codes
 
 __all__ = [
     "DualGrid",
+    "Emissive",
     "GeometryError",
     "GpuError",
     "OVoxel",

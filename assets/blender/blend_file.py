@@ -1,6 +1,7 @@
-"""Reads from a .blend file, without Blender, which other .blend files it links to: Blender opens them as it links.
+"""Reads from a .blend file, without Blender, its version, and which other .blend files it links to.
 
-A file is a chain of blocks, and describes the memory layout of its blocks itself, in the block DNA1 (Blender's
+Blender opens those as it links.
+ A file is a chain of blocks, and describes the memory layout of its blocks itself, in the block DNA1 (Blender's
 doc/blender_file_format).
 """
 
@@ -16,7 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
+from helix4d.core import AssetError, ReasonCode
+
 _HEADER = re.compile(rb"BLENDER([_-])([vV])\d{3}")
+_VERSION = re.compile(rb"BLENDER(?:[_-][vV](\d)(\d\d)|\d\d-\d\dv(\d\d)(\d\d))")
+"""Version in the headers of Blender up to 4, such as `BLENDER-v402`, and from 5, such as `BLENDER17-01v0500`."""
+SAVE_AGAIN = "open it there, and export glTF"
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _MOST_BYTES = 1 << 22
 """Size limit of the two kinds of blocks that are read; those of Blender 4.2 have 2 and 130 KB."""
@@ -34,6 +40,32 @@ class _Format:
 
     def unpack(self, layout: str, data: bytes, at: int = 0) -> tuple[int, ...]:
         return struct.unpack_from(self.order + layout, data, at)
+
+
+def newer_version(path: Path, running: tuple[int, int, int]) -> str | None:
+    """Return the message about a file that was written by a newer Blender than the running one; None for others.
+
+    Blender reads files of newer versions up to the next major one, whose header differs.
+
+    Raises:
+        AssetError: unsupported_version if it cannot read this one.
+    """
+    import zstandard
+
+    try:
+        with closing(_opened(path)) as stream:
+            match = _VERSION.match(stream.read(17))
+    except (OSError, EOFError, zstandard.ZstdError, zlib.error):
+        return None  # not a Blender file, which `linked_files` reports
+    if match is None:
+        return None
+    major, minor = (int(digits) for digits in match.groups() if digits is not None)
+    if (major, minor) <= running[:2]:
+        return None
+    message = f"was written by a newer Blender ({major}.{minor}, and this is {running[0]}.{running[1]})"
+    if major > running[0]:
+        raise AssetError(ReasonCode.UNSUPPORTED_VERSION, f"{message}: {SAVE_AGAIN}", path)
+    return message
 
 
 def linked_files(path: Path) -> list[Path]:

@@ -11,11 +11,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
-from xml.parsers import expat
 
 from helix4d.assets.blender.blend_file import linked_files
 from helix4d.core import AssetError, ReasonCode
@@ -36,7 +33,6 @@ _IN_MEMORY = frozenset(
 """Modifiers that read and write no files, apart from those in Blender's list of paths and from point caches."""
 _READ_BY_MATERIALS = ("Material", "World", "Light", "ShaderNodeTree", "Brush", "Screen", "Scene")
 """Users of an image that do not read it when a scene is evaluated. `materials.py` checks the paths of these itself."""
-_COLLADA_IMAGE = frozenset({"init_from", "ref"})  # of COLLADA 1.4 and 1.5
 _CONTINUED = re.compile(rb"\\\r?\n")
 _LONGEST_PATH = 4096
 _MTLLIB = re.compile(rb"^\s*mtllib\s+(.+?)\s*$", re.MULTILINE)
@@ -115,72 +111,8 @@ def refuse_outside_materials(path: Path, root: Path) -> None:
             _refuse_outside_files(paths, library, path, root)
 
 
-def refuse_outside_images(path: Path, root: Path) -> None:
-    """Check that the images of a COLLADA file lie in the asset's folder.
-
-    Raises:
-        AssetError: uri_outside_asset; corrupt_file if the file is not well-formed XML.
-    """
-    try:
-        names = _collada_images(path)
-    except expat.ExpatError as error:
-        raise AssetError(ReasonCode.CORRUPT_FILE, f"is not well-formed XML ({error})", path) from error
-    for name in names:
-        local = re.sub(r"^file:(//[^/]*)?", "", name)
-        _refuse_outside_files([name, local, unquote(name), unquote(local)], path, path, root)
-
-
-@contextmanager
-def images_inside(root: Path) -> Iterator[None]:
-    """Provide a context in which `bpy_extras.image_utils.load_image` finds images below `root` only.
-
-    Blender's FBX importer calls it with any path, and it lists folders to find names that differ in case. An image
-    elsewhere is looked for beside the file, as Blender does with one that does not exist.
-    """
-    from bpy_extras import image_utils
-
-    load = image_utils.load_image
-
-    def load_inside(imagepath: str, dirname: str = "", **options: Any) -> Any:
-        image = os.path.join(dirname, imagepath)
-        if not _is_inside(image, root.resolve()):
-            image = os.path.join(dirname, os.path.basename(imagepath))
-        return load(os.path.normpath(image), dirname, **options)
-
-    image_utils.load_image = load_inside
-    try:
-        yield
-    finally:
-        image_utils.load_image = load
-
-
 def _joined_lines(path: Path) -> bytes:
     return _CONTINUED.sub(b" ", path.read_bytes())
-
-
-def _collada_images(path: Path) -> list[str]:
-    found: list[str] = []
-    inside = False
-
-    def start(name: str, _attributes: dict[str, str]) -> None:
-        nonlocal inside
-        inside = inside or name.rpartition(":")[2] in _COLLADA_IMAGE
-        if inside:
-            found.append("")
-
-    def text(data: str) -> None:
-        if inside:
-            found[-1] += data
-
-    def end(_name: str) -> None:
-        nonlocal inside
-        inside = False
-
-    parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.CharacterDataHandler, parser.EndElementHandler = start, text, end
-    with open(path, "rb") as stream:
-        parser.ParseFile(stream)
-    return [name.strip() for name in found]
 
 
 def _refuse_outside_files(names: Iterable[str], file: Path, path: Path, root: Path) -> None:
@@ -216,7 +148,8 @@ def _reasons(bpy: Any, root: Path) -> Iterator[str]:
             yield f"{readers[0].name[:40]!r} reads the image {name!r} outside the asset's folder: pack it"
     known = {_absolute(bpy, image) for image in images}
     for used in bpy.utils.blend_paths(absolute=True, packed=False, local=False):
-        if used not in known and not _is_inside(used, root):
+        is_empty = not used.strip("/")  # of a volume without a file
+        if used not in known and not is_empty and not _is_inside(used, root):
             yield f"refers to {used[:80]!r} outside the asset's folder: move it there, or pack it"
 
 

@@ -5,7 +5,6 @@ The bpy module is passed as an argument, as only `importer` imports it. Scripts 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,8 @@ from typing import Any
 from helix4d.core import AssetError, ReasonCode
 
 _HEAD_BYTES = 1 << 20
-_TAIL_BYTES = 1 << 12
-_FBX = b"Kaydara FBX Binary"
 _ALEMBIC_RATE = 240
-_COLLADA = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s+|<\?.*?\?>|<!--.*?-->)*+<COLLADA[\s>]", re.DOTALL)
+_HDF5 = b"\x89HDF"
 _CACHES = frozenset({"MESH_SEQUENCE_CACHE", "TRANSFORM_CACHE"})
 _TIMED_MODIFIERS = frozenset(
     {"BUILD", "CLOTH", "DYNAMIC_PAINT", "EXPLODE", "FLUID", "MESH_CACHE", "NODES", "OCEAN", "PARTICLE_SYSTEM"}
@@ -34,8 +31,7 @@ class BlenderFormat:
         name: name of the format, for messages.
         looks_right: returns whether a file starting with the given bytes has this format; checked before the import.
         read: imports a file into an empty Blender session, and returns the operator's result.
-        timeline: returns the first and last frame of the animation, or None without one. Not used for FBX, which has
-            named clips.
+        timeline: returns the first and last frame of the animation, or None without one.
     """
 
     name: str
@@ -50,18 +46,15 @@ def head(path: Path) -> bytes:
         return stream.read(_HEAD_BYTES)
 
 
-def check_end(path: Path) -> None:
-    """Check that a COLLADA file is complete, as Blender silently imports truncated ones.
+def refuse_hdf5(path: Path, data: bytes) -> None:
+    """Refuse Alembic files in the container that Alembic has replaced by Ogawa, and that Blender no longer reads.
 
     Raises:
-        AssetError: corrupt_file.
+        AssetError: unsupported_version.
     """
-    if path.suffix.lower() != ".dae":
-        return
-    with open(path, "rb") as stream:
-        stream.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        if b"</COLLADA>" not in stream.read():
-            raise AssetError(ReasonCode.CORRUPT_FILE, "does not end with </COLLADA>: the file is truncated", path)
+    if path.suffix.lower() == ".abc" and data.startswith(_HDF5):
+        message = "is Alembic in HDF5, which is not supported: convert it with `abcconvert -toOgawa old.abc new.abc`"
+        raise AssetError(ReasonCode.UNSUPPORTED_VERSION, message, path)
 
 
 def rate(bpy: Any) -> float:
@@ -87,18 +80,6 @@ def refuse_outside(bpy: Any, path: Path, root: Path) -> None:
             raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, message, path)
 
 
-def _read_fbx(bpy: Any, file: str) -> set[str]:
-    result: set[str] = bpy.ops.import_scene.fbx(
-        filepath=file, use_image_search=False, anim_offset=0.0, use_custom_props=False
-    )
-    return result
-
-
-def _read_collada(bpy: Any, file: str) -> set[str]:
-    result: set[str] = bpy.ops.wm.collada_import(filepath=file, import_units=False)
-    return result
-
-
 def _read_alembic(bpy: Any, file: str) -> set[str]:
     # The importer rounds the file's time range to whole frames; a high frame rate keeps the error small.
     bpy.context.scene.render.fps = _ALEMBIC_RATE
@@ -111,39 +92,24 @@ def _read_blend(bpy: Any, file: str) -> set[str]:
     return result
 
 
-def _actions_range(bpy: Any) -> tuple[float, float] | None:
-    ranges = [action.frame_range for action in bpy.data.actions if len(action.fcurves)]
-    if not ranges:
-        return None
-    return float(min(start for start, _ in ranges)), float(max(end for _, end in ranges))
-
-
 def _scene_range(bpy: Any) -> tuple[float, float] | None:
     """Return the frame range of the scene, or None if nothing in it is animated."""
+    data = bpy.data
     scene = bpy.context.scene
     moves = any(
         any(item.type in _CACHES | _TIMED_MODIFIERS for item in (*obj.modifiers, *obj.constraints))
-        for obj in scene.objects
+        for obj in data.objects
     )
-    owners = (*bpy.data.objects, *bpy.data.shape_keys, *bpy.data.armatures, *bpy.data.meshes)
-    data = [owner.animation_data for owner in owners if owner.animation_data is not None]
-    moves = moves or any(entry.action or len(entry.drivers) or len(entry.nla_tracks) for entry in data)
+    owners = (*data.objects, *data.shape_keys, *data.armatures, *data.meshes, *data.curves, *data.metaballs,
+              *data.lattices, *data.node_groups)  # fmt: skip
+    animated = [owner.animation_data for owner in owners if owner.animation_data is not None]
+    moves = moves or any(entry.action or len(entry.drivers) or len(entry.nla_tracks) for entry in animated)
     return (float(scene.frame_start), float(scene.frame_end)) if moves else None
-
-
-def _is_collada(data: bytes) -> bool:
-    # Only comments and processing instructions may precede the root: no document type, which could define exponentially
-    # growing entities. Each is skipped as a whole, since one may contain the text `<COLLADA`.
-    return _COLLADA.match(data) is not None
 
 
 FORMATS: Mapping[str, BlenderFormat] = MappingProxyType(
     {
-        ".fbx": BlenderFormat("binary FBX", lambda data: data.startswith(_FBX), _read_fbx, _actions_range),
-        ".dae": BlenderFormat("COLLADA", _is_collada, _read_collada, _actions_range),
-        ".abc": BlenderFormat(
-            "Alembic", lambda data: data.startswith((b"Ogawa", b"\x89HDF")), _read_alembic, _scene_range
-        ),
+        ".abc": BlenderFormat("Alembic", lambda data: data.startswith((b"Ogawa", _HDF5)), _read_alembic, _scene_range),
         ".blend": BlenderFormat(
             "Blender",
             lambda data: data.startswith((b"BLENDER", b"\x28\xb5\x2f\xfd", b"\x1f\x8b")),

@@ -9,6 +9,7 @@ import numpy as np
 
 from helix4d.assets.gltf.accessors import Accessors
 from helix4d.assets.gltf.parse.checked import Checked, parse_each
+from helix4d.assets.gltf.parse.material_settings import MaterialSetting
 from helix4d.assets.gltf.parse.model import Animation, Channel, Interpolation, Property
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Float64Array
@@ -26,11 +27,12 @@ class Track:
     """Keys of one channel.
 
     Attributes:
-        target: index of the animated node (of the mesh for MESH_WEIGHTS).
+        target: index of the animated node (of the mesh for MESH_WEIGHTS, of the material for MATERIAL).
         element: the only morph weight that is animated, None for all.
         times: (K,) float64 seconds, non-decreasing.
         values: (K, C) float64.
         tangents: (2, K, C) float64 in- and out-tangents for CUBICSPLINE, else None.
+        setting: what MATERIAL animates, else None.
     """
 
     target: int
@@ -40,6 +42,7 @@ class Track:
     times: Float64Array
     values: Float64Array
     tangents: Float64Array | None
+    setting: MaterialSetting | None = None
 
     def at(self, time: float) -> Float64Array:
         """Return the (C,) float64 value at a time in seconds.
@@ -185,6 +188,8 @@ def _read_track(
                 accessors.document.warn(f"{channel.where}: {problem}: ignored")
                 return None
             components = 1
+    elif channel.setting is not None:
+        components = channel.setting.components
     else:
         components = _COMPONENTS[channel.property]
     values = accessors.floats(channel.output)
@@ -210,7 +215,9 @@ def _read_track(
         quantized = accessors.raw(channel.output).dtype.kind != "f"
         values = nearly_unit(values, 0.0 if quantized else ROUNDED)
     interpolation = Interpolation.STEP if channel.property is Property.VISIBLE else channel.interpolation
-    return Track(channel.target, channel.property, channel.element, interpolation, times, values, tangents)
+    return Track(
+        channel.target, channel.property, channel.element, interpolation, times, values, tangents, channel.setting
+    )
 
 
 def _invalid(accessors: Accessors, channel: Channel, message: str) -> AssetError:

@@ -16,6 +16,7 @@ from helix4d.assets.gltf.accessors import Accessors
 from helix4d.assets.gltf.animation import Motion, Track, read_motions, time_range
 from helix4d.assets.gltf.frames import Topologies, pose_frames, thinned
 from helix4d.assets.gltf.images import Images
+from helix4d.assets.gltf.looks import Look, Looks, changing_materials
 from helix4d.assets.gltf.materials import Materials
 from helix4d.assets.gltf.parse.document import Document, open_document
 from helix4d.assets.gltf.parse.model import Property
@@ -62,22 +63,33 @@ class GltfAsset:
 
     def require_visible_animation(self) -> None:
         """Raise no_mesh, empty_geometry, no_animation or no_motion if there is nothing to bake."""
-        self._require_visible()
+        motions = [motion for _, motion in self._all_motions.valid()]
+        fading = [motion for motion in motions if changing_materials(motion.tracks)]
+        if not any(len(part.geometry.faces) for motion in fading for part in self._visible_parts(motion)):
+            self._require_visible()
         if not len(self._all_motions):
             raise self.document.fail(ReasonCode.NO_ANIMATION, "has no animation")
-        motions = [motion for _, motion in self._all_motions.valid()]
         if motions and not any(map(self._moving_tracks, motions)):
             raise self.document.fail(ReasonCode.NO_MOTION, "its animations do not move anything visible")
 
     @cached_property
     def _parts(self) -> tuple[Part, ...]:
-        """The parts of the scene without surfaces that are never visible."""
+        """The parts of the scene without surfaces that are never visible, where no material changes."""
         return visible_parts(self._scene.parts, self.document, Images(self._accessors, self._decoded))
 
+    def _visible_parts(self, motion: Motion) -> tuple[Part, ...]:
+        """Return the parts of the scene without surfaces that are never visible in an animation."""
+        if not changing_materials(motion.tracks):
+            return self._parts
+        images = Images(self._accessors, self._decoded)
+        return visible_parts(self._scene.parts, self.document, images, motion.tracks)
+
     def _moving_tracks(self, motion: Motion) -> list[Track]:
-        """Return the tracks that move, morph or hide something visible."""
-        switched = any(track.property is Property.VISIBLE for track in motion.tracks)
-        moves = self._scene.moves(self._parts, motion.tracks) if switched else self._moves
+        """Return the tracks that move, morph, hide or color something visible."""
+        if any(track.property in (Property.VISIBLE, Property.MATERIAL) for track in motion.tracks):
+            moves = self._scene.moves(self._visible_parts(motion), motion.tracks)
+        else:
+            moves = self._moves
         return [track for track in motion.tracks if moves(track)]
 
     @cached_property
@@ -96,12 +108,16 @@ class GltfAsset:
         found = self._motion(index)
         if found.end <= found.start:
             return 0.0
-        total = sum(len(part.geometry.faces) for part in self._parts)
-        parts = thinned(self._parts, -(-total // _PROBE_TRIANGLES))
-        topologies = Topologies(parts, [0] * len(parts), 0)
+        visible = self._visible_parts(found)
+        total = sum(len(part.geometry.faces) for part in visible)
+        parts = thinned(visible, -(-total // _PROBE_TRIANGLES))
+        topologies = Topologies(parts, 0)
+        looks = Looks(parts, Materials(self.document, Images(self._accessors, headers_only=True)), found.tracks)
+        same = np.zeros(len(parts), np.int32)
 
         def frames_at(times: np.ndarray) -> tuple[Frame, ...]:
-            posed = pose_frames(self._scene, parts, topologies, found, times, with_normals=False)
+            shown = [Look(same, looks.shown(float(time))) for time in times]
+            posed = pose_frames(self._scene, parts, topologies, found, times, shown, with_normals=False)
             return tuple(frame.frame() for frame in posed)
 
         return motion_of_times(found.start, found.end, frames_at)
@@ -133,7 +149,7 @@ class GltfAsset:
             raise self.document.fail(ReasonCode.EMPTY_GEOMETRY, ALL_INVISIBLE)
 
     def _bake(self, found: Motion, name: str, index: int, frames: int) -> Clip:
-        document, parts = self.document, self._parts
+        document, parts = self.document, self._visible_parts(found)
         vertices = sum(len(part.geometry.positions) for part in parts)
         if frames * vertices > document.limits.frame_vertices:
             raise document.fail(
@@ -141,13 +157,15 @@ class GltfAsset:
                 f"{frames} frames of {vertices:,} vertices are more than the limit of "
                 f"{document.limits.frame_vertices:,} vertices in all frames",
             )
-        materials, images, material_ids = self._materials()
-        topologies = Topologies(parts, material_ids, self._uv_sets(materials))
         times = np.linspace(found.start, found.end, frames)
+        images = Images(self._accessors, self._decoded)
+        looks = Looks(parts, Materials(document, images), found.tracks)
+        seen = [looks.at(float(time)) for time in times]
+        topologies = Topologies(parts, _uv_sets(parts, looks.used))
         check = GeometryCheck(document.path)
         baked = []
         with np.errstate(over="ignore", invalid="ignore"):
-            for world in pose_frames(self._scene, parts, topologies, found, times, with_normals=True):
+            for world in pose_frames(self._scene, parts, topologies, found, times, seen, with_normals=True):
                 check.add(world.positions, world.topology.faces, world.rounding)
                 baked.append(world.frame())
         check.finish([part.geometry.positions[part.geometry.faces] for part in parts])
@@ -156,34 +174,18 @@ class GltfAsset:
             index=index,
             times=times,
             frames=tuple(baked),
-            materials=materials,
-            images=images,
+            materials=tuple(looks.used),
+            images=tuple(images.kept),
             extras=document.extras,
             warnings=tuple(document.warnings),
         )
 
-    def _materials(self) -> tuple[tuple[Material, ...], tuple[UInt8Array, ...], list[int]]:
-        """Return the materials in use, their images, and the index of each part's material.
 
-        Materials that differ in their name only are one, with the first name, as renderers compile each separately.
-        """
-        images = Images(self._accessors, self._decoded)
-        materials = Materials(self.document, images)
-        slots: dict[Material, int] = {}
-        used: list[Material] = []
-        ids = []
-        for part in self._parts:
-            number = part.geometry.material
-            material = Material() if number is None else materials[number]
-            ids.append(slots.setdefault(replace(material, name=""), len(slots)))
-            if ids[-1] == len(used):
-                used.append(material)
-        return tuple(used), tuple(images.kept), ids
-
-    def _uv_sets(self, materials: tuple[Material, ...]) -> int:
-        textures = [value for material in materials for value in vars(material).values() if isinstance(value, Texture)]
-        present = any(0 in part.geometry.uvs for part in self._parts)
-        return max([texture.uv_set + 1 for texture in textures], default=int(present))
+def _uv_sets(parts: Iterable[Part], materials: Iterable[Material]) -> int:
+    """Return the number of UV sets that textures use; one without textures, if some part has UVs."""
+    textures = [value for material in materials for value in vars(material).values() if isinstance(value, Texture)]
+    present = any(0 in part.geometry.uvs for part in parts)
+    return max([texture.uv_set + 1 for texture in textures], default=int(present))
 
 
 def _check_materials(accessors: Accessors, parts: Iterable[Part]) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 from helix4d.assets.clip import Frame, Topology
 from helix4d.assets.gltf.animation import Motion
 from helix4d.assets.gltf.geometry import Geometry
+from helix4d.assets.gltf.looks import Look
 from helix4d.assets.gltf.scene import Part, Placements, PosedPart, Scene, State, unit_rows
-from helix4d.core.arrays import Float32Array, Float64Array
+from helix4d.core.arrays import Float32Array, Float64Array, Int32Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,18 +40,16 @@ class Topologies:
 
     Args:
         parts: parts of the scene.
-        material_ids: index of each part's material in the clip.
         uv_sets: number of UV sets in the clip.
     """
 
-    def __init__(self, parts: Sequence[Part], material_ids: Sequence[int], uv_sets: int) -> None:
+    def __init__(self, parts: Sequence[Part], uv_sets: int) -> None:
         self._parts = parts
         self._sizes = [len(part.geometry.faces) for part in parts]
         starts = np.concatenate([[0], np.cumsum([len(part.geometry.positions) for part in parts])])
         geometries = [part.geometry for part in parts]
         faces = [geometry.faces + start for geometry, start in zip(geometries, starts[:-1], strict=True)]
         self._faces = np.concatenate(faces).astype(np.int32)
-        self._materials = np.repeat(np.array(material_ids, np.int32), self._sizes)
         self._uvs = np.zeros((uv_sets, len(self._faces), 3, 2), np.float32)
         has_colors = any(geometry.colors is not None for geometry in geometries)
         self._colors = np.ones((len(self._faces), 3, 4), np.float32) if has_colors else None
@@ -64,25 +63,39 @@ class Topologies:
                     self._uvs[number, rows] = uvs[geometry.faces]
             if self._colors is not None and geometry.colors is not None:
                 self._colors[rows] = geometry.colors[geometry.faces]
+        self._shapes: dict[tuple[bytes, ...], Topology] = {}
         self._built: dict[tuple[bytes, ...], Topology] = {}
 
-    def topology(self, posed: Sequence[PosedPart]) -> Topology:
-        """Return the topology of a frame: the same object for frames that hide, mirror and color parts alike."""
+    def topology(self, posed: Sequence[PosedPart], materials: Int32Array) -> Topology:
+        """Return the topology of a frame: the same object for frames that hide, mirror and color parts alike.
+
+        Frames that differ in their materials only share all other arrays.
+
+        Args:
+            posed: the P parts.
+            materials: (P,) index of each part's material in the clip.
+        """
         mirrored = np.array([part.mirrored for part in posed], bool)
         visible = np.array([part.visible for part in posed], bool)
         key = mirrored.tobytes(), visible.tobytes(), *(p.colors.tobytes() for p in posed if p.colors is not None)
-        if key not in self._built:
-            kept = np.repeat(visible, self._sizes)
+        look = *key, materials.tobytes()
+        if look in self._built:
+            return self._built[look]
+        kept = np.repeat(visible, self._sizes)
+        ids = np.repeat(materials, self._sizes)[kept]
+        if key in self._shapes:
+            self._built[look] = replace(self._shapes[key], material_ids=ids)
+        else:
             turned = np.repeat(mirrored, self._sizes)[kept]
             order = np.where(turned[:, None], [0, 2, 1], [0, 1, 2])
             rows = np.arange(len(turned))[:, None]
-            self._built[key] = Topology(
+            self._shapes[key] = self._built[look] = Topology(
                 faces=self._faces[kept][rows, order],
                 uvs=np.ascontiguousarray(self._uvs[:, kept][:, rows, order]),
-                material_ids=self._materials[kept],
+                material_ids=ids,
                 colors=None if self._colors is None else self._morphed(self._colors, posed)[kept][rows, order],
             )
-        return self._built[key]
+        return self._built[look]
 
     def _morphed(self, colors: Float32Array, posed: Sequence[PosedPart]) -> Float32Array:
         """Return the (F, 3, 4) colors of a frame: `colors` with those of parts with morphed colors replaced."""
@@ -96,17 +109,25 @@ class Topologies:
 
 
 def pose_frames(
-    scene: Scene, parts: Sequence[Part], topologies: Topologies, motion: Motion, times: Float64Array, with_normals: bool
+    scene: Scene,
+    parts: Sequence[Part],
+    topologies: Topologies,
+    motion: Motion,
+    times: Float64Array,
+    looks: Sequence[Look],
+    with_normals: bool,
 ) -> Iterator[WorldFrame]:
-    """Yield one frame per time."""
-    for time in times:
+    """Yield one frame per time and look."""
+    for time, look in zip(times, looks, strict=True):
         state = scene.state(motion, float(time))
         placed = scene.place(parts, state)
         posed = scene.pose_all(parts, state, placed, with_normals)
+        if not look.shown.all():
+            posed = [replace(p, visible=p.visible and bool(s)) for p, s in zip(posed, look.shown, strict=True)]
         positions = np.concatenate([part.positions for part in posed])
         normals = _normals(posed, positions) if with_normals else np.zeros_like(positions)
         rounding = _rounding(parts, posed, placed, state)
-        yield WorldFrame(z_up(positions), z_up(normals), topologies.topology(posed), rounding)
+        yield WorldFrame(z_up(positions), z_up(normals), topologies.topology(posed, look.materials), rounding)
 
 
 def thinned(parts: Sequence[Part], stride: int) -> list[Part]:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from helix4d.assets.gltf.accessors import Accessors
+from helix4d.assets.gltf.ktx2 import IDENTIFIER, decode_ktx2
 from helix4d.assets.gltf.parse.values import JsonObject, alternatives
 from helix4d.assets.limits import Limits
 from helix4d.core import ReasonCode
@@ -130,7 +131,10 @@ class Images:
 
     def _decode(self, entry: JsonObject, data: bytes) -> UInt8Array | None:
         try:
-            image, factor = decode_image(data, self.document.limits)
+            if data.startswith(IDENTIFIER):
+                image, factor = _limited(decode_ktx2(data), self.document.limits)
+            else:
+                image, factor = decode_image(data, self.document.limits)
         except ValueError as error:
             self.document.warn(f"{entry.where}: cannot be decoded ({reason(error, 120)}): replaced by white")
             return None
@@ -154,6 +158,11 @@ def decode_image(data: bytes, limits: Limits, formats: tuple[str, ...] = GLTF_FO
         if completed is None:
             raise ValueError(reason(error)) from error
         rgba = completed
+    return _limited(rgba, limits)
+
+
+def _limited(rgba: UInt8Array, limits: Limits) -> tuple[UInt8Array, int]:
+    """Return an image reduced to `Limits.image_side`, and the factor of reduction."""
     factor = -(-max(rgba.shape[:2]) // limits.image_side)
     return (_reduced(rgba, factor) if factor > 1 else rgba), factor
 

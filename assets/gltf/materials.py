@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +12,7 @@ from helix4d.assets.clip import AlphaMode, Material, Texture, Wrap
 from helix4d.assets.gltf.geometry import UV_SETS
 from helix4d.assets.gltf.images import Images
 from helix4d.assets.gltf.parse.document import Document
+from helix4d.assets.gltf.parse.material_settings import MaterialSetting
 from helix4d.assets.gltf.parse.values import JsonObject
 from helix4d.assets.gltf.specular_glossiness import convert_factors, convert_textures
 
@@ -27,11 +30,26 @@ class Materials:
         self._textures = document.root.children("textures")
         self._samplers = document.root.children("samplers")
         self._parsed: dict[int, Material] = {}
+        self._conversions: dict[tuple[object, ...], tuple[int, int]] = {}
 
     def __getitem__(self, index: int) -> Material:
         if index not in self._parsed:
             self._parsed[index] = self._parse(self._entries[index])
         return self._parsed[index]
+
+    def changed(self, index: int, values: Mapping[MaterialSetting, float | list[float]]) -> Material:
+        """Return a material with other values for some of its settings."""
+        entry = self._entries[index]
+        content = copy.deepcopy(entry.values)
+        for setting, value in values.items():
+            owner = content
+            for key in setting.keys[:-1]:
+                child = owner.setdefault(key, {})
+                if not isinstance(child, dict):
+                    entry.fail(f"{'.'.join(setting.keys[:-1])} must be an object")
+                owner = child
+            owner[setting.keys[-1]] = value  # type: ignore[assignment]
+        return self._parse(replace(entry, values=content))
 
     def _parse(self, entry: JsonObject) -> Material:
         mode = entry.choice("alphaMode", tuple(AlphaMode), "OPAQUE")
@@ -112,11 +130,12 @@ class Materials:
                 metallic=float(metallic),
                 roughness=1.0 - glossiness,
             )
-        base_image, metallic_image = convert_textures(
-            self.images.decoded(diffuse_texture.image) if diffuse_texture else None,
-            self.images.decoded(specular_texture.image) if specular_texture else None,
-            np.array(diffuse),
-            np.array(specular),
+        slots = self._converted(
+            entry.where,
+            diffuse_texture.image if diffuse_texture else None,
+            specular_texture.image if specular_texture else None,
+            diffuse,
+            specular,
             glossiness,
         )
         placed = diffuse_texture or specular_texture
@@ -130,11 +149,33 @@ class Materials:
             material,
             base_color=(1.0, 1.0, 1.0),
             alpha=alpha,
-            base_color_texture=placed and replace(placed, image=self.images.add(base_image)),
+            base_color_texture=placed and replace(placed, image=slots[0]),
             metallic=1.0,
             roughness=1.0,
-            metallic_roughness_texture=placed and replace(placed, image=self.images.add(metallic_image)),
+            metallic_roughness_texture=placed and replace(placed, image=slots[1]),
         )
+
+    def _converted(
+        self,
+        where: str,
+        diffuse: int | None,
+        specular: int | None,
+        diffuse_factor: tuple[float, float, float],
+        specular_factor: tuple[float, float, float],
+        glossiness: float,
+    ) -> tuple[int, int]:
+        """Return the slots of the base color and metallic-roughness images, which the looks of a material share."""
+        key = where, diffuse, specular, diffuse_factor, specular_factor, glossiness
+        if key not in self._conversions:
+            images = convert_textures(
+                None if diffuse is None else self.images.decoded(diffuse),
+                None if specular is None else self.images.decoded(specular),
+                np.array(diffuse_factor),
+                np.array(specular_factor),
+                glossiness,
+            )
+            self._conversions[key] = self.images.add(images[0]), self.images.add(images[1])
+        return self._conversions[key]
 
     def _texture(self, parent: JsonObject, key: str, keep: bool = True) -> Texture | None:
         """Return the texture under `key`; None if it is absent or its image is unavailable.
@@ -182,9 +223,11 @@ class Materials:
             if extension is not None and extension.has("source"):
                 return extension.index("source", count)
         source = texture.optional_index("source", count)
+        compressed = texture.extension("KHR_texture_basisu")
+        if source is None and compressed is not None and compressed.has("source"):
+            return compressed.index("source", count)  # only without another source, which is usually the original
         if source is None:
-            reason = "KTX2 is not supported" if texture.extension("KHR_texture_basisu") else "has no image"
-            self.document.warn(f"{texture.where}: {reason}: replaced by white")
+            self.document.warn(f"{texture.where}: has no image: replaced by white")
         return source
 
 

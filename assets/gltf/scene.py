@@ -5,7 +5,7 @@ All arithmetic is in float64. A skinned mesh ignores the transform of its node (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,7 +110,7 @@ class Scene:
         self._placed = {part.node for part in self.parts}
 
     def moves(self, parts: Iterable[Part], tracks: Iterable[Track]) -> Callable[[Track], bool]:
-        """Return a function that says whether one of the tracks moves, morphs or hides a part that is ever visible.
+        """Return a function that says whether a track moves, morphs, hides or colors a part that is ever visible.
 
         A skinned part follows the joints of its vertices' weights, but not its node.
 
@@ -129,7 +129,12 @@ class Scene:
             else:
                 placing.add(part.node)
         placing, showing = self._with_ancestors(placing), self._with_ancestors(own)
-        groups = {Property.WEIGHTS: own, Property.MESH_WEIGHTS: meshes, Property.VISIBLE: showing}
+        groups: dict[Property, Collection[int | None]] = {
+            Property.WEIGHTS: own,
+            Property.MESH_WEIGHTS: meshes,
+            Property.VISIBLE: showing,
+            Property.MATERIAL: {part.geometry.material for part in parts},
+        }
         return lambda track: track.target in groups.get(track.property, placing)
 
     def _ever_visible(self, tracks: Iterable[Track]) -> BoolArray:
@@ -173,7 +178,7 @@ class Scene:
                 mesh_weights[node] = _with_element(mesh_weights.get(node, own), track.element, value)
             elif track.property is Property.VISIBLE:
                 visible[node] = bool(value[0])
-            else:
+            elif track.property is not Property.MATERIAL:
                 if node in matrices:  # violates the specification, but occurs: decompose the matrix and animate that
                     translations[node], rotations[node], scales[node] = _decompose(matrices.pop(node))
                 target = {Property.TRANSLATION: translations, Property.ROTATION: rotations, Property.SCALE: scales}
@@ -219,10 +224,10 @@ class Scene:
     ) -> PosedPart:
         geometry = part.geometry
         weights = state.weights[part.node]
-        positions = _morphed(geometry.positions, geometry.morph_positions, weights)
+        positions = morph_values(geometry.positions, geometry.morph_positions, weights)
         normals = None
         if with_normals and geometry.normals is not None:
-            normals = _morphed(geometry.normals, geometry.morph_normals, weights)
+            normals = morph_values(geometry.normals, geometry.morph_normals, weights)
         if (
             part.joints is not None
             and part.inverse_bind is not None
@@ -230,8 +235,8 @@ class Scene:
             and geometry.weights is not None
         ):
             matrices = state.globals[part.joints] @ part.inverse_bind
-            blended = _blend(matrices, geometry.joints, geometry.weights)
-            posed, turned, mirrored = _skin(blended, positions, normals)
+            blended = blend_joints(matrices, geometry.joints, geometry.weights)
+            posed, turned, mirrored = skin_vertices(blended, positions, normals)
         else:
             posed = positions @ matrix[:3, :3].T + matrix[:3, 3]
             turned = None
@@ -239,7 +244,7 @@ class Scene:
                 turned = normals @ turn.T * (-1.0 if mirrored else 1.0)
         colors = None
         if with_normals and geometry.colors is not None and geometry.morph_colors is not None:
-            morphed = _morphed(geometry.colors.astype(np.float64), geometry.morph_colors, weights)
+            morphed = morph_values(geometry.colors.astype(np.float64), geometry.morph_colors, weights)
             colors = np.clip(morphed, 0.0, 1.0).astype(np.float32)
         return PosedPart(posed, turned, colors, mirrored, bool(state.visible[part.node]))
 
@@ -396,7 +401,7 @@ def determinants(matrices: Float64Array) -> Float64Array:
     return found
 
 
-def _blend(matrices: Float64Array, joints: Int64Array, weights: Float64Array) -> Float64Array:
+def blend_joints(matrices: Float64Array, joints: Int64Array, weights: Float64Array) -> Float64Array:
     """Return (V, 3, 4): for each vertex, the weighted sum of the matrices of its joints."""
     rows = np.ascontiguousarray(matrices[:, :3, :]).reshape(-1, 12)
     blended = np.zeros((len(joints), 12))
@@ -411,9 +416,10 @@ def _blend(matrices: Float64Array, joints: Int64Array, weights: Float64Array) ->
     return blended.reshape(-1, 3, 4)
 
 
-def _skin(
+def skin_vertices(
     blended: Float64Array, positions: Float64Array, normals: Float64Array | None
 ) -> tuple[Float64Array, Float64Array | None, bool]:
+    """Return the posed vertices and normals, and whether they are mirrored, given (V, 3, 4) matrices of vertices."""
     posed = np.einsum("vij,vj->vi", blended[:, :, :3], positions) + blended[:, :, 3]
     # A skinned mesh is placed by its joints: it is mirrored if they mirror the majority of its vertices.
     signs = np.sign(determinants(blended[:, :, :3]))
@@ -424,7 +430,8 @@ def _skin(
     return posed, turned * np.where(signs < 0, -1.0, 1.0)[:, None], mirrored
 
 
-def _morphed(base: Float64Array, deltas: Float64Array | None, weights: Float64Array) -> Float64Array:
+def morph_values(base: Float64Array, deltas: Float64Array | None, weights: Float64Array) -> Float64Array:
+    """Return (V, C) values with the weighted (M, V, C) differences of morph targets added."""
     if deltas is None:
         return base
     active = np.flatnonzero(weights[: len(deltas)])

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from helix4d.core.arrays import Float64Array, UInt8Array
+from helix4d.core.srgb import linear_to_srgb, srgb_to_linear
 
 _DIELECTRIC = 0.04
 _ROWS = 256  # converted at a time, to bound memory
@@ -57,12 +58,12 @@ def convert_textures(
     first, second = (_resized(image, height, width) for image in (diffuse_image, specular_image))
     base_image = np.full((height, width, 4), 255, np.uint8)
     metallic_image = np.full((height, width, 4), 255, np.uint8)
-    table = _to_linear(np.arange(256) / 255.0)
+    table = srgb_to_linear(np.arange(256) / 255.0)
     for top in range(0, height, _ROWS):
         rows = slice(top, top + _ROWS)
         d, s = table[first[rows, :, :3]] * diffuse, table[second[rows, :, :3]] * specular
         base, metallic = convert_factors(d, s)
-        base_image[rows, :, :3] = np.rint(255 * _to_srgb(base))
+        base_image[rows, :, :3] = np.rint(255 * linear_to_srgb(base))
         base_image[rows, :, 3] = first[rows, :, 3]
         roughness = 1.0 - glossiness * second[rows, :, 3] / 255.0
         metallic_image[rows, :, 1] = np.rint(255 * np.clip(roughness, 0.0, 1.0))
@@ -80,11 +81,3 @@ def _resized(image: UInt8Array | None, height: int, width: int) -> UInt8Array:
         np.asarray(Image.fromarray(image[..., n]).resize((width, height), Image.Resampling.BILINEAR)) for n in range(4)
     ]
     return np.stack(channels, axis=-1)
-
-
-def _to_linear(value: Float64Array) -> Float64Array:
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-
-
-def _to_srgb(value: Float64Array) -> Float64Array:
-    return np.where(value <= 0.0031308, value * 12.92, 1.055 * value ** (1 / 2.4) - 0.055)

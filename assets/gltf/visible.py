@@ -6,20 +6,30 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from helix4d.assets.clip import AlphaMode, Material
+from helix4d.assets.gltf.animation import Track
 from helix4d.assets.gltf.geometry import Geometry
 from helix4d.assets.gltf.images import Images
+from helix4d.assets.gltf.looks import changing_materials, most_visible
 from helix4d.assets.gltf.materials import Materials
 from helix4d.assets.gltf.parse.document import Document
 from helix4d.assets.gltf.scene import Part
 from helix4d.assets.visibility import can_show, invisible_warning, largest_alpha
 
 
-def visible_parts(parts: Iterable[Part], document: Document, images: Images) -> tuple[Part, ...]:
+def visible_parts(
+    parts: Iterable[Part], document: Document, images: Images, tracks: Iterable[Track] = ()
+) -> tuple[Part, ...]:
     """Return the parts with the triangles that can be visible, and a warning for every material that hides some.
 
     Only images of materials that are not opaque are decoded.
+
+    Args:
+        parts: parts of the scene.
+        document: the document, which collects the warnings.
+        images: images that are added to.
+        tracks: tracks of an animation, which may show a material at some time.
     """
-    entries = document.root.children("materials")
+    entries, changing = document.root.children("materials"), changing_materials(tracks)
     materials = Materials(document, images)
     seen: dict[int, Geometry] = {}
     kept: list[Part] = []
@@ -27,7 +37,8 @@ def visible_parts(parts: Iterable[Part], document: Document, images: Images) -> 
         geometry, number = part.geometry, part.geometry.material
         if number is not None and entries[number].text("alphaMode", "OPAQUE") != AlphaMode.OPAQUE:
             if id(geometry) not in seen:
-                seen[id(geometry)] = _visible(geometry, materials[number], images)
+                material = most_visible(materials[number], changing.get(number, ()))
+                seen[id(geometry)] = _visible(geometry, material, images)
                 if len(seen[id(geometry)].faces) < len(geometry.faces):
                     document.warn(invisible_warning(f"materials[{number}]", materials[number]))
             geometry = seen[id(geometry)]

@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 from pxr import Tf, Usd
 
+from helix4d.assets.assembly import BrokenMeshError
 from helix4d.assets.choice import ClipInfo
 from helix4d.assets.clip import Clip, Frame
 from helix4d.assets.geometry_check import GeometryCheck
 from helix4d.assets.limits import Limits
+from helix4d.assets.stretch import StretchCheck
 from helix4d.assets.surface import motion_of_times
 from helix4d.assets.usd.frames import Frames
 from helix4d.assets.usd.layers import open_stage, reason_of, recorded_notes
 from helix4d.assets.usd.materials import Looks
 from helix4d.assets.usd.scene import Scene
-from helix4d.assets.usd.shapes import BrokenMeshError
 from helix4d.assets.usd.times import timeline
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Float64Array
@@ -66,7 +67,7 @@ class UsdAsset:
     def probe_motion(self, index: int) -> float:
         """Return `assets.motion` of the clip at 16 times; −1 if it is not finite."""
         info = self.clips[index]
-        return motion_of_times(info.start, info.end, lambda times: self._frames(times, 0, None))
+        return motion_of_times(info.start, info.end, lambda times: self._frames(times, 0))
 
     def bake(self, index: int, frames: int) -> Clip:
         """Bake the animation at `frames` times.
@@ -78,11 +79,11 @@ class UsdAsset:
         info = self.clips[index]
         times = np.linspace(info.start, info.end, frames)
         looks = Looks(self._path, self._root, self._limits)
-        check = GeometryCheck(self._path)
+        check, stretch = GeometryCheck(self._path), StretchCheck()
         with self._recorded(), np.errstate(over="ignore", invalid="ignore"):
             for part in self._scene.parts:
                 part.shape.bind(looks)
-            baked = self._frames(times, looks.uv_sets, check)
+            baked = self._frames(times, looks.uv_sets, check, stretch)
         return Clip(
             name=info.name,
             index=index,
@@ -91,10 +92,16 @@ class UsdAsset:
             materials=tuple(look.material for look in looks.found),
             images=tuple(looks.files.images),
             extras=self._extras(),
-            warnings=(*self._warnings, *looks.warnings, *looks.files.warnings),
+            warnings=(*self._warnings, *looks.warnings, *looks.files.warnings, *stretch.warnings()),
         )
 
-    def _frames(self, times: Float64Array, uv_sets: int, check: GeometryCheck | None) -> tuple[Frame, ...]:
+    def _frames(
+        self,
+        times: Float64Array,
+        uv_sets: int,
+        check: GeometryCheck | None = None,
+        stretch: StretchCheck | None = None,
+    ) -> tuple[Frame, ...]:
         posed = Frames(self._scene, uv_sets, self._limits.frame_vertices // len(times))
         baked: list[Frame] = []
         unposed: list[Float64Array] = []
@@ -103,6 +110,8 @@ class UsdAsset:
                 world = posed.at(float(code))
                 if check is not None:
                     check.add(world.positions, world.topology.faces, world.rounding)
+                if stretch is not None:
+                    stretch.add(world.deformed)
                 unposed = unposed or world.unposed
                 baked.append(world.frame())
         except BrokenMeshError as error:

@@ -17,7 +17,8 @@ from pxr import Usd, UsdShade
 from helix4d.assets.clip import AlphaMode, Material, Texture
 from helix4d.assets.gltf.specular_glossiness import convert_factors
 from helix4d.assets.limits import Limits
-from helix4d.assets.usd.images import Picture, TextureFiles, combined, mapped, to_linear, to_srgb
+from helix4d.assets.pictures import Picture, combined, mapped, to_linear, to_srgb
+from helix4d.assets.usd.images import TextureFiles
 from helix4d.assets.usd.networks import Network, Placement, PrimvarNode, TextureNode
 from helix4d.core.arrays import Float64Array, UInt8Array
 

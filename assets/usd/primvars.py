@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pxr import Usd, UsdGeom
 
-from helix4d.assets.usd.polygons import Triangles
+from helix4d.assets.polygons import Triangles
 from helix4d.core.arrays import Float64Array
 
 _PER_POINT = (UsdGeom.Tokens.vertex, UsdGeom.Tokens.varying)

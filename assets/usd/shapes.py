@@ -11,68 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 from pxr import Usd, UsdGeom, Vt
 
+from helix4d.assets.assembly import BrokenMeshError, Local, Surface, sums, unit
+from helix4d.assets.polygons import Triangles, triangulate
 from helix4d.assets.usd import primvars
 from helix4d.assets.usd.gprims import gprim
 from helix4d.assets.usd.materials import GRAY, Look, Looks, bound_material
-from helix4d.assets.usd.polygons import Triangles, triangulate
 from helix4d.assets.usd.skinning import Skin
 from helix4d.core.arrays import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array
 
 Warn = Callable[[str], None]
-
-
-class BrokenMeshError(ValueError):
-    """The arrays of a mesh contradict each other; the message names the prim."""
-
-
-@dataclass(frozen=True, eq=False)
-class Surface:
-    """Triangles of a shape, as in `Topology`.
-
-    Attributes:
-        faces: (F, 3) int32 vertices, counter-clockwise in the space of the shape.
-        uvs: (S, F, 3, 2) float32.
-        colors: (F, 3, 4) float32, or None.
-        material_ids: (F,) int32 slots of looks.
-        count: number of vertices.
-    """
-
-    faces: Int32Array
-    uvs: Float32Array
-    colors: Float32Array | None
-    material_ids: Int32Array
-    count: int
-
-    def equals(self, other: Surface) -> bool:
-        """Return whether another surface has the same values."""
-        return (
-            self.count == other.count
-            and np.array_equal(self.faces, other.faces)
-            and np.array_equal(self.uvs, other.uvs)
-            and np.array_equal(self.material_ids, other.material_ids)
-            and (self.colors is None) == (other.colors is None)
-            and (self.colors is None or other.colors is None or np.array_equal(self.colors, other.colors))
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Local:
-    """A shape at one time, in the space of its prim, or of its skeleton if it has one.
-
-    Attributes:
-        positions, normals: (V, 3) float64.
-        surface: triangles over these vertices; the same object while nothing changes.
-        unposed: (F, 3, 3) corners before skinning.
-        step: float32 rounding of the stored points.
-        mirrored: whether the skin turned the shape inside out.
-    """
-
-    positions: Float64Array
-    normals: Float64Array
-    surface: Surface
-    unposed: Float64Array
-    step: float
-    mirrored: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +107,7 @@ class Shape:
             turned = Vt.Vec3fArray.FromNumpy(normals.astype(np.float32))
             mirrored = self._deform(moved, turned, np.arange(len(points)), time)
             points, normals = np.array(moved, np.float64), np.array(turned, np.float64)
-        return Local(points, _unit(normals), surface, unposed, step, mirrored)
+        return Local(points, unit(normals), surface, unposed, step, mirrored)
 
     def _read_mesh(self, time: float) -> Local | None:
         cut = self._cut(time)
@@ -175,12 +122,12 @@ class Shape:
         mirrored = self._deform(points, normals, owners, time)
         positions = np.array(points, np.float64).reshape(-1, 3)
         if normals is not None:
-            directions = _unit(np.array(normals, np.float64).reshape(-1, 3))
+            directions = unit(np.array(normals, np.float64).reshape(-1, 3))
         elif cut.is_split:
-            directions = _unit(_summed(_areas(positions, triangles), triangles.polygons))
+            directions = unit(sums(_areas(positions, triangles), triangles.polygons))
         else:
             around = np.repeat(_areas(positions, triangles), 3, axis=0)
-            directions = _unit(_summed(around, triangles.points.reshape(-1), len(positions)))
+            directions = unit(sums(around, triangles.points.reshape(-1), len(positions)))
         if cut.is_split:
             spread = primvars.spread(directions, cut.interpolation, triangles)
             directions = np.zeros((0, 3)) if spread is None else spread.reshape(-1, 3)
@@ -361,14 +308,3 @@ def _areas(positions: Float64Array, triangles: Triangles) -> Float64Array:
     """Return the (F, 3) normals of triangles, with twice the area as their length."""
     corners = positions[triangles.points]
     return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-
-
-def _summed(rows: Float64Array, groups: Int64Array, count: int = 0) -> Float64Array:
-    """Return the (G, 3) sums of (N, 3) rows by group."""
-    return np.stack([np.bincount(groups, rows[:, n], count) for n in range(3)], axis=1)
-
-
-def _unit(vectors: Float64Array) -> Float64Array:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    valid = np.isfinite(length) & (length > 0)
-    return np.where(valid, vectors / np.where(valid, length, 1.0), [0.0, 0.0, 1.0])

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from helix4d.assets import Clip, motion, normalize
+from helix4d.assets.appearance import appearance_change
 from helix4d.assets.surface import size, solid
 from helix4d.assets.triangles import areas
+from helix4d.curation.filters.backdrop import backdrop_share
 from helix4d.curation.filters.flicker import flicker
 from helix4d.curation.filters.geometry_hash import geometry_hash
 from helix4d.curation.filters.licenses import asset_license, license_text
+from helix4d.curation.filters.poses import distinct_poses, start_jump
 from helix4d.curation.filters.thresholds import MeasuredClip
 from helix4d.curation.filters.visibility import frame_visibility
 
@@ -50,6 +53,7 @@ def _measures(clip: Clip, unit: Clip) -> dict[str, float]:
     area = [areas(frame.triangles()) for frame in unit.frames]
     total = np.array([float(one.sum()) for one in area])
     looks = [frame_visibility(unit, frame) for frame in _looked_at(unit) if total[frame] > 0]
+    change = appearance_change(clip)
     return {
         "first_frame": float(total[0] / total.max()),
         "size": size(clip),
@@ -59,9 +63,29 @@ def _measures(clip: Clip, unit: Clip) -> dict[str, float]:
         "foreground": float(np.mean([look.foreground for look in looks])) if looks else 0.0,
         "visible": max((look.visible for look in looks), default=0.0),
         "flicker": flicker(unit),
+        "distinct_poses": float(distinct_poses(unit)),
+        "start_jump": start_jump(unit),
+        "backdrop_share": backdrop_share(unit),
+        "emissive_share": float(np.mean([look.emissive for look in looks])) if looks else 0.0,
+        "outline_share": _outline_share(unit),
         "faces": float(max(int((one > 0).sum()) for one in area)),
         "texture_pixels": float(sum(image.shape[0] * image.shape[1] for image in clip.images)),
+        # Absent where it is 0, so that samples without it keep their bytes.
+        **({"appearance_change": change} if change else {}),
     }
+
+
+def _outline_share(clip: Clip) -> float:
+    """Return the share of the surface that belongs to inverted hulls, averaged over the frames with a surface."""
+    outline = np.array([material.outline for material in clip.materials] or [False])
+    if not outline.any():
+        return 0.0
+    shares = [
+        frame.areas[outline[frame.topology.material_ids]].sum() / frame.areas.sum()
+        for frame in clip.frames
+        if frame.areas.any()
+    ]
+    return float(np.mean(shares))
 
 
 def _looked_at(clip: Clip) -> list[int]:

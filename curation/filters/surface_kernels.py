@@ -1,4 +1,4 @@
-"""Compiled loops of `visibility` and `flicker`: sample points of triangles, and which of them are seen.
+"""Compiled loops of the measures: sample points of triangles, which of them are seen, and connected triangles.
 
 Shapes: faces (F, 3) int32; pixels (V, 3) float64 = x right, y down in pixels, depth away from the eye; samples are the
 centers of congruent parts of triangles, (S, 3) float64, with the face and the area of each.
@@ -108,3 +108,25 @@ def sample_points(triangles, parts):  # type: ignore[no-untyped-def]
                 owners[s] = face
                 s += 1
     return points, owners
+
+
+@numba.njit(cache=True, nogil=True)
+def connect(faces, count):  # type: ignore[no-untyped-def]
+    """Return (F,) int64: a number for each of (F, 3) faces over `count` vertices, equal if vertices connect them."""
+    parents = np.arange(count)
+    for face in range(len(faces)):
+        for corner in range(1, 3):
+            one, other = _root(parents, faces[face, 0]), _root(parents, faces[face, corner])
+            parents[max(one, other)] = min(one, other)
+    labels = np.empty(len(faces), np.int64)
+    for face in range(len(faces)):
+        labels[face] = _root(parents, faces[face, 0])
+    return labels
+
+
+@numba.njit(cache=True, nogil=True)
+def _root(parents, vertex):  # type: ignore[no-untyped-def]
+    while parents[vertex] != vertex:
+        parents[vertex] = parents[parents[vertex]]
+        vertex = parents[vertex]
+    return vertex

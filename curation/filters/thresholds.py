@@ -6,12 +6,28 @@ thresholds, without reading the assets: `helix4d filter` does that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from helix4d.core import ConfigError, ReasonCode
 from helix4d.curation.filters.licenses import parse_license_list
+
+_SHARES = (
+    "min_size",
+    "min_motion",
+    "min_foreground",
+    "min_visible",
+    "max_flicker",
+    "max_backdrop_share",
+    "max_emissive_share",
+    "max_outline_share",
+)
+"""Thresholds from 0 to 1."""
+_ADDED = frozenset(
+    {"min_distinct_poses", "max_start_jump", "max_backdrop_share", "max_emissive_share", "max_outline_share"}
+)
+"""Thresholds that versions up to 0.3.0 do not have."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +38,9 @@ class FilterConfig:
     """Minimum √area of the largest frame, relative to the diagonal of the box around all frames.
     Reason: object_too_small_in_union_bbox."""
     min_motion: float = 0.01
-    """Minimum of the largest distance that the surface moves, relative to the same diagonal. Reason: no_motion."""
+    """Minimum of the largest distance that the surface moves, relative to the same diagonal.
+    A surface that changes its look instead (fades, glows) by as much, on a scale from 0 to 1, passes, too.
+    Reason: no_motion."""
     max_centroid_excursion: float | None = None
     """Maximum distance of the centroid from its start, in edge lengths of the object's own box.
     Reason: centroid_excursion."""
@@ -35,6 +53,17 @@ class FilterConfig:
     """Minimum share of the surface that is visible from outside (0 to 1). Reason: hidden_surface."""
     max_flicker: float | None = None
     """Maximum share of the surface that appears or vanishes from frame to frame (0 to 1). Reason: flicker."""
+    min_distinct_poses: int | None = None
+    """Minimum number of frames that show different poses. Reason: few_poses."""
+    max_start_jump: float | None = None
+    """Maximum motion from frame 0 to 1, relative to the largest later step; a bind pose in frame 0 is far above 1.
+    Reason: start_jump."""
+    max_backdrop_share: float | None = None
+    """Maximum share of the surface that is a sky or a ground (0 to 1). Reason: backdrop."""
+    max_emissive_share: float | None = None
+    """Maximum share of the visible surface that emits light (0 to 1). Reason: emissive."""
+    max_outline_share: float | None = None
+    """Maximum share of the surface that draws outlines as an inverted hull (0 to 1). Reason: outline."""
     min_faces: int | None = None
     """Minimum number of triangles in the largest frame. Reason: face_limit."""
     max_faces: int | None = None
@@ -48,14 +77,16 @@ class FilterConfig:
     Reasons: license, or license_unknown if the license is not recognized."""
 
     def __post_init__(self) -> None:
-        for name in ("min_size", "min_motion", "min_foreground", "min_visible", "max_flicker"):
+        for name in _SHARES:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ConfigError(f"{_option(name)} {value}: must be between 0 and 1")
-        for name in ("max_centroid_excursion", "max_scale_excursion"):
+        for name in ("max_centroid_excursion", "max_scale_excursion", "max_start_jump"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise ConfigError(f"{_option(name)} {value}: must be a finite number of at least 0")
+        if self.min_distinct_poses is not None and self.min_distinct_poses < 0:
+            raise ConfigError(f"--min-distinct-poses {self.min_distinct_poses}: must be at least 0")
         for what in ("faces", "texture_pixels"):
             low, high = getattr(self, f"min_{what}"), getattr(self, f"max_{what}")
             options = f"{_option(f'min_{what}')} {low}, {_option(f'max_{what}')} {high}"
@@ -70,6 +101,10 @@ class FilterConfig:
     def allowed_licenses(self) -> frozenset[str]:
         """Names of the licenses to keep; empty if all are kept."""
         return frozenset(filter(None, self.licenses.split(",")))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values as JSON. Those newer than 0.3.0 are omitted when off, so existing hashes stay valid."""
+        return {name: value for name, value in asdict(self).items() if value is not None or name not in _ADDED}
 
 
 def _option(name: str) -> str:
@@ -113,6 +148,7 @@ class Filter:
         what: description of the measure, for messages and reports.
         above: fixed lower bound, exclusive; None for no such bound.
         least, most: names of the `FilterConfig` fields with the minimum and maximum; "" for none.
+        instead: name of another measure that may reach the minimum in its place; "" for none.
     """
 
     measure: str
@@ -121,6 +157,12 @@ class Filter:
     above: float | None = None
     least: str = ""
     most: str = ""
+    instead: str = ""
+
+    def judged(self, measures: Mapping[str, float]) -> float | None:
+        """Return the value that the thresholds apply to, None if it was not measured."""
+        value = measures.get(self.measure)
+        return value if value is None else max(value, measures.get(self.instead, value))
 
     def bounds(self, config: FilterConfig) -> tuple[float | None, float | None]:
         """Return the minimum and maximum that the settings allow."""
@@ -158,6 +200,7 @@ FILTERS = (
         ReasonCode.NO_MOTION,
         "largest distance that the surface moves, relative to the diagonal of the box around all frames",
         least="min_motion",
+        instead="appearance_change",
     ),
     Filter(
         "centroid_excursion",
@@ -190,6 +233,36 @@ FILTERS = (
         most="max_flicker",
     ),
     Filter(
+        "distinct_poses",
+        ReasonCode.FEW_POSES,
+        "frames that show different poses",
+        least="min_distinct_poses",
+    ),
+    Filter(
+        "start_jump",
+        ReasonCode.START_JUMP,
+        "motion from frame 0 to 1, relative to the largest later step",
+        most="max_start_jump",
+    ),
+    Filter(
+        "backdrop_share",
+        ReasonCode.BACKDROP,
+        "share of the surface that is a sky or a ground",
+        most="max_backdrop_share",
+    ),
+    Filter(
+        "emissive_share",
+        ReasonCode.EMISSIVE,
+        "share of the visible surface that emits light",
+        most="max_emissive_share",
+    ),
+    Filter(
+        "outline_share",
+        ReasonCode.OUTLINE,
+        "share of the surface that draws outlines as an inverted hull",
+        most="max_outline_share",
+    ),
+    Filter(
         "faces",
         ReasonCode.FACE_LIMIT,
         "non-degenerate triangles in the largest frame",
@@ -215,10 +288,21 @@ class Refusal:
     message: str
 
 
+def missing_measures(clips: Iterable[Mapping[str, float]]) -> dict[str, int]:
+    """Count the clips that an older version measured, which lack some measures: measure -> clips without it.
+
+    Args:
+        clips: measures of each clip. Clips without a visible first frame have few measures in any version.
+    """
+    recorded = [measures for measures in clips if measures.get("first_frame") != 0.0]
+    counts = {one.measure: sum(one.measure not in measures for measures in recorded) for one in FILTERS}
+    return {name: count for name, count in counts.items() if count and name != "duration_s"}  # stills have none
+
+
 def judge(clip: MeasuredClip, config: FilterConfig) -> Refusal | None:
     """Return the first filter's refusal of a clip, or None if the clip passes. Missing measures pass."""
     for one in FILTERS:
-        value = clip.measures.get(one.measure)
+        value = one.judged(clip.measures)
         if value is not None and (objection := one.objection(value, config)):
             return Refusal(one.code, f"clip {clip.name!r}: {objection}")
     return judge_license(clip, config)

@@ -1,7 +1,7 @@
-"""Measures how much of a surface is visible from outside and how much of the picture it fills, from 32 directions.
+"""Measures how much of a surface is visible from outside, how much of that glows, and how much of a picture it fills.
 
-Compiled loops render depth buffers of 256² pixels. Unlike a ray caster, they give the same result on every machine,
-need no system library, and take milliseconds for an ordinary mesh.
+A frame is seen from 32 directions. Compiled loops render depth buffers of 256² pixels. Unlike a ray caster, they give
+the same result on every machine, need no system library, and take milliseconds for an ordinary mesh.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from helix4d.assets import AlphaMode, Clip, Material
 from helix4d.assets.triangles import areas
+from helix4d.curation.filters.emission import emissive_samples
 from helix4d.curation.filters.surface_kernels import count_samples, sample_points, see
 from helix4d.render.depth_kernels import draw_faces
 
@@ -33,19 +34,24 @@ class Visibility:
     Attributes:
         visible: share of the area that is visible from any direction; 1 for a frame without surface.
         foreground: share of the bounding sphere's disc that the silhouette fills, averaged over the directions.
+        emissive: share of the visible area that emits light (`helix4d.curation.filters.emission`).
     """
 
     visible: float
     foreground: float
+    emissive: float
 
 
 def frame_visibility(clip: Clip, frame: int) -> Visibility:
-    """Measure a frame of a normalized clip. Faces are visible from both sides; only opaque ones hide others."""
+    """Measure a frame of a normalized clip. Faces are visible from both sides; only opaque ones hide others.
+
+    Outlines hide nothing, since their near side is culled.
+    """
     chosen = clip.frames[frame]
     area = areas(chosen.triangles())
     solid = area > 0
     if not solid.any():
-        return Visibility(1.0, 0.0)
+        return Visibility(1.0, 0.0, 0.0)
     faces = np.ascontiguousarray(chosen.faces[solid])
     materials = np.array([_is_opaque(material) for material in clip.materials] or [True])
     opaque = materials[chosen.topology.material_ids[solid]]
@@ -53,7 +59,8 @@ def frame_visibility(clip: Clip, frame: int) -> Visibility:
     parts = count_samples(triangles, _SPACING, _MOST_PARTS)
     points, owners = sample_points(triangles, parts)
     weights = (area[solid] / parts**2)[owners]
-    whole = weights.sum()
+    emits = emissive_samples(clip, chosen.topology, solid, parts)
+    whole, emitting = weights.sum(), weights[emits].sum()
     filled = 0
     for axes in view_axes(DIRECTIONS):
         pixels = _project(chosen.vertices, axes)
@@ -63,9 +70,11 @@ def frame_visibility(clip: Clip, frame: int) -> Visibility:
         draw_faces(pixels, faces, opaque, None, depth, winner, covered)
         filled += int(covered.sum())
         hidden = ~see(pixels, faces, _project(points, axes), owners, winner, _TOLERANCE)
-        points, owners, weights = points[hidden], owners[hidden], weights[hidden]
+        points, owners, weights, emits = points[hidden], owners[hidden], weights[hidden], emits[hidden]
     disc = math.pi / 4 * IMAGE_SIZE**2
-    return Visibility(float(1 - weights.sum() / whole), filled / (DIRECTIONS * disc))
+    seen = whole - weights.sum()
+    emissive = (emitting - weights[emits].sum()) / seen if seen > 0 else 0.0
+    return Visibility(float(1 - weights.sum() / whole), filled / (DIRECTIONS * disc), float(emissive))
 
 
 def view_axes(count: int) -> np.ndarray:
@@ -93,4 +102,4 @@ def _project(points: np.ndarray, axes: np.ndarray) -> np.ndarray:
 
 
 def _is_opaque(material: Material) -> bool:
-    return material.alpha_mode is AlphaMode.OPAQUE and material.transmission == 0.0
+    return material.alpha_mode is AlphaMode.OPAQUE and material.transmission == 0.0 and not material.outline

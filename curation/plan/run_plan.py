@@ -98,10 +98,11 @@ def _stored_plan(config: CurateConfig) -> StoredPlan | None:
     if stored is None:
         return None
     now, before = (flat_settings({**EARLIER, **settings}) for settings in (config.sample.to_json(), stored.sample))
+    # Thresholds that are off may be omitted.
     different = [
         f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
         for name in sorted(now.keys() | before.keys())
-        if name not in before or name not in now or before[name] != now[name]
+        if before.get(name) != now.get(name)
     ]
     if different:
         raise ConfigError(

@@ -14,7 +14,7 @@ from helix4d import __version__
 from helix4d.core import AssetState, ReasonCode
 from helix4d.curation.config import flat_settings
 from helix4d.curation.report.statistics import Collected
-from helix4d.curation.report.words import counted, duration, size_of
+from helix4d.curation.report.words import counted, duration, size_of, without_measures
 from helix4d.curation.shards.problems import Remedies
 
 _LONGEST = 200
@@ -181,7 +181,10 @@ def _statistics(collected: Collected) -> str:
     if not rows:
         return "## Statistics\n\nNo samples."
     head = ("measure", "description", *next(one.quantiles for one in collected.histograms if one.quantiles))
-    return "\n".join(["## Statistics", "", "Quantiles over the samples.", "", *_table(head, rows)])
+    missing = [f"Not included: {plain(text)}." for text in without_measures(collected.unmeasured, "sample")]
+    return "\n".join(
+        ["## Statistics", "", " ".join(["Quantiles over the samples.", *missing]), "", *_table(head, rows)]
+    )
 
 
 def _settings(collected: Collected) -> str:

@@ -10,9 +10,16 @@ import numpy as np
 
 from helix4d.core import ReasonCode
 from helix4d.curation.filters.near_duplicates import near_duplicates
-from helix4d.curation.filters.thresholds import FILTERS, FilterConfig, MeasuredClip, judge, judge_license
+from helix4d.curation.filters.thresholds import (
+    FILTERS,
+    FilterConfig,
+    MeasuredClip,
+    judge,
+    judge_license,
+    missing_measures,
+)
 from helix4d.curation.plan.exclusions import ExcludedAsset
-from helix4d.curation.report.words import counted
+from helix4d.curation.report.words import counted, without_measures
 from helix4d.curation.shards.ledger import Outcome, count
 from helix4d.curation.sources.listing import Exclusion
 
@@ -108,6 +115,8 @@ def report_lines(report: FilterReport, shown: int) -> list[str]:
     if report.unmeasured:
         outcomes = ", ".join(f"{number:,} {what}" for what, number in sorted(report.unmeasured.items()))
         lines.append(f"without measures: {counted(report.unmeasured.total(), 'asset')} ({outcomes})")
+    for text in without_measures(missing_measures(clip.measures for clip in clips), "clip"):
+        lines.append(f"{text}: thresholds on these keep them; to measure them, pass the assets and new --measures")
     lines += ["", *_table(report, clips)]
     lines += ["keep and drop count each filter on its own, first the clips that no filter above it drops", ""]
     dropped = [decision for decision in report.decisions if decision.why]
@@ -129,7 +138,8 @@ def _table(report: FilterReport, clips: Sequence[MeasuredClip]) -> list[str]:
     lines = [f"{'measure':19}{'threshold':>22}{'keep':>7}{'drop':>7}{'first':>7}{quantiles}   histogram"]
     for one in FILTERS:
         values = [clip.measures[one.measure] for clip in clips if one.measure in clip.measures]
-        dropped = sum(bool(one.objection(value, report.config)) for value in values)
+        judged = [value for clip in clips if (value := one.judged(clip.measures)) is not None]
+        dropped = sum(bool(one.objection(value, report.config)) for value in judged)
         threshold = _threshold(*one.bounds(report.config), one.above)
         lines.append(_row(one.measure, threshold, len(clips), dropped, first[one.code]) + _distribution(values))
     refusals = Counter(refusal.code for clip in clips if (refusal := judge_license(clip, report.config)))

@@ -25,6 +25,7 @@ from helix4d.curation.places.folder import Place, file_in, is_far
 from helix4d.curation.report.datacard import data_card
 from helix4d.curation.report.pictures import CELL, COLUMNS, PictureJob, make_pictures, read_facts, remove_others
 from helix4d.curation.report.statistics import Collected, SampleFacts, asset_entry, collect, sample_entry, shortened
+from helix4d.curation.report.words import without_measures
 from helix4d.curation.shards.layout import REPORT_FOLDER
 from helix4d.curation.shards.reader import ShardReader
 
@@ -116,6 +117,7 @@ def _page_data(output: Place, folder: Path, collected: Collected, chosen: Sequen
         "licenses": collected.licenses,
         "license_texts": {shortened(text): count for text, count in list(collected.license_texts.items())[:20]},
         "histograms": [asdict(histogram) for histogram in collected.histograms],
+        "unmeasured": without_measures(collected.unmeasured, "sample"),
         "stages": [asdict(stage) for stage in collected.stages],
         "worker_s": collected.worker_s,
         "timed_assets": collected.timed_assets,

@@ -18,7 +18,7 @@ import numpy as np
 from helix4d.core import AssetState, ConfigError, FormatError
 from helix4d.core.documents import parse_json
 from helix4d.core.redaction import redact_url
-from helix4d.curation.filters.thresholds import FILTERS, MeasuredClip
+from helix4d.curation.filters.thresholds import FILTERS, MeasuredClip, missing_measures
 from helix4d.curation.places.folder import Folder, Place, file_in, folder_at, is_far, read_each
 from helix4d.curation.plan.plan import Plan
 from helix4d.curation.plan.plan_file import StoredPlan, read_plan
@@ -121,6 +121,7 @@ class Collected:
         licenses: name, "" if unknown -> samples.
         license_texts: statement behind an unknown license -> samples.
         histograms: distributions of all numbers that occur.
+        unmeasured: measure -> samples without it, which an older version measured.
         stages: times, in the order of the stages.
         summary: summary of the last run; empty if no run finished.
         tools: package -> version -> number of shards made with it.
@@ -139,6 +140,7 @@ class Collected:
     licenses: Mapping[str, int]
     license_texts: Mapping[str, int]
     histograms: Sequence[Histogram]
+    unmeasured: Mapping[str, int]
     stages: Sequence[StageTime]
     summary: Mapping[str, Any] = field(default_factory=dict)
     tools: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -203,6 +205,7 @@ def collect(output: Place) -> Collected:
         licenses=_by_count(Counter(sample.license for sample in samples)),
         license_texts=_by_count(unknown),
         histograms=_histograms(samples, [c for o in outcomes for c in o.clips if c.reason is not None]),
+        unmeasured=missing_measures(sample.measures for sample in samples),
         stages=_stages(outcomes),
         summary=_summary(folder),
         tools={tool: _by_count(versions) for tool, versions in sorted(tools.items())},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 def counted(number: int, noun: str) -> str:
     """`1 sample`, `1,200 samples`: a count with its noun, whose plural ends in s."""
@@ -23,3 +25,17 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.1f} min"
     return f"{seconds / 3600:,.1f} h"
+
+
+def without_measures(counts: Mapping[str, int], noun: str) -> list[str]:
+    """`7 clips, measured by an older version, without flicker, faces`: one text for each number of clips.
+
+    Args:
+        counts: measure -> clips without it.
+        noun: what is counted, in the singular.
+    """
+    return [
+        f"{counted(number, noun)}, measured by an older version, without "
+        + ", ".join(name for name, own in counts.items() if own == number)
+        for number in sorted(set(counts.values()), reverse=True)
+    ]

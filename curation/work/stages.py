@@ -80,7 +80,8 @@ def process_asset(job: AssetJob, clock: Clock) -> Outcome:
     """
     with _local_file(job, clock) as path, clock.measure("bake"):
         clock.progress(0, 1)
-        baked = bake_clips(path, frames=job.config.frames, clip=job.config.clip)
+        # This is a child process that may crash already.
+        baked = bake_clips(path, frames=job.config.frames, clip=job.config.clip, isolated=False)
     judged = [_judge(job, clip, clock) for clip in baked]
     measured = tuple(replace(clip, reason=refusal.code if refusal else None) for clip, refusal in judged)
     if job.measure_only:
@@ -174,7 +175,7 @@ def _make_sample(job: AssetJob, clip: Clip, measured: MeasuredClip, clock: Clock
     with clock.measure("voxelize"):
         clock.progress(0, config.frames)
         device: Literal["cpu", "auto"] = "cpu" if job.device == "cpu" else "auto"
-        surface = prepare_surface(clip)
+        surface = prepare_surface(clip, config.emissive)
         facts: list[dict[str, Any]] = []
         for side in config.resolutions:
             ovoxels = voxelize_clip(clip, side, threads=job.threads, surface=surface, device=device)

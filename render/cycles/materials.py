@@ -76,7 +76,11 @@ def _build(material: Material, images: _Images, vertex_colors: bool, cull_back_f
     if alpha is not None:
         shader = graph.mix_shaders(alpha, graph.transparent(), shader)
     if material.hides_back(cull_back_faces):
-        shader = graph.mix_shaders(graph.node("ShaderNodeNewGeometry")["Backfacing"], shader, graph.transparent())
+        hidden = graph.node("ShaderNodeNewGeometry")["Backfacing"]
+        if material.outline:  # a drawing aid around the object, which would keep all light from it
+            unseen = graph.math("SUBTRACT", 1.0, graph.node("ShaderNodeLightPath")["Is Camera Ray"])
+            hidden = graph.math("MAXIMUM", hidden, unseen)
+        shader = graph.mix_shaders(hidden, shader, graph.transparent())
     graph.node("ShaderNodeOutputMaterial", Surface=shader)
     return block
 

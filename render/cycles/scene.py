@@ -61,7 +61,9 @@ class ClipObject:
 
     def _set_topology(self, frame: Frame) -> None:
         old = self.object.data
-        self._levels = find_levels([other for other in self._clip.frames if other.topology is frame.topology])
+        # Also of frames that differ in their materials, so that faces keep their levels.
+        same = [other for other in self._clip.frames if _same_mesh(other, frame)]
+        self._levels = find_levels(same)
         mesh = _mesh(frame, self._levels, self._uv_maps, self._colors)
         for material in self._materials:
             mesh.materials.append(material)
@@ -121,6 +123,10 @@ def clear() -> None:
     """Open an empty file with factory settings: removes the data of earlier clips and disables scripts in files."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     bpy.context.preferences.filepaths.use_scripts_auto_execute = False
+
+
+def _same_mesh(one: Frame, two: Frame) -> bool:
+    return len(one.vertices) == len(two.vertices) and one.topology.same_triangles(two.topology)
 
 
 def _mesh(frame: Frame, levels: np.ndarray, maps: Sequence[Sequence[UvMap]], vertex_colors: bool) -> Any:

@@ -259,7 +259,8 @@ class RasterScene:
             for kind in ("color", "passes", "depth")
         }
         values = self._context.buffer(_values(material))
-        return _Look(programs, values, units, blend or glass, culled, not glass, plain)
+        casts = not glass and not material.outline
+        return _Look(programs, values, units, blend or glass, culled, casts, plain)
 
     def _program(self, vertex: str, fragment: str) -> Any:
         if (vertex, fragment) not in self._programs:

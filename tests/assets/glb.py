@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-_COMPONENTS = {"i1": 5120, "u1": 5121, "i2": 5122, "u2": 5123, "u4": 5125, "f4": 5126}
+COMPONENTS = {"i1": 5120, "u1": 5121, "i2": 5122, "u2": 5123, "u4": 5125, "f4": 5126}
 _KINDS = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
 
 
@@ -41,7 +41,7 @@ class Builder:
         self.gltf["accessors"].append(
             {
                 "bufferView": self.view(array.tobytes()),
-                "componentType": _COMPONENTS[dtype],
+                "componentType": COMPONENTS[dtype],
                 "count": len(array),
                 "type": _KINDS[array.shape[1]],
                 **extra,

@@ -9,6 +9,8 @@ import pytest
 
 from helix4d.assets import Clip, bake, bake_still, check_clip, motion, normalize
 from helix4d.core import AssetError, ReasonCode
+from helix4d.render import Lights, PointLight, RenderSettings, sample_cameras
+from helix4d.render.cycles.engine import render_views
 from helix4d.voxelize import OVoxel, voxelize_clip
 from tests.conftest import CASES, NO_CASES
 
@@ -99,6 +101,19 @@ def _unlit() -> None:
     assert _voxels(_bake("unlit_is_metal_in_voxels.glb")).metallic.max() == 0
 
 
+def _outline() -> None:
+    """An orange cube: its black hull is a rim around the picture, and is not in the voxels."""
+    clip = _bake("inverted_hull_outline.glb")
+    assert [material.outline for material in clip.materials] == [False, True]
+    assert np.abs(_voxels(clip).base_color - np.array([0.9, 0.6, 0.2]) * 255).max() <= 1
+    (camera,) = sample_cameras(0, "outline", 1, 64)
+    light = Lights((PointLight(tuple(map(float, camera.position)), 1.0),), 0.5)
+    (image,) = render_views(normalize(clip)[0], [camera], [light], RenderSettings(64, samples=16, device="cpu"), [0])
+    red, _, blue, _ = np.moveaxis(image.rgba[image.rgba[..., 3] == 255].astype(int), 1, 0)
+    assert np.mean((red > 100) & (red > 1.5 * blue)) > 0.7
+    assert np.mean(red < 60) > 0.02
+
+
 def _unaligned() -> None:
     clip = bake_still(CASES / "files" / "glb_unaligned_json_chunk.glb")
     np.testing.assert_allclose(clip.bounds(), [[-1] * 3, [1] * 3], atol=1e-5)
@@ -118,6 +133,7 @@ CHECKS = (
     _loop,
     _empty_accessor,
     _unlit,
+    _outline,
     _unaligned,
 )
 

@@ -391,6 +391,20 @@ def test_materials_that_differ_only_in_name_are_merged(tmp_path: Path) -> None:
     assert clip.frames[0].topology.material_ids.tolist() == [0, 1, 0]
 
 
+def test_500_equal_materials_are_one(tmp_path: Path) -> None:
+    builder = GlbBuilder("test", {})
+    corners = np.float64([[0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    mesh = Mesh(corners, np.float64([[0, 0, 1]] * 3), corners[:, :2], np.array([[0, 1, 2]]))
+    materials = [builder.material(f"material {number}", (0.2, 0.4, 0.6)) for number in range(500)]
+    nodes = [builder.node("", mesh=builder.mesh("", [Part(mesh, material)])) for material in materials]
+    builder.animation("move", [Track(nodes[0], "translation", np.array([0.0, 1.0]), np.eye(3)[:2])])
+    path = tmp_path / "materials.glb"
+    path.write_bytes(builder.build())
+    clip = bake(path, frames=2)
+    assert [material.name for material in clip.materials] == ["material 0"]
+    assert clip.frames[0].topology.material_ids.tolist() == [0] * 500
+
+
 def test_determinants_have_the_sign_that_lapack_finds() -> None:
     random = np.random.default_rng(0)
     matrices = random.normal(size=(300, 3, 3))

@@ -81,6 +81,23 @@ def test_other_surfaces_are_not_outlines(parts: tuple[tuple[np.ndarray, np.ndarr
     assert mark_outlines(clip) is clip
 
 
+def test_every_look_of_a_hull_is_an_outline() -> None:
+    clip = clip_of(sphere(1.0), flipped(sphere(1.02)), materials=(ORANGE, BLACK, replace(BLACK, emissive=(1, 0, 0))))
+    ids = clip.frames[0].topology.material_ids
+    glowing = replace(clip.frames[0].topology, material_ids=np.where(ids == 1, 2, ids).astype(np.int32))
+    frames = (clip.frames[0], replace(clip.frames[0], topology=glowing))
+    clip = mark_outlines(replace(clip, frames=frames, times=np.arange(2.0)))
+    assert [material.outline for material in clip.materials] == [False, True, True]
+    assert len(clip.warnings) == 1
+
+
+def test_a_hull_that_appears_later_is_an_outline() -> None:
+    clip = clip_of(sphere(1.0), flipped(sphere(1.02)))
+    alone = clip.frames[0].topology.only(clip.frames[0].topology.material_ids == 0)
+    frames = (replace(clip.frames[0], topology=alone), clip.frames[0])
+    assert outlines(replace(clip, frames=frames, times=np.arange(2.0))) == ["rim"]
+
+
 def test_a_double_sided_hull_is_not_culled() -> None:
     materials = (ORANGE, replace(BLACK, double_sided=True))
     assert outlines(clip_of(sphere(1.0), flipped(sphere(1.02)), materials=materials)) == []

@@ -72,7 +72,7 @@ def test_the_most_moving_clip_is_that_of_the_index(path: Path) -> None:
     clip = bake(path)
     if row["expected"] == "accept":
         check_clip(clip)
-    assert clip.frames[0].topology is clip.frames[-1].topology
+    assert clip.frames[0].topology.faces is clip.frames[-1].topology.faces  # materials may change
     try:
         wanted = float(row["max_motion_over_diag"])
     except ValueError:

@@ -50,7 +50,7 @@ def _put(where: str, value: Any) -> Callable[[dict[str, Any]], Any]:
         ("asset/version", "1.0", ReasonCode.UNSUPPORTED_GLTF_VERSION),
         ("asset/minVersion", "2.1", ReasonCode.UNSUPPORTED_GLTF_VERSION),
         ("extensionsRequired", ["KHR_future"], ReasonCode.UNSUPPORTED_EXTENSION),
-        ("extensionsRequired", ["KHR_texture_basisu"], ReasonCode.UNSUPPORTED_EXTENSION),
+        ("extensionsRequired", ["KHR_texture_basisu"], None),
         ("extensionsRequired", ["KHR_mesh_quantization"], None),
         ("nodes/0/children", [0], ReasonCode.INVALID_SCENE_GRAPH),
         ("nodes", [{"children": [1]}, {"children": [0]}], ReasonCode.INVALID_SCENE_GRAPH),

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from helix4d.core.captured import captured_output
+from helix4d.core.processes import child_environment
 
 
 def test_output_of_native_code_is_captured(capfd: pytest.CaptureFixture[str]) -> None:
@@ -48,3 +51,23 @@ def test_threads_take_turns(capfd: pytest.CaptureFixture[str]) -> None:
     assert tails == {number: str(number) for number in range(8)}
     os.write(2, b"still here")
     assert capfd.readouterr() == ("", "still here")
+
+
+def test_the_beginning_can_be_read_and_later_output_follows() -> None:
+    with captured_output(1, 2) as output:
+        os.write(2, b"first " + b"x" * 70_000)
+        assert output.head() == "first " + "x" * (65_536 - 6)
+        os.write(1, b"last")
+    assert output.tail().endswith("xlast")
+
+
+def test_the_trace_of_a_crash_reaches_the_original_descriptor() -> None:
+    code = (
+        "import ctypes, faulthandler\nfrom helix4d.core.captured import captured_output\nfaulthandler.enable()\n"
+        "with captured_output(1, 2):\n    pass\n"
+        "with captured_output(1, 2):\n    print('captured')\n    ctypes.string_at(0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=child_environment())
+    assert done.returncode < 0
+    assert "Segmentation fault" in done.stderr
+    assert "captured" not in done.stdout + done.stderr.replace("captured_output", "")

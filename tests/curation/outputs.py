@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,12 @@ def output_of(
     views: int = VIEWS,
     passes: bool = False,
     tracks: bool = False,
+    measures: Mapping[str, float] | None = None,
 ) -> Path:
     """Write an output in which some assets are done, some ended differently, and some are pending.
 
     The sphere of an asset moves to the right, and its last frame is empty. The license is that of `extras`, else by.
+    The ledger has `measures` besides motion and duration.
     """
     sample = SampleConfig(
         RESOLUTION, FRAMES, views, IMAGE_SIZE, passes=passes, tracks=64 if tracks else 0, assets_per_shard=2
@@ -69,6 +72,8 @@ def output_of(
             if asset.source.name in done:
                 number = done.index(asset.source.name)
                 made, outcome = _sample(asset, sample, number, extras or {"license": "CC BY 4.0", "author": "Ann"})
+                own = [replace(clip, measures={**clip.measures, **(measures or {})}) for clip in outcome.clips]
+                outcome = replace(outcome, clips=tuple(own))
                 parts.append(folder / "work" / f"{asset.key_prefix}.part")
                 write_part(parts[-1], [made])
                 ledger.append(outcome)

@@ -32,6 +32,7 @@ def main() -> None:
     gpu._FULL = 1
     clip = changing_clip()
     compare_clips(clip)
+    compare_emission()
     leave_the_cube(clip)
     count_uploads(clip)
 
@@ -84,6 +85,17 @@ def compare_clips(clip: Clip) -> None:
     backwards = voxelize_clip(replace(clip, frames=clip.frames[::-1]), RESOLUTION, device="gpu")[::-1]
     equal = [all(map(np.array_equal, arrays(a), arrays(b))) for a, b in zip(found, backwards, strict=True)]
     print("in reverse, equal bit by bit:", all(equal))
+
+
+def compare_emission() -> None:
+    """A square whose second frame glows."""
+    frame = textured(*quad(size=0.4))
+    glowing = replace(frame, topology=replace(frame.topology, material_ids=frame.topology.material_ids + np.int32(1)))
+    materials = (Material(base_color=(0.2, 0.2, 0.2)), Material(base_color=(0.2, 0.2, 0.2), emissive=(0.5, 0.0, 0.0)))
+    clip = Clip("", 0, np.arange(2.0), (frame, glowing), materials)
+    cpu, found = (voxelize_clip(clip, RESOLUTION, device=device, emissive="add") for device in ("cpu", "gpu"))  # type: ignore[arg-type]
+    differences = [gpu_check.difference_of(arrays(a), arrays(b)) for a, b in zip(cpu, found, strict=True)]
+    print("emission:", differences, [int(ovoxel.base_color[0, 0]) for ovoxel in found])
 
 
 def count_uploads(clip: Clip) -> None:

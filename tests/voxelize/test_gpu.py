@@ -47,6 +47,7 @@ def test_the_simulated_gpu_agrees_with_the_cpu() -> None:
         "no faces: 0",
         "clip: ['', '', '', '', ''] [True, True, True, False, True]",
         "in reverse, equal bit by bit: True",
+        "emission: ['', ''] [51, 193]",
         "outside: face 0 has corners [",
         "afterwards: True",
         "uploads beyond shared data and vertices: 0",

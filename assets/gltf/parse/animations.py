@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from helix4d.assets.gltf.parse.checked import Checked, parse_each
+from helix4d.assets.gltf.parse.material_settings import MaterialSetting, material_setting
 from helix4d.assets.gltf.parse.model import Animation, Channel, Interpolation, Property
 from helix4d.assets.gltf.parse.values import JsonObject
 from helix4d.assets.limits import Limits
@@ -22,15 +25,22 @@ _PATHS = {
     "weights": Property.WEIGHTS,
 }
 
-_Target = tuple[int, Property, int | None]
-"""Target, property and element of a `Channel`."""
+
+@dataclass(frozen=True)
+class _Target:
+    """Target, property, element and setting of a `Channel`."""
+
+    target: int
+    property: Property
+    element: int | None = None
+    setting: MaterialSetting | None = None
 
 
 def parse_animations(
     root: JsonObject, nodes: int, meshes: int, accessors: int, limits: Limits, warnings: list[str]
 ) -> Checked[Animation]:
     """Parse the animations. Channels without a target are ignored, as the specification requires."""
-    entries = root.children("animations")
+    entries, materials = root.children("animations"), root.children("materials")
     if len(entries) > limits.animations:
         message = f"has {len(entries):,} animations, more than the limit of {limits.animations:,}"
         root.fail(message, ReasonCode.OUT_OF_MEMORY)
@@ -44,9 +54,20 @@ def parse_animations(
         channels = []
         for channel in entry.children("channels"):
             times, values, interpolation = samplers[channel.index("sampler", len(samplers))]
-            target = _target(channel.child("target"), nodes, meshes, ignored)
-            if target is not None:
-                channels.append(Channel(*target, times, values, Interpolation(interpolation), channel.where))
+            found = _target(channel.child("target"), nodes, meshes, materials, ignored)
+            if found is not None:
+                channels.append(
+                    Channel(
+                        target=found.target,
+                        property=found.property,
+                        element=found.element,
+                        input=times,
+                        output=values,
+                        interpolation=Interpolation(interpolation),
+                        where=channel.where,
+                        setting=found.setting,
+                    )
+                )
         return Animation(entry.text("name", ""), tuple(channels))
 
     animations = parse_each(entries, parse)
@@ -56,23 +77,27 @@ def parse_animations(
     return animations
 
 
-def _target(target: JsonObject, nodes: int, meshes: int, ignored: set[str]) -> _Target | None:
+def _target(
+    target: JsonObject, nodes: int, meshes: int, materials: Sequence[JsonObject], ignored: set[str]
+) -> _Target | None:
     path = target.text("path")
     pointer = target.extension("KHR_animation_pointer")
     if path == "pointer" and pointer is not None:
-        return _pointer_target(pointer, nodes, meshes, ignored)
+        return _pointer_target(pointer, nodes, meshes, materials, ignored)
     if not target.has("node"):
         return None
     node = target.index("node", nodes)
     if path not in _PATHS:
         ignored.add(path[:80])
-        return node, Property.IGNORED, None
-    return node, _PATHS[path], None
+        return _Target(node, Property.IGNORED)
+    return _Target(node, _PATHS[path])
 
 
-def _pointer_target(pointer: JsonObject, nodes: int, meshes: int, ignored: set[str]) -> _Target:
+def _pointer_target(
+    pointer: JsonObject, nodes: int, meshes: int, materials: Sequence[JsonObject], ignored: set[str]
+) -> _Target:
     text = pointer.text("pointer")
-    element = None
+    element = setting = None
     if match := _NODE_POINTER.match(text):
         target, animated, size = int(match[1]), _PATHS[match[2]], nodes
     elif match := _VISIBLE_POINTER.match(text):
@@ -83,9 +108,11 @@ def _pointer_target(pointer: JsonObject, nodes: int, meshes: int, ignored: set[s
         target, element = int(match[2]), int(match[3])
         of_node = match[1] == "nodes"
         animated, size = (Property.WEIGHTS, nodes) if of_node else (Property.MESH_WEIGHTS, meshes)
+    elif found := material_setting(text, materials):
+        (target, setting), animated, size = found, Property.MATERIAL, len(materials)
     else:
         ignored.add(text[:80])
-        return 0, Property.IGNORED, None
+        return _Target(0, Property.IGNORED)
     if target >= size:
         pointer.fail(f"pointer {text[:80]!r} refers to an object that does not exist")
-    return target, animated, element
+    return _Target(target, animated, element, setting)

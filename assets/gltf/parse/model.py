@@ -8,6 +8,8 @@ from enum import StrEnum
 
 import numpy as np
 
+from helix4d.assets.gltf.parse.material_settings import MaterialSetting
+
 COMPONENT_DTYPES: Mapping[int, np.dtype] = {
     5120: np.dtype("<i1"),
     5121: np.dtype("<u1"),
@@ -150,7 +152,7 @@ class Interpolation(StrEnum):
 
 
 class Property(StrEnum):
-    """Property that a channel animates; IGNORED ones belong to materials, cameras and lights."""
+    """Property that a channel animates; IGNORED ones belong to cameras, lights, and unsupported material extensions."""
 
     TRANSLATION = "translation"
     ROTATION = "rotation"
@@ -158,6 +160,7 @@ class Property(StrEnum):
     WEIGHTS = "weights"
     MESH_WEIGHTS = "mesh weights"
     VISIBLE = "visible"
+    MATERIAL = "a material"
     IGNORED = "ignored"
 
 
@@ -165,7 +168,8 @@ class Property(StrEnum):
 class Channel:
     """An animation channel; `input` and `output` are accessors.
 
-    `target` is a node (a mesh for MESH_WEIGHTS), `element` the only morph weight that is animated, or None for all.
+    `target` is a node (a mesh for MESH_WEIGHTS, a material for MATERIAL), `element` the only morph weight that is
+    animated, or None for all, and `setting` what MATERIAL animates.
     """
 
     target: int
@@ -175,6 +179,7 @@ class Channel:
     output: int
     interpolation: Interpolation
     where: str
+    setting: MaterialSetting | None = None
 
 
 @dataclass(frozen=True)

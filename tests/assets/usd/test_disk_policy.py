@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from pxr import Sdf, Usd, UsdGeom, UsdShade
 
-from helix4d.assets import bake, list_clips
 from helix4d.assets.limits import Limits
 from helix4d.core import AssetError, ReasonCode
+from tests.assets.in_process import bake, list_clips
 from tests.assets.usd.stages import box, keys, new_stage, slide
 
 

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from pxr import Gf, Sdf, Usd, UsdGeom, UsdShade
 
-from helix4d.assets import AlphaMode, Clip, Material, Wrap, bake
+from helix4d.assets import AlphaMode, Clip, Material, Wrap
+from tests.assets.in_process import bake
 from tests.assets.usd.stages import box, new_stage, slide
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pxr import Gf, Sdf, Ts, Usd, UsdGeom, UsdSkel, UsdUtils, Vt
 
-from helix4d.assets import bake, list_clips
+from tests.assets.in_process import bake, list_clips
 from tests.assets.usd.stages import (
     BOX,
     BOX_FACES,

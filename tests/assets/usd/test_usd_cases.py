@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from helix4d.assets import Clip, bake, check_clip, motion
+from helix4d.assets import Clip, check_clip, motion
+from tests.assets.in_process import bake
 from tests.conftest import CASES, NO_CASES
 
 pxr = pytest.importorskip("pxr", reason="usd-core is not installed (extra 'curate')")

@@ -20,6 +20,9 @@ from helix4d.curation.filters.measures import measure
 from helix4d.curation.filters.thresholds import FILTERS, FilterConfig, MeasuredClip, judge
 from helix4d.curation.filters.visibility import frame_visibility
 from tests.curation.clips import NOTHING, Mesh, box, clip_of, join, moved, sphere
+from tests.data.record_shards import RECORD
+
+RECORDED = json.loads(RECORD.read_text())
 
 
 def measures(clip: Clip) -> dict[str, float]:
@@ -184,6 +187,11 @@ EXAMPLE = MeasuredClip(
         "foreground": 0.1,
         "visible": 0.6,
         "flicker": 0.2,
+        "distinct_poses": 12.0,
+        "start_jump": 1.2,
+        "backdrop_share": 0.1,
+        "emissive_share": 0.4,
+        "outline_share": 0.3,
         "faces": 500.0,
         "texture_pixels": 1e6,
     },
@@ -198,6 +206,11 @@ DROPS = {
     "min_foreground": (0.1, 0.11, ReasonCode.SMALL_FOREGROUND),
     "min_visible": (0.6, 0.61, ReasonCode.HIDDEN_SURFACE),
     "max_flicker": (0.2, 0.19, ReasonCode.FLICKER),
+    "min_distinct_poses": (12, 13, ReasonCode.FEW_POSES),
+    "max_start_jump": (1.2, 1.1, ReasonCode.START_JUMP),
+    "max_backdrop_share": (0.1, 0.09, ReasonCode.BACKDROP),
+    "max_emissive_share": (0.4, 0.39, ReasonCode.EMISSIVE),
+    "max_outline_share": (0.3, 0.29, ReasonCode.OUTLINE),
     "min_faces": (500, 501, ReasonCode.FACE_LIMIT),
     "max_faces": (500, 499, ReasonCode.FACE_LIMIT),
     "min_texture_pixels": (1_000_000, 1_000_001, ReasonCode.TEXTURE_LIMIT),
@@ -264,6 +277,9 @@ def test_invalid_thresholds_are_rejected() -> None:
     for thresholds, message in (
         ({"min_visible": 1.5}, "--min-visible 1.5: must be between 0 and 1"),
         ({"max_scale_excursion": float("inf")}, "must be a finite number of at least 0"),
+        ({"max_backdrop_share": -0.1}, "--max-backdrop-share -0.1: must be between 0 and 1"),
+        ({"max_start_jump": -1}, "--max-start-jump -1: must be a finite number of at least 0"),
+        ({"min_distinct_poses": -1}, "--min-distinct-poses -1: must be at least 0"),
         ({"min_faces": 5, "max_faces": 4}, "no clip could pass"),
         ({"min_texture_pixels": -1}, "must be at least 0"),
         ({"licenses": "by,gpl"}, "'gpl' is not a Creative Commons license"),
@@ -278,10 +294,20 @@ def test_settings_are_hashed_and_older_ones_are_read() -> None:
     assert config.sha256() != SampleConfig().sha256()
     assert config.sha256() == SampleConfig(filters=FilterConfig(max_flicker=0.1, licenses="cc0,by")).sha256()
     assert SampleConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    newer = SampleConfig(filters=FilterConfig(max_backdrop_share=0.5, min_distinct_poses=0))
+    assert SampleConfig.from_json(json.loads(json.dumps(newer.to_json()))) == newer
+    assert newer.sha256() != SampleConfig().sha256()
     older = {name: value for name, value in SampleConfig().to_json().items() if name != "filters"}
     assert SampleConfig.from_json({**older, "min_motion": 0.02}).filters == FilterConfig(min_motion=0.02)
     with pytest.raises(ConfigError, match="incompatible helix4d version"):
         SampleConfig.from_json({**older, "sharpness": 1})
+
+
+def test_settings_without_newer_thresholds_keep_the_hash_of_version_0_3_0() -> None:
+    assert SampleConfig(image_size=64, views=2, resolution=64, assets_per_shard=4).sha256() == RECORDED["config_sha256"]
+    assert not {"min_distinct_poses", "max_start_jump"} & SampleConfig().to_json()["filters"].keys()
+    with pytest.raises(ConfigError, match="--min-distinct-poses 5: exceeds --frames 4, so no clip could pass"):
+        SampleConfig(frames=4, filters=FilterConfig(min_distinct_poses=5))
 
 
 def test_measured_clips_round_trip_through_json() -> None:

@@ -20,7 +20,7 @@ from helix4d.curation.config import CurateConfig, RunConfig
 from helix4d.curation.filters.geometry_hash import NUMBERS, similarity
 from helix4d.curation.filters.measures import measure
 from helix4d.curation.filters.near_duplicates import LEAST_SIMILARITY, near_duplicates
-from helix4d.curation.filters.thresholds import FilterConfig, MeasuredClip
+from helix4d.curation.filters.thresholds import FILTERS, FilterConfig, MeasuredClip
 from helix4d.curation.plan.exclusions import ExcludedAsset, read_exclusions, write_exclusions
 from helix4d.curation.plan.plan import KEY_DIGITS
 from helix4d.curation.plan.plan_file import read_plan, write_plan
@@ -157,6 +157,62 @@ def test_mistakes_are_explained(
     assert message in re.sub(r"[│\s]+", " ", "".join(capfd.readouterr()))
 
 
+def test_the_newer_measures_are_judged_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = {
+        "distinct_poses": 16.0,
+        "start_jump": 1.0,
+        "backdrop_share": 0.0,
+        "emissive_share": 0.0,
+        "outline_share": 0.0,
+    }
+    odd = [{"distinct_poses": 2.0}, {"start_jump": 8.0}, {"backdrop_share": 0.9}, {"emissive_share": 1.0}]
+    clips = [{**plain, **one} for one in [{}, *odd, {"outline_share": 0.5}, {"outline_share": 0.5, "start_jump": 9.0}]]
+    write_ledger(tmp_path, {f"{n}.glb": [clip(n, **measures)] for n, measures in enumerate(clips)})
+    thresholds = ["--min-distinct-poses", "8", "--max-start-jump", "2", "--max-backdrop-share", "0.5"]
+    thresholds += ["--max-emissive-share", "0.5", "--max-outline-share", "0.2"]
+    listed = tmp_path / "exclude.json"
+    assert main(["filter", str(tmp_path), "--write", str(listed), *thresholds]) == 0
+    table = rows(capsys.readouterr().out)
+    assert table["distinct_poses"][:5] == ["≥", "8", "6", "1", "1"]
+    assert table["start_jump"][:5] == ["≤", "2", "5", "2", "2"]
+    assert table["backdrop_share"][:5] == ["≤", "0.5", "6", "1", "1"]
+    assert table["emissive_share"][:5] == ["≤", "0.5", "6", "1", "1"]
+    assert table["outline_share"][:5] == ["≤", "0.2", "5", "2", "1"]
+    assert {prefix: why.reason for prefix, why in read_exclusions(listed).items()} == {
+        digits(1): ReasonCode.FEW_POSES,
+        digits(2): ReasonCode.START_JUMP,
+        digits(3): ReasonCode.BACKDROP,
+        digits(4): ReasonCode.EMISSIVE,
+        digits(5): ReasonCode.OUTLINE,
+        digits(6): ReasonCode.START_JUMP,
+    }
+    assert main(["filter", str(tmp_path), "--dry-run"]) == 0
+    table = rows(capsys.readouterr().out)
+    assert [table[name][:4] for name in plain] == [["-", "7", "0", "0"]] * 5
+
+
+def test_clips_of_older_versions_keep_their_place_and_are_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older = dict.fromkeys((one.measure for one in FILTERS), 1.0) | {"flicker": 0.0}
+    newer = {name: older.pop(name) for name in ("distinct_poses", "start_jump", "backdrop_share")}
+    newer |= {name: older.pop(name) for name in ("emissive_share", "outline_share")}
+    clips = {"old.glb": [clip(1, **older)], "new.glb": [clip(2, **older, **newer)]}
+    clips["late.glb"] = [MeasuredClip(f"{digits(3)}_0", "", {"first_frame": 0.0, "duration_s": 1.0})]
+    write_ledger(tmp_path, clips)
+    arguments = ["filter", str(tmp_path), "--dry-run", "--max-emissive-share", "0.5"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "1 clip, measured by an older version, without distinct_poses, start_jump, backdrop_share, emissive_share, "
+        "outline_share: thresholds on these keep them; to measure them, pass the assets and new --measures\n"
+    ) in printed
+    assert rows(printed)["emissive_share"][:5] == ["≤", "0.5", "2", "1", "1"]
+    write_ledger(tmp_path, {"old.glb": [clip(1, **older, **newer)]})
+    assert main(arguments) == 0
+    assert "older version" not in capsys.readouterr().out
+
+
 def test_ledgers_without_measures_are_explained(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     Ledger(tmp_path / "ledger.jsonl").append(Outcome("a.glb", AssetState.DONE))
     assert main(["filter", str(tmp_path), "--dry-run"]) == 2
@@ -233,17 +289,18 @@ def test_damaged_lists_are_rejected(tmp_path: Path) -> None:
 def test_curate_filters_what_the_filter_command_predicted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source, measures, listed = tmp_path / "source", tmp_path / "measures", tmp_path / "exclude.json"
     source.mkdir()
-    for name in ("blob_star", "flag", "treasure_chest", "butterfly"):
+    for name in ("blob_star", "flag", "treasure_chest", "butterfly", "campfire"):
         (source / f"{name}.glb").write_bytes(SAMPLES[name]())
     (source / "again.glb").write_bytes(_by_another_program((source / "butterfly.glb").read_bytes()))
-    # A third of the chest is inside; the star and the flag have too many triangles.
-    chosen = {"min_visible": 0.9, "max_faces": 6000, "licenses": "cc0"}
+    # A third of the chest is inside, half of the fire glows; the star and the flag have too many triangles.
+    chosen = {"min_visible": 0.8, "max_emissive_share": 0.5, "max_faces": 6000, "licenses": "cc0"}
     thresholds = [f"--{name.replace('_', '-')}={value}" for name, value in chosen.items()]
     looking = ["filter", str(source), "--measures", str(measures), "--frames", "4", "--near-duplicates", "0.95"]
     assert main([*looking, "--dry-run", *thresholds]) == 0
     table = rows(capfd.readouterr().out)
-    assert {name: table[name][-10] for name in ("visible", "faces")} == {"visible": "1", "faces": "2"}
-    assert table["near_duplicate"] == ["<", "0.95", "4", "1", "1"]
+    first = {name: table[name][4] for name in ("visible", "emissive_share", "faces")}
+    assert first == {"visible": "1", "emissive_share": "1", "faces": "2"}
+    assert table["near_duplicate"] == ["<", "0.95", "5", "1", "1"]
     before = (measures / "ledger.jsonl").read_bytes()
     assert main([*looking, "--write", str(listed)]) == 0
     assert (measures / "ledger.jsonl").read_bytes() == before  # nothing is measured twice
@@ -255,6 +312,7 @@ def test_curate_filters_what_the_filter_command_predicted(tmp_path: Path, capfd:
     assert set(twins.values()) == {None, ReasonCode.NEAR_DUPLICATE}
     assert {name: outcome.reason for name, outcome in outcomes.items()} == {
         "blob_star.glb": ReasonCode.FACE_LIMIT,
+        "campfire.glb": ReasonCode.EMISSIVE,
         "flag.glb": ReasonCode.FACE_LIMIT,
         "treasure_chest.glb": ReasonCode.HIDDEN_SURFACE,
     }
@@ -262,7 +320,8 @@ def test_curate_filters_what_the_filter_command_predicted(tmp_path: Path, capfd:
         assert [clip.reason for clip in outcome.clips] == [outcome.reason]
         assert outcome.clips[0].measures == Ledger(measures / "ledger.jsonl").outcomes[outcome.asset].clips[0].measures
     counts = json.loads((tmp_path / "one" / "summary.json").read_text())["counts"]
-    expected = {"done": 1, "filtered: face_limit": 2, "filtered: hidden_surface": 1, "filtered: near_duplicate": 1}
+    dropped = {"face_limit": 2, "emissive": 1, "hidden_surface": 1, "near_duplicate": 1}
+    expected = {"done": 1} | {f"filtered: {reason}": number for reason, number in dropped.items()}
     assert counts == expected
     assert main(["verify", str(tmp_path / "one"), "--workers", "1"]) == 0
 

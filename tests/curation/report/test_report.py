@@ -15,6 +15,7 @@ from PIL import Image
 
 from helix4d.cli.main import main
 from helix4d.core import ConfigError, FormatError
+from helix4d.curation.filters.thresholds import FILTERS
 from helix4d.curation.report.datacard import plain
 from helix4d.curation.report.page import write_report
 from tests.browser import drive, served
@@ -22,6 +23,8 @@ from tests.curation.outputs import FRAMES, VIEWS, failure, motionless, output_of
 
 HOSTILE = '<script>window.hacked=1;alert(1)</script><img src=x onerror="window.hacked=1">'
 HOSTILE_EXTRAS = {"license": f"{HOSTILE} | `a` <!-- ", "author": HOSTILE, "nested": {"a": ["</script>"]}}
+NEWER = ("distinct_poses", "start_jump", "backdrop_share", "emissive_share", "outline_share")
+OLDER = {one.measure: 1.0 for one in FILTERS if one.measure not in NEWER}
 OPENED = 'await page.waitForSelector("body[data-ready]");'
 
 
@@ -159,6 +162,26 @@ def test_an_unfinished_output_has_a_report(tmp_path: Path) -> None:
     data = page_data(write_report(folder, workers=1))
     assert data["states"] == {"done": 2, "filtered": 0, "failed": 1, "pending": 2}
     assert "assets still to be processed: 2" in (folder / "report" / "datacard.md").read_text()
+
+
+def test_the_newer_measures_are_shown_and_missing_ones_reported(tmp_path: Path) -> None:
+    new = dict(zip(NEWER, (3.0, 0.5, 0.25, 0.125, 0.0), strict=True))
+    folder = output_of(tmp_path / "new", ["a.glb", "b.glb"], measures=OLDER | new)
+    page = write_report(folder, workers=1)
+    data = page_data(page)
+    shown = {one["name"]: one["quantiles"]["50 %"] for one in data["histograms"]}
+    assert {name: shown[name] for name in new} == new
+    assert {name: data["entries"][0]["measures"][name] for name in new} == new
+    assert data["unmeasured"] == []
+    card = (page.parent / "datacard.md").read_text()
+    assert "| backdrop\\_share | share of the surface that is a sky or a ground | 0.25 |" in card
+    older = output_of(tmp_path / "old", ["a.glb", "b.glb"], measures=OLDER)
+    page = write_report(older, workers=1)
+    text = "2 samples, measured by an older version, without distinct_poses, start_jump, backdrop_share, emissive_share"
+    assert page_data(page)["unmeasured"] == [f"{text}, outline_share"]
+    assert f"Not included: {plain(text)}" in (page.parent / "datacard.md").read_text()
+    visit = drive(page.as_uri(), OPENED + 'return page.locator("#unmeasured").innerText();', tmp_path)
+    assert visit.result == f"Not included: {text}, outline_share."
 
 
 def test_other_folders_and_damaged_shards_are_rejected(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -68,7 +68,7 @@ def _fan_is_valid(rings: Float64Array) -> BoolArray:
 
 def _clip_ears(ring: Float64Array) -> Int64Array:
     """Return the (K − 2, 3) triangles of one polygon of (K, 3) positions; where no ear is left, the rest is a fan."""
-    flat = _projected(ring)
+    flat = projected(ring, ring)
     left = list(range(len(ring)))
     found = []
     while len(left) > 3:
@@ -84,12 +84,12 @@ def _clip_ears(ring: Float64Array) -> Int64Array:
     return np.array(found, np.int64)
 
 
-def _projected(ring: Float64Array) -> Float64Array:
-    """Return (K, 2) positions on the polygon's plane, counter-clockwise."""
+def projected(points: Float64Array, ring: Float64Array) -> Float64Array:
+    """Return (N, 2) positions of (N, 3) points on the plane of a polygon (K, 3), in which it is counter-clockwise."""
     following = np.roll(ring, -1, axis=0)
     normal = np.cross(ring - ring[0], following - ring[0]).sum(axis=0)
     axis = int(np.abs(normal).argmax())
-    flat = ring[:, [(axis + 1) % 3, (axis + 2) % 3]]
+    flat = points[:, [(axis + 1) % 3, (axis + 2) % 3]]
     return flat if normal[axis] >= 0 else flat * [-1.0, 1.0]
 
 
