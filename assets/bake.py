@@ -6,8 +6,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
 
 from helix4d.assets.archive import single_asset
 from helix4d.assets.choice import ALL, MOST_MOVING, ClipInfo, choose
@@ -17,10 +20,12 @@ from helix4d.assets.gltf import GltfAsset, external_uris
 from helix4d.assets.isolated import bake_in_child, list_in_child
 from helix4d.assets.limits import DEFAULT_LIMITS, Limits
 from helix4d.assets.outline import mark_outlines
+from helix4d.assets.sampling import Sampling, moments_of
 from helix4d.assets.sequence import sequence_files
-from helix4d.assets.surface import nearly_still
+from helix4d.assets.surface import Poser, motion_at, motion_of_times, nearly_still
 from helix4d.assets.visibility import without_invisible
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.arrays import Float64Array
 from helix4d.core.extras import missing_package
 from helix4d.core.messages import reproducible
 from helix4d.core.storage import is_fault
@@ -38,9 +43,10 @@ SUFFIXES = frozenset(_GLTF + _COLLADA + _BLENDER + _FBX + _USD + _ARCHIVES)
 class _Asset(Protocol):
     @property
     def clips(self) -> list[ClipInfo]: ...
-    def require_visible_animation(self) -> None: ...
-    def probe_motion(self, index: int) -> float: ...
-    def bake(self, index: int, frames: int) -> Clip: ...
+    def require_visible(self) -> None: ...
+    def require_animation(self) -> None: ...
+    def poser(self, index: int) -> Poser: ...
+    def bake(self, index: int | None, times: Float64Array) -> Clip: ...
 
 
 def validate(path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -105,22 +111,29 @@ def bake(
 
 def bake_clips(
     path: Path,
-    frames: int = 16,
+    frames: int | Sampling = 16,
     clip: str | int = ALL,
     limits: Limits = DEFAULT_LIMITS,
     isolated: bool = True,
 ) -> list[Clip]:
-    """Bake several clips: all animations of the file for "all", otherwise a list of one.
+    """Bake several clips: all animations of the file for "all", otherwise one of them, each as `frames` samples it.
+
+    Args:
+        path: as in `bake`.
+        frames: number of frames, spaced evenly over the animation, or how to sample it: in windows, or as a single
+            frame, which also accepts files without an animation.
+        clip: as in `bake`, or "all".
+        limits: upper bounds on the size of the file.
+        isolated: as in `bake`.
 
     Raises:
         AssetError, ValueError: see `bake`.
     """
-    if frames < 1:
-        raise ValueError(f"frames must be at least 1, found {frames}")
+    sampling = frames if isinstance(frames, Sampling) else Sampling(frames)
     with _unpacked(Path(path), limits) as (inside, root):
         if isolated and _may_crash(inside):
-            return bake_in_child(inside, root, frames, clip, limits)
-        return bake_unpacked(inside, root, frames, clip, limits)
+            return bake_in_child(inside, root, sampling, clip, limits)
+        return bake_unpacked(inside, root, sampling, clip, limits)
 
 
 def list_unpacked(path: Path, root: Path, limits: Limits) -> list[ClipInfo]:
@@ -128,13 +141,13 @@ def list_unpacked(path: Path, root: Path, limits: Limits) -> list[ClipInfo]:
     return _open(path, limits, root).clips
 
 
-def bake_unpacked(path: Path, root: Path, frames: int, clip: str | int, limits: Limits) -> list[Clip]:
+def bake_unpacked(path: Path, root: Path, sampling: Sampling, clip: str | int, limits: Limits) -> list[Clip]:
     """Bake clips of a file that is not an archive, in this process.
 
     Args:
         path: file, or folder of numbered .obj files.
         root: folder that its references must not leave.
-        frames: number of frames.
+        sampling: how the animations are sampled.
         clip: as in `bake_clips`.
         limits: upper bounds on the size of the file.
 
@@ -142,9 +155,29 @@ def bake_unpacked(path: Path, root: Path, frames: int, clip: str | int, limits: 
         AssetError: see `bake`.
     """
     asset = _open(path, limits, root)
-    asset.require_visible_animation()
-    chosen = choose(asset.clips, clip, asset.probe_motion)
-    return [_finished(asset.bake(index, frames), asset) for index in chosen]
+    asset.require_visible()
+    try:
+        asset.require_animation()
+    except AssetError as error:
+        if sampling.static == "never" or error.code not in (ReasonCode.NO_ANIMATION, ReasonCode.NO_MOTION):
+            raise
+        return [_finished(asset.bake(None, np.zeros(1)), asset)]
+    chosen = choose(asset.clips, clip, lambda index: _motion(asset, asset.clips[index]))
+    return [_finished(one, asset) for index in chosen for one in _sampled(asset, asset.clips[index], sampling)]
+
+
+def _sampled(asset: _Asset, info: ClipInfo, sampling: Sampling) -> Iterator[Clip]:
+    """Bake an animation as often as it is sampled."""
+    if sampling.static == "only":
+        yield asset.bake(info.index, np.array([info.start]))
+        return
+    poser = cache(lambda: asset.poser(info.index))
+    for moments in moments_of(sampling, info.start, info.end, lambda times: motion_at(times, poser())):
+        yield replace(asset.bake(info.index, moments.times), window=moments.window)
+
+
+def _motion(asset: _Asset, info: ClipInfo) -> float:
+    return motion_of_times(info.start, info.end, asset.poser(info.index)) if info.end > info.start else 0.0
 
 
 def _finished(clip: Clip, asset: _Asset) -> Clip:
@@ -157,7 +190,9 @@ def _with_probe(clip: Clip, asset: _Asset) -> Clip:
     """Measure motion between the frames of a clip that hardly moves: they may all show the same phase of a loop."""
     if len(clip.frames) < 2 or not nearly_still(clip):
         return clip
-    return replace(clip, motion_between=max(asset.probe_motion(clip.index), 0.0))
+    start, end = float(clip.times[0]), float(clip.times[-1])
+    between = motion_of_times(start, end, asset.poser(clip.index)) if end > start else 0.0
+    return replace(clip, motion_between=max(between, 0.0))
 
 
 def _may_crash(path: Path) -> bool:
@@ -180,7 +215,7 @@ def bake_still(path: Path, limits: Limits = DEFAULT_LIMITS) -> Clip:
     if _suffix(path) not in _GLTF:
         message = f"a still must be a {' or '.join(_GLTF)} file, found {path.suffix}"
         raise AssetError(ReasonCode.NOT_GLTF, message, path)
-    return mark_outlines(GltfAsset(path, limits).bake_still())
+    return mark_outlines(GltfAsset(path, limits).bake(None, np.zeros(1)))
 
 
 def _suffix(path: Path) -> str:

@@ -15,6 +15,7 @@ from helix4d.assets.bake import bake_unpacked, list_unpacked
 from helix4d.assets.choice import ClipInfo
 from helix4d.assets.isolated import ANSWER, clip_file
 from helix4d.assets.limits import Limits
+from helix4d.assets.sampling import Sampling
 from helix4d.core import AssetError, ConfigError, ReasonCode, write_bytes
 from helix4d.core.messages import reproducible
 
@@ -36,7 +37,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
         if request["task"] == "list":
             return {"clips": [_described(info) for info in list_unpacked(path, root, limits)]}
-        clips = bake_unpacked(path, root, request["frames"], request["clip"], limits)
+        clips = bake_unpacked(path, root, Sampling(**request["sampling"]), request["clip"], limits)
         for number, clip in enumerate(clips):
             clip.save(clip_file(Path(request["folder"]), number))
         return {"clips": len(clips)}

@@ -210,6 +210,7 @@ class Clip:
     extras: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     motion_between: float = 0.0
+    window: int | None = None
 
     def __post_init__(self) -> None:
         if not self.frames:
@@ -272,6 +273,7 @@ class Clip:
             "extras": dict(self.extras),
             "warnings": list(self.warnings),
             "motion_between": self.motion_between,
+            "window": self.window,
         }
         contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
         write_bytes(path, save(contiguous, {"helix4d_clip": json.dumps(header, sort_keys=True)}))
@@ -321,6 +323,7 @@ class Clip:
             extras=header["extras"],
             warnings=tuple(header["warnings"]),
             motion_between=header.get("motion_between", 0.0),
+            window=header.get("window"),
         )
 
 

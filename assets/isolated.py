@@ -21,6 +21,7 @@ from typing import IO, Any
 from helix4d.assets.choice import ClipInfo
 from helix4d.assets.clip import Clip
 from helix4d.assets.limits import Limits
+from helix4d.assets.sampling import Sampling
 from helix4d.core import AssetError, ConfigError, ReasonCode
 from helix4d.core.processes import child_environment_without_secrets
 from helix4d.core.scratch import scratch_folder
@@ -36,13 +37,13 @@ def clip_file(folder: Path, number: int) -> Path:
     return folder / f"clip_{number:04d}.safetensors"
 
 
-def bake_in_child(path: Path, root: Path, frames: int, clip: str | int, limits: Limits) -> list[Clip]:
+def bake_in_child(path: Path, root: Path, sampling: Sampling, clip: str | int, limits: Limits) -> list[Clip]:
     """Bake a file in a child process.
 
     Args:
         path: file or folder that is not an archive.
         root: folder that its references must not leave.
-        frames: number of frames.
+        sampling: how the animations are sampled.
         clip: as in `bake`.
         limits: upper bounds on the size of the file.
 
@@ -52,7 +53,7 @@ def bake_in_child(path: Path, root: Path, frames: int, clip: str | int, limits: 
         OSError: if storage fails.
     """
     with scratch_folder("helix4d-bake-") as folder:
-        answer = _ask(folder, {"task": "bake", "frames": frames, "clip": clip}, path, root, limits)
+        answer = _ask(folder, {"task": "bake", "sampling": asdict(sampling), "clip": clip}, path, root, limits)
         return [Clip.load(clip_file(folder, number)) for number in range(answer["clips"])]
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from helix4d.core.arrays import Float64Array
 
+Static = Literal["never", "also", "only"]
+
 _MOST_PROBED = 64
 """Windows of one animation whose motion is measured; of more, evenly spaced ones are."""
+_PROBE_FRAMES = 5
+"""Frames of a window at which its motion is measured."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +27,15 @@ class Sampling:
         fps: frames per second of a window; None samples T frames evenly over the whole animation, both ends included.
         windows: number of windows of an animation, at most.
         stride: frames from the start of a window to the start of the next; None for T, so that none share a frame.
+        static: "never" for animations; "also" for the rest pose of files without an animation, as clips of one frame;
+            "only" for clips of one frame of all files: the first one of the animation, or the rest pose.
     """
 
     frames: int = 16
     fps: float | None = None
     windows: int = 1
     stride: int | None = None
+    static: Static = "never"
 
     def __post_init__(self) -> None:
         if self.frames < 1:
@@ -75,7 +83,8 @@ def moments_of(
     step = (sampling.frames if sampling.stride is None else sampling.stride) / sampling.fps
     count = int(np.floor(max(spare, 0.0) / step + 1e-9)) + 1
     within = np.arange(sampling.frames) / sampling.fps
-    chosen = _most_moving(count, sampling.windows, lambda number: motion_at(start + number * step + within))
+    probed = np.linspace(0.0, length, min(sampling.frames, _PROBE_FRAMES))
+    chosen = _most_moving(count, sampling.windows, lambda number: motion_at(start + number * step + probed))
     return [Moments(np.minimum(start + number * step + within, end), number) for number in chosen]
 
 

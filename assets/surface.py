@@ -7,7 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from helix4d.assets.clip import Clip, Frame
-from helix4d.core.arrays import BoolArray
+from helix4d.core.arrays import BoolArray, Float64Array
+
+Poser = Callable[[Float64Array], tuple[Frame, ...]]
+"""Returns a frame for each of (T,) times in seconds; textures and UVs may be missing."""
 
 NEARLY_STILL = 0.01
 """Motion below which times between the samples are evaluated, too: 15 loops show the same pose at 16 even times."""
@@ -65,7 +68,13 @@ def motion(clip: Clip) -> float:
     return max(farthest / diagonal, clip.motion_between)
 
 
-def motion_of_times(start: float, end: float, frames_at: Callable[[np.ndarray], tuple[Frame, ...]]) -> float:
+def motion_at(times: Float64Array, poser: Poser) -> float:
+    """Return `motion` of the frames at (T,) times; −1 for geometry that is not finite."""
+    value = _motion_at(times, poser)
+    return value if np.isfinite(value) else -1.0
+
+
+def motion_of_times(start: float, end: float, frames_at: Poser) -> float:
     """Estimate `motion` from 16 evenly spaced frames, and from 16 uneven times between them if those hardly differ.
 
     Args:
@@ -104,7 +113,7 @@ def _distinct(clip: Clip) -> list[Frame]:
     return list({id(frame.topology): frame for frame in clip.frames}.values())
 
 
-def _motion_at(times: np.ndarray, frames_at: Callable[[np.ndarray], tuple[Frame, ...]]) -> float:
+def _motion_at(times: Float64Array, frames_at: Poser) -> float:
     with np.errstate(over="ignore", invalid="ignore"):
         return motion(Clip("", 0, times, frames_at(times), ()))
 

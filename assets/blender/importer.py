@@ -34,7 +34,7 @@ from helix4d.assets.geometry_check import GeometryCheck
 from helix4d.assets.limits import Limits
 from helix4d.assets.sequence import FRAMES_PER_S, sequence_files
 from helix4d.assets.stretch import StretchCheck
-from helix4d.assets.surface import motion_of_times
+from helix4d.assets.surface import Poser
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Float64Array
 from helix4d.core.captured import captured_output
@@ -146,40 +146,43 @@ class BlenderAsset:
     def _folders(self) -> list[str]:
         return [str(folder.resolve()) for folder in (self._path.parent, self._root)]
 
-    def require_visible_animation(self) -> None:
-        """Raise no_mesh or no_animation if there is nothing to bake."""
-        if self.clips:
-            return
-        if not len(self._moment(self._bpy.context.scene.frame_current / self._rate).positions):
+    def require_visible(self) -> None:
+        """Raise no_mesh if there is no animation, and the current frame shows nothing."""
+        if not self.clips and not len(self._moment(self._current_time()).positions):
             raise self._no_mesh()
-        raise AssetError(ReasonCode.NO_ANIMATION, "has no animation", self._path)
+
+    def require_animation(self) -> None:
+        """Raise no_animation if nothing is animated."""
+        if not self.clips:
+            raise AssetError(ReasonCode.NO_ANIMATION, "has no animation", self._path)
+
+    def _current_time(self) -> float:
+        return float(self._bpy.context.scene.frame_current / self._rate)
 
     def _no_mesh(self) -> AssetError:
         return AssetError(ReasonCode.NO_MESH, "shows no mesh with faces", self._path)
 
-    def probe_motion(self, index: int) -> float:
-        """Return `assets.motion` of a clip at 16 times; −1 if it is not finite."""
-        info = self.clips[index]
-        return motion_of_times(info.start, info.end, lambda times: self._frames(times, None, None)[0])
+    def poser(self, index: int) -> Poser:
+        """Return what poses the clip."""
+        return lambda times: self._frames(times, None, None)[0]
 
-    def bake(self, index: int, frames: int) -> Clip:
-        """Bake one animation at `frames` times.
+    def bake(self, index: int | None, times: Float64Array) -> Clip:
+        """Bake the animation at (T,) times in seconds; the current frame of the scene for an index of None.
 
         Raises:
             AssetError: out_of_memory, no_mesh, empty_geometry, degenerate_geometry, non_finite_geometry,
                 precision_loss, texture_too_large.
         """
-        info = self.clips[index]
-        times = np.linspace(info.start, info.end, frames)
+        shown = np.full(len(times), self._current_time()) if index is None else times
         check, stretch = GeometryCheck(self._path), StretchCheck()
         with np.errstate(over="ignore", invalid="ignore"), self._printed():
-            baked, unposed = self._frames(times, check, stretch)
+            baked, unposed = self._frames(shown, check, stretch)
         if not any(len(frame.faces) for frame in baked):
             raise self._no_mesh()
         check.finish(unposed)
         return Clip(
-            name=info.name,
-            index=index,
+            name="",
+            index=0,
             times=times,
             frames=baked,
             materials=self._materials.materials,
@@ -241,7 +244,7 @@ class ObjSequence(BlenderAsset):
         self._reader, self._rate, self._shown_frame = "OBJ", FRAMES_PER_S, -1
         self.clips = [ClipInfo(0, "", 0.0, (len(self._frames_on_disk) - 1) / FRAMES_PER_S)]
 
-    def require_visible_animation(self) -> None:
+    def require_visible(self) -> None:
         """Raise no_mesh if the first frame has no faces."""
         if not len(self._moment(0.0).positions):
             raise self._no_mesh()

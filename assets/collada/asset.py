@@ -19,7 +19,7 @@ from helix4d.assets.collada.scene import Part, Scene
 from helix4d.assets.collada.sources import named
 from helix4d.assets.geometry_check import GeometryCheck
 from helix4d.assets.limits import Limits
-from helix4d.assets.surface import motion_of_times
+from helix4d.assets.surface import Poser
 from helix4d.assets.visibility import ALL_INVISIBLE
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Float64Array
@@ -65,52 +65,53 @@ class ColladaAsset:
             self.clips.append(_info(len(self.clips), name, moving, start, end))
             self._channels.append(moving)
 
-    def require_visible_animation(self) -> None:
-        """Raise no_mesh, empty_geometry, no_animation or no_motion if there is nothing to bake."""
+    def require_visible(self) -> None:
+        """Raise no_mesh or empty_geometry if there is nothing to bake."""
         document = self._document
         if not self._scene.parts:
             found = "".join(f"; {text}" for text in document.warnings[:3])
             raise document.fail(ReasonCode.NO_MESH, f"its scene shows no triangle mesh{found}")
         if not self._visible:
             raise document.fail(ReasonCode.EMPTY_GEOMETRY, ALL_INVISIBLE)
+
+    def require_animation(self) -> None:
+        """Raise no_animation or no_motion if no clip moves anything visible."""
+        document = self._document
         if not self.clips and next(document.tree.iter("channel"), None) is None:
             raise document.fail(ReasonCode.NO_ANIMATION, "has no animation")
         if not self.clips:
             found = "".join(f"; {text}" for text in document.warnings[:3])
             raise document.fail(ReasonCode.NO_MOTION, f"its animations do not move anything visible{found}")
 
-    def probe_motion(self, index: int) -> float:
-        """Return `assets.surface.motion_of_times` of a clip, on about 50,000 triangles at most."""
-        info = self.clips[index]
-        if info.end <= info.start:
-            return 0.0
+    def poser(self, index: int) -> Poser:
+        """Return what poses a clip, reduced to about 50,000 triangles, without its looks."""
         rows = thinned([Shown(part, 0, {}) for part in self._visible], _PROBE_TRIANGLES)
         posed = Frames(self._scene, rows, 0, self._channels[index], with_normals=False)
 
         def frames_at(times: np.ndarray) -> tuple[Frame, ...]:
             return tuple(world.frame() for world in posed.at(times))
 
-        return motion_of_times(info.start, info.end, frames_at)
+        return frames_at
 
-    def bake(self, index: int, frames: int) -> Clip:
-        """Bake one clip at `frames` times.
+    def bake(self, index: int | None, times: Float64Array) -> Clip:
+        """Bake one clip at (T,) times in seconds; the document without its animations for an index of None.
 
         Raises:
             AssetError: out_of_memory, empty_geometry, degenerate_geometry, non_finite_geometry, precision_loss,
                 texture_too_large.
         """
-        document, info, parts = self._document, self.clips[index], self._scene.parts
+        document, frames, parts = self._document, len(times), self._scene.parts
         vertices = sum(len(part.primitive.positions) for part in parts)
         if frames * vertices > document.limits.frame_vertices:
             message = f"{frames} frames of {vertices:,} vertices are more than the limit of "
             message += f"{document.limits.frame_vertices:,} vertices in all frames"
             raise document.fail(ReasonCode.OUT_OF_MEMORY, message)
-        times = np.linspace(info.start, info.end, frames)
         looks = Looks(document)
-        baked = self._baked(times, index, [Shown(part, *looks.shown(part)) for part in parts], looks.uv_sets)
+        channels = [] if index is None else self._channels[index]
+        baked = self._baked(times, channels, [Shown(part, *looks.shown(part)) for part in parts], looks.uv_sets)
         return Clip(
-            name=info.name,
-            index=index,
+            name="" if index is None else self.clips[index].name,
+            index=index or 0,
             times=times,
             frames=baked,
             materials=tuple(looks.materials),
@@ -119,9 +120,11 @@ class ColladaAsset:
             warnings=(*document.warnings, *looks.warnings),
         )
 
-    def _baked(self, times: Float64Array, index: int, rows: list[Shown], uv_sets: int) -> tuple[Frame, ...]:
+    def _baked(
+        self, times: Float64Array, channels: list[Channel], rows: list[Shown], uv_sets: int
+    ) -> tuple[Frame, ...]:
         check = GeometryCheck(self._document.path)
-        posed = Frames(self._scene, rows, uv_sets, self._channels[index], with_normals=True)
+        posed = Frames(self._scene, rows, uv_sets, channels, with_normals=True)
         baked = []
         with np.errstate(over="ignore", invalid="ignore"):
             for world in posed.at(times):

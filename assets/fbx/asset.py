@@ -13,11 +13,11 @@ from helix4d.assets.clip import Clip, Frame
 from helix4d.assets.fbx.binding import evaluated, load
 from helix4d.assets.fbx.materials import Looks
 from helix4d.assets.fbx.scene import Scene
-from helix4d.assets.fbx.takes import read_takes
+from helix4d.assets.fbx.takes import Take, read_takes, stored_pose
 from helix4d.assets.geometry_check import GeometryCheck
 from helix4d.assets.limits import Limits
 from helix4d.assets.stretch import StretchCheck
-from helix4d.assets.surface import motion_of_times
+from helix4d.assets.surface import Poser
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Float64Array
 
@@ -50,38 +50,39 @@ class FbxAsset:
         self._takes = read_takes(self._source, self._scene.movers, self._warn)
         self.clips = [ClipInfo(number, take.name, take.start, take.end) for number, take in enumerate(self._takes)]
 
-    def require_visible_animation(self) -> None:
-        """Raise no_mesh or no_animation if there is nothing to bake."""
+    def require_visible(self) -> None:
+        """Raise no_mesh if there is nothing to bake."""
         if not self._scene.parts:
             message = "has no mesh with faces" + "".join(f"; {text}" for text in list(self._warnings)[:3])
             raise AssetError(ReasonCode.NO_MESH, message, self._path)
+
+    def require_animation(self) -> None:
+        """Raise no_animation if there is no take."""
         if not self.clips:
             raise AssetError(ReasonCode.NO_ANIMATION, "has no animation", self._path)
 
-    def probe_motion(self, index: int) -> float:
-        """Return `assets.motion` of a clip at 16 times; −1 if it is not finite."""
-        info = self.clips[index]
-        return motion_of_times(info.start, info.end, lambda times: self._frames(index, times, 0, None))
+    def poser(self, index: int) -> Poser:
+        """Return what poses a take without its looks."""
+        return lambda times: self._frames(self._takes[index], times, 0)
 
-    def bake(self, index: int, frames: int) -> Clip:
-        """Bake one take at `frames` times.
+    def bake(self, index: int | None, times: Float64Array) -> Clip:
+        """Bake one take at (T,) times in seconds; the scene as it is stored for an index of None.
 
         Raises:
             AssetError: out_of_memory, invalid_accessor, empty_geometry, degenerate_geometry, non_finite_geometry,
                 precision_loss, texture_too_large.
         """
-        info = self.clips[index]
-        times = np.linspace(info.start, info.end, frames)
+        take = stored_pose(self._source) if index is None else self._takes[index]
         looks = Looks(self._path, self._root, self._limits, self._scene.from_blender)
         check, stretch = GeometryCheck(self._path), StretchCheck()
         with np.errstate(over="ignore", invalid="ignore"):
             for part in self._scene.parts:
                 part.shape.bind(looks)
-            baked = self._frames(index, times, looks.uv_sets, check, stretch)
+            baked = self._frames(take, times, looks.uv_sets, check, stretch)
         metadata = self._source.metadata
         return Clip(
-            name=info.name,
-            index=index,
+            name=take.name,
+            index=index or 0,
             times=times,
             frames=baked,
             materials=tuple(look.material for look in looks.found),
@@ -92,13 +93,12 @@ class FbxAsset:
 
     def _frames(
         self,
-        index: int,
+        take: Take,
         times: Float64Array,
         uv_sets: int,
         check: GeometryCheck | None = None,
         stretch: StretchCheck | None = None,
     ) -> tuple[Frame, ...]:
-        take = self._takes[index]
         assembly = Assembly(np.asarray, 1.0, uv_sets)
         most = self._limits.frame_vertices // len(times)
         baked: list[Frame] = []

@@ -78,6 +78,11 @@ def read_takes(scene: Any, movers: frozenset[int], warn: Callable[[str], None]) 
     return takes
 
 
+def stored_pose(scene: Any) -> Take:
+    """Return a take that shows the scene as it is stored, without an animation."""
+    return Take("", 0.0, 0.0, scene.anim, scene.metadata.ktime_second)
+
+
 def _spans(stack: Any, movers: frozenset[int], warn: Callable[[str], None]) -> Iterator[_Span]:
     layers = list(items(stack.layers))
     own_layers = {layer.element_id for layer in layers}

@@ -23,10 +23,10 @@ from helix4d.assets.gltf.parse.model import Property
 from helix4d.assets.gltf.scene import Part, Scene
 from helix4d.assets.gltf.visible import visible_parts
 from helix4d.assets.limits import Limits
-from helix4d.assets.surface import motion_of_times
+from helix4d.assets.surface import Poser
 from helix4d.assets.visibility import ALL_INVISIBLE
 from helix4d.core import ReasonCode
-from helix4d.core.arrays import UInt8Array
+from helix4d.core.arrays import Float64Array, UInt8Array
 
 _PROBE_TRIANGLES = 50_000
 
@@ -61,12 +61,16 @@ class GltfAsset:
                 infos.append(ClipInfo(number, name, motion.start, motion.end))
         return infos
 
-    def require_visible_animation(self) -> None:
-        """Raise no_mesh, empty_geometry, no_animation or no_motion if there is nothing to bake."""
+    def require_visible(self) -> None:
+        """Raise no_mesh or empty_geometry if nothing is visible, at rest or in an animation of materials."""
         motions = [motion for _, motion in self._all_motions.valid()]
         fading = [motion for motion in motions if changing_materials(motion.tracks)]
         if not any(len(part.geometry.faces) for motion in fading for part in self._visible_parts(motion)):
-            self._require_visible()
+            self._require_visible_at_rest()
+
+    def require_animation(self) -> None:
+        """Raise no_animation or no_motion if no animation changes anything visible."""
+        motions = [motion for _, motion in self._all_motions.valid()]
         if not len(self._all_motions):
             raise self.document.fail(ReasonCode.NO_ANIMATION, "has no animation")
         if motions and not any(map(self._moving_tracks, motions)):
@@ -103,11 +107,9 @@ class GltfAsset:
         times = time_range(self._moving_tracks(found))
         return found if times is None else replace(found, start=times[0], end=times[1])
 
-    def probe_motion(self, index: int) -> float:
-        """Return `assets.surface.motion_of_times` of a clip, on about 50,000 triangles at most."""
+    def poser(self, index: int) -> Poser:
+        """Return what poses a clip, reduced to about 50,000 triangles, without its looks."""
         found = self._motion(index)
-        if found.end <= found.start:
-            return 0.0
         visible = self._visible_parts(found)
         total = sum(len(part.geometry.faces) for part in visible)
         parts = thinned(visible, -(-total // _PROBE_TRIANGLES))
@@ -120,27 +122,21 @@ class GltfAsset:
             posed = pose_frames(self._scene, parts, topologies, found, times, shown, with_normals=False)
             return tuple(frame.frame() for frame in posed)
 
-        return motion_of_times(found.start, found.end, frames_at)
+        return frames_at
 
-    def bake(self, index: int, frames: int) -> Clip:
-        """Bake one animation at `frames` times.
+    def bake(self, index: int | None, times: Float64Array) -> Clip:
+        """Bake one animation at (T,) times in seconds; the rest pose, ignoring animations, for an index of None.
 
         Raises:
             AssetError: out_of_memory, empty_geometry, degenerate_geometry, non_finite_geometry, precision_loss,
                 texture_too_large.
         """
-        return self._bake(self._motion(index), self.document.animations[index].name, index, frames)
+        if index is None:
+            self._require_visible_at_rest()
+            return self._bake(Motion((), 0.0, 0.0), "", 0, times)
+        return self._bake(self._motion(index), self.document.animations[index].name, index, times)
 
-    def bake_still(self) -> Clip:
-        """Bake the scene in its rest pose, ignoring animations: one frame at time 0, index −1.
-
-        Raises:
-            AssetError: no_mesh; see also `bake`.
-        """
-        self._require_visible()
-        return self._bake(Motion((), 0.0, 0.0), "", -1, 1)
-
-    def _require_visible(self) -> None:
+    def _require_visible_at_rest(self) -> None:
         if not self._scene.parts:
             raise self.document.fail(ReasonCode.NO_MESH, "the default scene has no triangle mesh")
         if not any(len(part.geometry.faces) for part in self._scene.parts):
@@ -148,8 +144,8 @@ class GltfAsset:
         if not any(len(part.geometry.faces) for part in self._parts):
             raise self.document.fail(ReasonCode.EMPTY_GEOMETRY, ALL_INVISIBLE)
 
-    def _bake(self, found: Motion, name: str, index: int, frames: int) -> Clip:
-        document, parts = self.document, self._visible_parts(found)
+    def _bake(self, found: Motion, name: str, index: int, times: Float64Array) -> Clip:
+        document, parts, frames = self.document, self._visible_parts(found), len(times)
         vertices = sum(len(part.geometry.positions) for part in parts)
         if frames * vertices > document.limits.frame_vertices:
             raise document.fail(
@@ -157,7 +153,6 @@ class GltfAsset:
                 f"{frames} frames of {vertices:,} vertices are more than the limit of "
                 f"{document.limits.frame_vertices:,} vertices in all frames",
             )
-        times = np.linspace(found.start, found.end, frames)
         images = Images(self._accessors, self._decoded)
         looks = Looks(parts, Materials(document, images), found.tracks)
         seen = [looks.at(float(time)) for time in times]

@@ -16,7 +16,7 @@ from helix4d.assets.clip import Clip, Frame
 from helix4d.assets.geometry_check import GeometryCheck
 from helix4d.assets.limits import Limits
 from helix4d.assets.stretch import StretchCheck
-from helix4d.assets.surface import motion_of_times
+from helix4d.assets.surface import Poser
 from helix4d.assets.usd.frames import Frames
 from helix4d.assets.usd.layers import open_stage, reason_of, recorded_notes
 from helix4d.assets.usd.materials import Looks
@@ -56,28 +56,28 @@ class UsdAsset:
         if self._timeline is not None:
             self.clips.append(ClipInfo(0, "", self._timeline.start / self._rate, self._timeline.end / self._rate))
 
-    def require_visible_animation(self) -> None:
-        """Raise no_mesh or no_animation if there is nothing to bake."""
+    def require_visible(self) -> None:
+        """Raise no_mesh if there is nothing to bake."""
         if not self._scene.parts:
             message = "has no mesh or geometric primitive" + "".join(f"; {text}" for text in list(self._warnings)[:3])
             raise AssetError(ReasonCode.NO_MESH, message, self._path)
+
+    def require_animation(self) -> None:
+        """Raise no_animation if nothing visible changes."""
         if not self.clips:
             raise AssetError(ReasonCode.NO_ANIMATION, "has no animation that changes anything visible", self._path)
 
-    def probe_motion(self, index: int) -> float:
-        """Return `assets.motion` of the clip at 16 times; −1 if it is not finite."""
-        info = self.clips[index]
-        return motion_of_times(info.start, info.end, lambda times: self._frames(times, 0))
+    def poser(self, index: int) -> Poser:
+        """Return what poses the clip without its looks."""
+        return lambda times: self._frames(times, 0)
 
-    def bake(self, index: int, frames: int) -> Clip:
-        """Bake the animation at `frames` times.
+    def bake(self, index: int | None, times: Float64Array) -> Clip:
+        """Bake the animation at (T,) times in seconds; the stage at its start for an index of None.
 
         Raises:
             AssetError: out_of_memory, invalid_accessor, no_mesh, empty_geometry, degenerate_geometry,
                 non_finite_geometry, precision_loss, texture_too_large, uri_outside_asset.
         """
-        info = self.clips[index]
-        times = np.linspace(info.start, info.end, frames)
         looks = Looks(self._path, self._root, self._limits)
         check, stretch = GeometryCheck(self._path), StretchCheck()
         with self._recorded(), np.errstate(over="ignore", invalid="ignore"):
@@ -85,8 +85,8 @@ class UsdAsset:
                 part.shape.bind(looks)
             baked = self._frames(times, looks.uv_sets, check, stretch)
         return Clip(
-            name=info.name,
-            index=index,
+            name="",
+            index=0,
             times=times,
             frames=baked,
             materials=tuple(look.material for look in looks.found),
@@ -106,7 +106,7 @@ class UsdAsset:
         baked: list[Frame] = []
         unposed: list[Float64Array] = []
         try:
-            for code in self._timeline.codes(times, self._rate) if self._timeline else ():
+            for code in self._codes(times):
                 world = posed.at(float(code))
                 if check is not None:
                     check.add(world.positions, world.topology.faces, world.rounding)
@@ -124,6 +124,12 @@ class UsdAsset:
         if check is not None:
             check.finish(unposed)
         return tuple(baked)
+
+    def _codes(self, times: Float64Array) -> Float64Array:
+        """Return the time codes of (T,) seconds; without an animation, the start of the stage."""
+        if self._timeline is None:
+            return np.full(len(times), self._stage.GetStartTimeCode())
+        return self._timeline.codes(times, self._rate)
 
     def _extras(self) -> dict[str, object]:
         """Return the metadata of the root layer: its documentation, comment and custom texts."""
