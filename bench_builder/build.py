@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from helix4d.bench_builder.build_tasks import build_tasks
 from helix4d.bench_builder.entry import read_entry, wrong_files
@@ -32,6 +32,7 @@ from helix4d.bench_builder.stills import gather_stills
 from helix4d.bench_builder.wan import Checkpoint, DType, check_settings, find_checkpoint, read_checkpoint
 from helix4d.core import AssetState, ConfigError, FormatError, NewerError, Schema, differences, write_bytes, write_json
 from helix4d.core.locks import locked
+from helix4d.core.options import Option
 from helix4d.curation.config import RunConfig
 from helix4d.curation.shards.layout import LEDGER_FILE
 from helix4d.curation.shards.ledger import Ledger, Outcome, count
@@ -101,6 +102,8 @@ class BuildConfig:
     """Ray cluster to join. Default: $RAY_ADDRESS, else a local Ray is started."""
     retry_failed: bool = False
     """Retry the entries that failed in earlier runs."""
+    allow_host: Annotated[tuple[str, ...], Option(metavar="HOST", default="(repeatable)", append=True)] = ()
+    """HOST or HOST:PORT that stills may be downloaded from although its address is not public, see docs/security.md."""
 
     def __post_init__(self) -> None:
         for name in ("limit", "workers", "cpus_per_worker"):
@@ -123,7 +126,7 @@ def build(config: BuildConfig) -> dict[str, int]:
     entries = manifest.entries[: config.limit]
     with locked(config.output):
         _agree(config, settings)
-        stills = gather_stills(manifest, entries, config.stills, config.output / STILLS)
+        stills = gather_stills(manifest, entries, config.stills, config.output / STILLS, config.allow_host)
         jobs = [_job(config, manifest, entry, stills, checkpoint, settings) for entry in entries]
         ledger = Ledger(config.output / LEDGER_FILE, run.limits.patience_s)
         todo = _unfinished(config, jobs, ledger)

@@ -48,8 +48,9 @@ def run(arguments: list[str]) -> int:
 
 def _build(arguments: list[str]) -> int:
     from helix4d.bench_builder.build import SHEET_FILE, VIDEOS, BuildConfig, build
+    from helix4d.core.command_line import parse
 
-    config = tyro.cli(BuildConfig, prog="helix4d bench build", args=arguments)
+    config = parse(BuildConfig, "helix4d bench build", arguments)
     counts = build(config)
     totals = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
     print(f"{config.output / VIDEOS}: {totals}")

@@ -157,9 +157,10 @@ def test_what_the_operator_typed_is_permitted(tmp_path: Path) -> None:
         return parse_config(arguments(source, tmp_path, **options)).downloads.allow_host
 
     assert typed("http://u:p@Intra.net/list.csv", allow_host="10.0.0.1") == ("10.0.0.1", "intra.net:80")
-    assert typed("objaverse:https://[::1]:8/ids") == ("[::1]:8",)
+    assert typed("objaverse:https://[::1]:8/ids") == ("hf://datasets/allenai/objaverse", "[::1]:8")
     assert typed("s3://bucket/a/list.csv") == ("s3://bucket",)
-    assert typed("texverse") == typed("folder") == ()
+    assert typed("hf://datasets/o/n/list.csv") == ("hf://datasets/o/n",)
+    assert typed("folder") == ()
     network = Network(("Host:8080", "[::1]:80", "fd00::1", "s3a://bucket/", *named_by("https://a/b")))
     assert network.names("host.", 8080)
     assert network.names("[0:0::1]", 80)
