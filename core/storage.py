@@ -61,13 +61,18 @@ def require_room(folder: Path, size_bytes: int) -> None:
     """Write a file of this size and remove it, to learn why a library that gives no reason could not.
 
     Raises:
-        OSError: if storage fails.
+        OSError: if storage fails; its `filename` is a path in the folder.
     """
-    with tempfile.TemporaryFile(dir=folder) as stream:
-        while size_bytes > 0:
-            size_bytes -= stream.write(bytes(min(size_bytes, _BLOCK_BYTES)))
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            while size_bytes > 0:
+                size_bytes -= stream.write(bytes(min(size_bytes, _BLOCK_BYTES)))
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(folder)
+        raise
 
 
 def insist(write: Callable[[], T], path: Path, patience_s: float, tell: Callable[[str], object] = log.warning) -> T:
