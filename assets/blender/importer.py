@@ -37,7 +37,7 @@ from helix4d.assets.surface import motion_of_times
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Float32Array, Float64Array, Int32Array
 from helix4d.core.messages import reproducible
-from helix4d.core.storage import fault_in
+from helix4d.core.storage import fault_in, is_fault
 
 _LOG = logging.getLogger(__name__)
 
@@ -121,7 +121,9 @@ class BlenderAsset:
         refuse_outside_libraries(self._path, self._root)
         try:
             refuse_before_opening(self._bpy, self._path.resolve(), self._root)
-        except (OSError, RuntimeError):
+        except (OSError, RuntimeError) as error:
+            if is_fault(error):
+                raise
             _LOG.debug("%s: cannot be linked", self._path)  # opening it fails too, and says why
         self._empty()
 

@@ -15,6 +15,7 @@ from helix4d.assets.limits import Limits
 from helix4d.assets.usd.layers import asset_path_problem, is_inside
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Float64Array, UInt8Array
+from helix4d.core.storage import is_fault
 
 _GRAY = ("1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L")
 _FORMATS = (*GLTF_FORMATS, "BMP", "TGA", "TIFF")
@@ -93,8 +94,9 @@ class TextureFiles:
                     return bytes(opened.GetBuffer())
             if Path(found).is_file() and Path(found).stat().st_size <= self._limits.file_bytes:
                 return Path(found).read_bytes()
-        except (OSError, ValueError, RuntimeError):
-            pass  # reported below
+        except (OSError, ValueError, RuntimeError) as error:
+            if is_fault(error):
+                raise
         self.warnings.append(
             f"image {name[:80]!r}: cannot be read, or is larger than the limit: replaced by the fallback"
         )
