@@ -262,12 +262,16 @@ def test_a_download_has_a_deadline(tmp_path: Path) -> None:
 
 
 def test_loops_of_redirects_and_endless_redirects_end(tmp_path: Path) -> None:
+    followed = []
+
     def loop(client: socket.socket) -> None:
+        followed.append(client)
         client.sendall(b"HTTP/1.1 302 Found\r\nLocation: /a.glb\r\n\r\n" + b"x" * (1 << 20))
 
     with answering(loop) as url:
         error = refusal(config_of(tmp_path, allow_host=LOCAL), url)
     assert "redirected too often" in error.message
+    assert len(followed) == 11, "the request and ten redirects"
 
 
 @pytest.mark.parametrize(
