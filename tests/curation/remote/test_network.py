@@ -261,6 +261,23 @@ def test_a_download_has_a_deadline(tmp_path: Path) -> None:
     assert time.monotonic() - begin < 4
 
 
+def test_a_file_of_unknown_size_is_cut_off_at_the_limit(tmp_path: Path) -> None:
+    with answering(lambda client: client.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1 << 20))) as url:
+        transfer = Transfer(config_of(tmp_path, allow_host=LOCAL), 1 << 19)
+        with pytest.raises(AssetError, match="exceeds the limit of 524,288 bytes") as caught:
+            transfer.fetch(RemoteFile(url), tmp_path / "a.glb")
+    assert caught.value.code is ReasonCode.OUT_OF_MEMORY
+    assert not (tmp_path / "a.glb").exists()
+
+
+def test_more_than_was_published_is_refused(tmp_path: Path) -> None:
+    with answering(lambda client: client.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1000))) as url:
+        transfer = Transfer(config_of(tmp_path, allow_host=LOCAL), 1 << 19)
+        with pytest.raises(AssetError, match="received 1000 bytes, but 10 were announced"):
+            transfer.fetch(RemoteFile(url, size=10), tmp_path / "a.glb")
+    assert not (tmp_path / "a.glb").exists()
+
+
 def test_loops_of_redirects_and_endless_redirects_end(tmp_path: Path) -> None:
     followed = []
 
