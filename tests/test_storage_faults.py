@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from helix4d.assets import Limits, archive, bake_clips
 from helix4d.bench_builder.entry import read_frames
 from helix4d.core import AssetState, FormatError
 from helix4d.curation.report import pictures
@@ -68,3 +70,19 @@ def test_environment_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Path, "read_bytes", failing(fault(errno.ESTALE)))
     with pytest.raises(OSError, match=os.strerror(errno.ESTALE)):
         load_map(tmp_path, "a.hdr")
+
+
+def test_the_list_of_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    monkeypatch.setattr(zipfile, "ZipFile", failing(fault()))
+    with pytest.raises(OSError, match="Input/output error"):
+        archive._unpack_members(tmp_path / "a.zip", tmp_path, Limits())
+
+
+def test_a_blend_file_that_is_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    importer = pytest.importorskip("helix4d.assets.blender.importer")
+    (tmp_path / "a.blend").write_bytes(b"BLENDER-v402")
+    monkeypatch.setattr(importer, "refuse_outside_libraries", lambda path, root: None)
+    monkeypatch.setattr(importer, "refuse_before_opening", failing(fault()))
+    with pytest.raises(OSError, match="Input/output error"):
+        bake_clips(tmp_path / "a.blend", frames=2)
