@@ -7,6 +7,7 @@ import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from helix4d.core import AssetState, FormatError
 from helix4d.curation.report import pictures
 from helix4d.curation.report.pictures import PictureJob
 from helix4d.render.scene.environment import load_map
+from helix4d.render.scene.exr_files import read_exr
 from helix4d.train.latents import jobs
 from helix4d.train.latents.jobs import EncodeJob, LatentConfig, encode_sample
 
@@ -86,3 +88,30 @@ def test_a_blend_file_that_is_linked(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(importer, "refuse_before_opening", failing(fault()))
     with pytest.raises(OSError, match="Input/output error"):
         bake_clips(tmp_path / "a.blend", frames=2)
+
+
+def test_an_image_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = pytest.importorskip("OpenEXR")
+    (tmp_path / "a.exr").write_bytes(b"")
+    monkeypatch.setattr(library, "File", failing(RuntimeError("Cannot read a.exr. Input/output error.")))
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        read_exr(tmp_path / "a.exr")
+    assert caught.value.errno == errno.EIO
+    monkeypatch.setattr(library, "File", failing(RuntimeError("Cannot read a.exr. Not an image file.")))
+    with pytest.raises(FormatError):
+        read_exr(tmp_path / "a.exr")
+
+
+def test_a_rendering_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = pytest.importorskip("helix4d.render.cycles.engine")
+
+    def fail(message: str) -> None:
+        render = SimpleNamespace(render=failing(RuntimeError(message)))
+        monkeypatch.setattr(engine, "bpy", SimpleNamespace(ops=SimpleNamespace(render=render)))
+
+    fail("Error: could not write image: No space left on device")
+    with pytest.raises(OSError, match="No space left on device"):
+        engine._render_once(tmp_path / "a.exr", 1)
+    fail("Error: Illegal address in CUDA queue")
+    with pytest.raises(engine.RenderError, match="Illegal address"):
+        engine._render_once(tmp_path / "a.exr", 1)

@@ -102,3 +102,11 @@ def test_a_name_is_resolved_once_and_its_address_is_the_one_connected_to(
     with pytest.raises(StoreError):
         Store(f"{outside.url}/list", DownloadConfig(download_attempts=1)).read("b.glb")
     assert (asked, reached) == (["rebind.example"], ["8.8.8.8"])
+
+
+def test_no_error_shows_a_password() -> None:
+    store = Store("http://ann:hunter2@127.0.0.1:9/list", DownloadConfig(download_attempts=1))
+    with pytest.raises(StoreError) as caught:
+        store.read("a.glb")
+    assert "hunter2" not in str(caught.value)
+    assert "http://***@127.0.0.1:9/list: cannot read a.glb" in str(caught.value)
