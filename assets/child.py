@@ -16,7 +16,7 @@ from helix4d.assets.choice import ClipInfo
 from helix4d.assets.isolated import ANSWER, clip_file
 from helix4d.assets.limits import Limits
 from helix4d.assets.sampling import Sampling
-from helix4d.core import AssetError, ConfigError, ReasonCode, write_bytes
+from helix4d.core import AssetError, ConfigError, ReasonCode, SetupError, write_bytes
 from helix4d.core.messages import reproducible
 
 _PR_SET_PDEATHSIG = 1
@@ -44,7 +44,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     except AssetError as error:
         return {"error": _error(error)}
     except ConfigError as error:
-        return {"config": str(error)}
+        return {"config": str(error), "setup": isinstance(error, SetupError)}
     except MemoryError:
         return {"error": _error(AssetError(ReasonCode.OUT_OF_MEMORY, "an allocation failed", path))}
     except OSError as error:

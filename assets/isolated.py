@@ -22,7 +22,7 @@ from helix4d.assets.choice import ClipInfo
 from helix4d.assets.clip import Clip
 from helix4d.assets.limits import Limits
 from helix4d.assets.sampling import Sampling
-from helix4d.core import AssetError, ConfigError, ReasonCode
+from helix4d.core import AssetError, ConfigError, ReasonCode, SetupError
 from helix4d.core.processes import child_environment_without_secrets
 from helix4d.core.scratch import scratch_folder
 
@@ -89,7 +89,7 @@ def _ask(folder: Path, task: Mapping[str, Any], path: Path, root: Path, limits: 
     if "error" in answer:
         raise _asset_error(answer["error"])
     if "config" in answer:
-        raise ConfigError(answer["config"])
+        raise (SetupError if answer["setup"] else ConfigError)(answer["config"])
     if "storage" in answer:
         raise OSError(*answer["storage"])
     return answer

@@ -109,6 +109,8 @@ class BuildConfig:
     """Ray cluster to join."""
     retry_failed: bool = False
     """Retry the entries that failed in earlier runs."""
+    allow_host: Annotated[tuple[str, ...], Option(metavar="HOST", default="(repeatable)", append=True)] = ()
+    """HOST or HOST:PORT that stills may be downloaded from although its address is not public, see docs/security.md."""
 
     def __post_init__(self) -> None:
         for name in ("limit", "workers", "cpus_per_worker"):
@@ -131,7 +133,7 @@ def build(config: BuildConfig) -> dict[str, int]:
     entries = manifest.entries[: config.limit]
     with locked(config.output):
         _agree(config, settings)
-        stills = gather_stills(manifest, entries, config.stills, config.output / STILLS)
+        stills = gather_stills(manifest, entries, config.stills, config.output / STILLS, config.allow_host)
         jobs = [_job(config, manifest, entry, stills, checkpoint, settings) for entry in entries]
         ledger = Ledger(config.output / LEDGER_FILE, run.limits.patience_s)
         todo = _unfinished(config, jobs, ledger)

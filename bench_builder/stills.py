@@ -18,7 +18,9 @@ MAX_BYTES = 1 << 26
 """Size limit of a still; the benchmark's largest has 2 MB."""
 
 
-def gather_stills(manifest: Manifest, entries: Sequence[Entry], given: Path | None, downloads: Path) -> Path:
+def gather_stills(
+    manifest: Manifest, entries: Sequence[Entry], given: Path | None, downloads: Path, allow_host: tuple[str, ...] = ()
+) -> Path:
     """Return the folder that holds the stills of these entries, all with the expected hashes.
 
     Args:
@@ -26,6 +28,7 @@ def gather_stills(manifest: Manifest, entries: Sequence[Entry], given: Path | No
         entries: entries whose stills are needed.
         given: folder that already has them; None downloads them.
         downloads: folder for downloads; stills in it with the expected hash are kept.
+        allow_host: hosts that the manifest and redirects may lead to although they are not public.
 
     Raises:
         ConfigError: if stills in `given` are missing or different (the message lists them), or a download fails.
@@ -36,28 +39,29 @@ def gather_stills(manifest: Manifest, entries: Sequence[Entry], given: Path | No
                 f"{given}: {len(problems)} of {len(entries)} stills are missing or different:\n" + "\n".join(problems)
             )
         return given
+    config = DownloadConfig(allow_host=allow_host)
     for entry in entries:
         path = downloads / entry.still
         if not path.is_file() or sha256_file(path) != entry.sha256:
-            download(still_url(manifest, entry), path, entry.sha256)
+            download(still_url(manifest, entry), path, entry.sha256, config)
             log.info("%s: downloaded for %s", path, entry.id)
     return downloads
 
 
-def download(url: str, path: Path, sha256: str, config: DownloadConfig | None = None) -> None:
+def download(url: str, path: Path, sha256: str, config: DownloadConfig) -> None:
     """Download a still; an interrupted download resumes.
 
     Args:
         url: address of the still.
         path: file to write, which appears only with the expected content.
         sha256: expected hash.
-        config: rate limit, attempts and pauses.
+        config: rate limit, attempts, pauses and permitted hosts.
 
     Raises:
         ConfigError: if the still cannot be downloaded, or has another hash.
     """
     try:
-        Transfer(config or DownloadConfig(), MAX_BYTES).fetch(RemoteFile(url, sha256=sha256), path)
+        Transfer(config, MAX_BYTES).fetch(RemoteFile(url, sha256=sha256), path)
     except (AssetError, OSError) as error:
         reason = error.message if isinstance(error, AssetError) else str(error)
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Peak GPU memory of a training step of the full-size geometry stage, measured on fake tensors without a GPU.
+"""Peak GPU memory of a training step of the full-size geometry stage, counted on fake tensors without a GPU.
 
     python benchmarks/memory.py     # the tables of docs/model.md, for frames of 8192 tokens
 

@@ -62,7 +62,7 @@ class Rates:
 
     def seconds(self, flops: PassFlops, block_bytes: float) -> float:
         """Return the time of a pass whose blocks move `block_bytes` besides what matrices and attention read."""
-        matrices = flops.own + flops.other + flops.image
+        matrices = flops.self_attention_matrices + flops.other_matrices + flops.image_matrices
         computed = matrices / self.matrices + flops.attention / self.attention
         return computed / PEAK + block_bytes / (self.traffic * BANDWIDTH)
 

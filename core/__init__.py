@@ -1,7 +1,16 @@
 """Basics for every package: errors and reason codes, named random generators, atomic files, locks and logging."""
 
 from helix4d.core.differences import differences
-from helix4d.core.errors import AssetError, AssetState, ConfigError, FormatError, Helix4DError, ReasonCode, first_line
+from helix4d.core.errors import (
+    AssetError,
+    AssetState,
+    ConfigError,
+    FormatError,
+    Helix4DError,
+    ReasonCode,
+    SetupError,
+    first_line,
+)
 from helix4d.core.files import (
     atomic_writer,
     canonical_json,
@@ -25,6 +34,7 @@ __all__ = [
     "NewerError",
     "ReasonCode",
     "Schema",
+    "SetupError",
     "StorageError",
     "atomic_writer",
     "canonical_json",

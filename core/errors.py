@@ -20,6 +20,14 @@ class ConfigError(Helix4DError):
     """A setting is invalid or contradicts another one; the message states the values."""
 
 
+class SetupError(ConfigError):
+    """A machine lacks what every asset needs: a package, a driver, a GPU, a file of the operator.
+
+    It ends a run, while other errors that an asset causes in a worker end that asset only. So it must depend on nothing
+    that an asset contains.
+    """
+
+
 class FormatError(Helix4DError):
     """A file written by helix4d (shard, `.vxz`, clip, ledger) does not conform to its format."""
 

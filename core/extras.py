@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from helix4d.core.errors import ConfigError
+from helix4d.core.errors import SetupError
 
 _MODULES = {
     "": ("fsspec", "huggingface_hub", "numba", "PIL", "psutil", "requests", "rich", "safetensors", "tyro", "zstandard"),
@@ -33,7 +33,7 @@ EXTRA_OF = {module: extra for extra, modules in _MODULES.items() for module in m
 """Module -> extra that installs it, "" for the packages that every installation has."""
 
 
-def missing_package(purpose: str, *modules: str, extras: str | None = None) -> ConfigError:
+def missing_package(purpose: str, *modules: str, extras: str | None = None) -> SetupError:
     """Return the error for packages that are not installed.
 
     Args:
@@ -43,14 +43,14 @@ def missing_package(purpose: str, *modules: str, extras: str | None = None) -> C
     """
     if "bpy" in modules and sys.version_info[:2] != (3, 11):
         version = ".".join(map(str, sys.version_info[:2]))
-        return ConfigError(
+        return SetupError(
             f"{purpose}: needs Blender's package bpy 4.2, which exists for Python 3.11 only, but this is Python "
             f"{version}: use an environment with Python 3.11"
         )
     names = ", ".join(modules)
     chosen = extras or ",".join(sorted({EXTRA_OF[module] for module in modules} - {""}))
     what, target = (f"the extra {chosen!r}", f"'.[{chosen}]'") if chosen else ("helix4d's dependencies", ".")
-    return ConfigError(
+    return SetupError(
         f"{purpose}: cannot import {names}. Install {what}, in a checkout: {sys.executable} -m pip install "
         f"-c constraints.txt -e {target}"
     )

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from helix4d.core.errors import ConfigError
+from helix4d.core.errors import SetupError
 from helix4d.core.locks import file_lock
 
 _LOCK = "lock"
@@ -30,6 +30,9 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
 
     A killed process leaves its folder behind without a lock; the next call with the same prefix finds and removes it.
     So `prefix` must not be used by any other program: "helix4d-archive-", for example.
+
+    Raises:
+        SetupError: if there is no temporary directory.
     """
     _remove_abandoned(prefix)
     with tempfile.TemporaryDirectory(prefix=prefix) as name, file_lock(Path(name, "own")):
@@ -39,11 +42,25 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
         yield folder
 
 
+def temporary_directory() -> str:
+    """Return the directory for temporary files.
+
+    Raises:
+        SetupError: if none of the usual ones can be written to.
+    """
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise SetupError(
+            f"{error.strerror}: make one of them writable, free some space on it, or set TMPDIR"
+        ) from error
+
+
 def own_folder(path: Path) -> Path:
     """Return a folder that only this user can write to, created if it is missing.
 
     Raises:
-        ConfigError: if the path is a link or no folder, or if another user owns it or may write to it.
+        SetupError: if the path is a link or no folder, or if another user owns it or may write to it.
     """
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700, parents=True)
@@ -54,14 +71,14 @@ def own_folder(path: Path) -> Path:
                 return path
         finally:
             os.close(descriptor)
-    raise ConfigError(
+    raise SetupError(
         f"{path}: is a link, or another user owns it or may write to it: remove it, or set TMPDIR to a folder of "
         "your own"
     )
 
 
 def _remove_abandoned(prefix: str) -> None:
-    parent = tempfile.gettempdir()
+    parent = temporary_directory()
     for name in sorted(entry for entry in os.listdir(parent) if entry.startswith(prefix)):
         folder = Path(parent, name)
         with contextlib.suppress(OSError), _locked(folder):

@@ -61,13 +61,18 @@ def require_room(folder: Path, size_bytes: int) -> None:
     """Write a temporary file of this size, to find out why a library failed to write without giving a reason.
 
     Raises:
-        OSError: if storage fails.
+        OSError: if storage fails; its `filename` is a path in the folder.
     """
-    with tempfile.TemporaryFile(dir=folder) as stream:
-        while size_bytes > 0:
-            size_bytes -= stream.write(bytes(min(size_bytes, _BLOCK_BYTES)))
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            while size_bytes > 0:
+                size_bytes -= stream.write(bytes(min(size_bytes, _BLOCK_BYTES)))
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(folder)
+        raise
 
 
 def insist(write: Callable[[], T], path: Path, patience_s: float, tell: Callable[[str], object] = log.warning) -> T:

@@ -11,9 +11,8 @@ from typing import Annotated, Any, Literal, get_args
 from helix4d.core import ConfigError, sha256_json
 from helix4d.core.options import Option
 from helix4d.curation.filters.thresholds import FilterConfig
-from helix4d.curation.places.names import COLLECTIONS
 from helix4d.curation.remote.config import DownloadConfig
-from helix4d.curation.remote.network import named_by
+from helix4d.curation.sources.source import named_by_source
 from helix4d.render import EngineName, PresetName
 from helix4d.render.scene.cameras import CameraDistribution
 from helix4d.render.scene.environment import find_maps
@@ -252,11 +251,9 @@ class CurateConfig:
 
     @property
     def downloads(self) -> DownloadConfig:
-        """Settings of the downloads: those of the run, and the host or bucket of `source`, which the operator named."""
-        collection, _, place = self.source.partition(":")
-        url = place if collection in COLLECTIONS else self.source
+        """Settings of the downloads: those of the run, and the places that the operator named by `source`."""
         downloads = self.run.downloads
-        return replace(downloads, allow_host=(*downloads.allow_host, *named_by(url)))
+        return replace(downloads, allow_host=(*downloads.allow_host, *named_by_source(self.source)))
 
     def with_environment_maps(self) -> CurateConfig:
         """Return a copy whose sample settings list the files of `hdri` and their hashes.

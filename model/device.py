@@ -1,14 +1,18 @@
-"""Choose the device for a `device` setting, never silently falling back to another; its types, and copies to it."""
+"""Choose the device for a `device` setting, never silently falling back to another; its types, copies to it, caches."""
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from helix4d.core import ConfigError
+from helix4d.core.scratch import own_folder
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -32,6 +36,20 @@ def choose_device(name: str, index: int | None = None) -> torch.device:
     if name == "cpu" or not available:
         return torch.device("cpu")
     return torch.device("cuda") if index is None else torch.device("cuda", index)
+
+
+def own_compile_cache() -> None:
+    """Keep the cache of `torch.compile` in a folder that only this user can write to; call it before compiling.
+
+    Torch runs code from its cache, and uses `/tmp/torchinductor_USER` even if another user has made that folder.
+    A folder that `TORCHINDUCTOR_CACHE_DIR` names is left as it is.
+
+    Raises:
+        SetupError: if another user has made the folder that is used instead.
+    """
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        folder = Path(tempfile.gettempdir(), f"helix4d-torchinductor-{os.geteuid()}")
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(own_folder(folder))
 
 
 def torso_types(device: torch.device) -> tuple[torch.dtype, torch.dtype]:

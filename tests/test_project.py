@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +74,24 @@ def test_links_lead_somewhere(name: str) -> None:
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", _text(name)) if "://" not in link]
     assert links
     assert [link for link in links if not (REPOSITORY / link).exists()] == []
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_an_audit_fails_unless_every_package_was_looked_up(status: int, tmp_path: Path) -> None:
+    """pip-audit asks PyPI unless told otherwise, and then passes packages that it has no answer for."""
+    tool = tmp_path / "bin" / "pip-audit"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/given\nexit {status}\n')
+    tool.chmod(0o755)
+    (tmp_path / ".installed").touch()
+    done = subprocess.run(
+        ["make", "audit", f"TOOLS={tmp_path}", "OSV=http://127.0.0.1:9/"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert bool(done.returncode) == bool(status), done.stderr
+    assert ("http://127.0.0.1:9/ did not answer for all of them" in done.stderr) == bool(status)
+    given = (tmp_path / "given").read_text()
+    assert "--strict --vulnerability-service osv --osv-url http://127.0.0.1:9/ --requirement" in given

@@ -21,20 +21,20 @@ class PassFlops:
 
     Attributes:
         attention: products of self-attention and cross-attention.
-        own: matrices of self-attention, which Helix4D trains.
-        other: matrices of cross-attention's queries and outputs, and of the MLP.
-        image: keys and values of the image tokens.
+        self_attention_matrices: projections of self-attention, which Helix4D trains.
+        other_matrices: projections of cross-attention's queries and outputs, and the MLP.
+        image_matrices: projections of the image tokens to keys and values.
     """
 
     attention: float
-    own: float
-    other: float
-    image: float
+    self_attention_matrices: float
+    other_matrices: float
+    image_matrices: float
 
     @property
     def total(self) -> float:
         """Operations of the pass."""
-        return self.attention + self.own + self.other + self.image
+        return self.attention + self.self_attention_matrices + self.other_matrices + self.image_matrices
 
 
 def pass_flops(config: FlowConfig, plan: AttentionPlan, cond_tokens: int) -> PassFlops:
@@ -43,9 +43,9 @@ def pass_flops(config: FlowConfig, plan: AttentionPlan, cond_tokens: int) -> Pas
     pairs = sum((s.query[1] - s.query[0]) * s.key_tokens for s in plan.segments) + tokens * cond_tokens
     return PassFlops(
         attention=config.num_blocks * 4.0 * pairs * width,
-        own=config.num_blocks * 2.0 * tokens * 4 * width**2,
-        other=config.num_blocks * 2.0 * tokens * (2 * width**2 + 2 * width * config.mlp_channels),
-        image=config.num_blocks * 2.0 * frames * cond_tokens * config.cond_channels * 2 * width,
+        self_attention_matrices=config.num_blocks * 2.0 * tokens * 4 * width**2,
+        other_matrices=config.num_blocks * 2.0 * tokens * (2 * width**2 + 2 * width * config.mlp_channels),
+        image_matrices=config.num_blocks * 2.0 * frames * cond_tokens * config.cond_channels * 2 * width,
     )
 
 
@@ -65,7 +65,8 @@ def step_flops(
     # Attention has two products forward and twice that backward; a matrix has one forward, one for the gradient of its
     # input, and one for that of its weights if trained.
     passes = 3 if all_trained else 2
-    return 3 * forward.attention + 3 * forward.own + passes * forward.other + (passes - 1) * forward.image
+    trained = 3 * (forward.attention + forward.self_attention_matrices)
+    return trained + passes * forward.other_matrices + (passes - 1) * forward.image_matrices
 
 
 def peak_flops(device: torch.device) -> float | None:

@@ -1,4 +1,4 @@
-"""Measure the memory of a training step without a GPU: run it on fake tensors, which have sizes but no data.
+"""Count the memory of a training step without a GPU: run it on fake tensors, which have sizes but no data.
 
 The code that runs is the code that trains: network, checkpointing, loss, backward pass, clipping, optimizer and moving
 average. Every storage is counted from its creation to its release, in blocks of 512 bytes, as torch's CUDA allocator

@@ -16,6 +16,7 @@ from typing import Any
 
 from helix4d.assets.blender.blend_file import linked_files
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.storage import is_fault
 
 _IN_MEMORY = frozenset(
     {
@@ -72,6 +73,7 @@ def refuse_outside_libraries(path: Path, root: Path) -> None:
 
     Raises:
         AssetError: uri_outside_asset; corrupt_file if a file cannot be parsed.
+        OSError: if storage fails.
     """
     pending, seen = [path], {path.resolve()}
     while pending:
@@ -79,6 +81,8 @@ def refuse_outside_libraries(path: Path, root: Path) -> None:
         try:
             linked = linked_files(file)
         except (ValueError, OSError) as error:
+            if is_fault(error):
+                raise
             raise AssetError(ReasonCode.CORRUPT_FILE, f"is not an intact .blend file: {error}", file) from error
         for other in linked:
             if not _is_inside(other, root.resolve()):

@@ -39,7 +39,7 @@ from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Float64Array
 from helix4d.core.captured import captured_output
 from helix4d.core.messages import reproducible
-from helix4d.core.storage import fault_in
+from helix4d.core.storage import fault_in, is_fault
 
 _LOG = logging.getLogger(__name__)
 
@@ -100,7 +100,9 @@ class BlenderAsset:
         try:
             with self._printed():
                 refuse_before_opening(self._bpy, self._path.resolve(), self._root)
-        except (OSError, RuntimeError):
+        except (OSError, RuntimeError) as error:
+            if is_fault(error):
+                raise
             _LOG.debug("%s: cannot be linked", self._path)  # opening it fails too, and says why
         self._empty()
 

@@ -10,6 +10,7 @@ from helix4d.assets.limits import Limits
 from helix4d.assets.pictures import Picture, Pictures
 from helix4d.assets.usd.layers import asset_path_problem, is_inside
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.storage import is_fault
 
 
 class TextureFiles(Pictures):
@@ -63,8 +64,9 @@ class TextureFiles(Pictures):
                     return bytes(opened.GetBuffer())
             if Path(found).is_file() and Path(found).stat().st_size <= self._limits.file_bytes:
                 return Path(found).read_bytes()
-        except (OSError, ValueError, RuntimeError):
-            pass  # reported below
+        except (OSError, ValueError, RuntimeError) as error:
+            if is_fault(error):
+                raise
         self.warnings.append(
             f"image {name[:80]!r}: cannot be read, or is larger than the limit: replaced by the fallback"
         )

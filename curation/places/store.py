@@ -18,6 +18,7 @@ from helix4d.core.names import check_relative
 from helix4d.core.redaction import redact, redact_url
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.hub import web_address
+from helix4d.curation.remote.network import RefusedHostError, named_by
 from helix4d.curation.remote.reasons import BrokenError, reason_of
 from helix4d.curation.remote.web import pause_s
 
@@ -43,8 +44,8 @@ class Store:
     """Files by name below a URL.
 
     Args:
-        url: URL of a folder.
-        patience: attempts and pauses.
+        url: URL of a folder, which the operator named. A web server's redirects are checked like those of downloads.
+        patience: attempts, pauses and permitted hosts.
 
     Raises:
         StoreError: if the protocol is unknown, or the package for it is not installed.
@@ -55,8 +56,14 @@ class Store:
 
         self.url = url.rstrip("/")
         self._patience = patience or DownloadConfig()
+        address = web_address(self.url)
+        options: dict[str, Any] = {}
         try:
-            self._files, self._root = fsspec.core.url_to_fs(web_address(self.url))
+            if address.startswith("http"):
+                from helix4d.curation.remote.web_folder import guarded_client
+
+                options["get_client"] = guarded_client((*self._patience.allow_host, *named_by(address)))
+            self._files, self._root = fsspec.core.url_to_fs(address, **options)
         except (ValueError, ImportError) as error:
             raise StoreError(f"{url}: {error}") from error
         self._root = self._root.rstrip("/")
@@ -210,10 +217,12 @@ class Store:
         for number in range(1, self._patience.download_attempts + 1):
             try:
                 return attempt()
-            except FileNotFoundError:
-                # A missing file or bucket: retrying does not help.
-                raise
-            except Exception as error:  # noqa: BLE001 (every protocol has its own errors)
+            except Exception as error:  # every protocol has its own errors
+                if refused := _refusal(error):
+                    advice = "pass the address that it redirects to instead, if you trust it"
+                    raise StoreError(f"{self.url}: cannot {what}: {refused.problem}: {advice}") from error
+                if isinstance(error, FileNotFoundError):
+                    raise  # a missing file or bucket: retrying does not help
                 problem = error
                 log.debug("%s: cannot %s (attempt %d): %s", redact_url(self.url), what, number, reason_of(error))
             if number < self._patience.download_attempts:
@@ -222,3 +231,10 @@ class Store:
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
+
+
+def _refusal(error: BaseException | None) -> RefusedHostError | None:
+    """Find the refusal behind an error: fsspec reports a file as missing whatever went wrong."""
+    while error is not None and not isinstance(error, RefusedHostError):
+        error = error.__cause__ or error.__context__
+    return error

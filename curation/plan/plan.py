@@ -129,7 +129,7 @@ def _to_json(source: SourceAsset, digest: str) -> dict[str, Any]:
     return entry
 
 
-def secret_urls(sources: Iterable[SourceAsset]) -> dict[str, str]:
+def full_urls(sources: Iterable[SourceAsset]) -> dict[str, str]:
     """Return the full URLs whose secrets the plan hides: name of an asset -> URL."""
     return {
         source.name: source.remote.url

@@ -53,7 +53,7 @@ class StoredPlan:
     hdri: str | None = None
     unreachable: Mapping[str, Exclusion] = field(default_factory=dict)
     revisions: Mapping[str, str] = field(default_factory=dict)
-    secret_urls: Mapping[str, str] | None = field(default=None, repr=False)
+    full_urls: Mapping[str, str] | None = field(default=None, repr=False)
     """Full URLs of assets whose secrets the plan hides: name of an asset -> URL. None if not stored in this folder."""
 
     @property
@@ -75,13 +75,13 @@ class SourceRecord:
     sources: Mapping[str, Any]
     unreachable: Mapping[str, Exclusion]
     revisions: Mapping[str, str]
-    secret_urls: Mapping[str, str] = field(default_factory=dict, repr=False)
+    full_urls: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def write_plan(config: CurateConfig, record: SourceRecord, exclusions: Mapping[str, Exclusion]) -> None:
     """Atomically write the plan of a run. It is published; secrets of URLs go to a file readable by its owner only."""
     before = read_plan(config.output)
-    _write_secrets(config.output, record.secret_urls)
+    _write_secrets(config.output, record.full_urls)
     given = config.run.exclude
     content = {
         "version": PLAN.version,
@@ -136,7 +136,7 @@ def read_plan(output: Place) -> StoredPlan | None:
             for name, entry in content.get("unreachable", {}).items()
         },
         revisions=content.get("revisions", {}),
-        secret_urls=None if is_far(output) else _read_secrets(Path(output)),
+        full_urls=None if is_far(output) else _read_secrets(Path(output)),
     )
 
 

@@ -13,9 +13,9 @@ from helix4d.curation.plan.exclusions import read_exclusions
 from helix4d.curation.plan.plan import (
     Plan,
     check_same_sources,
+    full_urls,
     known_hashes,
     make_plan,
-    secret_urls,
     source_from_json,
     sources_to_json,
 )
@@ -49,7 +49,7 @@ def plan_run(config: CurateConfig) -> tuple[Plan, SourceRecord]:
         same = {source: digest for source, digest in hashes.items() if source.name not in stored.unreachable}
         check_same_sources(same, stored.sources, config.output)
     plan = make_plan(hashes, config.sample.assets_per_shard, exclusions_of(config), unreachable)
-    return plan, SourceRecord(sources_to_json(hashes), unreachable, listing.revisions, secret_urls(hashes))
+    return plan, SourceRecord(sources_to_json(hashes), unreachable, listing.revisions, full_urls(hashes))
 
 
 def _stored_listing(config: CurateConfig, stored: StoredPlan | None) -> Listing | None:
@@ -58,7 +58,7 @@ def _stored_listing(config: CurateConfig, stored: StoredPlan | None) -> Listing 
         return None
     if (stored.source, stored.limit) != (redact_url(absolute(config.source)), config.run.limit):
         return None
-    urls = stored.secret_urls or {}
+    urls = stored.full_urls or {}
     entries = {name: _with_url(entry, urls.get(name)) for name, entry in stored.sources.items()}
     if any(HIDDEN in str(entry.get("remote", {}).get("url")) for entry in entries.values()):
         return None  # planned on another machine, which keeps the secrets: list the source again

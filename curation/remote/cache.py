@@ -78,7 +78,7 @@ class Cache:
 
         Raises:
             AssetError: host_not_allowed, download_failed, checksum_mismatch, or out_of_memory (too large).
-            ConfigError: if the folder belongs to another user.
+            SetupError: if the folder belongs to another user.
         """
         close_to_others(self._folder)
         entry = self._entry(file)

@@ -34,7 +34,8 @@ class DownloadConfig:
     """Time limit of a download in seconds, including all attempts and the files that a .gltf refers to."""
     allow_host: Annotated[tuple[str, ...], Option(metavar="HOST", default="(repeatable)", append=True)] = ()
     """Host that lists of assets and redirects may lead to although its address is not public: HOST or HOST:PORT;
-    or PROTOCOL://BUCKET, which may then be read with your credentials. See docs/security.md."""
+    or PROTOCOL://BUCKET or hf://datasets/OWNER/NAME, which may then be read with your credentials.
+    See docs/security.md."""
 
     def __post_init__(self) -> None:
         for name in ("cache_gb", "requests_per_s", "stall_s", "min_bytes_per_s", "download_timeout_s"):

@@ -7,12 +7,15 @@ HF_ENDPOINT as in huggingface_hub, so a plan made with one mirror can continue w
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from helix4d.core import ConfigError, first_line
 
 _TYPES = ("dataset", "model", "space")
+_KINDS = tuple(f"{kind}s" for kind in _TYPES)
+_PART = re.compile(r"(?!\.\.?$)[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class HubRepository:
 
     @property
     def label(self) -> str:
-        """`datasets/OWNER/NAME`, as plans record it."""
+        """`datasets/OWNER/NAME`, as plans record it and `--allow-host hf://` names it."""
         return f"{self.type}s/{self.name}"
 
     def url(self, path: str) -> str:
@@ -78,10 +81,27 @@ def web_address(url: str) -> str:
     )
 
 
-def hub_headers(address: str) -> dict[str, str]:
-    """Return the user's token, as huggingface_hub finds it, for addresses on the hub; nothing for any other host."""
-    if not address.startswith(f"{endpoint()}/"):
-        return {}
+def label_of(place: str) -> str:
+    """Return the label of a repository, `datasets/OWNER/NAME`, for a model also of `OWNER/NAME`; "" for other text."""
+    kind, *name = place.split("/") if place.split("/")[0] in _KINDS else ["models", *place.split("/")]
+    return "/".join([kind, *name]) if len(name) == 2 and all(map(_PART.fullmatch, name)) else ""
+
+
+def label_at(address: str) -> str:
+    """Return the label of the repository that an address on the hub belongs to, a file's or the API's; "" if unclear.
+
+    A path with `..`, however it is written, belongs to none: servers resolve it to another repository.
+    """
+    hub, _, path = address.partition(f"{endpoint()}/")
+    words = unquote(re.split(r"[?#]", path)[0]).split("/")
+    if hub or {"", ".", ".."} & set(words) or "\\" in path:
+        return ""
+    words = words[words[0] == "api" :]
+    return label_of("/".join(words[: 3 if words[0] in _KINDS else 2]))
+
+
+def token_headers() -> dict[str, str]:
+    """Return the user's token as a header, as huggingface_hub finds it; nothing without one."""
     from huggingface_hub import constants, get_token
 
     token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()

@@ -19,7 +19,7 @@ from huggingface_hub import HfApi, RepoFile, RepoFolder, set_client_factory
 from huggingface_hub.utils import _http as hub_http
 
 from helix4d.curation.remote.files import RemoteFile
-from helix4d.curation.remote.hub import HubRepository, endpoint, hub_headers
+from helix4d.curation.remote.hub import HubRepository, endpoint
 from helix4d.curation.remote.network import UnreachableError
 from helix4d.curation.remote.web import Web
 
@@ -101,7 +101,7 @@ class Hub:
 
 
 class _PacedTransport(httpx2.BaseTransport):
-    """Sends requests through a `Web`, with the token for the hub's own host only."""
+    """Sends requests through a `Web`, with the token for repositories that the operator named only."""
 
     def __init__(self, web: Web) -> None:
         self._web = web
@@ -110,7 +110,7 @@ class _PacedTransport(httpx2.BaseTransport):
         url = str(request.url)
         if url.endswith("/api/agent-harnesses"):  # asked for once per process, only for huggingface_hub's User-Agent
             return httpx2.Response(404)
-        body, headers = request.read(), hub_headers(url)
+        body, headers = request.read(), self._web.network.hub_headers(url)
         if body:
             headers["content-type"] = request.headers["content-type"]
         data, answer = self._web.read_page(url, _PAGE_BYTES, headers, body)

@@ -1,8 +1,9 @@
 """Decides which hosts a download may reach, and where it may use the operator's credentials.
 
 The URLs of a manifest and the redirects of servers are written by strangers, but fetched from inside the operator's
-network. They may lead to public addresses only, and to object stores only anonymously, unless the operator named the
-host (`--allow-host`, `--source`, HF_ENDPOINT). Address ranges: IANA's special-purpose registries, as in `ipaddress`.
+network. They may lead to public addresses only, and to object stores and repositories of the hub only anonymously,
+unless the operator named the place (`--allow-host`, `--source`, HF_ENDPOINT). Address ranges: IANA's special-purpose
+registries, as in `ipaddress`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 
 from helix4d.core import ConfigError, Helix4DError
 from helix4d.core.redaction import redact
-from helix4d.curation.remote.hub import endpoint
+from helix4d.curation.remote.hub import endpoint, label_at, label_of, parse_hub_url, token_headers
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _HOST = re.compile(r"\[[0-9A-Fa-f:.]+\](:\d{1,5})?|[^\s/@\[\]:?#]+(:\d{1,5})?|[0-9A-Fa-f:]+:[0-9A-Fa-f:.]*")
@@ -43,14 +44,33 @@ class UnreachableError(Helix4DError):
 
 
 class RefusedHostError(UnreachableError):
-    """A stranger's URL or a redirect leads to a host that only the operator may name."""
+    """A stranger's URL or a redirect leads to a host that only the operator may name.
+
+    Args:
+        problem: where it leads.
+        advice: what an operator who trusts it can do; appended to the message.
+
+    Attributes:
+        problem: the message without the advice.
+    """
+
+    def __init__(self, problem: str, advice: str) -> None:
+        super().__init__(f"{problem}: {advice}")
+        self.problem, self.advice = problem, advice
+
+    def at(self, url: str) -> RefusedHostError:
+        """Return the same error for a URL that led there."""
+        return RefusedHostError(f"{url}: {self.problem}", self.advice)
+
+    def __reduce__(self) -> tuple[type[RefusedHostError], tuple[str, str]]:
+        return type(self), (self.problem, self.advice)
 
 
 class Network:
     """The hosts that the operator named, and the checks of all others.
 
     Args:
-        allow_host: entries `HOST`, `HOST:PORT` or `PROTOCOL://BUCKET`.
+        allow_host: entries `HOST`, `HOST:PORT`, `PROTOCOL://BUCKET` or `hf://datasets/OWNER/NAME`.
 
     Raises:
         ConfigError: if an entry has another form.
@@ -59,15 +79,20 @@ class Network:
     def __init__(self, allow_host: Sequence[str]) -> None:
         self._hosts: set[tuple[str, int | None]] = set()
         self._stores: set[tuple[str, str]] = set()
+        self._repositories: set[str] = set()
         for entry in allow_host:
             protocol, _, place = entry.rpartition("://")
             bucket = place.strip("/")
-            if protocol and protocol.lower() not in (*PORTS, "hf") and bucket and "/" not in bucket:
+            if protocol.lower() == "hf" and (label := label_of(bucket)):
+                self._repositories.add(label)
+            elif protocol and protocol.lower() not in (*PORTS, "hf") and bucket and "/" not in bucket:
                 self._stores.add((_store_protocol(protocol), bucket))
             elif not protocol and _HOST.fullmatch(entry):
                 self._hosts.add(_host_and_port(entry))
             else:
-                raise ConfigError(f"--allow-host {entry}: expected HOST, HOST:PORT or PROTOCOL://BUCKET")
+                raise ConfigError(
+                    f"--allow-host {entry}: expected HOST, HOST:PORT, PROTOCOL://BUCKET or hf://datasets/OWNER/NAME"
+                )
 
     def names(self, host: str, port: int | None) -> bool:
         """Return whether the operator named a host; the hub's host counts as named."""
@@ -114,21 +139,36 @@ class Network:
         if protocol not in _ANONYMOUS:
             raise RefusedHostError(
                 f"{url}: {protocol}:// cannot be read without your credentials, which are used only where you name the "
-                f"place: pass --allow-host {protocol}://{bucket.rpartition('@')[2]} if you trust the list of assets"
+                "place",
+                f"pass --allow-host {protocol}://{bucket.rpartition('@')[2]} if you trust the list of assets",
             )
         return _ANONYMOUS[protocol]
+
+    def hub_headers(self, address: str) -> dict[str, str]:
+        """Return the operator's token as a header, for addresses in repositories of the hub that the operator named."""
+        return token_headers() if label_at(address) in self._repositories else {}
+
+    def token_advice(self, address: str) -> str:
+        """Return how to read a repository of the hub with the operator's token, if the request for it was anonymous."""
+        label = label_at(address)
+        if not label or label in self._repositories or not token_headers():
+            return ""
+        return f": pass --allow-host hf://{label} to read it with your token"
 
 
 def named_by(url: str) -> tuple[str, ...]:
     """Return the `allow_host` entries of a URL that the operator typed, as `--source`; none if it is no URL."""
     protocol, separator, rest = url.partition("://")
-    if not separator or protocol.lower() == "hf":
+    if not separator:
         return ()
+    if protocol.lower() == "hf":
+        return (f"hf://{parse_hub_url(url)[0].label}",)
     if protocol.lower() not in PORTS:
         return (f"{protocol}://{rest.partition('/')[0]}",) if rest.partition("/")[0] else ()
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.netloc.rpartition("]")[2].rpartition("@")[2].partition(":")[2]
-    return (f"{f'[{host}]' if ':' in host else host}:{port or PORTS[protocol.lower()]}",) if host else ()
+    named = (f"{f'[{host}]' if ':' in host else host}:{port or PORTS[protocol.lower()]}",) if host else ()
+    return (*named, f"hf://{label}") if (label := label_at(url)) else named
 
 
 def kind_of(address: str) -> str:
@@ -154,8 +194,8 @@ def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 def _refuse_unless_public(host: str, address: str) -> None:
     if kind := kind_of(address):
         raise RefusedHostError(
-            f"{host} has a {kind} address, which a list of assets or a redirect may not lead to: "
-            f"pass --allow-host {host} if you trust it"
+            f"{host} has a {kind} address, which a list of assets or a redirect may not lead to",
+            f"pass --allow-host {host} if you trust it",
         )
 
 

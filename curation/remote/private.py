@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from helix4d.core import ConfigError
+from helix4d.core import SetupError
 
 PRIVATE = 0o600
 _FOLDER = 0o700
@@ -21,11 +21,11 @@ def close_to_others(folder: Path) -> None:
     """Create a folder if it is missing, and restrict access to its owner; older versions left it open.
 
     Raises:
-        ConfigError: if it belongs to another user.
+        SetupError: if it belongs to another user.
     """
     folder.mkdir(_FOLDER, parents=True, exist_ok=True)
     if folder.stat().st_mode & 0o077:
         try:
             folder.chmod(_FOLDER)
         except PermissionError as error:
-            raise ConfigError(f"{folder}: belongs to another user: pass a folder of your own as --cache") from error
+            raise SetupError(f"{folder}: belongs to another user: pass a folder of your own as --cache") from error

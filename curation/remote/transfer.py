@@ -25,7 +25,7 @@ from helix4d.core.redaction import redact, redact_url
 from helix4d.core.storage import LOCAL_FAULTS
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.files import RemoteFile
-from helix4d.curation.remote.hub import hub_headers, web_address
+from helix4d.curation.remote.hub import web_address
 from helix4d.curation.remote.network import RefusedHostError, UnreachableError
 from helix4d.curation.remote.reasons import BrokenError, SlowError, reason_of
 from helix4d.curation.remote.watch import Deadline
@@ -36,6 +36,8 @@ log = logging.getLogger("helix4d.curation")
 _RANGE_BYTES = 8 << 20
 _MOST_ATTEMPTS = 100
 """Limit that also counts attempts with progress: a server may send a few bytes at a time."""
+_UNAUTHORIZED = (401, 403)
+"""Statuses with which the hub answers anonymous requests for a private or gated repository."""
 _SHA256 = re.compile(r'"?([0-9a-f]{64})"?')
 Room = Callable[[int], None]
 Progress = Callable[[int, int], None]
@@ -192,15 +194,15 @@ class _Http:
 
     def blocks(self, have: int, validator: str) -> Any:
         """Yield (start, total, None) when a response begins, then (start, total, block)."""
-        headers = hub_headers(self._address)
+        headers = self._web.network.hub_headers(self._address)
         if have and (validator or self._file.sha256):
             headers["Range"] = f"bytes={have}-"
             if validator:
                 headers["If-Range"] = validator
-        response = self._web.request(self._address, headers, deadline=self._deadline)
+        response = self._request(headers)
         if response.status_code == 416:  # already complete, or the file has changed: fetch all of it
             response.close()
-            response = self._web.request(self._address, hub_headers(self._address), deadline=self._deadline)
+            response = self._request(self._web.network.hub_headers(self._address))
         with response:
             start, self.total = _range(response)
             if start not in (0, have):
@@ -210,6 +212,15 @@ class _Http:
             yield start, self.total, None
             for block in self._web.blocks(response, self._deadline):
                 yield start, self.total, block
+
+    def _request(self, headers: Mapping[str, str]) -> requests.Response:
+        try:
+            return self._web.request(self._address, headers, deadline=self._deadline)
+        except UnreachableError as error:
+            advice = self._web.network.token_advice(self._address) if error.status in _UNAUTHORIZED else ""
+            if not advice:
+                raise
+            raise UnreachableError(f"{error}{advice}", error.status) from error
 
 
 class _Fsspec:

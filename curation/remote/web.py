@@ -136,7 +136,7 @@ class Web:
                     auth=self._session.auth_for(url),
                 )
             except RefusedHostError as error:
-                raise RefusedHostError(f"{url}: {error}") from error
+                raise error.at(url) from error
             except (requests.ConnectionError, requests.Timeout) as error:
                 problem = UnreachableError(f"{url}: {reason_of(error)}")
             except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:

@@ -32,9 +32,11 @@ TEXVERSE_IDS = "https://raw.githubusercontent.com/yiboz2001/TexVerse/main/metada
 TEXVERSE_FILES = HubRepository("dataset", "YiboZhang2001/TexVerse-1K")
 TEXVERSE_METADATA = (HubRepository("dataset", "YiboZhang2001/TexVerse"), TEXVERSE_FILES)
 """Repositories that may hold metadata.json, in order of preference."""
+OBJAVERSE = HubRepository("dataset", "allenai/objaverse")
+REPOSITORIES = {"texverse": TEXVERSE_METADATA, "objaverse": (OBJAVERSE,)}
+"""Collection -> the repositories that an operator names by it."""
 _TEXVERSE_FOLDER = "glbs/glbs_1k"
 _TEXVERSE_COLUMNS = ("license", "name", "pbrType", "faceCount")
-OBJAVERSE = HubRepository("dataset", "allenai/objaverse")
 _OBJAVERSE_PATHS = "object-paths.json.gz"
 _OBJAVERSE_COLUMNS = ("license", "name")
 _AFTER_VALUE = tuple(" \t\r\n,:}")

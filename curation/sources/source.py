@@ -10,7 +10,8 @@ from helix4d.assets.sequence import folder_status, is_sequence
 from helix4d.core import ConfigError
 from helix4d.curation.places.names import COLLECTIONS, is_url
 from helix4d.curation.remote.cache import Cache
-from helix4d.curation.sources.hub_collections import list_hub_folder, list_objaverse, list_texverse
+from helix4d.curation.remote.network import named_by
+from helix4d.curation.sources.hub_collections import REPOSITORIES, list_hub_folder, list_objaverse, list_texverse
 from helix4d.curation.sources.listing import SUFFIXES, Listing, SourceAsset
 from helix4d.curation.sources.manifest import list_manifest
 from helix4d.curation.sources.remote_folder import list_remote_folder
@@ -45,6 +46,18 @@ def list_source(source: str, limit: int | None, cache: Cache, follow_links: bool
     if is_url(source):
         return list_remote_folder(source, limit, cache.patience)
     return Listing(list_folder(Path(source), limit, follow_links))
+
+
+def named_by_source(source: str) -> tuple[str, ...]:
+    """Return the `--allow-host` entries of what the operator names by a source: a host, a bucket, repositories.
+
+    Raises:
+        ConfigError: if it is a `hf://` URL that names no repository.
+    """
+    collection, _, ids = source.partition(":")
+    if collection not in COLLECTIONS:
+        return named_by(source)
+    return (*(f"hf://{repository.label}" for repository in REPOSITORIES[collection]), *named_by(ids))
 
 
 def absolute(source: str) -> str:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 from dataclasses import replace
 
+from helix4d.core import ReasonCode, SetupError
 from helix4d.curation.config import Limits, RunConfig
 from helix4d.curation.shards.ledger import Outcome
 from helix4d.curation.work.cluster import Cluster, WorkerNeeds
@@ -53,7 +55,15 @@ def curate_asset(job: AssetJob, report: Report, limits: Limits, device: str) -> 
 
     Raises:
         OSError: if storage fails, which is not the asset's fault.
+        SetupError: if this node lacks what every asset needs.
     """
+    try:
+        return _attempt_asset(job, report, limits, device)
+    except SetupError as error:
+        raise SetupError(f"node {platform.node()}: {error}") from error
+
+
+def _attempt_asset(job: AssetJob, report: Report, limits: Limits, device: str) -> Outcome:
     sandbox, content = _sandbox(limits, job.threads), replace(job, device=device).to_json()
     stage = ""
 
@@ -79,10 +89,14 @@ def curate_asset(job: AssetJob, report: Report, limits: Limits, device: str) -> 
             continue
         if "refused" in end:
             raise OSError(end["refused"], os.strerror(end["refused"]), end["where"] or str(job.part))
+        if "unfit" in end:
+            raise SetupError(end["unfit"])
         outcome = replace(Outcome.from_json(end["outcome"]), attempts=attempt, peak_bytes=peak_bytes)
         if outcome.reason is not None:
             outcome = replace(outcome, log=sandbox.log_tail())
-        return outcome
+        # Blender does not say whether the asset or the GPU failed: if that is gone, a new process finds none.
+        if outcome.reason is not ReasonCode.CRASHED or outcome.stage != "render" or device == "cpu":
+            return outcome
     return outcome
 
 

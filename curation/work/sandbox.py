@@ -1,8 +1,9 @@
 """A child process that can crash, hang or run out of memory at the cost of one job only.
 
 The child (`worker.py`) reads jobs as lines of JSON from its standard input and writes events as lines of JSON to a pipe
-of its own; the last event of a job is `{"event": "end", ...}`. It is kept for the next job, so that Blender starts
-once, killed when a job exceeds its time or memory limit, and replaced when it has grown too large.
+of its own: at least one before it opens an asset, and `{"event": "end", ...}` at the end of a job. It is kept for the
+next job, so that Blender starts once, killed when a job exceeds its time or memory limit, and replaced when it has
+grown too large or something in it has failed.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from typing import IO, Any
 
 import psutil
 
-from helix4d.core import Helix4DError, ReasonCode
+from helix4d.core import Helix4DError, ReasonCode, SetupError
 from helix4d.core.processes import child_environment, child_environment_without_secrets
-from helix4d.core.scratch import scratch_folder
+from helix4d.core.scratch import scratch_folder, temporary_directory
 from helix4d.curation.config import Limits
 
 EVENTS_FD_VARIABLE = "HELIX4D_EVENTS_FD"
@@ -60,6 +61,9 @@ class Sandbox:
         limits: limits of each job.
         threads: number of threads for the child's numerical libraries.
         module: module that the child runs, which must follow the protocol above.
+
+    Raises:
+        SetupError: if there is no temporary directory.
     """
 
     def __init__(self, limits: Limits, threads: int, module: str = "helix4d.curation.work.worker") -> None:
@@ -70,7 +74,8 @@ class Sandbox:
         self._scratch = ExitStack()
         self._events = -1
         self._buffer = b""
-        self._log: IO[bytes] = tempfile.TemporaryFile("a+b", prefix="helix4d-log-")  # noqa: SIM115
+        self._started = False
+        self._log: IO[bytes] = tempfile.TemporaryFile("a+b", prefix="helix4d-log-", dir=temporary_directory())  # noqa: SIM115
         self._jobs_done = 0
         self._devices: list[str | None] = []
         self._downloads = False
@@ -87,6 +92,7 @@ class Sandbox:
 
         Raises:
             JobDied: if the child crashes, or exceeds its time or memory limit.
+            SetupError: if the child dies before it has begun any job.
         """
         child = self._living_child(downloads=job.get("remote") is not None)
         self._log.seek(0)
@@ -99,11 +105,12 @@ class Sandbox:
             child.stdin.flush()
             while True:
                 for event in self._read_events():
+                    self._started = True
                     if event["event"] == "end":
                         self._jobs_done += 1
                         peak = max(peak, _resident_bytes(child.pid))
-                        if "refused" in event:
-                            self._kill()  # its next attempt starts without open files and stale handles
+                        if _has_failed(event):
+                            self._kill()  # what follows starts without open files, stale handles and a lost GPU
                         return event, peak
                     on_event(event)
                 resident = _resident_bytes(child.pid)
@@ -159,7 +166,7 @@ class Sandbox:
         )
         os.close(writer)
         self._devices, self._downloads = _visible_devices(), downloads
-        self._events, self._buffer, self._jobs_done = reader, b"", 0
+        self._events, self._buffer, self._jobs_done, self._started = reader, b"", 0, False
         return self._child
 
     def _should_replace(self, child: subprocess.Popen[bytes], downloads: bool) -> bool:
@@ -182,7 +189,7 @@ class Sandbox:
         self._kill()
         return JobDied(code, message, self.log_tail(), peak)
 
-    def _crashed(self, peak: int) -> JobDied:
+    def _crashed(self, peak: int) -> Helix4DError:
         child = self._child
         assert child is not None
         try:
@@ -192,6 +199,10 @@ class Sandbox:
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         # The kernel's out-of-memory killer leaves no trace but this signal, which nothing else here sends.
         code = ReasonCode.OUT_OF_MEMORY if status == -signal.SIGKILL else ReasonCode.CRASHED
+        if not self._started and code is ReasonCode.CRASHED:
+            self._kill()
+            printed = next(filter(None, map(str.strip, reversed(self.log_tail().splitlines()))), "nothing")
+            return SetupError(f"the worker process cannot start ({how}); it printed: {printed}")
         return self._died(code, f"the worker process died ({how})", peak)
 
     def _kill(self) -> None:
@@ -203,6 +214,12 @@ class Sandbox:
             os.close(self._events)
             self._child = None
         self._scratch.close()
+
+
+def _has_failed(end: Event) -> bool:
+    """Return whether a job ended because of something that may still be wrong in the child."""
+    crashed = end.get("outcome", {}).get("reason") == ReasonCode.CRASHED
+    return crashed or "refused" in end or "unfit" in end
 
 
 def _visible_devices() -> list[str | None]:

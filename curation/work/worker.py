@@ -9,9 +9,11 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import traceback
 
-from helix4d.core import AssetError, ReasonCode, setup_logging
+from helix4d.core import AssetError, ReasonCode, SetupError, setup_logging
+from helix4d.core.extras import EXTRA_OF
 from helix4d.core.messages import reproducible
 from helix4d.core.storage import REFUSING
 from helix4d.curation.shards.ledger import Outcome
@@ -26,6 +28,8 @@ def main() -> None:
     """Serve jobs until standard input ends."""
     faulthandler.enable()
     setup_logging()
+    # Otherwise `tempfile` falls back to the working directory where the disk is full.
+    tempfile.tempdir = os.environ.get("TMPDIR")
     # If the parent is killed while Blender runs in C, only the kernel can end this process.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -41,6 +45,8 @@ def main() -> None:
                 send({"event": "end", "outcome": _work(job, clock).to_json()})
             except _Refused as refused:
                 send({"event": "end", "refused": refused.errno, "where": refused.where})
+            except SetupError as error:
+                send({"event": "end", "unfit": str(error)})
 
 
 class _Refused(Exception):  # noqa: N818 (reads as what happened)
@@ -53,10 +59,22 @@ class _Refused(Exception):  # noqa: N818 (reads as what happened)
 
 
 def _work(job: AssetJob, clock: Clock) -> Outcome:
+    """Turn a job into its outcome.
+
+    Raises:
+        SetupError: if this machine lacks what every asset needs.
+        _Refused: if storage fails.
+    """
     try:
         return process_asset(job, clock)
     except AssetError as error:
         code, message = error.code, error.message
+    except SetupError:
+        raise
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] in EXTRA_OF:
+            raise SetupError(f"a package of helix4d cannot be imported ({error}): install it again") from error
+        code, message = _unexpected(error)  # a library's optional package: other assets may not need it
     except MemoryError:
         traceback.print_exc()
         code, message = ReasonCode.OUT_OF_MEMORY, "an allocation failed"

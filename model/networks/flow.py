@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from helix4d.core import ConfigError
+from helix4d.model.device import own_compile_cache
 from helix4d.model.networks.attention.choice import Workload, resolve
 from helix4d.model.networks.attention.plan import (
     AttentionBackend,
@@ -92,6 +93,7 @@ class FlowTransformer(nn.Module):
 
         Shapes are declared dynamic because torch would otherwise recompile eight times and then fall back to eager.
         """
+        own_compile_cache()
         for block in self.blocks:
             block.compile(dynamic=True, **options)
 

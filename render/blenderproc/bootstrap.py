@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -68,20 +68,39 @@ def write_hdf5(folder: Path, data: Mapping[str, Sequence[Any]]) -> None:
     """Call `blenderproc.writer.write_hdf5`: key -> one array per view to one file per view.
 
     That function takes the number of views from Blender's scene, and uses a name that numpy 2 removed.
+
+    Raises:
+        OSError: if storage fails.
     """
     import bpy
 
     bproc = load_blenderproc()
+    from blenderproc.python.writer import WriterUtility
+
     bpy.context.scene.frame_start, bpy.context.scene.frame_end = 0, max(map(len, data.values()))
     numpy: Any = np
     added = not hasattr(numpy, "string_")
     if added:
         numpy.string_ = np.bytes_
+    library, WriterUtility.h5py = WriterUtility.h5py, SimpleNamespace(File=_file_in_memory)
     try:
         bproc.writer.write_hdf5(str(folder), dict(data))
     finally:
+        WriterUtility.h5py = library
         if added:
             del numpy.string_
+
+
+@contextlib.contextmanager
+def _file_in_memory(path: str, mode: str) -> Iterator[Any]:
+    """`h5py.File`, written to disk in one piece at its end: where the disk is full, HDF5 1.14 crashes the process."""
+    import h5py
+
+    with h5py.File(path, mode, driver="core", backing_store=False) as file:
+        yield file
+        file.flush()
+        image = file.id.get_file_image()
+    Path(path).write_bytes(image)
 
 
 def _forget() -> None:

@@ -22,9 +22,9 @@ import numpy as np
 from helix4d.assets import Clip
 from helix4d.core import ConfigError
 from helix4d.core.captured import CapturedOutput, captured_output
-from helix4d.core.storage import fault_in
+from helix4d.core.storage import fault_in, is_fault, require_room
 from helix4d.render.blenderproc.bootstrap import load_blenderproc, start_scene, write_hdf5
-from helix4d.render.cycles.engine import RenderError, configure
+from helix4d.render.cycles.engine import BYTES_PER_PIXEL, RenderError, configure
 from helix4d.render.cycles.scene import CLIP_RANGE, SENSOR_MM, ClipObject, clear
 from helix4d.render.cycles.world import World
 from helix4d.render.frame_loop import render_frames
@@ -167,6 +167,12 @@ class _Scene:
         return data
 
     def _run(self) -> dict[str, list[np.ndarray]]:
+        """Render once: BlenderProc's key -> one array per view.
+
+        Raises:
+            RenderError: if Blender or BlenderProc fails.
+            OSError: if storage fails.
+        """
         with _quiet() as output:
             try:
                 data: dict[str, list[np.ndarray]] = self._bproc.renderer.render(
@@ -175,10 +181,16 @@ class _Scene:
                     keys_with_alpha_channel={"colors"},
                     verbose=True,  # otherwise a thread reads Blender's output for a progress bar
                 )
-            except (RuntimeError, FileNotFoundError) as error:
+            except (RuntimeError, OSError) as error:
+                if is_fault(error):
+                    raise
                 printed = output.tail()
-                failed = RenderError(f"BlenderProc failed: {error}; it printed: {printed}")
-                raise fault_in(f"{error}\n{printed}", self._folder) or failed from error
+                if fault := fault_in(f"{error}\n{printed}", self._folder):
+                    raise fault from error
+                # What reads the images back does not say why they are missing or incomplete.
+                settings = self._views.settings
+                require_room(self._folder, BYTES_PER_PIXEL * settings.image_size**2 * len(self._views.cameras))
+                raise RenderError(f"BlenderProc failed: {error}; it printed: {printed}") from error
         return data
 
     def _set_renderer(self, settings: RenderSettings) -> None:

@@ -9,7 +9,7 @@ import json
 import logging
 from typing import Any
 
-from helix4d.core import ConfigError
+from helix4d.core import SetupError
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def select_device(preferences: Any, device: str) -> str:
         The value for `scene.cycles.device`, "CPU" or "GPU".
 
     Raises:
-        ConfigError: if a GPU is requested and Blender finds none of that type.
+        SetupError: if a GPU is requested and Blender finds none of that type.
     """
     if device == "cpu":
         return "CPU"
@@ -43,7 +43,7 @@ def select_device(preferences: Any, device: str) -> str:
         _LOG.debug("rendering on %s", ", ".join(entry.name for entry in devices if entry.use))
         return "GPU"
     if device != "auto":
-        raise ConfigError(f"device {device!r}: Blender finds no such device; use auto or cpu")
+        raise SetupError(f"device {device!r}: Blender finds no such device; use auto or cpu")
     _LOG.info("rendering on the CPU: Blender finds no GPU")
     return "CPU"
 

@@ -32,7 +32,7 @@ from helix4d.render.scene.passes import split_layers
 from helix4d.render.scene.settings import RenderSettings
 from helix4d.render.scene.views import Views
 
-_BYTES_PER_PIXEL = 32  # eight channels of 32 bits: colors, depth and normals
+BYTES_PER_PIXEL = 32  # eight channels of 32 bits: colors, depth and normals
 
 
 class RenderError(Helix4DError):
@@ -92,7 +92,7 @@ class _Scene:
 
     def render(self, view: int) -> Layers:
         self._scene.set_view(self._views.cameras[view], self._views.lights[view])
-        channels = _render_once(self._path, _BYTES_PER_PIXEL * self._views.settings.image_size**2)
+        channels = _render_once(self._path, BYTES_PER_PIXEL * self._views.settings.image_size**2)
         return split_layers(channels) if self._views.settings.passes else Layers(channels)
 
 

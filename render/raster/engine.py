@@ -15,7 +15,7 @@ import moderngl
 import numpy as np
 
 from helix4d.assets import Clip
-from helix4d.core import ConfigError
+from helix4d.core import SetupError
 from helix4d.render.alpha.coverage import NEAREST_DEPTH
 from helix4d.render.frame_loop import render_frames
 from helix4d.render.raster.scene import RasterScene
@@ -102,15 +102,15 @@ def open_device(name: str) -> _Device:
             EGL's first device, and any other name requires a GPU.
 
     Raises:
-        ConfigError: if no such context can be opened.
+        SetupError: if no such context can be opened.
     """
     if not _devices:
         _devices.append(_open(name == "cpu"))
     device, renderer = _devices[0], _devices[0].context.info["GL_RENDERER"]
     if name == "cpu" and not device.software:
-        raise ConfigError(f"device cpu: this process already renders on {renderer}; use a new process for device cpu")
+        raise SetupError(f"device cpu: this process already renders on {renderer}; use a new process for device cpu")
     if name not in ("auto", "cpu") and device.software:
-        raise ConfigError(
+        raise SetupError(
             f"device {name}: OpenGL renders on the CPU ({renderer}): install the GPU's driver, or use auto or cpu"
         )
     return device
@@ -134,7 +134,7 @@ def _open(software: bool) -> _Device:
                 context.gc_mode = "auto"
                 return device
             context.release()
-    raise ConfigError(
+    raise SetupError(
         f"engine raster: no OpenGL 4 context through EGL ({'; '.join(reasons)}): install a graphics driver or Mesa "
         "(libegl1, libgl1 and libgl1-mesa-dri), or use engine cycles"
     )

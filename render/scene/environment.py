@@ -18,7 +18,7 @@ from types import MappingProxyType
 import numpy as np
 from PIL import Image
 
-from helix4d.core import ConfigError, generator
+from helix4d.core import ConfigError, SetupError, generator
 from helix4d.core.storage import is_fault
 from helix4d.render.scene.cameras import Camera
 from helix4d.render.scene.hdr_files import SUFFIXES, read_hdr_file
@@ -88,7 +88,8 @@ def load_map(folder: Path, file: str, sha256: str | None = None) -> EnvironmentM
         sha256: expected hash of the file; None to accept any.
 
     Raises:
-        ConfigError: if the file cannot be read, contains no light, or has changed.
+        SetupError: if the file cannot be read, or has changed.
+        ConfigError: if it is damaged, or contains no light.
         OSError: if storage fails.
     """
     path = folder / file
@@ -97,9 +98,9 @@ def load_map(folder: Path, file: str, sha256: str | None = None) -> EnvironmentM
     except OSError as error:
         if is_fault(error):
             raise
-        raise ConfigError(f"{path}: cannot be read ({error})") from error
+        raise SetupError(f"{path}: cannot be read ({error.strerror})") from error
     if sha256 is not None and found != sha256:
-        raise ConfigError(f"{path}: has changed since the run started (sha256 {found}, expected {sha256})")
+        raise SetupError(f"{path}: has changed since the run started (sha256 {found}, expected {sha256})")
     radiance = shrink(read_hdr_file(path), MAX_WIDTH)
     environment = EnvironmentMap(file, found, radiance)
     if environment.irradiance(sphere_points(16)).max() < _MIN_LIGHT:
@@ -143,7 +144,7 @@ def sample_map_lights(
         files: name -> sha256 of the files to draw from.
 
     Raises:
-        ConfigError: if a drawn file cannot be read or has changed.
+        SetupError: if a drawn file cannot be read or has changed.
     """
     names = sorted(files)
     drawn = [draw_map(seed, key, view, names) for view in range(len(cameras))]

@@ -124,6 +124,8 @@ def attempt(sandbox: Sandbox, path: Path, part: Path) -> Attempt:
     except JobDied as died:
         state, defect, peak_bytes = f"failed: {died.code}", f"{DIED}{died}\n{died.log}", died.peak_bytes
     else:
+        if "outcome" not in end:  # no file may be taken for a fault of the machine
+            return Attempt("no outcome", f"{end}\n{sandbox.log_tail()}", cpu_s, peak_bytes)
         cpu_s = _cpu_s(child) - before
         outcome = Outcome.from_json(end["outcome"])
         state = str(outcome.state) + ("" if outcome.reason is None else f": {outcome.reason}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import threading
 import time
@@ -113,6 +114,25 @@ def test_an_asset_that_always_kills_its_ray_worker_fails_alone(
     assert "lost 4 times" in poison.message
     inject({})
     curate(sample_source, output, **PLAIN, retry_failed=True)
+    check_undisturbed(output, plain_output)
+
+
+def test_a_machine_without_what_every_asset_needs_ends_the_run_and_marks_nothing(
+    sample_source: Path, plain_output: Path, tmp_path: Path, inject: Callable[[dict[str, str]], None]
+) -> None:
+    output = tmp_path / "out"
+    last = good_assets(plain_output)[-1]
+    inject({last: "lack-a-driver"})
+    process = start(sample_source, output, **PLAIN)
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 2, printed
+    assert f"node {platform.node()}: no driver" in printed
+    assert "Traceback" not in printed
+    ended = Ledger(output / "ledger.jsonl").outcomes
+    assert last not in ended
+    assert not [outcome for outcome in ended.values() if outcome.reason is ReasonCode.CRASHED]
+    inject({})
+    curate(sample_source, output, **PLAIN)
     check_undisturbed(output, plain_output)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import subprocess
@@ -16,6 +17,7 @@ from helix4d.assets import Clip
 from helix4d.core import ConfigError
 from helix4d.render import RenderedImage, RenderSettings, check_engine, load_engine, sample_cameras, sample_lights
 from helix4d.render.scene.environment import EnvironmentMap, place_map
+from tests.mounts import mounted, needs_mounts
 from tests.render.clips import empty_frame
 from tests.render.measures import check_preview, psnr
 from tests.render.test_blender import EVEN, FRONT, LAMP, QUICK, SIZE, mixed_clip, unlit_cube
@@ -186,3 +188,35 @@ def test_files_without_views_are_refused(tmp_path: Path) -> None:
 @needs_blenderproc
 def test_helix4d_preview_takes_the_engine(tmp_path: Path) -> None:
     check_preview("blenderproc", tmp_path)
+
+
+@needs_blenderproc
+@needs_mounts
+@pytest.mark.parametrize("kilobytes", [8, 200])
+def test_a_full_disk_is_an_error_of_storage(tmp_path: Path, kilobytes: int) -> None:
+    """In a new process: HDF5 itself ends it with a segmentation fault."""
+    script = (
+        "import sys, numpy as np\nfrom pathlib import Path\n"
+        "from helix4d.render.blenderproc.bootstrap import write_hdf5\n"
+        "noise = np.random.default_rng(0).random((2, 128, 128), np.float32)\n"
+        "try:\n    write_hdf5(Path(sys.argv[1]), {'depth': list(noise)})\n"
+        "except OSError as error:\n    print('errno', error.errno)\n"
+    )
+    root, small = Path(__file__).resolve().parents[2], tmp_path / "small"
+    with mounted(small, "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs"):
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(small / "frame_00")],
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": str(root)},
+            timeout=300,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        held = sum(path.stat().st_size for path in small.rglob("*.hdf5"))
+    if kilobytes == 8:
+        assert done.stdout.endswith(f"errno {errno.ENOSPC}\n"), done.stderr
+    else:
+        assert (done.returncode, "errno" in done.stdout) == (0, False), done.stderr
+        assert held > 100_000
+    assert "Segmentation fault" not in done.stderr

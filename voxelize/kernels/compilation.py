@@ -23,7 +23,7 @@ import llvmlite  # type: ignore[import-untyped]
 import numba
 from numba import njit, types
 
-from helix4d.core import ConfigError
+from helix4d.core import SetupError
 from helix4d.core.locks import file_lock
 
 b1, u1, i4, i8 = types.boolean, types.uint8, types.int32, types.int64
@@ -69,7 +69,7 @@ def warm_up() -> int:
     Further calls return immediately.
 
     Raises:
-        ConfigError: if others may have written to the folder of compiled kernels.
+        SetupError: if others may have written to the folder of compiled kernels.
     """
     if _STATE["ready"]:
         return _STATE["compiled"]
@@ -121,13 +121,13 @@ def _refuse_foreign(folder: Path) -> None:
     """Check that other users could not have put code into the cache, because numba runs it.
 
     Raises:
-        ConfigError: if the folder is a link, or belongs to or may be written by others than the owner of the sources.
+        SetupError: if the folder is a link, or belongs to or may be written by others than the owner of the sources.
     """
     status = folder.lstat()
     owners = (os.geteuid(), _SOURCES.stat().st_uid)
     if stat.S_ISDIR(status.st_mode) and status.st_uid in owners and not status.st_mode & stat.S_IWOTH:
         return
-    raise ConfigError(
+    raise SetupError(
         f"{folder}: not used for compiled kernels, as other users may have written there: remove it, or set "
         "NUMBA_CACHE_DIR to a folder of your own"
     )

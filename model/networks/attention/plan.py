@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from helix4d.core import ConfigError
-from helix4d.model.device import upload
+from helix4d.model.device import own_compile_cache, upload
 from helix4d.model.networks.attention.block_mask import block_mask
 from helix4d.model.networks.attention.window_attention import WindowPlan, plan_window, window_attend
 from helix4d.model.networks.config import VideoConfig
@@ -238,4 +238,6 @@ def _cumulative(lengths: list[int], device: torch.device) -> Tensor:
 def _flex(compiled: bool) -> Callable[..., Any]:
     from torch.nn.attention.flex_attention import flex_attention
 
+    if compiled:
+        own_compile_cache()
     return cast("Callable[..., Any]", torch.compile(flex_attention) if compiled else flex_attention)

@@ -35,7 +35,11 @@ with os.fdopen(int(os.environ["HELIX4D_EVENTS_FD"]), "w") as events:
             while True:
                 hoard.append(bytearray(os.urandom(1 << 20) * 20))
                 time.sleep(0.02)
-        refusal = {"refused": errno.EMFILE, "where": None} if job["do"] == "refuse" else {}
-        end = {"event": "end", "pid": os.getpid(), "temporary": tempfile.gettempdir(), **refusal}
+        failure = {
+            "refuse": {"refused": errno.EMFILE, "where": None},
+            "lack a driver": {"unfit": "no driver"},
+            "raise": {"outcome": {"reason": "crashed"}},
+        }.get(job["do"], {})
+        end = {"event": "end", "pid": os.getpid(), "temporary": tempfile.gettempdir(), **failure}
         events.write(json.dumps(end) + "\n")
         events.flush()

@@ -43,12 +43,19 @@ def _kill_ray_worker() -> None:
     time.sleep(60)
 
 
+def _lack_a_driver() -> None:
+    from helix4d.core import SetupError
+
+    raise SetupError("no driver")
+
+
 DEEDS: dict[str, Callable[[], None]] = {
     "segfault": _segfault,
     "hang": _hang,
     "eat": _eat,
     "kill": _kill,
     "kill-ray-worker": _kill_ray_worker,
+    "lack-a-driver": _lack_a_driver,
 }
 
 

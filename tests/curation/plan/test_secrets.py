@@ -97,8 +97,8 @@ def test_another_machine_lists_the_source_again(server: FileServer, tmp_path: Pa
     write_plan(config, record, {})
     stored = read_plan(tmp_path / "out")
     assert stored is not None
-    assert stored.secret_urls is not None
-    assert "other-" in stored.secret_urls["flag"]
+    assert stored.full_urls is not None
+    assert "other-" in stored.full_urls["flag"]
 
 
 def test_no_error_shows_a_secret(server: FileServer, tmp_path: Path) -> None:

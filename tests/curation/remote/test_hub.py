@@ -3,18 +3,21 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 from huggingface_hub.utils import _http as hub_http
 
-from helix4d.core import ConfigError
+from helix4d.core import AssetError, ConfigError
 from helix4d.curation.remote.cache import Cache
 from helix4d.curation.remote.config import DownloadConfig
-from helix4d.curation.remote.hub import HubRepository, parse_hub_url, web_address
+from helix4d.curation.remote.files import RemoteFile
+from helix4d.curation.remote.hub import HubRepository, label_at, parse_hub_url, web_address
 from helix4d.curation.remote.hub_api import Hub
-from helix4d.curation.remote.network import UnreachableError
+from helix4d.curation.remote.network import Network, UnreachableError
+from helix4d.curation.sources.source import named_by_source
 from tests.curation.servers import LOCAL, FileServer, HubServer, serving, sha256
 
 COMMIT = "0123456789" * 4
@@ -44,7 +47,11 @@ def server(storage: FileServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub
 def cache(tmp_path: Path) -> Cache:
     return Cache(
         DownloadConfig(
-            cache=tmp_path / "cache", requests_per_s=1000, download_attempts=2, backoff_s=0.01, allow_host=LOCAL
+            cache=tmp_path / "cache",
+            requests_per_s=1000,
+            download_attempts=2,
+            backoff_s=0.01,
+            allow_host=(*LOCAL, "hf://datasets/o/n"),
         )
     )
 
@@ -98,6 +105,86 @@ def test_the_token_goes_to_the_hub_and_to_no_other_host(
     with serving(FileServer({"/x.glb": b"x"})) as other:
         cache.web.read_page(f"{other.url}/x.glb", 10)
         assert [request.token for request in other.requests] == [""]
+
+
+PRIVATE = [
+    "hf://datasets/o/private@main/a.glb",
+    "{hub}/datasets/o/private/resolve/main/a.glb",
+    "{hub}/datasets/o/n/../private/resolve/main/a.glb",
+    "{hub}/datasets/o/n/%2e%2e/private/resolve/main/a.glb",
+    "{hub}/datasets/o/n/..%2fprivate/resolve/main/a.glb",
+    "{hub}//datasets/o/n/../private/resolve/main/a.glb",
+    "{hub}/api/../datasets/o/private/resolve/main/a.glb",
+    "{hub}/o/n/resolve/main/a.glb",  # the model of the same name
+    "hf://o/n/a.glb",
+]
+
+
+@pytest.mark.parametrize("url", PRIVATE)
+def test_a_repository_that_only_a_list_names_is_read_without_the_token(
+    server: HubServer, cache: Cache, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    server.repositories |= {"datasets/o/private": {"a.glb": b"private"}, "o/n": {"a.glb": b"model"}}
+    with suppress(AssetError), cache.lease(RemoteFile(url.format(hub=server.url))):
+        pass
+    assert server.requests
+    assert {request.token for request in server.requests} == {""}
+
+
+@pytest.mark.parametrize("url", PRIVATE[:2])
+def test_a_repository_that_the_operator_names_is_read_with_the_token(
+    server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    server.repositories["datasets/o/private"] = {"a.glb": b"private"}
+    server.faults["/datasets/o/private/resolve/main/a.glb"] = [("status", 401)]
+    where, file = tmp_path / "cache", RemoteFile(url.format(hub=server.url))
+    with pytest.raises(AssetError, match=r"HTTP 401 .*: pass --allow-host hf://datasets/o/private to read it"):
+        Cache(DownloadConfig(where)).content_hash(file)
+    Cache(DownloadConfig(where, allow_host=("hf://datasets/o/private/",))).content_hash(file)
+    assert [request.token for request in server.requests] == ["", "Bearer hf_secret"]
+
+
+def test_no_token_is_advised_where_there_is_none(
+    server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    server.faults["/datasets/o/n/resolve/main/readme.md"] = [("status", 401)]
+    with pytest.raises(AssetError) as caught:
+        Cache(DownloadConfig(tmp_path)).content_hash(RemoteFile("hf://datasets/o/n@main/readme.md"))
+    assert "--allow-host" not in str(caught.value)
+
+
+def test_a_source_names_its_repositories(server: HubServer) -> None:
+    assert named_by_source("hf://datasets/o/n@main/folder") == ("hf://datasets/o/n",)
+    assert named_by_source("hf://o/n/list.csv") == ("hf://models/o/n",)
+    address = server.url.removeprefix("http://")
+    assert named_by_source(f"{server.url}/datasets/o/n/resolve/main/list.csv") == (address, "hf://datasets/o/n")
+    assert named_by_source("objaverse:https://a/ids") == ("hf://datasets/allenai/objaverse", "a:443")
+    assert "hf://datasets/YiboZhang2001/TexVerse-1K" in named_by_source("texverse")
+    for entry in ("hf://datasets/o/n", "hf://o/n", "hf://models/o/n", "hf://spaces/o/n/"):
+        Network((entry,))
+    for wrong in ("hf://datasets/o", "hf://o", "hf://datasets/o/..", "hf://datasets/o/n@main", "hf://"):
+        with pytest.raises(ConfigError, match="--allow-host hf://"):
+            Network((wrong,))
+
+
+def test_repositories_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub/mirror/")
+    labels = {
+        "datasets/o/n/resolve/main/x": "datasets/o/n",
+        "api/datasets/o/n/tree/main?x=/../": "datasets/o/n",
+        "o/n/resolve/main/x": "models/o/n",
+        "api/models/o/n/revision/main": "models/o/n",
+        "api/whoami": "",
+        "datasets/o/n/resolve/main/%2e%2e/x": "",
+        "datasets/o/n\\..\\p/resolve/main/x": "",
+    }
+    assert {path: label_at(f"https://hub/mirror/{path}") for path in labels} == labels
+    for address in ("https://hub/datasets/o/n/x", "https://other/?https://hub/mirror/datasets/o/n/x", ""):
+        assert label_at(address) == ""
 
 
 def test_a_listing_of_one_mirror_is_fetched_from_another(

@@ -155,9 +155,10 @@ def test_hosts_that_the_operator_named_are_permitted(tmp_path: Path) -> None:
         return parse_config(arguments(source, tmp_path, **options)).downloads.allow_host
 
     assert typed("http://u:p@Intra.net/list.csv", allow_host="10.0.0.1") == ("10.0.0.1", "intra.net:80")
-    assert typed("objaverse:https://[::1]:8/ids") == ("[::1]:8",)
+    assert typed("objaverse:https://[::1]:8/ids") == ("hf://datasets/allenai/objaverse", "[::1]:8")
     assert typed("s3://bucket/a/list.csv") == ("s3://bucket",)
-    assert typed("texverse") == typed("folder") == ()
+    assert typed("hf://datasets/o/n/list.csv") == ("hf://datasets/o/n",)
+    assert typed("folder") == ()
     network = Network(("Host:8080", "[::1]:80", "fd00::1", "s3a://bucket/", *named_by("https://a/b")))
     assert network.names("host.", 8080)
     assert network.names("[0:0::1]", 80)
@@ -258,13 +259,34 @@ def test_a_download_has_a_deadline(tmp_path: Path) -> None:
     assert time.monotonic() - begin < 4
 
 
+def test_a_file_of_unknown_size_is_cut_off_at_the_limit(tmp_path: Path) -> None:
+    with answering(lambda client: client.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1 << 20))) as url:
+        transfer = Transfer(config_of(tmp_path, allow_host=LOCAL), 1 << 19)
+        with pytest.raises(AssetError, match="exceeds the limit of 524,288 bytes") as caught:
+            transfer.fetch(RemoteFile(url), tmp_path / "a.glb")
+    assert caught.value.code is ReasonCode.OUT_OF_MEMORY
+    assert not (tmp_path / "a.glb").exists()
+
+
+def test_more_than_was_published_is_refused(tmp_path: Path) -> None:
+    with answering(lambda client: client.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1000))) as url:
+        transfer = Transfer(config_of(tmp_path, allow_host=LOCAL), 1 << 19)
+        with pytest.raises(AssetError, match="received 1000 bytes, but 10 were announced"):
+            transfer.fetch(RemoteFile(url, size=10), tmp_path / "a.glb")
+    assert not (tmp_path / "a.glb").exists()
+
+
 def test_loops_of_redirects_and_endless_redirects_end(tmp_path: Path) -> None:
+    followed = []
+
     def loop(client: socket.socket) -> None:
+        followed.append(client)
         client.sendall(b"HTTP/1.1 302 Found\r\nLocation: /a.glb\r\n\r\n" + b"x" * (1 << 20))
 
     with answering(loop) as url:
         error = refusal(config_of(tmp_path, allow_host=LOCAL), url)
     assert "too many redirects" in error.message
+    assert len(followed) == 11, "the request and ten redirects"
 
 
 @pytest.mark.parametrize(

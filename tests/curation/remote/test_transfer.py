@@ -124,7 +124,9 @@ def test_rate_limits_are_waited_for(server: FileServer, config: DownloadConfig, 
 def test_files_over_the_limit_are_refused_before_they_are_fetched(
     server: FileServer, config: DownloadConfig, tmp_path: Path
 ) -> None:
-    assert code_of(config, RemoteFile(f"{server.url}/a.glb"), tmp_path / "a.glb", 1000) is ReasonCode.OUT_OF_MEMORY
+    server.files["/a.glb"] = bytes(1 << 20)
+    limit = (1 << 20) - 1  # the first blocks fit
+    assert code_of(config, RemoteFile(f"{server.url}/a.glb"), tmp_path / "a.glb", limit) is ReasonCode.OUT_OF_MEMORY
     assert not (tmp_path / "a.glb.partial").exists()
 
 

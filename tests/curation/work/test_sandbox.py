@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from helix4d.core import ConfigError, ReasonCode
+from helix4d.core import ConfigError, ReasonCode, SetupError
 from helix4d.curation.config import Limits
 from helix4d.curation.work.sandbox import JobDied, Sandbox
 
@@ -35,10 +36,11 @@ def test_the_child_process_is_kept_between_jobs(sandbox: Sandbox) -> None:
     assert peak_bytes > 1e6
 
 
-def test_a_child_whose_storage_failed_is_replaced(sandbox: Sandbox) -> None:
-    """Its open files and stale handles may be what fails."""
-    first, _ = sandbox.run({"do": "refuse"}, lambda event: None)
-    assert "refused" in first
+@pytest.mark.parametrize(("deed", "key"), [("refuse", "refused"), ("lack a driver", "unfit"), ("raise", "outcome")])
+def test_a_child_in_which_something_failed_is_replaced(sandbox: Sandbox, deed: str, key: str) -> None:
+    """Its open files, its stale handles or its lost GPU may be what fails."""
+    first, _ = sandbox.run({"do": deed}, lambda event: None)
+    assert key in first
     second, _ = sandbox.run({"do": "answer"}, lambda event: None)
     assert second["pid"] != first["pid"]
 
@@ -71,6 +73,22 @@ def test_a_death_costs_one_job_and_keeps_its_log(
     assert died.value.log == f"doing {deed}\n"
     end, _ = sandbox.run({"do": "answer"}, lambda event: None)
     assert end["event"] == "end"
+
+
+def test_a_child_that_cannot_start_is_not_the_fault_of_an_asset() -> None:
+    box = Sandbox(Limits(), threads=1, module="helix4d.no_such_module")
+    with pytest.raises(SetupError, match=r"cannot start \(exit status 1\); it printed: .*No module named"):
+        box.run({"do": "answer"}, lambda event: None)
+    box.close()
+
+
+def test_without_a_temporary_directory_no_asset_is_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", fail)
+    with pytest.raises(SetupError, match=r"found in \['/tmp'\]: .* set TMPDIR"):
+        Sandbox(Limits(), threads=1, module=CHILD)
 
 
 def test_a_child_leaves_no_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

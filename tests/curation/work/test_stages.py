@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import io
 import os
 import subprocess
@@ -129,14 +130,19 @@ def test_a_full_temporary_folder_is_not_blamed_on_the_archive(tmp_path: Path, mo
 
 
 @needs_mounts
-@pytest.mark.parametrize("passes", [False, True])
+@pytest.mark.parametrize(
+    ("engine", "passes", "room"),
+    [("cycles", False, "64k"), ("cycles", True, "64k"), ("blenderproc", False, "8k"), ("blenderproc", True, "16k")],
+)
 def test_a_full_temporary_folder_is_not_the_fault_of_what_is_rendered(
-    passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Any, passes: bool, room: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if engine == "blenderproc" and importlib.util.find_spec(engine) is None:
+        pytest.skip("the extra blenderproc is not installed")
     job = job_of(tmp_path)
-    config = replace(job.config, frames=2, views=1, image_size=128, preset="draft", passes=passes)
+    config = replace(job.config, frames=2, views=1, image_size=128, preset="draft", passes=passes, engine=engine)
     job = replace(job, config=config)
-    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=64k", "tmpfs"):
+    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", f"size={room}", "tmpfs"):
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "small"))
         with pytest.raises(worker._Refused) as refused:
             worker._work(job, clock := Clock(lambda event: None))
