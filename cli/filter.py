@@ -66,6 +66,10 @@ def run(arguments: list[str]) -> int:
     config = tyro.cli(tyro.conf.OmitArgPrefixes[Filter], prog="helix4d filter", args=arguments)
     if config.dry_run == (config.write is not None):
         raise ConfigError("either --dry-run (print only) or --write FILE (save the exclusion list) is required")
+    if config.filters.where:
+        raise ConfigError(
+            "--where selects assets before they are read, so no ledger has them: pass it to helix4d curate"
+        )
     if config.near_duplicates is not None:
         check_similarity(config.near_duplicates)  # fail before measuring, which may take hours
     report = _decide(config)

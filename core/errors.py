@@ -70,6 +70,9 @@ class ReasonCode(StrEnum):
     OUTLINE = "outline"
     FACE_LIMIT = "face_limit"
     TEXTURE_LIMIT = "texture_limit"
+    TOKEN_LIMIT = "token_limit"
+    FRAME_GAP = "frame_gap"
+    NOT_SELECTED = "not_selected"
     # Unavailable.
     DOWNLOAD_FAILED = "download_failed"
     HOST_NOT_ALLOWED = "host_not_allowed"
@@ -127,6 +130,9 @@ _FILTERED = frozenset(
         ReasonCode.OUTLINE,
         ReasonCode.FACE_LIMIT,
         ReasonCode.TEXTURE_LIMIT,
+        ReasonCode.TOKEN_LIMIT,
+        ReasonCode.FRAME_GAP,
+        ReasonCode.NOT_SELECTED,
     }
 )
 

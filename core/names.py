@@ -9,14 +9,15 @@ import re
 
 from helix4d.core.errors import FormatError
 
-_KEY = re.compile(r"[0-9a-f]{16}_[0-9]{1,6}")
+_KEY = re.compile(r"[0-9a-f]{16}_[0-9]{1,6}(w[0-9]{2,6})?")
 _SUFFIX = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _LONGEST_SUFFIX = 100
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def check_key(value: object, where: object) -> str:
-    """Return the key of a sample: the first 16 hex digits of the asset's hash, `_`, and the index of the clip.
+    """Return the key of a sample: the first 16 hex digits of the asset's hash, `_`, the index of the clip, and for a
+    window of it `w` and the number of the window.
 
     Raises:
         FormatError: if it is anything else.

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+from helix4d.assets.sampling import Sampling, Static
 from helix4d.core import ConfigError, sha256_json
 from helix4d.core.options import Option
-from helix4d.curation.filters.thresholds import FilterConfig
+from helix4d.curation.filters.thresholds import ADDED, FilterConfig
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.sources.source import named_by_source
 from helix4d.render import EngineName, PresetName
@@ -32,6 +33,11 @@ EARLIER: Mapping[str, Any] = {
     "view_transform": "standard",
     "fixed_views": "",
     "tracks": 0,
+    "sampling": "whole",
+    "fps": 12.0,
+    "windows": 1,
+    "stride": None,
+    "static": "never",
     "emissive": "ignore",
     "environment_maps": {},
 }
@@ -47,6 +53,17 @@ class SampleConfig:
     the first one unless told otherwise."""
     frames: int = 16
     """Frames sampled evenly over the animation, first and last included (1 to 100)."""
+    sampling: Literal["whole", "window"] = "whole"
+    """Times of the frames: whole spaces them evenly over the animation; window takes consecutive frames at --fps, where
+    the object moves most. An animation that is shorter than a window is used as a whole."""
+    fps: float = 12.0
+    """With --sampling window: frames per second."""
+    windows: int = 1
+    """With --sampling window: windows of an animation at most, each of them a sample (1 to 100)."""
+    stride: Annotated[int | None, Option(metavar="N", default="(default: --frames, so that windows share none)")] = None
+    """With --sampling window: frames from the start of a window to that of the next."""
+    static: Static = "never"
+    """Samples of one frame: never; also, of assets without an animation that moves; or only, of all assets."""
     views: int = 16
     """Random views rendered of every frame (0 to 100); 0 skips rendering."""
     image_size: int = 512
@@ -89,8 +106,13 @@ class SampleConfig:
     def __post_init__(self) -> None:
         sides = parse_resolutions(self.resolution)
         object.__setattr__(self, "resolution", sides[0] if len(sides) == 1 else ",".join(map(str, sides)))
+        if not 0.0 < self.fps < float("inf"):
+            raise ConfigError(f"--fps {self.fps:g}: must be greater than 0")
+        if self.stride is not None and self.stride < 1:
+            raise ConfigError(f"--stride {self.stride}: must be at least 1")
         for name, low, high in [
             ("frames", 1, 100),
+            ("windows", 1, 100),
             ("views", 0, 100),
             ("image_size", 16, 4096),
             ("tracks", 0, MAX_TRACKS),
@@ -110,6 +132,12 @@ class SampleConfig:
             raise ConfigError(f"--assets-per-shard {self.assets_per_shard}: must be at least 1")
 
     @property
+    def moments(self) -> Sampling:
+        """How animations are sampled."""
+        fps = self.fps if self.sampling == "window" else None
+        return Sampling(self.frames, fps, self.windows, self.stride, self.static)
+
+    @property
     def resolutions(self) -> tuple[int, ...]:
         """The resolutions of the O-Voxels; the first is the one that readers use by default."""
         return parse_resolutions(self.resolution)
@@ -127,7 +155,7 @@ class SampleConfig:
             ConfigError: if a setting is unknown or a value is out of range.
         """
         values = {**EARLIER, **values}
-        filters = dict(values.pop("filters", {}))
+        filters = {**ADDED, **values.pop("filters", {})}
         if "min_motion" in values:
             filters["min_motion"] = values.pop("min_motion")
         try:

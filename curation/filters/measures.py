@@ -22,6 +22,10 @@ from helix4d.curation.filters.visibility import frame_visibility
 
 _BULK = 0.98
 """Share of the surface inside the reference box of `scale_excursion`, along each axis."""
+_OVER_TIME = frozenset(
+    {"motion", "appearance_change", "centroid_excursion", "scale_excursion", "flicker", "distinct_poses", "start_jump"}
+)
+"""Measures that a clip of one frame does not have."""
 _DIGITS = 6
 _LICENSE_CHARACTERS = 200
 
@@ -39,6 +43,9 @@ def measure(clip: Clip, key: str, metadata: Mapping[str, Any] = MappingProxyType
     values = {"first_frame": 0.0} if unit is None else _measures(clip, unit)
     if len(clip.times) > 1:
         values["duration_s"] = float(clip.times[-1] - clip.times[0])
+        values["frame_gap_s"] = float(np.diff(clip.times).max())
+    else:
+        values = {name: value for name, value in values.items() if name not in _OVER_TIME}
     return MeasuredClip(
         key=key,
         name=clip.name,

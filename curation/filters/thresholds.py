@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from helix4d.core import ConfigError, ReasonCode
+from helix4d.curation.filters.expression import parse_expression
 from helix4d.curation.filters.licenses import parse_license_list
 
 _SHARES = (
@@ -24,10 +25,17 @@ _SHARES = (
     "max_outline_share",
 )
 """Thresholds from 0 to 1."""
-_ADDED = frozenset(
-    {"min_distinct_poses", "max_start_jump", "max_backdrop_share", "max_emissive_share", "max_outline_share"}
-)
-"""Thresholds that versions up to 0.3.0 do not have."""
+ADDED: Mapping[str, Any] = {
+    "min_distinct_poses": None,
+    "max_start_jump": None,
+    "max_backdrop_share": None,
+    "max_emissive_share": None,
+    "max_outline_share": None,
+    "max_tokens": None,
+    "max_frame_gap_s": None,
+    "where": "",
+}
+"""Thresholds that versions up to 0.3.0 do not have, with the values that leave everything as it was there."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,13 @@ class FilterConfig:
     """Minimum number of pixels over all textures of the file. Reason: texture_limit."""
     max_texture_pixels: int | None = None
     """Maximum number of pixels over all textures of the file. Reason: texture_limit."""
+    max_tokens: int | None = 8192
+    """Maximum number of latent tokens of a frame: TRELLIS.2 drops larger ones at 512³. Reason: token_limit."""
+    max_frame_gap_s: float | None = None
+    """Maximum time between neighboring frames, in seconds. Reason: frame_gap."""
+    where: str = ""
+    """Condition on the metadata of the source, such as "aesthetic_score >= 4.5 and tags contains 'animal'"; assets that
+    do not fulfill it are not downloaded. See docs/filters.md. Reason: not_selected."""
     licenses: str = ""
     """Licenses to keep, such as cc0,by,by-sa; empty keeps all.
     Reasons: license, or license_unknown if the license is not recognized."""
@@ -81,12 +96,16 @@ class FilterConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ConfigError(f"{_option(name)} {value}: must be between 0 and 1")
-        for name in ("max_centroid_excursion", "max_scale_excursion", "max_start_jump"):
+        for name in ("max_centroid_excursion", "max_scale_excursion", "max_start_jump", "max_frame_gap_s"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise ConfigError(f"{_option(name)} {value}: must be a finite number of at least 0")
         if self.min_distinct_poses is not None and self.min_distinct_poses < 0:
             raise ConfigError(f"--min-distinct-poses {self.min_distinct_poses}: must be at least 0")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ConfigError(f"--max-tokens {self.max_tokens}: must be at least 1, or None for no limit")
+        if self.where:
+            parse_expression(self.where)
         for what in ("faces", "texture_pixels"):
             low, high = getattr(self, f"min_{what}"), getattr(self, f"max_{what}")
             options = f"{_option(f'min_{what}')} {low}, {_option(f'max_{what}')} {high}"
@@ -104,7 +123,7 @@ class FilterConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the values as JSON. Those newer than 0.3.0 are omitted when off, so existing hashes stay valid."""
-        return {name: value for name, value in asdict(self).items() if value is not None or name not in _ADDED}
+        return {name: value for name, value in asdict(self).items() if name not in ADDED or value != ADDED[name]}
 
 
 def _option(name: str) -> str:
@@ -263,6 +282,12 @@ FILTERS = (
         most="max_outline_share",
     ),
     Filter(
+        "frame_gap_s",
+        ReasonCode.FRAME_GAP,
+        "seconds between neighboring frames",
+        most="max_frame_gap_s",
+    ),
+    Filter(
         "faces",
         ReasonCode.FACE_LIMIT,
         "non-degenerate triangles in the largest frame",
@@ -275,6 +300,12 @@ FILTERS = (
         "pixels over all textures of the file",
         least="min_texture_pixels",
         most="max_texture_pixels",
+    ),
+    Filter(
+        "tokens",
+        ReasonCode.TOKEN_LIMIT,
+        "latent tokens of the largest frame, known after voxelizing",
+        most="max_tokens",
     ),
 )
 """The filters in the order in which they are applied: the first that a clip does not pass gives the reason."""
@@ -292,11 +323,13 @@ def missing_measures(clips: Iterable[Mapping[str, float]]) -> dict[str, int]:
     """Count the clips that an older version measured, which lack some measures: measure -> clips without it.
 
     Args:
-        clips: measures of each clip. Clips without a visible first frame have few measures in any version.
+        clips: measures of each clip. Clips without a visible first frame, and of one frame, have few measures in any
+            version; tokens are counted only for clips that pass everything else.
     """
-    recorded = [measures for measures in clips if measures.get("first_frame") != 0.0]
-    counts = {one.measure: sum(one.measure not in measures for measures in recorded) for one in FILTERS}
-    return {name: count for name, count in counts.items() if count and name != "duration_s"}  # stills have none
+    recorded = [measures for measures in clips if measures.get("first_frame") != 0.0 and "duration_s" in measures]
+    expected = [one.measure for one in FILTERS if one.measure != "tokens"]
+    counts = {name: sum(name not in measures for measures in recorded) for name in expected}
+    return {name: count for name, count in counts.items() if count}
 
 
 def judge(clip: MeasuredClip, config: FilterConfig) -> Refusal | None:
@@ -306,6 +339,13 @@ def judge(clip: MeasuredClip, config: FilterConfig) -> Refusal | None:
         if value is not None and (objection := one.objection(value, config)):
             return Refusal(one.code, f"clip {clip.name!r}: {objection}")
     return judge_license(clip, config)
+
+
+def judge_metadata(metadata: Mapping[str, Any], config: FilterConfig) -> Refusal | None:
+    """Apply `FilterConfig.where`, which needs nothing but the metadata of the source."""
+    if not config.where or parse_expression(config.where).matches(metadata):
+        return None
+    return Refusal(ReasonCode.NOT_SELECTED, f"its metadata do not fulfill --where {config.where!r}")
 
 
 def judge_license(clip: MeasuredClip, config: FilterConfig) -> Refusal | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from helix4d.core.terminal import printable_line, shell_command
 from helix4d.curation.config import EARLIER, SampleConfig
-from helix4d.curation.filters.thresholds import FilterConfig
+from helix4d.curation.filters.thresholds import ADDED, FilterConfig
 from helix4d.curation.places.folder import Place, file_in, is_far
 from helix4d.curation.shards.layout import LEDGER_FILE, PLAN_FILE
 
@@ -77,6 +77,8 @@ class Remedies:
         if self.limit is not None:
             words += ["--limit", str(self.limit)]
         settings = {**EARLIER, **self.settings} if self.settings else {}
+        if isinstance(filters := settings.get("filters"), Mapping):
+            settings["filters"] = {**ADDED, **filters}
         if settings.pop("environment_maps", None):
             words += ["--hdri", self.hdri or UNKNOWN_MAPS]
         return shell_command(words + (_flags(settings) or [UNKNOWN_SETTINGS]))

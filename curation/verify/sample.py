@@ -53,23 +53,28 @@ def check_sample(
     Raises:
         NewerError: if the sample was written by a newer version.
     """
-    frames, views = settings["frames"], settings["views"]
     passes = bool(settings.get("passes"))
-    names = view_names(views, settings.get("fixed_views", ""))
+    names = view_names(settings["views"], settings.get("fixed_views", ""))
     tracks = int(settings.get("tracks", 0))
     sides = parse_resolutions(settings["resolution"])
-    yield from _check_members(members, member_suffixes(frames, names, passes, bool(tracks), sides[1:]))
     present = frozenset(members) - frozenset(lost)
     clip: Mapping[str, Any] = {}
+    problem = ""
     if "clip.json" in present:
         try:
             clip = parse_document(read("clip.json"), SAMPLE, "clip.json")
         except NewerError:
             raise
         except FormatError as error:
-            yield "clip.json", str(error).removeprefix("clip.json: ")
-        else:
-            yield from (("clip.json", what) for what in _check_clip(key, clip, settings, config_sha256))
+            problem = str(error).removeprefix("clip.json: ")
+    frames = _frames_of(clip, settings)
+    yield from _check_members(members, member_suffixes(frames, names, passes, bool(tracks), sides[1:]))
+    if problem:
+        yield "clip.json", problem
+    elif clip:
+        yield from (
+            ("clip.json", what) for what in _check_clip(key, clip, {**settings, "frames": frames}, config_sha256)
+        )
     for side in sides:
         facts = clip if side == sides[0] else _entry(clip.get("other_resolutions"), str(side))
         for frame in range(frames):
@@ -88,6 +93,12 @@ def check_sample(
             for suffix, decode in ((f"{name}.depth.png", decode_depth), (f"{name}.normal.exr", decode_normal)):
                 if suffix in present:
                     yield from ((suffix, what) for what in _check_pass(read, suffix, decode, settings["image_size"]))
+
+
+def _frames_of(clip: Mapping[str, Any], settings: Mapping[str, Any]) -> int:
+    """Return how many frames a sample must have: one if it is static and the settings allow that."""
+    static = settings.get("static", "never")
+    return 1 if static == "only" or (static == "also" and clip.get("frames") == 1) else int(settings["frames"])
 
 
 def view_names(views: int, fixed_views: str = "") -> list[str]:
@@ -134,8 +145,11 @@ def _check_clip(key: str, clip: Mapping[str, Any], settings: Mapping[str, Any], 
     if not str(clip.get("content_sha256")).startswith(prefix):
         yield f"content_sha256 is {clip.get('content_sha256')!r}, expected it to start with {prefix} like the key"
     index = clip["clip"].get("index") if isinstance(clip.get("clip"), Mapping) else None
-    if str(index) != number:
-        yield f"the index of the clip is {index!r}, expected {number} as in the key"
+    window = clip.get("window")
+    suffix = "" if window is None else f"w{window:02d}" if type(window) is int else f"w{window!r}"
+    if f"{index}{suffix}" != number:
+        found = f"{index!r}" if window is None else f"{index!r} and its window {window!r}"
+        yield f"the index of the clip is {found}, expected {number} as in the key"
     for name in PER_FRAME:
         values = clip.get(name)
         if not isinstance(values, list) or len(values) != settings["frames"]:

@@ -18,7 +18,7 @@ from helix4d.assets.tracks import track_points
 from helix4d.core import AssetError, AssetState, ReasonCode, canonical_json, generator
 from helix4d.core.redaction import redact_url
 from helix4d.curation.filters.measures import measure
-from helix4d.curation.filters.thresholds import MeasuredClip, Refusal, judge
+from helix4d.curation.filters.thresholds import MeasuredClip, Refusal, judge, judge_metadata
 from helix4d.curation.plan.plan import KEY_DIGITS
 from helix4d.curation.remote.cache import Cache, pinned
 from helix4d.curation.shards.ledger import Outcome
@@ -40,6 +40,9 @@ from helix4d.render.scene.environment import EnvironmentMap, sample_map_lights
 from helix4d.render.scene.fixed_views import fixed_azimuths, fixed_cameras
 from helix4d.render.scene.passes import encode_depth, encode_normal
 from helix4d.voxelize import OVoxel, encode_vxz, prepare_surface, vanished_area_share, voxelize_clip
+
+_STILL = frozenset({ReasonCode.NO_MOTION, ReasonCode.ZERO_DURATION})
+"""Why a clip is dropped whose first frame may be a static sample."""
 
 
 class Clock:
@@ -78,11 +81,16 @@ def process_asset(job: AssetJob, clock: Clock) -> Outcome:
     Raises:
         AssetError: if the asset is broken or exceeds a limit, with the reason.
     """
+    if not job.measure_only and (refusal := judge_metadata(job.metadata, job.config.filters)):
+        return _filtered(job, refusal, (), clock)
     with _local_file(job, clock) as path, clock.measure("bake"):
         clock.progress(0, 1)
         # This is a child process that may crash already.
-        baked = bake_clips(path, frames=job.config.frames, clip=job.config.clip, isolated=False)
+        baked = bake_clips(path, frames=job.config.moments, clip=job.config.clip, isolated=False)
     judged = [_judge(job, clip, clock) for clip in baked]
+    if job.config.static == "also" and all(refusal and refusal.code in _STILL for _, refusal in judged):
+        baked = [_first_frame(baked[0])]
+        judged = [_judge(job, clip, clock) for clip in baked]
     measured = tuple(replace(clip, reason=refusal.code if refusal else None) for clip, refusal in judged)
     if job.measure_only:
         unjudged = tuple(clip for clip, _ in judged)
@@ -90,20 +98,20 @@ def process_asset(job: AssetJob, clock: Clock) -> Outcome:
     refusals = [refusal for _, refusal in judged if refusal]
     kept = [(clip, measures) for clip, measures in zip(baked, measured, strict=True) if measures.reason is None]
     if not kept:
-        return Outcome(
-            job.asset,
-            refusals[0].code.state,
-            refusals[0].code,
-            stage=clock.stage,
-            message=refusals[0].message,
-            timings_s=clock.timings_s(),
-            clips=measured,
-        )
+        return _filtered(job, refusals[0], measured, clock)
     kept.sort(key=lambda pair: pair[1].key)
     for leftover in job.part.parent.glob(f".{job.part.name}.*.tmp"):  # from an attempt that was killed
         leftover.unlink(missing_ok=True)
     clock.stage = "pack"  # opening the part counts as packing
-    write_part(job.part, _samples(job, kept, clock))
+    made: dict[str, MeasuredClip] = {}
+    too_large: list[Refusal] = []
+    write_part(job.part, _samples(job, kept, clock, made, too_large))
+    measured = tuple(made.get(clip.key, clip) for clip in measured)
+    kept = [(clip, made[measures.key]) for clip, measures in kept if made[measures.key].reason is None]
+    if not kept:
+        job.part.unlink()
+        return _filtered(job, too_large[0], measured, clock)
+    refusals += too_large
     left_out = [f"clip dropped: {refusal.message} [{refusal.code}]" for refusal in refusals]
     return Outcome(
         job.asset,
@@ -113,6 +121,17 @@ def process_asset(job: AssetJob, clock: Clock) -> Outcome:
         warnings=(*left_out, *dict.fromkeys(warning for clip, _ in kept for warning in clip.warnings)),
         clips=measured,
     )
+
+
+def _filtered(job: AssetJob, refusal: Refusal, clips: tuple[MeasuredClip, ...], clock: Clock) -> Outcome:
+    code, message = refusal.code, refusal.message
+    return Outcome(
+        job.asset, code.state, code, stage=clock.stage, message=message, timings_s=clock.timings_s(), clips=clips
+    )
+
+
+def _first_frame(clip: Clip) -> Clip:
+    return replace(clip, times=clip.times[:1], frames=clip.frames[:1], motion_between=0.0, window=None)
 
 
 @contextmanager
@@ -153,27 +172,46 @@ def _check_content(job: AssetJob, path: Path, where: str) -> None:
 def _judge(job: AssetJob, clip: Clip, clock: Clock) -> tuple[MeasuredClip, Refusal | None]:
     with clock.measure("filter"):
         clock.progress(0, 1)
-        measured = measure(clip, f"{job.content_sha256[:KEY_DIGITS]}_{clip.index}", job.metadata)
+        window = "" if clip.window is None else f"w{clip.window:02d}"
+        measured = measure(clip, f"{job.content_sha256[:KEY_DIGITS]}_{clip.index}{window}", job.metadata)
         return measured, judge(measured, job.config.filters)
 
 
-def _samples(job: AssetJob, kept: Iterable[tuple[Clip, MeasuredClip]], clock: Clock) -> Iterator[Sample]:
-    """Samples one at a time: all clips of a file with all their images may not fit in memory."""
+def _samples(
+    job: AssetJob,
+    kept: Iterable[tuple[Clip, MeasuredClip]],
+    clock: Clock,
+    made: dict[str, MeasuredClip],
+    too_large: list[Refusal],
+) -> Iterator[Sample]:
+    """Samples one at a time: all clips of a file with all their images may not fit in memory.
+
+    Args:
+        job, kept, clock: as in `process_asset`.
+        made: filled with the measures of each clip, by key, including those that only its O-Voxels have.
+        too_large: filled with the refusals of clips that these drop.
+    """
     for clip, measured in kept:
-        sample = _make_sample(job, clip, measured, clock)
+        sample, refusal, made[measured.key] = _make_sample(job, clip, measured, clock)
+        if sample is None:
+            too_large += [refusal] if refusal else []
+            continue
         with clock.measure("pack"):  # the caller writes the sample before it asks for the next
             clock.progress(0, 1)
             yield sample
         del sample
 
 
-def _make_sample(job: AssetJob, clip: Clip, measured: MeasuredClip, clock: Clock) -> Sample:
+def _make_sample(
+    job: AssetJob, clip: Clip, measured: MeasuredClip, clock: Clock
+) -> tuple[Sample | None, Refusal | None, MeasuredClip]:
+    """Return the sample or why it is dropped, and its measures with those of its O-Voxels."""
     config, key = job.config, measured.key
     members: dict[str, bytes] = {}
     with clock.measure("normalize"):
         clip, normalization = normalize(clip)
     with clock.measure("voxelize"):
-        clock.progress(0, config.frames)
+        clock.progress(0, len(clip.frames))
         device: Literal["cpu", "auto"] = "cpu" if job.device == "cpu" else "auto"
         surface = prepare_surface(clip, config.emissive)
         facts: list[dict[str, Any]] = []
@@ -184,6 +222,9 @@ def _make_sample(job: AssetJob, clip: Clip, measured: MeasuredClip, clock: Clock
                 name = vxz_member(frame, None if side == config.resolutions[0] else side)
                 members[name] = encode_vxz(ovoxel, compression=config.vxz_compression)
             del ovoxels
+    measured = replace(measured, measures={**measured.measures, "tokens": float(max(facts[0]["tokens"]))})
+    if refusal := judge(measured, config.filters):
+        return None, refusal, replace(measured, reason=refusal.code)
     if config.tracks:
         tracks = track_points(clip, config.tracks, generator(config.seed, key, "tracks"))
         members[TRACKS_MEMBER] = encode_tracks(tracks)
@@ -195,7 +236,7 @@ def _make_sample(job: AssetJob, clip: Clip, measured: MeasuredClip, clock: Clock
     if clipped:
         description["clipped"] = clipped
     members["clip.json"] = canonical_json(description)
-    return Sample(key, {**members, **views})
+    return Sample(key, {**members, **views}), None, measured
 
 
 def _count(clip: Clip, ovoxels: list[OVoxel]) -> dict[str, Any]:
@@ -218,8 +259,9 @@ def _describe(job: AssetJob, clip: Clip, measured: MeasuredClip, normalization: 
         "asset": job.asset,
         "content_sha256": job.content_sha256,
         "clip": {"name": clip.name, "index": clip.index},
+        **({} if clip.window is None else {"window": clip.window}),
         "times_s": clip.times.tolist(),
-        "frames": config.frames,
+        "frames": len(clip.frames),
         "views": config.views,
         "resolution": config.resolutions[0],
         "image_size": config.image_size,
@@ -227,7 +269,7 @@ def _describe(job: AssetJob, clip: Clip, measured: MeasuredClip, normalization: 
         **({"fixed_views": list(fixed_azimuths(config.fixed_views))} if config.fixed_views else {}),
         "seed": config.seed,
         "normalization": normalization.to_json(),
-        "motion": measured.measures["motion"],
+        "motion": measured.measures.get("motion", 0.0),
         "measures": dict(measured.measures),
         "license": measured.license,
         "geometry_hash": measured.geometry_hash,
@@ -248,7 +290,7 @@ def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> tuple[dict[str
         f"{name}.json": canonical_json({"camera": camera.to_json(), "lights": light.to_json()})
         for name, camera, light in zip(names, cameras, lights, strict=True)
     }
-    images = len(names) * config.frames
+    images = len(names) * len(clip.frames)
     if not images:
         return members, {}
     settings = preset(
@@ -267,7 +309,7 @@ def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> tuple[dict[str
             clock.progress(number, images)
             image = next(rendered)
         with clock.measure("encode"):
-            clipped[names[image.view]] += image.clipped / config.frames
+            clipped[names[image.view]] += image.clipped / len(clip.frames)
             name = f"{names[image.view]}_frame_{image.frame:02d}"
             members[f"{name}.webp"] = encode_webp(image.rgba)
             if image.depth is not None and image.normal is not None:

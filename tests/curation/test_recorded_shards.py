@@ -23,7 +23,7 @@ FEW = ["caterpillar", "treasure_chest", "sprout"]  # skinned, textured, emerging
 
 def _curated(folder: Path, source: Path) -> dict[str, Any]:
     small = {"frames": 16, "resolution": 64, "views": 2, "image_size": 64, "assets_per_shard": 4}
-    curate(source, folder / "shards", cameras="even", lights="even", **small)
+    curate(source, folder / "shards", cameras="even", lights="even", max_tokens=None, **small)
     return describe_shards(folder / "shards")
 
 

@@ -2,7 +2,7 @@ r"""Write `sample_shards_64.json`: the sha256 of every member of the sample asse
 
     helix4d samples --output samples
     helix4d curate --source samples --output shards --resolution 64 --views 2 --image-size 64 --assets-per-shard 4 \
-        --cameras even --lights even
+        --cameras even --lights even --max-tokens None
     python -m tests.data.record_shards shards
 
 The recorded file was made by version 0.3.0, before everything moved into one package; `clip.json` has had five more
@@ -56,6 +56,8 @@ def _without_additions(clip: bytes) -> bytes:
     """Return a `clip.json` with the fields that version 0.3.0 wrote."""
     content = json.loads(clip)
     content.pop("clipped", None)
+    for name in ("frame_gap_s", "tokens"):
+        content["measures"].pop(name, None)
     return canonical_json(content)
 
 
