@@ -67,9 +67,7 @@ def run(arguments: list[str]) -> int:
     if config.dry_run == (config.write is not None):
         raise ConfigError("either --dry-run (print only) or --write FILE (save the exclusion list) is required")
     if config.filters.where:
-        raise ConfigError(
-            "--where selects assets before they are read, so no ledger has them: pass it to helix4d curate"
-        )
+        raise ConfigError("--where selects assets before they are read, so no ledger has them: pass it to curate")
     if config.near_duplicates is not None:
         check_similarity(config.near_duplicates)  # fail before measuring, which may take hours
     report = _decide(config)

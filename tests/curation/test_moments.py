@@ -152,7 +152,7 @@ def test_metadata_decide_before_anything_is_read(tmp_path: Path) -> None:
     assert outcome.clips == ()
     with pytest.raises(ConfigError, match="--where"):
         FilterConfig(where="score >")
-    with pytest.raises(ConfigError, match="pass it to helix4d curate"):
+    with pytest.raises(ConfigError, match="pass it to curate"):
         run_filter([str(tmp_path), "--dry-run", "--where", "score > 1"])
 
 
