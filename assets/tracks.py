@@ -73,7 +73,7 @@ def _draw(areas: Float64Array, points: int, draw: np.random.Generator) -> tuple[
 
 
 def _mean(values: Float32Array, corners: np.ndarray, weights: Float64Array) -> Float64Array:
-    return np.einsum("nc,ncd->nd", weights, values[corners].astype(np.float64))
+    return np.asarray(np.einsum("nc,ncd->nd", weights, values[corners].astype(np.float64)))
 
 
 def _normals(frame: Frame, corners: np.ndarray, weights: Float64Array) -> Float64Array:
