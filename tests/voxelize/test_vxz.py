@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from helix4d.core import ConfigError, FormatError
 from helix4d.voxelize import OVoxel, decode_vxz, encode_vxz, read_vxz, read_vxz_info, write_vxz
-from helix4d.voxelize.files.vxz import MAX_VOXELS
+from helix4d.voxelize.files.header import MAX_VOXELS
 from helix4d.voxelize.ovoxel import morton_codes
 from tests.packages import installed, needs
 
@@ -66,7 +66,9 @@ def test_round_trip(seed: int, count: int, resolution: int, compression: str, ch
 @given(st.data())
 def test_corrupt_files_raise_format_errors_only(data: st.DataObject) -> None:
     compression = data.draw(st.sampled_from(COMPRESSIONS))
-    good = bytearray(encode_vxz(random_ovoxel(1, 200, 64), compression, 1 if compression != "none" else 0, 32))
+    interleave = data.draw(st.sampled_from(["as_is", "none", "all"]))
+    level = 1 if compression != "none" else 0
+    good = bytearray(encode_vxz(random_ovoxel(1, 200, 64), compression, level, 32, interleave))
     if data.draw(st.booleans()):
         good = good[: data.draw(st.integers(0, len(good) - 1))]
     else:

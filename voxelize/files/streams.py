@@ -9,6 +9,8 @@ import lzma
 import zlib
 from typing import Any
 
+import numpy as np
+
 from helix4d.core import ConfigError, FormatError
 from helix4d.core.extras import missing_package
 
@@ -52,17 +54,35 @@ def compress(data: bytes, compression: str, level: int) -> bytes:
     return data
 
 
-def decompress(data: bytes, compression: str, level: int, most: int) -> bytes:
-    """Undo `compress`, for at most `most` bytes of output.
+def decompress(data: memoryview, compression: str, level: int, most: int) -> np.ndarray:
+    """Undo `compress`, for a size that is not known beforehand: at most `most` bytes. Returns (K,) uint8.
 
     Raises:
         FormatError: if the data is corrupt, truncated, or larger than that.
         ConfigError: if the compression needs a package that is not installed.
     """
+    if compression == "zstd":
+        declared = _zstd_size(data, most)
+        # The operating system provides memory only as far as the stream fills it, so a wrong bound does no harm.
+        buffer = np.empty(most if declared < 0 else declared, np.uint8)
+        return buffer[: _read_zstd(data, buffer, declared)]
+    return np.frombuffer(_unpacked(data, compression, level, most), np.uint8)
+
+
+def decompress_into(data: memoryview, compression: str, level: int, target: np.ndarray) -> int:
+    """Undo `compress` into the start of (K,) uint8 and return the number of bytes; for errors see `decompress`."""
+    if compression == "zstd":
+        return _read_zstd(data, target, _zstd_size(data, len(target)))
+    found = _unpacked(data, compression, level, len(target))
+    target[: len(found)] = np.frombuffer(found, np.uint8)
+    return len(found)
+
+
+def _unpacked(data: memoryview, compression: str, level: int, most: int) -> bytes | memoryview:
+    """Undo every compression but zstd, in memory of their own."""
+    found: bytes | memoryview = data
     try:
-        if compression == "zstd":
-            found = _decompress_zstd(data, most)
-        elif compression == "deflate":
+        if compression == "deflate":
             inflater = zlib.decompressobj(_RAW_WINDOW)
             found = inflater.decompress(data, most + 1)
             if len(found) <= most and not inflater.eof:
@@ -72,25 +92,41 @@ def decompress(data: bytes, compression: str, level: int, most: int) -> bytes:
             found = unpacker.decompress(data, most + 1)
             if len(found) <= most and not unpacker.eof:
                 raise FormatError("an lzma stream is truncated")
-        else:
-            found = data
     except (zlib.error, lzma.LZMAError, EOFError) as error:
         raise FormatError(f"a {compression} stream is corrupt ({error})") from error
-    if len(found) > most:
-        raise FormatError(f"a {compression} stream decompresses to more than the {most} bytes that the header allows")
+    _refuse_larger(len(found), most, compression)
     return found
 
 
-def _decompress_zstd(data: bytes, most: int) -> bytes:
+def _refuse_larger(size: int, most: int, compression: str) -> None:
+    if size > most:
+        raise FormatError(f"a {compression} stream decompresses to more than the {most} bytes that the header allows")
+
+
+def _zstd_size(data: memoryview, most: int) -> int:
+    """Return the size that a zstd frame declares, at most `most`; -1 if it declares none."""
     zstandard = _zstandard()
     try:
-        found: bytes = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).stream_reader(data).read(most + 1)
-        declared = zstandard.frame_content_size(data)
+        declared = int(zstandard.frame_content_size(data))
     except zstandard.ZstdError as error:
         raise FormatError(f"a zstd stream is corrupt ({error})") from error
-    if len(found) < declared and len(found) <= most:
-        raise FormatError(f"a zstd stream is truncated (has {len(found)} of {declared} bytes)")
-    return found
+    _refuse_larger(declared, most, "zstd")
+    return declared
+
+
+def _read_zstd(data: memoryview, target: np.ndarray, declared: int) -> int:
+    """Decompress a zstd frame into (K,) uint8, without a window of its own if the frame declares its size."""
+    zstandard = _zstandard()
+    try:
+        reader = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).stream_reader(data)
+        size = int(reader.readinto(target)) if len(target) else 0
+        larger = size == len(target) and reader.read(1) != b""
+    except zstandard.ZstdError as error:
+        raise FormatError(f"a zstd stream is corrupt ({error})") from error
+    _refuse_larger(size + larger, len(target), "zstd")
+    if size < declared:
+        raise FormatError(f"a zstd stream is truncated (has {size} of {declared} bytes)")
+    return size
 
 
 def _zstandard() -> Any:

@@ -8,61 +8,28 @@ more than official ones, `resolution`, which the format does not store otherwise
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from helix4d.core import ConfigError, FormatError, write_bytes
-from helix4d.core.documents import parse_json
-from helix4d.voxelize.files.streams import LEVELS, checked_level, compress, decompress
+from helix4d.voxelize.files.header import MAGIC, VxzInfo, is_extent, read_vxz_info
+from helix4d.voxelize.files.streams import checked_level, compress, decompress, decompress_into
 from helix4d.voxelize.kernels.compilation import warm_up
-from helix4d.voxelize.kernels.svo_kernels import CORRUPT, decode_octree, encode_octree
+from helix4d.voxelize.kernels.svo_kernels import CORRUPT, decode_octree, encode_octree, unpack_geometry
 from helix4d.voxelize.ovoxel import MAX_RESOLUTION, OVoxel, morton_codes
 
-MAGIC = b"VXZ\0"
-MAX_VOXELS = 1 << 26
-MAX_COORDINATE = 1 << 16
-MAX_BYTES = 1 << 30
-"""Largest size of all attributes together."""
-_ATTRIBUTES = (
-    ("dual_vertices", 3),
-    ("intersected", 1),
-    ("base_color", 3),
-    ("metallic", 1),
-    ("roughness", 1),
-    ("alpha", 1),
-)
+_GEOMETRY = (("dual_vertices", 3), ("intersected", 1))
+_MATERIAL = (("base_color", 3), ("metallic", 1), ("roughness", 1), ("alpha", 1))
+_ATTRIBUTES = (*_GEOMETRY, *_MATERIAL)
+_CENTER = 0.5
+_PLAIN = {"base_color": 255, "metallic": 255, "roughness": 255, "alpha": 255}
+"""The material of files that have none: glTF's defaults, as for meshes without a material."""
 _COORDS_BYTES = 12
 """Bytes that the official `raw_size` counts for the coordinates of a voxel."""
-
-
-@dataclass(frozen=True)
-class VxzInfo:
-    """The header of a `.vxz` file.
-
-    Attributes:
-        voxels: number of voxels.
-        resolution: voxels per side; None if not stored.
-        chunk_size: voxels per side of a chunk.
-        compression: "zstd", "lzma", "deflate" or "none".
-        level: level of the compression.
-        interleave: "as_is", "none" or "all".
-        attributes: name and number of channels of each attribute.
-        chunks: the header's entries for the chunks.
-        payload: offset of the payload in the file.
-    """
-
-    voxels: int
-    resolution: int | None
-    chunk_size: int
-    compression: str
-    level: int
-    interleave: str
-    attributes: tuple[tuple[str, int], ...]
-    chunks: tuple[dict[str, Any], ...]
-    payload: int
 
 
 def write_vxz(
@@ -125,7 +92,7 @@ def encode_vxz(
         chunk: dict[str, Any] = {"idx": corners[number].tolist()}
         octree = encode_octree(codes[first:stop] & ((1 << 3 * levels) - 1), levels)
         length = 0
-        for name, stream in [("svo", octree), *_interleaved(columns, first, stop, interleave)]:
+        for name, stream in [("svo", octree), *_interleaved(columns[first:stop], interleave)]:
             packed = compress(stream.tobytes(), compression, level)
             chunk[name] = [length, len(packed)]
             length += len(packed)
@@ -162,33 +129,26 @@ def read_vxz(source: Path | str | BinaryIO, resolution: int | None = None) -> OV
         raise FormatError(f"{source}: {error}") from error
 
 
-def read_vxz_info(source: Path | str | bytes) -> VxzInfo:
-    """Read only the header of a `.vxz` file.
-
-    Raises:
-        FormatError: if it is not a supported `.vxz` header.
-    """
-    if isinstance(source, bytes):
-        return _parsed_header(source[:8], source[8 : int.from_bytes(source[4:8], "big")])
-    with open(source, "rb") as stream:
-        start = stream.read(8)
-        if start[:4] != MAGIC:
-            raise FormatError(f"{source}: not a .vxz file (starts with {start[:4]!r})")
-        return _parsed_header(start, stream.read(max(int.from_bytes(start[4:8], "big") - 8, 0)))
-
-
 def decode_vxz(data: bytes, resolution: int | None = None) -> OVoxel:
     """Decode the bytes of a `.vxz` file; dual vertices are multiples of 1/255.
+
+    Files of TRELLIS.2's training data hold half of an O-Voxel: dual grids have no material and get glTF's defaults
+    (white, metallic 1, roughness 1, opaque); PBR voxels have no geometry and get dual vertices at their centers and no
+    crossed edges. `read_vxz_info` lists the attributes of a file. "vertices" is read as "dual_vertices"; attributes of
+    other names are ignored.
 
     Args:
         data: the whole file.
         resolution: voxels per side; None for the stored value or, without one, the smallest power of two that fits.
 
     Raises:
-        FormatError: if the file is corrupt or truncated, uses a filter, or lacks an attribute.
+        FormatError: if the file is corrupt or truncated, uses a filter, or lacks an attribute of either half.
     """
     info, coords, attributes = decode_vxz_arrays(data)
-    for name, channels in _ATTRIBUTES:
+    if "vertices" in attributes and "dual_vertices" not in attributes:
+        attributes["dual_vertices"] = attributes.pop("vertices")
+    present = [half for half in (_GEOMETRY, _MATERIAL) if any(name in attributes for name, _ in half)]
+    for name, channels in [attribute for half in present or (_ATTRIBUTES,) for attribute in half]:
         if attributes.get(name, np.empty((0, 0))).shape[1] != channels:
             raise FormatError(f"attribute {name} with {channels} channels is missing: {sorted(attributes)}")
     highest = int(coords.max(initial=0))
@@ -198,16 +158,23 @@ def decode_vxz(data: bytes, resolution: int | None = None) -> OVoxel:
         resolution = 1 << highest.bit_length()
     if not highest < resolution <= MAX_RESOLUTION:
         raise FormatError(f"coords reach {highest}, but the resolution is {resolution} (at most {MAX_RESOLUTION})")
+    materials = [
+        attributes[name] if name in attributes else np.full((len(coords), channels), _PLAIN[name], np.uint8)
+        for name, channels in _MATERIAL
+    ]
+    return OVoxel(resolution, coords, *_geometry(attributes, len(coords)), *materials)
+
+
+def _geometry(attributes: dict[str, np.ndarray], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (N, 3) float32 dual vertices and (N, 3) bool flags of the stored bytes, or of no geometry."""
+    if "dual_vertices" not in attributes:
+        return np.full((count, 3), _CENTER, np.float32), np.zeros((count, 3), np.bool_)
+    dual_vertices, intersected = np.empty((count, 3), np.float32), np.empty((count, 3), np.bool_)
     bits = attributes["intersected"]
-    if int(bits.max(initial=0)) > 7:
+    flat = [array.reshape(-1) for array in (attributes["dual_vertices"], bits, dual_vertices, intersected)]
+    if unpack_geometry(*flat) > 7:
         raise FormatError(f"intersected contains {int(bits.max())}: must be at most 7 (three flags)")
-    return OVoxel(
-        resolution,
-        coords,
-        attributes["dual_vertices"].astype(np.float32) / np.float32(255),
-        (bits >> np.arange(3, dtype=np.uint8)) & 1 != 0,
-        *(np.ascontiguousarray(attributes[name]) for name, _ in _ATTRIBUTES[2:]),
-    )
+    return dual_vertices, intersected
 
 
 def decode_vxz_arrays(data: bytes) -> tuple[VxzInfo, np.ndarray, dict[str, np.ndarray]]:
@@ -217,133 +184,78 @@ def decode_vxz_arrays(data: bytes) -> tuple[VxzInfo, np.ndarray, dict[str, np.nd
         FormatError: as in `decode_vxz`, except that any set of attributes is accepted.
     """
     info = read_vxz_info(data)
+    warm_up()
     levels = info.chunk_size.bit_length() - 1
     corners = np.array([chunk["idx"] for chunk in info.chunks], np.int64).reshape(-1, 3)
-    order = np.argsort(morton_codes(corners), kind="stable")
-    total = sum(channels for _, channels in info.attributes)
+    places = morton_codes(corners)
+    order = np.argsort(places, kind="stable")
     # The operating system provides memory only as far as the streams fill it, so a wrong `num_voxel` does no harm.
-    codes = np.empty(info.voxels, np.int64)
-    warm_up()
-    columns = np.empty((info.voxels, total), np.uint8)
-    before = -1
+    coords = np.empty((info.voxels, 3), np.int32)
+    attributes = {name: np.empty((info.voxels, channels), np.uint8) for name, channels in info.attributes}
+    for first, second in pairwise(order):
+        if places[first] == places[second]:
+            raise FormatError(f"two chunks have the index {info.chunks[first]['idx']}")
     used = 0
     for number in order:
         chunk = info.chunks[number]
-        place = int(morton_codes(corners[number : number + 1])[0])
-        if place == before:
-            raise FormatError(f"two chunks have the index {chunk['idx']}")
-        before = place
         offset, length = chunk["ptr"]
         begin = info.payload + offset
         if begin + length > len(data):
             raise FormatError(f"a chunk ends at byte {begin + length}, the file at {len(data)}: it is truncated")
-        block = data[begin : begin + length]
-        room = codes[used:]
-        octree = np.frombuffer(_stream(info, chunk, "svo", block, levels * len(room)), np.uint8)
-        count = decode_octree(octree, levels, room)
+        block = memoryview(data)[begin : begin + length]
+        room = coords[used:]
+        stream = _stream(chunk, "svo", block)
+        octree = decompress(stream, info.compression, info.level, levels * len(room))
+        count = decode_octree(octree, levels, corners[number] * info.chunk_size, room)
         if count == CORRUPT:
             raise FormatError(f"the octree of chunk {chunk['idx']} is corrupt or larger than num_voxel allows")
-        room[:count] |= place << (3 * levels)
-        _fill(info, chunk, block, columns[used : used + count])
+        rows = {name: array[used : used + count] for name, array in attributes.items()}
+        _fill(info, chunk, block, rows)
         used += count
     if used != info.voxels:
         raise FormatError(f"the chunks contain {used} voxels, the header declares {info.voxels}")
-    attributes = {}
-    column = 0
-    for name, channels in info.attributes:
-        attributes[name] = columns[:, column : column + channels]
-        column += channels
-    return info, _coords(codes), attributes
+    return info, coords, attributes
 
 
-def _fill(info: VxzInfo, chunk: dict[str, Any], block: bytes, columns: np.ndarray) -> None:
-    """Read the attributes of a chunk into its (N, sum of channels) uint8 rows."""
-    count, total = columns.shape
+def _fill(info: VxzInfo, chunk: dict[str, Any], block: memoryview, rows: dict[str, np.ndarray]) -> None:
+    """Read the attributes of a chunk into the rows (N, C) uint8 of each."""
     if info.interleave == "as_is":
-        widths = list(info.attributes)
-    elif info.interleave == "none":
-        widths = [(f"attr_{channel}", 1) for channel in range(total)]
-    else:
-        widths = [("attr", total)]
-    column = 0
-    for name, width in widths:
-        stream = _stream(info, chunk, name, block, count * width)
-        if len(stream) != count * width:
-            raise FormatError(f"{name} of chunk {chunk['idx']}: {len(stream)} bytes, expected {count * width}")
-        columns[:, column : column + width] = np.frombuffer(stream, np.uint8).reshape(count, width)
-        column += width
+        for name, target in rows.items():
+            _read_stream(info, chunk, name, block, target)
+        return
+    count = len(next(iter(rows.values()), ()))
+    if info.interleave == "all":
+        joined = np.empty((count, sum(channels for _, channels in info.attributes)), np.uint8)
+        _read_stream(info, chunk, "attr", block, joined)
+        for target, columns in zip(rows.values(), _columns(info.attributes), strict=True):
+            target[:] = joined[:, columns]
+        return
+    channel = np.empty(count, np.uint8)
+    for (name, target), columns in zip(rows.items(), _columns(info.attributes), strict=True):
+        for number in range(target.shape[1]):
+            official, former = f"{name}_{number}", f"attr_{columns.start + number}"  # former: ours until 0.3.0
+            key = former if former in chunk and official not in chunk else official
+            _read_stream(info, chunk, key, block, channel)
+            target[:, number] = channel
 
 
-def _stream(info: VxzInfo, chunk: dict[str, Any], name: str, block: bytes, most: int) -> bytes:
+def _read_stream(info: VxzInfo, chunk: dict[str, Any], name: str, block: memoryview, target: np.ndarray) -> None:
+    """Fill a C-contiguous uint8 array with a stream of exactly its size."""
+    stream = _stream(chunk, name, block)
+    found = decompress_into(stream, info.compression, info.level, target.reshape(-1))
+    if found != target.size:
+        raise FormatError(f"{name} of chunk {chunk['idx']}: {found} bytes, expected {target.size}")
+
+
+def _stream(chunk: dict[str, Any], name: str, block: memoryview) -> memoryview:
+    """Return the compressed bytes of a stream."""
     extent: Any = chunk.get(name)
-    if not _is_extent(extent):
+    if not is_extent(extent):
         raise FormatError(f"chunk {chunk['idx']} has no valid [offset, length] for {name}: {extent!r}")
     offset, length = extent
     if offset + length > len(block):
         raise FormatError(f"{name} of chunk {chunk['idx']} ends at byte {offset + length} of {len(block)}")
-    return decompress(block[offset : offset + length], info.compression, info.level, most)
-
-
-def _parsed_header(start: bytes, text: bytes) -> VxzInfo:
-    if len(start) < 8 or start[:4] != MAGIC:
-        raise FormatError(f"not a .vxz file (starts with {start[:4]!r})")
-    payload = int.from_bytes(start[4:8], "big")
-    if payload < 8 or len(text) != payload - 8:
-        raise FormatError(f"the header ends at byte {payload}, the file at {8 + len(text)}: it is truncated")
-    header: Any = parse_json(text, "the header", "file")
-    if not isinstance(header, dict):
-        raise FormatError(f"the header is a {type(header).__name__}, not an object")
-    filtered = header.get("filter", "none")
-    if filtered != "none":
-        raise FormatError(f"filter {filtered!r} is not supported: expected 'none'")
-    _require(header.get("compression") in tuple(LEVELS), header, "compression")
-    _require(header.get("attr_interleave") in ("as_is", "none", "all"), header, "attr_interleave")
-    _require(_is_count(header.get("num_voxel"), MAX_VOXELS), header, "num_voxel")
-    size: Any = header.get("chunk_size")
-    _require(_is_count(size, MAX_COORDINATE) and size >= 2 and size & (size - 1) == 0, header, "chunk_size")
-    level: Any = header.get("compression_level", LEVELS[header["compression"]])
-    _require(_is_count(level, 22) and (header["compression"] != "lzma" or level <= 9), header, "compression_level")
-    resolution = header.get("resolution")
-    _require(resolution is None or (_is_count(resolution, MAX_COORDINATE) and resolution > 0), header, "resolution")
-    attributes: Any = header.get("attr")
-    chunks: Any = header.get("chunks")
-    _require(isinstance(attributes, list) and len(attributes) <= 64, header, "attr")
-    for attribute in attributes:
-        well_formed = isinstance(attribute, list) and len(attribute) == 2 and isinstance(attribute[0], str)
-        _require(well_formed and _is_count(attribute[1], 64) and attribute[1] > 0, header, "attr")
-    _require(len({name for name, _ in attributes}) == len(attributes), header, "attr")
-    _require(header["num_voxel"] * sum(channels for _, channels in attributes) <= MAX_BYTES, header, "attr")
-    _require(isinstance(chunks, list), header, "chunks")
-    for chunk in chunks:
-        if not isinstance(chunk, dict) or not _is_extent(chunk.get("ptr")):
-            raise FormatError(f"a chunk has no valid ptr [offset, length]: {str(chunk)[:200]}")
-        idx = chunk.get("idx")
-        if not (isinstance(idx, list) and len(idx) == 3 and all(_is_count(i, MAX_COORDINATE // size - 1) for i in idx)):
-            raise FormatError(f"a chunk has idx {idx!r}: expected three integers, voxels below {MAX_COORDINATE}")
-    return VxzInfo(
-        header["num_voxel"],
-        resolution,
-        size,
-        header["compression"],
-        level,
-        header["attr_interleave"],
-        tuple((name, channels) for name, channels in attributes),
-        tuple(chunks),
-        payload,
-    )
-
-
-def _require(condition: bool, header: dict[str, Any], key: str) -> None:
-    if not condition:
-        raise FormatError(f"the header has {key} {str(header.get(key))[:200]!r}, which is invalid or not supported")
-
-
-def _is_count(value: Any, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
-
-
-def _is_extent(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(_is_count(number, 1 << 40) for number in value)
+    return block[offset : offset + length]
 
 
 def _quantized(ovoxel: OVoxel) -> np.ndarray:
@@ -354,34 +266,17 @@ def _quantized(ovoxel: OVoxel) -> np.ndarray:
     return np.concatenate([dual, flags.astype(np.uint8)[:, None], *others], axis=1)
 
 
-def _interleaved(columns: np.ndarray, first: int, stop: int, interleave: str) -> list[tuple[str, np.ndarray]]:
-    rows = columns[first:stop]
+def _interleaved(rows: np.ndarray, interleave: str) -> list[tuple[str, np.ndarray]]:
+    """Name and content of the streams of (N, 10) uint8 attributes."""
     if interleave == "all":
         return [("attr", rows)]
-    if interleave == "none":
-        return [(f"attr_{channel}", rows[:, channel]) for channel in range(rows.shape[1])]
-    streams = []
-    column = 0
-    for name, channels in _ATTRIBUTES:
-        streams.append((name, rows[:, column : column + channels]))
-        column += channels
-    return streams
+    streams = [(name, rows[:, columns]) for (name, _), columns in zip(_ATTRIBUTES, _columns(_ATTRIBUTES), strict=True)]
+    if interleave == "as_is":
+        return streams
+    return [(f"{name}_{number}", channel) for name, part in streams for number, channel in enumerate(part.T)]
 
 
-def _coords(codes: np.ndarray) -> np.ndarray:
-    """(N, 3) int32 coords of (N,) int64 Morton codes."""
-    return np.stack([_gathered(codes >> 2), _gathered(codes >> 1), _gathered(codes)], axis=1).astype(np.int32)
-
-
-def _gathered(values: np.ndarray) -> np.ndarray:
-    """Move bit 3k of each value to bit k."""
-    values = values & 0x1249249249249249
-    for shift, mask in (
-        (2, 0x10C30C30C30C30C3),
-        (4, 0x100F00F00F00F00F),
-        (8, 0x1F0000FF0000FF),
-        (16, 0x1F00000000FFFF),
-        (32, 0x1FFFFF),
-    ):
-        values = (values | (values >> shift)) & mask
-    return values
+def _columns(attributes: Sequence[tuple[str, int]]) -> list[slice]:
+    """Return the columns of each attribute in a table of all."""
+    stops = list(accumulate(channels for _, channels in attributes))
+    return [slice(stop - channels, stop) for stop, (_, channels) in zip(stops, attributes, strict=True)]

@@ -1,4 +1,4 @@
-"""Converts Morton codes to a depth-first octree with one byte per node, and back.
+"""Converts Morton codes to a depth-first octree with one byte per node, and an octree to coordinates.
 
 The root comes first. The bit of a child is its octal digit (4x + 2y + z), so ascending codes visit the nodes in the
 order in which they are stored. The nodes of the last level hold the voxels.
@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from helix4d.voxelize.kernels.compilation import array, i8, kernel, u1
+from helix4d.voxelize.kernels.compilation import array, b1, f4, i4, i8, kernel, u1
 
 CORRUPT = -1
+_LOWEST = np.array([0, *((mask & -mask).bit_length() - 1 for mask in range(1, 256))], np.uint8)
+"""(256,) the lowest bit of each mask of children."""
 
 
 @kernel(array(i8, 1), i8)
@@ -42,37 +44,74 @@ def encode_octree(codes, levels):
     return octree[:used].copy()
 
 
-@kernel(array(u1, 1), i8, array(i8, 1, True))
-def decode_octree(octree, levels, codes):
-    """Write the codes of an octree and return their number, or CORRUPT.
+@kernel(array(u1, 1), i8, array(i8, 1), array(i4, 2, True))
+def decode_octree(octree, levels, corner, coords):
+    """Write the coords of an octree's voxels in Morton order and return their number, or CORRUPT.
 
-    Corrupt is an octree with an empty node, too few or too many nodes, or more voxels than `codes` (N,) int64 holds.
+    `corner` (3,) int64 is the octree's minimum corner. Corrupt is an octree with an empty node, too few or too many
+    nodes, or more voxels than `coords` (N, 3) int32 holds.
     """
     rest = np.zeros(levels, np.int64)  # children still to visit, per level
-    prefix = np.zeros(levels + 1, np.int64)
-    if len(octree) == 0 or octree[0] == 0:
-        return CORRUPT
-    rest[0] = octree[0]
-    used, count, level = 1, 0, 0
+    nodes = np.zeros((levels, 3), np.int64)  # minimum corner of the node that is being visited, per level
+    nodes[0] = corner
+    used, count, level = 0, 0, 0
     while level >= 0:
-        if rest[level] == 0:
-            level -= 1
-            continue
-        child = 0
-        while (rest[level] >> child) & 1 == 0:
-            child += 1
-        rest[level] &= rest[level] - 1
-        code = prefix[level] << 3 | child
-        if level == levels - 1:
-            if count == len(codes):
-                return CORRUPT
-            codes[count] = code
-            count += 1
-            continue
         if used == len(octree) or octree[used] == 0:
             return CORRUPT
-        level += 1
-        prefix[level] = code
-        rest[level] = octree[used]
+        node = np.int64(octree[used])
         used += 1
+        if level == levels - 1:
+            count = _write_leaves(node, nodes[level, 0], nodes[level, 1], nodes[level, 2], coords, count)
+            if count == CORRUPT:
+                return CORRUPT
+        else:
+            rest[level] = node
+        while level >= 0 and rest[level] == 0:
+            level -= 1
+        if level >= 0:
+            child = np.int64(_LOWEST[rest[level]])
+            rest[level] &= rest[level] - 1
+            side = levels - 1 - level  # of the child, as a power of two
+            nodes[level + 1, 0] = nodes[level, 0] + ((child >> 2) << side)
+            nodes[level + 1, 1] = nodes[level, 1] + (((child >> 1) & 1) << side)
+            nodes[level + 1, 2] = nodes[level, 2] + ((child & 1) << side)
+            level += 1
     return count if used == len(octree) else CORRUPT
+
+
+@kernel()
+def _write_leaves(node, x, y, z, coords, count):
+    """Write the voxels of a node of the last level from row `count` on; returns the next row, or CORRUPT."""
+    if count + 8 <= len(coords):
+        for child in range(8):  # absent children are overwritten: a branch on each would take twice the time
+            coords[count, 0] = x + (child >> 2)
+            coords[count, 1] = y + ((child >> 1) & 1)
+            coords[count, 2] = z + (child & 1)
+            count += (node >> child) & 1
+        return count
+    for child in range(8):
+        if (node >> child) & 1:
+            if count == len(coords):
+                return CORRUPT
+            coords[count, 0] = x + (child >> 2)
+            coords[count, 1] = y + ((child >> 1) & 1)
+            coords[count, 2] = z + (child & 1)
+            count += 1
+    return count
+
+
+@kernel(array(u1, 1), array(u1, 1), array(f4, 1, True), array(b1, 1, True))
+def unpack_geometry(stored, bits, dual_vertices, intersected):
+    """Write dual vertices, float32, of as many stored bytes, and three flags for each of the bits (N,) uint8.
+
+    Returns the bitwise or of all bits.
+    """
+    for n in range(len(stored)):
+        dual_vertices[n] = np.float32(stored[n]) / np.float32(255)
+    union = np.uint8(0)
+    for n in range(len(bits)):
+        union |= bits[n]
+        intersected[3 * n] = bits[n] & 1
+        intersected[3 * n + 1] = (bits[n] >> 1) & 1
+        intersected[3 * n + 2] = (bits[n] >> 2) & 1
+    return union
