@@ -269,7 +269,7 @@ def test_a_growing_object_is_given_room(exported: tuple[Path, Path, Path], tmp_p
             canvas = image.resize(double, Image.Resampling.NEAREST)
         canvas.save(tmp_path / f"{number}.png")
     video = read_video(tmp_path)
-    ratio = fit_ratio(video.frames)
+    ratio = fit_ratio(video.frames, video.alpha_threshold)
     assert 0.4 < ratio < 0.6
     sizes, tokens = [], []
     for fit in (False, True):
