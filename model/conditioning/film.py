@@ -38,13 +38,12 @@ def film_frames(path: Path) -> Iterator[SourceFrame]:
     except ImportError as error:
         raise missing_package(f"{path}: reading video files", "av") from error
     try:
-        turn = _display_matrix(path)
         with av.open(str(path)) as container:
-            stream = container.streams.best("video")
+            stream: Any = container.streams.best("video")
             if stream is None:
                 raise FormatError(f"{path}: no video stream")
             check_size(stream.codec_context.width, stream.codec_context.height, path)
-            shape = stream.sample_aspect_ratio or 1
+            shape, turn = float(stream.sample_aspect_ratio or 1), _display_matrix(path)
             first = before = None
             for number, frame in enumerate(_decoded(container, stream, path)):
                 check_count(number, path)
@@ -58,7 +57,7 @@ def film_frames(path: Path) -> Iterator[SourceFrame]:
                         "write the video again with increasing timestamps"
                     )
                 before = time
-                yield SourceFrame(time - first, partial(_picture, frame, float(shape), turn, path))
+                yield SourceFrame(time - first, partial(_picture, frame, shape, turn, path))
     except av.FFmpegError as error:
         raise FormatError(f"{path}: cannot decode video ({error})") from error
 
@@ -74,7 +73,7 @@ def _decoded(container: Any, stream: Any, path: Path) -> Iterator[Any]:
     decoder = _WITH_ALPHA.get(codec)
     if decoder is None or decoder not in av.codecs_available:
         raise FormatError(f"{path}: this FFmpeg cannot decode the alpha of {codec} video: export it as a folder of PNG")
-    context = av.CodecContext.create(decoder, "r")
+    context: Any = av.CodecContext.create(decoder, "r")
     for packet in container.demux(stream):
         yield from context.decode(packet if packet.size else None)  # an empty packet flushes the decoder
 
@@ -109,16 +108,15 @@ def _display_matrix(path: Path) -> np.ndarray:
     from av.sidedata.sidedata import Type
 
     with av.open(str(path)) as container:
-        stream = container.streams.best("video")
-        frame = next(container.decode(stream), None) if stream is not None else None
+        frame: Any = next(container.decode(container.streams.best("video")), None)
         if frame is None or (data := frame.side_data.get(Type.DISPLAYMATRIX)) is None:
             return np.eye(2, dtype=int)
         a, b, _, c, d, _, *_ = np.frombuffer(bytes(data), np.int32) / 65536  # 16.16 fixed point
     matrix = np.array([[a, c], [b, d]])
     signs = np.sign(matrix * (np.abs(matrix) > 1e-3 * np.abs(matrix).max())).astype(int)
-    if np.abs(signs).sum() != 2 or abs(int(round(float(np.linalg.det(signs))))) != 1:
+    if abs(np.linalg.det(signs)) != 1 or np.abs(signs).sum() != 2:
         raise FormatError(
-            f"{path}: turned by {frame.rotation}° for display, which is no multiple of 90°: write the video again upright"
+            f"{path}: turned by {frame.rotation}° for display, which is no multiple of 90°: write it again upright"
         )
     return signs
 

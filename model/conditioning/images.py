@@ -40,7 +40,8 @@ def union_box(frames: Sequence[Image.Image], threshold: int) -> Box:
     """Return the square around all pixels whose alpha exceeds `threshold` in any frame.
 
     Computed as in TRELLIS.2's training for one image: centered between the extreme pixels, as wide as the larger
-    distance between them, each bound truncated towards zero to whole pixels. If no pixel qualifies, the box is the largest centered square.
+    distance between them, each bound truncated towards zero to whole pixels. If no pixel qualifies, the box is the
+    largest centered square.
     """
     if not frames:
         raise ConfigError("no frames: at least one frame is needed to compute a bounding box")

@@ -89,8 +89,8 @@ def read_video(
     indices = spaced_frames(times, frames, start_s, fps)
     if len(indices) < 2:
         raise ConfigError(
-            f"{path}: {len(indices)} frames from {start_s:g} s on, where the last is at {times[-1]:.3f} s: at least two "
-            "are needed; choose an earlier start or a higher fps"
+            f"{path}: {len(indices)} frames from {start_s:g} s on, where the last is at {times[-1]:.3f} s: at least "
+            "two are needed; choose an earlier start or a higher fps"
         )
     if repeated := len(indices) - len(set(indices)):
         log.warning("%s: %d of %d frames repeat, because it has fewer there", path, repeated, len(indices))

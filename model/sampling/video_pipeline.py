@@ -269,7 +269,7 @@ class _Run:
             raise ConfigError(
                 f"the video has {len(video.frames)} frames: at least two are needed. For a still, use TRELLIS.2 itself"
             )
-        # Frame 0 twice: in its own tight box, as TRELLIS.2 was trained, and in the box of the union, as the stages were.
+        # Frame 0 twice: in its own tight box, as TRELLIS.2 was trained, and in the union's, as the video stages were.
         groups = (video.frames[:1], video.frames)
         images = torch.cat([prepare_frames(group, p.image_size, video.alpha_threshold) for group in groups])
         with p.using("images", p.encoder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ def write_film(
     colors: dict[str, int] | None = None,
     shape: float | None = None,
 ) -> Path:
-    """Encode pictures uint8 (H, W, 3 or 4), or uint16 in the given pixel format's first plane, at 10 frames per second.
+    """Encode pictures uint8 (H, W, 3 or 4) at 10 frames per second.
 
-    `times` are in tenths of a second, `turn` is the display's rotation and flips, `shape` the pixels' aspect ratio.
+    `times` are in tenths of a second, `turn` is the display's rotation in degrees counterclockwise and its horizontal
+    and vertical flip, `colors` are tags by the names of PyAV's attributes, `shape` is the aspect ratio of a pixel.
     """
     import av
 
@@ -37,8 +39,6 @@ def write_film(
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = pixels
         if shape is not None:
-            from fractions import Fraction
-
             stream.codec_context.sample_aspect_ratio = Fraction(shape)
         if turn is not None:
             stream.set_display_rotation(*turn)

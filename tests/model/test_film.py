@@ -59,7 +59,7 @@ def test_flips_and_quarter_turns_combine(tmp_path: Path) -> None:
 
 
 def test_a_rotation_that_is_no_quarter_turn_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="turned by .* no multiple of 90°"):
+    with pytest.raises(FormatError, match=r"turned by .* no multiple of 90°"):
         read_video(write_film(tmp_path / "a.mp4", [corners()] * 2, turn=(30, False, False)), matting=opaque)
 
 
@@ -163,7 +163,7 @@ def test_start_and_fps_choose_a_window(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(ConfigError, match="1 frames from"):
         read_video(film, 4, opaque, start_s=2.9)
     for values in ({"start_s": -1.0}, {"fps": 0.0}, {"start_s": float("nan")}):
-        with pytest.raises(ConfigError, match="start is .* and fps"):
+        with pytest.raises(ConfigError, match=r"start is .* and fps"):
             read_video(film, 4, opaque, **values)
     monkeypatch.setattr(source_frame, "MAX_FRAMES", 20)  # frames after the window are not decoded
     assert read_video(film, 4, opaque, start_s=1.0, fps=5).source_frames == 17

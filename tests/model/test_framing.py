@@ -30,7 +30,7 @@ class _Recorder(nn.Module):
         return torch.arange(len(images), dtype=torch.float32).reshape(-1, 1, 1)
 
 
-class _Reached(Exception):
+class _ReachedError(Exception):
     """The fine-tuned stage 1 has been given its condition."""
 
 
@@ -48,11 +48,11 @@ def conditions(video: Video, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor, T
 
     def stage(network: nn.Module, anchor: Tensor, cond: Tensor, batched: bool) -> None:
         seen.append(cond)
-        raise _Reached
+        raise _ReachedError
 
     monkeypatch.setattr(_Run, "_anchor", anchor)
     monkeypatch.setattr(video_pipeline, "anchored_dense_velocity", stage)
-    with pytest.raises(_Reached):
+    with pytest.raises(_ReachedError):
         _Run(pipeline, Samplers(), 0, lambda *_: None).latents(video)
     base, stages_cond = (recorder.images[tokens.flatten().long()] for tokens in seen)
     return base, stages_cond

@@ -20,7 +20,7 @@ def opaque(image: Image.Image) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["portrait_phone.mp4", "exif_stills"])
 def test_frames_are_upright(name: str) -> None:
-    """The marks of the landscape picture, red above blue at its left, are turned clockwise: blue left of red, on top."""
+    """Red above blue at the left of the stored picture become blue left of red on top: it is turned clockwise."""
     frames = read_video(CASES / "video" / name, matting=opaque).frames
     assert {frame.size for frame in frames} == {(64, 128)}
     red, green, blue, _ = np.moveaxis(np.asarray(frames[0]).astype(int), 2, 0)
