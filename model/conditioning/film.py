@@ -1,11 +1,13 @@
 """Decode video files with PyAV: upright, with square pixels, with the alpha of every codec that stores one.
 
-FFmpeg's own VP8 and VP9 decoders drop the alpha of WebM files, so those are decoded by libvpx. HDR video is refused:
-PyAV's FFmpeg has no zscale filter, and how swscale maps tones depends on the file's mastering metadata.
+FFmpeg's own VP8 and VP9 decoders drop the alpha of WebM files, so those are decoded by libvpx. HEVC's alpha is a second
+layer, which FFmpeg decodes only for callers that choose the pixel format; PyAV does not, so such files are refused. So is
+HDR: PyAV's FFmpeg has no zscale filter, and how swscale maps tones depends on the file's mastering metadata.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +23,8 @@ from helix4d.model.conditioning.source_frame import SourceFrame, check_count, ch
 _HDR = {16: "PQ", 18: "HLG"}
 """Transfer characteristics (ITU-T H.273) of HDR video."""
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+_VPS = re.compile(rb"\x40\x01(..)\xff\xff", re.DOTALL)
+"""HEVC's video parameter set: NAL header; ID (4 bits), flags (2), layers - 1 (6), sublayers (4); 16 reserved bits."""
 _SDR_COMMAND = (
     "ffmpeg -i HDR.mp4 -vf zscale=t=linear:npl=203,tonemap=mobius,zscale=t=bt709:m=bt709:p=bt709,format=yuv420p SDR.mp4"
 )
@@ -30,7 +34,7 @@ def film_frames(path: Path) -> Iterator[SourceFrame]:
     """Yield the frames of a video file's main video stream in order of presentation.
 
     Raises:
-        FormatError: if the file cannot be decoded, has no video stream, is HDR, has frames without times or with times
+        FormatError: if the file cannot be decoded, has no video stream, is HDR or HEVC with two layers, has frames without times or with times
             that decrease, is turned by an angle other than a multiple of 90°, or has too many or too large frames.
     """
     try:
@@ -66,10 +70,15 @@ def _decoded(container: Any, stream: Any, path: Path) -> Iterator[Any]:
     """Yield `av.VideoFrame`s, with alpha if the stream has one."""
     import av
 
+    codec, header = stream.codec_context.name, stream.codec_context.extradata or b""
+    if codec == "hevc" and any(vps[1][0] & 3 or vps[1][1] >> 4 for vps in _VPS.finditer(header)):
+        raise FormatError(
+            f"{path}: HEVC with a second layer, alpha or another view, which cannot be decoded here: convert it to "
+            f"images, for example with ffmpeg -i {path.name} FOLDER/%04d.png"
+        )
     if stream.metadata.get("alpha_mode") != "1":
         yield from container.decode(stream)
         return
-    codec = stream.codec_context.name
     decoder = _WITH_ALPHA.get(codec)
     if decoder is None or decoder not in av.codecs_available:
         raise FormatError(f"{path}: this FFmpeg cannot decode the alpha of {codec} video: export it as a folder of PNG")

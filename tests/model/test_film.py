@@ -104,6 +104,18 @@ def test_alpha_that_ffmpeg_cannot_decode_is_not_dropped(tmp_path: Path, monkeypa
         read_video(film, matting=opaque)
 
 
+@pytest.mark.parametrize("name", ["a.hevc", "a.mkv"])
+def test_hevc_with_a_second_layer_is_refused(name: str, tmp_path: Path) -> None:
+    """Alpha in HEVC: the video parameter set states two layers."""
+    film = write_film(tmp_path / name, [corners(64, 64)] * 3, "libx265", "yuv420p")
+    assert len(read_video(film, matting=opaque).frames) == 3
+    header = b"\x40\x01\x0c"  # its NAL header, ID and flags; then the layers less one in 4 bits
+    assert header + b"\x01\xff\xff" in film.read_bytes()
+    film.write_bytes(film.read_bytes().replace(header + b"\x01\xff\xff", header + b"\x11\xff\xff"))
+    with pytest.raises(FormatError, match=r"HEVC with a second layer.*convert it to images"):
+        read_video(film, matting=opaque)
+
+
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
 @pytest.mark.parametrize("matrix", [1, 5])  # BT.709, BT.601
 def test_ten_bit_video_is_converted(codec: str, matrix: int, tmp_path: Path) -> None:
