@@ -1,8 +1,8 @@
-"""Decode video files with PyAV: upright, with square pixels, with the alpha of every codec that stores one.
+"""Decode video files with PyAV: upright, with square pixels, with the alpha that their codec stores.
 
 FFmpeg's own VP8 and VP9 decoders drop the alpha of WebM files, so those are decoded by libvpx. HEVC's alpha is a second
-layer, which FFmpeg decodes only for callers that choose the pixel format; PyAV does not, so such files are refused. So is
-HDR: PyAV's FFmpeg has no zscale filter, and how swscale maps tones depends on the file's mastering metadata.
+layer, which FFmpeg decodes only for callers that choose the pixel format. PyAV does not, so such files are refused. HDR
+is refused, too: PyAV's FFmpeg has no zscale filter, and swscale's tone mapping depends on the mastering metadata.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ def film_frames(path: Path) -> Iterator[SourceFrame]:
     """Yield the frames of a video file's main video stream in order of presentation.
 
     Raises:
-        FormatError: if the file cannot be decoded, has no video stream, is HDR or HEVC with two layers, has frames without times or with times
-            that decrease, is turned by an angle other than a multiple of 90°, or has too many or too large frames.
+        FormatError: if the file cannot be decoded, has no video stream, is HDR or HEVC with two layers, has frames
+            without times or with times that decrease, is turned by an angle other than a multiple of 90°, or has too
+            many or too large frames.
     """
     try:
         import av
