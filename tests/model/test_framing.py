@@ -12,8 +12,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from helix4d.assets import bake, normalize
-from helix4d.assets.samples import SAMPLES
 from helix4d.model.conditioning.images import MATTED_ALPHA, prepare_frames, union_box
 from helix4d.model.conditioning.video_input import Video, read_video
 from helix4d.model.sampling import video_pipeline
@@ -95,6 +93,8 @@ def test_the_veil_of_matting_is_outside_of_both_boxes(monkeypatch) -> None:
 def render(name: str, views: Sequence[int], folder: Path) -> list[list[bytes]]:
     """Render four frames of a sample as in curation: WebP files per view and frame."""
     pytest.importorskip("moderngl", reason="moderngl is not installed (extra 'raster')")
+    from helix4d.assets import bake, normalize
+    from helix4d.assets.samples import SAMPLES
     from helix4d.curation.work.stages import encode_webp
     from helix4d.render.engines import load_engine
     from helix4d.render.scene.cameras import sample_cameras
