@@ -99,7 +99,7 @@ def main() -> None:
     )
     print(f"a block moves {per_token / 1e3:.0f} KB per token besides matrices and attention\n")
     print_calls(calls, rates, per_token)
-    print_images(args.frames)
+    print_images(args.frames + 1)  # frame 0 twice: for the base and for the video stages
     if args.decode:
         print_decoding(args.tokens, args.frames, rates)
 
@@ -241,7 +241,7 @@ def print_calls(calls: list[Call], rates: Rates, per_token: float) -> None:
     print(f"{'all':18} {'':24} {len(calls):5d} {'':8} {totals[0] / 1e15:8.3f} {'':9} {totals[1]:7.2f} {totals[2]:8.2f}")
 
 
-def print_images(frames: int) -> None:
+def print_images(images: int) -> None:
     """Print the operations of DINOv3 ViT-L/16 at 512 pixels, counted by torch."""
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
@@ -256,7 +256,7 @@ def print_images(frames: int) -> None:
     with torch.device("meta"):
         encoder = DINOv3ViTModel(config)
         with FlopCounterMode(display=False) as counter:
-            encoder(torch.zeros(frames, 3, 512, 512))
+            encoder(torch.zeros(images, 3, 512, 512))
     flops = counter.get_total_flops()
     print(f"DINOv3: {flops / 1e12:.1f} TFLOP; {flops / 67e12:.2f} s at the float32 rate of 67 TFLOP/s")
 

@@ -99,7 +99,7 @@ def _study_rope(args: StudyRope) -> None:
     from PIL import Image
 
     from helix4d.model.checkpoint.checkpoint import Pipeline, image_encoder_name
-    from helix4d.model.conditioning.images import DEFAULT_ENCODER, SAMPLING_ALPHA, ImageEncoder, prepare_frames
+    from helix4d.model.conditioning.images import DEFAULT_ENCODER, ImageEncoder, prepare_frames
     from helix4d.model.device import choose_device, torso_types
     from helix4d.model.studies.rope_study import StudyNetworks, format_table, study_rope
 
@@ -117,7 +117,7 @@ def _study_rope(args: StudyRope) -> None:
         network.to(place)
     name = args.encoder or image_encoder_name(pipeline.args, args.checkpoint) or DEFAULT_ENCODER
     encoder = ImageEncoder.from_pretrained(name).to(place)
-    pictures = [prepare_frames([Image.open(f)], args.image_size, SAMPLING_ALPHA) for f in files]
+    pictures = [prepare_frames([Image.open(f)], args.image_size) for f in files]
     cond = encoder(torch.cat(pictures).to(place))
     networks = StudyNetworks.from_pipeline(pipeline)
     rows = study_rope(networks, cond, args.shares, args.seed, lambda line: print(line, file=sys.stderr))

@@ -1,7 +1,8 @@
 """Turn video frames into the image tokens that the networks attend to: deterministic crop, DINOv3, LayerNorm.
 
-All frames of a video are cropped to one square box around the union of their alphas, in training and in sampling, so
-that motion across the image is preserved.
+The video stages see all frames of a video in one square box around the union of their alphas, in training and in
+sampling, so that motion across the image is preserved. The frozen base sees frame 0 in its own tight box, because
+TRELLIS.2 was trained only on objects that touch the border of their image.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from helix4d.core import ConfigError, write_bytes
 from helix4d.model.checkpoint.checkpoint import hub_failure
 
 DEFAULT_ENCODER = "facebook/dinov3-vitl16-pretrain-lvd1689m"
-TRAINING_ALPHA = 0  # rendered frames: every pixel that is not empty
-SAMPLING_ALPHA = 204  # 0.8 · 255: background removal leaves a faint residue
+GIVEN_ALPHA = 0  # rendered frames and videos with alpha: every pixel that shows, as in training
+MATTED_ALPHA = 204  # 0.8 · 255, TRELLIS.2's: background removal leaves a faint veil
 
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
@@ -38,8 +39,9 @@ Box = tuple[int, int, int, int]
 def union_box(frames: Sequence[Image.Image], threshold: int) -> Box:
     """Return the square around all pixels whose alpha exceeds `threshold` in any frame.
 
-    Computed as TRELLIS.2 does for one image: centered between the extreme pixels, as wide as the larger distance
-    between them, with bounds truncated to whole pixels. If no pixel qualifies, the box is the largest centered square.
+    Computed as in TRELLIS.2's training for one image: centered between the extreme pixels, as wide as the larger
+    distance between them, each bound truncated towards zero to whole pixels. If no pixel qualifies, the box is the
+    largest centered square.
     """
     if not frames:
         raise ConfigError("no frames: at least one frame is needed to compute a bounding box")
@@ -61,7 +63,7 @@ def union_box(frames: Sequence[Image.Image], threshold: int) -> Box:
     return int(x - half), int(y - half), int(x + half), int(y + half)
 
 
-def prepare_frames(frames: Sequence[Image.Image], image_size: int = 512, threshold: int = TRAINING_ALPHA) -> Tensor:
+def prepare_frames(frames: Sequence[Image.Image], image_size: int = 512, threshold: int = GIVEN_ALPHA) -> Tensor:
     """Crop to the union box, resize (Lanczos), composite on black, normalize as for ImageNet: float32 [T, 3, S, S]."""
     box = union_box(frames, threshold)
     mean = np.asarray(_MEAN, dtype=np.float32)

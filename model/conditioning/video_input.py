@@ -1,30 +1,28 @@
-"""Read a video as RGBA frames: a video file, a folder of images, or an animated WebP or GIF.
+"""Read a video as RGBA frames: a video file, a folder of images, or an animated WebP, PNG or GIF.
 
-Frames that have alpha keep it. For other videos a rembg matting model removes the background; its masks are smoothed
-over time to suppress single-frame flicker.
+Frames are selected by their presentation times. Frames that have alpha keep it. For other videos a rembg matting model
+removes the background; its masks are smoothed over time to suppress single-frame flicker.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL import Image
 
 from helix4d.core import ConfigError, FormatError
 from helix4d.core.extras import missing_package
-from helix4d.model.conditioning.images import SAMPLING_ALPHA
+from helix4d.model.conditioning.film import film_frames
+from helix4d.model.conditioning.images import GIVEN_ALPHA, MATTED_ALPHA
+from helix4d.model.conditioning.pictures import ANIMATIONS, animation_frames, folder_frames
+from helix4d.model.conditioning.source_frame import SourceFrame
 
-MAX_PIXELS = 1 << 26
-"""Maximum number of pixels of a frame; larger frames are refused before decoding."""
-MAX_FRAMES = 1 << 14
-
-_STILLS = {".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
-_ANIMATIONS = {".webp", ".gif", ".png", ".apng"}
+log = logging.getLogger("helix4d.model")
 
 Matting = Callable[[Image.Image], np.ndarray]
 """Maps an RGB image to the alpha of its foreground, uint8 (H, W)."""
@@ -35,62 +33,105 @@ class Video:
     """Frames sampled from a video, all of one size.
 
     Attributes:
-        frames: RGBA images with straight alpha.
+        frames: RGBA images with straight alpha, upright.
         indices: indices of the frames in the source.
-        source_frames: number of frames in the source.
+        source_frames: number of frames in the source, or up to the end of the window.
         matted: whether alpha was computed by matting.
+        times_s: presentation times of the frames in seconds since the source's first frame; empty if it has none.
     """
 
     frames: tuple[Image.Image, ...]
     indices: tuple[int, ...]
     source_frames: int
     matted: bool
+    times_s: tuple[float, ...] = ()
+
+    @property
+    def alpha_threshold(self) -> int:
+        """Alpha above which a pixel belongs to the object: all that shows, unless matting left a veil."""
+        return MATTED_ALPHA if self.matted else GIVEN_ALPHA
 
 
-def read_video(path: Path, frames: int | None = 16, matting: Matting | None = None) -> Video:
-    """Read evenly spaced frames of a video, both ends included, and remove their background if they have no alpha.
+def read_video(
+    path: Path,
+    frames: int | None = 16,
+    matting: Matting | None = None,
+    *,
+    start_s: float = 0.0,
+    fps: float | None = None,
+) -> Video:
+    """Select frames of a video and remove their background if they have no alpha.
 
     Args:
         path: a video file, a folder of images in natural order, or an animated WebP, PNG or GIF.
-        frames: number of frames; None, or a source with fewer frames, selects all.
+        frames: number of frames; None selects all from `start_s` on. A source with fewer frames gives fewer.
         matting: function that computes the alpha; called only if no frame has alpha.
+        start_s: time of the first frame in seconds since the source's first.
+        fps: frames per second, so that the frames span a window of the source, and of the images of a folder, which
+            have no times. None spreads the frames evenly between `start_s` and the end, both included.
 
     Raises:
-        ConfigError: if the file does not exist, the source has fewer than two frames, the frames have no alpha and
-            `matting` is None, or the first frame has no foreground.
+        ConfigError: if the file does not exist, fewer than two frames are selected, the frames have no alpha and
+            `matting` is None, or nothing shows in the first frame.
         FormatError: if the source cannot be decoded.
     """
     if not path.exists():
         raise ConfigError(f"{path}: no such file or folder")
     if frames is not None and frames < 2:
         raise ConfigError(f"frames is {frames}: must be at least 2")
-    count = sum(1 for _ in _decode(path))
-    if count < 2:
-        available = "no frames" if count == 0 else "only one frame"
+    if not 0 <= start_s < np.inf or (fps is not None and not 0 < fps < np.inf):
+        raise ConfigError(f"start is {start_s} and fps {fps}: must be at least 0, and above 0 or none")
+    until_s = np.inf if frames is None or fps is None else start_s + (frames - 1) / fps
+    times = _times(path, until_s, start_s, fps)
+    if len(times) < 2:
+        available = "no frames" if len(times) == 0 else "only one frame"
         raise ConfigError(f"{path}: {available}; at least two frames are needed. For a still, use TRELLIS.2 itself")
-    indices = spaced_frames(count, frames)
-    chosen = set(indices)
-    images = [image for number, image in enumerate(_decode(path)) if number in chosen]
-    sizes = sorted({image.size for image in images})
-    if len(sizes) > 1:
-        raise FormatError(f"{path}: frames have different sizes, such as {sizes[0]} and {sizes[-1]}")
+    indices = spaced_frames(times, frames, start_s, fps)
+    if len(indices) < 2:
+        raise ConfigError(
+            f"{path}: {len(indices)} frames from {start_s:g} s on, where the last is at {times[-1]:.3f} s: at least "
+            "two are needed; choose an earlier start or a higher fps"
+        )
+    if repeated := len(indices) - len(set(indices)):
+        log.warning("%s: %d of %d frames repeat, because it has fewer there", path, repeated, len(indices))
+    images = _images(path, indices)
     matted = all(np.asarray(image)[..., 3].min() == 255 for image in images)
     if matted:
-        if matting is None:
-            raise ConfigError(f"{path}: no frame has alpha: choose a matting model to remove the background")
-        masks = smooth_masks(np.stack([matting(image.convert("RGB")) for image in images]))
-        images = [_with_alpha(image, mask) for image, mask in zip(images, masks, strict=True)]
-    if int(np.asarray(images[0])[..., 3].max()) <= SAMPLING_ALPHA:
-        reason = "matting found no foreground" if matted else "its alpha is empty"
+        images = _matted(images, matting, path)
+    timed = fps is not None or not path.is_dir()
+    times_s = tuple(float(times[i]) for i in indices) if timed else ()
+    video = Video(tuple(images), tuple(indices), len(times), matted, times_s)
+    if int(np.asarray(images[0])[..., 3].max()) <= video.alpha_threshold:
+        reason = "matting found no foreground" if matted else "its alpha is zero everywhere"
         raise ConfigError(f"{path}: no object in the first frame ({reason}): all other frames are generated from it")
-    return Video(tuple(images), tuple(indices), count, matted)
+    return video
 
 
-def spaced_frames(count: int, frames: int | None) -> list[int]:
-    """Return the indices of `frames` evenly spaced frames out of `count`, both ends included, or of all if fewer."""
-    if frames is None or count <= frames:
-        return list(range(count))
-    return [int(i) for i in np.linspace(0, count - 1, frames).round()]
+def spaced_frames(times: np.ndarray, frames: int | None, start_s: float = 0.0, fps: float | None = None) -> list[int]:
+    """Select frames at evenly spaced times.
+
+    Args:
+        times: float (N,), N ≥ 2, presentation times of the source's frames, not decreasing.
+        frames: number of frames; None selects all from `start_s` on.
+        start_s: time of the first frame.
+        fps: frames per second; None spreads the frames evenly up to the last one.
+
+    Returns:
+        the indices of the frames whose times are nearest. There are fewer than `frames` if the source ends before or
+        has fewer, and indices repeat where the source has fewer frames than `fps` or gaps.
+    """
+    # Half a millisecond of tolerance: containers such as WebM round times to milliseconds.
+    available = np.nonzero(times >= start_s - 5e-4)[0]
+    if len(available) == 0 or (frames is None and fps is None):
+        return [int(i) for i in available]
+    if fps is None:
+        wanted = np.linspace(max(start_s, times[0]), times[-1], min(frames or len(available), len(available)))
+    else:
+        count = int(np.floor((times[-1] - start_s) * fps + 5e-4 * fps)) + 1
+        wanted = start_s + np.arange(min(frames or count, count)) / fps
+    after = np.searchsorted(times, wanted).clip(1, len(times) - 1)
+    nearer = wanted - times[after - 1] <= times[after] - wanted + 1e-6  # the earlier frame if both are as near
+    return [int(i) for i in np.where(nearer, after - 1, after)]
 
 
 def smooth_masks(masks: np.ndarray) -> np.ndarray:
@@ -150,63 +191,49 @@ def rembg_matting(model: str, threads: int | None = None) -> Matting:
     return alpha
 
 
-def _decode(path: Path) -> Iterator[Image.Image]:
-    """Yield the frames of a source as RGBA images."""
+def _frames(path: Path) -> Iterator[SourceFrame]:
     if path.is_dir():
-        for number, file in enumerate(sorted((p for p in path.iterdir() if p.suffix.lower() in _STILLS), key=_natural)):
-            _check_count(number, path)
-            yield from _pictures(file, first_only=True)
-    elif path.suffix.lower() in _ANIMATIONS:
-        yield from _pictures(path, first_only=False)
-    else:
-        yield from _film(path)
+        return folder_frames(path)
+    return animation_frames(path) if path.suffix.lower() in ANIMATIONS else film_frames(path)
 
 
-def _pictures(path: Path, first_only: bool) -> Iterator[Image.Image]:
-    try:
-        with Image.open(path) as image:
-            _check_size(image.width, image.height, path)
-            for number, frame in enumerate(ImageSequence.Iterator(image)):
-                _check_count(number, path)
-                yield frame.convert("RGBA")
-                if first_only:
-                    return
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
-        raise FormatError(f"{path}: cannot read image ({error})") from error
+def _times(path: Path, until_s: float, start_s: float, fps: float | None) -> np.ndarray:
+    """Return the presentation times of the frames up to the first at or after `until_s`: float64 (N,)."""
+    times = []
+    for number, frame in enumerate(_frames(path)):
+        if frame.time_s is not None:
+            times.append(frame.time_s)
+        elif fps is not None:
+            times.append(number / fps)
+        elif start_s:
+            raise ConfigError(f"{path}: start is {start_s} s, but the images of a folder have no times: also set fps")
+        else:
+            times.append(float(number))
+        if times[-1] >= until_s:
+            break
+    return np.array(times)
 
 
-def _film(path: Path) -> Iterator[Image.Image]:
-    try:
-        import av
-    except ImportError as error:
-        raise missing_package(f"{path}: reading video files", "av") from error
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise FormatError(f"{path}: no video stream")
-            stream = container.streams.video[0]
-            _check_size(stream.codec_context.width, stream.codec_context.height, path)
-            for number, frame in enumerate(container.decode(stream)):
-                _check_count(number, path)
-                yield Image.fromarray(frame.to_ndarray(format="rgba"), "RGBA")
-    except av.FFmpegError as error:
-        raise FormatError(f"{path}: cannot decode video ({error})") from error
+def _images(path: Path, indices: Sequence[int]) -> list[Image.Image]:
+    """Load the frames at `indices`, which do not decrease and may repeat."""
+    wanted, loaded = set(indices), {}
+    for number, frame in enumerate(_frames(path)):
+        if number in wanted:
+            loaded[number] = frame.load()
+        if number == indices[-1]:
+            break
+    sizes = sorted({image.size for image in loaded.values()})
+    if len(sizes) > 1:
+        raise FormatError(f"{path}: frames have different sizes, such as {sizes[0]} and {sizes[-1]}")
+    return [loaded[i] for i in indices]
 
 
-def _check_size(width: int, height: int, path: Path) -> None:
-    if width * height > MAX_PIXELS:
-        raise FormatError(f"{path}: frames of {width} × {height} pixels exceed the limit of {MAX_PIXELS:,} pixels")
-
-
-def _check_count(number: int, path: Path) -> None:
-    if number >= MAX_FRAMES:
-        raise FormatError(f"{path}: more than {MAX_FRAMES:,} frames: trim the video first")
-
-
-def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """Sort key that orders frame_2 before frame_10."""
-    parts = re.split(r"(\d+)", path.name.lower())
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+def _matted(images: Sequence[Image.Image], matting: Matting | None, path: Path) -> list[Image.Image]:
+    """Return the images with the alpha that matting computes, smoothed over time."""
+    if matting is None:
+        raise ConfigError(f"{path}: no frame has alpha: choose a matting model to remove the background")
+    masks = smooth_masks(np.stack([matting(image.convert("RGB")) for image in images]))
+    return [_with_alpha(image, mask) for image, mask in zip(images, masks, strict=True)]
 
 
 def _with_alpha(image: Image.Image, alpha: np.ndarray) -> Image.Image:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from helix4d.core import ConfigError
-from helix4d.model.conditioning.images import SAMPLING_ALPHA, union_box
+from helix4d.model.conditioning.images import union_box
 from helix4d.model.latents.decode import GeneratedFrame
 from helix4d.voxelize import OVoxel, voxelize_clip
 from helix4d.voxelize.mesh.baked_clip import baked_clip
@@ -23,8 +23,11 @@ from helix4d.voxelize.mesh.baking import bake_mesh
 _TEXTURE_SIZE = 1024
 
 
-def fit_ratio(frames: Sequence[Image.Image], threshold: int = SAMPLING_ALPHA) -> float:
-    """Return the size of frame 0 relative to all frames: the ratio of the alpha boxes' longest sides, in (0, 1]."""
+def fit_ratio(frames: Sequence[Image.Image], threshold: int) -> float:
+    """Return the size of frame 0 relative to all frames: the ratio of the alpha boxes' longest sides, in (0, 1].
+
+    `threshold` is the alpha above which a pixel belongs to the object.
+    """
     sides = []
     for group in (frames[:1], frames):
         left, top, right, bottom = union_box(group, threshold)

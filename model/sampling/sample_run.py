@@ -49,9 +49,12 @@ class SampleRun:
     base: str | None = None
     """Folder or hub repository with TRELLIS.2; by default the one recorded in the model."""
     frames: int | None = 16
-    """Number of evenly spaced frames to use; None uses all."""
-    fps: float = 8.0
-    """Frames per second of the clip and the turntable."""
+    """Number of frames to use; None uses all."""
+    start: float = 0.0
+    """Time of the first frame, in seconds since the start of the video."""
+    fps: float | None = None
+    """Frames per second to take from the video from start on, and to play the results at. By default the frames are
+    spread evenly between start and the end of the video, and the results play at 8 frames per second."""
     matting: str | None = "isnet-general-use"
     """rembg model that removes the background of videos without alpha; with None such videos are rejected."""
     seed: int = 0
@@ -86,12 +89,17 @@ class SampleRun:
     """Read only the local hub cache."""
 
     def __post_init__(self) -> None:
-        if not self.fps > 0:
+        if self.fps is not None and not self.fps > 0:
             raise ConfigError(f"fps is {self.fps}: must be positive")
         if self.texture_size < 1 or self.turntable_size < 1:
             raise ConfigError(
                 f"texture_size is {self.texture_size} and turntable_size {self.turntable_size}: both must be at least 1"
             )
+
+    @property
+    def playback_fps(self) -> float:
+        """Frames per second of the clip and the turntable."""
+        return 8.0 if self.fps is None else self.fps
 
 
 def run_sample(config: SampleRun, progress: Progress) -> dict[str, Any]:
@@ -104,7 +112,7 @@ def run_sample(config: SampleRun, progress: Progress) -> dict[str, Any]:
     start = time.perf_counter()
     choose_device(config.device)  # fail before the video is matted
     matting = None if config.matting is None else _late_matting(config.matting)
-    video = read_video(config.video, config.frames, matting)
+    video = read_video(config.video, config.frames, matting, start_s=config.start, fps=config.fps)
     log.info("%s: using frames %s of %d", config.video, list(video.indices), video.source_frames)
     pipeline = Helix4DPipeline.from_pretrained(
         config.model,
@@ -118,7 +126,7 @@ def run_sample(config: SampleRun, progress: Progress) -> dict[str, Any]:
     )
     timings = {"load": time.perf_counter() - start}
     (config.output / "run.json").unlink(missing_ok=True)
-    write_bytes(config.output / "input.webp", animation(video.frames, config.fps))
+    write_bytes(config.output / "input.webp", animation(video.frames, config.playback_fps))
 
     meshes: list[BakedMesh | None] = []
     figures = []
@@ -134,13 +142,13 @@ def run_sample(config: SampleRun, progress: Progress) -> dict[str, Any]:
     timings["bake"] = baking
 
     if any(mesh is not None for mesh in meshes):
-        write_bytes(config.output / "clip.glb", clip_glb(meshes, config.fps))
+        write_bytes(config.output / "clip.glb", clip_glb(meshes, config.playback_fps))
         if config.turntable:
             began = time.perf_counter()
             look = preset("train", image_size=config.turntable_size, device="cpu" if config.device == "cpu" else "auto")
-            clip = baked_clip(meshes, config.fps)
+            clip = baked_clip(meshes, config.playback_fps)
             pictures = turntable(clip, look, lambda done, frames: progress("turntable", done, frames))
-            write_bytes(config.output / "turntable.webp", animation(pictures, config.fps))
+            write_bytes(config.output / "turntable.webp", animation(pictures, config.playback_fps))
             timings["turntable"] = time.perf_counter() - began
     facts = {
         "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()},
@@ -188,6 +196,7 @@ def _describe(path: Path, video: Video) -> dict[str, Any]:
     return {
         "sha256": sha256_file(path) if path.is_file() else None,
         "frames": list(video.indices),
+        "times_s": [round(time, 6) for time in video.times_s],
         "source_frames": video.source_frames,
         "size": list(video.frames[0].size),
         "matted": video.matted,

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from helix4d.core import ConfigError
 from helix4d.model.checkpoint.checkpoint import CheckpointSource, Pipeline, image_encoder_name
-from helix4d.model.conditioning.images import SAMPLING_ALPHA, ImageEncoder, prepare_frames
+from helix4d.model.conditioning.images import ImageEncoder, prepare_frames
 from helix4d.model.conditioning.video_input import Video
 from helix4d.model.device import choose_device, torso_types
 from helix4d.model.latents.decode import GeneratedFrame, decode_frame
@@ -269,12 +269,14 @@ class _Run:
             raise ConfigError(
                 f"the video has {len(video.frames)} frames: at least two are needed. For a still, use TRELLIS.2 itself"
             )
-        images = prepare_frames(video.frames, p.image_size, SAMPLING_ALPHA)
+        # Frame 0 twice: in its own tight box, as TRELLIS.2 was trained, and in the union's, as the video stages were.
+        groups = (video.frames[:1], video.frames)
+        images = torch.cat([prepare_frames(group, p.image_size, video.alpha_threshold) for group in groups])
         with p.using("images", p.encoder):
-            cond = p.encoder(images.to(p.device))
+            tight, cond = p.encoder(images.to(p.device)).tensor_split([1])
         self.progress("images", len(images), len(images))
-        structure, first, shape, texture = self._anchor(cond[:1])
-        if p.encoders is not None and (ratio := fit_ratio(video.frames)) < 1:
+        structure, first, shape, texture = self._anchor(tight)
+        if p.encoders is not None and (ratio := fit_ratio(video.frames, video.alpha_threshold)) < 1:
             log.info("anchor scaled by %.3f", ratio)
             structure, first, shape, texture = self._shrunk(p.encoders, structure, first, shape, texture, ratio)
 

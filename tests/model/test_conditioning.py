@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from helix4d.core import ConfigError
 from helix4d.model.conditioning import images
-from helix4d.model.conditioning.images import SAMPLING_ALPHA, FeatureCache, ImageEncoder, prepare_frames, union_box
+from helix4d.model.conditioning.images import MATTED_ALPHA, FeatureCache, ImageEncoder, prepare_frames, union_box
 
 transformers = pytest.importorskip("transformers", reason="the image encoder needs transformers")
 
@@ -50,9 +52,21 @@ def test_one_box_for_all_frames():
     assert not torch.equal(moved[0], prepare_frames(frames[:1], 32)[0])
 
 
-def test_sampling_ignores_faint_residue():
+@given(st.integers(1, 60), st.integers(1, 60), st.data())
+def test_boxes_are_rounded_as_in_trellis2s_training(width, height, data):
+    """Of one image: center ± half of the longer side, each bound truncated by int(), also outside of the image."""
+    left, top = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    right, bottom = data.draw(st.integers(left, width - 1)), data.draw(st.integers(top, height - 1))
+    if (left, top) == (right, bottom):
+        return  # its box is empty there
+    center, half = ((left + right) / 2, (top + bottom) / 2), max(right - left, bottom - top) / 2
+    expected = tuple(int(c + sign * half) for sign in (-1, 1) for c in center)
+    assert union_box([_frame((left, top, right + 1, bottom + 1), size=(width, height))], 0) == expected
+
+
+def test_matting_leaves_a_faint_veil():
     veil = Image.alpha_composite(_frame((0, 0, 40, 30), alpha=100), _frame((10, 10, 21, 21)))
-    assert union_box([veil], SAMPLING_ALPHA) == (10, 10, 20, 20)
+    assert union_box([veil], MATTED_ALPHA) == (10, 10, 20, 20)
     assert union_box([veil], 0) == (0, -5, 39, 34)
 
 

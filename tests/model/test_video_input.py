@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from helix4d.core import ConfigError, FormatError
 from helix4d.model.conditioning.video_input import read_video, rembg_matting, smooth_masks, spaced_frames
@@ -103,7 +103,7 @@ def test_an_empty_first_frame_is_rejected_but_a_later_one_is_not(tmp_path: Path)
     Image.new("RGBA", (SIZE, SIZE)).save(folder / "frame_2.png")
     assert len(read_video(folder).frames) == 3
     Image.new("RGBA", (SIZE, SIZE)).save(folder / "frame_0.png")
-    with pytest.raises(ConfigError, match="its alpha is empty"):
+    with pytest.raises(ConfigError, match="its alpha is zero everywhere"):
         read_video(folder)
     with pytest.raises(ConfigError, match="matting found no foreground"):
         read_video(
@@ -111,13 +111,90 @@ def test_an_empty_first_frame_is_rejected_but_a_later_one_is_not(tmp_path: Path)
         )
 
 
+@pytest.mark.parametrize("alpha", [1, 150, 204])
+def test_given_alpha_is_an_object_however_faint(alpha: int, tmp_path: Path) -> None:
+    """Only the veil that matting leaves is no object."""
+    for number in range(2):
+        Image.new("RGBA", (SIZE, SIZE), (200, 200, 200, alpha)).save(tmp_path / f"{number}.png")
+    video = read_video(tmp_path)
+    assert (video.matted, video.alpha_threshold) == (False, 0)
+    opaque = write_folder(tmp_path / "opaque", 2, alpha=False)
+    with pytest.raises(ConfigError, match="matting found no foreground"):
+        read_video(opaque, matting=lambda image: np.full((SIZE, SIZE), alpha, np.uint8))
+    matted = read_video(opaque, matting=lambda image: np.full((SIZE, SIZE), 205, np.uint8))
+    assert (matted.matted, matted.alpha_threshold) == (True, 204)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+def test_stills_and_animations_are_upright(kind: str, orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    rgb = np.random.default_rng(3).integers(0, 256, (4, 6, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    image = Image.fromarray(rgb)
+    for number in range(2):
+        image.save(tmp_path / f"{number}.{kind}", exif=exif)
+    sources = [tmp_path]
+    if kind != "jpg":
+        sources.append(tmp_path / f"clip.{kind}")
+        image.save(sources[1], save_all=True, append_images=[image.rotate(90)], exif=exif, duration=100)
+    with Image.open(tmp_path / f"0.{kind}") as still:
+        expected = np.asarray(ImageOps.exif_transpose(still).convert("RGB")).astype(int)
+    for source in sources:
+        found = read_video(source, 2, lambda picture: np.full(picture.size[::-1], 255, np.uint8)).frames[0]
+        np.testing.assert_allclose(np.asarray(found.convert("RGB")), expected, atol=40 if kind == "webp" else 0)
+
+
+@pytest.mark.parametrize("name", ["clip.webp", "clip.gif", "clip.png"])
+def test_the_durations_of_animations_count(name: str, tmp_path: Path) -> None:
+    """The second frame is shown ten times as long as the others."""
+    first, *rest = [picture(n) for n in range(6)]
+    options = {"lossless": True, "exact": True} if name.endswith("webp") else {"disposal": 2}
+    first.save(tmp_path / name, save_all=True, append_images=rest, duration=[100, 1000, 100, 100, 100, 100], **options)
+    video = read_video(tmp_path / name, frames=None)
+    np.testing.assert_allclose(video.times_s, [0, 0.1, 1.1, 1.2, 1.3, 1.4])
+    assert read_video(tmp_path / name, frames=3).indices == (0, 2, 5)
+    assert read_video(tmp_path / name, frames=3, start_s=1.1, fps=10).indices == (2, 3, 4)
+
+
+def test_images_of_a_folder_have_no_times_but_fps_may_set_their_rate(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "clip", 12)
+    assert read_video(folder, frames=4).times_s == ()
+    video = read_video(folder, frames=4, start_s=0.5, fps=10)
+    assert video.indices == (5, 6, 7, 8)
+    np.testing.assert_allclose(video.times_s, [0.5, 0.6, 0.7, 0.8])
+    with pytest.raises(ConfigError, match="images of a folder have no times: also set fps"):
+        read_video(folder, start_s=0.5)
+
+
+def test_deep_stills_are_reduced_or_rejected(tmp_path: Path) -> None:
+    gray = np.full((SIZE, SIZE), 40000, np.uint16)
+    for number in range(2):
+        Image.fromarray(gray).save(tmp_path / f"{number}.png")
+    video = read_video(tmp_path, matting=lambda image: np.full((SIZE, SIZE), 255, np.uint8))
+    assert set(np.unique(np.asarray(video.frames[0])[..., :3])) == {40000 >> 8}
+    for number in range(2):
+        (tmp_path / f"{number}.png").unlink()
+        Image.fromarray(gray.astype(np.float32)).save(tmp_path / f"{number}.tif")
+    with pytest.raises(FormatError, match=r"0\.tif: pixels of 32 bits"):
+        read_video(tmp_path)
+
+
 @given(st.integers(2, 500), st.integers(2, 64))
 def test_frames_are_spaced_evenly_with_both_ends(count: int, frames: int) -> None:
-    indices = spaced_frames(count, frames)
+    indices = spaced_frames(np.arange(count) / 30, frames)
     assert (indices[0], indices[-1], len(indices)) == (0, count - 1, min(count, frames))
     steps = np.diff(indices)
     assert steps.min() >= 1
     assert steps.max() - steps.min() <= 1
+
+
+@given(st.lists(st.floats(0.001, 2), min_size=2, max_size=60), st.integers(2, 20))
+def test_the_nearest_frame_in_time_is_chosen(gaps: list[float], frames: int) -> None:
+    times = np.cumsum([0, *gaps])
+    wanted = np.linspace(0, times[-1], min(frames, len(times)))
+    nearest = np.abs(times - wanted[:, None]).min(axis=1)
+    np.testing.assert_allclose(np.abs(times[spaced_frames(times, frames)] - wanted), nearest, atol=1e-5)
 
 
 def test_smoothing_repairs_single_frames_and_preserves_motion() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ from helix4d.cli.main import main
 from helix4d.core import ConfigError
 from helix4d.curation.shards.reader import ShardReader
 from helix4d.model.checkpoint.checkpoint import load_network
+from helix4d.model.conditioning.images import prepare_frames
 from helix4d.model.conditioning.video_input import read_video
 from helix4d.model.sampling.anchor_fit import fit_ratio
 from helix4d.model.sampling.sampler import SamplerConfig
 from helix4d.model.sampling.video_pipeline import Helix4DPipeline
+from helix4d.train.data import dataset
 from helix4d.train.data.dataset import ClipReader
 from helix4d.train.export import export_run, load_trained
 from helix4d.train.latents.encode import EncodeConfig, encode
@@ -74,7 +76,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
 def trained(small: SmallWorld, stage: str, output: Path, base: bool = False) -> Any:
     """A run of a stage on the one clip: its settings, network, reader and image tokens.
 
-    A base knows single frames alone: no attention across frames, no time, no given frame.
+    A base knows single frames alone: no attention across frames, no time, no given frame, each in its own tight box.
     """
     values = world.train_values(stage, small.latents, small.shards, small.models, output)
     values |= {"steps": 300, "batch": 4, "condition_dropout": 0.0}
@@ -87,10 +89,18 @@ def trained(small: SmallWorld, stage: str, output: Path, base: bool = False) -> 
     values["optimizer"] |= {"lr": 3e-3, "ema": 0.98, "clip_history": 1000}
     values["run"] |= {"save_every": 300, "log_every": 20}
     config = world.build(world.TrainConfig, values, "test")
-    train(config)
+    with pytest.MonkeyPatch.context() as patch:
+        if base:
+            patch.setattr(dataset, "prepare_frames", tight_frames)
+        train(config)
     reader = ClipReader(config.data, config.stage)
     cond = load_image_encoder(config.network, CPU)(reader.images(0, 0))
     return config, load_trained(config, CPU), reader, cond
+
+
+def tight_frames(frames: Sequence[Image.Image], image_size: int) -> torch.Tensor:
+    """Prepare each frame in its own box, as TRELLIS.2 was trained."""
+    return torch.cat([prepare_frames([frame], image_size) for frame in frames])
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +279,7 @@ def test_a_growing_object_is_given_room(exported: tuple[Path, Path, Path], tmp_p
             canvas = image.resize(double, Image.Resampling.NEAREST)
         canvas.save(tmp_path / f"{number}.png")
     video = read_video(tmp_path)
-    ratio = fit_ratio(video.frames)
+    ratio = fit_ratio(video.frames, video.alpha_threshold)
     assert 0.4 < ratio < 0.6
     sizes, tokens = [], []
     for fit in (False, True):
