@@ -1,4 +1,4 @@
-"""Every file of the index of cases has a test that gives its right answer, or waits for one by name.
+"""Every file of the index of cases has a test that gives its right answer.
 
 A test module of cases is called `test_*_cases.py`. It claims a file of the index by naming it in its code; each such
 module checks its files against the right answers of the index.
@@ -15,8 +15,6 @@ import pytest
 
 from tests.conftest import CASES, NO_CASES
 
-WAITING: set[str] = set()
-"""Files without a test yet. A file leaves this list with the change that makes its answer right."""
 _TESTS = Path(__file__).parent
 
 
@@ -34,11 +32,7 @@ def _claims() -> Iterator[tuple[str, str]]:
 def test_every_file_of_the_index_has_a_test() -> None:
     with open(CASES / "INDEX.tsv", encoding="utf-8", newline="") as stream:
         index = {row["file"] for row in csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)}
-    claimed = {name for name, _ in _claims()} & index
+    claims = {name for name, _ in _claims()}
     assert all((CASES / "files" / name).exists() for name in index)
-    assert sorted(index - claimed - WAITING) == [], "no test names these: add one to a test_*_cases.py"
-    assert sorted(WAITING - index) == [], "the index does not have these: remove them from WAITING"
-
-
-def test_files_with_a_test_do_not_wait() -> None:
-    assert sorted({claim for claim in _claims() if claim[0] in WAITING}) == [], "remove these from WAITING"
+    unclaimed = sorted(name for name in index if name.rpartition("/")[2] not in claims)
+    assert unclaimed == [], "no test names these: add one to a test_*_cases.py"
