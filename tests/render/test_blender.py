@@ -322,6 +322,23 @@ def test_a_view_alone_is_that_view_of_the_set_on_any_number_of_threads(denoise: 
         np.testing.assert_array_equal(alone, together[view, frame])
 
 
+def test_tangents_of_large_meshes_do_not_depend_on_threads() -> None:
+    image = np.full((16, 16, 4), 255, np.uint8)
+    image[..., :3] = np.random.default_rng(0).integers(96, 160, (16, 16, 3)) + [0, 0, 95]
+    material = replace(MATTE, normal_texture=Texture(0))
+    ball = clip([sphere(segments=120)], [material], [image])
+    assert len(ball.frames[0].faces) > 10_000  # Blender adds up the tangents of smaller meshes in one thread
+    frame = ball.frames[0]
+    frames = tuple(replace(frame, vertices=frame.vertices * np.float32(size)) for size in np.linspace(0.6, 1.0, 8))
+    shown = replace(ball, frames=frames, times=np.arange(8.0))
+    settings = replace(QUICK, samples=1, passes=True)
+    one, two = (
+        np.stack([i.normal for i in render_views(shown, [FRONT], [LAMP], replace(settings, threads=threads))])
+        for threads in (1, 2)
+    )
+    np.testing.assert_array_equal(one, two)
+
+
 def test_a_second_clip_in_a_process_looks_as_in_a_fresh_one(tmp_path: Path) -> None:
     shown = mixed_clip()
     picture(unlit_cube())
