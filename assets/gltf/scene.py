@@ -438,7 +438,7 @@ def morph_values(base: Float64Array, deltas: Float64Array | None, weights: Float
     if len(active) == 0:
         return base
     # One target at a time: the last bits of a BLAS product depend on its number of threads.
-    added = weights[active[0]] * deltas[active[0]]
+    added: Float64Array = weights[active[0]] * deltas[active[0]]
     for target in active[1:]:
         added += weights[target] * deltas[target]
     return base + added
