@@ -25,6 +25,7 @@ from helix4d.render import (
     sample_lights,
 )
 from helix4d.render.cycles.engine import render_views
+from helix4d.render.cycles.tangents import depend_on_timing
 from tests.render.clips import box, clip, empty_frame, quad, sphere
 from tests.render.measures import WIDE, center, check_texture_transforms, srgb, wrapped
 
@@ -337,6 +338,9 @@ def test_tangents_of_large_meshes_do_not_depend_on_threads() -> None:
         for threads in (1, 2)
     )
     np.testing.assert_array_equal(one, two)
+    # Others keep their threads.
+    assert not depend_on_timing(clip([sphere(segments=120)], [MATTE]))
+    assert not depend_on_timing(clip([sphere()], [material], [image]))
 
 
 def test_a_second_clip_in_a_process_looks_as_in_a_fresh_one(tmp_path: Path) -> None:
