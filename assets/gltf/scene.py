@@ -435,7 +435,13 @@ def morph_values(base: Float64Array, deltas: Float64Array | None, weights: Float
     if deltas is None:
         return base
     active = np.flatnonzero(weights[: len(deltas)])
-    return base + np.tensordot(weights[active], deltas[active], axes=1) if len(active) else base
+    if len(active) == 0:
+        return base
+    # One target at a time: the last bits of a BLAS product depend on its number of threads.
+    added: Float64Array = weights[active[0]] * deltas[active[0]]
+    for target in active[1:]:
+        added += weights[target] * deltas[target]
+    return base + added
 
 
 def _with_element(weights: Float64Array, element: int | None, value: Float64Array) -> Float64Array:

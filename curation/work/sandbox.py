@@ -153,6 +153,7 @@ class Sandbox:
         self._kill()
         reader, writer = os.pipe()
         variables = {name: str(self._threads) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
+        variables["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's: with more, the last bits of long sums depend on their number
         # Blender leaves temporary files behind when it is killed, which is how every child ends.
         variables["TMPDIR"] = str(self._scratch.enter_context(scratch_folder("helix4d-worker-")))
         environment = child_environment if downloads else child_environment_without_secrets

@@ -198,7 +198,7 @@ class _Scene:
         renderer.set_denoiser(None)  # BlenderProc's denoiser is a compositor node; Cycles' own is enabled below
         renderer.set_noise_threshold(0)
         renderer.toggle_light_tree(True)
-        configure(bpy.context.scene, settings)
+        configure(bpy.context.scene, settings, self._views.clip)
         renderer.set_output_format("OPEN_EXR", color_depth=32, enable_transparency=True, view_transform="Standard")
         bpy.context.view_layer.cycles.use_denoising = settings.denoise
 

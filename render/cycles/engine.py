@@ -20,6 +20,7 @@ from helix4d.assets import Clip
 from helix4d.core import FormatError, Helix4DError
 from helix4d.core.captured import captured_output
 from helix4d.core.storage import fault_in, require_room
+from helix4d.render.cycles import tangents
 from helix4d.render.cycles.devices import cycles_preferences, select_device
 from helix4d.render.cycles.scene import ClipScene, clear
 from helix4d.render.frame_loop import render_frames
@@ -86,7 +87,7 @@ class _Scene:
         settings = views.settings
         self._views, self._path = views, path
         self._scene = ClipScene(views.clip, views.lamps, settings.cull_back_faces, views.maps)
-        configure(self._scene.scene, settings)
+        configure(self._scene.scene, settings, views.clip)
         _set_output(self._scene.scene, settings, path)
         self.set_frame = self._scene.set_frame
 
@@ -132,8 +133,13 @@ def _set_output(scene: Any, settings: RenderSettings, path: Path) -> None:
     scene.render.image_settings.exr_codec = "NONE"
 
 
-def configure(scene: Any, settings: RenderSettings) -> None:
+def configure(scene: Any, settings: RenderSettings, clip: Clip) -> None:
     """Set everything about how a scene is rendered, except its output.
+
+    Args:
+        scene: the Blender scene.
+        settings: the settings.
+        clip: what the scene shows. One whose pixels would depend on the timing of threads is rendered by one thread.
 
     Raises:
         ConfigError: if the device is not available.
@@ -143,9 +149,10 @@ def configure(scene: Any, settings: RenderSettings) -> None:
     scene.render.film_transparent = True
     scene.render.use_persistent_data = True  # a new view of the same frame reuses geometry and BVH
     scene.view_settings.view_transform = "Standard"
-    scene.render.threads_mode = "FIXED" if settings.threads else "AUTO"
-    if settings.threads:
-        scene.render.threads = settings.threads
+    threads = 1 if tangents.depend_on_timing(clip) else settings.threads
+    scene.render.threads_mode = "FIXED" if threads else "AUTO"
+    if threads:
+        scene.render.threads = threads
     cycles = scene.cycles
     cycles.device = select_device(cycles_preferences(), settings.device)
     cycles.samples = settings.samples

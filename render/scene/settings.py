@@ -28,7 +28,8 @@ class RenderSettings:
         glossy_bounces: bounces between mirrors.
         transmission_bounces: glass surfaces that a path may cross; a vessel has four along a straight line.
         transparent_bounces: MASK and BLEND surfaces that a path may cross; behind more of them, pixels are black.
-        threads: CPU threads, 0 for all cores; does not affect pixels.
+        threads: CPU threads, 0 for all cores; does not affect pixels. Cycles uses one thread for clips with normal maps
+            and a frame of more than 10,000 faces, as its tangents would depend on the timing of several.
         device: one of `DEVICES`; "gpu" is any GPU, "auto" a GPU if Blender finds one, else the CPU.
         exact_alpha: compute alpha with `helix4d.render.alpha`; that of the paths has steps of 1 / samples.
         cull_back_faces: hide the backs of single-sided materials, as glTF's rasterizers do; voxels are never culled.

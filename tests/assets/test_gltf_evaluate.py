@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import meshoptimizer
@@ -19,6 +21,7 @@ from helix4d.assets.gltf.writer import GlbBuilder, Mesh, Part, Track
 from helix4d.assets.limits import DEFAULT_LIMITS
 from helix4d.assets.triangles import areas
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.processes import child_environment
 from tests.assets.glb import TETRAHEDRON, TETRAHEDRON_FACES, Builder, moving_tetrahedron, tetrahedron
 
 
@@ -215,6 +218,25 @@ def test_morph_weights_of_mesh_node_and_animation(tmp_path: Path) -> None:
     np.testing.assert_allclose(frames[0].vertices, _z_up(np.concatenate([*first, TETRAHEDRON])), atol=1e-6)
     last = np.concatenate([*first, TETRAHEDRON + [4, 2, 0]])
     np.testing.assert_allclose(frames[1].vertices, _z_up(last), atol=1e-6)
+
+
+def test_morphed_bytes_do_not_depend_on_the_threads_of_blas() -> None:
+    program = (
+        "import hashlib, numpy as np\n"
+        "from helix4d.assets.gltf.scene import morph_values\n"
+        "for targets, count in ((8, 29_131), (52, 29_131), (2, 100_003)):\n"
+        "    deltas = np.random.default_rng(0).random((targets, count, 3))\n"
+        "    values = morph_values(np.zeros((count, 3)), deltas, np.linspace(0.1, 0.9, targets))\n"
+        "    print(hashlib.sha256(values.tobytes()).hexdigest())\n"
+    )
+    one, two = (
+        subprocess.check_output(
+            [sys.executable, "-c", program], env=child_environment(OPENBLAS_NUM_THREADS=threads), timeout=100
+        )
+        for threads in ("1", "2")
+    )
+    assert one == two
+    assert len(one.split()) == 3
 
 
 def test_sparse_and_quantized_positions(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from helix4d.render import (
     sample_lights,
 )
 from helix4d.render.cycles.engine import render_views
+from helix4d.render.cycles.tangents import depend_on_timing
 from tests.render.clips import box, clip, empty_frame, quad, sphere
 from tests.render.measures import WIDE, center, check_texture_transforms, srgb, wrapped
 
@@ -320,6 +321,26 @@ def test_a_view_alone_is_that_view_of_the_set_on_any_number_of_threads(denoise: 
     for view, frame, threads in ((1, 0, 1), (3, 1, 2), (0, 1, 1)):
         alone = picture(shown, cameras[view], lights[view], replace(settings, threads=threads), frame)
         np.testing.assert_array_equal(alone, together[view, frame])
+
+
+def test_tangents_of_large_meshes_do_not_depend_on_threads() -> None:
+    image = np.full((16, 16, 4), 255, np.uint8)
+    image[..., :3] = np.random.default_rng(0).integers(96, 160, (16, 16, 3)) + [0, 0, 95]
+    material = replace(MATTE, normal_texture=Texture(0))
+    ball = clip([sphere(segments=120)], [material], [image])
+    assert len(ball.frames[0].faces) > 10_000  # Blender adds up the tangents of smaller meshes in one thread
+    frame = ball.frames[0]
+    frames = tuple(replace(frame, vertices=frame.vertices * np.float32(size)) for size in np.linspace(0.6, 1.0, 8))
+    shown = replace(ball, frames=frames, times=np.arange(8.0))
+    settings = replace(QUICK, samples=1, passes=True)
+    one, two = (
+        np.stack([i.normal for i in render_views(shown, [FRONT], [LAMP], replace(settings, threads=threads))])
+        for threads in (1, 2)
+    )
+    np.testing.assert_array_equal(one, two)
+    # Others keep their threads.
+    assert not depend_on_timing(clip([sphere(segments=120)], [MATTE]))
+    assert not depend_on_timing(clip([sphere()], [material], [image]))
 
 
 def test_a_second_clip_in_a_process_looks_as_in_a_fresh_one(tmp_path: Path) -> None:

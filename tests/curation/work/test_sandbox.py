@@ -53,6 +53,18 @@ def test_only_a_child_that_downloads_is_given_tokens(sandbox: Sandbox, monkeypat
     assert b"hunter2" in Path(f"/proc/{remote['pid']}/environ").read_bytes()
 
 
+def test_blas_has_one_thread_in_a_child_with_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last bits of long sums depend on its number of threads, which must not affect a shard."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "4")
+    box = Sandbox(Limits(timeout_s=2.0, memory_gb=0.4), threads=2, module=CHILD)
+    try:
+        found, _ = box.run({"do": "answer"}, lambda event: None)
+        environment = Path(f"/proc/{found['pid']}/environ").read_bytes().split(b"\0")
+    finally:
+        box.close()
+    assert {b"OPENBLAS_NUM_THREADS=1", b"OMP_NUM_THREADS=2"} <= set(environment)
+
+
 @pytest.mark.parametrize(
     ("deed", "code", "message"),
     [
