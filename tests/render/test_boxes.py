@@ -1,4 +1,4 @@
-"""Cycles renders the box around the silhouette: the pixels are those of the whole image, and nothing else moves them."""
+"""Cycles renders the box around the silhouette: the pixels are those of the whole image."""
 
 from __future__ import annotations
 
