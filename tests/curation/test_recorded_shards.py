@@ -1,4 +1,7 @@
-"""Shards of the sample assets have the bytes that version 0.3.0 wrote: three assets here, all in acceptance."""
+"""Shards of the sample assets have the recorded bytes: three assets here, all in acceptance.
+
+All but the images are those of version 0.3.0.
+"""
 
 from __future__ import annotations
 
