@@ -154,8 +154,7 @@ def _measure(name: str, shot: Shot) -> tuple[np.ndarray, float]:
             return _render(shot, _OLD_TRAIN)
     if name == RASTER:
         return _render(shot, RenderSettings(), _RASTER_VIEWS, "raster")
-    settings = {**CANDIDATES, **PRESETS}[name]
-    return _render(shot, settings)
+    return _render(shot, CANDIDATES[name] if name in CANDIDATES else PRESETS[name])  # type: ignore[index]
 
 
 def _render(
