@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from helix4d.assets import AlphaMode, Clip, Material
+from helix4d.assets import AlphaMode, Clip, Material, Texture
 from helix4d.render import (
     Camera,
     Lights,
@@ -205,3 +205,26 @@ def test_boxes() -> None:
     pasted = Box(1, 2, 3, 3).paste(np.ones((2, 1, 3), np.float32), 4)
     assert pasted.shape == (4, 4, 3)
     assert pasted.sum() == 6 == pasted[1:3, 2].sum()
+
+
+@pytest.mark.parametrize("size", [4, 97, 1000])
+def test_blender_renders_the_pixels_of_the_box_at_any_size(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Blender takes fractions of the image in single precision; `Box.paste` refuses another number of pixels."""
+    rng = np.random.default_rng(size)
+    camera = orbit_camera(-90.0, 0.0, size, fov_deg=40.0, radius=2.5)
+    levels = np.full((1, 256, 4), 255, np.uint8)
+    levels[0, :, 0] = np.arange(256)
+    shown = clip([quad()], [Material(unlit=True, base_color_texture=Texture(0))], [levels])
+    settings = replace(QUICK, image_size=size, samples=1, passes=True)
+    for _ in range(3):
+        top, left = (int(corner) for corner in rng.integers(0, size, 2))
+        box = Box(top, left, min(top + 7, size), min(left + 40, size))
+        monkeypatch.setattr(frame_loop, "silhouette_box", lambda alpha, box=box: box)
+        image = render(shown, camera, settings)
+        assert image.depth is not None
+        rays = (np.stack(np.meshgrid(np.arange(size), np.arange(size))) + 0.5 - size / 2) / camera.focal
+        inside = (np.abs(rays[:, box.top : box.bottom, box.left : box.right]) * 2.5 < 0.49).all(axis=0)
+        drawn = image.depth[box.top : box.bottom, box.left : box.right]
+        np.testing.assert_allclose(drawn[inside], 2.5, atol=1e-3)
+        assert not image.depth[: box.top].any()
+        assert not image.depth[box.bottom :].any()
