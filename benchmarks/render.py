@@ -1,22 +1,28 @@
-"""Cost and quality of rendered images: `python benchmarks/render.py ASSET ... [--image-size 384]`.
+"""Cost and quality of rendered images: `python benchmarks/render.py ASSET ... [--image-size 384] [--candidates]`.
 
 Renders one view of the middle frame of every asset. Cost is processor seconds per image, after a first image that does
 not count. Quality is PSNR against 256 samples, over gray, inside the silhouette. The baseline renders as TRELLIS.2
-does, with its settings and a new process per asset. The rasterizer (`--engine raster`) has its own row, measured over
-four views, because it computes the shadows of a frame once for all of them.
+does, with its settings and a new process per asset. "0.3 train" is that version's preset, which traced whole images.
+The rasterizer (`--engine raster`) has its own row, measured over four views, because it computes the shadows of a frame
+once for all of them. `--sheet FILE` writes the images with the lowest PSNR beside their references.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import resource
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
+from PIL import Image
 
 from helix4d.assets import Clip, bake, normalize
 from helix4d.core import AssetError
@@ -26,97 +32,137 @@ from helix4d.render import (
     EngineName,
     Lights,
     RenderSettings,
+    frame_loop,
     load_engine,
     sample_cameras,
     sample_lights,
 )
+from helix4d.render.scene.boxes import whole_image
 
+BASELINE, OLD, TRAIN, RASTER = "TRELLIS.2", "0.3 train", "train", "engine raster"
+_OLD_TRAIN = RenderSettings(samples=8, denoise_quality="fast", denoise_prefilter="none")
 CANDIDATES = {
-    "4, none": RenderSettings(samples=4, denoise=False),
-    "4, fast": RenderSettings(samples=4, denoise_quality="fast"),
-    "6, fast": RenderSettings(samples=6, denoise_quality="fast"),
-    "6, balanced": RenderSettings(samples=6, denoise_quality="balanced"),
-    "8, none": RenderSettings(samples=8, denoise=False),
-    "8, fast": RenderSettings(samples=8, denoise_quality="fast"),
-    "8, balanced": RenderSettings(samples=8, denoise_quality="balanced"),
-    "16, balanced": RenderSettings(samples=16, denoise_quality="balanced"),
+    **{f"{samples}, none": RenderSettings(samples=samples, denoise=False) for samples in (4, 8, 16, 32)},
+    **{
+        f"{samples}, {quality}": RenderSettings(samples=samples, denoise_quality=quality)
+        for quality in ("fast", "balanced", "high")
+        for samples in (4, 8, 16)
+    },
+    "24, balanced": RenderSettings(samples=24),
+    **{
+        f"16, balanced, guides {prefilter}": RenderSettings(denoise_prefilter=prefilter)
+        for prefilter in ("none", "fast", "accurate")
+    },
 }
-RASTER = "engine raster"
 _RASTER_VIEWS = 4
+_WORST = 10
 _ALONE = """
-import pickle, sys
+import sys
 from pathlib import Path
+import numpy as np
 from helix4d.assets import Clip
 from helix4d.render import TRELLIS2
 from helix4d.render.scene.cameras import sample_cameras
 from helix4d.render.scene.lighting import sample_lights
 from helix4d.render.cycles.engine import render_views
 from dataclasses import replace
-path, key, frame, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+path, key, frame, size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 cameras = sample_cameras(0, key, 1, size)
 settings = replace(TRELLIS2, image_size=size, device="cpu")
-list(render_views(Clip.load(Path(path)), cameras, sample_lights(0, key, cameras), settings, [frame]))
+(image,) = render_views(Clip.load(path), cameras, sample_lights(0, key, cameras), settings, [frame])
+np.save(path.with_suffix(".npy"), image.rgba)
 """
 
 
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """What is rendered of an asset: one view of one frame."""
+
+    key: str
+    clip: Clip
+    frame: int
+    camera: Camera
+    lights: Lights
+
+    @classmethod
+    def of(cls, path: Path, size: int) -> Shot:
+        """The first view of the middle frame of an asset.
+
+        Raises:
+            AssetError: if the asset cannot be read.
+        """
+        clip, _ = normalize(bake(path))
+        cameras = sample_cameras(0, path.stem, 1, size)
+        return cls(path.stem, clip, len(clip.frames) // 2, cameras[0], sample_lights(0, path.stem, cameras)[0])
+
+
 def main() -> None:
-    """Print one row per setting."""
+    """Print a row per asset, and then one per setting."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("assets", nargs="+", type=Path)
     parser.add_argument("--image-size", type=int, default=384)
+    parser.add_argument("--candidates", action="store_true", help="also measure settings that are no preset")
+    parser.add_argument("--sheet", type=Path, help="image of the worst results of train, each beside its reference")
     arguments = parser.parse_args()
-    size = arguments.image_size
-    rows = {**CANDIDATES, **{f"preset {name}": settings for name, settings in PRESETS.items() if name != "reference"}}
-    rows[RASTER] = RenderSettings()
-    quality: dict[str, list[float]] = {name: [] for name in rows}
-    seconds: dict[str, list[float]] = {name: [] for name in rows}
-    alone: list[float] = []
+    names = [BASELINE, OLD, TRAIN, RASTER, "draft", *(CANDIDATES if arguments.candidates else ())]
+    quality: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    pairs: list[tuple[float, np.ndarray]] = []
+    print(f"{'asset':26} " + " ".join(f"{name:>17}" for name in (BASELINE, OLD, TRAIN, RASTER)))
     for path in arguments.assets:
         try:
-            clip, _ = normalize(bake(path))
+            shot = Shot.of(path, arguments.image_size)
         except AssetError as error:
             print(f"{path.stem}: {error.code}", flush=True)
             continue
-        frame = len(clip.frames) // 2
-        if not len(clip.frames[frame].faces):
+        truth, _ = _render(shot, PRESETS["reference"], repeats=1)
+        if not truth[..., 3].any():
+            print(f"{path.stem}: not visible", flush=True)
             continue
-        cameras = sample_cameras(0, path.stem, 1, size)
-        lights = sample_lights(0, path.stem, cameras)
-        truth, _ = _render(clip, cameras[0], lights[0], PRESETS["reference"], size, frame, repeats=1)
-        for name, settings in rows.items():
-            if name == RASTER:
-                image, cost = _render(clip, cameras[0], lights[0], settings, size, frame, _RASTER_VIEWS, "raster")
-            else:
-                image, cost = _render(clip, cameras[0], lights[0], settings, size, frame)
+        for name in names:
+            image, cost = _measure(name, shot)
             quality[name].append(_psnr(image, truth))
             seconds[name].append(cost)
-        alone.append(_process_alone(clip, path.stem, frame, size))
-        print(f"{path.stem:28} {quality['preset train'][-1]:6.1f} dB  {seconds['preset train'][-1]:.2f} s", flush=True)
-    baseline = float(np.mean(alone))
-    print(f"\n{len(alone)} assets, {size} x {size}; baseline {baseline:.2f} s per image, one process per image")
-    print(f"{'setting':20} {'mean dB':>8} {'worst':>6} {'>= 36':>6} {'s/image':>8} {'ratio':>6}")
-    for name in rows:
-        cost = float(np.mean(seconds[name]))
-        values = np.array(quality[name])
-        passed = f"{(values >= 36).sum()}/{len(values)}"
-        print(f"{name:20} {values.mean():8.1f} {values.min():6.1f} {passed:>6} {cost:8.3f} {baseline / cost:6.1f}")
-    ratio = float(np.mean(seconds["preset train"])) / float(np.mean(seconds[RASTER]))
-    print(f"engine raster is {ratio:.1f} times cheaper than preset train (target: 10)")
+            if name == TRAIN:
+                pairs.append((quality[name][-1], np.concatenate([truth, image], axis=1)))
+        row = (f"{quality[name][-1]:6.1f} dB {seconds[name][-1]:6.3f} s" for name in (BASELINE, OLD, TRAIN, RASTER))
+        print(f"{path.stem:26} " + " ".join(row), flush=True)
+    _print_summary(arguments.image_size, quality, seconds)
+    if arguments.sheet is not None:
+        _write_sheet(arguments.sheet, [pair for _, pair in sorted(pairs, key=lambda pair: pair[0])[:_WORST]])
+
+
+def _print_summary(size: int, quality: dict[str, list[float]], seconds: dict[str, list[float]]) -> None:
+    baseline = np.array(seconds[BASELINE])
+    print(f"\n{len(baseline)} assets, {size} x {size}; the baseline has one process per image")
+    print(f"{'setting':30} {'mean dB':>8} {'worst':>6} {'>= 36':>6} {'s/image':>8} {'ratio':>6} {'median':>7}")
+    for name, values in quality.items():
+        cost = np.array(seconds[name])
+        passed = f"{sum(value >= 36 for value in values)}/{len(values)}"
+        print(
+            f"{name:30} {np.mean(values):8.1f} {min(values):6.1f} {passed:>6} {cost.mean():8.3f} "
+            f"{baseline.mean() / cost.mean():6.1f} {np.median(baseline / cost):7.1f}"
+        )
+
+
+def _measure(name: str, shot: Shot) -> tuple[np.ndarray, float]:
+    """The image of a setting, and its processor seconds."""
+    if name == BASELINE:
+        return _render_alone(shot)
+    if name == OLD:
+        with _whole_images():
+            return _render(shot, _OLD_TRAIN)
+    if name == RASTER:
+        return _render(shot, RenderSettings(), _RASTER_VIEWS, "raster")
+    return _render(shot, CANDIDATES[name] if name in CANDIDATES else PRESETS[name])  # type: ignore[index]
 
 
 def _render(
-    clip: Clip,
-    camera: Camera,
-    lights: Lights,
-    settings: RenderSettings,
-    size: int,
-    frame: int,
-    repeats: int = 2,
-    engine: EngineName = "cycles",
+    shot: Shot, settings: RenderSettings, repeats: int = 2, engine: EngineName = "cycles"
 ) -> tuple[np.ndarray, float]:
     """Render the same image `repeats` times; returns it and the mean processor seconds after the first."""
-    settings = replace(settings, image_size=size, device="cpu")
-    images = load_engine(engine)(clip, [camera] * repeats, [lights] * repeats, settings, [frame])
+    settings = replace(settings, image_size=shot.camera.image_size, device="cpu")
+    images = load_engine(engine)(shot.clip, [shot.camera] * repeats, [shot.lights] * repeats, settings, [shot.frame])
     costs = []
     for _ in range(repeats):
         start = time.process_time()
@@ -126,23 +172,43 @@ def _render(
     return image.rgba.astype(np.float64) / 255, float(np.mean(costs[1:] or costs))
 
 
+@contextlib.contextmanager
+def _whole_images() -> Iterator[None]:
+    """Trace all pixels, as version 0.3 did."""
+    with mock.patch.object(frame_loop, "silhouette_box", lambda alpha: whole_image(len(alpha))):
+        yield
+
+
 def _psnr(image: np.ndarray, truth: np.ndarray) -> float:
     inside = truth[..., 3] > 0
-    a, b = (picture[..., :3] * picture[..., 3:] + 0.5 * (1 - picture[..., 3:]) for picture in (image, truth))
-    return float(-10 * np.log10(max(np.square(a - b)[inside].mean(), 1e-10))) if inside.any() else 100.0
+    a, b = (_over_gray(picture) for picture in (image, truth))
+    return float(-10 * np.log10(max(np.square(a - b)[inside].mean(), 1e-10)))
 
 
-def _process_alone(clip: Clip, key: str, frame: int, size: int) -> float:
-    """Processor seconds of a new process that loads Blender and renders one image as TRELLIS.2 does."""
-    import resource
+def _over_gray(image: np.ndarray) -> np.ndarray:
+    return np.asarray(image[..., :3] * image[..., 3:] + 0.5 * (1 - image[..., 3:]))
 
+
+def _render_alone(shot: Shot) -> tuple[np.ndarray, float]:
+    """The image, and the processor seconds of a new process that loads Blender and renders it as TRELLIS.2 does."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.safetensors"
-        clip.save(path)
+        shot.clip.save(path)
+        command = [sys.executable, "-c", _ALONE, str(path), shot.key, str(shot.frame), str(shot.camera.image_size)]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-c", _ALONE, str(path), key, str(frame), str(size)], check=True)
+        subprocess.run(command, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        image = np.load(path.with_suffix(".npy")).astype(np.float64) / 255
+    return image, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _write_sheet(path: Path, pairs: list[np.ndarray]) -> None:
+    """Pairs of reference (left) and result (right) in two columns, the worst first."""
+    shown = [np.rint(255 * _over_gray(pair)).astype(np.uint8) for pair in pairs]
+    if len(shown) % 2:
+        shown.append(np.full_like(shown[0], 128))
+    rows = [np.concatenate(shown[index : index + 2], axis=1) for index in range(0, len(shown), 2)]
+    Image.fromarray(np.concatenate(rows)).save(path)
 
 
 if __name__ == "__main__":

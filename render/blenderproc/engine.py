@@ -28,6 +28,7 @@ from helix4d.render.cycles.engine import BYTES_PER_PIXEL, RenderError, configure
 from helix4d.render.cycles.scene import CLIP_RANGE, SENSOR_MM, ClipObject, clear
 from helix4d.render.cycles.world import World
 from helix4d.render.frame_loop import render_frames
+from helix4d.render.scene.boxes import Box
 from helix4d.render.scene.cameras import Camera, camera_to_world
 from helix4d.render.scene.environment import NO_MAPS, EnvironmentMap
 from helix4d.render.scene.images import Layers, RenderedImage
@@ -144,7 +145,7 @@ class _Scene:
         if self._outputs is not None:
             self._outputs[frame] = passes
 
-    def render(self, view: int) -> Layers:
+    def render(self, view: int, box: Box) -> Layers:
         colors = {name: self._colors[view][..., i] for i, name in enumerate("RGBA")}
         if not self._views.settings.passes:
             return Layers(colors)

@@ -1,7 +1,8 @@
 """Renders a Clip with Cycles, inside this process.
 
 An image depends only on its clip, frame, camera, lights and settings, so a view may be rendered alone, after other
-clips, or with another number of threads.
+clips, or with another number of threads. Paths are traced in the box around the silhouette only. Cycles seeds them by a
+pixel's place in the whole image, so without a denoiser the box changes no pixel.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from helix4d.render.cycles import tangents
 from helix4d.render.cycles.devices import cycles_preferences, select_device
 from helix4d.render.cycles.scene import ClipScene, clear
 from helix4d.render.frame_loop import render_frames
+from helix4d.render.scene.boxes import Box
 from helix4d.render.scene.cameras import Camera
 from helix4d.render.scene.environment import NO_MAPS, EnvironmentMap
 from helix4d.render.scene.exr_files import read_exr
@@ -91,10 +93,24 @@ class _Scene:
         _set_output(self._scene.scene, settings, path)
         self.set_frame = self._scene.set_frame
 
-    def render(self, view: int) -> Layers:
+    def render(self, view: int, box: Box) -> Layers:
+        size = self._views.settings.image_size
         self._scene.set_view(self._views.cameras[view], self._views.lights[view])
-        channels = _render_once(self._path, BYTES_PER_PIXEL * self._views.settings.image_size**2)
-        return split_layers(channels) if self._views.settings.passes else Layers(channels)
+        _set_border(self._scene.scene.render, box, size)
+        channels = _render_once(self._path, BYTES_PER_PIXEL * box.width * box.height)
+        colors, depth, normal = split_layers(channels) if self._views.settings.passes else Layers(channels)
+        whole = {name: box.paste(channel, size) for name, channel in colors.items()}
+        if depth is None or normal is None:
+            return Layers(whole)
+        return Layers(whole, box.paste(depth, size), box.paste(normal, size))
+
+
+def _set_border(render: Any, box: Box, size: int) -> None:
+    """Restrict Blender's next image of `size`² pixels to a box."""
+    # Blender multiplies by the size and drops the fraction; a quarter of a pixel keeps rounding errors harmless.
+    render.use_border = render.use_crop_to_border = True
+    render.border_min_x, render.border_max_x = (box.left + 0.25) / size, (box.right + 0.25) / size
+    render.border_min_y, render.border_max_y = (size - box.bottom + 0.25) / size, (size - box.top + 0.25) / size
 
 
 def _render_once(path: Path, expected_bytes: int) -> dict[str, np.ndarray]:

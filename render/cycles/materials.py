@@ -20,6 +20,10 @@ from helix4d.render.scene.uv_maps import UvMap, uv_maps
 COLOR_ATTRIBUTE = "clip_color"
 """Name of the corner color attribute for vertex colors (in Cycles, "color" belongs to volumes)."""
 
+_DIM = 10.0
+"""Radiance up to which surfaces do not become lamps. Paths that hit them by chance give the same light with no more
+noise, up to 1.5 times cheaper (docs/evidence/rendering.md). Much brighter ones may be small, and are hit too rarely."""
+
 _EXTENSIONS = {Wrap.REPEAT: "REPEAT", Wrap.CLAMP: "EXTEND", Wrap.MIRROR: "MIRROR"}
 
 
@@ -68,11 +72,9 @@ def _build(material: Material, images: _Images, vertex_colors: bool, cull_back_f
     block.use_nodes = True
     graph = _Graph(block.node_tree, images, {uv: slot for slot, uv in enumerate(uv_maps(material))})
     color, alpha = _base(graph, material, vertex_colors)
-    if material.unlit:
-        shader = _unlit(graph, color)
-        block.cycles.emission_sampling = "NONE"  # emits toward the camera only
-    else:
-        shader = _lit(graph, material, color)
+    shader = _unlit(graph, color) if material.unlit else _lit(graph, material, color)
+    if material.unlit or max(material.emissive) <= _DIM:
+        block.cycles.emission_sampling = "NONE"  # unlit surfaces emit toward the camera only
     if alpha is not None:
         shader = graph.mix_shaders(alpha, graph.transparent(), shader)
     if material.hides_back(cull_back_faces):

@@ -22,6 +22,7 @@ from helix4d.render.raster.scene import RasterScene
 from helix4d.render.raster.shaders import RESOLVE_FRAGMENT, RESOLVE_VERTEX, SAMPLES, VIEW_BLOCK, view_rows
 from helix4d.render.raster.shadows import Shadows
 from helix4d.render.raster.sky import Sky
+from helix4d.render.scene.boxes import Box
 from helix4d.render.scene.cameras import Camera
 from helix4d.render.scene.environment import NO_MAPS, EnvironmentMap
 from helix4d.render.scene.images import Layers, RenderedImage
@@ -80,7 +81,7 @@ class _Scene:
         self._clip.set_frame(frame)
         self._shadows.set_frame(self._clip, self._bounds)
 
-    def render(self, view: int) -> Layers:
+    def render(self, view: int, box: Box) -> Layers:
         camera, lights = self._views.cameras[view], self._views.lights[view]
         return self._target.draw(self._clip, self._shadows, self._sky, camera, lights, self._bounds)
 

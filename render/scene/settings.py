@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+
+from helix4d.assets import Clip, Material
 from helix4d.core import ConfigError
 from helix4d.render.scene.view_transforms import ViewTransform, check_view_transform
 
 DEVICES = ("auto", "cpu", "gpu", "cuda", "optix", "hip", "metal", "oneapi")
 DENOISE_QUALITIES = ("fast", "balanced", "high")
-DENOISE_PREFILTERS = ("none", "fast", "accurate")
+DENOISE_PREFILTERS = ("auto", "none", "fast", "accurate")
 
 
 @dataclass(frozen=True)
@@ -21,9 +24,11 @@ class RenderSettings:
     Attributes:
         image_size: pixels per side; must equal that of the cameras.
         samples: paths per pixel.
-        denoise: denoise the colors with OpenImageDenoise, guided by albedo and normal.
+        denoise: denoise the colors with OpenImageDenoise, guided by albedo and normal; has no effect on clips whose
+            materials are all unlit, because their colors have no noise but the aliasing of textures.
         denoise_quality: one of `DENOISE_QUALITIES`.
-        denoise_prefilter: filter applied to the guides first, one of `DENOISE_PREFILTERS`.
+        denoise_prefilter: filter applied to the guides first, one of `DENOISE_PREFILTERS`; "auto" chooses "fast" for
+            clips with glass, whose guides are noisy, and "none" for others, whose textures a filter would blur.
         diffuse_bounces: bounces of indirect diffuse light.
         glossy_bounces: bounces between mirrors.
         transmission_bounces: glass surfaces that a path may cross; a vessel has four along a straight line.
@@ -39,10 +44,10 @@ class RenderSettings:
     """
 
     image_size: int = 512
-    samples: int = 8
+    samples: int = 16
     denoise: bool = True
-    denoise_quality: str = "fast"
-    denoise_prefilter: str = "none"
+    denoise_quality: str = "balanced"
+    denoise_prefilter: str = "auto"
     diffuse_bounces: int = 1
     glossy_bounces: int = 1
     transmission_bounces: int = 8
@@ -80,16 +85,32 @@ class RenderSettings:
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name} {getattr(self, name)}: must be between {low} and {high}")
 
+    def for_clip(self, clip: Clip) -> RenderSettings:
+        """Return the settings with the choices that depend on the clip's materials made."""
+        materials = _used_materials(clip)
+        glass = any(material.transmission > 0 for material in materials)
+        prefilter = ("fast" if glass else "none") if self.denoise_prefilter == "auto" else self.denoise_prefilter
+        lit = not all(material.unlit for material in materials)
+        return replace(self, denoise=self.denoise and lit, denoise_prefilter=prefilter)
+
+
+def _used_materials(clip: Clip) -> list[Material]:
+    """The materials that faces of some frame have."""
+    used = np.zeros(len(clip.materials), bool)
+    for topology in {id(frame.topology): frame.topology for frame in clip.frames}.values():
+        used |= np.bincount(topology.material_ids, minlength=len(used)) > 0
+    return [material for material, shown in zip(clip.materials, used, strict=True) if shown]
+
 
 PresetName = Literal["draft", "train", "reference"]
 
 PRESETS: Mapping[PresetName, RenderSettings] = {
-    "draft": RenderSettings(samples=4),
+    "draft": RenderSettings(samples=4, denoise_quality="fast"),
     "train": RenderSettings(),
     "reference": RenderSettings(samples=256, denoise=False),
 }
-"""`draft` for previews, `train` for data (the cheapest that reaches 36 dB in `benchmarks/render.py`), `reference` for
-comparisons. All compute exact alpha."""
+"""`draft` for previews, `train` for data (chosen by `benchmarks/render.py`), `reference` for comparisons. All compute
+exact alpha."""
 
 TRELLIS2 = RenderSettings(
     samples=32,

@@ -62,9 +62,13 @@ class Views:
         frames: Sequence[int] | None,
         maps: Mapping[str, EnvironmentMap],
     ) -> Views:
-        """Return the views with default settings where `settings` is None, and all frames where `frames` is None."""
+        """Return the views with default settings where `settings` is None, and all frames where `frames` is None.
+
+        Settings that depend on the clip's materials are resolved.
+        """
         chosen = range(len(clip.frames)) if frames is None else frames
-        return cls(clip, cameras, lights, RenderSettings() if settings is None else settings, chosen, maps)
+        resolved = (RenderSettings() if settings is None else settings).for_clip(clip)
+        return cls(clip, cameras, lights, resolved, chosen, maps)
 
     @property
     def lamps(self) -> int:

@@ -1,6 +1,7 @@
-"""Shards of the sample assets have the bytes that version 0.3.0 wrote, but for measures that were added to `clip.json`.
+"""Shards of the sample assets have the recorded bytes.
 
-Three assets are checked here, all in acceptance.
+All but the images are those of version 0.3.0, without what later versions added to `clip.json`. Three assets are checked
+here, all in acceptance.
 """
 
 from __future__ import annotations
