@@ -1,7 +1,7 @@
 """Shards of the sample assets have the recorded bytes.
 
-All but the images are those of version 0.3.0, without what later versions added to `clip.json`. Three assets are checked
-here, all in acceptance.
+All but the images are those of version 0.3.0, without what later versions added to `clip.json`. Three assets are
+checked here, all in acceptance.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ r"""Write `sample_shards_64.json`: the sha256 of every member of the sample asse
         --cameras even --lights even --max-tokens None
     python -m tests.data.record_shards shards
 
-The `.json` and `.vxz` members were recorded with version 0.3.0, before everything moved into one package (`clip.json` has
-had five more measures since); the `.webp` members when Cycles began to render only the box around the silhouette. Record
-members again only together with a version that changes their bytes, and say so in CHANGELOG.md.
+The `.json` and `.vxz` members were recorded with version 0.3.0, before everything moved into one package; `clip.json`
+has had five more measures since. The `.webp` members were recorded when Cycles began to render only the box around the
+silhouette. Record members again only together with a version that changes their bytes, and say so in CHANGELOG.md.
 """
 
 from __future__ import annotations
