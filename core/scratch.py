@@ -72,8 +72,8 @@ def own_folder(path: Path) -> Path:
         finally:
             os.close(descriptor)
     raise SetupError(
-        f"{path}: is a link, or another user owns it or may write to it: remove it, or set TMPDIR to a folder of "
-        "your own"
+        f"{path}: is a link, or belongs to another user, or is writable by others: remove it, or set TMPDIR to a "
+        "folder of your own"
     )
 
 

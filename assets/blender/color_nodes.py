@@ -60,7 +60,7 @@ def _constant(_: Reader, found: Origin) -> Signal:
 def _vertex_color(_: Reader, found: Origin) -> Signal:
     node = found.node
     if node.type == "ATTRIBUTE" and (node.attribute_type != "GEOMETRY" or not node.attribute_name):
-        raise UnreadableError(f"{label(node)} reads no attribute of the mesh, which is not supported")
+        raise UnreadableError(f"{label(node)} does not read an attribute of the mesh, which is not supported")
     color = VertexColor(node.layer_name if node.type == "VERTEX_COLOR" else node.attribute_name)
     if found.socket.name == "Alpha":
         return channel(color, 3)

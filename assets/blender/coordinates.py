@@ -69,7 +69,7 @@ def placement(node: Any, groups: tuple[Any, ...], warn: Callable[[str], None]) -
         warn: receives messages.
     """
     if node.extension == "CLIP":
-        warn(f"{label(node)}: shows nothing outside of its image, which is not supported: its edge is shown")
+        warn(f"{label(node)}: the extension Clip is not supported: Extend is used")
     if node.projection != "FLAT":
         warn(f"{label(node)}: the projection {node.projection} is not supported: UVs are used")
     wrap, nearest = _WRAPS.get(node.extension, Wrap.REPEAT), node.interpolation == "Closest"

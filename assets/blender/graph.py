@@ -51,7 +51,7 @@ def origin(socket: Any, groups: tuple[Any, ...] = ()) -> Origin:
         if node.mute:
             inner = next((own for own in node.internal_links if own.to_socket.identifier == output.identifier), None)
             if inner is None:
-                raise UnreadableError(f"{label(node)} is muted and passes nothing on")
+                raise UnreadableError(f"{label(node)} is muted and has no internal link")
             socket = inner.from_socket
         elif node.type == "REROUTE":
             socket = node.inputs[0]
@@ -66,7 +66,7 @@ def origin(socket: Any, groups: tuple[Any, ...] = ()) -> Origin:
         else:
             return Origin(node, output, groups, (output.type, *reversed(types)))
         types.append(socket.type)
-    raise UnreadableError("its links go in circles")
+    raise UnreadableError("its links form a cycle")
 
 
 def label(node: Any) -> str:
@@ -86,5 +86,5 @@ def _group_result(group: Any, identifier: str) -> Any:
     output = next((node for node in outputs if node.is_active_output), None)
     found = next((own for own in output.inputs if own.identifier == identifier), None) if output else None
     if found is None:
-        raise UnreadableError(f"{label(group)} has no definition of that output")
+        raise UnreadableError(f"{label(group)} does not define that output")
     return found

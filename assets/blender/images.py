@@ -45,7 +45,7 @@ class BlenderImages(Pictures):
         if image.source == "GENERATED" and image.packed_file is None:
             return self._generated(image)
         if image.source in ("TILED", "SEQUENCE", "MOVIE"):
-            self.warnings.append(f"image {image.name[:80]!r}: of the source {image.source} only one image is shown")
+            self.warnings.append(f"image {image.name[:80]!r}: only one image of the source {image.source} is shown")
         data = self._bytes(image)
         picture = None if data is None else self.decode(image.name, data)
         return None if picture is None else picture.pixels

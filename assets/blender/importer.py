@@ -95,7 +95,7 @@ class BlenderAsset:
     def _check_blend_file(self) -> None:
         self._newer = newer_version(self._path, self._bpy.app.version)
         if self._newer is not None:
-            self._warnings.setdefault(f"{self._newer}: what that version added may be missing")
+            self._warnings.setdefault(f"{self._newer}: features that it added may be missing")
         refuse_outside_libraries(self._path, self._root)
         try:
             with self._printed():

@@ -19,10 +19,10 @@ SURFACES = frozenset({"MESH", "CURVE", "SURFACE", "FONT", "META"})
 """Types of objects that render as meshes."""
 _LEFT_OUT = {
     "CURVES": "hair curves",
-    "POINTCLOUD": "points",
+    "POINTCLOUD": "a point cloud",
     "VOLUME": "a volume",
-    "GPENCIL": "a drawing",
-    "GREASEPENCIL": "a drawing",
+    "GPENCIL": "a Grease Pencil drawing",
+    "GREASEPENCIL": "a Grease Pencil drawing",
 }
 _FIELDS = {
     "FLOAT": ("value", 1),

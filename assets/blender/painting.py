@@ -45,7 +45,7 @@ def painted(paints: Sequence[Paint | None], warn: Callable[[str], None]) -> tupl
     if all(paint is None or _is_channel(paint, texels[0], number) for number, paint in enumerate(paints)):
         return texels[0].pixels, place
     if any(texel.placement != place for texel in texels):
-        warn("images with different texture coordinates are combined, which is not supported: one is shown evenly")
+        warn("images with different texture coordinates are combined, which is not supported: the mean of one is used")
     if any(isinstance(leaf, VertexColor) for leaf in found):
         warn("a color attribute is combined with an image other than by multiplication, which is not supported")
     together = [texel for texel in texels if texel.placement == place]

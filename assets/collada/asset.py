@@ -159,7 +159,7 @@ def _clips(document: Document, channels: list[Channel]) -> list[tuple[str, list[
         for instance in element.iterfind("instance_animation"):
             animation = document.find(instance.get("url", ""), "animation")
             if animation is None:
-                document.warn(f"{named(element)}: an animation does not exist: ignored")
+                document.warn(f"{named(element)}: refers to an animation that does not exist: ignored")
                 continue
             inside = {id(entry) for entry in animation.iter("animation")}
             chosen += [channel for channel in channels if id(channel.animation) in inside]
@@ -167,7 +167,7 @@ def _clips(document: Document, channels: list[Channel]) -> list[tuple[str, list[
         name = element.get("name") or element.get("id") or ""
         found.append((name, chosen, _seconds(element, "start"), _seconds(element, "end")))
     if any(id(channel) not in used for channel in channels):
-        document.warn("some animations belong to no animation clip: ignored")
+        document.warn("some animations are not part of any animation clip: ignored")
     return found
 
 

@@ -98,7 +98,7 @@ def read_curve(document: Document, sampler: Element) -> Curve | None:
         document.warn(f"{where}: has no keys: ignored")
         return None
     if len(values) != len(times):
-        message = f"{where}: {len(times):,} times have {len(values):,} values"
+        message = f"{where}: {len(times):,} times, but {len(values):,} values"
         raise document.fail(ReasonCode.INVALID_ACCESSOR, message)
     if not (np.isfinite(times).all() and np.isfinite(values).all()):
         raise document.fail(ReasonCode.NON_FINITE_GEOMETRY, f"{where}: keys contain NaN or infinity")
@@ -121,7 +121,7 @@ def _kinds(document: Document, entry: Input | None, count: int, where: str) -> N
         return np.full(count, "LINEAR")
     names = source_names(document, entry.source)
     if len(names) < count:
-        message = f"{where}: {count:,} keys have {len(names):,} interpolations"
+        message = f"{where}: {count:,} keys, but {len(names):,} interpolations"
         raise document.fail(ReasonCode.INVALID_ACCESSOR, message)
     unknown = next((name for name in names[:count] if name not in _KINDS), None)
     if unknown is not None:
@@ -144,7 +144,7 @@ def _handles(
         stored = source_numbers(document, by_name[name].source)
         if len(stored) != count or stored.shape[1] not in (width, 2 * width):
             shape = f"{stored.shape[0]:,} × {stored.shape[1]}"
-            message = f"{where}: {count:,} keys of {width} values have {shape} numbers in {name}"
+            message = f"{where}: {count:,} keys of {width} values, but {shape} numbers in {name}"
             raise document.fail(ReasonCode.INVALID_ACCESSOR, message)
         if not np.isfinite(stored).all():
             raise document.fail(ReasonCode.NON_FINITE_GEOMETRY, f"{where}: {name} contains NaN or infinity")

@@ -72,7 +72,7 @@ class Document:
         if len(self._warnings) < _MOST_WARNINGS or message in self._warnings:
             self._warnings.setdefault(message)
         else:
-            self._warnings.setdefault("further warnings are left out")
+            self._warnings.setdefault("further warnings are omitted")
 
     def fail(self, code: ReasonCode, message: str) -> AssetError:
         """Return an error about this file."""
@@ -109,7 +109,7 @@ class Document:
             raise self._elsewhere(place, url, where)
         element = self.find(url, *tags)
         if element is None:
-            message = f"{where} refers to {url[:80]!r}, which is not a <{'> or <'.join(tags)}> of the file"
+            message = f"{where} refers to {url[:80]!r}, which is not a <{'> or <'.join(tags)}> in the file"
             raise self.fail(ReasonCode.INVALID_SCENE_GRAPH, message)
         return element
 
@@ -154,7 +154,9 @@ class Document:
             raise _RootFoundError
 
         def doctype(*_declaration: object) -> None:
-            raise self.fail(ReasonCode.NOT_GLTF, "has a document type, which COLLADA does not: remove <!DOCTYPE>")
+            raise self.fail(
+                ReasonCode.NOT_GLTF, "has a document type declaration, which is not accepted: remove <!DOCTYPE>"
+            )
 
         parser = expat.ParserCreate(encoding)
         parser.StartElementHandler, parser.StartDoctypeDeclHandler = start, doctype

@@ -100,7 +100,7 @@ def default_mode(document: Document) -> str:
     for shader in (found for tag in _SHADERS for found in document.tree.iter(tag)):
         transparent, amount = shader.find("transparent"), shader.findtext("transparency/float") or ""
         if (transparent is None or transparent.get("opaque") is None) and _ZERO.fullmatch(amount.strip()):
-            document.warn("effects without an opaque mode have a transparency of 0: it is read as opaque")
+            document.warn("effects without an opaque mode have a transparency of 0: they are read as opaque")
             return "RGB_ZERO"
     return "A_ONE"
 
@@ -180,7 +180,7 @@ class _Reader:
             found = None if owner is None else owner.find("float")
         numbers = [] if found is None else self._floats(found)
         if element is not None and element.find("texture") is not None:
-            self._document.warn(f"{self._where}: a texture of <{element.tag}> is not supported: ignored")
+            self._document.warn(f"{self._where}: a texture in <{element.tag}> is not supported: ignored")
         return numbers[0] if numbers else None
 
     def _floats(self, element: Element) -> list[float]:
@@ -189,7 +189,7 @@ class _Reader:
         except AssetError:
             numbers = np.array([np.nan])
         if not np.isfinite(numbers).all():
-            self._document.warn(f"{self._where}: <{element.tag}> holds something else than finite numbers: ignored")
+            self._document.warn(f"{self._where}: <{element.tag}> contains a value that is not a finite number: ignored")
             return []
         return [float(value) for value in numbers]
 
@@ -197,7 +197,7 @@ class _Reader:
         sampler, image = self._sampled(element.get("texture", ""))
         if image is None:
             name = element.get("texture", "")[:80]
-            self._document.warn(f"{self._where}: the texture {name!r} leads to no image: white is shown")
+            self._document.warn(f"{self._where}: the texture {name!r} refers to no image: white is shown")
             return None
         wraps = dict.fromkeys(("wrap_s", "wrap_t"), Wrap.REPEAT)
         nearest = False
@@ -264,7 +264,7 @@ class _Reader:
             if texture is None:
                 continue
             if (bump.get("bumptype") or "").upper().startswith("HEIGHT"):
-                self._document.warn(f"{self._where}: a bump map of heights is not supported: ignored")
+                self._document.warn(f"{self._where}: a bump map with heights is not supported: ignored")
                 continue
             return self._texture(texture)
         return None

@@ -175,7 +175,7 @@ class Looks:
             coverage = self._coverage(effect, sheer)
             opacity = 1.0
             if coverage is not None and use is not None and channels is not None and not _same_place(use, sheer):
-                self._document.warn("opacity has other texture coordinates than color: those of color are used")
+                self._document.warn("opacity and color have different texture coordinates: those of color are used")
         is_opaque = opacity >= 1.0 and (coverage is None or bool((coverage == 255).all()))
         mode = AlphaMode.OPAQUE if is_opaque else AlphaMode.BLEND
         if channels is None and (coverage is None or is_opaque):

@@ -171,7 +171,7 @@ class _Reader:
             vcount = element.find("vcount")
             counts = np.zeros(0, np.int64) if vcount is None else ints(self._document, vcount, self._where)
             if ((counts < 0) | (counts > len(rows))).any():
-                raise self._fail("a polygon has more corners than there are indices, or fewer than none")
+                raise self._fail("a polygon has a negative number of corners, or more corners than there are indices")
             self._require(len(rows), int(counts.sum()), "corners")
             self._require(len(counts), number(element, "count", len(counts)), "polygons")
             rows = rows[: counts.sum()]

@@ -165,7 +165,7 @@ class Scene:
             number = self._morph_of.get(id(channel.element))
             if number is None:
                 if channel.element.tag in ARRAYS:
-                    self._document.warn(f"{where}: animates no weights of a morph that is shown: ignored")
+                    self._document.warn(f"{where}: animates no weights of a visible morph: ignored")
                 continue
             count, places = len(self._morphs[number].weights), channel.places
             if places is None and isinstance(channel.curve, Curve):

@@ -44,10 +44,10 @@ def floats(document: Document, element: Element, where: str) -> Float64Array:
     try:
         found = _split(_DECIMAL_COMMA.sub(".", _NOT_A_NUMBER.sub("nan", text)))
     except ValueError as error:
-        message = f"{where}: <{element.tag}> holds something else than numbers"
+        message = f"{where}: <{element.tag}> contains a value that is not a number"
         raise document.fail(ReasonCode.CORRUPT_FILE, message) from error
     if "," in text:
-        document.warn("numbers have decimal commas, which COLLADA does not: read as points")
+        document.warn("numbers have decimal commas, which COLLADA does not allow: read as decimal points")
     return found
 
 
@@ -59,7 +59,7 @@ def ints(document: Document, element: Element, where: str) -> Int64Array:
     """
     found = floats(document, element, where)
     if not (np.abs(found) < 2**53).all():  # false for NaN as well
-        raise document.fail(ReasonCode.CORRUPT_FILE, f"{where}: <{element.tag}> holds numbers that are no indices")
+        raise document.fail(ReasonCode.CORRUPT_FILE, f"{where}: <{element.tag}> contains numbers that are not indices")
     return found.astype(np.int64)
 
 
@@ -71,7 +71,7 @@ def fixed(document: Document, element: Element, count: int, where: str) -> Float
     """
     found = floats(document, element, where)
     if len(found) != count:
-        message = f"{where}: <{element.tag}> must hold {count} numbers, found {len(found):,}"
+        message = f"{where}: <{element.tag}> must contain {count} numbers, found {len(found):,}"
         raise document.fail(ReasonCode.CORRUPT_FILE, message)
     if not np.isfinite(found).all():
         raise document.fail(ReasonCode.NON_FINITE_GEOMETRY, f"{where}: <{element.tag}> contains NaN or infinity")
@@ -160,7 +160,7 @@ def _accessor(document: Document, source: Element, tags: tuple[str, ...]) -> tup
         array = named_array if named_array is not None else array
     if accessor is None or array is None:
         what = "numbers" if tags == _NUMBERS else "names"
-        raise document.fail(ReasonCode.CORRUPT_FILE, f"{named(source)}: has no accessor of an array of {what}")
+        raise document.fail(ReasonCode.CORRUPT_FILE, f"{named(source)}: has no accessor for an array of {what}")
     return accessor, array
 
 

@@ -116,7 +116,9 @@ class FbxAsset:
         except BrokenMeshError as error:
             raise AssetError(ReasonCode.INVALID_ACCESSOR, str(error), self._path) from error
         except OverflowError as error:
-            message = f"{len(times)} frames: {error}, more than the limit of {self._limits.frame_vertices:,} in all"
+            message = (
+                f"{len(times)} frames: {error}; the limit is {self._limits.frame_vertices:,} vertices in all frames"
+            )
             raise AssetError(ReasonCode.OUT_OF_MEMORY, message, self._path) from error
         if check is not None:
             check.finish(unposed)

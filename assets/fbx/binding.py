@@ -106,10 +106,10 @@ def load(path: Path, limits: Limits) -> Any:
         )
         return _untracked(scene)
     except ufbx.UnsupportedVersionError as error:
-        message = f"is of a version of FBX that ufbx does not read ({reason(error)}): convert it to 7.4"
+        message = f"has a version of FBX that ufbx does not support ({reason(error)}): convert it to FBX 7.4"
         raise AssetError(ReasonCode.NOT_GLTF, message, path) from error
     except ufbx.NodeDepthLimitError as error:
-        message = f"its nodes are nested more than {_MAX_DEPTH:,} deep"
+        message = f"its nodes are nested more than {_MAX_DEPTH:,} levels deep"
         raise AssetError(ReasonCode.INVALID_SCENE_GRAPH, message, path) from error
     except ufbx.OutOfMemoryError as error:
         raise AssetError(ReasonCode.OUT_OF_MEMORY, "does not fit into memory", path) from error
@@ -123,7 +123,7 @@ def _check_blocks(data: bytes, path: Path) -> None:
     """Check that all blocks of a text end: ufbx reads one that is cut, without the connections that are lost."""
     code = _QUOTED.sub(b"", data)
     if code.count(b"{") != code.count(b"}"):
-        raise AssetError(ReasonCode.CORRUPT_FILE, "a block does not end: the file is truncated", path)
+        raise AssetError(ReasonCode.CORRUPT_FILE, "a block is not closed: the file is truncated", path)
 
 
 @contextmanager

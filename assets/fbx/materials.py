@@ -160,8 +160,8 @@ class _Reader:
             channels[3] = opacity[0]
             places.append(opacity[1])
         if len(places) > 1 and places[0] != places[1]:
-            self._warn(f"material {self._source.name!r}: opacity has other texture coordinates than color: color's "
-                       "are used")  # fmt: skip
+            self._warn(f"material {self._source.name!r}: opacity and color have different texture coordinates: "
+                       "those of color are used")  # fmt: skip
         return replace(
             material,
             base_color=_scaled(color, factor),
@@ -195,14 +195,14 @@ class _Reader:
         metal = _number(metal_map, 0.0)
         rough_slot, metal_slot = self._slot(rough_map), self._slot(metal_map)
         if rough_slot is not None and self._is_phong:
-            self._warn(f"material {self._source.name!r}: textures of shininess are not supported: ignored")
+            self._warn(f"material {self._source.name!r}: shininess textures are not supported: ignored")
             rough_slot = None
         slots = [slot for slot in (rough_slot, metal_slot) if slot is not None]
         texture = None
         if slots:
             if any(slot.place != slots[0].place for slot in slots):
                 self._warn(f"material {self._source.name!r}: metallic and roughness have different texture "
-                           "coordinates: roughness's are used")  # fmt: skip
+                           "coordinates: those of roughness are used")  # fmt: skip
             rough_channel = None if rough_slot is None else _gray(rough_slot.picture, 1)
             if rough_channel is not None and glossy:
                 rough_channel = 255 - rough_channel

@@ -207,10 +207,10 @@ def _to_clip(settings: Any, warn: Callable[[str], None]) -> Float64Array:
     """Return the (4, 4) matrix to right-handed axes with Z up and Y to the back, in meters."""
     axes, meters = settings.axes, float(settings.unit_meters)
     if sorted(axis // 2 for axis in axes) != [0, 1, 2]:
-        warn("its axes are not stated: Y is up, and Z to the front")
+        warn("its axes are not stated: assuming that Y is up and Z points to the front")
         axes = ufbx.axes_right_handed_y_up
     if not (np.isfinite(meters) and meters > 0):
-        warn("its unit is not a positive length: centimeters are assumed")
+        warn("its unit is not a positive length: assuming centimeters")
         meters = _CENTIMETER
     found = np.eye(4)
     found[:3, :3] = meters * np.stack([_axis(axes.right), -_axis(axes.front), _axis(axes.up)], axis=1)

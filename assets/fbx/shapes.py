@@ -167,7 +167,7 @@ class Shape:
         normals, owners = rows(stored.values, 3), indices(stored.indices)
         if len(normals) and len(owners) == len(points) and owners[corners].max(initial=0) < len(normals):
             return normals, owners[corners]
-        self._warn(f"mesh {self._mesh.name!r}: has too few normals: smooth ones are made")
+        self._warn(f"mesh {self._mesh.name!r}: has too few normals: smooth normals are computed")
         return np.zeros((1, 3)), np.zeros_like(corners)
 
     def _surface_of(self, rest: _Rest) -> Surface:

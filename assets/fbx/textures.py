@@ -107,7 +107,9 @@ class TextureFiles(Pictures):
             for name in sorted(files):
                 seen += 1
                 if seen > _MAX_FILES:
-                    self.warnings.append(f"more than {_MAX_FILES:,} files were searched for images: the rest is not")
+                    self.warnings.append(
+                        f"more than {_MAX_FILES:,} files in the image folders: the rest are not searched"
+                    )
                     return
                 yield Path(folder, name)
 

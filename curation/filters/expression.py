@@ -156,7 +156,7 @@ class _Parser:
         if token is not None and token.kind == "name" and token.value in _CONSTANTS:
             self._next += 1
             return _CONSTANTS[token.value]
-        raise self._error("expected a number, a text in quotes, true, false or null")
+        raise self._error("expected a number, a quoted string, true, false or null")
 
     def _values(self) -> list[Any]:
         if not self._take_mark("("):

@@ -85,7 +85,7 @@ def _export_sample(reader: ShardReader, key: str, folder: Path) -> Exported:
     data = reader.read(key, TRACKS_MEMBER)
     tracks = decode_tracks(data, clip["frames"], clip["tracks"], f"{reader.path}: {key}.{TRACKS_MEMBER}")
     if not tracks.present.all():
-        return Exported(key, "its surface appears, vanishes or changes its topology, so points have no track")
+        return Exported(key, "its surface appears, vanishes or changes its topology, so its points cannot be tracked")
     azimuths = clip.get("fixed_views", [])
     view = f"fixed_{azimuths.index(_FRONT_DEG):02d}" if _FRONT_DEG in azimuths else "view_00"
     members = [f"{view}_frame_{frame:02d}.webp" for frame in range(clip["frames"])]

@@ -90,7 +90,7 @@ def _read(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], where: ob
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     if npy.read_magic(stream) != (1, 0):
-        raise ValueError("an array has another version than 1.0")
+        raise ValueError("the format version of an array is not 1.0")
     shape, order, dtype = npy.read_array_header_1_0(stream, max_header_size=_HEADER_BYTES)
     # A one-dimensional or empty array is both in C and in Fortran order; NumPy records the former.
     return shape, order, dtype

@@ -96,7 +96,7 @@ def _filmic_tables() -> tuple[np.ndarray, np.ndarray]:
         raise missing_package("view transform filmic (its tables come with Blender)", "bpy", extras="curate")
     folders = sorted(Path(spec.submodule_search_locations[0]).glob("*/datafiles/colormanagement/filmic"))
     if not folders:
-        raise ConfigError("view transform filmic: this version of Blender has no tables of it; use standard")
+        raise ConfigError("view transform filmic: this version of Blender does not include its tables; use standard")
     cube = _numbers(folders[-1] / _DESATURATION).reshape(33, 33, 33, 3)
     return cube.transpose(2, 1, 0, 3), _numbers(folders[-1] / _CONTRAST).reshape(-1)
 

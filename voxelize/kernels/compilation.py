@@ -128,7 +128,7 @@ def _refuse_foreign(folder: Path) -> None:
     if stat.S_ISDIR(status.st_mode) and status.st_uid in owners and not status.st_mode & stat.S_IWOTH:
         return
     raise SetupError(
-        f"{folder}: not used for compiled kernels, as other users may have written there: remove it, or set "
+        f"{folder}: not used for compiled kernels, because other users may have written to it: remove it, or set "
         "NUMBA_CACHE_DIR to a folder of your own"
     )
 
