@@ -1,4 +1,4 @@
-"""Places the surfaces of a scene, each posed in a space of its own, in the frames of a clip.
+"""Combines posed surfaces, each in its own space, into the frames of a clip.
 
 For scenes of files other than glTF. Matrices multiply row vectors from the right.
 """
@@ -16,7 +16,7 @@ from helix4d.core.arrays import BoolArray, Float32Array, Float64Array, Int32Arra
 
 
 class BrokenMeshError(ValueError):
-    """The arrays of a mesh contradict each other; the message names the mesh."""
+    """The arrays of a mesh are inconsistent; the message names the mesh."""
 
 
 @dataclass(frozen=True, eq=False)

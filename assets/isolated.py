@@ -1,7 +1,7 @@
-"""Reads a file in a child process, so that a library that crashes on it kills only that.
+"""Reads a file in a child process, so that a crash of a library kills only that process.
 
-Each call starts one child (`child.py`), which answers with files in a temporary folder: clips as `Clip.save` writes
-them, everything else as JSON.
+Each call starts one child (`child.py`), which writes its results to a temporary folder: clips with
+`Clip.save`, everything else as JSON.
 """
 
 from __future__ import annotations

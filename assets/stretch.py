@@ -1,8 +1,8 @@
-"""Finds meshes that a deformation distorts: a few edges become many times longer than all the others.
+"""Detects meshes that a deformation distorts: a few edges become many times longer than all the others.
 
-Wrong weights, bind poses or vertex orders leave most of a mesh in shape and send some vertices far away: of a triangle
-at the seam, one edge keeps its length and two grow. An animation that makes something or a part of it larger stretches
-whole triangles, and one that does so in a single direction moves the whole mesh by one affine map.
+Wrong weights, bind poses or vertex orders keep the shape of most of a mesh and move a few vertices far away. In a
+triangle between the two, one edge keeps its length and two grow. In contrast, an animation that enlarges a mesh or a
+part of it stretches whole triangles, and one that does so in a single direction is an affine map of the whole mesh.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Reads from a .blend file, without Blender, its version, and which other .blend files it links to.
+"""Reads the version of a .blend file and the .blend files that it links to, without Blender.
 
-Blender opens those as it links.
- A file is a sequence of blocks. One of them, DNA1, describes the memory layout of the others (Blender's
+Blender would open the linked files when it opens the file.
+A file is a sequence of blocks. One of them, DNA1, describes the memory layout of the others (Blender's
 doc/blender_file_format).
 """
 

@@ -15,7 +15,7 @@ from helix4d.assets.blender.signals import Signal, VertexColor, channel, compute
 from helix4d.core.arrays import FloatArray
 
 _SAMPLES = 1024
-"""Samples of a color ramp or curve, fewer than which steps would be seen."""
+"""Number of samples of a color ramp or curve; fewer would show visible steps."""
 
 
 class Reader(Protocol):
@@ -26,7 +26,7 @@ class Reader(Protocol):
         ...
 
     def warn(self, message: str) -> None:
-        """Record what is not read as it renders."""
+        """Record a message about something that is not read as it renders."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Reads the images of a Blender file. They are decoded here rather than by Blender, from the asset's folder only."""
+"""Reads the images of a Blender file. They are decoded here instead of by Blender, only from the asset's folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads evaluated objects of Blender as triangles with separate corners, so that each can have its own normal."""
+"""Reads evaluated objects of Blender as triangles with separate corners, so that each has its own normal."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Evaluates a Blender scene as it renders: render levels of modifiers, render visibility, instances, simplification.
 
-Blender's API evaluates scenes for the viewport. It evaluates them for rendering only for a render engine, so this
-registers one, which reads what it is given and renders nothing.
+Blender's API evaluates scenes for the viewport. Only a render engine receives them as evaluated for rendering, so
+this module registers an engine that reads the scene and renders nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TURNED_OFF = (
     *("use_freestyle", "use_multiview", "use_border", "use_motion_blur", "use_single_layer"),
 )
 _ROUNDING = 1e-6
-"""Frames that are this close to the next whole one are that."""
+"""Frames this close to the next integer are rounded up to it."""
 T = TypeVar("T")
 
 

@@ -19,7 +19,7 @@ _MOST_NODES = 5000
 """Bound of the nodes that are visited in one material: nested groups can multiply them."""
 _DEEPEST = 60
 ENGINE = "CYCLES"
-"""A material may have an output for each engine; this one's is read, which is also the one for all engines."""
+"""Render engine whose material output is read; an output for all engines also applies to it."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class ShaderReader:
         self._warn(f"material {self._material.name[:40]!r}: {message}")
 
     def signal(self, socket: Any, groups: tuple[Any, ...]) -> Signal:
-        """Return what drives an input socket; its own value, with a warning, if that cannot be read."""
+        """Return what drives an input socket; its own value, with a warning, if it cannot be read."""
         try:
             found = origin(socket, groups)
             if found.key() not in self._known:

@@ -1,7 +1,7 @@
-"""Reads skins and morphs: what an `<instance_controller>` does to a mesh.
+"""Reads skins and morphs, with which an `<instance_controller>` deforms a mesh.
 
-A skin may deform a morph, which deforms a geometry. Morphs become differences to the base mesh, by the meaning of their
-method: NORMALIZED targets replace the base by their share, RELATIVE ones are added to it.
+A skin may deform a morph, which deforms a geometry. Morph targets are converted to differences from the base mesh
+according to their method: NORMALIZED targets replace the base in proportion to their weight, RELATIVE ones are added.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Skin:
         by_id: whether the names are ids of nodes rather than their sids.
         bind_shape: (4, 4) transform of the mesh before skinning.
         inverse_bind: (J, 4, 4).
-        joints, weights: (N, K) int64 and float64; rows sum to 1. Joint J stands for the bind shape: what follows it
-            moves with the node of the skin.
+        joints, weights: (N, K) int64 and float64; rows sum to 1. Joint J is the node of the skin, which vertices
+            with joint −1 follow.
     """
 
     where: str
@@ -61,10 +61,10 @@ class Morph:
     """M targets of a mesh.
 
     Attributes:
-        source: the `<source>` of the weights, by which channels name them.
+        source: the `<source>` of the weights, to which channels refer.
         weights: (M,) float64 weights without animation.
         targets: M meshes.
-        relative: whether the targets hold differences.
+        relative: whether the targets contain differences.
     """
 
     source: Element

@@ -1,6 +1,6 @@
 """Evaluates the samplers of animations: STEP, LINEAR, BEZIER and HERMITE segments, in float64.
 
-Source: COLLADA 1.4.1, section "Curve Interpolation". The first and last key hold before and after them.
+Source: COLLADA 1.4.1, section "Curve Interpolation". The first and last values are held outside the keys.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from helix4d.core.arrays import Float64Array
 
 _KINDS = ("STEP", "LINEAR", "BEZIER", "HERMITE")
 _TOLERANCE_S = 1e-5
-"""A key closer than this counts as reached, as times are rounded in the text: to five decimals, or six digits."""
+"""Tolerance for key times, which are rounded to five decimals or six digits in the text."""
 _HOLDS = ("CONSTANT", "UNDEFINED")
 
 
@@ -30,10 +30,10 @@ class Curve:
     Attributes:
         times: (K,) float64 seconds, non-decreasing.
         values: (K, C) float64.
-        kinds: (K,) how each key leads to the next.
+        kinds: (K,) interpolation from each key to the next.
         handles: (2, K, C, 2) Bézier control points before and after each key, each a time and a value; None without
             curved segments.
-        parts: the keys of whole matrices (C = 16) taken apart; rotations between them are turned, not blended.
+        parts: the decomposed keys of whole matrices (C = 16), of which rotations are interpolated as quaternions.
     """
 
     times: Float64Array
@@ -61,7 +61,7 @@ class Curve:
         return np.asarray(found)
 
     def of_matrices(self) -> Curve:
-        """Return the curve of whole matrices, taken apart if they are not sheared."""
+        """Return the curve of whole matrices, decomposed unless they contain shear."""
         return replace(self, parts=taken_apart(self.values.reshape(-1, 4, 4)))
 
     def _curved(self, handles: Float64Array, key: int, time: float) -> Float64Array:
@@ -163,7 +163,7 @@ def _handles(
 
 
 def _share(times: tuple[float, float, float, float], time: float) -> float:
-    """Return where a Bézier curve of non-decreasing times reaches a time, by bisection."""
+    """Return the curve parameter at which a Bézier curve with non-decreasing times reaches a time, by bisection."""
     low, high = 0.0, 1.0
     for _ in range(50):
         middle = (low + high) / 2

@@ -1,4 +1,4 @@
-"""Reads the image files of a document: at their paths, or found by their names below the asset's folder."""
+"""Reads the image files of a document: at their paths, or found by name in the asset's folder."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Looks:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was wrong with images."""
+        """Messages about images that could not be read."""
         return tuple(self._pictures.warnings)
 
     def can_show(self, part: Part) -> bool:

@@ -15,7 +15,7 @@ from helix4d.core.arrays import Float64Array, Int64Array
 _NOT_A_NUMBER = re.compile(r"[-+]?1\.#\w+")
 """How Microsoft's C library prints NaN and infinity."""
 _DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
-"""Exporters that follow the language of the system write it."""
+"""Exporters that use the locale of the system write decimal commas."""
 _NAMES = ("Name_array", "IDREF_array", "SIDREF_array", "token_array")
 _NUMBERS = ("float_array", "int_array")
 
@@ -34,7 +34,7 @@ def floats(document: Document, element: Element, where: str) -> Float64Array:
     """Return the (N,) float64 numbers in the text of an element.
 
     Raises:
-        AssetError: corrupt_file if it holds something else.
+        AssetError: corrupt_file if it contains anything else.
     """
     text = element.text or ""
     try:
@@ -55,7 +55,7 @@ def ints(document: Document, element: Element, where: str) -> Int64Array:
     """Return the (N,) int64 numbers in the text of an element.
 
     Raises:
-        AssetError: corrupt_file if it holds something else.
+        AssetError: corrupt_file if it contains anything else.
     """
     found = floats(document, element, where)
     if not (np.abs(found) < 2**53).all():  # false for NaN as well
@@ -88,7 +88,7 @@ def source_numbers(document: Document, source: Element) -> Float64Array:
     """Return the (N, C) float64 values of a source; read-only, as every use shares them.
 
     Raises:
-        AssetError: invalid_accessor if its accessor leads past its array; corrupt_file if it has none.
+        AssetError: invalid_accessor if its accessor exceeds its array; corrupt_file if it has none.
     """
     if id(source) not in document.arrays:
         found = _source_numbers(document, source)
@@ -122,7 +122,7 @@ def source_names(document: Document, source: Element) -> list[str]:
 
 
 def holds_references(source: Element) -> bool:
-    """Return whether a source of names holds ids of elements rather than their sids."""
+    """Return whether a source of names contains ids of elements instead of sids."""
     return source.find("IDREF_array") is not None
 
 

@@ -67,14 +67,14 @@ class Shape:
     Args:
         mesh: the mesh.
         materials: materials of its faces.
-        warn: receives what is not supported.
+        warn: receives messages about unsupported features.
 
     Attributes:
         bones: nodes that move its vertices.
         channels: elements that deform it.
 
     Raises:
-        BrokenMeshError: if its arrays contradict each other.
+        BrokenMeshError: if its arrays are inconsistent.
     """
 
     def __init__(self, mesh: Any, materials: list[Any], warn: Warn) -> None:
@@ -111,7 +111,7 @@ class Shape:
             node_to_world: (4, 4) matrix of its node.
 
         Raises:
-            BrokenMeshError: if indices lead past the vertices.
+            BrokenMeshError: if indices are out of range.
         """
         if self._local is not None and not self._blend and self._skin is None:
             return self._local

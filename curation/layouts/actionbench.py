@@ -1,4 +1,4 @@
-"""ActionBench's layout: `data/KEY/surfaces.npy`, tracked points with normals, and the frames of a video beside it.
+"""ActionBench's layout: `data/KEY/surfaces.npy`, tracked points with normals, and the frames of a video.
 
 `surfaces.npy` is (T, N, 6) float32: positions and unit normals, Z up, in the normalized cube. It is written after the
 frames, so a folder that has one is complete.
@@ -32,7 +32,7 @@ class Exported:
 
     Attributes:
         key: key of the sample.
-        left_out: why it was left out; "" if it was written, now or by an earlier run.
+        left_out: why it was omitted; "" if it was written, now or by an earlier run.
     """
 
     key: str
