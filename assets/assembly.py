@@ -51,7 +51,7 @@ class Surface:
 
 @dataclass(frozen=True, eq=False)
 class Local:
-    """A shape at one time, in the space of its node, or of what its skin deforms it to.
+    """A shape at one time, in the space of its node or skin.
 
     Attributes:
         positions, normals: (V, 3) float64.
@@ -94,7 +94,7 @@ class WorldFrame:
 
 
 class Assembly:
-    """Joins placed shapes to frames, which share topologies.
+    """Combines placed shapes into frames that share topologies.
 
     Args:
         to_clip: turns (V, 3) vectors of the world of the file to the clip's axes.
@@ -107,7 +107,7 @@ class Assembly:
         self._topologies: dict[tuple[tuple[int, bytes], ...], tuple[Topology, list[Surface]]] = {}
 
     def frame(self, shown: list[tuple[Local, Float64Array]]) -> WorldFrame:
-        """Return the frame that shows each shape at its (K, 4, 4) places in the world of the file."""
+        """Return the frame that shows each shape with its (K, 4, 4) transforms to the world of the file."""
         empty = np.zeros((0, 3))
         placed = [_placed(local, matrices) for local, matrices in shown]
         positions = np.concatenate([empty, *(row[0] for row in placed)]) * self._meters
@@ -139,7 +139,7 @@ def sums(rows: Float64Array, groups: Int64Array, count: int = 0) -> Float64Array
 
 
 def unit(vectors: Float64Array) -> Float64Array:
-    """Return (..., 3) vectors at length 1; +Z for those without a direction."""
+    """Return (..., 3) vectors at length 1; +Z for those of length 0."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     valid = np.isfinite(length) & (length > 0)
     return np.where(valid, vectors / np.where(valid, length, 1.0), [0.0, 0.0, 1.0])

@@ -1,4 +1,4 @@
-"""Reads the images that materials of files other than glTF name, and combines channels of several of them."""
+"""Decodes the images of materials for formats other than glTF, and combines channels of several images."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Pictures:
         return self._slots[id(image)]
 
     def decode(self, name: str, data: bytes) -> Picture | None:
-        """Return the picture in the bytes of a file; None, with a warning, if they are broken.
+        """Return the picture in the bytes of a file; None, with a warning, if it is damaged.
 
         Raises:
             AssetError: texture_too_large.

@@ -14,7 +14,7 @@ _INVISIBLE = 0.5 / 255
 """With BLEND, alpha below this rounds to 0 in 8 bits."""
 
 EVERYWHERE = "everywhere are left out"
-"""Ending of the warning for surfaces that no frame shows."""
+"""Ending of the warning for surfaces that are invisible in all frames."""
 
 ALL_INVISIBLE = "every surface is fully transparent: nothing is visible"
 
@@ -40,7 +40,7 @@ def can_show(material: Material, texture_alpha: float, colors: FloatArray | None
 def without_invisible(clip: Clip) -> Clip:
     """Remove the triangles that are invisible in a frame from that frame; frames still share topologies.
 
-    Where a material fades, the surface is so missing from some frames only: it has no voxels there, and does not count
+    A surface that fades is therefore missing from some frames only: it has no voxels there, and does not count
     for the box around the clip.
 
     Raises:

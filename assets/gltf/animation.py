@@ -32,7 +32,7 @@ class Track:
         times: (K,) float64 seconds, non-decreasing.
         values: (K, C) float64.
         tangents: (2, K, C) float64 in- and out-tangents for CUBICSPLINE, else None.
-        setting: what MATERIAL animates, else None.
+        setting: the material setting that MATERIAL animates, otherwise None.
     """
 
     target: int

@@ -38,16 +38,16 @@ def encode_tracks(tracks: Tracks) -> bytes:
 
 
 def decode_tracks(data: bytes, frames: int, points: int, where: object) -> Tracks:
-    """Decode the member of an untrusted shard. Sizes are compared with the announced ones before anything is read.
+    """Decode the member of an untrusted shard. Sizes are compared with the expected ones before anything is read.
 
     Args:
         data: bytes of the member.
-        frames: T, as `clip.json` announces it.
+        frames: T, as recorded in `clip.json`.
         points: N, likewise.
         where: name of the member, for messages.
 
     Raises:
-        FormatError: if it is damaged, or holds anything but the announced arrays.
+        FormatError: if it is damaged, or contains anything but the expected arrays.
     """
     shapes = {
         "positions": (frames, points, 3),

@@ -28,7 +28,7 @@ def main() -> None:
     """Serve jobs until standard input ends."""
     faulthandler.enable()
     setup_logging()
-    # Otherwise `tempfile` falls back to the working directory where the disk is full.
+    # Otherwise `tempfile` falls back to the working directory when the disk is full.
     tempfile.tempdir = os.environ.get("TMPDIR")
     # If the parent is killed while Blender runs in C, only the kernel can end this process.
     if sys.platform == "linux":
