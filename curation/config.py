@@ -41,7 +41,7 @@ EARLIER: Mapping[str, Any] = {
     "emissive": "ignore",
     "environment_maps": {},
 }
-"""Settings of version 0.3, which could not be stated then. At these values they are omitted, so its hashes hold."""
+"""Values that version 0.3 always used for settings added since. Omitted at these values, so its hashes stay valid."""
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class Topologies:
         self._built: dict[tuple[bytes, ...], Topology] = {}
 
     def topology(self, posed: Sequence[PosedPart], materials: Int32Array) -> Topology:
-        """Return the topology of a frame: the same object for the same hidden parts, mirrored parts, colors and materials.
+        """Return the topology of a frame: the same object if visibility, mirroring, colors and materials are equal.
 
         Frames that differ only in materials share all other arrays.
 

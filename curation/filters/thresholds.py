@@ -35,7 +35,7 @@ ADDED: Mapping[str, Any] = {
     "max_frame_gap_s": None,
     "where": "",
 }
-"""Thresholds that versions up to 0.3.0 do not have, with the values that leave everything as it was there."""
+"""Thresholds added since version 0.3.0, with the values that disable them."""
 
 
 @dataclass(frozen=True)
