@@ -66,7 +66,7 @@ class BlenderImages(Pictures):
             return bytes(image.packed_file.data)
         folder = self._root.resolve()
         try:
-            # The path is untrusted: open it only if it lies inside the asset's folder.
+            # The path is untrusted: open it only if it is inside the asset's folder.
             target = Path(image.filepath_from_user()).resolve()
             available = target.is_relative_to(folder) and target.is_file()
             if available and target.stat().st_size <= self._limits.file_bytes:

@@ -79,7 +79,7 @@ class BlenderMaterials:
         return (*self._warnings, *self._files.warnings)
 
     def slot(self, material: Any) -> int:
-        """Return the index in `looks` of a Blender material; None stands for the default material."""
+        """Return the index in `looks` of a Blender material, or of the default material for None."""
         name = None if material is None else material.name_full
         if name not in self._slots:
             self._slots[name] = len(self.looks)

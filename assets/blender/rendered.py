@@ -32,7 +32,7 @@ def shapes(graph: Any, seen: set[object]) -> Iterator[Any]:
     for instance in graph.object_instances:
         item = instance.object
         place = tuple(instance.persistent_id), instance.parent and instance.parent.name_full
-        key = item.name_full, item.type, place  # an object may show curves or points beside its mesh
+        key = item.name_full, item.type, place  # an object may show curves or points in addition to its mesh
         if key in seen or not instance.show_self or not item.visible_camera:
             continue
         seen.add(key)

@@ -201,7 +201,7 @@ def evaluate(signal: Signal, texels: Callable[[Texel | VertexColor], FloatArray]
 
     Args:
         signal: the expression.
-        texels: returns the (N, 4) linear values of an image, or the value that stands for a color attribute.
+        texels: returns the (N, 4) linear values of an image, or the value that replaces a color attribute.
 
     Returns:
         (N, 4), or (1, 4) for a constant.

@@ -27,7 +27,7 @@ LUMINANCE = (0.212671, 0.715160, 0.072169)
 
 @dataclass(frozen=True, eq=False)
 class TextureUse:
-    """An image and how it is placed.
+    """An image and its placement.
 
     Attributes:
         image: the `<image>`.
@@ -63,7 +63,7 @@ class Effect:
         opaque: how `transparent` and `transparency` determine opacity.
         transparency: factor of `transparent`, None where the effect has none.
         shininess, ior: None where the effect has none.
-        double_sided: False only if the effect says so: COLLADA does not define which sides of a face are seen.
+        double_sided: False only if the effect states it: COLLADA does not define which sides of a face are visible.
         normal_map: texture of a normal map, or None.
     """
 
@@ -94,8 +94,8 @@ class Effect:
 def default_mode(document: Document) -> str:
     """Return the opaque mode of effects that state none: A_ONE by the specification.
 
-    Exporters that do not know modes, such as Autodesk's FBX COLLADA exporter, write a transparency of 0 for what is
-    opaque. If an effect would be invisible for this reason, all without a mode are read as RGB_ZERO.
+    Exporters that do not write modes, such as Autodesk's FBX COLLADA exporter, write a transparency of 0 for opaque
+    materials. If an effect would be invisible for this reason, all effects without a mode are read as RGB_ZERO.
     """
     for shader in (found for tag in _SHADERS for found in document.tree.iter(tag)):
         transparent, amount = shader.find("transparent"), shader.findtext("transparency/float") or ""
@@ -236,7 +236,7 @@ class _Reader:
         )
 
     def _sampled(self, name: str) -> tuple[Element | None, Element | None]:
-        """Return the sampler and the image that the name of a texture stands for."""
+        """Return the sampler and the image that the name of a texture refers to."""
         param = self._params.get(name)
         sampler = None if param is None else param.find("sampler2D")
         if param is None:
@@ -276,6 +276,6 @@ def overrides_of(instance: Element) -> dict[str, Element]:
 
 
 def _is_true(text: str | None) -> bool | None:
-    """Return what a flag says; None if there is none."""
+    """Return the value of a flag; None if there is none."""
     word = (text or "").strip().lower()
     return None if not word else word in ("1", "1.0", "true")

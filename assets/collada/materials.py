@@ -1,6 +1,6 @@
 """Turns effects into `Material`s, and binds the names of their texture coordinates to UV sets of meshes.
 
-As in FBX, colors of materials are linear, and textures and vertex colors are sRGB: the specification does not say.
+As in FBX, colors of materials are linear, and textures and vertex colors are sRGB: the specification does not define it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Look:
 
 
 class Looks:
-    """Collects the materials that parts show.
+    """Collects the materials of visible parts.
 
     Args:
         document: the document.

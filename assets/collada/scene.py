@@ -175,7 +175,7 @@ class Scene:
                 self._document.warn(f"{where}: {problem}: ignored")
 
     def states(self, channels: Sequence[Channel], times: Float64Array) -> Iterator[State]:
-        """Yield the scene at each of (T,) times in seconds; of channels with the same target, the last one counts.
+        """Yield the scene at each of (T,) times in seconds; if channels share a target, the last one applies.
 
         Raises:
             AssetError: if the keys of a channel are invalid.

@@ -22,7 +22,7 @@ _NUMBERS = ("float_array", "int_array")
 
 @dataclass(frozen=True, eq=False)
 class Input:
-    """An `<input>` of a primitive: what it is, the source, the place of its index, and its set."""
+    """An `<input>` of a primitive: semantic, source, offset of its index, and set."""
 
     semantic: str
     source: Element
@@ -127,7 +127,7 @@ def holds_references(source: Element) -> bool:
 
 
 def inputs(document: Document, parent: Element, where: str) -> list[Input]:
-    """Return the inputs of an element, those of `<vertices>` at the place of its own.
+    """Return the inputs of an element; those of `<vertices>` have the offset of the input that refers to it.
 
     Raises:
         AssetError: invalid_scene_graph if a source does not exist.
@@ -165,7 +165,7 @@ def _accessor(document: Document, source: Element, tags: tuple[str, ...]) -> tup
 
 
 def _columns(accessor: Element, stride: int) -> list[int]:
-    """Return the places of the values of an element; parameters without a name are skipped, unless none has one."""
+    """Return the indices of the values of an element; unnamed parameters are skipped, unless all are unnamed."""
     params = accessor.findall("param")[:stride]
     columns: list[int] = []
     width = 0

@@ -117,7 +117,7 @@ class FbxAsset:
             raise AssetError(ReasonCode.INVALID_ACCESSOR, str(error), self._path) from error
         except OverflowError as error:
             message = (
-                f"{len(times)} frames: {error}; the limit is {self._limits.frame_vertices:,} vertices in all frames"
+                f"{len(times)} frames: {error}, more than the limit of {self._limits.frame_vertices:,} in all frames"
             )
             raise AssetError(ReasonCode.OUT_OF_MEMORY, message, self._path) from error
         if check is not None:

@@ -49,7 +49,7 @@ class Look:
 
 
 class Looks:
-    """Collects the materials that meshes show.
+    """Collects the materials of visible meshes.
 
     Args:
         path: path of the asset.
@@ -72,7 +72,7 @@ class Looks:
         self._built: dict[object, UInt8Array] = {}
 
     def slot(self, material: Any, has_colors: bool) -> int:
-        """Return the index in `found` of a material of ufbx; None stands for none.
+        """Return the index in `found` of a material of ufbx, or of the default material for None.
 
         Args:
             material: the material.

@@ -35,7 +35,7 @@ class Part:
 
     Attributes:
         node: index of the node.
-        lineage: indices of the nodes whose visibility counts: this one, and those that it inherits from.
+        lineage: indices of the nodes that determine its visibility: itself, and those that it inherits from.
         shape: the mesh.
     """
 
@@ -177,7 +177,7 @@ class Scene:
         return hidden
 
     def _inherited(self, lineage: list[Any]) -> Iterator[Any]:
-        """Yield the nodes whose visibility counts for the first; in Blender, objects do not inherit it."""
+        """Yield the nodes that determine the visibility of the first; in Blender, objects do not inherit it."""
         for node in lineage:
             yield node
             if self.from_blender or not node.props.find_int("Visibility Inheritance", 1):

@@ -92,7 +92,7 @@ class Shape:
 
     @property
     def is_in_world(self) -> bool:
-        """Whether `at` returns vertices in the world, where bones place them, not in the space of the node."""
+        """Whether `at` returns vertices in world space, as placed by bones, instead of in the space of the node."""
         return self._skin is not None
 
     def bind(self, looks: Looks) -> None:

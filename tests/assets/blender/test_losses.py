@@ -138,4 +138,6 @@ def test_a_skin_with_a_wrong_weight_is_a_warning(tmp_path: Path) -> None:
             bone.location.y = place
             bone.keyframe_insert("location", frame=frame)
         warnings = baked(tmp_path / "a.blend").warnings
-        assert any("edges" in warning and "1 frames" in warning for warning in warnings) is distorted, warnings
+        assert any("edges" in warning and "frames affected: 1)" in warning for warning in warnings) is distorted, (
+            warnings
+        )
