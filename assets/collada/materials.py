@@ -1,6 +1,6 @@
 """Turns effects into `Material`s, and binds the names of their texture coordinates to UV sets of meshes.
 
-As in FBX, colors of materials are linear, and textures and vertex colors are sRGB: the specification does not define it.
+The specification does not define color spaces. As in FBX, material colors are linear; textures and vertex colors sRGB.
 """
 
 from __future__ import annotations
