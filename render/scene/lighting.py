@@ -16,8 +16,8 @@ from helix4d.core import ConfigError, generator
 from helix4d.render.scene.cameras import Camera
 
 LightDistribution = Literal["trellis2", "even"]
-"""Distribution of strengths: TRELLIS.2's budget, with varying exposure and soft shadows; or even, with the same exposure
-in every view and hard shadows."""
+"""Distribution of strengths: TRELLIS.2's budget, with varying exposure and soft shadows; or even, with equal
+exposure in every view and hard shadows."""
 
 TOTAL_IRRADIANCE = 1.5
 """Irradiance of `even` lights and of the environment on a surface at the origin that faces the camera.
