@@ -205,7 +205,7 @@ def _read_stack(document: Document, node: Element) -> Stack:
     values = tuple(fixed(document, element, SIZES[element.tag], named(node)) for element in elements)
     for element, numbers in zip(elements, values, strict=True):
         if not np.isfinite(matrix(element.tag, numbers)).all():
-            message = f"{named(node)}: <{element.tag}> is not a transform"
+            message = f"{named(node)}: <{element.tag}> is not a valid transform"
             raise document.fail(ReasonCode.NON_FINITE_GEOMETRY, message)
         if element.tag == "matrix" and not np.array_equal(numbers[12:], (0, 0, 0, 1)):
             document.warn(f"{named(node)}: the last row of <matrix> is not 0 0 0 1: ignored")

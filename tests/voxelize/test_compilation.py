@@ -105,5 +105,5 @@ compilation.warm_up()
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-c", "import helix4d.voxelize\n" + script]
     done = subprocess.run(command, cwd=_REPOSITORY, env=environment, capture_output=True, text=True, check=False)
-    assert "ConfigError" in done.stderr
+    assert "SetupError" in done.stderr
     assert "loaded" not in done.stdout

@@ -69,7 +69,7 @@ def warm_up() -> int:
     Further calls return immediately.
 
     Raises:
-        SetupError: if others may have written to the folder of compiled kernels.
+        SetupError: if other users may have written to the folder of compiled kernels.
     """
     if _STATE["ready"]:
         return _STATE["compiled"]
@@ -121,7 +121,8 @@ def _refuse_foreign(folder: Path) -> None:
     """Check that other users could not have put code into the cache, because numba runs it.
 
     Raises:
-        SetupError: if the folder is a link, or belongs to or may be written by others than the owner of the sources.
+        SetupError: if the folder is a link, belongs to anyone but this user and the owner of the sources, or is
+            writable by everyone.
     """
     status = folder.lstat()
     owners = (os.geteuid(), _SOURCES.stat().st_uid)

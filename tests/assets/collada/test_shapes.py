@@ -247,7 +247,7 @@ DAMAGES = [
     (">0 0 0 2 0", ">0 0 0 1.#QNAN 0", ReasonCode.NON_FINITE_GEOMETRY, "a position is NaN"),
     (">0 0 0</translate>", ">0 0</translate>", ReasonCode.CORRUPT_FILE, "must contain 3 numbers, found 2"),
     (">0 0 0</translate>", ">0 0 INF</translate>", ReasonCode.NON_FINITE_GEOMETRY, "NaN or infinity"),
-    ("<translate sid", "<skew>90 1 0 0 0 1 0</skew><translate sid", ReasonCode.NON_FINITE_GEOMETRY, "describes no"),
+    ("<translate sid", "<skew>90 1 0 0 0 1 0</skew><translate sid", ReasonCode.NON_FINITE_GEOMETRY, "not a valid"),
     ("<translate sid", "<lookat>1 1 1 1 1 1 0 1 0</lookat><translate sid", ReasonCode.NON_FINITE_GEOMETRY, "<lookat>"),
     ('source="#antX-s"', 'source="#gone"', ReasonCode.INVALID_SCENE_GRAPH, "refers to '#gone'"),
 ]  # fmt: skip
