@@ -1,4 +1,4 @@
-"""Measures how much visible surfaces change in color, opacity or glow, which no displacement shows."""
+"""Measures how much visible surfaces change in color, opacity or emission, independent of motion."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TEXTURES = tuple(field.name for field in fields(Material) if field.name.endswit
 
 
 def appearance_change(clip: Clip) -> float:
-    """Return the largest change of a visible surface's look, from 0 to 1; 0 if only its shape moves.
+    """Return the largest change in appearance of a visible surface, from 0 to 1; 0 if only its shape changes.
 
     Each frame is compared with the first one that has the same triangles, on triangles with area: base color, vertex
     color, alpha (except of opaque materials), emission, transmission, metallic and roughness, each from 0 to 1, as well

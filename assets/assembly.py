@@ -1,4 +1,4 @@
-"""Places the surfaces of a scene, each posed in a space of its own, in the frames of a clip.
+"""Combines posed surfaces, each in its own space, into the frames of a clip.
 
 For scenes of files other than glTF. Matrices multiply row vectors from the right.
 """
@@ -16,18 +16,18 @@ from helix4d.core.arrays import BoolArray, Float32Array, Float64Array, Int32Arra
 
 
 class BrokenMeshError(ValueError):
-    """The arrays of a mesh contradict each other; the message names the mesh."""
+    """The arrays of a mesh are inconsistent; the message names the mesh."""
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """Triangles of a shape, as in `Topology`.
+    """Triangles of a shape; arrays as in `helix4d.assets.Topology`.
 
     Attributes:
         faces: (F, 3) int32 vertices, counter-clockwise in the space of the shape.
         uvs: (S, F, 3, 2) float32.
         colors: (F, 3, 4) float32, or None.
-        material_ids: (F,) int32 slots of looks.
+        material_ids: (F,) int32 indices of materials.
         count: number of vertices.
     """
 
@@ -51,13 +51,13 @@ class Surface:
 
 @dataclass(frozen=True, eq=False)
 class Local:
-    """A shape at one time, in the space of its node, or of what its skin deforms it to.
+    """A shape at one time, in the space of its node or skin.
 
     Attributes:
         positions, normals: (V, 3) float64.
         surface: triangles over these vertices; the same object while nothing changes.
-        unposed: (F, 3, 3) corners before skinning.
-        step: float32 rounding of the stored points.
+        unposed: (F, 3, 3) float64 corners of the triangles before skinning.
+        step: float32 step at the largest coordinate of the stored points.
         mirrored: whether the skin turned the shape inside out.
     """
 
@@ -76,7 +76,7 @@ class WorldFrame:
     Attributes:
         positions, normals: (V, 3) float64, Z up, in meters.
         topology: triangles; the same object for frames that show the same surfaces.
-        unposed: (F, 3, 3) triangles of each shape in its own space.
+        unposed: (F, 3, 3) float64 triangles of each shape in its own space.
         deformed: (F, 3, 3) triangles of each shape before and after its deformation.
         rounding: largest error in world space, in meters, due to float32 rounding in the file.
     """
@@ -94,7 +94,7 @@ class WorldFrame:
 
 
 class Assembly:
-    """Joins placed shapes to frames, which share topologies.
+    """Combines placed shapes into frames that share topologies.
 
     Args:
         to_clip: turns (V, 3) vectors of the world of the file to the clip's axes.
@@ -107,7 +107,7 @@ class Assembly:
         self._topologies: dict[tuple[tuple[int, bytes], ...], tuple[Topology, list[Surface]]] = {}
 
     def frame(self, shown: list[tuple[Local, Float64Array]]) -> WorldFrame:
-        """Return the frame that shows each shape at its (K, 4, 4) places in the world of the file."""
+        """Return the frame that shows each shape with its (K, 4, 4) transforms to the world of the file."""
         empty = np.zeros((0, 3))
         placed = [_placed(local, matrices) for local, matrices in shown]
         positions = np.concatenate([empty, *(row[0] for row in placed)]) * self._meters
@@ -128,7 +128,7 @@ class Assembly:
     def _topology(self, rows: list[tuple[Surface, BoolArray]]) -> Topology:
         key = tuple((id(surface), turned.tobytes()) for surface, turned in rows)
         if key not in self._topologies:
-            # The surfaces are kept with it, so that no other object can get the id of one.
+            # The surfaces are stored too, so that their ids are not reused for other objects.
             self._topologies[key] = _joined(rows, self._uv_sets), [surface for surface, _ in rows]
         return self._topologies[key][0]
 
@@ -139,18 +139,18 @@ def sums(rows: Float64Array, groups: Int64Array, count: int = 0) -> Float64Array
 
 
 def unit(vectors: Float64Array) -> Float64Array:
-    """Return (..., 3) vectors at length 1; +Z for those without a direction."""
+    """Return (..., 3) vectors at length 1; +Z for those of length 0."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     valid = np.isfinite(length) & (length > 0)
     return np.where(valid, vectors / np.where(valid, length, 1.0), [0.0, 0.0, 1.0])
 
 
 def _placed(local: Local, matrices: Float64Array) -> tuple[Float64Array, Float64Array, BoolArray]:
-    """Return the positions, unit normals, and orientation of K instances: (K·V, 3) twice, and a (K,) mask."""
+    """Return the (K·V, 3) positions and unit normals of K instances, and a (K,) mask of those turned inside out."""
     linear = matrices[:, :3, :3]
     positions = local.positions @ linear + matrices[:, None, 3, :3]
     flipped = np.linalg.det(linear) < 0
-    # Normals are multiplied by the cofactor matrix; a mirrored one needs the opposite sign.
+    # Normals are multiplied by the cofactor matrix, with the opposite sign for mirrored instances.
     turn = cofactor(linear) * np.where(flipped, -1.0, 1.0)[:, None, None]
     normals = unit(local.normals @ turn)
     return positions.reshape(-1, 3), normals.reshape(-1, 3), np.asarray(flipped != local.mirrored)

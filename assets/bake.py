@@ -97,8 +97,8 @@ def bake(
         frames: number of frames, at least 1.
         clip: "most-moving", "longest", "first", an index, or the name of an animation.
         limits: upper bounds on the size of the file.
-        isolated: read files of other formats than glTF in a child process, since the libraries for these are native
-            code, which a broken file may crash. A process that may crash itself, such as a worker, does without.
+        isolated: read formats other than glTF in a child process, because a damaged file may crash the native
+            libraries for these. Pass False in a process that is itself expendable, such as a worker.
 
     Raises:
         AssetError: if the file cannot be baked; no_animation if it has no such clip; crashed if the child dies.
@@ -196,7 +196,7 @@ def _with_probe(clip: Clip, asset: _Asset) -> Clip:
 
 
 def _may_crash(path: Path) -> bool:
-    """Return whether a file is read by a library of native code as a whole."""
+    """Return whether a file is read in a child process: every format except glTF."""
     return _is_sequence(path) or _suffix(path) not in _GLTF
 
 

@@ -1,4 +1,4 @@
-"""Filters baked clips that are well formed but unwanted: no duration, nothing visible, too small, or no change."""
+"""Rejects valid clips that are unsuitable: no duration, nothing visible, too small, or no change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The child process of `isolated.py`: reads one request from standard input, and writes its answer into a folder."""
+"""The child process of `isolated.py`: reads one request from standard input and writes its answer to a folder."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"error": _error(AssetError(ReasonCode.OUT_OF_MEMORY, "an allocation failed", path))}
     except OSError as error:
         return {"storage": [error.errno, error.strerror, error.filename and str(error.filename)]}
-    except Exception as error:  # noqa: BLE001 (whatever a reader raises, the parent reports it about this file)
+    except Exception as error:  # noqa: BLE001 (the parent reports any error of a reader as a problem of this file)
         traceback.print_exc()
         message = reproducible(f"{type(error).__name__}: {error}")
         return {"error": _error(AssetError(ReasonCode.CRASHED, message, path))}

@@ -69,7 +69,7 @@ class Texture:
 
 @dataclass(frozen=True)
 class Material:
-    """A glTF metallic-roughness material at one time, with the extensions that affect the look of a surface most.
+    """A glTF metallic-roughness material at one time, with the extensions that affect the appearance of a surface most.
 
     Color factors are linear; color textures are sRGB, other textures linear. Every texture is multiplied by its factor.
     Channels are glTF's: roughness in green, metallic in blue, transmission in red, thickness in green. The defaults are
@@ -114,7 +114,7 @@ class Material:
 class Topology:
     """Triangles and their attributes, shared by frames of the same topology.
 
-    Where a material changes over time, frames have topologies that differ in `material_ids` and share other arrays.
+    If a material is animated, frames have topologies that differ in `material_ids` and share all other arrays.
 
     Attributes:
         faces: (F, 3) int32 vertex indices, counter-clockwise seen from outside.

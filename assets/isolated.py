@@ -1,7 +1,7 @@
-"""Reads a file in a child process, so that a library that crashes on it kills only that.
+"""Reads a file in a child process, so that a crash of a library kills only that process.
 
-Each call starts one child (`child.py`), which answers with files in a temporary folder: clips as `Clip.save` writes
-them, everything else as JSON.
+Each call starts one child (`child.py`), which writes its results to a temporary folder: clips with
+`Clip.save`, everything else as JSON.
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ def _died(status: int, log: IO[bytes], path: Path) -> AssetError:
     _LOG.debug("%s: the process that read it printed: %s", path, log.read().decode(errors="replace"))
     if status == -signal.SIGKILL:
         return AssetError(
-            ReasonCode.OUT_OF_MEMORY, "the process that read it was killed: it took too much memory", path
+            ReasonCode.OUT_OF_MEMORY,
+            "the process that read it was killed, probably because it used too much memory",
+            path,
         )
     how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
     return AssetError(ReasonCode.CRASHED, f"the process that read it died ({how})", path)

@@ -27,9 +27,9 @@ _BLOCK = 1 << 22
 def mark_outlines(clip: Clip) -> Clip:
     """Return the clip with the materials of inverted hulls marked as `Material.outline`, and a warning for each.
 
-    A material is one if it is single-sided and, in the first frame that shows it, its faces enclose a negative volume
-    and at least 80 % of its triangles (of up to 512, evenly spaced) are flipped copies. The vertices of other materials
-    that are nearest to the corners of a flipped copy are at most 5 % of the frame's diagonal away, lie on the inner
+    A material is a hull if it is single-sided and, in the first frame that shows it, its faces enclose a negative
+    volume and at least 80 % of its triangles (of up to 512, evenly spaced) are flipped copies. For a flipped copy, the
+    nearest vertices of other materials are at most 5 % of the frame's diagonal away from its corners, are on the inner
     side, and form one triangle of the opposite winding.
     """
     if len(clip.materials) < 2:
@@ -47,12 +47,12 @@ def mark_outlines(clip: Clip) -> Clip:
         "culled, and it has no voxels"
         for number in marked
     ]
-    # The looks of a material that changes over time have one name.
+    # All states of an animated material have the same name.
     return replace(clip, materials=tuple(materials), warnings=(*clip.warnings, *dict.fromkeys(warnings)))
 
 
 def _first_frames(clip: Clip) -> dict[int, Frame]:
-    """Return the first frame that shows each material: one that changes over time has several, in different frames."""
+    """Return the first frame that shows each material; states of an animated material appear in different frames."""
     first: dict[int, Frame] = {}
     missing: set[int] = set()
     topology = None

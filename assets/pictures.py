@@ -1,4 +1,4 @@
-"""Reads the images that materials of files other than glTF name, and combines channels of several of them."""
+"""Decodes the images of materials for formats other than glTF, and combines channels of several images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FORMATS = (*GLTF_FORMATS, "BMP", "TGA", "TIFF")
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A decoded image: (H, W, 4) uint8 pixels, and whether the file holds colors rather than a gray scale."""
+    """A decoded image: (H, W, 4) uint8 pixels, and whether the file is in color and not grayscale."""
 
     pixels: UInt8Array
     has_colors: bool
@@ -35,7 +35,7 @@ class Pictures:
 
     Attributes:
         images: images of the clip, each (H, W, 4) uint8.
-        warnings: what was replaced or reduced.
+        warnings: messages about replaced and reduced images.
     """
 
     def __init__(self, path: Path, limits: Limits) -> None:
@@ -46,14 +46,14 @@ class Pictures:
         self.warnings: list[str] = []
 
     def add(self, image: UInt8Array) -> int:
-        """Return the slot of an image; the same array has one slot only."""
+        """Return the slot of an (H, W, 4) uint8 image; the same array always has the same slot."""
         if id(image) not in self._slots:
             self._slots[id(image)] = len(self.images)
             self.images.append(image)
         return self._slots[id(image)]
 
     def decode(self, name: str, data: bytes) -> Picture | None:
-        """Return the picture in the bytes of a file; None, with a warning, if they are broken.
+        """Return the picture in the bytes of a file; None, with a warning, if it is damaged.
 
         Raises:
             AssetError: texture_too_large.
@@ -81,7 +81,7 @@ class Pictures:
 
 
 def to_linear(values: Float64Array) -> Float64Array:
-    """Convert sRGB values in [0, 1] to linear ones."""
+    """Convert sRGB values in [0, 1] to linear values."""
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 

@@ -13,7 +13,7 @@ from helix4d.core.arrays import Float64Array
 Static = Literal["never", "also", "only"]
 
 _MOST_PROBED = 64
-"""Windows of one animation whose motion is measured; of more, evenly spaced ones are."""
+"""Maximum number of windows of an animation whose motion is measured; if there are more, evenly spaced ones are."""
 _PROBE_FRAMES = 5
 """Frames of a window at which its motion is measured."""
 
@@ -52,7 +52,7 @@ class Moments:
 
     Attributes:
         times: (T,) float64 seconds, ascending.
-        window: number of the window: its place among all windows of the animation; None for the whole animation.
+        window: index of the window among all windows of the animation; None for the whole animation.
     """
 
     times: Float64Array

@@ -1,8 +1,8 @@
-"""Finds meshes that a deformation distorts: a few edges become many times longer than all the others.
+"""Detects meshes that a deformation distorts: a few edges become many times longer than all the others.
 
-Wrong weights, bind poses or vertex orders leave most of a mesh in shape and send some vertices far away: of a triangle
-at the seam, one edge keeps its length and two grow. An animation that makes something or a part of it larger stretches
-whole triangles, and one that does so in a single direction moves the whole mesh by one affine map.
+Wrong weights, bind poses or vertex orders keep the shape of most of a mesh and move a few vertices far away. In a
+triangle between the two, one edge keeps its length and two grow. In contrast, an animation that enlarges a mesh or a
+part of it stretches whole triangles, and one that does so in a single direction is an affine map of the whole mesh.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import numpy as np
 from helix4d.core.arrays import BoolArray, Float64Array
 
 _TIMES = 10.0
-"""An edge counts if it grows by this factor more than the median edge of its mesh, and than another of its triangle,"""
+"""An edge is stretched if it grows this many times as much as the median edge of its mesh and as another edge of its
+triangle, and if it exceeds `_LEAST_SHARE`."""
 _LEAST_SHARE = 0.05
-"""and if it is longer than this share of the mesh's diagonal at rest, scaled by the median; shorter ones, such as those
-of a closed eyelid, may open."""
+"""Minimum length of a stretched edge, as a share of the mesh's diagonal at rest, scaled by the median growth. Shorter
+edges, such as those of a closed eyelid, may open."""
 _COLLAPSED = 1e-4
-"""Edges that shrink to less than this do not count for the median: parts may be hidden by a scale of 0."""
+"""Edges that shrink below this factor are excluded from the median: parts may be hidden by a scale of 0."""
 _AFFINE = 1e-3
 """A mesh is moved as a whole if no edge differs by more than this share of the longest from one affine map."""
 
@@ -66,7 +67,7 @@ class StretchCheck:
             return []
         return [
             f"deformations stretch {self._worst:,} of {self._edges:,} edges of triangles more than {_TIMES:g} times as "
-            f"much as the others ({self._frames} frames): the mesh may be distorted"
+            f"much as the others (frames affected: {self._frames}): the mesh may be distorted"
         ]
 
 

@@ -1,4 +1,4 @@
-"""Points on the surface of a clip, followed through its frames with the triangles on which they lie."""
+"""Points on the surface of a clip, tracked through its frames with the triangles that contain them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Tracks:
 
 
 def track_points(clip: Clip, points: int, draw: np.random.Generator) -> Tracks:
-    """Draw points uniformly over the surface of the frame that shows the most of it, and follow them.
+    """Draw points uniformly over the surface of the frame with the largest area, and track them.
 
-    A point keeps its barycentric coordinates in its triangle. Triangles are followed through frames with the same
-    faces; in frames of another topology no point is present.
+    A point keeps its barycentric coordinates in its triangle. Triangles are tracked through frames with the same
+    faces; in frames with other faces no point is present.
 
     Args:
         clip: a clip of which at least one frame has a surface.
@@ -77,7 +77,7 @@ def _mean(values: Float32Array, corners: np.ndarray, weights: Float64Array) -> F
 
 
 def _normals(frame: Frame, corners: np.ndarray, weights: Float64Array) -> Float64Array:
-    """Return (N, 3) unit shading normals; the triangle's own where those of its corners cancel out."""
+    """Return (N, 3) unit shading normals; the triangle's normal where those of its corners cancel out."""
     smooth = _mean(frame.normals, corners, weights)
     a, b, c = (frame.vertices[corners[:, corner]].astype(np.float64) for corner in range(3))
     flat = np.cross(b - a, c - a)

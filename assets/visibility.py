@@ -1,4 +1,4 @@
-"""Finds the surfaces that no viewer shows in a frame, because their alpha is 0 or below the cutoff everywhere."""
+"""Finds surfaces that are invisible in a frame, because their alpha is 0 or below the cutoff everywhere."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from helix4d.core.arrays import BoolArray, FloatArray
 _INVISIBLE = 0.5 / 255
 """With BLEND, alpha below this rounds to 0 in 8 bits."""
 
-EVERYWHERE = "everywhere: they are left out"
-"""Ending of the warning for surfaces that no frame shows."""
+EVERYWHERE = "everywhere are left out"
+"""Ending of the warning for surfaces that are invisible in all frames."""
 
 ALL_INVISIBLE = "every surface is fully transparent: nothing is visible"
 
@@ -40,7 +40,7 @@ def can_show(material: Material, texture_alpha: float, colors: FloatArray | None
 def without_invisible(clip: Clip) -> Clip:
     """Remove the triangles that are invisible in a frame from that frame; frames still share topologies.
 
-    Where a material fades, the surface is so missing from some frames only: it has no voxels there, and does not count
+    A surface that fades is therefore missing from some frames only: it has no voxels there, and does not count
     for the box around the clip.
 
     Raises:
@@ -69,15 +69,15 @@ def without_invisible(clip: Clip) -> Clip:
     for number, where in sorted(hidden.items()):
         count = sum(id(frame.topology) in where for frame in clip.frames)
         always = count == len(clip.frames)
-        when = EVERYWHERE if always else f"in {count} of {len(clip.frames)} frames: they are left out there"
+        when = EVERYWHERE if always else f"in {count} of {len(clip.frames)} frames are left out there"
         warnings.append(invisible_warning(f"materials[{number}]", clip.materials[number], when))
     return replace(clip, frames=frames, warnings=(*clip.warnings, *warnings))
 
 
 def invisible_warning(where: str, material: Material, when: str = EVERYWHERE) -> str:
-    """Return the warning for a material of which surfaces are left out, in all frames unless `when` says in which."""
+    """Return the warning for a material some of whose surfaces are left out: in all frames unless `when` differs."""
     name = f" ({material.name[:40]!r})" if material.name else ""
-    return f"{where}{name}: its alpha hides surfaces {when}"
+    return f"{where}{name}: surfaces whose alpha makes them invisible {when}"
 
 
 def largest_alpha(image: np.ndarray) -> float:

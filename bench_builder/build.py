@@ -110,7 +110,7 @@ class BuildConfig:
     retry_failed: bool = False
     """Retry the entries that failed in earlier runs."""
     allow_host: Annotated[tuple[str, ...], Option(metavar="HOST", default="(repeatable)", append=True)] = ()
-    """HOST or HOST:PORT that stills may be downloaded from although its address is not public, see docs/security.md."""
+    """HOST or HOST:PORT that stills may be downloaded from even if its address is not public: docs/security.md."""
 
     def __post_init__(self) -> None:
         for name in ("limit", "workers", "cpus_per_worker"):

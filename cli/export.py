@@ -25,7 +25,7 @@ class Export:
     run: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Folder of the training run, such as runs/structure."""
     output: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """Folder for pipeline.json and ckpts/. Other stages that it holds are kept."""
+    """Folder for pipeline.json and ckpts/. Other stages in it are kept."""
     raw: bool = False
     """Export the trained weights instead of their exponential moving average."""
     step: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: the last one)")] = None
@@ -34,10 +34,10 @@ class Export:
 
 @dataclass(frozen=True)
 class ExportData:
-    """Write the samples of a dataset in the layout of another tool, from its shards alone.
+    """Write the samples of a dataset in the layout of another tool, using only its shards.
 
     actionbench: data/KEY/surfaces.npy, the tracked points with normals, and the frames of a video as PNG, which
-    ActionBench's evaluation and `helix4d evaluate --bench actionbench` read. Needs shards that were curated with
+    ActionBench's evaluation and `helix4d evaluate --bench actionbench` read. Requires shards that were curated with
     --tracks and views. Rerun the command to continue where it stopped.
 
         helix4d curate --source assets --output shards --tracks 8192 --fixed-views front

@@ -33,7 +33,7 @@ class CapturedOutput:
         return self._stream.read().decode("utf-8", "replace")
 
     def head(self) -> str:
-        """Return the first 64 KB; only during the block."""
+        """Return the first 64 KB. Valid only inside the block."""
         self._stream.seek(0)
         text = self._stream.read(_HEAD_BYTES).decode("utf-8", "replace")
         self._stream.seek(0, os.SEEK_END)
@@ -50,8 +50,8 @@ def captured_output(*descriptors: int) -> Iterator[CapturedOutput]:
     """Redirect file descriptors, and the corresponding Python streams, to a temporary file while the block runs.
 
     Args:
-        descriptors: 1 for standard output, 2 for standard error. `faulthandler`, if it is enabled, still writes to
-            the original one when the block crashes.
+        descriptors: 1 for standard output, 2 for standard error. If `faulthandler` is enabled, it still writes to
+            the original standard error when the block crashes.
     """
     with _ONE_AT_A_TIME, ExitStack() as stack:
         stream = stack.enter_context(tempfile.TemporaryFile())

@@ -23,8 +23,8 @@ class ConfigError(Helix4DError):
 class SetupError(ConfigError):
     """A machine lacks what every asset needs: a package, a driver, a GPU, a file of the operator.
 
-    It ends a run, while other errors that an asset causes in a worker end that asset only. So it must depend on nothing
-    that an asset contains.
+    It stops the run, whereas other errors in a worker fail only one asset. It must therefore never depend on the
+    content of an asset.
     """
 
 

@@ -16,8 +16,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def check_key(value: object, where: object) -> str:
-    """Return the key of a sample: the first 16 hex digits of the asset's hash, `_`, the index of the clip, and for a
-    window of it `w` and the number of the window.
+    """Return the key of a sample: the first 16 hex digits of the asset's hash, `_`, the index of the clip, and for
+    windows `w` and the index of the window.
 
     Raises:
         FormatError: if it is anything else.

@@ -60,7 +60,7 @@ def own_folder(path: Path) -> Path:
     """Return a folder that only this user can write to, created if it is missing.
 
     Raises:
-        SetupError: if the path is a link or no folder, or if another user owns it or may write to it.
+        SetupError: if the path is a link or not a folder, or if another user owns it or can write to it.
     """
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700, parents=True)
@@ -72,8 +72,8 @@ def own_folder(path: Path) -> Path:
         finally:
             os.close(descriptor)
     raise SetupError(
-        f"{path}: is a link, or another user owns it or may write to it: remove it, or set TMPDIR to a folder of "
-        "your own"
+        f"{path}: is a link, or belongs to another user, or is writable by others: remove it, or set TMPDIR to a "
+        "folder of your own"
     )
 
 

@@ -41,7 +41,7 @@ EARLIER: Mapping[str, Any] = {
     "emissive": "ignore",
     "environment_maps": {},
 }
-"""Settings of version 0.3, which could not be stated then. At these values they are omitted, so its hashes hold."""
+"""Values that version 0.3 always used for settings added since. Omitted at these values, so its hashes stay valid."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +50,20 @@ class SampleConfig:
 
     resolution: Annotated[int | str, Option(metavar="R[,R...]")] = 512
     """Voxels per side of an O-Voxel. Several, such as 512,256,1024, are voxelized in one pass; readers and `encode` use
-    the first one unless told otherwise."""
+    the first one by default."""
     frames: int = 16
     """Frames sampled evenly over the animation, first and last included (1 to 100)."""
     sampling: Literal["whole", "window"] = "whole"
-    """Times of the frames: whole spaces them evenly over the animation; window takes consecutive frames at --fps, where
-    the object moves most. An animation that is shorter than a window is used as a whole."""
+    """Times of the frames: whole spaces them evenly over the animation; window takes consecutive frames at --fps from
+    the part that moves most. An animation that is shorter than a window is sampled as a whole."""
     fps: float = 12.0
     """With --sampling window: frames per second."""
     windows: int = 1
-    """With --sampling window: windows of an animation at most, each of them a sample (1 to 100)."""
-    stride: Annotated[int | None, Option(metavar="N", default="(default: --frames, so that windows share none)")] = None
-    """With --sampling window: frames from the start of a window to that of the next."""
+    """With --sampling window: maximum number of windows per animation (1 to 100). Each window is a sample."""
+    stride: Annotated[int | None, Option(metavar="N", default="(default: --frames, no overlap)")] = None
+    """With --sampling window: number of frames from the start of one window to the start of the next."""
     static: Static = "never"
-    """Samples of one frame: never; also, of assets without an animation that moves; or only, of all assets."""
+    """Samples of one frame: never; also, for assets without a moving animation; only, for all assets."""
     views: int = 16
     """Random views rendered of every frame (0 to 100); 0 skips rendering."""
     image_size: int = 512
@@ -75,17 +75,17 @@ class SampleConfig:
     preset: PresetName = "train"
     """Quality of the Cycles renderer: draft, train, or reference (256 samples per pixel). See docs/rendering.md."""
     cameras: CameraDistribution = "trellis2"
-    """Directions of the random views: trellis2 has a quarter of them below the horizon; even spreads them evenly."""
+    """Directions of the random views: trellis2 puts a quarter of them below the horizon; even spreads them evenly."""
     lights: LightDistribution = "trellis2"
-    """Lamps of the random views: trellis2 varies the exposure and casts soft shadows, and bright surfaces may clip;
-    even gives every view the same exposure and hard shadows."""
+    """Distribution of the lamps: trellis2 varies the exposure (bright surfaces may clip) and casts soft shadows; even
+    gives every view the same exposure and hard shadows."""
     view_transform: ViewTransform = "standard"
-    """From linear light to the stored images: standard (sRGB), or filmic, Blender's tone that compresses highlights."""
+    """Conversion of linear light to stored colors: standard (sRGB), or filmic, Blender's curve with soft highlights."""
     fixed_views: Annotated[str, Option(metavar="NAMES", default="(optional)")] = ""
-    """Views at elevation 0 beside the random ones, with even lights: front, right, back, left, orbit:N, or several of
-    them separated by commas."""
+    """Additional views at elevation 0, the same for every asset, with even lights: front, right, back, left, orbit:N,
+    or several of them separated by commas."""
     tracks: int = 0
-    """Points to follow on the surface through all frames, such as 8192, with positions and normals; 0 for none."""
+    """Number of surface points to track through all frames, such as 8192, with positions and normals; 0 for none."""
     passes: bool = False
     """Also write depth (16-bit PNG) and normals (half-float EXR) for every image."""
     clip: str = "most-moving"

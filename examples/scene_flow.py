@@ -1,8 +1,8 @@
-"""Scene flow of a view: where the tracked points of one frame are in another, in pixels and in space.
+"""Scene flow of a view: positions of tracked points in two frames, in pixels and in space.
 
     python examples/scene_flow.py shards/train/helix4d-000000.tar --view view_00 --frames 3 4 --output flow.npz
 
-Needs shards that were curated with `--tracks`. The file has one row per point that is present in both frames:
+Requires shards that were curated with `--tracks`. The output has one row per point that is present in both frames:
 
     pixels   (N, 2, 2) float64: x right, y down in each of the two frames; the image's upper left corner is (0, 0)
     points   (N, 2, 3) float64: camera coordinates in each frame, x right, y down, z forward, in units of the cube
@@ -21,7 +21,7 @@ from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.shards.track_files import decode_tracks
 from helix4d.render import Camera, project
 
-CELLS, THICK = 128, 0.03  # per side; units of the cube by which a point may lie behind the nearest one of its cell
+CELLS, THICK = 128, 0.03  # cells per side; depth tolerance behind the nearest point of a cell, in units of the cube
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("shard", help="path or URL of a tar file")
     parser.add_argument("--key", help="key of the sample (default: the first of the shard)")
     parser.add_argument("--view", default="view_00", help="name of the view, such as view_03 or fixed_00")
-    parser.add_argument("--frames", type=int, nargs=2, default=(0, 1), help="numbers of the two frames")
+    parser.add_argument("--frames", type=int, nargs=2, default=(0, 1), help="indices of the two frames")
     parser.add_argument("--output", type=Path, required=True, help="the .npz file to write")
     args = parser.parse_args()
 

@@ -1,7 +1,7 @@
-"""Reads from a .blend file, without Blender, its version, and which other .blend files it links to.
+"""Reads the version of a .blend file and the .blend files that it links to, without Blender.
 
-Blender opens those as it links.
- A file is a chain of blocks, and describes the memory layout of its blocks itself, in the block DNA1 (Blender's
+Blender would open the linked files when it opens the file.
+A file is a sequence of blocks. One of them, DNA1, describes the memory layout of the others (Blender's
 doc/blender_file_format).
 """
 
@@ -22,7 +22,7 @@ from helix4d.core import AssetError, ReasonCode
 _HEADER = re.compile(rb"BLENDER([_-])([vV])\d{3}")
 _VERSION = re.compile(rb"BLENDER(?:[_-][vV](\d)(\d\d)|\d\d-\d\dv(\d\d)(\d\d))")
 """Version in the headers of Blender up to 4, such as `BLENDER-v402`, and from 5, such as `BLENDER17-01v0500`."""
-SAVE_AGAIN = "open it there, and export glTF"
+SAVE_AGAIN = "open it in that version and export glTF"
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _MOST_BYTES = 1 << 22
 """Size limit of the two kinds of blocks that are read; those of Blender 4.2 have 2 and 130 KB."""
@@ -62,7 +62,7 @@ def newer_version(path: Path, running: tuple[int, int, int]) -> str | None:
     major, minor = (int(digits) for digits in match.groups() if digits is not None)
     if (major, minor) <= running[:2]:
         return None
-    message = f"was written by a newer Blender ({major}.{minor}, and this is {running[0]}.{running[1]})"
+    message = f"was written by a newer Blender ({major}.{minor}; this is {running[0]}.{running[1]})"
     if major > running[0]:
         raise AssetError(ReasonCode.UNSUPPORTED_VERSION, f"{message}: {SAVE_AGAIN}", path)
     return message

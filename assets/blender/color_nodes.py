@@ -15,7 +15,7 @@ from helix4d.assets.blender.signals import Signal, VertexColor, channel, compute
 from helix4d.core.arrays import FloatArray
 
 _SAMPLES = 1024
-"""Samples of a color ramp or curve, fewer than which steps would be seen."""
+"""Number of samples of a color ramp or curve; fewer would show visible steps."""
 
 
 class Reader(Protocol):
@@ -26,7 +26,7 @@ class Reader(Protocol):
         ...
 
     def warn(self, message: str) -> None:
-        """Record what is not read as it renders."""
+        """Record a message about something that is not read as it renders."""
         ...
 
 
@@ -60,7 +60,7 @@ def _constant(_: Reader, found: Origin) -> Signal:
 def _vertex_color(_: Reader, found: Origin) -> Signal:
     node = found.node
     if node.type == "ATTRIBUTE" and (node.attribute_type != "GEOMETRY" or not node.attribute_name):
-        raise UnreadableError(f"{label(node)} reads no attribute of the mesh, which is not supported")
+        raise UnreadableError(f"{label(node)} does not read an attribute of the mesh, which is not supported")
     color = VertexColor(node.layer_name if node.type == "VERTEX_COLOR" else node.attribute_name)
     if found.socket.name == "Alpha":
         return channel(color, 3)

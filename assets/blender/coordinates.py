@@ -1,4 +1,4 @@
-"""Reads where a texture lies on a surface: which UV layer it uses, and how Mapping nodes move it."""
+"""Reads the texture coordinates of an image: its UV layer and the transforms of Mapping nodes."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Transform:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a texture lies.
+    """Texture coordinates and wrapping of an image.
 
     Attributes:
         layer: name of the UV layer; "" is the one that is active for rendering.
         matrix: rows of the (2, 3) matrix that maps UVs to those of the image, with v up as in Blender.
-        wrap: how the image continues.
+        wrap: wrap mode of both axes.
         nearest: whether texels are shown without interpolation.
     """
 
@@ -45,7 +45,7 @@ class Placement:
     nearest: bool = False
 
     def transform(self) -> Transform | None:
-        """Return the matrix as a transform of UVs with v down; None if it is not one, as it shears."""
+        """Return the matrix as a transform of UVs with v down; None if it is not one, because it has shear."""
         if self.matrix == _IDENTITY:
             return Transform()
         matrix = np.array(self.matrix).reshape(2, 3)
@@ -61,7 +61,7 @@ class Placement:
 
 
 def placement(node: Any, groups: tuple[Any, ...], warn: Callable[[str], None]) -> Placement:
-    """Return where an Image Texture node puts its image; what cannot be read is a warning, and the UVs are used.
+    """Return the placement of the image of an Image Texture node; UVs, with a warning, if it cannot be read.
 
     Args:
         node: the Image Texture node.
@@ -69,7 +69,7 @@ def placement(node: Any, groups: tuple[Any, ...], warn: Callable[[str], None]) -
         warn: receives messages.
     """
     if node.extension == "CLIP":
-        warn(f"{label(node)}: shows nothing outside of its image, which is not supported: its edge is shown")
+        warn(f"{label(node)}: the extension Clip is not supported: Extend is used")
     if node.projection != "FLAT":
         warn(f"{label(node)}: the projection {node.projection} is not supported: UVs are used")
     wrap, nearest = _WRAPS.get(node.extension, Wrap.REPEAT), node.interpolation == "Closest"

@@ -83,7 +83,7 @@ def refuse_outside_libraries(path: Path, root: Path) -> None:
         except (ValueError, OSError) as error:
             if is_fault(error):
                 raise
-            raise AssetError(ReasonCode.CORRUPT_FILE, f"is not an intact .blend file: {error}", file) from error
+            raise AssetError(ReasonCode.CORRUPT_FILE, f"is damaged or not a .blend file: {error}", file) from error
         for other in linked:
             if not _is_inside(other, root.resolve()):
                 name = os.path.relpath(other, root)[:80]

@@ -47,7 +47,7 @@ def head(path: Path) -> bytes:
 
 
 def refuse_hdf5(path: Path, data: bytes) -> None:
-    """Refuse Alembic files in the container that Alembic has replaced by Ogawa, and that Blender no longer reads.
+    """Refuse Alembic files in HDF5, the container that Ogawa replaced and that Blender no longer reads.
 
     Raises:
         AssetError: unsupported_version.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _MOST_STEPS = 1000
-"""Bound of one path of links. Blender marks links of a cycle as invalid, but a damaged file may hold one."""
+"""Bound of one path of links. Blender marks links that form a cycle as invalid, but a damaged file may contain one."""
 
 
 class UnreadableError(Exception):
@@ -19,10 +19,10 @@ class Origin:
     """What drives an input.
 
     Attributes:
-        node: node that computes the value; None if nothing does, and `socket` holds the value itself.
+        node: node that computes the value; None if nothing does, and `socket` has the value itself.
         socket: output of `node`, or an input without a link.
         groups: group nodes around it, outermost first.
-        types: socket types that the value passes on its way, that of `socket` first. Blender converts it between them.
+        types: socket types along the links, that of `socket` first; Blender converts the value between them.
     """
 
     node: Any
@@ -40,7 +40,7 @@ def origin(socket: Any, groups: tuple[Any, ...] = ()) -> Origin:
     """Return what drives an input socket of a node inside `groups`.
 
     Raises:
-        UnreadableError: if the links lead to a group without a definition, or go in circles.
+        UnreadableError: if the links end at a group without a definition, or form a cycle.
     """
     types = [socket.type]
     for _ in range(_MOST_STEPS):
@@ -51,7 +51,7 @@ def origin(socket: Any, groups: tuple[Any, ...] = ()) -> Origin:
         if node.mute:
             inner = next((own for own in node.internal_links if own.to_socket.identifier == output.identifier), None)
             if inner is None:
-                raise UnreadableError(f"{label(node)} is muted and passes nothing on")
+                raise UnreadableError(f"{label(node)} is muted and has no internal link")
             socket = inner.from_socket
         elif node.type == "REROUTE":
             socket = node.inputs[0]
@@ -66,7 +66,7 @@ def origin(socket: Any, groups: tuple[Any, ...] = ()) -> Origin:
         else:
             return Origin(node, output, groups, (output.type, *reversed(types)))
         types.append(socket.type)
-    raise UnreadableError("its links go in circles")
+    raise UnreadableError("its links form a cycle")
 
 
 def label(node: Any) -> str:
@@ -86,5 +86,5 @@ def _group_result(group: Any, identifier: str) -> Any:
     output = next((node for node in outputs if node.is_active_output), None)
     found = next((own for own in output.inputs if own.identifier == identifier), None) if output else None
     if found is None:
-        raise UnreadableError(f"{label(group)} has no definition of that output")
+        raise UnreadableError(f"{label(group)} does not define that output")
     return found

@@ -1,4 +1,4 @@
-"""Reads the images of a Blender file. They are decoded here rather than by Blender, from the asset's folder only."""
+"""Reads the images of a Blender file. They are decoded here instead of by Blender, only from the asset's folder."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class BlenderImages(Pictures):
         if image.source == "GENERATED" and image.packed_file is None:
             return self._generated(image)
         if image.source in ("TILED", "SEQUENCE", "MOVIE"):
-            self.warnings.append(f"image {image.name[:80]!r}: of the source {image.source} only one image is shown")
+            self.warnings.append(f"image {image.name[:80]!r}: only one image of the source {image.source} is shown")
         data = self._bytes(image)
         picture = None if data is None else self.decode(image.name, data)
         return None if picture is None else picture.pixels
@@ -66,7 +66,7 @@ class BlenderImages(Pictures):
             return bytes(image.packed_file.data)
         folder = self._root.resolve()
         try:
-            # The path is untrusted: open it only if it lies inside the asset's folder.
+            # The path is untrusted: open it only if it is inside the asset's folder.
             target = Path(image.filepath_from_user()).resolve()
             available = target.is_relative_to(folder) and target.is_file()
             if available and target.stat().st_size <= self._limits.file_bytes:

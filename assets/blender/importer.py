@@ -95,7 +95,7 @@ class BlenderAsset:
     def _check_blend_file(self) -> None:
         self._newer = newer_version(self._path, self._bpy.app.version)
         if self._newer is not None:
-            self._warnings.setdefault(f"{self._newer}: what that version added may be missing")
+            self._warnings.setdefault(f"{self._newer}: features that it added may be missing")
         refuse_outside_libraries(self._path, self._root)
         try:
             with self._printed():
@@ -123,14 +123,14 @@ class BlenderAsset:
         prepare(self._bpy)
 
     def _reason(self, error: RuntimeError, file: str) -> str:
-        """Return why an import failed: the end of Blender's message, which names the file several times before."""
+        """Return why an import failed: the end of Blender's message, which repeats the name of the file before it."""
         line = reproducible((str(error).strip().splitlines() or ["no reason given"])[-1])
         text = line.rpartition(file)[2] if file in line else line
         return without_folders(text, *self._folders()).strip(" '\",:")[:200] or "no reason given"
 
     @contextmanager
     def _printed(self) -> Iterator[None]:
-        """Turn what Blender prints during the block, which may be inside of another, into warnings."""
+        """Turn what Blender prints during the block into warnings; blocks may be nested."""
         if self._is_captured:
             yield
             return
@@ -165,7 +165,7 @@ class BlenderAsset:
         return AssetError(ReasonCode.NO_MESH, "shows no mesh with faces", self._path)
 
     def poser(self, index: int) -> Poser:
-        """Return what poses the clip."""
+        """Return a function that poses the clip."""
         return lambda times: self._frames(times, None, None)[0]
 
     def bake(self, index: int | None, times: Float64Array) -> Clip:

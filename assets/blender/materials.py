@@ -1,4 +1,4 @@
-"""Converts the materials of a Blender file to `Material`s: what drives the active output, with its images."""
+"""Converts the materials of a Blender file to `Material`s: the nodes of the active output, with their images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from helix4d.assets.limits import Limits
 from helix4d.core.arrays import UInt8Array
 
 _DEFAULT = Material(base_color=(0.8, 0.8, 0.8), metallic=0.0, roughness=0.5, double_sided=True)
-"""What Blender shows on a mesh without a material."""
+"""Material of a mesh without a material, as in Blender."""
 ANY_COLOR = "\0"
 """Stands for the first color attribute of a mesh, whatever its name."""
 
@@ -75,11 +75,11 @@ class BlenderMaterials:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is not read as it renders."""
+        """Messages about everything that is not read as it renders."""
         return (*self._warnings, *self._files.warnings)
 
     def slot(self, material: Any) -> int:
-        """Return the index in `looks` of a Blender material; None stands for the default material."""
+        """Return the index in `looks` of a Blender material, or of the default material for None."""
         name = None if material is None else material.name_full
         if name not in self._slots:
             self._slots[name] = len(self.looks)
@@ -87,7 +87,7 @@ class BlenderMaterials:
         return self._slots[name]
 
     def bare_slot(self, has_colors: bool) -> int:
-        """Return the index in `looks` of what shows on a mesh without material slots."""
+        """Return the index in `looks` of the material of a mesh without material slots."""
         if not (self._shows_colors and has_colors):
             return self.slot(None)
         if ANY_COLOR not in self._slots:

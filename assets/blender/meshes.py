@@ -1,4 +1,4 @@
-"""Reads evaluated objects of Blender as triangles with separate corners, so that each can have its own normal."""
+"""Reads evaluated objects of Blender as triangles with separate corners, so that each has its own normal."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SURFACES = frozenset({"MESH", "CURVE", "SURFACE", "FONT", "META"})
 """Types of objects that render as meshes."""
 _LEFT_OUT = {
     "CURVES": "hair curves",
-    "POINTCLOUD": "points",
+    "POINTCLOUD": "a point cloud",
     "VOLUME": "a volume",
-    "GPENCIL": "a drawing",
-    "GREASEPENCIL": "a drawing",
+    "GPENCIL": "a Grease Pencil drawing",
+    "GREASEPENCIL": "a Grease Pencil drawing",
 }
 _FIELDS = {
     "FLOAT": ("value", 1),

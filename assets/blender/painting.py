@@ -27,7 +27,7 @@ class Paint:
 
 
 def painted(paints: Sequence[Paint | None], warn: Callable[[str], None]) -> tuple[UInt8Array, Placement] | None:
-    """Return an (H, W, 4) image and where it lies; None if no signal reads an image.
+    """Return an (H, W, 4) image and its placement; None if no signal reads an image.
 
     An image that already has the channels is returned itself. Otherwise images are resized to the largest, those with
     another placement than the first are replaced by their mean color, and color attributes by white, with warnings.
@@ -45,7 +45,7 @@ def painted(paints: Sequence[Paint | None], warn: Callable[[str], None]) -> tupl
     if all(paint is None or _is_channel(paint, texels[0], number) for number, paint in enumerate(paints)):
         return texels[0].pixels, place
     if any(texel.placement != place for texel in texels):
-        warn("images with different texture coordinates are combined, which is not supported: one is shown evenly")
+        warn("combines images with different texture coordinates: all but one are replaced by their mean color")
     if any(isinstance(leaf, VertexColor) for leaf in found):
         warn("a color attribute is combined with an image other than by multiplication, which is not supported")
     together = [texel for texel in texels if texel.placement == place]
@@ -68,7 +68,7 @@ def constant_of(signal: Signal, warn: Callable[[str], None]) -> tuple[float, flo
 
 
 def _is_channel(paint: Paint, texel: Texel, number: int) -> bool:
-    """Return whether a channel of an image is what is to be painted in the same channel, byte for byte."""
+    """Return whether a paint is an unchanged channel of an image, in the same channel and byte for byte."""
     if isinstance(paint.signal, Constant):
         return paint.signal.value[paint.index] == 1.0 and bool((texel.pixels[..., number] == 255).all())
     channel = paint.signal if isinstance(paint.signal, Channel) else Channel(paint.signal, paint.index)

@@ -1,4 +1,4 @@
-"""Turns what Blender prints while it reads a file into warnings: what is lost, without paths, times and progress."""
+"""Turns what Blender prints while it reads a file into warnings: losses, without paths, times and progress."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Evaluates a Blender scene as it renders: render levels of modifiers, render visibility, instances, simplification.
 
-Blender's API evaluates scenes for the viewport. It evaluates them for rendering only for a render engine, so this
-registers one, which reads what it is given and renders nothing.
+Blender's API evaluates scenes for the viewport. Only a render engine receives them as evaluated for rendering, so
+this module registers an engine that reads the scene and renders nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TURNED_OFF = (
     *("use_freestyle", "use_multiview", "use_border", "use_motion_blur", "use_single_layer"),
 )
 _ROUNDING = 1e-6
-"""Frames that are this close to the next whole one are that."""
+"""Frames this close to the next integer are rounded up to it."""
 T = TypeVar("T")
 
 
@@ -32,7 +32,7 @@ def shapes(graph: Any, seen: set[object]) -> Iterator[Any]:
     for instance in graph.object_instances:
         item = instance.object
         place = tuple(instance.persistent_id), instance.parent and instance.parent.name_full
-        key = item.name_full, item.type, place  # an object may show curves or points beside its mesh
+        key = item.name_full, item.type, place  # an object may show curves or points in addition to its mesh
         if key in seen or not instance.show_self or not item.visible_camera:
             continue
         seen.add(key)

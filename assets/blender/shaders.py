@@ -19,7 +19,7 @@ _MOST_NODES = 5000
 """Bound of the nodes that are visited in one material: nested groups can multiply them."""
 _DEEPEST = 60
 ENGINE = "CYCLES"
-"""A material may have an output for each engine; this one's is read, which is also the one for all engines."""
+"""Render engine whose material output is read; an output for all engines also applies to it."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,14 @@ class ShaderReader:
         self._warn(f"material {self._material.name[:40]!r}: {message}")
 
     def signal(self, socket: Any, groups: tuple[Any, ...]) -> Signal:
-        """Return what drives an input socket; its own value, with a warning, if that cannot be read."""
+        """Return what drives an input socket; its own value, with a warning, if it cannot be read."""
         try:
             found = origin(socket, groups)
             if found.key() not in self._known:
                 self._known[found.key()] = self._converted(self._read(found), found.types)
             return self._known[found.key()]
         except UnreadableError as error:
-            self.warn(f"{error}: {socket.name} of {label(socket.node)} has its own value")
+            self.warn(f"{error}: {socket.name} of {label(socket.node)} keeps its default value")
             return _own_value(socket)
 
     def _read(self, found: Origin) -> Signal:
@@ -156,7 +156,7 @@ class ShaderReader:
 
     def _lit(self, found: Origin) -> Signal:
         """Return the color of a shader that is converted to a color, as if fully lit."""
-        self.warn(f"{label(found.node)} depends on the light: its shader is taken to be fully lit")
+        self.warn(f"{label(found.node)} depends on the lighting: its shader is treated as fully lit")
         surface = self._shader(found.node.inputs["Shader"], found.groups)
         if found.socket.name == "Alpha":
             return surface.alpha
@@ -176,7 +176,7 @@ class ShaderReader:
                     raise UnreadableError(f"{label(found.node)} is not supported")
                 return read(self, found)
         except UnreadableError as error:
-            self.warn(f"{error}: shown as a diffuse surface in its viewport color")
+            self.warn(f"{error}: shown as a diffuse surface with its viewport color")
             red, green, blue = (float(value) for value in tuple(self._material.diffuse_color)[:3])
             return Surface(color=Constant((red, green, blue, 1.0)))
 
@@ -206,7 +206,7 @@ class ShaderReader:
             return None
         if found.node.type == "BUMP":
             if found.node.inputs["Height"].is_linked:
-                self.warn(f"{label(found.node)}: bumps from a height are not supported: ignored")
+                self.warn(f"{label(found.node)}: bump maps are not supported: ignored")
             return self._bumps(found.node.inputs["Normal"], found.groups)
         if found.node.type != "NORMAL_MAP" or found.node.space != "TANGENT":
             raise UnreadableError(f"{label(found.node)} is not a tangent-space normal map, which is not supported")
@@ -296,7 +296,7 @@ def _transparent(reader: ShaderReader, found: Origin) -> Surface:
 
 
 def _holdout(reader: ShaderReader, found: Origin) -> Surface:
-    reader.warn(f"{label(found.node)} cuts a hole into the picture, which is not supported: shown as transparent")
+    reader.warn(f"{label(found.node)} cuts a hole into the image, which is not supported: shown as transparent")
     return _CLEAR
 
 
@@ -355,7 +355,7 @@ def _added(reader: ShaderReader, found: Origin) -> Surface:
     main, other = (two, one) if one.is_clear or (two.scatters and not two.is_clear) else (one, two)
     if not other.is_clear or main.is_clear:
         return replace(main, emission=emission)
-    reader.warn(f"{label(found.node)}: light that is added to what is behind it is shown as coverage")
+    reader.warn(f"{label(found.node)}: emission that is added to a transparent surface is approximated by opacity")
     return replace(main, alpha=signals.computed(_brightest, main.emission))
 
 

@@ -21,7 +21,7 @@ _BYTES = (np.arange(256) / 255).astype(np.float32)
 _LINEAR = to_linear(np.arange(256) / 255).astype(np.float32)
 
 _MOST_FACTORS = 50
-"""Products that are split: one that is multiplied by itself again and again has more factors than fit in memory."""
+"""Maximum number of products to split: repeated squaring yields more factors than fit in memory."""
 
 Function = Callable[..., FloatArray]
 """Maps (N, 4) arrays, or (1, 4) ones that are broadcast, to one."""
@@ -45,7 +45,7 @@ class Texel:
 
     Attributes:
         pixels: (H, W, 4) uint8, shared by all uses of the image.
-        placement: where it lies on the surface.
+        placement: texture coordinates of the image.
         is_data: the bytes are linear values rather than sRGB.
         is_premultiplied: colors are multiplied by alpha, which Blender does where the graph does not use alpha.
     """
@@ -201,7 +201,7 @@ def evaluate(signal: Signal, texels: Callable[[Texel | VertexColor], FloatArray]
 
     Args:
         signal: the expression.
-        texels: returns the (N, 4) linear values of an image, or the value that stands for a color attribute.
+        texels: returns the (N, 4) linear values of an image, or the value that replaces a color attribute.
 
     Returns:
         (N, 4), or (1, 4) for a constant.

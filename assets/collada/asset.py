@@ -28,7 +28,7 @@ _PROBE_TRIANGLES = 50_000
 
 
 class ColladaAsset:
-    """A document with its animation clips; without any, all its animations are one clip.
+    """A document with its animation clips; if there are none, all animations form one clip.
 
     Args:
         path: path of the .dae file.
@@ -84,7 +84,7 @@ class ColladaAsset:
             raise document.fail(ReasonCode.NO_MOTION, f"its animations do not move anything visible{found}")
 
     def poser(self, index: int) -> Poser:
-        """Return what poses a clip, reduced to about 50,000 triangles, without its looks."""
+        """Return a function that poses a clip, reduced to about 50,000 triangles, without materials."""
         rows = thinned([Shown(part, 0, {}) for part in self._visible], _PROBE_TRIANGLES)
         posed = Frames(self._scene, rows, 0, self._channels[index], with_normals=False)
 
@@ -134,7 +134,7 @@ class ColladaAsset:
         return tuple(baked)
 
     def _extras(self) -> dict[str, object]:
-        """Return the facts that the document states about itself."""
+        """Return the metadata of the document."""
         facts = {}
         for place in ("contributor", "."):
             for element in self._document.tree.iterfind(f"asset/{place}/*"):
@@ -159,7 +159,7 @@ def _clips(document: Document, channels: list[Channel]) -> list[tuple[str, list[
         for instance in element.iterfind("instance_animation"):
             animation = document.find(instance.get("url", ""), "animation")
             if animation is None:
-                document.warn(f"{named(element)}: an animation does not exist: ignored")
+                document.warn(f"{named(element)}: refers to an animation that does not exist: ignored")
                 continue
             inside = {id(entry) for entry in animation.iter("animation")}
             chosen += [channel for channel in channels if id(channel.animation) in inside]
@@ -167,12 +167,12 @@ def _clips(document: Document, channels: list[Channel]) -> list[tuple[str, list[
         name = element.get("name") or element.get("id") or ""
         found.append((name, chosen, _seconds(element, "start"), _seconds(element, "end")))
     if any(id(channel) not in used for channel in channels):
-        document.warn("some animations belong to no animation clip: ignored")
+        document.warn("some animations are not part of any animation clip: ignored")
     return found
 
 
 def _info(index: int, name: str, moving: list[Channel], start: float | None, end: float | None) -> ClipInfo:
-    """Return a clip that spans the keys of what it moves, cut to the stated range if that leaves any of it."""
+    """Return a clip that spans its keys, limited to the stated range if the two overlap."""
     curves = [channel.curve for channel in moving if isinstance(channel.curve, Curve)]
     if len(curves) < len(moving):
         error = next(channel.curve for channel in moving if isinstance(channel.curve, AssetError))

@@ -1,4 +1,4 @@
-"""Finds what the channels of animations change: transforms of nodes, weights of morphs, and visibility.
+"""Resolves the targets of animation channels: node transforms, morph weights, and visibility.
 
 A target is the id of an element, a path of sids below it, and a selection: `.X`, `.ANGLE`, `(i)`, or `(column)(row)` of
 a matrix (COLLADA 1.4.1, section "Address Syntax").
@@ -21,7 +21,7 @@ from helix4d.core.arrays import Int64Array
 
 _TARGET = re.compile(r"(?P<path>[^()]*?)(?:\.(?P<member>[^./()]+)|(?P<index>(?:\(\s*\d{1,9}\s*\)){1,2}))?")
 ARRAYS = ("source", "float_array")
-"""Elements by which channels reach the weights of morphs."""
+"""Elements through which channels animate morph weights."""
 _UNSEEN = frozenset({"camera", "light", "optics", "perspective", "orthographic"})
 """Elements that move nothing visible."""
 
@@ -32,9 +32,9 @@ class Channel:
 
     Attributes:
         element: a transform element, `<visibility>`, or the `<source>` or array of the weights of a morph.
-        places: (C,) int64 places among its values; None for all.
-        curve: what they are set to, or why its keys are invalid.
-        animation: the `<animation>` that holds it, by which clips choose.
+        places: (C,) int64 indices of its values; None for all.
+        curve: the curve that sets the values, or the error if its keys are invalid.
+        animation: the `<animation>` that contains it, to which clips refer.
     """
 
     element: Element
@@ -44,7 +44,7 @@ class Channel:
 
 
 def read_channels(document: Document) -> list[Channel]:
-    """Read the channels of all animations; a target that cannot be animated here is a warning."""
+    """Read the channels of all animations; targets that are not supported cause a warning."""
     found = []
     for animation in document.tree.iter("animation"):
         for element in animation.iterfind("channel"):
@@ -94,7 +94,7 @@ def _curve(
 
 
 def _places(element: Element, match: re.Match[str], where: str, document: Document) -> Int64Array:
-    """Return the places among the values of an element that a target selects."""
+    """Return the indices of the values of an element that a target selects."""
     if match["member"]:
         members = MEMBERS.get(element.tag, ())
         name = match["member"].upper()
@@ -116,7 +116,7 @@ def _places(element: Element, match: re.Match[str], where: str, document: Docume
 
 
 def _addressed(document: Document, path: str) -> Element | None:
-    """Return the element that a path of an id and sids leads to."""
+    """Return the element with a path of an id and sids."""
     first, *sids = path.strip().split("/")
     found = document.by_id(first)
     for sid in sids:

@@ -1,7 +1,7 @@
-"""Reads skins and morphs: what an `<instance_controller>` does to a mesh.
+"""Reads skins and morphs, with which an `<instance_controller>` deforms a mesh.
 
-A skin may deform a morph, which deforms a geometry. Morphs become differences to the base mesh, by the meaning of their
-method: NORMALIZED targets replace the base by their share, RELATIVE ones are added to it.
+A skin may deform a morph, which deforms a geometry. Morph targets are converted to differences from the base mesh
+according to their method: NORMALIZED targets replace the base in proportion to their weight, RELATIVE ones are added.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Skin:
         by_id: whether the names are ids of nodes rather than their sids.
         bind_shape: (4, 4) transform of the mesh before skinning.
         inverse_bind: (J, 4, 4).
-        joints, weights: (N, K) int64 and float64; rows sum to 1. Joint J stands for the bind shape: what follows it
-            moves with the node of the skin.
+        joints, weights: (N, K) int64 and float64; rows sum to 1. Joint J is the node of the skin, which vertices
+            with joint −1 follow.
     """
 
     where: str
@@ -61,10 +61,10 @@ class Morph:
     """M targets of a mesh.
 
     Attributes:
-        source: the `<source>` of the weights, by which channels name them.
+        source: the `<source>` of the weights, to which channels refer.
         weights: (M,) float64 weights without animation.
         targets: M meshes.
-        relative: whether the targets hold differences.
+        relative: whether the targets contain differences.
     """
 
     source: Element
@@ -136,7 +136,7 @@ def _read_morph(document: Document, element: Element, mesh: Mesh, where: str) ->
     weights = source_numbers(document, by_name["MORPH_WEIGHT"].source).reshape(-1)
     method = element.get("method", "NORMALIZED")
     if len(weights) < len(names):
-        message = f"{where}: {len(names):,} morph targets have {len(weights):,} weights"
+        message = f"{where}: {len(names):,} morph targets, but {len(weights):,} weights"
         raise document.fail(ReasonCode.INVALID_ACCESSOR, message)
     if not np.isfinite(weights).all():
         raise document.fail(ReasonCode.NON_FINITE_GEOMETRY, f"{where}: weights of the morph are NaN or infinite")
@@ -171,7 +171,7 @@ def _read_skin(document: Document, element: Element, count: int, where: str) -> 
     names = source_names(document, by_name["JOINT"].source)
     inverse_bind = source_numbers(document, by_name["INV_BIND_MATRIX"].source)
     if inverse_bind.shape[1] != 16 or len(inverse_bind) < len(names):
-        message = f"{where}: {len(names):,} joints have {inverse_bind.shape[0]:,} × {inverse_bind.shape[1]} numbers of "
+        message = f"{where}: {len(names):,} joints, but {inverse_bind.shape[0]:,} × {inverse_bind.shape[1]} numbers of "
         raise document.fail(ReasonCode.INVALID_ACCESSOR, f"{message}inverse bind matrices")
     if not np.isfinite(inverse_bind).all():
         raise document.fail(ReasonCode.NON_FINITE_GEOMETRY, f"{where}: inverse bind matrices are NaN or infinite")
@@ -194,7 +194,7 @@ def _influences(
     rows = np.zeros(0, np.int64) if v is None else ints(document, v, where)
     rows = rows[: len(rows) // width * width].reshape(-1, width)
     if len(sizes) < count or ((sizes < 0) | (sizes > len(rows))).any() or sizes.sum() > len(rows):
-        message = f"{where}: {count:,} positions have {len(sizes):,} counts of weights, and {len(rows):,} weights"
+        message = f"{where}: {count:,} positions, but {len(sizes):,} weight counts and {len(rows):,} weights"
         raise document.fail(ReasonCode.INVALID_ACCESSOR, message)
     sizes = sizes[:count]
     most = int(sizes.max(initial=1))
@@ -205,7 +205,7 @@ def _influences(
     values = source_numbers(document, by_name["WEIGHT"].source)[:, 0]
     chosen, weight = rows[:, by_name["JOINT"].offset], rows[:, by_name["WEIGHT"].offset]
     if len(rows) and (chosen.max() >= joints or chosen.min() < -1 or weight.max() >= len(values) or weight.min() < 0):
-        message = f"{where}: a weight refers to a joint or number that does not exist"
+        message = f"{where}: a weight refers to a joint or value that does not exist"
         raise document.fail(ReasonCode.INVALID_ACCESSOR, message)
     owners = np.repeat(np.arange(count), sizes)
     columns = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)

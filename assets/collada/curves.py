@@ -1,6 +1,6 @@
 """Evaluates the samplers of animations: STEP, LINEAR, BEZIER and HERMITE segments, in float64.
 
-Source: COLLADA 1.4.1, section "Curve Interpolation". The first and last key hold before and after them.
+Source: COLLADA 1.4.1, section "Curve Interpolation". The first and last values are held outside the keys.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from helix4d.core.arrays import Float64Array
 
 _KINDS = ("STEP", "LINEAR", "BEZIER", "HERMITE")
 _TOLERANCE_S = 1e-5
-"""A key closer than this counts as reached, as times are rounded in the text: to five decimals, or six digits."""
+"""Tolerance for key times, which are rounded to five decimals or six digits in the text."""
 _HOLDS = ("CONSTANT", "UNDEFINED")
 
 
@@ -30,10 +30,10 @@ class Curve:
     Attributes:
         times: (K,) float64 seconds, non-decreasing.
         values: (K, C) float64.
-        kinds: (K,) how each key leads to the next.
+        kinds: (K,) interpolation from each key to the next.
         handles: (2, K, C, 2) Bézier control points before and after each key, each a time and a value; None without
             curved segments.
-        parts: the keys of whole matrices (C = 16) taken apart; rotations between them are turned, not blended.
+        parts: the decomposed keys of whole matrices (C = 16), of which rotations are interpolated as quaternions.
     """
 
     times: Float64Array
@@ -61,7 +61,7 @@ class Curve:
         return np.asarray(found)
 
     def of_matrices(self) -> Curve:
-        """Return the curve of whole matrices, taken apart if they are not sheared."""
+        """Return the curve of whole matrices, decomposed unless they contain shear."""
         return replace(self, parts=taken_apart(self.values.reshape(-1, 4, 4)))
 
     def _curved(self, handles: Float64Array, key: int, time: float) -> Float64Array:
@@ -98,7 +98,7 @@ def read_curve(document: Document, sampler: Element) -> Curve | None:
         document.warn(f"{where}: has no keys: ignored")
         return None
     if len(values) != len(times):
-        message = f"{where}: {len(times):,} times have {len(values):,} values"
+        message = f"{where}: {len(times):,} times, but {len(values):,} values"
         raise document.fail(ReasonCode.INVALID_ACCESSOR, message)
     if not (np.isfinite(times).all() and np.isfinite(values).all()):
         raise document.fail(ReasonCode.NON_FINITE_GEOMETRY, f"{where}: keys contain NaN or infinity")
@@ -121,7 +121,7 @@ def _kinds(document: Document, entry: Input | None, count: int, where: str) -> N
         return np.full(count, "LINEAR")
     names = source_names(document, entry.source)
     if len(names) < count:
-        message = f"{where}: {count:,} keys have {len(names):,} interpolations"
+        message = f"{where}: {count:,} keys, but {len(names):,} interpolations"
         raise document.fail(ReasonCode.INVALID_ACCESSOR, message)
     unknown = next((name for name in names[:count] if name not in _KINDS), None)
     if unknown is not None:
@@ -144,7 +144,7 @@ def _handles(
         stored = source_numbers(document, by_name[name].source)
         if len(stored) != count or stored.shape[1] not in (width, 2 * width):
             shape = f"{stored.shape[0]:,} × {stored.shape[1]}"
-            message = f"{where}: {count:,} keys of {width} values have {shape} numbers in {name}"
+            message = f"{where}: {count:,} keys of {width} values, but {shape} numbers in {name}"
             raise document.fail(ReasonCode.INVALID_ACCESSOR, message)
         if not np.isfinite(stored).all():
             raise document.fail(ReasonCode.NON_FINITE_GEOMETRY, f"{where}: {name} contains NaN or infinity")
@@ -163,7 +163,7 @@ def _handles(
 
 
 def _share(times: tuple[float, float, float, float], time: float) -> float:
-    """Return where a Bézier curve of non-decreasing times reaches a time, by bisection."""
+    """Return the curve parameter at which a Bézier curve with non-decreasing times reaches a time, by bisection."""
     low, high = 0.0, 1.0
     for _ in range(50):
         middle = (low + high) / 2

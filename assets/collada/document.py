@@ -1,7 +1,7 @@
 """Parses a COLLADA document into XML elements without namespaces, and finds elements by URL.
 
-The document is untrusted: a document type, which could define entities, is refused before the document is parsed, and
-its tags are counted.
+The document is untrusted: a document type declaration, which could define entities, is refused before the document is
+parsed, and the number of tags is limited.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MOST_WARNINGS = 100
 _PROLOG_BYTES = 1 << 20
 _ENCODING = re.compile(rb"""\s*<\?xml[^>]{0,80}?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
 _MULTIBYTE = frozenset({"big5", "euc-jp", "euc-kr", "gb18030", "gb2312", "gbk", "ks_c_5601-1987", "shift_jis"})
-"""Encodings that occur, but that expat cannot read."""
+"""Encodings found in practice that expat cannot read."""
 
 
 class Document:
@@ -39,7 +39,7 @@ class Document:
     Attributes:
         tree: the root element; tags have no namespaces.
         arrays: numbers of sources that have been read, by the `id()` of their elements.
-        warnings: what is not supported or was repaired.
+        warnings: messages about unsupported or repaired content.
 
     Raises:
         AssetError: not_gltf for a file that is not COLLADA, or has a document type; corrupt_file, out_of_memory.
@@ -64,15 +64,15 @@ class Document:
 
     @property
     def is_by_blender(self) -> bool:
-        """Whether Blender wrote the document, which deviates from others in places."""
+        """Whether Blender wrote the document; Blender deviates from the specification."""
         return (self.tree.findtext("asset/contributor/authoring_tool") or "").strip().startswith("Blender")
 
     def warn(self, message: str) -> None:
-        """Record a warning; after a hundred, only that there are more."""
+        """Record a warning; after a hundred, only record that there are more."""
         if len(self._warnings) < _MOST_WARNINGS or message in self._warnings:
             self._warnings.setdefault(message)
         else:
-            self._warnings.setdefault("further warnings are left out")
+            self._warnings.setdefault("further warnings are omitted")
 
     def fail(self, code: ReasonCode, message: str) -> AssetError:
         """Return an error about this file."""
@@ -88,7 +88,7 @@ class Document:
         return self._by_id.get(name)
 
     def find(self, url: str, *tags: str) -> Element | None:
-        """Return the element that a URL leads to; None if it is in another document, missing, or has another tag."""
+        """Return the element that a URL refers to; None if it is in another document, missing, or has another tag."""
         place, name = _split(url)
         if place and not self._is_own(place):
             return None
@@ -98,18 +98,18 @@ class Document:
         return element if element is not None and element.tag in tags else None
 
     def need(self, url: str, where: str, *tags: str) -> Element:
-        """Return the element that a URL leads to, as `find`.
+        """Return the element that a URL refers to, as `find` does.
 
         Raises:
             AssetError: invalid_scene_graph if it does not exist; uri_outside_asset or unsupported_extension if the URL
-                leads to another document.
+                refers to another document.
         """
         place, _ = _split(url)
         if place and not self._is_own(place):
             raise self._elsewhere(place, url, where)
         element = self.find(url, *tags)
         if element is None:
-            message = f"{where} refers to {url[:80]!r}, which is not a <{'> or <'.join(tags)}> of the file"
+            message = f"{where} refers to {url[:80]!r}, which is not a <{'> or <'.join(tags)}> in the file"
             raise self.fail(ReasonCode.INVALID_SCENE_GRAPH, message)
         return element
 
@@ -117,7 +117,7 @@ class Document:
         return unquote(place).replace("\\", "/").rpartition("/")[2] == self.path.name
 
     def _elsewhere(self, place: str, url: str, where: str) -> AssetError:
-        """Return the error for a URL into another document; whether that exists is not asked."""
+        """Return the error for a URL that refers to another document, without accessing that document."""
         target = os.path.normpath(self.path.parent / re.sub(r"^file:(//[^/]*)?", "", unquote(place)))
         if ":" in place[:8] or not Path(target).is_relative_to(os.path.normpath(self.root)):
             message = f"{where} refers to {url[:80]!r} outside the asset's folder: merge it into this file"
@@ -146,7 +146,7 @@ class Document:
         return tree
 
     def _check_prolog(self, data: bytes, encoding: str | None) -> None:
-        """Check what comes before the root element: nothing after it can declare entities."""
+        """Check the prolog, the only part of a document that can declare entities."""
         names: list[str] = []
 
         def start(name: str, _attributes: dict[str, str]) -> None:
@@ -154,7 +154,9 @@ class Document:
             raise _RootFoundError
 
         def doctype(*_declaration: object) -> None:
-            raise self.fail(ReasonCode.NOT_GLTF, "has a document type, which COLLADA does not: remove <!DOCTYPE>")
+            raise self.fail(
+                ReasonCode.NOT_GLTF, "has a document type declaration, which is not accepted: remove <!DOCTYPE>"
+            )
 
         parser = expat.ParserCreate(encoding)
         parser.StartElementHandler, parser.StartDoctypeDeclHandler = start, doctype
@@ -175,7 +177,7 @@ class _RootFoundError(Exception):
 
 
 def _split(url: str) -> tuple[str, str]:
-    """Return the document and the id of a URL; `box` instead of `#box` occurs."""
+    """Return the document and the id of a URL; some exporters write `box` instead of `#box`."""
     place, mark, name = url.strip().rpartition("#")
     return (place, name) if mark else ("", url.strip())
 

@@ -27,7 +27,7 @@ LUMINANCE = (0.212671, 0.715160, 0.072169)
 
 @dataclass(frozen=True, eq=False)
 class TextureUse:
-    """An image and how it is placed.
+    """An image and its placement.
 
     Attributes:
         image: the `<image>`.
@@ -63,7 +63,7 @@ class Effect:
         opaque: how `transparent` and `transparency` determine opacity.
         transparency: factor of `transparent`, None where the effect has none.
         shininess, ior: None where the effect has none.
-        double_sided: False only if the effect says so: COLLADA does not define which sides of a face are seen.
+        double_sided: False only if the effect states it: COLLADA does not define which sides of a face are visible.
         normal_map: texture of a normal map, or None.
     """
 
@@ -94,13 +94,13 @@ class Effect:
 def default_mode(document: Document) -> str:
     """Return the opaque mode of effects that state none: A_ONE by the specification.
 
-    Exporters that do not know modes, such as Autodesk's FBX COLLADA exporter, write a transparency of 0 for what is
-    opaque. If an effect would be invisible for this reason, all without a mode are read as RGB_ZERO.
+    Exporters that do not write modes, such as Autodesk's FBX COLLADA exporter, write a transparency of 0 for opaque
+    materials. If an effect would be invisible for this reason, all effects without a mode are read as RGB_ZERO.
     """
     for shader in (found for tag in _SHADERS for found in document.tree.iter(tag)):
         transparent, amount = shader.find("transparent"), shader.findtext("transparency/float") or ""
         if (transparent is None or transparent.get("opaque") is None) and _ZERO.fullmatch(amount.strip()):
-            document.warn("effects without an opaque mode have a transparency of 0: it is read as opaque")
+            document.warn("effects without an opaque mode have a transparency of 0: they are read as opaque")
             return "RGB_ZERO"
     return "A_ONE"
 
@@ -180,7 +180,7 @@ class _Reader:
             found = None if owner is None else owner.find("float")
         numbers = [] if found is None else self._floats(found)
         if element is not None and element.find("texture") is not None:
-            self._document.warn(f"{self._where}: a texture of <{element.tag}> is not supported: ignored")
+            self._document.warn(f"{self._where}: a texture in <{element.tag}> is not supported: ignored")
         return numbers[0] if numbers else None
 
     def _floats(self, element: Element) -> list[float]:
@@ -189,7 +189,7 @@ class _Reader:
         except AssetError:
             numbers = np.array([np.nan])
         if not np.isfinite(numbers).all():
-            self._document.warn(f"{self._where}: <{element.tag}> holds something else than finite numbers: ignored")
+            self._document.warn(f"{self._where}: <{element.tag}> contains a value that is not a finite number: ignored")
             return []
         return [float(value) for value in numbers]
 
@@ -197,7 +197,7 @@ class _Reader:
         sampler, image = self._sampled(element.get("texture", ""))
         if image is None:
             name = element.get("texture", "")[:80]
-            self._document.warn(f"{self._where}: the texture {name!r} leads to no image: white is shown")
+            self._document.warn(f"{self._where}: the texture {name!r} refers to no image: white is shown")
             return None
         wraps = dict.fromkeys(("wrap_s", "wrap_t"), Wrap.REPEAT)
         nearest = False
@@ -236,7 +236,7 @@ class _Reader:
         )
 
     def _sampled(self, name: str) -> tuple[Element | None, Element | None]:
-        """Return the sampler and the image that the name of a texture stands for."""
+        """Return the sampler and the image that the name of a texture refers to."""
         param = self._params.get(name)
         sampler = None if param is None else param.find("sampler2D")
         if param is None:
@@ -264,7 +264,7 @@ class _Reader:
             if texture is None:
                 continue
             if (bump.get("bumptype") or "").upper().startswith("HEIGHT"):
-                self._document.warn(f"{self._where}: a bump map of heights is not supported: ignored")
+                self._document.warn(f"{self._where}: a bump map with heights is not supported: ignored")
                 continue
             return self._texture(texture)
         return None
@@ -276,6 +276,6 @@ def overrides_of(instance: Element) -> dict[str, Element]:
 
 
 def _is_true(text: str | None) -> bool | None:
-    """Return what a flag says; None if there is none."""
+    """Return the value of a flag; None if there is none."""
     word = (text or "").strip().lower()
     return None if not word else word in ("1", "1.0", "true")

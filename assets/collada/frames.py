@@ -1,4 +1,4 @@
-"""Combines posed parts to the frames of a clip, with topologies shared by frames that show the same."""
+"""Combines posed parts into the frames of a clip. Frames that show the same triangles share a topology."""
 
 from __future__ import annotations
 

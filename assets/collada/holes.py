@@ -1,4 +1,4 @@
-"""Joins the holes of a polygon with its outline, so that it can be cut into triangles like any other."""
+"""Joins the holes of a polygon with its outline, so that it can be triangulated like any other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the image files of a document: at their paths, or found by their names below the asset's folder."""
+"""Reads the image files of a document: at their paths, or found by name in the asset's folder."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ImageFiles:
         return None
 
     def _located(self, name: str) -> Path | None:
-        """Return the file that a name leads to: a relative path, else the only file of that name in the folder."""
+        """Return the file that a name refers to: a relative path, or the only file of that name in the folder."""
         local = re.sub(r"^file:(//[^/]*)?", "", name.replace("\\", "/"))
         if not local or "\0" in local:
             return None
@@ -73,7 +73,7 @@ class ImageFiles:
             if "\0" in spelling:
                 continue
             target = (self._document.path.parent / spelling).resolve()
-            # Whether the path leads anywhere is asked only if it lies inside of the folder.
+            # Access the path only if it is inside the folder.
             if target.is_relative_to(self._root) and target.is_file():
                 return target
         last = unquote(local).rpartition("/")[2].lower()

@@ -38,8 +38,8 @@ class Joints:
     def find(self, skin: Skin, instance: Instance) -> Int64Array:
         """Return the (J + 1,) nodes of the joints of a skin; the last is the node of the instance.
 
-        Names are sids below the `<skeleton>`s of the instance, or ids. Files that mix those up, or name no skeleton,
-        occur: the rest of the scene is searched, too.
+        Names are sids below the `<skeleton>`s of the instance, or ids. Some files confuse the two, or name no
+        skeleton, so the rest of the scene is also searched.
 
         Raises:
             AssetError: invalid_scene_graph if a joint that some vertex follows does not exist.

@@ -1,6 +1,6 @@
 """Turns effects into `Material`s, and binds the names of their texture coordinates to UV sets of meshes.
 
-As in FBX, colors of materials are linear, and textures and vertex colors are sRGB: the specification does not say.
+The specification does not define color spaces. As in FBX, material colors are linear; textures and vertex colors sRGB.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Look:
 
 
 class Looks:
-    """Collects the materials that parts show.
+    """Collects the materials of visible parts.
 
     Args:
         document: the document.
@@ -65,7 +65,7 @@ class Looks:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was wrong with images."""
+        """Messages about images that could not be read."""
         return tuple(self._pictures.warnings)
 
     def can_show(self, part: Part) -> bool:
@@ -175,7 +175,7 @@ class Looks:
             coverage = self._coverage(effect, sheer)
             opacity = 1.0
             if coverage is not None and use is not None and channels is not None and not _same_place(use, sheer):
-                self._document.warn("opacity has other texture coordinates than color: those of color are used")
+                self._document.warn("opacity and color have different texture coordinates: those of color are used")
         is_opaque = opacity >= 1.0 and (coverage is None or bool((coverage == 255).all()))
         mode = AlphaMode.OPAQUE if is_opaque else AlphaMode.BLEND
         if channels is None and (coverage is None or is_opaque):

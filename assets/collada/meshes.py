@@ -1,6 +1,6 @@
 """Decodes the primitives of a `<mesh>`: triangles, polylists, polygons with holes, strips and fans.
 
-Vertices are the distinct combinations of what a corner refers to. The corners of a primitive without normals are
+Vertices are the distinct combinations of a corner's indices. The corners of a primitive without normals are
 separated, so that it can have flat normals.
 """
 
@@ -32,7 +32,7 @@ class Primitive:
         symbol: name of its material, which instances bind; "" without one.
         points: (V,) int64 index of each vertex among the positions of the mesh.
         positions: (V, 3) float64.
-        normals: (V, 3) float64, or None for flat normals; then every corner has a vertex of its own.
+        normals: (V, 3) float64, or None for flat normals; then every corner has its own vertex.
         faces: (F, 3) int64.
         uvs: (V, 2) float32 by the number of the set; v points down.
         colors: (V, 4) float32 linear RGBA, or None.
@@ -68,7 +68,7 @@ def read_mesh(document: Document, geometry: Element, split: bool = False) -> Mes
     Args:
         document: its document.
         geometry: the `<geometry>`.
-        split: give every corner a vertex of its own, so that morph targets correspond to the mesh.
+        split: give every corner its own vertex, so that morph targets correspond to the mesh.
 
     Raises:
         AssetError: invalid_accessor for inconsistent indices, non_finite_geometry, corrupt_file, out_of_memory.
@@ -171,7 +171,7 @@ class _Reader:
             vcount = element.find("vcount")
             counts = np.zeros(0, np.int64) if vcount is None else ints(self._document, vcount, self._where)
             if ((counts < 0) | (counts > len(rows))).any():
-                raise self._fail("a polygon has more corners than there are indices, or fewer than none")
+                raise self._fail("a polygon has a negative number of corners, or more corners than there are indices")
             self._require(len(rows), int(counts.sum()), "corners")
             self._require(len(counts), number(element, "count", len(counts)), "polygons")
             rows = rows[: counts.sum()]

@@ -16,7 +16,7 @@ from helix4d.core.arrays import BoolArray, Float64Array, Int64Array
 
 _OF_BLENDER = ("scale", "rotationZ", "rotationY", "rotationX", "location")
 _MEANT_BY_BLENDER = ("location", "rotationZ", "rotationY", "rotationX", "scale")
-"""Blender writes decomposed transforms in the opposite order of what it means."""
+"""Blender writes decomposed transforms in reverse order."""
 _MOST_DEPTH = 2_000
 _MOST_TRANSFORMS = 1_000
 
@@ -40,7 +40,7 @@ class Stack:
     visible: bool
 
     def matrix(self, changed: dict[int, Float64Array] | None = None) -> Float64Array:
-        """Return the (4, 4) matrix, with some values replaced by place."""
+        """Return the (4, 4) matrix, with some values replaced."""
         product = np.eye(4)
         for place, (element, values) in enumerate(zip(self.elements, self.values, strict=True)):
             product = product @ matrix(element.tag, values if changed is None else changed.get(place, values))
@@ -50,7 +50,7 @@ class Stack:
 
 @dataclass(frozen=True, eq=False)
 class Instance:
-    """An `<instance_geometry>` or `<instance_controller>`, and the index of the node that it has for itself."""
+    """An `<instance_geometry>` or `<instance_controller>`, and the index of the node that represents it."""
 
     element: Element
     node: int
@@ -58,7 +58,7 @@ class Instance:
 
 @dataclass(eq=False)
 class Nodes:
-    """The N nodes of a scene: each occurrence of a node counts, and each instance of a mesh has one of its own.
+    """The N nodes of a scene: one for each occurrence of a `<node>` and for each instance of a mesh.
 
     Attributes:
         stacks: transforms; occurrences of one node share a stack.
@@ -107,7 +107,7 @@ def read_nodes(document: Document) -> Nodes:
     """Flatten the visual scene that the document shows, else its first one.
 
     Raises:
-        AssetError: invalid_scene_graph for nodes that contain themselves, or instances of what does not exist;
+        AssetError: invalid_scene_graph for nodes that contain themselves, or instances of missing elements;
             out_of_memory, corrupt_file.
     """
     scene = _visual_scene(document)
@@ -205,7 +205,7 @@ def _read_stack(document: Document, node: Element) -> Stack:
     values = tuple(fixed(document, element, SIZES[element.tag], named(node)) for element in elements)
     for element, numbers in zip(elements, values, strict=True):
         if not np.isfinite(matrix(element.tag, numbers)).all():
-            message = f"{named(node)}: <{element.tag}> describes no transform"
+            message = f"{named(node)}: <{element.tag}> is not a valid transform"
             raise document.fail(ReasonCode.NON_FINITE_GEOMETRY, message)
         if element.tag == "matrix" and not np.array_equal(numbers[12:], (0, 0, 0, 1)):
             document.warn(f"{named(node)}: the last row of <matrix> is not 0 0 0 1: ignored")

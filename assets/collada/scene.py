@@ -48,10 +48,10 @@ class Part:
     """A primitive placed in the scene by a node.
 
     Attributes:
-        instance: the instance, which binds materials and has a node of its own.
+        instance: the instance, which binds materials and has its own node.
         primitive: vertices and triangles.
         step: largest rounding error of the positions.
-        binding: what the vertices follow, None for the node.
+        binding: the joints that the vertices follow; None if they follow the node.
         morph: index of the morph, None without one.
         moved: (M, V, 3) differences of positions by the morph, or None.
         turned: (M, V, 3) differences of normals by the morph, or None.
@@ -78,7 +78,7 @@ class Posed:
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where the node of a part is.
+    """Transform of the node of a part.
 
     Attributes:
         matrix: (4, 4) transform to the world.
@@ -142,7 +142,7 @@ class Scene:
         return [part for part in self.parts if visible[part.instance.node]]
 
     def moving(self, parts: Sequence[Part]) -> Callable[[Channel], bool]:
-        """Return a function that says whether a channel moves, morphs or hides one of the parts."""
+        """Return a predicate: whether a channel moves, morphs or hides one of the parts."""
         morphs = {part.morph for part in parts}
         shown = self._nodes.with_ancestors(part.instance.node for part in parts)
         showing = {self._nodes.slots[node] for node in shown}
@@ -159,13 +159,13 @@ class Scene:
         return moves
 
     def warn_of_lost(self, channels: Iterable[Channel]) -> None:
-        """Warn of channels to numbers that are no weights of a morph that is shown, or to too many weights."""
+        """Warn about channels that animate no visible morph, or more weights than the morph has."""
         for channel in channels:
             where = f"a channel to <{channel.element.tag}> {(channel.element.get('id') or '')[:80]!r}"
             number = self._morph_of.get(id(channel.element))
             if number is None:
                 if channel.element.tag in ARRAYS:
-                    self._document.warn(f"{where}: animates no weights of a morph that is shown: ignored")
+                    self._document.warn(f"{where}: animates no weights of a visible morph: ignored")
                 continue
             count, places = len(self._morphs[number].weights), channel.places
             if places is None and isinstance(channel.curve, Curve):
@@ -175,7 +175,7 @@ class Scene:
                 self._document.warn(f"{where}: {problem}: ignored")
 
     def states(self, channels: Sequence[Channel], times: Float64Array) -> Iterator[State]:
-        """Yield the scene at each of (T,) times in seconds; of channels with the same target, the last one counts.
+        """Yield the scene at each of (T,) times in seconds; if channels share a target, the last one applies.
 
         Raises:
             AssetError: if the keys of a channel are invalid.

@@ -15,14 +15,14 @@ from helix4d.core.arrays import Float64Array, Int64Array
 _NOT_A_NUMBER = re.compile(r"[-+]?1\.#\w+")
 """How Microsoft's C library prints NaN and infinity."""
 _DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
-"""Exporters that follow the language of the system write it."""
+"""Exporters that use the locale of the system write decimal commas."""
 _NAMES = ("Name_array", "IDREF_array", "SIDREF_array", "token_array")
 _NUMBERS = ("float_array", "int_array")
 
 
 @dataclass(frozen=True, eq=False)
 class Input:
-    """An `<input>` of a primitive: what it is, the source, the place of its index, and its set."""
+    """An `<input>` of a primitive: semantic, source, offset of its index, and set."""
 
     semantic: str
     source: Element
@@ -34,7 +34,7 @@ def floats(document: Document, element: Element, where: str) -> Float64Array:
     """Return the (N,) float64 numbers in the text of an element.
 
     Raises:
-        AssetError: corrupt_file if it holds something else.
+        AssetError: corrupt_file if it contains anything else.
     """
     text = element.text or ""
     try:
@@ -44,10 +44,10 @@ def floats(document: Document, element: Element, where: str) -> Float64Array:
     try:
         found = _split(_DECIMAL_COMMA.sub(".", _NOT_A_NUMBER.sub("nan", text)))
     except ValueError as error:
-        message = f"{where}: <{element.tag}> holds something else than numbers"
+        message = f"{where}: <{element.tag}> contains a value that is not a number"
         raise document.fail(ReasonCode.CORRUPT_FILE, message) from error
     if "," in text:
-        document.warn("numbers have decimal commas, which COLLADA does not: read as points")
+        document.warn("numbers have decimal commas, which COLLADA does not allow: read as decimal points")
     return found
 
 
@@ -55,11 +55,11 @@ def ints(document: Document, element: Element, where: str) -> Int64Array:
     """Return the (N,) int64 numbers in the text of an element.
 
     Raises:
-        AssetError: corrupt_file if it holds something else.
+        AssetError: corrupt_file if it contains anything else.
     """
     found = floats(document, element, where)
     if not (np.abs(found) < 2**53).all():  # false for NaN as well
-        raise document.fail(ReasonCode.CORRUPT_FILE, f"{where}: <{element.tag}> holds numbers that are no indices")
+        raise document.fail(ReasonCode.CORRUPT_FILE, f"{where}: <{element.tag}> contains numbers that are not indices")
     return found.astype(np.int64)
 
 
@@ -71,7 +71,7 @@ def fixed(document: Document, element: Element, count: int, where: str) -> Float
     """
     found = floats(document, element, where)
     if len(found) != count:
-        message = f"{where}: <{element.tag}> must hold {count} numbers, found {len(found):,}"
+        message = f"{where}: <{element.tag}> must contain {count} numbers, found {len(found):,}"
         raise document.fail(ReasonCode.CORRUPT_FILE, message)
     if not np.isfinite(found).all():
         raise document.fail(ReasonCode.NON_FINITE_GEOMETRY, f"{where}: <{element.tag}> contains NaN or infinity")
@@ -88,7 +88,7 @@ def source_numbers(document: Document, source: Element) -> Float64Array:
     """Return the (N, C) float64 values of a source; read-only, as every use shares them.
 
     Raises:
-        AssetError: invalid_accessor if its accessor leads past its array; corrupt_file if it has none.
+        AssetError: invalid_accessor if its accessor exceeds its array; corrupt_file if it has none.
     """
     if id(source) not in document.arrays:
         found = _source_numbers(document, source)
@@ -122,12 +122,12 @@ def source_names(document: Document, source: Element) -> list[str]:
 
 
 def holds_references(source: Element) -> bool:
-    """Return whether a source of names holds ids of elements rather than their sids."""
+    """Return whether a source of names contains ids of elements instead of sids."""
     return source.find("IDREF_array") is not None
 
 
 def inputs(document: Document, parent: Element, where: str) -> list[Input]:
-    """Return the inputs of an element, those of `<vertices>` at the place of its own.
+    """Return the inputs of an element; those of `<vertices>` have the offset of the input that refers to it.
 
     Raises:
         AssetError: invalid_scene_graph if a source does not exist.
@@ -160,12 +160,12 @@ def _accessor(document: Document, source: Element, tags: tuple[str, ...]) -> tup
         array = named_array if named_array is not None else array
     if accessor is None or array is None:
         what = "numbers" if tags == _NUMBERS else "names"
-        raise document.fail(ReasonCode.CORRUPT_FILE, f"{named(source)}: has no accessor of an array of {what}")
+        raise document.fail(ReasonCode.CORRUPT_FILE, f"{named(source)}: has no accessor for an array of {what}")
     return accessor, array
 
 
 def _columns(accessor: Element, stride: int) -> list[int]:
-    """Return the places of the values of an element; parameters without a name are skipped, unless none has one."""
+    """Return the indices of the values of an element; unnamed parameters are skipped, unless all are unnamed."""
     params = accessor.findall("param")[:stride]
     columns: list[int] = []
     width = 0

@@ -32,12 +32,12 @@ _SHEAR = 1e-5
 
 
 def matrix(kind: str, values: Float64Array) -> Float64Array:
-    """Return the (4, 4) matrix of a transform element; NaN where its values describe none."""
+    """Return the (4, 4) matrix of a transform element; NaN if its values are invalid."""
     return _MATRICES[kind](values)
 
 
 def up_axis(name: str) -> Float64Array:
-    """Return the (4, 4) rotation from the axes of a document to Y up, which glTF has."""
+    """Return the (4, 4) rotation from the axes of a document to Y up, as in glTF."""
     rows = {
         "X_UP": [[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0]],
         "Z_UP": [[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0]],
@@ -50,14 +50,14 @@ def up_axis(name: str) -> Float64Array:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Matrices taken apart: (K, 3) translations, (K, 4) unit quaternions (x, y, z, w), and (K, 3) scales."""
+    """Decomposed matrices: (K, 3) translations, (K, 4) unit quaternions (x, y, z, w), and (K, 3) scales."""
 
     translations: Float64Array
     rotations: Float64Array
     scales: Float64Array
 
     def between(self, keys: Int64Array, shares: Float64Array) -> Float64Array:
-        """Return (T, 4, 4) matrices at (T,) shares of the way from keys to the next ones, by the shorter turn."""
+        """Return (T, 4, 4) matrices at (T,) fractions between keys and the next ones, along the shorter rotation."""
         one, two, share = self.rotations[keys], self.rotations[keys + 1], shares[:, None]
         cosine = (one * two).sum(axis=1, keepdims=True)
         two, cosine = np.where(cosine < 0, -two, two), np.abs(cosine)
@@ -70,7 +70,7 @@ class Parts:
 
 
 def taken_apart(matrices: Float64Array) -> Parts | None:
-    """Take (K, 4, 4) matrices apart; None if one is sheared, flat or projective."""
+    """Decompose (K, 4, 4) matrices; None if one is sheared, flat or projective."""
     linear = matrices[:, :3, :3]
     scales = np.linalg.norm(linear, axis=1)
     if not np.isfinite(matrices).all() or not (scales > 0).all():

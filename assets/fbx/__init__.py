@@ -1,4 +1,4 @@
-"""Turns FBX files into `Clip`s with ufbx, which reads and evaluates them.
+"""Turns FBX files into `Clip`s with ufbx, which parses and evaluates them.
 
 Nothing here is imported until an FBX file is opened.
 """

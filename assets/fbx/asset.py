@@ -31,7 +31,7 @@ class FbxAsset:
     Args:
         path: path of the file.
         limits: upper bounds on its size.
-        root: folder that its images must not lie outside of; its own folder if None.
+        root: folder that its images must be in; the file's own folder if None.
 
     Raises:
         AssetError: not_gltf for a file of another format, corrupt_file, invalid_accessor, invalid_scene_graph,
@@ -62,7 +62,7 @@ class FbxAsset:
             raise AssetError(ReasonCode.NO_ANIMATION, "has no animation", self._path)
 
     def poser(self, index: int) -> Poser:
-        """Return what poses a take without its looks."""
+        """Return a function that poses a take, without materials."""
         return lambda times: self._frames(self._takes[index], times, 0)
 
     def bake(self, index: int | None, times: Float64Array) -> Clip:
@@ -116,7 +116,9 @@ class FbxAsset:
         except BrokenMeshError as error:
             raise AssetError(ReasonCode.INVALID_ACCESSOR, str(error), self._path) from error
         except OverflowError as error:
-            message = f"{len(times)} frames: {error}, more than the limit of {self._limits.frame_vertices:,} in all"
+            message = (
+                f"{len(times)} frames: {error}, more than the limit of {self._limits.frame_vertices:,} in all frames"
+            )
             raise AssetError(ReasonCode.OUT_OF_MEMORY, message, self._path) from error
         if check is not None:
             check.finish(unposed)

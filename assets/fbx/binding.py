@@ -1,10 +1,10 @@
 """Opens and evaluates FBX files with ufbx, and adds the references that its binding fails to count.
 
-In ufbx 0.0.5, lists and tuples hand out elements (nodes, meshes, curves …) without a reference of the caller's own, and
-structures drop a reference to an element that they never took. Python then frees elements that a scene still points at.
-So every element that is taken from ufbx goes through `kept`, `items` or `item`, which keep it forever: some bytes for
-each element of each scene. What takes space, the scene itself, is freed explicitly. The list of its elements is freed
-with it, but would still be read by the garbage collector, which is told to leave it alone.
+In ufbx 0.0.5, lists and tuples return elements (nodes, meshes, curves …) without incrementing their reference count,
+and structures release references that they never acquired, so Python frees elements that a scene still uses. Every
+element obtained from ufbx therefore goes through `kept`, `items` or `item`, which keep it forever at the cost of some
+bytes per element and scene. The scene itself, which takes most of the memory, is freed explicitly. The list of its
+elements is freed with it, but the garbage collector would still read that list, so it is removed from its tracking.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from helix4d.core.arrays import Float64Array, Int64Array
 from helix4d.core.messages import reason
 
 NO_INDEX = 0xFFFFFFFF
-"""Index of a corner whose index in the file leads nowhere."""
+"""Index of a corner whose index in the file is out of range."""
 _BINARY = b"Kaydara FBX Binary"
 _TEXT = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s+|;[^\n]*\n)*+(?:FBXHeaderExtension|Objects|Definitions)\s*:")
 _TEXT_COMMENT = b"; FBX"
 _QUOTED = re.compile(rb'"[^"]*"|^[ \t]*;[^\n]*$', re.MULTILINE)
-"""Strings and comments, in which braces are no blocks."""
+"""Strings and comments, in which braces do not delimit blocks."""
 _HEAD_BYTES = 1 << 16
 _MAX_DEPTH = 1000
 _CUT_SHORT = (ufbx.TruncatedFileError, ufbx.EmptyFileError)
@@ -43,7 +43,7 @@ _untrack.argtypes, _untrack.restype = [ctypes.py_object], None
 
 
 def kept(element: Any) -> Any:
-    """Return an element, or None, that an attribute of ufbx holds."""
+    """Return the element, or None, in an attribute of ufbx."""
     if element is not None:
         _keep(element)  # the reference of the caller
         _keep(element)  # and one that nothing drops
@@ -79,7 +79,7 @@ def matrix(value: Any) -> Float64Array:
 
 
 def load(path: Path, limits: Limits) -> Any:
-    """Open a file; nothing else is read from the disk. The caller must call `free` on the scene that is returned.
+    """Open a file without reading any other file. The caller must call `free` on the returned scene.
 
     Raises:
         AssetError: not_gltf for a file of another format or an unsupported version, corrupt_file, out_of_memory,
@@ -106,10 +106,10 @@ def load(path: Path, limits: Limits) -> Any:
         )
         return _untracked(scene)
     except ufbx.UnsupportedVersionError as error:
-        message = f"is of a version of FBX that ufbx does not read ({reason(error)}): convert it to 7.4"
+        message = f"has a version of FBX that ufbx does not support ({reason(error)}): convert it to FBX 7.4"
         raise AssetError(ReasonCode.NOT_GLTF, message, path) from error
     except ufbx.NodeDepthLimitError as error:
-        message = f"its nodes are nested more than {_MAX_DEPTH:,} deep"
+        message = f"its nodes are nested more than {_MAX_DEPTH:,} levels deep"
         raise AssetError(ReasonCode.INVALID_SCENE_GRAPH, message, path) from error
     except ufbx.OutOfMemoryError as error:
         raise AssetError(ReasonCode.OUT_OF_MEMORY, "does not fit into memory", path) from error
@@ -120,10 +120,10 @@ def load(path: Path, limits: Limits) -> Any:
 
 
 def _check_blocks(data: bytes, path: Path) -> None:
-    """Check that all blocks of a text end: ufbx reads one that is cut, without the connections that are lost."""
+    """Check that all blocks of an ASCII file are closed: ufbx accepts truncated files and loses connections."""
     code = _QUOTED.sub(b"", data)
     if code.count(b"{") != code.count(b"}"):
-        raise AssetError(ReasonCode.CORRUPT_FILE, "a block does not end: the file is truncated", path)
+        raise AssetError(ReasonCode.CORRUPT_FILE, "a block is not closed: the file is truncated", path)
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def evaluated(scene: Any, anim: Any, time: float) -> Iterator[Any]:
 
 
 def _untracked(scene: Any) -> Any:
-    """Take what all elements of a scene refer to, which holds the list of them, from the garbage collector."""
+    """Remove the context of a scene, which contains the list of its elements, from the garbage collector."""
     for found in gc.get_referents(kept(scene.root_node)):
         if isinstance(found, ufbx.Context):
             _untrack(found)

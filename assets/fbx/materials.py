@@ -1,7 +1,7 @@
 """Turns materials of FBX files into `Material`s.
 
-ufbx maps the shaders of exporters (Lambert, Phong, Arnold, 3ds Max, glTF and others) to one set of physical properties.
-What FBX leaves open is decided here: opacity, and how textures are tiled.
+ufbx maps the shaders of exporters (Lambert, Phong, Arnold, 3ds Max, glTF and others) to one set of PBR parameters.
+This module and its helpers resolve what FBX leaves ambiguous: opacity and tiling.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Warn = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Look:
-    """A material; the `uv_set` of its textures counts through `uvs`, the UV sets of a mesh that it needs.
+    """A material. The `uv_set` of its textures is an index into `uvs`, the names of the UV sets that it needs.
 
     An empty name is the first set of the mesh.
     """
@@ -49,18 +49,18 @@ class Look:
 
 
 class Looks:
-    """Collects the materials that meshes show.
+    """Collects the materials of visible meshes.
 
     Args:
         path: path of the asset.
-        root: folder that image files must not lie outside of.
+        root: folder that image files must be in.
         limits: upper bounds on the size of images.
         from_blender: whether Blender wrote the file.
 
     Attributes:
         found: looks in the order of their slots.
         files: images of the textures.
-        warnings: what is not supported.
+        warnings: messages about unsupported features.
     """
 
     def __init__(self, path: Path, root: Path, limits: Limits, from_blender: bool) -> None:
@@ -72,11 +72,11 @@ class Looks:
         self._built: dict[object, UInt8Array] = {}
 
     def slot(self, material: Any, has_colors: bool) -> int:
-        """Return the index in `found` of a material of ufbx; None stands for none.
+        """Return the index in `found` of a material of ufbx, or of the default material for None.
 
         Args:
             material: the material.
-            has_colors: whether vertices have colors, which a surface without a material then shows.
+            has_colors: whether vertices have colors, which are shown if there is no material.
         """
         key = (-1, has_colors) if material is None else (material.typed_id, False)
         if key not in self._slots:
@@ -101,7 +101,7 @@ class Looks:
 
 @dataclass(frozen=True, eq=False)
 class _Slot:
-    """A property that has a texture: its picture, and where it lies."""
+    """The image of a textured property, and its placement."""
 
     picture: Picture
     place: Placement
@@ -140,7 +140,7 @@ class _Reader:
         return Look(replace(material, unlit=bool(self._source.features.unlit.enabled)), tuple(self._uvs))
 
     def _is_double_sided(self) -> bool:
-        """Return whether both sides show: always, unless a shader says that they do not."""
+        """Return whether both sides are visible: always, unless the shader says otherwise."""
         feature = self._source.features.double_sided
         return bool(feature.enabled) or not feature.is_explicit
 
@@ -160,8 +160,8 @@ class _Reader:
             channels[3] = opacity[0]
             places.append(opacity[1])
         if len(places) > 1 and places[0] != places[1]:
-            self._warn(f"material {self._source.name!r}: opacity has other texture coordinates than color: color's "
-                       "are used")  # fmt: skip
+            self._warn(f"material {self._source.name!r}: opacity and color have different texture coordinates: "
+                       "those of color are used")  # fmt: skip
         return replace(
             material,
             base_color=_scaled(color, factor),
@@ -171,7 +171,7 @@ class _Reader:
         )
 
     def _opacity(self) -> tuple[float, tuple[UInt8Array, Placement] | None]:
-        """Return the factor of alpha, and its channel and place if it has a texture."""
+        """Return the factor of alpha, and its channel and placement if it has a texture."""
         maps = [self._fbx.transparency_factor, self._fbx.transparency_color] if self._is_phong else []
         for found in (self._pbr.opacity, *maps):
             slot = self._slot(found)
@@ -195,14 +195,14 @@ class _Reader:
         metal = _number(metal_map, 0.0)
         rough_slot, metal_slot = self._slot(rough_map), self._slot(metal_map)
         if rough_slot is not None and self._is_phong:
-            self._warn(f"material {self._source.name!r}: textures of shininess are not supported: ignored")
+            self._warn(f"material {self._source.name!r}: shininess textures are not supported: ignored")
             rough_slot = None
         slots = [slot for slot in (rough_slot, metal_slot) if slot is not None]
         texture = None
         if slots:
             if any(slot.place != slots[0].place for slot in slots):
                 self._warn(f"material {self._source.name!r}: metallic and roughness have different texture "
-                           "coordinates: roughness's are used")  # fmt: skip
+                           "coordinates: those of roughness are used")  # fmt: skip
             rough_channel = None if rough_slot is None else _gray(rough_slot.picture, 1)
             if rough_channel is not None and glossy:
                 rough_channel = 255 - rough_channel
@@ -242,7 +242,7 @@ class _Reader:
         )
 
     def _file(self, found: Any) -> Any:
-        """Return the texture of a property that holds an image; None without one."""
+        """Return the image texture of a property; None without one."""
         texture = kept(found.texture) if found.texture_enabled else None
         if texture is None or texture.type == ufbx.TextureType.FILE:
             return texture
@@ -294,7 +294,7 @@ def _scaled(color: tuple[float, float, float], factor: float) -> tuple[float, fl
 
 
 def _gray(picture: Picture, channel: int) -> UInt8Array:
-    """Return the channel of a number: that of glTF in an image with colors, otherwise the only one."""
+    """Return a scalar channel: glTF's channel of a color image, or the only channel of a grayscale one."""
     return picture.pixels[..., channel if picture.has_colors else 0]
 
 

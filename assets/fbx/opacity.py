@@ -1,4 +1,4 @@
-"""Decides how opaque an FBX material is, which exporters state in contradictory ways."""
+"""Determines the opacity of an FBX material, which exporters encode in contradictory ways."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from helix4d.core.arrays import UInt8Array
 def constant_alpha(material: Any) -> float:
     """Return the opacity of a Lambert or Phong material without a texture for it, from 0 to 1.
 
-    `Opacity`, where a material states it, is what its exporter meant. Otherwise transparency is `TransparencyFactor`
-    times `TransparentColor`, as in the FBX SDK; a factor without a color counts alone. Without a factor of its own the
-    default counts, 0: a `TransparentColor` alone, which old exporters left at white, makes nothing transparent.
+    `Opacity` takes precedence if the material has it. Otherwise transparency is `TransparencyFactor` times
+    `TransparentColor`, as in the FBX SDK, or the factor alone if there is no color. A missing factor is 0, so a
+    `TransparentColor` alone, which old exporters left at white, has no effect.
     """
     stated = {found.name for found in material.props.props}
     if "Opacity" in stated:
@@ -26,11 +26,11 @@ def constant_alpha(material: Any) -> float:
 
 
 def coverage(picture: Picture, is_base: bool) -> UInt8Array:
-    """Return the (H, W) uint8 opacity in a picture: its alpha channel if it has one, or else how bright it is.
+    """Return the (H, W) uint8 opacity in an image: its alpha channel if it has one, otherwise its brightness.
 
     Args:
-        picture: picture of a texture for opacity or transparency; exporters write opacity in both cases.
-        is_base: whether it is the base color's texture, too, of which only the alpha channel can be meant.
+        picture: image of an opacity or transparency texture; exporters write opacity in both cases.
+        is_base: whether it is also the base color texture, in which case only its alpha channel is used.
     """
     alpha = picture.pixels[..., 3]
     if is_base or bool((alpha < 255).any()):

@@ -1,4 +1,4 @@
-"""Where a texture lies on a surface: its UV set, wrap modes, and tiling in glTF's terms."""
+"""Placement of a texture: its UV set, wrap modes, and tiling as a glTF texture transform."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from helix4d.core.arrays import Float64Array
 
 @dataclass(frozen=True)
 class Placement:
-    """A UV set, how the texture continues, and `Texture`'s transform of glTF UVs."""
+    """A UV set, wrap modes, and the transform of `Texture`."""
 
     uv_set: str = ""
     wrap_u: Wrap = Wrap.REPEAT
@@ -26,14 +26,14 @@ class Placement:
 
 
 def placement(texture: Any, from_blender: bool) -> Placement:
-    """Return where a texture lies.
+    """Return the placement of a texture.
 
-    `Scaling` is how often the texture repeats, as 3ds Max and Unity write it and Unreal, three.js and Assimp read it
-    (assimp/assimp#2043, mrdoob/three.js#23834). ufbx takes it for the opposite direction, hence its other matrix.
+    `Scaling` is the number of repetitions, as 3ds Max and Unity write it and Unreal, three.js and Assimp read it
+    (assimp/assimp#2043, mrdoob/three.js#23834). ufbx interprets it the other way around, so its matrix is not used.
 
     Args:
         texture: the texture.
-        from_blender: whether Blender wrote the file: it states the transform of UVs by other rules.
+        from_blender: whether Blender wrote the file; Blender encodes the UV transform differently.
     """
     plain = Placement(str(texture.uv_set), _wrap(texture.wrap_u), _wrap(texture.wrap_v))
     if not texture.has_uv_transform:

@@ -24,7 +24,7 @@ _MAX_RECORDS = 5_000_000
 def check_arrays(data: bytes, path: Path, limits: Limits) -> None:
     """Check the size of all arrays of a file together; a file that is not binary FBX has none that are compressed.
 
-    A record that makes no sense ends the check: the file is not read beyond it either.
+    An invalid record ends the check, because ufbx does not read beyond it either.
 
     Raises:
         AssetError: out_of_memory.

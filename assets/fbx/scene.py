@@ -1,4 +1,4 @@
-"""Finds what a file shows, and where: nodes with meshes, in the clip's axes and in meters.
+"""Finds the visible nodes with meshes, and their transforms in the clip's axes and in meters.
 
 Matrices multiply row vectors from the right.
 """
@@ -35,7 +35,7 @@ class Part:
 
     Attributes:
         node: index of the node.
-        lineage: indices of the nodes whose visibility counts: this one, and those that it inherits from.
+        lineage: indices of the nodes that determine its visibility: itself, and those that it inherits from.
         shape: the mesh.
     """
 
@@ -51,7 +51,7 @@ class Scene:
         scene: scene of ufbx.
         path: path of the file, for errors.
         limits: upper bounds on its size.
-        warn: receives what is not supported.
+        warn: receives messages about unsupported features.
 
     Attributes:
         parts: what is shown.
@@ -62,7 +62,7 @@ class Scene:
     Raises:
         AssetError: out_of_memory if it exceeds a limit, unsupported_extension if a mesh is deformed by a geometry
             cache.
-        BrokenMeshError: if the arrays of a mesh contradict each other.
+        BrokenMeshError: if the arrays of a mesh are inconsistent.
     """
 
     def __init__(self, scene: Any, path: Path, limits: Limits, warn: Callable[[str], None]) -> None:
@@ -144,7 +144,7 @@ class Scene:
             self._warn(f"mesh {mesh.name!r}: is a subdivision surface: shown as its control cage")
 
     def _is_repeated(self, mesh: Any) -> bool:
-        """Return whether a skinned mesh is already shown: bones move all its instances to one place."""
+        """Return whether a skinned mesh is already shown: all its instances have the positions given by the bones."""
         if not len(mesh.skin_deformers):
             return False
         seen = mesh.element_id in self._skinned
@@ -159,7 +159,7 @@ class Scene:
         return self._shapes[key]
 
     def _hidden_nodes(self) -> set[int]:
-        """Return the nodes that are never shown, nor what is below them: in hidden layers, or of coarser detail."""
+        """Return the nodes that are never shown with their descendants: hidden layers and coarser levels of detail."""
         hidden = {
             node.element_id
             for layer in items(self._scene.display_layers)
@@ -177,7 +177,7 @@ class Scene:
         return hidden
 
     def _inherited(self, lineage: list[Any]) -> Iterator[Any]:
-        """Yield the nodes whose visibility counts for the first; in Blender, objects do not inherit it."""
+        """Yield the nodes that determine the visibility of the first; in Blender, objects do not inherit it."""
         for node in lineage:
             yield node
             if self.from_blender or not node.props.find_int("Visibility Inheritance", 1):
@@ -195,7 +195,7 @@ class Scene:
 
 
 def _lineage(node: Any) -> list[Any]:
-    """Return a node and those above it."""
+    """Return a node and its ancestors."""
     found = []
     while node is not None:
         found.append(node)
@@ -207,10 +207,10 @@ def _to_clip(settings: Any, warn: Callable[[str], None]) -> Float64Array:
     """Return the (4, 4) matrix to right-handed axes with Z up and Y to the back, in meters."""
     axes, meters = settings.axes, float(settings.unit_meters)
     if sorted(axis // 2 for axis in axes) != [0, 1, 2]:
-        warn("its axes are not stated: Y is up, and Z to the front")
+        warn("its axes are not stated: assuming that Y is up and Z points to the front")
         axes = ufbx.axes_right_handed_y_up
     if not (np.isfinite(meters) and meters > 0):
-        warn("its unit is not a positive length: centimeters are assumed")
+        warn("its unit is not a positive length: assuming centimeters")
         meters = _CENTIMETER
     found = np.eye(4)
     found[:3, :3] = meters * np.stack([_axis(axes.right), -_axis(axes.front), _axis(axes.up)], axis=1)

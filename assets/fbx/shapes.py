@@ -67,14 +67,14 @@ class Shape:
     Args:
         mesh: the mesh.
         materials: materials of its faces.
-        warn: receives what is not supported.
+        warn: receives messages about unsupported features.
 
     Attributes:
         bones: nodes that move its vertices.
         channels: elements that deform it.
 
     Raises:
-        BrokenMeshError: if its arrays contradict each other.
+        BrokenMeshError: if its arrays are inconsistent.
     """
 
     def __init__(self, mesh: Any, materials: list[Any], warn: Warn) -> None:
@@ -92,7 +92,7 @@ class Shape:
 
     @property
     def is_in_world(self) -> bool:
-        """Whether `at` returns vertices in the world, where bones place them, not in the space of the node."""
+        """Whether `at` returns vertices in world space, as placed by bones, instead of in the space of the node."""
         return self._skin is not None
 
     def bind(self, looks: Looks) -> None:
@@ -111,7 +111,7 @@ class Shape:
             node_to_world: (4, 4) matrix of its node.
 
         Raises:
-            BrokenMeshError: if indices lead past the vertices.
+            BrokenMeshError: if indices are out of range.
         """
         if self._local is not None and not self._blend and self._skin is None:
             return self._local
@@ -167,7 +167,7 @@ class Shape:
         normals, owners = rows(stored.values, 3), indices(stored.indices)
         if len(normals) and len(owners) == len(points) and owners[corners].max(initial=0) < len(normals):
             return normals, owners[corners]
-        self._warn(f"mesh {self._mesh.name!r}: has too few normals: smooth ones are made")
+        self._warn(f"mesh {self._mesh.name!r}: has too few normals: smooth normals are computed")
         return np.zeros((1, 3)), np.zeros_like(corners)
 
     def _surface_of(self, rest: _Rest) -> Surface:

@@ -98,7 +98,7 @@ class Skin:
         points = [indices(cluster.vertices) for cluster in clusters]
         weights = [rows(cluster.weights, 1)[:, 0] for cluster in clusters]
         if any(len(p) != len(w) for p, w in zip(points, weights, strict=True)):
-            raise BrokenMeshError(f"skin {deformer.name!r}: a cluster has other numbers of vertices and weights")
+            raise BrokenMeshError(f"skin {deformer.name!r}: a cluster has different numbers of vertices and weights")
         counts = [len(p) for p in points]
         self._points = np.concatenate([np.zeros(0, np.int64), *points])
         self._weights = np.concatenate([np.zeros(0), *weights])

@@ -1,4 +1,4 @@
-"""The takes of a file: each has layers of curves, and a start and stop of its own."""
+"""The takes of a file. Each has layers of curves, and a start and stop."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Take:
     ticks: int
 
     def on_ticks(self, times: Float64Array) -> Float64Array:
-        """Return times rounded to the file's time steps, as those of keys are: a step is reached at its key."""
+        """Return times rounded to the file's time steps, like those of keys, so that a step takes effect at its key."""
         return np.rint(times * self.ticks) / self.ticks
 
 
@@ -55,14 +55,14 @@ class _Span:
 def read_takes(scene: Any, movers: frozenset[int], warn: Callable[[str], None]) -> list[Take]:
     """Return the takes with keys, in file order.
 
-    A take lasts from the first to the last key of what moves something visible, or of everything if nothing visible
-    moves. The range that it declares cuts this, unless it holds a single moment of the keys or none. A curve that goes
-    on in cycles lasts as long as the declared range.
+    A take spans the keys of the properties that move something visible, or all keys if nothing visible moves. This is
+    limited to the declared range, unless the two overlap in at most one time. A curve that repeats extends to the end
+    of the declared range.
 
     Args:
         scene: the file's scene.
         movers: elements that move, deform or hide something visible.
-        warn: receives what is not supported.
+        warn: receives messages about unsupported features.
     """
     takes = []
     for stack in items(scene.anim_stacks):

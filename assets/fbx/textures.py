@@ -1,7 +1,7 @@
-"""Finds the images of textures: embedded, where the file says they are, or by name anywhere in the asset's folder.
+"""Finds the images of textures: embedded, at the stated path, or by name in the asset's folder.
 
-Paths in a file are those of its author's machine, with folders that no longer exist. Sites move images to other
-folders (`source/` and `textures/`). No path outside of the asset's folder is touched.
+Paths in a file refer to its author's machine, and asset sites move images to other folders (`source/` and `textures/`).
+No path outside the asset's folder is accessed.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class TextureFiles(Pictures):
 
     Args:
         path: path of the asset.
-        root: folder that the images must not lie outside of. If it is an archive's, all of it is searched; otherwise
-            the asset's own folder, and those below it that hold textures by their names.
+        root: folder that the images must be in. If it was unpacked from an archive, all of it is searched; otherwise
+            the asset's own folder and its texture folders, which are recognized by name.
         limits: upper bounds on their size.
     """
 
@@ -80,7 +80,7 @@ class TextureFiles(Pictures):
                 yield max(same_name, key=lambda path: (_common(path, name), -len(path.parts), str(path)))
 
     def _named(self, name: str) -> list[Path]:
-        """Return the files of a name, in any letter case, that may be searched."""
+        """Return the readable files with a name, ignoring case."""
         if self._by_name is None:
             self._by_name = {}
             for path in self._searched():
@@ -88,7 +88,7 @@ class TextureFiles(Pictures):
         return [path for path in self._by_name.get(name.lower(), []) if self._is_readable(path)]
 
     def _is_readable(self, path: Path) -> bool:
-        """Return whether a path is that of a file in the folder: before it is touched, and after links are followed."""
+        """Return whether a path is a file in the folder, both as written and after links are followed."""
         root = self._root.resolve()
         try:
             return path.is_relative_to(root) and path.resolve().is_relative_to(root) and path.is_file()
@@ -107,7 +107,9 @@ class TextureFiles(Pictures):
             for name in sorted(files):
                 seen += 1
                 if seen > _MAX_FILES:
-                    self.warnings.append(f"more than {_MAX_FILES:,} files were searched for images: the rest is not")
+                    self.warnings.append(
+                        f"more than {_MAX_FILES:,} files in the image folders: the rest are not searched"
+                    )
                     return
                 yield Path(folder, name)
 

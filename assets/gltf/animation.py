@@ -28,11 +28,11 @@ class Track:
 
     Attributes:
         target: index of the animated node (of the mesh for MESH_WEIGHTS, of the material for MATERIAL).
-        element: the only morph weight that is animated, None for all.
+        element: index of the only morph weight that is animated, or None for all.
         times: (K,) float64 seconds, non-decreasing.
         values: (K, C) float64.
         tangents: (2, K, C) float64 in- and out-tangents for CUBICSPLINE, else None.
-        setting: what MATERIAL animates, else None.
+        setting: the material setting that MATERIAL animates, otherwise None.
     """
 
     target: int

@@ -62,7 +62,7 @@ class GltfAsset:
         return infos
 
     def require_visible(self) -> None:
-        """Raise no_mesh or empty_geometry if nothing is visible, at rest or in an animation of materials."""
+        """Raise no_mesh or empty_geometry if nothing is visible, neither at rest nor with animated materials."""
         motions = [motion for _, motion in self._all_motions.valid()]
         fading = [motion for motion in motions if changing_materials(motion.tracks)]
         if not any(len(part.geometry.faces) for motion in fading for part in self._visible_parts(motion)):
@@ -108,7 +108,7 @@ class GltfAsset:
         return found if times is None else replace(found, start=times[0], end=times[1])
 
     def poser(self, index: int) -> Poser:
-        """Return what poses a clip, reduced to about 50,000 triangles, without its looks."""
+        """Return a function that poses a clip, reduced to about 50,000 triangles, without materials."""
         found = self._motion(index)
         visible = self._visible_parts(found)
         total = sum(len(part.geometry.faces) for part in visible)

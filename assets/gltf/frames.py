@@ -67,9 +67,9 @@ class Topologies:
         self._built: dict[tuple[bytes, ...], Topology] = {}
 
     def topology(self, posed: Sequence[PosedPart], materials: Int32Array) -> Topology:
-        """Return the topology of a frame: the same object for frames that hide, mirror and color parts alike.
+        """Return the topology of a frame: the same object if visibility, mirroring, colors and materials are equal.
 
-        Frames that differ in their materials only share all other arrays.
+        Frames that differ only in materials share all other arrays.
 
         Args:
             posed: the P parts.

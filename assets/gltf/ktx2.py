@@ -19,7 +19,7 @@ def decode_ktx2(data: bytes) -> UInt8Array:
     """Return the largest mip level as (H, W, 4) uint8 RGBA, first row on top.
 
     Raises:
-        ValueError: if the file is broken, or not a single 2D image in one of the two codecs that glTF allows.
+        ValueError: if the file is damaged, or not a single 2D image in one of the two codecs that glTF allows.
         ConfigError: if the decoder is not installed.
     """
     try:
@@ -34,7 +34,7 @@ def decode_ktx2(data: bytes) -> UInt8Array:
 
 
 def _check_header(data: bytes) -> None:
-    """Check what a header may demand of memory; positions are those of the KTX 2.0 specification, section 3."""
+    """Check the sizes in a header before memory is allocated. Byte offsets: KTX 2.0 specification, section 3."""
     if len(data) < _HEADER_BYTES:
         raise ValueError(f"has {len(data)} bytes, less than the header of a KTX2 file: it is truncated")
     width, height, depth, layers, faces = struct.unpack("<5I", data[20:40])

@@ -1,6 +1,6 @@
 """The materials of a scene's parts at any time of an animation (KHR_animation_pointer).
 
-A material that changes has one entry in the clip for each of its looks, and every frame refers to its own.
+An animated material has one entry in the clip for each of its states (looks), and every frame refers to one of them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from helix4d.core.arrays import BoolArray, Int32Array
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """How P parts look at one time.
+    """Materials of P parts at one time.
 
     Attributes:
         materials: (P,) int32 indices into `Looks.used`.
@@ -37,7 +37,7 @@ class Look:
 class Looks:
     """Materials of P parts over time.
 
-    Materials that differ in their name only are one, with the first name, as renderers compile each separately.
+    Materials that differ only in name are merged and keep the first name, because renderers compile each separately.
 
     Args:
         parts: parts of the scene.
@@ -116,7 +116,7 @@ def changing_materials(tracks: Iterable[Track]) -> Mapping[int, list[Track]]:
 
 
 def most_visible(material: Material, tracks: Iterable[Track]) -> Material:
-    """Return a material with the largest alpha and the lowest cutoff that tracks give it; splines may reach any."""
+    """Return a material with the largest alpha and the lowest cutoff of its tracks; splines may reach any value."""
     for track in tracks:
         if track.setting is BASE_COLOR:
             alpha = 1.0 if track.tangents is not None else min(max(float(track.values[:, 3].max()), 0.0), 1.0)

@@ -110,7 +110,7 @@ class Scene:
         self._placed = {part.node for part in self.parts}
 
     def moves(self, parts: Iterable[Part], tracks: Iterable[Track]) -> Callable[[Track], bool]:
-        """Return a function that says whether a track moves, morphs, hides or colors a part that is ever visible.
+        """Return a predicate: whether a track moves, morphs, hides or colors a part that is visible at some time.
 
         A skinned part follows the joints of its vertices' weights, but not its node.
 

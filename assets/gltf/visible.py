@@ -19,9 +19,10 @@ from helix4d.assets.visibility import can_show, invisible_warning, largest_alpha
 def visible_parts(
     parts: Iterable[Part], document: Document, images: Images, tracks: Iterable[Track] = ()
 ) -> tuple[Part, ...]:
-    """Return the parts with the triangles that can be visible, and a warning for every material that hides some.
+    """Return the parts with only those triangles that may be visible; parts without any are dropped.
 
-    Only images of materials that are not opaque are decoded.
+    The document gets a warning for every material with invisible triangles. Only images of materials that are not
+    opaque are decoded.
 
     Args:
         parts: parts of the scene.

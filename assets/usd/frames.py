@@ -26,7 +26,7 @@ class Frames:
     def __init__(self, scene: Scene, uv_sets: int, max_vertices: int) -> None:
         self._scene, self._max_vertices = scene, max_vertices
         stage = scene.stage
-        # USD's fallback is centimeters, but without the metadata the unit is unknown: lengths stay as stored.
+        # USD's fallback is centimeters, but without the metadata the unit is unknown: lengths are kept as stored.
         stated = UsdGeom.StageHasAuthoredMetersPerUnit(stage)
         meters = float(UsdGeom.GetStageMetersPerUnit(stage)) if stated else 1.0
         is_y_up = UsdGeom.GetStageUpAxis(stage) == UsdGeom.Tokens.y

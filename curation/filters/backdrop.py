@@ -22,7 +22,7 @@ _SKY, _GROUND = 2.0, 1.5
 _FLAT = 0.02
 """Greatest height of a ground, relative to its longest edge."""
 _SUNK = 0.05
-"""Depth by which things may reach below the ground, relative to their longest edge; soles do."""
+"""Depth by which parts may extend below the ground, relative to their longest edge; shoe soles do."""
 _STILL = 1e-3
 """Largest displacement of a ground, in edges of the box around all frames."""
 _POINTS = 32
@@ -40,8 +40,8 @@ def backdrop_share(clip: Clip) -> float:
 
     A sky is a part with all smaller parts inside, near its middle or below. Its box is at least twice as large as
     theirs along every axis. It covers the directions above each of them, and every direction from their center meets it
-    at most once. Its faces point inward or are double-sided. Glass is no sky, and all parts larger than a sky must be
-    skies, too.
+    at most once. Its faces point inward or are double-sided. It is not glass, and all larger parts must
+    also be skies.
 
     A ground is the largest flat, horizontal part and those of its height: still, below all other parts but skies, and
     at least 1.5 times as wide along both axes as the longest edge of the box around these.

@@ -9,7 +9,7 @@ from helix4d.core.arrays import BoolArray, Float64Array, Int64Array, UInt8Array
 from helix4d.curation.filters.surface_kernels import sample_points
 
 LEAST_LUMINANCE = 0.1
-"""Linear luminance from which a surface counts as emissive; a white surface in white light of strength 1 has 1."""
+"""Minimum linear luminance of an emissive surface; a white surface in white light of strength 1 has 1."""
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 """Of linear sRGB, from BT.709."""
 
@@ -47,7 +47,7 @@ def emissive_samples(clip: Clip, topology: Topology, faces: BoolArray, parts: In
 
 
 def _texels(image: UInt8Array, texture: Texture, places: Float64Array) -> UInt8Array:
-    """Return the (S, 3) texels at (S, 2) places, (0, 0) being the upper left corner of the image."""
+    """Return the (S, 3) texels at (S, 2) positions, where (0, 0) is the upper left corner of the image."""
     columns, rows = (
         _wrapped(np.floor(places[:, axis] * image.shape[1 - axis]).astype(np.int64), image.shape[1 - axis], wrap)
         for axis, wrap in enumerate((texture.wrap_u, texture.wrap_v))

@@ -57,9 +57,9 @@ class Expression:
     """A parsed condition.
 
     Attributes:
-        text: as it was written.
+        text: the condition as written.
         columns: names of the columns that it reads, in order of appearance.
-        matches: whether some metadata fulfill it.
+        matches: whether given metadata satisfies it.
     """
 
     text: str
@@ -71,7 +71,7 @@ def parse_expression(text: str) -> Expression:
     """Parse a condition.
 
     Raises:
-        ConfigError: if it is not one, with the place where it goes wrong.
+        ConfigError: if it is invalid; the message shows where.
     """
     if len(text) > _LONGEST:
         raise ConfigError(f"--where has {len(text):,} characters: at most {_LONGEST:,} are allowed")
@@ -156,7 +156,7 @@ class _Parser:
         if token is not None and token.kind == "name" and token.value in _CONSTANTS:
             self._next += 1
             return _CONSTANTS[token.value]
-        raise self._error("expected a number, a text in quotes, true, false or null")
+        raise self._error("expected a number, a quoted string, true, false or null")
 
     def _values(self) -> list[Any]:
         if not self._take_mark("("):

@@ -1,4 +1,4 @@
-"""Measures the timing of a clip: how many different poses its frames show, and whether the first one stands apart."""
+"""Measures the timing of a clip: how many different poses its frames show, and whether the first is an outlier."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def distinct_poses(clip: Clip) -> int:
     """Count the frames of a normalized clip that differ from all frames counted before.
 
     Frames differ if a corner of a visible triangle is more than 0.001 box edges away from its place in the other frame,
-    or if they show different numbers of triangles. A loop that ends as it starts has one pose less than frames; a
+    or if they show different numbers of triangles. A loop that ends as it starts has one pose fewer than frames; a
     motion that runs forward and backward has half as many.
     """
     counted: list[Frame] = []
@@ -42,7 +42,7 @@ def _differs(one: Frame, other: Frame) -> bool:
     if not _corresponds(one, other):
         first, second = one.faces[solid(one)], other.faces[solid(other)]
         return len(first) != len(second) or _moved(one, first, other, second)
-    # A few triangles tell most frames apart; only frames that agree in these are compared as a whole.
+    # A few triangles distinguish most frames; only frames that agree in these are compared completely.
     for step in (max(len(one.faces) // _FIRST_TRIANGLES, 1), 1):
         shown = (one.areas[::step] > 0) | (other.areas[::step] > 0)
         faces = one.faces[::step][shown]

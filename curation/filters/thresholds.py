@@ -35,7 +35,7 @@ ADDED: Mapping[str, Any] = {
     "max_frame_gap_s": None,
     "where": "",
 }
-"""Thresholds that versions up to 0.3.0 do not have, with the values that leave everything as it was there."""
+"""Thresholds added since version 0.3.0, with the values that disable them."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class FilterConfig:
     Reason: object_too_small_in_union_bbox."""
     min_motion: float = 0.01
     """Minimum of the largest distance that the surface moves, relative to the same diagonal.
-    A surface that changes its look instead (fades, glows) by as much, on a scale from 0 to 1, passes, too.
+    A change in appearance of at least this much (color, opacity or emission, from 0 to 1) also passes.
     Reason: no_motion."""
     max_centroid_excursion: float | None = None
     """Maximum distance of the centroid from its start, in edge lengths of the object's own box.
@@ -67,11 +67,11 @@ class FilterConfig:
     """Maximum motion from frame 0 to 1, relative to the largest later step; a bind pose in frame 0 is far above 1.
     Reason: start_jump."""
     max_backdrop_share: float | None = None
-    """Maximum share of the surface that is a sky or a ground (0 to 1). Reason: backdrop."""
+    """Maximum share of the surface that belongs to a sky or a ground (0 to 1). Reason: backdrop."""
     max_emissive_share: float | None = None
     """Maximum share of the visible surface that emits light (0 to 1). Reason: emissive."""
     max_outline_share: float | None = None
-    """Maximum share of the surface that draws outlines as an inverted hull (0 to 1). Reason: outline."""
+    """Maximum share of the surface that belongs to inverted hulls, which draw outlines (0 to 1). Reason: outline."""
     min_faces: int | None = None
     """Minimum number of triangles in the largest frame. Reason: face_limit."""
     max_faces: int | None = None
@@ -86,7 +86,7 @@ class FilterConfig:
     """Maximum time between neighboring frames, in seconds. Reason: frame_gap."""
     where: str = ""
     """Condition on the metadata of the source, such as "aesthetic_score >= 4.5 and tags contains 'animal'"; assets that
-    do not fulfill it are not downloaded. See docs/filters.md. Reason: not_selected."""
+    do not satisfy it are not downloaded. See docs/filters.md. Reason: not_selected."""
     licenses: str = ""
     """Licenses to keep, such as cc0,by,by-sa; empty keeps all.
     Reasons: license, or license_unknown if the license is not recognized."""
@@ -266,7 +266,7 @@ FILTERS = (
     Filter(
         "backdrop_share",
         ReasonCode.BACKDROP,
-        "share of the surface that is a sky or a ground",
+        "share of the surface that belongs to a sky or a ground",
         most="max_backdrop_share",
     ),
     Filter(
@@ -278,7 +278,7 @@ FILTERS = (
     Filter(
         "outline_share",
         ReasonCode.OUTLINE,
-        "share of the surface that draws outlines as an inverted hull",
+        "share of the surface that belongs to inverted hulls (outlines)",
         most="max_outline_share",
     ),
     Filter(
@@ -304,7 +304,7 @@ FILTERS = (
     Filter(
         "tokens",
         ReasonCode.TOKEN_LIMIT,
-        "latent tokens of the largest frame, known after voxelizing",
+        "latent tokens of the largest frame, known after voxelization",
         most="max_tokens",
     ),
 )
@@ -345,7 +345,7 @@ def judge_metadata(metadata: Mapping[str, Any], config: FilterConfig) -> Refusal
     """Apply `FilterConfig.where`, which needs nothing but the metadata of the source."""
     if not config.where or parse_expression(config.where).matches(metadata):
         return None
-    return Refusal(ReasonCode.NOT_SELECTED, f"its metadata do not fulfill --where {config.where!r}")
+    return Refusal(ReasonCode.NOT_SELECTED, f"its metadata does not satisfy --where {config.where!r}")
 
 
 def judge_license(clip: MeasuredClip, config: FilterConfig) -> Refusal | None:

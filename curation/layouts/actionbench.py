@@ -1,4 +1,4 @@
-"""ActionBench's layout: `data/KEY/surfaces.npy`, tracked points with normals, and the frames of a video beside it.
+"""ActionBench's layout: `data/KEY/surfaces.npy`, tracked points with normals, and the frames of a video.
 
 `surfaces.npy` is (T, N, 6) float32: positions and unit normals, Z up, in the normalized cube. It is written after the
 frames, so a folder that has one is complete.
@@ -32,7 +32,7 @@ class Exported:
 
     Attributes:
         key: key of the sample.
-        left_out: why it was left out; "" if it was written, now or by an earlier run.
+        left_out: why it was omitted; "" if it was written, now or by an earlier run.
     """
 
     key: str
@@ -85,7 +85,7 @@ def _export_sample(reader: ShardReader, key: str, folder: Path) -> Exported:
     data = reader.read(key, TRACKS_MEMBER)
     tracks = decode_tracks(data, clip["frames"], clip["tracks"], f"{reader.path}: {key}.{TRACKS_MEMBER}")
     if not tracks.present.all():
-        return Exported(key, "its surface appears, vanishes or changes its topology, so points have no track")
+        return Exported(key, "its surface appears, vanishes or changes its topology, so its points cannot be tracked")
     azimuths = clip.get("fixed_views", [])
     view = f"fixed_{azimuths.index(_FRONT_DEG):02d}" if _FRONT_DEG in azimuths else "view_00"
     members = [f"{view}_frame_{frame:02d}.webp" for frame in range(clip["frames"])]

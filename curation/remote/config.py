@@ -33,8 +33,8 @@ class DownloadConfig:
     download_timeout_s: float = 3600.0
     """Time limit of a download in seconds, including all attempts and the files that a .gltf refers to."""
     allow_host: Annotated[tuple[str, ...], Option(metavar="HOST", default="(repeatable)", append=True)] = ()
-    """Host that lists of assets and redirects may lead to although its address is not public: HOST or HOST:PORT;
-    or PROTOCOL://BUCKET or hf://datasets/OWNER/NAME, which may then be read with your credentials.
+    """Host that lists of assets and redirects may lead to even if its address is not public: HOST or HOST:PORT.
+    PROTOCOL://BUCKET and hf://datasets/OWNER/NAME allow reading a bucket or repository with your credentials.
     See docs/security.md."""
 
     def __post_init__(self) -> None:

@@ -101,7 +101,7 @@ def label_at(address: str) -> str:
 
 
 def token_headers() -> dict[str, str]:
-    """Return the user's token as a header, as huggingface_hub finds it; nothing without one."""
+    """Return the user's token as a header, as huggingface_hub finds it; empty without one."""
     from huggingface_hub import constants, get_token
 
     token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()

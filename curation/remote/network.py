@@ -1,8 +1,8 @@
 """Decides which hosts a download may reach, and where it may use the operator's credentials.
 
-The URLs of a manifest and the redirects of servers are written by strangers, but fetched from inside the operator's
-network. They may lead to public addresses only, and to object stores and repositories of the hub only anonymously,
-unless the operator named the place (`--allow-host`, `--source`, HF_ENDPOINT). Address ranges: IANA's special-purpose
+The URLs of a manifest and the redirects of servers are untrusted, but are fetched from inside the operator's network.
+They may lead only to public addresses, and object stores and hub repositories are read anonymously, unless the operator
+named the host, bucket or repository (`--allow-host`, `--source`, HF_ENDPOINT). Address ranges: IANA's special-purpose
 registries, as in `ipaddress`.
 """
 
@@ -44,7 +44,7 @@ class UnreachableError(Helix4DError):
 
 
 class RefusedHostError(UnreachableError):
-    """A stranger's URL or a redirect leads to a host that only the operator may name.
+    """An untrusted URL or a redirect leads to a host that only the operator may name.
 
     Args:
         problem: where it leads.
@@ -138,8 +138,7 @@ class Network:
             return {}
         if protocol not in _ANONYMOUS:
             raise RefusedHostError(
-                f"{url}: {protocol}:// cannot be read without your credentials, which are used only where you name the "
-                "place",
+                f"{url}: {protocol}:// needs your credentials, which are used only for hosts and buckets that you name",
                 f"pass --allow-host {protocol}://{bucket.rpartition('@')[2]} if you trust the list of assets",
             )
         return _ANONYMOUS[protocol]
@@ -194,7 +193,7 @@ def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 def _refuse_unless_public(host: str, address: str) -> None:
     if kind := kind_of(address):
         raise RefusedHostError(
-            f"{host} has a {kind} address, which a list of assets or a redirect may not lead to",
+            f"{host} has a {kind} address, but lists of assets and redirects may lead only to public addresses",
             f"pass --allow-host {host} if you trust it",
         )
 

@@ -1,4 +1,4 @@
-"""Lets fsspec read folders of web servers through connections that lead only where a `Network` permits."""
+"""Lets fsspec read folders of web servers through connections to hosts that a `Network` permits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def guarded_client(allow_host: tuple[str, ...]) -> Callable[..., Awaitable[aioht
 
 
 class _Guard(AbstractResolver):
-    """Resolves names to checked addresses, and checks those that a URL or redirect states as numbers.
+    """Resolves names to checked addresses, and checks numeric addresses in URLs and redirects.
 
     Raises:
         RefusedHostError: if an address is not public, unless the operator named the host.
@@ -60,10 +60,10 @@ class _Guard(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to release."""
 
     def open_socket(self, where: Any) -> socket.socket:
-        """Open the socket of a connection: aiohttp resolves no addresses that are written as numbers."""
+        """Open the socket of a connection: aiohttp does not resolve numeric addresses."""
         family, kind, protocol, _, address = where
         host, port = address[:2]
         if (host, port) not in self._checked:

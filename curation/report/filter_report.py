@@ -116,7 +116,7 @@ def report_lines(report: FilterReport, shown: int) -> list[str]:
         outcomes = ", ".join(f"{number:,} {what}" for what, number in sorted(report.unmeasured.items()))
         lines.append(f"without measures: {counted(report.unmeasured.total(), 'asset')} ({outcomes})")
     for text in without_measures(missing_measures(clip.measures for clip in clips), "clip"):
-        lines.append(f"{text}: thresholds on these keep them; to measure them, pass the assets and new --measures")
+        lines.append(f"{text}: thresholds keep them; to measure them, pass the assets and a new --measures folder")
     lines += ["", *_table(report, clips)]
     lines += ["keep and drop count each filter on its own, first the clips that no filter above it drops", ""]
     dropped = [decision for decision in report.decisions if decision.why]

@@ -34,7 +34,7 @@ _QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 _NAMES = ("min", *(f"{percent} %" for percent in _QUANTILES[1:-1]), "max")
 _WIDE = 100
 """Positive numbers that span more than this factor are shown on a logarithmic axis."""
-_CLIPPED = "share of a view's visible pixels in which light beyond white is lost"
+_CLIPPED = "share of a view's visible pixels that are brighter than white"
 _LONGEST = 4000
 """Maximum number of characters of a text from a file. The end is kept, which is where errors are."""
 

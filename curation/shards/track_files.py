@@ -38,16 +38,16 @@ def encode_tracks(tracks: Tracks) -> bytes:
 
 
 def decode_tracks(data: bytes, frames: int, points: int, where: object) -> Tracks:
-    """Decode the member of an untrusted shard. Sizes are compared with the announced ones before anything is read.
+    """Decode the member of an untrusted shard. Sizes are compared with the expected ones before anything is read.
 
     Args:
         data: bytes of the member.
-        frames: T, as `clip.json` announces it.
+        frames: T, as recorded in `clip.json`.
         points: N, likewise.
         where: name of the member, for messages.
 
     Raises:
-        FormatError: if it is damaged, or holds anything but the announced arrays.
+        FormatError: if it is damaged, or contains anything but the expected arrays.
     """
     shapes = {
         "positions": (frames, points, 3),
@@ -90,7 +90,7 @@ def _read(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], where: ob
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     if npy.read_magic(stream) != (1, 0):
-        raise ValueError("an array has another version than 1.0")
+        raise ValueError("the format version of an array is not 1.0")
     shape, order, dtype = npy.read_array_header_1_0(stream, max_header_size=_HEADER_BYTES)
     # A one-dimensional or empty array is both in C and in Fortran order; NumPy records the former.
     return shape, order, dtype

@@ -42,7 +42,7 @@ from helix4d.render.scene.passes import encode_depth, encode_normal
 from helix4d.voxelize import OVoxel, encode_vxz, prepare_surface, vanished_area_share, voxelize_clip
 
 _STILL = frozenset({ReasonCode.NO_MOTION, ReasonCode.ZERO_DURATION})
-"""Why a clip is dropped whose first frame may be a static sample."""
+"""Reasons for dropping a clip whose first frame may still be a static sample."""
 
 
 class Clock:
@@ -189,7 +189,7 @@ def _samples(
     Args:
         job, kept, clock: as in `process_asset`.
         made: filled with the measures of each clip, by key, including those that only its O-Voxels have.
-        too_large: filled with the refusals of clips that these drop.
+        too_large: filled with the refusals of clips with too many tokens.
     """
     for clip, measured in kept:
         sample, refusal, made[measured.key] = _make_sample(job, clip, measured, clock)

@@ -28,7 +28,7 @@ def main() -> None:
     """Serve jobs until standard input ends."""
     faulthandler.enable()
     setup_logging()
-    # Otherwise `tempfile` falls back to the working directory where the disk is full.
+    # Otherwise `tempfile` falls back to the working directory when the disk is full.
     tempfile.tempdir = os.environ.get("TMPDIR")
     # If the parent is killed while Blender runs in C, only the kernel can end this process.
     if sys.platform == "linux":
@@ -73,7 +73,7 @@ def _work(job: AssetJob, clock: Clock) -> Outcome:
         raise
     except ImportError as error:
         if (error.name or "").partition(".")[0] in EXTRA_OF:
-            raise SetupError(f"a package of helix4d cannot be imported ({error}): install it again") from error
+            raise SetupError(f"a package of helix4d cannot be imported ({error}): reinstall it") from error
         code, message = _unexpected(error)  # a library's optional package: other assets may not need it
     except MemoryError:
         traceback.print_exc()

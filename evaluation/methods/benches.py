@@ -229,7 +229,7 @@ def _read_sample(reader: ShardReader, key: str) -> Reference:
 
 
 def _tracks(reader: ShardReader, key: str, where: str) -> Tensor | None:
-    """Return (T, Q, 3) tracked points, None if there are none that are present in all frames."""
+    """Return (T, Q, 3) tracked points; None without tracks, or if a point is not present in all frames."""
     clip = reader.clip(key)
     if TRACKS_MEMBER not in reader.members(key):
         return None

@@ -93,7 +93,7 @@ def write_hdf5(folder: Path, data: Mapping[str, Sequence[Any]]) -> None:
 
 @contextlib.contextmanager
 def _file_in_memory(path: str, mode: str) -> Iterator[Any]:
-    """`h5py.File`, written to disk in one piece at its end: where the disk is full, HDF5 1.14 crashes the process."""
+    """`h5py.File`, written to disk at once when it is closed: HDF5 1.14 crashes the process if the disk is full."""
     import h5py
 
     with h5py.File(path, mode, driver="core", backing_store=False) as file:

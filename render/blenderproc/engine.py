@@ -188,7 +188,7 @@ class _Scene:
                 printed = output.tail()
                 if fault := fault_in(f"{error}\n{printed}", self._folder):
                     raise fault from error
-                # What reads the images back does not say why they are missing or incomplete.
+                # The code that reads the images back does not report why they are missing or incomplete.
                 settings = self._views.settings
                 require_room(self._folder, BYTES_PER_PIXEL * settings.image_size**2 * len(self._views.cameras))
                 raise RenderError(f"BlenderProc failed: {error}; it printed: {printed}") from error

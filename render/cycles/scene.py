@@ -61,7 +61,7 @@ class ClipObject:
 
     def _set_topology(self, frame: Frame) -> None:
         old = self.object.data
-        # Also of frames that differ in their materials, so that faces keep their levels.
+        # Also for frames that differ in materials, so that faces keep their levels.
         same = [other for other in self._clip.frames if _same_mesh(other, frame)]
         self._levels = find_levels(same)
         mesh = _mesh(frame, self._levels, self._uv_maps, self._colors)

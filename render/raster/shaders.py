@@ -21,7 +21,7 @@ SKY_LAYERS = 9
 """Number of roughnesses from 0 to 1 that an environment map is filtered for; one more layer is for matte surfaces."""
 
 _BLOCKER_TAPS, _SHADOW_TAPS = 12, 16
-"""Texels of a lamp's map that are read to find what blocks the lamp, and to find how much of the lamp is blocked."""
+"""Numbers of texels of a lamp's map that are sampled to find occluders, and the occluded share of the lamp."""
 
 _LEVEL_BIAS = -0.7
 """Bias of mipmap levels: a pixel is the mean over its own square, which is sharper than GL's choice."""

@@ -16,7 +16,7 @@ import numpy as np
 from helix4d.core import ConfigError, generator
 
 CameraDistribution = Literal["trellis2", "even"]
-"""How directions spread over the sphere: as in TRELLIS.2, a quarter of them below the horizon; or evenly."""
+"""Distribution of directions over the sphere: as in TRELLIS.2, a quarter of them below the horizon; or even."""
 
 BOUNDING_RADIUS = float(np.sqrt(3.0) / 2.0)
 """Radius of the unit cube's bounding sphere, which every sampled camera keeps in frame."""
@@ -107,7 +107,7 @@ def sample_camera(
 ) -> Camera:
     """Sample camera number `view` of the `views` that cover the sphere around an asset.
 
-    Directions are Hammersley points shifted by one random offset per asset. TRELLIS.2 bends the sequence upwards: a
+    Directions are Hammersley points shifted by one random offset per asset. TRELLIS.2 shifts the sequence upward: a
     quarter of its views look from below the horizon, and the median elevation is 19.5°. The radius has 1/r² uniform
     between the two radii that fit the bounding sphere exactly into the ends of `FOV_RANGE_DEG`. The camera then steps
     back by a factor of U(1, `RADIUS_JITTER`), and its focal length is uniform between the previous one and the one
@@ -117,7 +117,7 @@ def sample_camera(
         seed: seed of the data set.
         key: key of the asset.
         view: 0 ≤ view < views.
-        views: number of views; it affects every camera, since directions cover the sphere together.
+        views: number of views; it affects every camera, since together the directions cover the sphere.
         image_size: pixels per side.
         distribution: of the directions, see `CameraDistribution`.
 

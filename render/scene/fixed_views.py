@@ -1,4 +1,4 @@
-"""Fixed views: cameras at elevation 0 around the object, the same for every asset, beside the random ones."""
+"""Fixed views: cameras at elevation 0 around the object, the same for every asset, in addition to the random views."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def fixed_azimuths(names: str) -> tuple[float, ...]:
     """Return the azimuths in degrees, about Z from +X towards +Y, that a list of fixed views names.
 
     Args:
-        names: names separated by commas: front, right, back or left (right is to the right of who looks at the front),
+        names: names separated by commas: front, right, back or left (right is on the right when looking at the front),
             or orbit:N for N views evenly around the object, from the front towards the right. A direction that is
             named twice counts once. "" for none.
 
@@ -37,7 +37,7 @@ def fixed_azimuths(names: str) -> tuple[float, ...]:
         azimuths += [_turned(_FRONT + 360.0 * n / steps) for n in range(steps)] if orbit else [_SIDES[name]]
     distinct = tuple(dict.fromkeys(azimuths))
     if len(distinct) > MAX_FIXED_VIEWS:
-        raise ConfigError(f"{len(distinct)} fixed views: at most {MAX_FIXED_VIEWS} are possible")
+        raise ConfigError(f"{len(distinct)} fixed views: at most {MAX_FIXED_VIEWS} are allowed")
     return distinct
 
 

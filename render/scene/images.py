@@ -1,4 +1,4 @@
-"""Rendered images, and the way from linear premultiplied floats to what is stored: bytes with straight alpha."""
+"""Rendered images, and their conversion from linear premultiplied floats to bytes with straight alpha."""
 
 from __future__ import annotations
 

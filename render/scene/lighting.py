@@ -16,8 +16,8 @@ from helix4d.core import ConfigError, generator
 from helix4d.render.scene.cameras import Camera
 
 LightDistribution = Literal["trellis2", "even"]
-"""How strengths are drawn: with TRELLIS.2's budget, whose exposure varies and whose lamps cast soft shadows; or such
-that every view has the same exposure, with hard shadows."""
+"""Distribution of strengths: TRELLIS.2's budget, with varying exposure and soft shadows; or even, with equal
+exposure in every view and hard shadows."""
 
 TOTAL_IRRADIANCE = 1.5
 """Irradiance of `even` lights and of the environment on a surface at the origin that faces the camera.
@@ -154,14 +154,13 @@ def sample_lights(
 def sample_view_lights(
     seed: int, key: str, view: int | str, camera: Camera, distribution: LightDistribution = "trellis2"
 ) -> Lights:
-    """Sample the lights of one view: one to three lamps, in directions that prefer above, and a white environment.
+    """Sample the lights of one view: one to three lamps, in directions biased upward, and a white environment.
 
-    - `trellis2`: a budget of 1.5 is spent lamp by lamp, and the environment's radiance is what remains. A lamp from
-      behind the camera spends more of it than one that shines from behind the object. Exposure varies by a factor of
+    - `trellis2`: each lamp uses part of a budget of 1.5, and the environment's radiance is the remainder. A lamp behind
+      the camera uses more of it than one behind the object. Exposure varies by a factor of
       nine between views, so bright surfaces may clip.
-    - `even`: lamps and environment share `TOTAL_IRRADIANCE` at random (a flat Dirichlet draw). What a surface that
-      faces the camera does not receive from the lamps, because they are beside or behind it, comes from the
-      environment.
+    - `even`: lamps and environment share `TOTAL_IRRADIANCE` at random (a flat Dirichlet draw). The irradiance that
+      a surface facing the camera does not receive from lamps beside or behind it comes from the environment.
 
     Args:
         seed: seed of the data set.

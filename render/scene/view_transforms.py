@@ -26,10 +26,10 @@ _DESATURATION, _CONTRAST = "filmic_desat_33.cube", "filmic_to_0-70_1-03.spi1d"
 
 
 def check_view_transform(name: str) -> None:
-    """Check that a view transform exists and that its tables are there.
+    """Check that a view transform exists and that its tables are available.
 
     Raises:
-        ConfigError: if not.
+        ConfigError: otherwise.
     """
     if name not in get_args(ViewTransform):
         raise ConfigError(f"view transform {name!r}: expected one of {', '.join(get_args(ViewTransform))}")
@@ -41,7 +41,7 @@ def to_display(linear: np.ndarray, transform: ViewTransform = "standard") -> np.
     """Apply a view transform.
 
     Args:
-        linear: (..., 3) linear values with Rec. 709 primaries; negative ones count as 0.
+        linear: (..., 3) linear values with Rec. 709 primaries; negative values become 0.
         transform: the view transform.
 
     Returns:
@@ -58,7 +58,7 @@ def to_display(linear: np.ndarray, transform: ViewTransform = "standard") -> np.
 
 
 def white(transform: ViewTransform) -> float:
-    """Return the linear value above which a gray is displayed as white: light beyond it is lost."""
+    """Return the linear value at which gray is displayed as white; brighter values are clipped."""
     low, high = _LOG_RANGE
     return 1.0 if transform == "standard" else float(2.0 ** (low + _SHOWN * (high - low)))
 
@@ -70,7 +70,7 @@ def linear_to_srgb(linear: np.ndarray) -> np.ndarray:
 
 
 def _in_cube(cube: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Interpolate an (N, N, N, 3) table at (..., 3) places in [0, 1], tetrahedrally."""
+    """Interpolate an (N, N, N, 3) table at (..., 3) points in [0, 1], tetrahedrally."""
     last = len(cube) - 1
     scaled = places * last
     cell = np.minimum(scaled.astype(np.int64), last - 1)
@@ -96,13 +96,13 @@ def _filmic_tables() -> tuple[np.ndarray, np.ndarray]:
         raise missing_package("view transform filmic (its tables come with Blender)", "bpy", extras="curate")
     folders = sorted(Path(spec.submodule_search_locations[0]).glob("*/datafiles/colormanagement/filmic"))
     if not folders:
-        raise ConfigError("view transform filmic: this version of Blender has no tables of it; use standard")
+        raise ConfigError("view transform filmic: this version of Blender does not include its tables; use standard")
     cube = _numbers(folders[-1] / _DESATURATION).reshape(33, 33, 33, 3)
     return cube.transpose(2, 1, 0, 3), _numbers(folders[-1] / _CONTRAST).reshape(-1)
 
 
 def _numbers(path: Path) -> np.ndarray:
-    """All lines of a table that hold nothing but numbers."""
+    """All lines of a table that contain only numbers."""
     rows = [line.split() for line in path.read_text().splitlines()]
     return np.array([row for row in rows if row and all(_is_number(word) for word in row)], np.float64)
 

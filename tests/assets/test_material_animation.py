@@ -267,7 +267,7 @@ def test_a_surface_that_stays_invisible_is_left_out(tmp_path: Path) -> None:
     clip = bake(builder.write(tmp_path), 3)
     assert {len(frame.faces) for frame in clip.frames} == {4}
     assert clip.times.tolist() == [0, 1.5, 3]
-    assert clip.warnings == ("materials[1]: its alpha hides surfaces everywhere: they are left out",)
+    assert clip.warnings == ("materials[1]: surfaces whose alpha makes them invisible everywhere are left out",)
 
 
 def test_a_texture_decides_together_with_the_factor(tmp_path: Path) -> None:

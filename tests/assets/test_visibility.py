@@ -75,7 +75,7 @@ def test_invisible_surfaces_are_ignored(
     assert all(len(frame.faces) == 4 for frame in clip.frames)
     np.testing.assert_allclose(clip.bounds(), [[0, -1, 0], [2, 0, 1]], atol=1e-6)
     assert motion(clip) == pytest.approx(1 / np.sqrt(6))
-    assert any("its alpha hides surfaces everywhere" in warning for warning in clip.warnings)
+    assert any("surfaces whose alpha makes them invisible everywhere" in warning for warning in clip.warnings)
     still = _with_second({**material}, texture_alpha, colors)
     still.channel(1, "translation", [0, 1], [[0, 0, 0], [100, 0, 0]])
     with pytest.raises(AssetError) as caught:

@@ -92,9 +92,9 @@ def test_own_folders_are_neither_links_nor_writable_by_others(tmp_path: Path) ->
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     for name in ("link", "file", "open"):
-        with pytest.raises(ConfigError, match=f"{name}: is a link, or another user owns it or may write to it"):
+        with pytest.raises(ConfigError, match=f"{name}: is a link, or belongs to another user, or"):
             own_folder(tmp_path / name)
     if os.geteuid() == 0:
         os.chown(own, 12345, 12345)
-        with pytest.raises(ConfigError, match="another user owns it"):
+        with pytest.raises(ConfigError, match="belongs to another user"):
             own_folder(own)

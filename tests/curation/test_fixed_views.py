@@ -85,7 +85,7 @@ def test_members_cameras_lights_and_clipped_pixels(output: Path, capsys: pytest.
             assert Lights.from_json(random["lights"]) == sample_view_lights(0, key, 1, camera)
     assert main(["verify", str(output)]) == 0, capsys.readouterr()
     assert main(["report", str(output)]) == 0, capsys.readouterr()
-    assert "light beyond white is lost" in (output / "report" / "index.html").read_text()
+    assert "visible pixels that are brighter than white" in (output / "report" / "index.html").read_text()
 
 
 @pytest.mark.slow

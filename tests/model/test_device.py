@@ -66,7 +66,7 @@ def test_compiled_code_in_a_folder_of_others_is_not_run(temporary, monkeypatch):
     folder = temporary / f"helix4d-torchinductor-{os.geteuid()}"
     folder.mkdir()
     folder.chmod(0o777)
-    with pytest.raises(SetupError, match=f"{folder}: is a link, or another user owns it or may write to it"):
+    with pytest.raises(SetupError, match=f"{folder}: is a link, or belongs to another user, or is writable by others"):
         own_compile_cache()
     assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "chosen")

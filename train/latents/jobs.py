@@ -52,14 +52,14 @@ class LatentConfig:
     """Type of the activations inside the encoders."""
 
     resolution: int | None = None
-    """Resolution of the O-Voxels to encode, if the shards hold several. Default: the first one of --resolution."""
+    """Resolution of the O-Voxels to encode, if the shards contain several. Default: the first of their --resolution."""
 
     def __post_init__(self) -> None:
         if self.occupancy_resolution < 1:
             raise ConfigError(f"occupancy_resolution is {self.occupancy_resolution}: must be at least 1")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the values as JSON, without a resolution that is not stated, so that hashes of 0.3 hold."""
+        """Return the values as JSON, without a resolution of None, so that hashes of version 0.3 stay valid."""
         return {name: value for name, value in asdict(self).items() if name != "resolution" or value is not None}
 
     def sha256(self, fingerprint: str) -> str:

@@ -17,11 +17,11 @@ from helix4d.core.srgb import linear_to_srgb, srgb_to_linear
 from helix4d.voxelize.convert.surface import MaterialTable, material_table
 
 Emissive = Literal["ignore", "add"]
-"""What becomes of emission: "ignore" leaves base colors as they are, as TRELLIS.2 does; "add" adds it to them."""
+"""Treatment of emission: "ignore" leaves base colors unchanged, as TRELLIS.2 does; "add" adds emission to them."""
 
 
 def glows(material: Material) -> bool:
-    """Return whether a material emits light; an unlit one shows its base color only."""
+    """Return whether a material emits light; unlit materials do not."""
     return max(material.emissive) > 0.0 and not material.unlit
 
 

@@ -69,7 +69,7 @@ def warm_up() -> int:
     Further calls return immediately.
 
     Raises:
-        SetupError: if others may have written to the folder of compiled kernels.
+        SetupError: if other users may have written to the folder of compiled kernels.
     """
     if _STATE["ready"]:
         return _STATE["compiled"]
@@ -121,14 +121,15 @@ def _refuse_foreign(folder: Path) -> None:
     """Check that other users could not have put code into the cache, because numba runs it.
 
     Raises:
-        SetupError: if the folder is a link, or belongs to or may be written by others than the owner of the sources.
+        SetupError: if the folder is a link, belongs to anyone but this user and the owner of the sources, or is
+            writable by everyone.
     """
     status = folder.lstat()
     owners = (os.geteuid(), _SOURCES.stat().st_uid)
     if stat.S_ISDIR(status.st_mode) and status.st_uid in owners and not status.st_mode & stat.S_IWOTH:
         return
     raise SetupError(
-        f"{folder}: not used for compiled kernels, as other users may have written there: remove it, or set "
+        f"{folder}: not used for compiled kernels, because other users may have written to it: remove it, or set "
         "NUMBA_CACHE_DIR to a folder of your own"
     )
 

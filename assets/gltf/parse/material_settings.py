@@ -1,4 +1,4 @@
-"""The numbers of a material that an animation may change (KHR_animation_pointer and glTF's object model)."""
+"""The material properties that an animation may change (KHR_animation_pointer and glTF's object model)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _PBR = "pbrMetallicRoughness"
 
 @dataclass(frozen=True)
 class MaterialSetting:
-    """A number, or a few, of a material.
+    """A material property of one or more numbers.
 
     Attributes:
-        keys: keys that lead from the material to the value.
-        components: count of numbers.
+        keys: path of JSON keys from the material to the value.
+        components: number of values.
         low, high: range that values are clamped to; CUBICSPLINE may leave it between keys.
         texture: keys of the texture info that the value belongs to, which must exist; () for other values.
     """

@@ -245,17 +245,17 @@ GOOD = skin(COUNTS, PAIRS, STORED)
             "<vcount>1 2 2 1</vcount>",
             "<vcount>1 2 2</vcount>",
             ReasonCode.INVALID_ACCESSOR,
-            "4 positions have 3 counts",
+            "4 positions, but 3 weight counts",
         ),
         ("<vcount>1 2 2 1</vcount>", "<vcount>1 2 2 9</vcount>", ReasonCode.INVALID_ACCESSOR, "6 weights"),
         ("<vcount>1 2 2 1<", "<vcount>9e15 9e15 2 1<", ReasonCode.INVALID_ACCESSOR, "6 weights"),
         ("<v>0 0", "<v>2 0", ReasonCode.INVALID_ACCESSOR, "does not exist"),
         ("<v>0 0", "<v>0 4", ReasonCode.INVALID_ACCESSOR, "does not exist"),
         (">1.0 0.25 0.75 0.5<", ">1 NaN 1 1<", ReasonCode.NON_FINITE_GEOMETRY, "weights are NaN"),
-        ('count="2" stride="16"', 'count="1" stride="16"', ReasonCode.INVALID_ACCESSOR, r"have 1 × 16"),
+        ('count="2" stride="16"', 'count="1" stride="16"', ReasonCode.INVALID_ACCESSOR, r"but 1 × 16"),
         ('<skin source="#g">', '<skin source="#skin">', ReasonCode.INVALID_SCENE_GRAPH, "neither a skin of a geometry"),
         ('<skin source="#g">', '<skin source="#no">', ReasonCode.INVALID_SCENE_GRAPH, "refers to '#no'"),
-        ("<bind_shape_matrix>1.0", "<bind_shape_matrix>", ReasonCode.CORRUPT_FILE, "must hold 16 numbers, found 15"),
+        ("<bind_shape_matrix>1.0", "<bind_shape_matrix>", ReasonCode.CORRUPT_FILE, "must contain 16 numbers, found 15"),
     ],
 )
 def test_skins_that_do_not_fit_are_refused(tmp_path: Path, old: str, new: str, code: ReasonCode, problem: str) -> None:
@@ -282,5 +282,5 @@ def test_weights_that_do_not_exist_and_other_arrays_cost_a_warning(tmp_path: Pat
     assert_shows(clip, [base + s * TALL + 0.5 * WIDE for s in (0, 1)])
     assert clip.warnings == (
         "a channel to <source> 'mw': animates morph weight 2, but there are 2 morph targets: ignored",
-        "a channel to <source> 'g-p': animates no weights of a morph that is shown: ignored",
+        "a channel to <source> 'g-p': animates no weights of a visible morph: ignored",
     )

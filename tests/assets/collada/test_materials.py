@@ -126,7 +126,7 @@ def test_without_a_mode_a_transparency_of_0_is_opaque(tmp_path: Path) -> None:
     nodes = node("n", '<translate sid="t">0 0 0</translate>' + shown() + shown().replace('target="#m"', 'target="#m2"'))
     clip = bake(write(tmp_path, document(nodes, KEYS, square(), libraries)), 2)
     assert [(m.alpha, m.alpha_mode) for m in clip.materials] == [(1.0, AlphaMode.OPAQUE), (0.8, AlphaMode.BLEND)]
-    assert clip.warnings == ("effects without an opaque mode have a transparency of 0: it is read as opaque",)
+    assert clip.warnings == ("effects without an opaque mode have a transparency of 0: they are read as opaque",)
     stated = effect(shader.replace("<transparent>", '<transparent opaque="A_ONE">').format(0))
     with pytest.raises(AssetError, match="fully transparent"):
         baked(tmp_path, stated)
@@ -200,7 +200,7 @@ def test_samplers_of_1_5_and_textures_that_name_an_image(tmp_path: Path) -> None
     assert len(baked(tmp_path, images() + effect(TEXTURED.replace("samp", "img"))).images) == 1
     clip = baked(tmp_path, images() + effect(TEXTURED.replace("samp", "gone")))
     assert clip.images == ()
-    assert "the texture 'gone' leads to no image" in clip.warnings[0]
+    assert "the texture 'gone' refers to no image" in clip.warnings[0]
 
 
 def test_mayas_tiling(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_extras_of_applications(tmp_path: Path, profile: str) -> None:
     heights = extra.replace("<bump>", '<bump bumptype="HEIGHTFIELD">').replace(">0<", ">1<")
     clip = baked(tmp_path, images() + effect("<lambert/>", SAMPLER.format(""), heights))
     assert (clip.materials[0].normal_texture, clip.materials[0].double_sided) == (None, True)
-    assert "a bump map of heights is not supported" in clip.warnings[0]
+    assert "a bump map with heights is not supported" in clip.warnings[0]
 
 
 def test_vertex_colors_with_opacity(tmp_path: Path) -> None:

@@ -362,7 +362,7 @@ def test_animation_clips_are_clips_with_their_own_ranges(tmp_path: Path) -> None
     assert_shows(bake(path, 3, 1), [placed(translation(x, y, 0)) for x, y in ((4, 6), (6, 7), (8, 8))])
     clip = bake(path, 2, "c3")
     assert_shows(clip, [placed(translation(0, y, 0)) for y in (0, 9)])
-    assert "some animations belong to no animation clip: ignored" in clip.warnings
+    assert "some animations are not part of any animation clip: ignored" in clip.warnings
 
 
 def test_animations_without_clips_are_one(tmp_path: Path) -> None:

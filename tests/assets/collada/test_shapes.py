@@ -237,17 +237,17 @@ DAMAGES = [
     ('source="#g-p"', 'source="#g-v"', ReasonCode.INVALID_SCENE_GRAPH, "not a <source>"),
     ("<p>0 2 1", "<p>0 2 4", ReasonCode.INVALID_ACCESSOR, r"index 4 of POSITION is out of range \(there are 4\)"),
     ("<p>0 2 1", "<p>0 2 -1", ReasonCode.INVALID_ACCESSOR, "index -1"),
-    ("<p>0 2 1", "<p>0 2 x", ReasonCode.CORRUPT_FILE, "something else than numbers"),
-    ("<p>0 2 1", "<p>0 2 1e300", ReasonCode.CORRUPT_FILE, "no indices"),
+    ("<p>0 2 1", "<p>0 2 x", ReasonCode.CORRUPT_FILE, "a value that is not a number"),
+    ("<p>0 2 1", "<p>0 2 1e300", ReasonCode.CORRUPT_FILE, "not indices"),
     ("<p>0 2 1 ", "<p>", ReasonCode.INVALID_ACCESSOR, "4 triangles are declared, but there are indices for 3"),
     ('count="4" stride="3"', 'count="5" stride="3"', ReasonCode.INVALID_ACCESSOR, "needs 15 numbers"),
     ('count="4" stride="3"', 'count="99999999999" stride="3"', ReasonCode.INVALID_ACCESSOR, "but the array has 12"),
     ('count="4" stride="3"', 'count="4" stride="2"', ReasonCode.INVALID_ACCESSOR, "POSITION needs 3 numbers"),
     (">0 0 0 2 0", ">0 0 0 NaN 0", ReasonCode.NON_FINITE_GEOMETRY, "a position is NaN"),
     (">0 0 0 2 0", ">0 0 0 1.#QNAN 0", ReasonCode.NON_FINITE_GEOMETRY, "a position is NaN"),
-    (">0 0 0</translate>", ">0 0</translate>", ReasonCode.CORRUPT_FILE, "must hold 3 numbers, found 2"),
+    (">0 0 0</translate>", ">0 0</translate>", ReasonCode.CORRUPT_FILE, "must contain 3 numbers, found 2"),
     (">0 0 0</translate>", ">0 0 INF</translate>", ReasonCode.NON_FINITE_GEOMETRY, "NaN or infinity"),
-    ("<translate sid", "<skew>90 1 0 0 0 1 0</skew><translate sid", ReasonCode.NON_FINITE_GEOMETRY, "describes no"),
+    ("<translate sid", "<skew>90 1 0 0 0 1 0</skew><translate sid", ReasonCode.NON_FINITE_GEOMETRY, "not a valid"),
     ("<translate sid", "<lookat>1 1 1 1 1 1 0 1 0</lookat><translate sid", ReasonCode.NON_FINITE_GEOMETRY, "<lookat>"),
     ('source="#antX-s"', 'source="#gone"', ReasonCode.INVALID_SCENE_GRAPH, "refers to '#gone'"),
 ]  # fmt: skip
@@ -272,7 +272,7 @@ def test_many_warnings_are_cut(tmp_path: Path) -> None:
     lost = "".join(animation(f"gone{k}/t.X", [0, 1], [0, 1]) for k in range(150))
     warnings = bake(write(tmp_path, document(node("n", MOVING + shown()), KEYS + lost)), 2).warnings
     assert len(warnings) == 101
-    assert warnings[-1] == "further warnings are left out"
+    assert warnings[-1] == "further warnings are omitted"
 
 
 def test_elements_that_are_nested_very_deep_are_harmless(tmp_path: Path) -> None:
@@ -285,8 +285,8 @@ def test_decimal_commas_are_read_with_a_warning(tmp_path: Path) -> None:
     content = GOOD.replace(">0 0 0</translate>", ">0 1,5 -2,25e1</translate>")
     clip = bake(write(tmp_path, content), 2)
     assert_shows(clip, [np.array(TETRA) + [x, 1.5, -22.5] for x in (0, 5)])
-    assert clip.warnings == ("numbers have decimal commas, which COLLADA does not: read as points",)
-    with pytest.raises(AssetError, match="something else than numbers"):
+    assert clip.warnings == ("numbers have decimal commas, which COLLADA does not allow: read as decimal points",)
+    with pytest.raises(AssetError, match="a value that is not a number"):
         bake(write(tmp_path, GOOD.replace(">0 0 0</translate>", ">0,0,0</translate>")), 2)
 
 

@@ -46,7 +46,7 @@ def test_a_separate_opacity_map_hides_the_cube() -> None:
     clip = bake_case("fbx_separate_opacity_map.fbx")
     assert len(clip.frames[0].faces) == 12
     assert clip.frames[0].vertices[clip.frames[0].faces][..., 2].min() > 2  # only `solid` is left
-    assert any("alpha hides surfaces everywhere" in warning for warning in clip.warnings)
+    assert any("surfaces whose alpha makes them invisible everywhere" in warning for warning in clip.warnings)
 
 
 def test_vertices_have_colors() -> None:

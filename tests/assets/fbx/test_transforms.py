@@ -277,7 +277,7 @@ def test_nodes_that_are_nested_too_deeply_are_refused(tmp_path: Path) -> None:
     for number in range(1100):
         node = file.node(f"node {number}", node, sub="Null")
     file.mesh(node)
-    with pytest.raises(AssetError, match="nested more than 1,000 deep") as caught:
+    with pytest.raises(AssetError, match="nested more than 1,000 levels deep") as caught:
         list_clips(file.write(tmp_path / "a.fbx"))
     assert caught.value.code is ReasonCode.INVALID_SCENE_GRAPH
 

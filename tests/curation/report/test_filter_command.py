@@ -205,7 +205,7 @@ def test_clips_of_older_versions_keep_their_place_and_are_reported(
     printed = capsys.readouterr().out
     assert (
         "1 clip, measured by an older version, without distinct_poses, start_jump, backdrop_share, emissive_share, "
-        "outline_share: thresholds on these keep them; to measure them, pass the assets and new --measures\n"
+        "outline_share: thresholds keep them; to measure them, pass the assets and a new --measures folder\n"
     ) in printed
     assert rows(printed)["emissive_share"][:5] == ["≤", "0.5", "2", "1", "1"]
     write_ledger(tmp_path, {"old.glb": [clip(1, **older, **newer)]})

@@ -174,7 +174,7 @@ def test_the_newer_measures_are_shown_and_missing_ones_reported(tmp_path: Path) 
     assert {name: data["entries"][0]["measures"][name] for name in new} == new
     assert data["unmeasured"] == []
     card = (page.parent / "datacard.md").read_text()
-    assert "| backdrop\\_share | share of the surface that is a sky or a ground | 0.25 |" in card
+    assert "| backdrop\\_share | share of the surface that belongs to a sky or a ground | 0.25 |" in card
     older = output_of(tmp_path / "old", ["a.glb", "b.glb"], measures=OLDER)
     page = write_report(older, workers=1)
     text = "2 samples, measured by an older version, without distinct_poses, start_jump, backdrop_share, emissive_share"

@@ -62,7 +62,7 @@ def test_a_local_ray_keeps_its_files_in_a_private_folder(monkeypatch: pytest.Mon
             assert own.stat().st_mode & 0o777 == 0o700
         own.chmod(0o777)
         with (
-            pytest.raises(ConfigError, match="may write to it: remove it, or set TMPDIR"),
+            pytest.raises(ConfigError, match="is writable by others: remove it, or set TMPDIR"),
             Cluster(RunConfig(workers=1)),
         ):
             pass

@@ -134,7 +134,7 @@ def test_a_full_temporary_folder_is_not_blamed_on_the_archive(tmp_path: Path, mo
     ("engine", "passes", "room"),
     [("cycles", False, "64k"), ("cycles", True, "64k"), ("blenderproc", False, "8k"), ("blenderproc", True, "16k")],
 )
-def test_a_full_temporary_folder_is_not_the_fault_of_what_is_rendered(
+def test_a_full_temporary_folder_is_not_blamed_on_the_rendered_asset(
     engine: Any, passes: bool, room: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if engine == "blenderproc" and importlib.util.find_spec(engine) is None:
