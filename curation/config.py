@@ -53,17 +53,6 @@ class SampleConfig:
     the first one by default."""
     frames: int = 16
     """Frames sampled evenly over the animation, first and last included (1 to 100)."""
-    sampling: Literal["whole", "window"] = "whole"
-    """Times of the frames: whole spaces them evenly over the animation; window takes consecutive frames at --fps from
-    the part that moves most. An animation that is shorter than a window is sampled as a whole."""
-    fps: float = 12.0
-    """With --sampling window: frames per second."""
-    windows: int = 1
-    """With --sampling window: maximum number of windows per animation (1 to 100). Each window is a sample."""
-    stride: Annotated[int | None, Option(metavar="N", default="(default: --frames, no overlap)")] = None
-    """With --sampling window: number of frames from the start of one window to the start of the next."""
-    static: Static = "never"
-    """Samples of one frame: never; also, for assets without a moving animation; only, for all assets."""
     views: int = 16
     """Random views rendered of every frame (0 to 100); 0 skips rendering."""
     image_size: int = 512
@@ -90,6 +79,17 @@ class SampleConfig:
     """Also write depth (16-bit PNG) and normals (half-float EXR) for every image."""
     clip: str = "most-moving"
     """Animation of a file to use: most-moving, longest, first, all, or its name."""
+    sampling: Literal["whole", "window"] = "whole"
+    """Times of the frames: whole spaces them evenly over the animation; window takes consecutive frames at --fps from
+    the part that moves most. An animation that is shorter than a window is sampled as a whole."""
+    fps: float = 12.0
+    """With --sampling window: frames per second."""
+    windows: int = 1
+    """With --sampling window: maximum number of windows per animation (1 to 100). Each window is a sample."""
+    stride: Annotated[int | None, Option(metavar="N", default="(default: --frames, no overlap)")] = None
+    """With --sampling window: number of frames from the start of one window to the start of the next."""
+    static: Static = "never"
+    """Samples of one frame: never; also, for assets without a moving animation; only, for all assets."""
     filters: Annotated[FilterConfig, Option(flat=True)] = field(default_factory=FilterConfig)
     emissive: Emissive = "ignore"
     """Emission of materials, which an O-Voxel cannot store: ignore, as TRELLIS.2 does, or add it to the base color.

@@ -54,7 +54,15 @@ def output_of(
     The ledger has `measures` besides motion and duration.
     """
     sample = SampleConfig(
-        RESOLUTION, FRAMES, views, IMAGE_SIZE, passes=passes, tracks=64 if tracks else 0, assets_per_shard=2
+        RESOLUTION,
+        FRAMES,
+        views,
+        IMAGE_SIZE,
+        cameras="even",
+        lights="even",
+        passes=passes,
+        tracks=64 if tracks else 0,
+        assets_per_shard=2,
     )
     config = CurateConfig("/assets", folder, sample, RunConfig())
     names = [*done, *(outcome.asset for outcome in ended), *pending]
@@ -158,9 +166,12 @@ def _sample(asset: PlannedAsset, config: SampleConfig, number: int, extras: dict
         members[TRACKS_MEMBER] = encode_tracks(drawn)
     for frame, ovoxel in enumerate(ovoxels):
         members[f"frame_{frame:02d}.vxz"] = encode_vxz(ovoxel)
-    for view, camera in enumerate(sample_cameras(config.seed, key, config.views, config.image_size)):
+    for view, camera in enumerate(sample_cameras(config.seed, key, config.views, config.image_size, config.cameras)):
         members[f"view_{view:02d}.json"] = canonical_json(
-            {"camera": camera.to_json(), "lights": sample_view_lights(config.seed, key, view, camera).to_json()}
+            {
+                "camera": camera.to_json(),
+                "lights": sample_view_lights(config.seed, key, view, camera, config.lights).to_json(),
+            }
         )
         for frame, ovoxel in enumerate(ovoxels):
             picture = picture_ovoxel(ovoxel, camera)

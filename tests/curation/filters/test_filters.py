@@ -17,7 +17,7 @@ from helix4d.curation.config import SampleConfig
 from helix4d.curation.filters.flicker import flicker
 from helix4d.curation.filters.geometry_hash import geometry_hash, similarity
 from helix4d.curation.filters.measures import measure
-from helix4d.curation.filters.thresholds import FILTERS, FilterConfig, MeasuredClip, judge
+from helix4d.curation.filters.thresholds import FILTERS, FilterConfig, MeasuredClip, judge, missing_measures
 from helix4d.curation.filters.visibility import frame_visibility
 from tests.curation.clips import NOTHING, Mesh, box, clip_of, join, moved, sphere
 from tests.data.record_shards import RECORD
@@ -192,6 +192,8 @@ EXAMPLE = MeasuredClip(
         "backdrop_share": 0.1,
         "emissive_share": 0.4,
         "outline_share": 0.3,
+        "frame_gap_s": 0.5,
+        "tokens": 900.0,
         "faces": 500.0,
         "texture_pixels": 1e6,
     },
@@ -215,8 +217,12 @@ DROPS = {
     "max_faces": (500, 499, ReasonCode.FACE_LIMIT),
     "min_texture_pixels": (1_000_000, 1_000_001, ReasonCode.TEXTURE_LIMIT),
     "max_texture_pixels": (1_000_000, 999_999, ReasonCode.TEXTURE_LIMIT),
+    "max_frame_gap_s": (0.5, 0.4, ReasonCode.FRAME_GAP),
+    "max_tokens": (900, 899, ReasonCode.TOKEN_LIMIT),
     "licenses": ("by-nc,cc0", "by,cc0", ReasonCode.LICENSE),
 }
+WHERE = "where"
+"""Judged by metadata alone: tests/curation/test_moments.py."""
 
 
 @pytest.mark.parametrize("name", DROPS)
@@ -230,10 +236,11 @@ def test_every_threshold_is_inclusive(name: str) -> None:
 
 
 def test_every_threshold_is_tested_and_every_filter_has_one() -> None:
-    assert {field.name for field in dataclasses.fields(FilterConfig)} == DROPS.keys()
+    assert {field.name for field in dataclasses.fields(FilterConfig)} == DROPS.keys() | {WHERE}
     assert {name for one in FILTERS for name in (one.least, one.most) if name} == DROPS.keys() - {"licenses"}
     assert EXAMPLE.measures.keys() == {one.measure for one in FILTERS}
-    assert set(measures(clip_of([box(), box(2.0)]))) == EXAMPLE.measures.keys()
+    # Tokens are counted after voxelizing.
+    assert set(measures(clip_of([box(), box(2.0)]))) == EXAMPLE.measures.keys() - {"tokens"}
 
 
 def test_unknown_licenses_have_their_own_reason() -> None:
@@ -263,7 +270,7 @@ def test_clips_without_duration_or_first_frame_are_dropped_whatever_the_settings
 def test_the_defaults_agree_with_check_clip() -> None:
     far = [moved(box(), (1000.0 * t, 0, 0)) for t in range(3)]
     near = [moved(box(), (0.005 * t, 0, 0)) for t in range(3)]
-    for clip in (clip_of(far), clip_of(near), clip_of([box(), box(2.0)]), clip_of([box()])):
+    for clip in (clip_of(far), clip_of(near), clip_of([box(), box(2.0)])):
         try:
             check_clip(clip)
             expected = None
@@ -271,6 +278,13 @@ def test_the_defaults_agree_with_check_clip() -> None:
             expected = error.code
         refusal = judge(measure(clip, "0_0"), FilterConfig())
         assert (refusal and refusal.code) == expected
+
+
+def test_a_clip_of_one_frame_is_not_judged_by_what_needs_several() -> None:
+    static = measure(clip_of([box()]), "0_0")
+    assert not {"motion", "flicker", "distinct_poses", "start_jump", "duration_s", "frame_gap_s"} & set(static.measures)
+    assert judge(static, FilterConfig(min_distinct_poses=2, max_frame_gap_s=0.1)) is None
+    assert missing_measures([static.measures]) == {}
 
 
 def test_invalid_thresholds_are_rejected() -> None:
@@ -298,13 +312,18 @@ def test_settings_are_hashed_and_older_ones_are_read() -> None:
     assert SampleConfig.from_json(json.loads(json.dumps(newer.to_json()))) == newer
     assert newer.sha256() != SampleConfig().sha256()
     older = {name: value for name, value in SampleConfig().to_json().items() if name != "filters"}
-    assert SampleConfig.from_json({**older, "min_motion": 0.02}).filters == FilterConfig(min_motion=0.02)
+    filters = SampleConfig.from_json({**older, "min_motion": 0.02}).filters
+    assert filters == FilterConfig(min_motion=0.02, max_tokens=None), "version 0.3.0 had no limit"
     with pytest.raises(ConfigError, match="incompatible helix4d version"):
         SampleConfig.from_json({**older, "sharpness": 1})
 
 
 def test_settings_without_newer_thresholds_keep_the_hash_of_version_0_3_0() -> None:
-    assert SampleConfig(image_size=64, views=2, resolution=64, assets_per_shard=4).sha256() == RECORDED["config_sha256"]
+    earlier = SampleConfig(
+        image_size=64, views=2, resolution=64, assets_per_shard=4, cameras="even", lights="even",
+        filters=FilterConfig(max_tokens=None),
+    )  # fmt: skip
+    assert earlier.sha256() == RECORDED["config_sha256"]
     assert not {"min_distinct_poses", "max_start_jump"} & SampleConfig().to_json()["filters"].keys()
     with pytest.raises(ConfigError, match="--min-distinct-poses 5: exceeds --frames 4, so no clip could pass"):
         SampleConfig(frames=4, filters=FilterConfig(min_distinct_poses=5))
