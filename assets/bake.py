@@ -206,7 +206,7 @@ def _is_sequence(path: Path) -> bool:
 
 
 def bake_still(path: Path, limits: Limits = DEFAULT_LIMITS) -> Clip:
-    """Bake the rest pose of a .glb or .gltf file, ignoring any animations: a clip of one frame at time 0.
+    """Bake the rest pose of a .glb or .gltf file, ignoring any animations: a clip of one frame at time 0, index −1.
 
     Raises:
         AssetError: if the file is broken or has no visible mesh.
@@ -215,7 +215,7 @@ def bake_still(path: Path, limits: Limits = DEFAULT_LIMITS) -> Clip:
     if _suffix(path) not in _GLTF:
         message = f"a still must be a {' or '.join(_GLTF)} file, found {path.suffix}"
         raise AssetError(ReasonCode.NOT_GLTF, message, path)
-    return mark_outlines(GltfAsset(path, limits).bake(None, np.zeros(1)))
+    return replace(mark_outlines(GltfAsset(path, limits).bake(None, np.zeros(1))), index=-1)
 
 
 def _suffix(path: Path) -> str:

@@ -21,6 +21,7 @@ from helix4d.assets.gltf import GltfAsset
 from helix4d.assets.gltf.scene import cofactor, determinants
 from helix4d.assets.gltf.writer import GlbBuilder, Mesh, Part, Track
 from helix4d.assets.limits import DEFAULT_LIMITS
+from helix4d.assets.surface import motion_of_times
 
 T = TypeVar("T")
 
@@ -56,10 +57,16 @@ def _one_cofactor(matrices: np.ndarray) -> np.ndarray:
     return np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)], axis=2)
 
 
+def _motion(asset: GltfAsset, index: int) -> float:
+    info = asset.clips[index]
+    return motion_of_times(info.start, info.end, asset.poser(index))
+
+
 def _report(path: Path) -> None:
     asset, opening = _timed(lambda: GltfAsset(path, DEFAULT_LIMITS))
-    (chosen, *_), choosing = _timed(lambda: choose(asset.clips, MOST_MOVING, asset.probe_motion))
-    clip, baking = _timed(lambda: asset.bake(chosen, FRAMES))
+    (chosen, *_), choosing = _timed(lambda: choose(asset.clips, MOST_MOVING, lambda index: _motion(asset, index)))
+    info = asset.clips[chosen]
+    clip, baking = _timed(lambda: asset.bake(chosen, np.linspace(info.start, info.end, FRAMES)))
     count = len(asset.document.nodes)
     print(
         f"{path.stem:24} {len(clip.frames[0].faces):7} triangles: opened in {opening:.2f} s, selected 1 of "

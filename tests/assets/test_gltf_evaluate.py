@@ -19,6 +19,7 @@ from helix4d.assets.gltf.parse.model import Meshopt
 from helix4d.assets.gltf.scene import cofactor, compose, determinants
 from helix4d.assets.gltf.writer import GlbBuilder, Mesh, Part, Track
 from helix4d.assets.limits import DEFAULT_LIMITS
+from helix4d.assets.surface import motion_of_times
 from helix4d.assets.triangles import areas
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.processes import child_environment
@@ -450,5 +451,5 @@ def test_selecting_measures_the_triangles_of_each_frame_once(tmp_path: Path, mon
         return areas(triangles)
 
     monkeypatch.setattr("helix4d.assets.clip.areas", counted)
-    GltfAsset(moving_tetrahedron().write(tmp_path), DEFAULT_LIMITS).probe_motion(0)
+    motion_of_times(0.0, 1.0, GltfAsset(moving_tetrahedron().write(tmp_path), DEFAULT_LIMITS).poser(0))
     assert len(calls) == 16
