@@ -79,7 +79,7 @@ def test_the_warning_counts_edges_and_frames() -> None:
         check.add([(rest, rest), (rest, posed)])
     (warning,) = check.warnings()
     assert f"{stretched_edges(rest, spread)} of {6 * len(rest):,} edges" in warning
-    assert "2 frames" in warning
+    assert "frames affected: 2" in warning
     calm = StretchCheck()
     calm.add([(rest, rest)])
     assert not calm.warnings()
