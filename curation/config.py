@@ -177,7 +177,9 @@ def parse_resolutions(value: object) -> tuple[int, ...]:
     names = str(value).split(",")
     sides = tuple(int(name) for name in names if name in _RESOLUTIONS)
     if len(sides) != len(names) or len(set(sides)) != len(sides):
-        raise ConfigError(f"--resolution {value}: expected distinct powers of two from 32 to 1024, separated by commas")
+        if len(names) == 1:
+            raise ConfigError(f"--resolution {value}: must be a power of two from 32 to 1024")
+        raise ConfigError(f"--resolution {value}: must be distinct powers of two from 32 to 1024, separated by commas")
     return sides
 
 
