@@ -87,7 +87,7 @@ def test_a_blend_file_that_is_linked(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(importer, "refuse_outside_libraries", lambda path, root: None)
     monkeypatch.setattr(importer, "refuse_before_opening", failing(fault()))
     with pytest.raises(OSError, match="Input/output error"):
-        bake_clips(tmp_path / "a.blend", frames=2)
+        bake_clips(tmp_path / "a.blend", frames=2, isolated=False)
 
 
 def test_an_image_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
