@@ -17,6 +17,7 @@ from helix4d.render import (
     sample_view_lights,
 )
 from helix4d.render.cycles.engine import _open_scene
+from helix4d.render.scene.boxes import whole_image
 from helix4d.render.scene.views import Views
 from tests.render.clips import clip, quad, sphere
 from tests.render.egl import needs_egl
@@ -41,7 +42,7 @@ def test_a_white_plane_has_the_radiance_of_the_arithmetic() -> None:
         plane = corners, np.tile(-camera.extrinsics[2, :3], (4, 1)), *quad()[2:]
         with _open_scene(Views.of(clip([plane], [_MATTE]), [near], [lights], _SETTINGS, None, {})) as scene:
             scene.set_frame(0)
-            found = float(scene.render(0).colors["G"].mean())
+            found = float(scene.render(0, whole_image(_SETTINGS.image_size)).colors["G"].mean())
         if abs(found / facing_radiance(camera, lights) - 1.0) > 0.02:
             wrong[number] = found, facing_radiance(camera, lights)
     assert not wrong
