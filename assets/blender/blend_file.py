@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.storage import is_fault
 
 _HEADER = re.compile(rb"BLENDER([_-])([vV])\d{3}")
 _VERSION = re.compile(rb"BLENDER(?:[_-][vV](\d)(\d\d)|\d\d-\d\dv(\d\d)(\d\d))")
@@ -55,7 +56,9 @@ def newer_version(path: Path, running: tuple[int, int, int]) -> str | None:
     try:
         with closing(_opened(path)) as stream:
             match = _VERSION.match(stream.read(17))
-    except (OSError, EOFError, zstandard.ZstdError, zlib.error):
+    except (OSError, EOFError, zstandard.ZstdError, zlib.error) as error:
+        if is_fault(error):
+            raise
         return None  # not a Blender file, which `linked_files` reports
     if match is None:
         return None
