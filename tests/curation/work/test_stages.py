@@ -19,6 +19,7 @@ from helix4d.assets import archive, bake_clips, content_hash
 from helix4d.assets.samples import SAMPLES
 from helix4d.core import AssetState, ConfigError, ReasonCode
 from helix4d.curation.config import SampleConfig
+from helix4d.curation.filters.thresholds import MeasuredClip, Refusal
 from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.shards.writer import Sample, part_members, write_shard
 from helix4d.curation.work import stages, worker
@@ -213,11 +214,12 @@ def test_clips_of_a_file_are_in_memory_one_at_a_time(tmp_path: Path, monkeypatch
     monkeypatch.setattr(stages, "bake_clips", lambda *_, **__: [replace(bird, index=index) for index in range(11)])
     plain, made = stages._make_sample, list[weakref.ref[Sample]]()
 
-    def make(*arguments: Any) -> Sample:
+    def make(*arguments: Any) -> tuple[Sample | None, Refusal | None, MeasuredClip]:
         assert not any(reference() for reference in made)
-        sample = plain(*arguments)
+        sample, refusal, measured = plain(*arguments)
+        assert sample is not None
         made.append(weakref.ref(sample))
-        return sample
+        return sample, refusal, measured
 
     monkeypatch.setattr(stages, "_make_sample", make)
     (tmp_path / ".part.abc.tmp").write_bytes(b"of an attempt that was killed")
