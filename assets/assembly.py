@@ -5,13 +5,18 @@ For scenes of files other than glTF. Matrices multiply row vectors from the righ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from helix4d.assets.clip import Frame, Topology
+from helix4d.assets.geometry_check import GeometryCheck
 from helix4d.assets.gltf.scene import cofactor
+from helix4d.assets.limits import Limits
+from helix4d.assets.stretch import StretchCheck
+from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array
 
 
@@ -178,3 +183,43 @@ def _joined(rows: list[tuple[Surface, BoolArray]], uv_sets: int) -> Topology:
         material_ids=np.concatenate(ids),
         colors=np.concatenate(colors) if has_colors else None,
     )
+
+
+def checked_frames(
+    worlds: Iterable[WorldFrame],
+    count: int,
+    path: Path,
+    limits: Limits,
+    check: GeometryCheck | None,
+    stretch: StretchCheck | None,
+) -> tuple[Frame, ...]:
+    """Convert the frames of a clip to float32, and check them.
+
+    Args:
+        worlds: the frames, posed one after the other.
+        count: number of frames.
+        path: path of the file, for messages.
+        limits: upper bounds that posing keeps.
+        check, stretch: checks to apply; None for frames whose motion is measured only.
+
+    Raises:
+        AssetError: invalid_accessor, out_of_memory, or what `GeometryCheck` finds.
+    """
+    baked: list[Frame] = []
+    unposed: list[Float64Array] = []
+    try:
+        for world in worlds:
+            if check is not None:
+                check.add(world.positions, world.topology.faces, world.rounding)
+            if stretch is not None:
+                stretch.add(world.deformed)
+            unposed = unposed or world.unposed
+            baked.append(world.frame())
+    except BrokenMeshError as error:
+        raise AssetError(ReasonCode.INVALID_ACCESSOR, str(error), path) from error
+    except OverflowError as error:
+        message = f"{count} frames: {error}, more than the limit of {limits.frame_vertices:,} in all frames"
+        raise AssetError(ReasonCode.OUT_OF_MEMORY, message, path) from error
+    if check is not None:
+        check.finish(unposed)
+    return tuple(baked)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from helix4d.assets.clip import Frame, Topology
+from helix4d.assets.clip import Topology
 from helix4d.assets.collada.channels import Channel
 from helix4d.assets.collada.scene import Part, Posed, Scene
-from helix4d.assets.gltf.frames import z_up
+from helix4d.assets.gltf.frames import WorldFrame, z_up
 from helix4d.assets.gltf.scene import unit_rows
 from helix4d.core.arrays import BoolArray, Float32Array, Float64Array
 
@@ -28,26 +28,6 @@ class Shown:
     part: Part
     material: int
     uvs: dict[int, Float32Array]
-
-
-@dataclass(frozen=True, eq=False)
-class WorldFrame:
-    """One frame in float64.
-
-    Attributes:
-        positions, normals: (V, 3) float64, Z up; normals are zero if they were not requested.
-        topology: visible triangles.
-        rounding: largest error in world space, in meters, due to float32 rounding in the file.
-    """
-
-    positions: Float64Array
-    normals: Float64Array
-    topology: Topology
-    rounding: float
-
-    def frame(self) -> Frame:
-        """Convert to float32."""
-        return Frame(self.positions.astype(np.float32), self.normals.astype(np.float32), self.topology)
 
 
 class Frames:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from helix4d.assets.assembly import Assembly, BrokenMeshError, Local
+from helix4d.assets.assembly import Assembly, BrokenMeshError, Local, WorldFrame, checked_frames
 from helix4d.assets.choice import ClipInfo
 from helix4d.assets.clip import Clip, Frame
 from helix4d.assets.fbx.binding import evaluated, load
@@ -101,28 +102,13 @@ class FbxAsset:
     ) -> tuple[Frame, ...]:
         assembly = Assembly(np.asarray, 1.0, uv_sets)
         most = self._limits.frame_vertices // len(times)
-        baked: list[Frame] = []
-        unposed: list[Float64Array] = []
-        try:
+
+        def worlds() -> Iterator[WorldFrame]:
             for time in take.on_ticks(times):
                 with evaluated(self._source, take.anim, float(time)) as posed:
-                    world = assembly.frame(self._shown(posed, most))
-                if check is not None:
-                    check.add(world.positions, world.topology.faces, world.rounding)
-                if stretch is not None:
-                    stretch.add(world.deformed)
-                unposed = unposed or world.unposed
-                baked.append(world.frame())
-        except BrokenMeshError as error:
-            raise AssetError(ReasonCode.INVALID_ACCESSOR, str(error), self._path) from error
-        except OverflowError as error:
-            message = (
-                f"{len(times)} frames: {error}, more than the limit of {self._limits.frame_vertices:,} in all frames"
-            )
-            raise AssetError(ReasonCode.OUT_OF_MEMORY, message, self._path) from error
-        if check is not None:
-            check.finish(unposed)
-        return tuple(baked)
+                    yield assembly.frame(self._shown(posed, most))
+
+        return checked_frames(worlds(), len(times), self._path, self._limits, check, stretch)
 
     def _shown(self, posed: object, most: int) -> list[tuple[Local, Float64Array]]:
         """Return the visible shapes of an evaluated scene, and their (1, 4, 4) places in the clip's axes."""

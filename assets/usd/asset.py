@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pxr import Tf, Usd
 
-from helix4d.assets.assembly import BrokenMeshError
+from helix4d.assets.assembly import checked_frames
 from helix4d.assets.choice import ClipInfo
 from helix4d.assets.clip import Clip, Frame
 from helix4d.assets.geometry_check import GeometryCheck
@@ -103,27 +103,8 @@ class UsdAsset:
         stretch: StretchCheck | None = None,
     ) -> tuple[Frame, ...]:
         posed = Frames(self._scene, uv_sets, self._limits.frame_vertices // len(times))
-        baked: list[Frame] = []
-        unposed: list[Float64Array] = []
-        try:
-            for code in self._codes(times):
-                world = posed.at(float(code))
-                if check is not None:
-                    check.add(world.positions, world.topology.faces, world.rounding)
-                if stretch is not None:
-                    stretch.add(world.deformed)
-                unposed = unposed or world.unposed
-                baked.append(world.frame())
-        except BrokenMeshError as error:
-            raise AssetError(ReasonCode.INVALID_ACCESSOR, str(error), self._path) from error
-        except OverflowError as error:
-            message = (
-                f"{len(times)} frames: {error}, more than the limit of {self._limits.frame_vertices:,} in all frames"
-            )
-            raise AssetError(ReasonCode.OUT_OF_MEMORY, message, self._path) from error
-        if check is not None:
-            check.finish(unposed)
-        return tuple(baked)
+        worlds = (posed.at(float(code)) for code in self._codes(times))
+        return checked_frames(worlds, len(times), self._path, self._limits, check, stretch)
 
     def _codes(self, times: Float64Array) -> Float64Array:
         """Return the time codes of (T,) seconds; without an animation, the start of the stage."""
