@@ -6,12 +6,14 @@ Prints one line per check; `test_gpu.py` compares them. A separate process, beca
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+from numba.cuda.simulator.kernelapi import FakeCUDAShared
 
 from helix4d.assets import Clip, Frame, Material, Texture, Topology
 from helix4d.voxelize import GeometryError, OVoxel, dual_grid, prepare_surface, voxelize_clip
@@ -26,6 +28,7 @@ RESOLUTION = 8
 def main() -> None:
     sys.setswitchinterval(1e-4)  # the simulator polls its threads in a busy loop, from which each must take the GIL
     gpu._FULL, gpu._THREADS, gpu_count_kernels.SCAN_THREADS = 1, 8, 8  # each thread is a Python thread
+    allocate_shared_arrays_once()
     print("soup:", gpu_check._difference(12))
     gpu._FULL = 128  # 64 threads per triangle: two rows of 32
     compare_grids()
@@ -35,6 +38,21 @@ def main() -> None:
     compare_emission()
     leave_the_cube(clip)
     count_uploads(clip)
+
+
+def allocate_shared_arrays_once() -> None:
+    """Let one thread at a time ask for a shared array.
+
+    The simulator looks for the block's array and makes it in two steps, so that two threads may each make their own. It
+    tells arrays apart by the line that asks, which is the one below for all: a kernel can have one shared array here.
+    """
+    array, lock = FakeCUDAShared.array, threading.Lock()
+
+    def locked(*arguments: Any) -> np.ndarray:
+        with lock:
+            return array(*arguments)
+
+    FakeCUDAShared.array = locked
 
 
 def compare_grids() -> None:
