@@ -10,9 +10,15 @@ from typing import Any
 
 from helix4d.core import ConfigError
 from helix4d.core.settings import read_settings
+from helix4d.curation.config import RunConfig as CurationRun
+from helix4d.curation.config import working_folder
+from helix4d.curation.places.folder import Place, file_in, is_far, place_of
 from helix4d.model.device import DEVICES
 from helix4d.model.networks.config import VideoConfig
 from helix4d.model.networks.flow import Checkpointing
+
+CONFIG_FILE = "config.json"
+"""Settings of a run, in its folder."""
 
 
 class Stage(StrEnum):
@@ -41,7 +47,12 @@ class DataConfig:
     ahead: int = 2
     """Steps to prefetch."""
     max_broken: int = 16
-    """Missing or corrupt clips, over all ranks and the whole run, before the run stops."""
+    """Clips that cannot be used before the run stops: missing, corrupt, or too large for the memory of the device.
+    Each counts once, over all ranks and the whole run."""
+    max_tokens: int | None = None
+    """Leave out clips with more latent tokens than this, over all of their frames."""
+    allow_partial: bool = False
+    """Train without the clips of missing shards; by default these stop the run before its first step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +99,9 @@ class OptimizerConfig:
     clip_history: int = 1000
     """Past gradient norms to keep."""
     ema: float = 0.9999
+    """Decay of the moving average of the weights, per step."""
+    ema_warmup: bool = False
+    """Start with a smaller decay: (1 + step) / (10 + step) while that is less than `ema`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +109,9 @@ class RunConfig:
     """Where results are written and how often. No setting here affects the trained parameters."""
 
     output: str = "runs"
-    """Parent of the run's folder, `output/name`."""
+    """Parent of the run's folder, `output/name`: a folder or a URL of any file system that fsspec can write."""
+    work: str | None = None
+    """Local folder for the last checkpoint and the metrics of a run whose output is a URL; by default in the cache."""
     log_every: int = 10
     save_every: int = 500
     keep_last: int = 3
@@ -112,6 +128,10 @@ class RunConfig:
     preview_guidance: float = 1.0
     device: str = "auto"
     """cuda, cpu, or auto, which uses cuda if available."""
+    patience_s: float = 600.0
+    """Seconds to wait for a full disk or a store that refuses a write before the run stops."""
+    timeout_s: float = 1800.0
+    """Seconds that a rank waits for the others before it fails. Must cover a preview and a wait for a full disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +177,11 @@ class TrainConfig:
         for name, value in not_negative.items():
             if value < 0:
                 raise ConfigError(f"{name} is {value}: must not be negative")
+        for name, seconds in {"run.patience_s": self.run.patience_s, "run.timeout_s": self.run.timeout_s}.items():
+            if not seconds > 0:
+                raise ConfigError(f"{name} is {seconds:g}: must be greater than 0")
+        if self.data.max_tokens is not None and self.data.max_tokens < 1:
+            raise ConfigError(f"data.max_tokens is {self.data.max_tokens}: must be at least 1")
         if len(self.optimizer.betas) != 2:
             raise ConfigError(f"optimizer.betas is {list(self.optimizer.betas)}: AdamW takes two values")
         if self.run.device not in DEVICES:
@@ -175,9 +200,22 @@ class TrainConfig:
             raise ConfigError(f"name is {self.name!r}: must be usable as the name of a folder")
 
     @property
+    def place(self) -> Place:
+        """Folder or URL of the run."""
+        return file_in(place_of(self.run.output), self.name)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the run's output is a URL."""
+        return is_far(self.run.output)
+
+    @property
     def folder(self) -> Path:
-        """Folder of the run."""
-        return Path(self.run.output) / self.name
+        """Folder of the run, or the local working folder if its output is a URL."""
+        if not self.is_remote:
+            return Path(self.run.output) / self.name
+        work = None if self.run.work is None else Path(self.run.work) / self.name
+        return working_folder(str(self.place), CurationRun(work=work))
 
     def to_json(self) -> dict[str, Any]:
         """Return the values as JSON."""

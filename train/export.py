@@ -10,12 +10,13 @@ import torch
 
 from helix4d.core import ConfigError, FormatError, write_json
 from helix4d.core.typed import build
+from helix4d.curation.places.folder import Place, folder_at
 from helix4d.model.checkpoint.checkpoint import save_network
 from helix4d.model.networks.config import AttentionPattern
 from helix4d.model.networks.flow import FlowTransformer
 from helix4d.model.sampling.video_pipeline import SETTINGS_KEY
-from helix4d.train.checkpoint import list_checkpoints, load_checkpoint, restore
-from helix4d.train.config import Stage, TrainConfig
+from helix4d.train.checkpoint import list_checkpoints, load_checkpoint, restore, step_of
+from helix4d.train.config import CONFIG_FILE, Stage, TrainConfig
 from helix4d.train.data.dataset import latent_statistics
 from helix4d.train.latents.latents import SHAPE, TEXTURE
 from helix4d.train.network import build_network
@@ -28,14 +29,14 @@ NAMES = {
 _STATISTICS = {SHAPE: "shape_slat_normalization", TEXTURE: "tex_slat_normalization"}
 
 
-def read_run(run: Path) -> TrainConfig:
+def read_run(run: Place) -> TrainConfig:
     """Read the settings with which a run was last started.
 
     Raises:
         FormatError: if the folder is not that of a run.
     """
     try:
-        values = json.loads((run / "config.json").read_bytes())
+        values = json.loads(folder_at(run).read(CONFIG_FILE))
     except (OSError, ValueError) as error:
         raise FormatError(f"{run}: not the folder of a training run ({error})") from error
     return build(TrainConfig, values, str(run))
@@ -45,10 +46,10 @@ def load_trained(
     config: TrainConfig, device: torch.device, ema: bool = True, step: int | None = None
 ) -> FlowTransformer:
     """Load a run's network from a checkpoint (by default the last), with averaged (EMA) or raw weights."""
-    saved = {int(path.name.removeprefix("step_")): path for path in list_checkpoints(config.folder)}
+    saved = {step_of(place): place for place in list_checkpoints(config.place)}
     if not saved or (step is not None and step not in saved):
         which = "" if step is None else f" for step {step}"
-        raise ConfigError(f"{config.folder}: no checkpoint{which} (available steps: {sorted(saved) or 'none'})")
+        raise ConfigError(f"{config.place}: no checkpoint{which} (available steps: {sorted(saved) or 'none'})")
     path = saved[max(saved) if step is None else step]
     checkpoint = load_checkpoint(path)
     network = build_network(config, device)
@@ -57,7 +58,7 @@ def load_trained(
     return network.eval().requires_grad_(False)
 
 
-def export_run(run: Path, output: Path, ema: bool = True, step: int | None = None) -> str:
+def export_run(run: Place, output: Path, ema: bool = True, step: int | None = None) -> str:
     """Write the network to `output/ckpts`, list it in `output/pipeline.json` and return its name there.
 
     `pipeline.json` is created if necessary. Trained tensors are written in the type of the frozen ones, as in

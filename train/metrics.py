@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from helix4d.core import ConfigError, write_bytes
+from helix4d.core import ConfigError, insist, write_bytes
+from helix4d.curation.places.folder import Place, folder_at
 
 log = logging.getLogger("helix4d.train")
 
@@ -22,18 +23,20 @@ class Metrics:
         run: folder of the run.
         step: step from which the run resumes; lines of later steps, left by a killed run, are removed.
         tensorboard: whether to write TensorBoard events too.
+        patience_s: seconds to wait for a disk that refuses a line.
     """
 
-    def __init__(self, run: Path, step: int, tensorboard: bool) -> None:
+    def __init__(self, run: Path, step: int, tensorboard: bool, patience_s: float) -> None:
         self._path = run / METRICS_FILE
-        lines = [line for line in read_metrics(run) if line["step"] <= step]
-        write_bytes(self._path, b"".join(_line(values) for values in lines))
+        self._patience_s = patience_s
+        kept = b"".join(_line(values) for values in read_metrics(run) if values["step"] <= step)
+        insist(lambda: write_bytes(self._path, kept), self._path, patience_s)
+        self._bytes = len(kept)
         self._events: Any = _event_writer(run, step) if tensorboard else None
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Append one line; numbers and lists of numbers become events."""
-        with open(self._path, "ab") as stream:
-            stream.write(_line(values))
+        insist(lambda: self._append(_line(values)), self._path, self._patience_s)
         log.info(
             "step %d  loss %.4f  grad norm %.3f  %.0f tokens/s  data wait %.0f%%",
             values["step"],
@@ -51,11 +54,25 @@ class Metrics:
                         self._events.add_scalar(tag, number, values["step"])
             self._events.flush()
 
+    def _append(self, line: bytes) -> None:
+        """Append a line, replacing a part of it that was written before the disk was full."""
+        with open(self._path, "r+b") as stream:
+            stream.truncate(self._bytes)
+            stream.seek(self._bytes)
+            stream.write(line)
+        self._bytes += len(line)
 
-def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Read the lines of a run's `metrics.jsonl`, ignoring a last line truncated by a crash."""
-    path = run / METRICS_FILE
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+
+def read_metrics(run: Place) -> list[dict[str, Any]]:
+    """Read the lines of a run's `metrics.jsonl`, ignoring a last line truncated by a crash.
+
+    Args:
+        run: folder or URL of the run.
+    """
+    try:
+        lines = folder_at(run).read(METRICS_FILE).split(b"\n")[:-1]
+    except FileNotFoundError:
+        return []
     return [json.loads(line) for line in lines if line]
 
 

@@ -53,6 +53,11 @@ class Schedule:
             [[draws[i] for i in piece] for piece in cut(members, costs, budget)] for members in balance(costs, ranks)
         ]
 
+    def busy_share(self, shares: Sequence[Sequence[Sequence[Draw]]]) -> float:
+        """Return the mean cost of a rank relative to the largest: the share of time that ranks do not wait in."""
+        totals = [sum(self.costs[draw.clip] for piece in share for draw in piece) for share in shares]
+        return sum(totals) / (len(totals) * max(totals)) if max(totals) else 1.0
+
 
 def balance(costs: Sequence[int], ranks: int) -> list[list[int]]:
     """Distribute costs over ranks and return their indices per rank.
