@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -69,18 +70,31 @@ class NetworkConfig:
     """Folder or hub repository of the DINOv3 that encodes the conditioning images."""
     offline: bool = False
     """Use only the hub's local cache."""
-    trainable: tuple[str, ...] = ("blocks.*.self_attn.*",)
-    """Patterns of parameter names; parameters that match none are frozen."""
+    trainable: tuple[str, ...] | str = ("blocks.*.self_attn.*",)
+    """Patterns of parameter names; parameters that match none are frozen. Or `lora:RANK`: freeze all parameters and
+    train low-rank updates of the self-attention's matrices."""
     video: VideoConfig = field(default_factory=VideoConfig)
     first_frame: bool = True
     """Keep frame 0 clean, at timestep 0 and without loss. Off (an ablation): treat it like the others."""
     precision: str = "bfloat16"
-    """Precision of frozen parameters and of the activations inside the blocks: bfloat16 or float32."""
+    """Precision of the blocks' frozen matrices and of their activations: bfloat16 or float32."""
     checkpointing: Checkpointing = Checkpointing.KEEP_ATTENTION
     compile: bool = False
     """Compile each block with torch.compile."""
     shard: bool = False
     """Shard the trainable parameters over the ranks (FSDP2), for full fine-tuning. No effect on a single rank."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.trainable, str) and not re.fullmatch(r"lora:[1-9]\d{0,3}", self.trainable):
+            raise ConfigError(
+                f"trainable is {self.trainable!r}: must be a list of patterns such as [blocks.*.self_attn.*], or "
+                "lora:RANK such as lora:16"
+            )
+
+    @property
+    def rank(self) -> int | None:
+        """Rank of the low-rank updates; None if parameters themselves are trained."""
+        return int(self.trainable.removeprefix("lora:")) if isinstance(self.trainable, str) else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,8 +49,9 @@ class Figures:
         self._counts.index_add_(0, bins, counts)
         lengths = [clip.latent.lengths for clip in one.clips]
         self._tokens += sum(map(sum, lengths))
-        network, trained = self._network, self._config.network
-        self._flops += step_flops(network.config, network.video, lengths, one.cond_tokens, trained.trainable == ("*",))
+        settings, network = self._config.network, self._network
+        whole, low_rank = settings.trainable == ("*",), settings.rank is not None
+        self._flops += step_flops(network.config, network.video, lengths, one.cond_tokens, whole, low_rank)
 
     def collect(self, comm: World) -> dict[str, Any]:
         """Return the figures over all ranks since the last call, and reset them."""

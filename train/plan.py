@@ -29,7 +29,9 @@ def plan_run(config: TrainConfig) -> str:
         f"input {shape} with {flow.in_channels} channels, output with {flow.out_channels}, grid {flow.resolution}³",
         f"attention {config.network.video.pattern}, temporal rotary {config.network.video.temporal}, "
         f"kept {config.network.video.kept}, first frame {'clean' if config.network.first_frame else 'noisy'}",
-        f"parameters: {trained:,} trained in float32, {frozen:,} frozen in {config.network.precision}",
+        f"parameters: {trained:,} trained in float32"
+        f"{'' if config.network.rank is None else f' (updates of rank {config.network.rank})'}, {frozen:,} frozen, "
+        f"matrices of the blocks in {config.network.precision}",
         f"data: {len(reader)} clips of {min(costs):,} to {max(costs):,} tokens, {sum(costs):,} in total",
         f"steps: {config.steps:,} of {config.batch} clips; {epoch:,} steps per epoch, "
         f"{config.steps * config.batch / len(reader):.1f} epochs in total",
