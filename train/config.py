@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,24 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mix:
+    """Weights of static clips (of one frame) and animated clips in the sequence of clips."""
+
+    static: float
+    animated: float
+
+    def __post_init__(self) -> None:
+        if min(self.static, self.animated) < 0 or not self.static + self.animated > 0:
+            raise ConfigError(f"data.mix is {self.static:g} to {self.animated:g}: must be weights, not both 0")
+
+    @property
+    def static_share(self) -> Fraction:
+        """Share of static clips."""
+        static, animated = (Fraction(weight).limit_denominator(10_000) for weight in (self.static, self.animated))
+        return static / (static + animated)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Training data. Roots are folders or URLs of any file system that fsspec supports."""
 
@@ -52,6 +71,12 @@ class DataConfig:
     Each counts once, over all ranks and the whole run."""
     max_tokens: int | None = None
     """Leave out clips with more latent tokens than this, over all of their frames."""
+    mix: Mix | None = None
+    """Weights of static and animated clips, such as {static: 1, animated: 3}; by default all clips are equally
+    frequent."""
+    balance_steps: int = 1
+    """Steps whose clips are sorted by tokens, so that each step has clips of similar length and ranks wait less for
+    each other. The order of the steps is random. 1 leaves the clips in random order."""
     allow_partial: bool = False
     """Train without the clips of missing shards; by default these stop the run before its first step."""
 
@@ -173,6 +198,7 @@ class TrainConfig:
             "batch": self.batch,
             "tokens_per_microbatch": self.tokens_per_microbatch,
             "data.workers": self.data.workers,
+            "data.balance_steps": self.data.balance_steps,
             "optimizer.clip_history": self.optimizer.clip_history,
             "run.log_every": self.run.log_every,
             "run.save_every": self.run.save_every,

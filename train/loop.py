@@ -22,7 +22,6 @@ from helix4d.train.config import Stage, TrainConfig
 from helix4d.train.data.batch import Copier
 from helix4d.train.data.dataset import UNREADABLE, ClipReader, Latent
 from helix4d.train.data.loader import BrokenDataError, Loader, padded
-from helix4d.train.data.schedule import Schedule
 from helix4d.train.figures import Figures
 from helix4d.train.gradients import GradientSum
 from helix4d.train.metrics import Metrics
@@ -83,7 +82,7 @@ def train(config: TrainConfig, changed: Collection[str] = ()) -> TrainState:
         if config.batch < comm.ranks:
             raise ConfigError(f"batch is {config.batch} with {comm.ranks} ranks: must be at least one clip per rank")
         clips = sha256_json([entry.key for entry in reader.entries])
-        schedule = Schedule(reader.costs(network.config.resolution), config.seed)
+        schedule = reader.schedule(network.config.resolution, config.seed)
         encoder = load_image_encoder(config.network, comm.device)
         if encoder.channels != network.config.cond_channels:
             raise ConfigError(

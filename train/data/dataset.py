@@ -22,6 +22,7 @@ from helix4d.curation.shards.reader import ShardReader
 from helix4d.model.conditioning.images import prepare_frames
 from helix4d.model.latents.latents import LATENT_STRIDE, SHAPE_STATISTICS, TEXTURE_STATISTICS, LatentStatistics
 from helix4d.train.config import DataConfig, Stage
+from helix4d.train.data.schedule import Schedule
 from helix4d.train.latents.latents import SHAPE, STRUCTURE, TEXTURE, read_member, statistics_from_json
 from helix4d.train.latents.storage import (
     list_shards,
@@ -195,6 +196,17 @@ class ClipReader:
         if self.stage is Stage.STRUCTURE:
             return tuple(len(entry.tokens) * structure_grid**3 for entry in self.entries)
         return tuple(sum(entry.tokens) for entry in self.entries)
+
+    def schedule(self, structure_grid: int, seed: int) -> Schedule:
+        """Return the order of the clips in this stage."""
+        config = self.config
+        return Schedule(
+            self.costs(structure_grid),
+            seed,
+            tuple(len(entry.tokens) == 1 for entry in self.entries),
+            None if config.mix is None else config.mix.static_share,
+            config.balance_steps,
+        )
 
     def latent(self, number: int) -> Latent:
         """Read the normalized latent of clip `number`.

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from helix4d.core import Helix4DError
 from helix4d.train.config import TrainConfig
 from helix4d.train.data.dataset import UNREADABLE, ClipReader, TrainingClip
-from helix4d.train.data.schedule import Draw, Schedule
+from helix4d.train.data.schedule import Draw, Schedule, busy_share
 
 log = logging.getLogger("helix4d.train")
 
@@ -104,8 +104,8 @@ class Loader(AbstractContextManager["Loader"]):
             return self._pool.submit(reader.training_clip, draw.clip, names, config.condition_dropout)
 
         own = [[(draw, read(draw)) for draw in microbatch] for microbatch in shares[self._rank]]
-        keys = [reader.entries[draw.clip].key for draw in self._schedule.draws(position, config.batch)]
-        return _Submitted(own, keys, self._schedule.busy_share(shares))
+        keys = [reader.entries[draw.clip].key for draw in self._schedule.step(position, config.batch)]
+        return _Submitted(own, keys, busy_share([self._schedule.totals(shares)]))
 
     def _collect(self, submitted: _Submitted) -> RankStep:
         start = time.perf_counter()
