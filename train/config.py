@@ -158,6 +158,12 @@ class RunConfig:
     """Checkpoints at multiples of this step are kept permanently; 0 disables this."""
     tensorboard: bool = False
     """Also write TensorBoard event files (requires the package tensorboard)."""
+    wandb: str | None = None
+    """Also log to this project of Weights & Biases (requires the package wandb)."""
+    validate_every: int = 0
+    """Steps between evaluations of the loss on fixed clips, a multiple of log_every; 0 disables them."""
+    validation_clips: int = 16
+    validation_split: str = "val"
     preview_every: int = 0
     """Steps between previews; 0 disables them."""
     preview_clips: int = 2
@@ -203,6 +209,7 @@ class TrainConfig:
             "run.log_every": self.run.log_every,
             "run.save_every": self.run.save_every,
             "run.keep_last": self.run.keep_last,
+            "run.validation_clips": self.run.validation_clips,
         }
         for name, value in at_least_one.items():
             if value < 1:
@@ -213,10 +220,16 @@ class TrainConfig:
             "optimizer.warmup": self.optimizer.warmup,
             "run.keep_every": self.run.keep_every,
             "run.preview_every": self.run.preview_every,
+            "run.validate_every": self.run.validate_every,
         }
         for name, value in not_negative.items():
             if value < 0:
                 raise ConfigError(f"{name} is {value}: must not be negative")
+        if self.run.validate_every % self.run.log_every:
+            raise ConfigError(
+                f"run.validate_every is {self.run.validate_every}: must be a multiple of run.log_every, "
+                f"{self.run.log_every}"
+            )
         for name, seconds in {"run.patience_s": self.run.patience_s, "run.timeout_s": self.run.timeout_s}.items():
             if not seconds > 0:
                 raise ConfigError(f"{name} is {seconds:g}: must be greater than 0")

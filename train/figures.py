@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -40,6 +41,13 @@ class Figures:
         self._waited += waited_s
         self._busy += busy
         self._steps += 1
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do not count the time of the block, in which a validation or preview runs."""
+        start = time.perf_counter()
+        yield
+        self._start += time.perf_counter() - start
 
     def _add(self, one: Pass) -> None:
         first_frame = self._config.network.first_frame

@@ -42,6 +42,7 @@ from helix4d.train.samples.preview import Previews
 from helix4d.train.sharding import check_shardable, gather, shard, unshard
 from helix4d.train.signals import stop_signals
 from helix4d.train.step import Accumulator, Microbatch, Pass, smaller
+from helix4d.train.validation import Validation
 
 log = logging.getLogger("helix4d.train")
 
@@ -123,8 +124,9 @@ def train(config: TrainConfig, changed: Collection[str] = ()) -> TrainState:
                 f"{config.place}: this rank is at step {step}, others are not: run.output must be a URL, or a folder "
                 "shared by all nodes"
             )
-        metrics = Metrics(config.folder, step, config.run.tensorboard, config.run.patience_s) if output else None
+        metrics = Metrics(config, step) if output else None
         previews = Previews(config, encoder, comm.device, output.write) if output and config.run.preview_every else None
+        validation = Validation(config, encoder, comm) if config.run.validate_every else None
         if output:
             output.write_settings()
 
@@ -198,6 +200,9 @@ def train(config: TrainConfig, changed: Collection[str] = ()) -> TrainState:
                 figures.add_step(attempt.passes, share.waited_s, share.busy)
                 if step % config.run.log_every == 0 or step == config.steps:
                     values = figures.collect(comm)
+                    if validation is not None and step % config.run.validate_every == 0:
+                        with figures.paused():
+                            values["validation_loss"] = validation.loss(network)
                     if metrics is not None:
                         optimizing = {"grad_norm": grad_norm, "clip": threshold, "lr": group["lr"]}
                         metrics.write({"step": step, "clips": position, "broken": len(broken), **optimizing, **values})
@@ -206,7 +211,8 @@ def train(config: TrainConfig, changed: Collection[str] = ()) -> TrainState:
                 if output:
                     output.check()
                 if previews is not None and step % config.run.preview_every == 0:
-                    previews.write(step, network, trained, average.tensors)
+                    with figures.paused():
+                        previews.write(step, network, trained, average.tensors)
         return state()
 
 

@@ -23,6 +23,7 @@ from helix4d.curation.places.store import Store, StoreError
 from helix4d.train.checkpoint import Checkpoint, publish_checkpoint, save_checkpoint
 from helix4d.train.config import CONFIG_FILE, TrainConfig
 from helix4d.train.metrics import METRICS_FILE
+from helix4d.train.page import PAGE_FILE, run_page
 
 log = logging.getLogger("helix4d.train")
 
@@ -120,10 +121,12 @@ class RunOutput(AbstractContextManager["RunOutput"]):
         keep = (run.keep_last, run.keep_every)
         local = (1, 0) if self._store else keep
         path = insist(lambda: save_checkpoint(folder, checkpoint, *local), folder, run.patience_s)
+        page = folder / PAGE_FILE
+        insist(lambda: write_bytes(page, run_page(folder, self._config.name)), page, run.patience_s)
         if (store := self._store) is None:
             return
         events = [p.relative_to(folder).as_posix() for p in sorted((folder / EVENTS).glob("*"))]
-        for name in (METRICS_FILE, CONFIG_FILE, *events):
+        for name in (METRICS_FILE, CONFIG_FILE, PAGE_FILE, *events):
             self._publish(name)
         self._insist_on_store(lambda: publish_checkpoint(store, path, *keep))
 

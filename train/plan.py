@@ -28,7 +28,7 @@ def plan_run(config: TrainConfig) -> str:
     memory = step_memory(config, flow, [_frames(microbatch, max(len(entry.tokens) for entry in reader.entries))])
     shape = f"[F, {flow.in_channels}, {flow.resolution}³]" if config.stage is Stage.STRUCTURE else "[L, in]"
     schedule = reader.schedule(flow.resolution, config.seed)
-    busy = [f"{_busy(schedule, config, ranks):.2f} of {ranks}" for ranks in _RANKS if ranks <= config.batch]
+    busy = [f"{_busy(schedule, config, ranks):.2f} with {ranks}" for ranks in _RANKS if ranks <= config.batch]
     lines = [
         f"{config.name}: {config.stage} stage, {flow.num_blocks} blocks of {flow.model_channels} channels",
         f"input {shape} with {flow.in_channels} channels, output with {flow.out_channels}, grid {flow.resolution}³",
@@ -50,8 +50,9 @@ def plan_run(config: TrainConfig) -> str:
 
 
 def _busy(schedule: Schedule, config: TrainConfig, ranks: int) -> float:
-    """Simulate the steps of an epoch, or 200, and return the busy share of this number of ranks."""
-    steps = range(min(ceil(len(schedule.costs) / config.batch), 200))
+    """Simulate the steps of an epoch, but at most 256, and return the busy share of this number of ranks."""
+    epoch = ceil(len(schedule.costs) / config.batch)
+    steps = range(min(max(epoch, schedule.balance_steps), 256))
     shares = [schedule.shares(step * config.batch, config.batch, ranks, config.tokens_per_microbatch) for step in steps]
     return busy_share([schedule.totals(share) for share in shares])
 
