@@ -27,9 +27,9 @@ class LowRankLinear(Linear):
         nn.Module.__init__(self)
         self.in_features, self.out_features = base.in_features, base.out_features
         self.weight, self.bias = base.weight, base.bias
-        like = {"device": base.weight.device, "dtype": torch.float32}
-        self.down = nn.Parameter(torch.zeros(rank, base.in_features, **like))
-        self.up = nn.Parameter(torch.zeros(base.out_features, rank, **like))
+        device = base.weight.device
+        self.down = nn.Parameter(torch.zeros(rank, base.in_features, device=device))
+        self.up = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., in] to [..., out]."""

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from types import TracebackType
 
 from torch import Tensor
@@ -75,10 +74,8 @@ class RunOutput(AbstractContextManager["RunOutput"]):
             StorageError, StoreError: if an earlier write was refused for too long.
         """
         self.wait()
-        copied = replace(
-            checkpoint, **{name: _copied(getattr(checkpoint, name)) for name in ("model", "ema", "optimizer")}
-        )
-        self._pending.append(self._pool.submit(self._save, copied))
+        parts = (_copied(part) for part in (checkpoint.model, checkpoint.ema, checkpoint.optimizer))
+        self._pending.append(self._pool.submit(self._save, Checkpoint(checkpoint.state, *parts)))
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file, and publish it in the background."""

@@ -133,7 +133,7 @@ def _weights_sha256(tensors: Iterable[Tensor]) -> str:
     for tensor in tensors:
         data = tensor.detach().cpu().contiguous()
         digest.update(f"{tuple(data.shape)} {data.dtype}".encode())
-        digest.update(data.view(-1).view(torch.uint8).numpy())
+        digest.update(data.view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -150,10 +150,10 @@ def plan_shards(folder: Path, resolution: int | None = None, allow_partial: bool
     if not planned:
         raise ConfigError(f"{folder}: has no shards in {', '.join(SPLITS)}: not an output of `helix4d curate`")
     if not allow_partial:
-        found = {f"{shard.name}.tar" for shard in planned}
+        present = {f"{shard.name}.tar" for shard in planned}
         committed = {f"{split}/{path.stem}.tar" for split in SPLITS for path in (folder / split).glob("*.json")}
-        expected = {*planned_shards(str(folder), found), *committed}
-        refuse_partial(str(folder), expected - found, "Restore them, or let `helix4d curate` finish")
+        expected = {*planned_shards(str(folder), present), *committed}
+        refuse_partial(str(folder), expected - present, "Restore them, or let `helix4d curate` finish")
     return planned
 
 
