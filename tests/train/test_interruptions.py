@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import psutil
 import pytest
 import torch
 import yaml
@@ -54,8 +53,9 @@ def torchrun(config: Path, faults: dict[str, Any], *options: str) -> subprocess.
     return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, start_new_session=True)
 
 
-def ranks_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    return psutil.Process(process.pid).children()
+def ranks_of(process: subprocess.Popen[bytes]) -> list[int]:
+    """Return the process ids of torchrun's children (Linux)."""
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
 def wait_for(condition: Callable[[], Any], process: subprocess.Popen[bytes]) -> None:
@@ -96,7 +96,7 @@ def test_a_signal_in_a_long_step_drops_the_step_and_saves(
     process = torchrun(config, {"after": 4, "slow_s": slow_s}, limit)
     wait_for(lambda: len(read_metrics(run)) == 2, process)
     start = time.monotonic()
-    ranks_of(process)[1].send_signal(signal.SIGUSR1)  # only one of the ranks
+    os.kill(ranks_of(process)[1], signal.SIGUSR1)  # only one of the ranks
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors.decode()
     assert time.monotonic() - start < 4 * slow_s + 4  # not the whole of the step, and the end of the processes
@@ -116,7 +116,7 @@ def test_a_killed_rank_is_restarted_and_a_clip_that_exceeds_the_memory_is_skippe
     run = tmp_path / "two/geometry"
     process = torchrun(write_yaml(tmp_path, values), {"after": 6, "slow_s": 0.3, "oom": [large]}, "--max-restarts=1")
     wait_for(lambda: len(list_checkpoints(run)) > 1, process)
-    ranks_of(process)[1].kill()
+    os.kill(ranks_of(process)[1], signal.SIGKILL)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors.decode()
     assert b"resuming from step" in errors
