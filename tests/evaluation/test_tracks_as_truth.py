@@ -37,7 +37,10 @@ def test_the_own_mesh_is_within_the_noise_of_sampling(name: str, tmp_path: Path)
 @pytest.mark.skipif(not _REAL, reason=NO_ASSETS)
 @pytest.mark.parametrize("path", _REAL, ids=lambda path: path.stem)
 def test_the_own_mesh_of_real_assets(path: Path) -> None:
-    check_own_mesh(normalize(bake(path, frames=4))[0])
+    shown, _ = normalize(bake(path, frames=4))
+    if not track_points(shown, _POINTS, np.random.default_rng(0)).present.all():
+        pytest.skip("a part vanishes, so the bench does not use the tracks")
+    check_own_mesh(shown)
 
 
 def check_own_mesh(shown: Clip) -> tuple[Tensor, float]:
@@ -45,8 +48,22 @@ def check_own_mesh(shown: Clip) -> tuple[Tensor, float]:
     draws = _draws(shown)
     noise = motion_chamfer_distance(draws[0], draws[1])
     own: Tensor = sample_tracked(clip_surfaces(shown), _POINTS, 44)
-    assert motion_chamfer_distance(own, draws[0]) < 1.05 * noise
+    assert motion_chamfer_distance(own, draws[0]) < 1.05 * noise * _unevenness(shown)
     return own, noise
+
+
+def _unevenness(shown: Clip) -> float:
+    """How much farther apart a draw of predictions and tracks are than two draws of tracks, on average.
+
+    The protocol draws predictions on frame 0, tracks are drawn on the frame with the largest area. The distance of a
+    point from the nearest of the other draw is proportional to the root of the area per point of that draw, which
+    differs where parts grow at different rates; it is 1 if none does.
+    """
+    areas = np.array([frame.areas for frame in shown.frames])
+    areas = areas[:, (areas > 0).all(axis=0)]
+    first, largest = (row / row.sum() for row in (areas[0], areas[areas.sum(axis=1).argmax()]))
+    mixed = largest * np.sqrt(areas / first) + first * np.sqrt(areas / largest)
+    return float(mixed.sum() / (2 * np.sqrt(areas * largest)).sum())
 
 
 def _draws(shown: Clip) -> list[Tensor]:
