@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from helix4d.assets.gltf.parse.model import Property
 from helix4d.assets.gltf.scene import Part, Scene
 from helix4d.assets.gltf.visible import visible_parts
 from helix4d.assets.limits import Limits
+from helix4d.assets.skeleton import Skeleton
 from helix4d.assets.surface import Poser
 from helix4d.assets.visibility import ALL_INVISIBLE
 from helix4d.core import ReasonCode
@@ -173,7 +174,23 @@ class GltfAsset:
             images=tuple(images.kept),
             extras=document.extras,
             warnings=tuple(document.warnings),
+            skeleton=_skeleton(document, parts),
+            up_axis="Y",  # glTF 2.0 section 3.4
         )
+
+
+def _skeleton(document: Document, parts: Iterable[Part]) -> Skeleton:
+    """Return the joints of all valid skins of a file; skinned if one of the given parts follows some."""
+    joints = dict.fromkeys(joint for _, skin in document.skins.valid() for joint in skin.joints)
+    skinned = any(part.weighted is not None and part.weighted.any() for part in parts)
+
+    def names() -> Iterator[str]:
+        nodes = document.root.children("nodes")
+        for joint in joints:
+            name = nodes[joint].values.get("name")
+            yield name if isinstance(name, str) else ""
+
+    return Skeleton.of(names(), len(joints), skinned)
 
 
 def _uv_sets(parts: Iterable[Part], materials: Iterable[Material]) -> int:

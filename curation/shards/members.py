@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from helix4d.assets.skeleton import Skeleton, up_axis_from_json
 from helix4d.core import FormatError, Schema
 from helix4d.core.documents import parse_document
 from helix4d.core.messages import reason
@@ -87,6 +88,11 @@ def parse_clip(data: bytes, where: object) -> dict[str, Any]:
     for name in ("extras", "measures", "clipped"):  # older samples have no measures or clipped pixels
         if not isinstance(clip.get(name, {}), Mapping):
             raise FormatError(f"{where}: {name} is {_short(clip[name])}: expected an object")
+    try:
+        Skeleton.from_json(clip.get("skeleton"))
+        up_axis_from_json(clip.get("up_axis"))
+    except ValueError as error:  # older samples have neither
+        raise FormatError(f"{where}: {error}") from error
     numbers = [*clip.get("measures", {}).values(), *clip.get("clipped", {}).values(), clip.get("motion", 0.0)]
     if not all(type(number) in (int, float) for number in numbers):
         raise FormatError(f"{where}: motion, measures or clipped contains a value that is not a number")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from helix4d.assets.skeleton import Skeleton, up_axis_from_json
 from helix4d.core import FormatError, Helix4DError, NewerError
 from helix4d.core.documents import parse_document, parse_json
 from helix4d.core.messages import reason
@@ -174,6 +175,11 @@ def _check_clip(key: str, clip: Mapping[str, Any], settings: Mapping[str, Any], 
     measures = clip.get("measures", {})  # older samples have none
     if not isinstance(measures, Mapping) or not all(map(_is_number, measures.values())):
         yield f"measures is {measures!r}, expected a number for each name"
+    try:
+        Skeleton.from_json(clip.get("skeleton"))
+        up_axis_from_json(clip.get("up_axis"))
+    except ValueError as error:  # older samples have neither
+        yield str(error)
     if not _is_number(clip.get("motion")):
         yield f"motion is {clip.get('motion')!r}, expected a number"
 

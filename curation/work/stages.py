@@ -274,6 +274,8 @@ def _describe(job: AssetJob, clip: Clip, measured: MeasuredClip, normalization: 
         "license": measured.license,
         "geometry_hash": measured.geometry_hash,
         "triangles": [len(frame.faces) for frame in clip.frames],
+        "skeleton": None if clip.skeleton is None else clip.skeleton.to_json(),
+        "up_axis": clip.up_axis,
         "extras": dict(clip.extras),
         "warnings": list(clip.warnings),
         "config_sha256": config.sha256(),
