@@ -118,7 +118,9 @@ def decode_image(data: bytes, where: object, image_size: int | None = None) -> I
                 raise FormatError(f"{where}: has {width}×{height} pixels, expected {expected}×{expected}")
             image.load()
             return image.copy()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except FormatError:
+        raise
+    except Exception as error:  # the decoders of damaged images raise many kinds
         raise FormatError(f"{where}: cannot read image ({reason(error)})") from error
 
 

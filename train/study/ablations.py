@@ -20,7 +20,7 @@ from helix4d.core import ConfigError, write_bytes, write_json
 from helix4d.core.processes import child_environment
 from helix4d.train.checkpoint import list_checkpoints, load_checkpoint
 from helix4d.train.config import TrainConfig
-from helix4d.train.loop import check_same_run
+from helix4d.train.resume import check_same_run
 from helix4d.train.study.held_out import HeldOut, RunFigures
 
 log = logging.getLogger("helix4d.train")
