@@ -60,7 +60,8 @@ def frame_visibility(clip: Clip, frame: int) -> Visibility:
     parts = count_samples(chosen.vertices, faces, _SPACING, _MOST_PARTS)
     drawn = _without_repeats(chosen.vertices, faces, opaque, parts)
     winners, filled = _fronts(chosen.vertices, faces[drawn], opaque[drawn], directions)
-    winners = np.where(winners < 0, winners, drawn[winners])
+    if len(drawn) < len(faces):
+        winners = np.where(winners < 0, winners, drawn[winners])
     hidden = ~visible_samples(chosen.vertices, faces, parts, directions, winners, _EXTENT, _TOLERANCE)
     weights = np.repeat(chosen.areas[solid] / parts**2, parts**2)
     emits = emissive_samples(clip, chosen.topology, solid, parts)
