@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -23,12 +23,19 @@ from helix4d.assets.gltf.parse.model import Property
 from helix4d.assets.gltf.scene import Part, Scene
 from helix4d.assets.gltf.visible import visible_parts
 from helix4d.assets.limits import Limits
+from helix4d.assets.skeleton import Skeleton
 from helix4d.assets.surface import Poser
 from helix4d.assets.visibility import ALL_INVISIBLE
 from helix4d.core import ReasonCode
 from helix4d.core.arrays import Float64Array, UInt8Array
 
 _PROBE_TRIANGLES = 50_000
+_FRAME_BYTES = 24
+"""Positions and normals of a vertex in each frame, in float32."""
+_POSED_BYTES = 48
+"""Positions and normals of a vertex in the frame that is converted, in float64."""
+_TRIANGLE_BYTES = 32
+"""Vertices and material of a triangle in the clip, and its vertices in the scene."""
 
 
 class GltfAsset:
@@ -67,6 +74,25 @@ class GltfAsset:
         fading = [motion for motion in motions if changing_materials(motion.tracks)]
         if not any(len(part.geometry.faces) for motion in fading for part in self._visible_parts(motion)):
             self._require_visible_at_rest()
+
+    def require_memory(self, frames: int) -> None:
+        """Raise out_of_memory if a clip of `frames` frames certainly needs more than `Limits.memory_bytes`.
+
+        Counted are the decoded primitives, the frames, and what exists once per clip while the last one is converted.
+        """
+        limits = self.document.limits
+        shown = [self._visible_parts(motion) for _, motion in self._all_motions.valid()]
+        triangles = min(sum(len(part.geometry.faces) for part in parts) for parts in (self._parts, *shown))
+        vertices = min(sum(len(part.geometry.positions) for part in parts) for parts in (self._parts, *shown))
+        geometries = {id(part.geometry): part.geometry for part in self._scene.parts}
+        decoded = sum(geometry.nbytes for geometry in geometries.values())
+        needed = decoded + frames * vertices * _FRAME_BYTES + vertices * _POSED_BYTES + triangles * _TRIANGLE_BYTES
+        if needed > limits.memory_bytes:
+            raise self.document.fail(
+                ReasonCode.OUT_OF_MEMORY,
+                f"the scene has {triangles:,} triangles and {vertices:,} vertices: {frames} frames of it need at least "
+                f"{needed / 1e9:.1f} GB of memory, more than the limit of {limits.memory_bytes / 1e9:g} GB",
+            )
 
     def require_animation(self) -> None:
         """Raise no_animation or no_motion if no animation changes anything visible."""
@@ -173,7 +199,23 @@ class GltfAsset:
             images=tuple(images.kept),
             extras=document.extras,
             warnings=tuple(document.warnings),
+            skeleton=_skeleton(document, parts),
+            up_axis="Y",  # glTF 2.0 section 3.4
         )
+
+
+def _skeleton(document: Document, parts: Iterable[Part]) -> Skeleton:
+    """Return the joints of all valid skins of a file; skinned if one of the given parts follows some."""
+    joints = dict.fromkeys(joint for _, skin in document.skins.valid() for joint in skin.joints)
+    skinned = any(part.weighted is not None and part.weighted.any() for part in parts)
+
+    def names() -> Iterator[str]:
+        nodes = document.root.children("nodes")
+        for joint in joints:
+            name = nodes[joint].values.get("name")
+            yield name if isinstance(name, str) else ""
+
+    return Skeleton.of(names(), len(joints), skinned)
 
 
 def _uv_sets(parts: Iterable[Part], materials: Iterable[Material]) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from helix4d.assets import Clip, Material
+from helix4d.assets.skeleton import Skeleton
 from helix4d.assets.tracks import track_points
 from helix4d.core import AssetState, ReasonCode, canonical_json, write_json
 from helix4d.curation.config import CurateConfig, RunConfig, SampleConfig
@@ -156,6 +157,8 @@ def _sample(asset: PlannedAsset, config: SampleConfig, number: int, extras: dict
         "motion": measures["motion"],
         "voxels": [len(ovoxel) for ovoxel in ovoxels],
         "tokens": [count_tokens(ovoxel) for ovoxel in ovoxels],
+        # The first sample is like those of version 0.3.0.
+        **({"skeleton": Skeleton(19, ("hip",), True).to_json(), "up_axis": "Y"} if number else {}),
         "extras": extras,
         "warnings": [],
     }

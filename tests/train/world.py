@@ -50,12 +50,19 @@ def write_shards(
     split: str = "train",
     first: int = 0,
     rendered: bool = False,
+    stills: int = 0,
 ) -> Path:
-    """Write curation shards of sample assets, numbered from `first`, in one split; images are splats or renderings."""
+    """Write curation shards of sample assets, numbered from `first`, in one split; images are splats or renderings.
+
+    The first `stills` samples have one frame.
+    """
     config = SampleConfig(
         resolution=RESOLUTION, frames=FRAMES, views=VIEWS, image_size=IMAGE_SIZE, vxz_compression="none"
     )
-    samples = [_sample(folder, name, number, config, empty_frame, rendered) for number, name in enumerate(names, first)]
+    samples = [
+        _sample(folder, name, number, config, empty_frame, rendered, 1 if number < first + stills else FRAMES)
+        for number, name in enumerate(names, first)
+    ]
     for shard, start in enumerate(range(0, len(samples), per_shard)):
         parts = []
         for sample in samples[start : start + per_shard]:
@@ -72,12 +79,14 @@ def write_shards(
     return folder
 
 
-def _sample(folder: Path, name: str, number: int, config: SampleConfig, empty_frame: bool, rendered: bool) -> Sample:
+def _sample(
+    folder: Path, name: str, number: int, config: SampleConfig, empty_frame: bool, rendered: bool, frames: int
+) -> Sample:
     key = f"{number:016x}_0"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.glb"
     path.write_bytes(SAMPLES[name]())
-    clip, _ = normalize(bake_clips(path, frames=FRAMES, clip="most-moving")[0])
+    clip, _ = normalize(bake_clips(path, frames=frames, clip="most-moving")[0])
     ovoxels = voxelize_clip(clip, RESOLUTION)
     if empty_frame and number == 0:
         ovoxels[-1] = OVoxel.empty(RESOLUTION)
@@ -93,7 +102,7 @@ def _sample(folder: Path, name: str, number: int, config: SampleConfig, empty_fr
             "asset": path.name,
             "content_sha256": f"{number:064x}",
             "clip": {"name": "", "index": 0},
-            "frames": FRAMES,
+            "frames": frames,
             "views": VIEWS,
             "resolution": RESOLUTION,
             "image_size": IMAGE_SIZE,

@@ -48,11 +48,12 @@ def sample_video(
         cond: image tokens [T, M, C].
         sampler: sampling settings.
         seed: seed of the noise.
-        first_frame: whether frame 0 is the clean anchor; otherwise all frames are sampled.
+        first_frame: whether frame 0 is the clean anchor; otherwise all frames are sampled, as is that of a still.
     """
     network.eval()
     device = cond.device
     frames = len(given.lengths)
+    first_frame = first_frame and frames > 1
     noise = torch.from_numpy(generator(seed, "sample").standard_normal(given.clean.shape, dtype=np.float32)).to(device)
     clean = given.clean.to(device)
     if isinstance(network, DenseFlow):
