@@ -82,7 +82,7 @@ def train(config: TrainConfig, changed: Collection[str] = ()) -> TrainState:
         check_data(reader, network, config)
         if config.batch < comm.ranks:
             raise ConfigError(f"batch is {config.batch} with {comm.ranks} ranks: must be at least one clip per rank")
-        clips = sha256_json([entry.key for entry in reader.entries])
+        clips_sha256 = sha256_json([entry.key for entry in reader.entries])
         schedule = reader.schedule(network.config.resolution, config.seed)
         encoder = load_image_encoder(config.network, comm.device)
         if encoder.channels != network.config.cond_channels:
@@ -91,7 +91,7 @@ def train(config: TrainConfig, changed: Collection[str] = ()) -> TrainState:
                 f"{network.config.cond_channels}"
             )
         inputs = input_hashes(reader, network, encoder)
-        if not comm.is_same(int(sha256_json([clips, inputs])[:15], 16)):
+        if not comm.is_same(int(sha256_json([clips_sha256, inputs])[:15], 16)):
             raise ConfigError("the ranks read different clips, weights or statistics: do all nodes see the same files?")
 
         # Training state, initial or from the last checkpoint.
@@ -108,7 +108,7 @@ def train(config: TrainConfig, changed: Collection[str] = ()) -> TrainState:
             checkpoint = load_checkpoint(saved[-1])
             before = checkpoint.state
             new = check_same_run(before.config, config, changed)
-            check_same_inputs(before, clips, inputs, config)
+            check_same_inputs(before, clips_sha256, inputs, config)
             restore(checkpoint.model, trained, str(saved[-1]))
             restore(checkpoint.ema, average.tensors, str(saved[-1]))
             average.start_share = before.start_share
@@ -125,16 +125,25 @@ def train(config: TrainConfig, changed: Collection[str] = ()) -> TrainState:
                 "shared by all nodes"
             )
         metrics = Metrics(config, step) if output else None
-        previews = Previews(config, encoder, comm.device, output.write) if output and config.run.preview_every else None
+        previews = None
+        if output and config.run.preview_every:
+            previews = Previews(config, encoder, comm.device, output.write, requests)
         validation = Validation(config, encoder, comm) if config.run.validate_every else None
         if output:
             output.write_settings()
 
         def state() -> TrainState:
             return TrainState(
-                step, position, tuple(sorted(broken)), tuple(clip.history), config.to_json(), clips, inputs, changes,
+                step,
+                position,
+                tuple(sorted(broken)),
+                tuple(clip.history),
+                config.to_json(),
+                clips_sha256,
+                inputs,
+                changes,
                 average.start_share,
-            )  # fmt: skip
+            )
 
         saved_step = step
 

@@ -45,19 +45,25 @@ class Previews:
         encoder: image encoder.
         device: device of the network.
         save: called with name and content of each preview.
+        stop: returns whether the run was asked to stop, which has no time for the remaining previews.
 
     Raises:
         ConfigError: if decoders or clips are missing.
     """
 
     def __init__(
-        self, config: TrainConfig, encoder: ImageEncoder, device: torch.device, save: Callable[[str, bytes], None]
+        self,
+        config: TrainConfig,
+        encoder: ImageEncoder,
+        device: torch.device,
+        save: Callable[[str, bytes], None],
+        stop: Callable[[], bool],
     ) -> None:
         models = config.run.preview_models or config.network.checkpoint
         if models is None:
             raise ConfigError("run.preview_every requires decoders: set run.preview_models to their folder")
         source = CheckpointSource(models, offline=config.network.offline)
-        self._config, self._encoder, self._device, self._save = config, encoder, device, save
+        self._config, self._encoder, self._device, self._save, self._stop = config, encoder, device, save, stop
         self._reader = ClipReader(replace(config.data, split=config.run.preview_split), config.stage)
         self._decoders = [
             network.float().to(device).requires_grad_(False)
@@ -73,6 +79,8 @@ class Previews:
         """
         with _averaged(trained, average):
             for number in range(min(self._config.run.preview_clips, len(self._reader))):
+                if self._stop():
+                    break
                 key = self._reader.entries[number].key
                 try:
                     picture = self._picture(network, number)
