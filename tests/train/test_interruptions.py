@@ -103,6 +103,30 @@ def test_a_signal_in_a_long_step_drops_the_step_and_saves(
     assert [place.name for place in list_checkpoints(run)] == ["step_00000001", "step_00000002"]
 
 
+def test_a_signal_is_seen_before_the_next_microbatch(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal arrives in the second of four microbatches of the second step."""
+    config = world.train_config("geometry", *folders, tmp_path, steps=5, batch=4, tokens_per_microbatch=1)
+    original, calls = step.squared_errors, []
+
+    def signaled(*arguments: Any) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 6:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return original(*arguments)
+
+    monkeypatch.setattr(step, "squared_errors", signaled)
+    assert train(config).step == 1
+    assert len(calls) == 6
+    monkeypatch.undo()
+    train(config)
+    train(whole := replace(config, name="whole"))
+    assert [line["loss"] for line in read_metrics(config.folder)] == [
+        line["loss"] for line in read_metrics(whole.folder)
+    ]
+
+
 @needs("tyro")
 def test_a_killed_rank_is_restarted_and_a_clip_that_exceeds_the_memory_is_skipped(
     folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
