@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from helix4d.assets.skeleton import Skeleton, UpAxis, up_axis_from_json
-from helix4d.assets.triangles import areas
+from helix4d.assets.triangles import face_areas
 from helix4d.core import FormatError, Schema, write_bytes
 from helix4d.core.arrays import BoolArray, Float32Array, Float64Array, Int32Array, UInt8Array
 
@@ -181,7 +181,7 @@ class Frame:
     @cached_property
     def areas(self) -> Float64Array:
         """(F,) float64 areas of the triangles, from `assets.triangles.areas`; cached for all measures."""
-        return areas(self.triangles())
+        return face_areas(self.vertices, self.faces)
 
 
 @dataclass(frozen=True, eq=False)

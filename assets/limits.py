@@ -32,6 +32,9 @@ class Limits:
     vertices: int = 20_000_000
     frame_vertices: int = 400_000_000
     """Frames times vertices of one clip; each takes 24 bytes."""
+    memory_bytes: int = 1 << 40
+    """Memory of the process that bakes a clip. Files that certainly need more are refused before they are posed, where
+    their format says how large they are."""
     morph_values: int = 400_000_000
     """Morph targets times vertices of one primitive."""
     image_pixels: int = 8192 * 8192

@@ -22,8 +22,8 @@ class Export:
     With `--layout`, the command exports a dataset instead: `helix4d export --layout actionbench --help`.
     """
 
-    run: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """Folder of the training run, such as runs/structure."""
+    run: Annotated[str, tyro.conf.arg(metavar="DIR")]
+    """Folder or URL of the training run, such as runs/structure."""
     output: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Folder for pipeline.json and ckpts/. Other stages in it are kept."""
     raw: bool = False
@@ -61,7 +61,7 @@ def run(arguments: list[str]) -> int:
     from helix4d.train.export import export_run
 
     args = tyro.cli(Export, prog="helix4d export", args=arguments)
-    name = export_run(args.run, args.output, ema=not args.raw, step=args.step)
+    name = export_run(place_of(args.run), args.output, ema=not args.raw, step=args.step)
     print(f"{args.output}: ckpts/{name}")
     return 0
 

@@ -30,6 +30,12 @@ from helix4d.core import ReasonCode
 from helix4d.core.arrays import Float64Array, UInt8Array
 
 _PROBE_TRIANGLES = 50_000
+_FRAME_BYTES = 24
+"""Positions and normals of a vertex in each frame, in float32."""
+_POSED_BYTES = 48
+"""Positions and normals of a vertex in the frame that is converted, in float64."""
+_TRIANGLE_BYTES = 32
+"""Vertices and material of a triangle in the clip, and its vertices in the scene."""
 
 
 class GltfAsset:
@@ -68,6 +74,25 @@ class GltfAsset:
         fading = [motion for motion in motions if changing_materials(motion.tracks)]
         if not any(len(part.geometry.faces) for motion in fading for part in self._visible_parts(motion)):
             self._require_visible_at_rest()
+
+    def require_memory(self, frames: int) -> None:
+        """Raise out_of_memory if a clip of `frames` frames certainly needs more than `Limits.memory_bytes`.
+
+        Counted are the decoded primitives, the frames, and what exists once per clip while the last one is converted.
+        """
+        limits = self.document.limits
+        shown = [self._visible_parts(motion) for _, motion in self._all_motions.valid()]
+        triangles = min(sum(len(part.geometry.faces) for part in parts) for parts in (self._parts, *shown))
+        vertices = min(sum(len(part.geometry.positions) for part in parts) for parts in (self._parts, *shown))
+        geometries = {id(part.geometry): part.geometry for part in self._scene.parts}
+        decoded = sum(geometry.nbytes for geometry in geometries.values())
+        needed = decoded + frames * vertices * _FRAME_BYTES + vertices * _POSED_BYTES + triangles * _TRIANGLE_BYTES
+        if needed > limits.memory_bytes:
+            raise self.document.fail(
+                ReasonCode.OUT_OF_MEMORY,
+                f"the scene has {triangles:,} triangles and {vertices:,} vertices: {frames} frames of it need at least "
+                f"{needed / 1e9:.1f} GB of memory, more than the limit of {limits.memory_bytes / 1e9:g} GB",
+            )
 
     def require_animation(self) -> None:
         """Raise no_animation or no_motion if no animation changes anything visible."""

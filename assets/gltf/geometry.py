@@ -57,6 +57,12 @@ class Geometry:
     material: int | None
     position_step: float
 
+    @property
+    def nbytes(self) -> int:
+        """Size of all arrays."""
+        values = (*vars(self).values(), *self.uvs.values())
+        return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
+
 
 def read_geometry(primitive: Primitive, accessors: Accessors) -> Geometry:
     """Decode one primitive.

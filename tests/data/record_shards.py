@@ -7,8 +7,8 @@ r"""Write `sample_shards_64.json`: the sha256 of every member of the sample asse
 
 The `.json` and `.vxz` members were recorded with version 0.3.0, before everything moved into one package; `clip.json`
 has had more measures, clipped pixels, the skeleton and the up axis since. The `.webp` members were recorded when Cycles
-began to render only the box around the silhouette. Record members again only together with a version that changes their
-bytes, and say so in CHANGELOG.md.
+began to render only the box around the silhouette, those of `fishbowl` when glass stopped adding light. Record members
+again only together with a version that changes their bytes, and say so in CHANGELOG.md.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from helix4d.core import canonical_json
 from helix4d.core.typed import build
 from helix4d.curation.config import SampleConfig
 from helix4d.curation.shards.members import SAMPLE
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.shards.writer import Sample, write_part, write_shard
 from helix4d.model.checkpoint.checkpoint import Pipeline
 from helix4d.model.networks.config import (
@@ -208,3 +209,8 @@ def train_values(stage: str, latents: Path, shards: Path, models: Path, output: 
 def train_config(stage: str, *folders: Path, **changes: Any) -> TrainConfig:
     """Return the settings as a `TrainConfig`, with changes at the top level; other arguments as above."""
     return build(TrainConfig, {**train_values(stage, *folders), **changes}, "test")
+
+
+def keys(shards: Path) -> list[str]:
+    """Return the keys of the clips in curation shards, sorted."""
+    return sorted(key for tar in shards.rglob("*.tar") for key in ShardReader(tar).keys())  # noqa: SIM118

@@ -43,7 +43,7 @@ from helix4d.model.latents.encode import encoders_fingerprint
 from helix4d.train.latents.engines import ray_engine, serial_engine
 from helix4d.train.latents.jobs import LATENTS, EncodeJob, LatentConfig
 from helix4d.train.latents.latents import check_moments, statistics_from_moments
-from helix4d.train.latents.storage import INDEX, INDEX_FILE
+from helix4d.train.latents.storage import INDEX, INDEX_FILE, planned_shards, refuse_partial
 
 log = logging.getLogger("helix4d.train")
 
@@ -82,6 +82,8 @@ class EncodeConfig:
     """Encode one clip after another in this process, without Ray; on a GPU with --gpus-per-worker 1."""
     retry_failed: bool = False
     """Retry the clips that failed in earlier runs."""
+    allow_partial: bool = False
+    """Encode the shards that are there, although the plan of --shards has more."""
 
     def __post_init__(self) -> None:
         if self.serial and (self.address is not None or (self.workers or 1) > 1):
@@ -107,7 +109,7 @@ def encode(config: EncodeConfig) -> dict[str, int]:
         StorageError: if the output refuses writes for too long.
     """
     fingerprint = encoders_fingerprint(CheckpointSource(config.models, offline=config.offline))
-    plan = plan_shards(config.shards, config.latents.resolution)
+    plan = plan_shards(config.shards, config.latents.resolution, config.allow_partial)
     run = RunConfig(config.address, config.workers, config.cpus_per_worker, config.gpus_per_worker)
     with locked(config.output):
         _agree(config, plan, fingerprint)
@@ -122,15 +124,16 @@ def encode(config: EncodeConfig) -> dict[str, int]:
     return counts
 
 
-def plan_shards(folder: Path, resolution: int | None = None) -> list[_PlannedShard]:
+def plan_shards(folder: Path, resolution: int | None = None, allow_partial: bool = False) -> list[_PlannedShard]:
     """Return the committed shards of a curation folder, in order of name.
 
     Args:
         folder: output of `helix4d curate`.
         resolution: resolution of the O-Voxels to encode; None for the default one of each shard.
+        allow_partial: whether shards may be missing.
 
     Raises:
-        ConfigError: if there are none, or one is not committed or does not hold that resolution.
+        ConfigError: if there are none, one is not committed or does not hold that resolution, or some are missing.
     """
     planned = []
     for split in SPLITS:
@@ -146,6 +149,11 @@ def plan_shards(folder: Path, resolution: int | None = None) -> list[_PlannedSha
             planned.append(_PlannedShard(f"{split}/{tar.stem}", tar, sidecar["sha256"], keys, resolution or sides[0]))
     if not planned:
         raise ConfigError(f"{folder}: has no shards in {', '.join(SPLITS)}: not an output of `helix4d curate`")
+    if not allow_partial:
+        found = {f"{shard.name}.tar" for shard in planned}
+        committed = {f"{split}/{path.stem}.tar" for split in SPLITS for path in (folder / split).glob("*.json")}
+        expected = {*planned_shards(str(folder), found), *committed}
+        refuse_partial(str(folder), expected - found, "Restore them, or let `helix4d curate` finish")
     return planned
 
 
