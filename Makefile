@@ -6,7 +6,7 @@ DEMO_OUTPUT ?= demo_output
 GPU_OUTPUT ?= gpu_results
 LINKS := .cache/package
 
-.PHONY: demo tiny test acceptance gpu lint docs lock audit sbom clean
+.PHONY: demo tiny test acceptance gpu lint docs benchmark-docs lock audit sbom clean
 
 # The data half needs no torch, so the demo does not wait for it.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -22,7 +22,7 @@ $(VENV)/.developing: $(VENV)/.installed
 .DEFAULT_GOAL := help
 .PHONY: help
 help:  ## List the targets.
-	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: $(VENV)/.installed  ## Curate the sample assets into shards, at reduced settings.
 	$(BIN)/helix4d samples --output $(DEMO_OUTPUT)/assets
@@ -68,6 +68,9 @@ lint: $(VENV)/.developing  ## Check style, types and import rules.
 
 docs: $(VENV)/.developing  ## The API reference from docstrings, in build/api; fails on a warning.
 	$(BIN)/python -m tests.api_reference $(LINKS) build/api
+
+benchmark-docs: $(VENV)/.installed  ## Write the figures of benchmarks/results.json into README.md and docs/.
+	$(BIN)/python benchmarks/docs.py
 
 # Tools that read the project rather than run it have an environment of their own, because they pin other versions.
 TOOLS := .cache/tools
