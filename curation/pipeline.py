@@ -204,7 +204,8 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger, mirror: Mirro
     if not open_shards:
         return RunFigures()
     total = sum(len(shard.assets) for shard in plan.shards)
-    with Cluster(config.run) as cluster, Display(total, total - len(jobs)) as display:
+    stage = "render" if config.sample.views or config.sample.fixed_views else ""
+    with Cluster(config.run) as cluster, Display(total, total - len(jobs), stage=stage) as display:
         writer = ShardWriter(cluster)
 
         def write_if_complete(shard: PlannedShard) -> None:
