@@ -46,8 +46,8 @@ tiny: $(VENV)/.developing $(DEMO_OUTPUT)/shards/summary.json  ## Train tiny VAEs
 $(DEMO_OUTPUT)/shards/summary.json:
 	$(MAKE) demo
 
-test: lint  ## Lint and run the test suite.
-	$(BIN)/python -m pytest
+test: lint  ## Lint and run the test suite, in two processes.
+	$(BIN)/python -m pytest -n 2
 
 acceptance: $(VENV)/.developing  ## Run the long acceptance tests (hours); their tables go into docs/evidence/.
 	$(BIN)/python -m pytest -m acceptance -s --timeout 7200
