@@ -120,20 +120,6 @@ def test_kill_9_then_resume_is_bit_equal(folders: tuple[Path, Path, Path], tmp_p
     assert losses(whole.folder) == losses(run)
 
 
-@needs("tyro")
-def test_sigterm_saves_and_exits(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    values = {**world.train_values("geometry", *folders, tmp_path), "steps": 100_000}
-    values["run"]["save_every"] = 100_000
-    process = start(write_yaml(tmp_path, values))
-    while process.poll() is None and not read_metrics(tmp_path / "geometry"):
-        time.sleep(0.02)
-    process.terminate()
-    finish(process)
-    saved = list_checkpoints(tmp_path / "geometry")
-    assert len(saved) == 1
-    assert load_checkpoint(saved[0]).state.step == len(read_metrics(tmp_path / "geometry"))
-
-
 def stop_at(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, call: int) -> None:
     """Send SIGTERM to this process at the given call of a function of a module."""
     original, calls = getattr(module, name), 0

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from helix4d.core import ConfigError
+from helix4d.model.networks.flow import FlowTransformer
 from helix4d.train.config import TrainConfig
 from helix4d.train.loop import train
 from helix4d.train.metrics import read_metrics
@@ -46,13 +47,21 @@ class Ranks:
         return [sum(column) for column in zip(*self.sums, strict=True)]
 
 
+def network_of(config: TrainConfig) -> FlowTransformer:
+    """Return a network whose output depends on its input: a new one returns zero."""
+    network = build_network(config, CPU)
+    with torch.no_grad():
+        network.out_layer.weight.normal_(generator=torch.Generator().manual_seed(0))
+    return network
+
+
 def losses(config: TrainConfig, ranks: int, monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
     shared, found = Ranks(ranks), [0.0] * ranks
     encoder = load_image_encoder(config.network, CPU)
     monkeypatch.setattr(World, "sum", lambda _, values: shared.sum(values))
 
     def run(rank: int) -> None:
-        found[rank] = Validation(config, encoder, World(rank, ranks, CPU)).loss(build_network(config, CPU))
+        found[rank] = Validation(config, encoder, World(rank, ranks, CPU)).loss(network_of(config))
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(ranks)]
     for thread in threads:
