@@ -89,7 +89,7 @@ def test_training_takes_both(setting: tuple[Any, ClipReader]) -> None:
     assert sorted(draw.clip for rank in shares for piece in rank for draw in piece) == [0, 0, 1, 1, 2, 2]
     state = train(config)
     assert state.step == 4
-    assert state.broken == 0
+    assert not state.broken
     losses = [line["loss"] for line in read_metrics(config.folder)]
     assert all(math.isfinite(loss) and loss > 0 for loss in losses)
 
