@@ -19,13 +19,14 @@ from helix4d.assets import archive, bake_clips, content_hash
 from helix4d.assets.samples import SAMPLES
 from helix4d.core import AssetState, ConfigError, ReasonCode
 from helix4d.curation.config import SampleConfig
-from helix4d.curation.filters.thresholds import MeasuredClip, Refusal
+from helix4d.curation.filters.thresholds import FilterConfig, MeasuredClip, Refusal
 from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.shards.writer import Sample, part_members, write_shard
 from helix4d.curation.work import stages, worker
 from helix4d.curation.work.jobs import AssetJob
 from helix4d.curation.work.stages import Clock, process_asset
 from tests.assets.glb import moving_tetrahedron
+from tests.assets.test_skeleton import rigged
 from tests.mounts import mounted, needs_mounts
 
 FACTS = {"split": "train", "config": {}, "config_sha256": "0" * 64, "tools": {}, "gaps": []}
@@ -56,6 +57,22 @@ def test_the_preset_changes_only_the_images(tmp_path: Path) -> None:
         "view_00_frame_00.webp",
         "view_00_frame_01.webp",
     }
+
+
+def test_a_sample_records_the_skeleton_and_the_up_axis(tmp_path: Path) -> None:
+    """In `clip.json` and in the index, next to the metadata of the source."""
+    asset = rigged(["hip", "knee"]).write(tmp_path)
+    metadata = {"tags": ["animal"], "caption": {"overall": "A pyramid"}}
+    config = SampleConfig(resolution=32, frames=2, views=0, filters=FilterConfig(where="tags contains 'animal'"))
+    job = AssetJob(asset.name, asset, content_hash(asset), tmp_path / "part", config, metadata=metadata, device="cpu")
+    assert process_asset(job, Clock(lambda event: None)).state is AssetState.DONE
+    write_shard(tmp_path / "one.tar", [job.part], FACTS)
+    reader = ShardReader(tmp_path / "one.tar")
+    (key,) = reader.keys()
+    for record in (reader.clip(key), reader.sample(key)):
+        assert record["skeleton"] == {"joints": 2, "names": ["hip", "knee"], "skinned": True}
+        assert record["up_axis"] == "Y"
+    assert reader.clip(key)["metadata"] == metadata
 
 
 def test_the_rasterizer_has_no_presets() -> None:
