@@ -90,7 +90,7 @@ class GltfAsset:
             raise self.document.fail(
                 ReasonCode.OUT_OF_MEMORY,
                 f"the scene has {triangles:,} triangles and {vertices:,} vertices: {frames} frames of it need at least "
-                f"{needed / 1e9:.1f} GB of memory, more than the limit of {limits.memory_bytes / 1e9:g} GB",
+                f"{needed / 1e9:.3g} GB of memory, more than the limit of {limits.memory_bytes / 1e9:g} GB",
             )
 
     def require_animation(self) -> None:
