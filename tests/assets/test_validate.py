@@ -182,11 +182,14 @@ def test_a_scene_that_needs_more_memory_is_refused_before_it_is_posed(
     enough = Limits(memory_bytes=10_000)
     assert len(bake(path, 4, limits=enough).frames) == 4
     monkeypatch.setattr(Scene, "pose_all", lambda *_: pytest.fail("posed"))
-    with pytest.raises(
-        AssetError, match=r"4 triangles and 4 vertices: 1000 frames of it need at least .* GB"
-    ) as caught:
+    with pytest.raises(AssetError, match=r"4 triangles: 1000 frames of it need at least .* GB") as caught:
         bake(path, 1000, limits=enough)
     assert caught.value.code is ReasonCode.OUT_OF_MEMORY
+
+
+def test_frames_are_bounded_by_the_memory_that_holds_them() -> None:
+    assert Limits.for_memory(2_400_000).frame_vertices == 100_000
+    assert Limits.for_memory(1 << 50).frame_vertices == Limits().frame_vertices
 
 
 def test_a_static_sample_needs_the_memory_of_one_frame(tmp_path: Path) -> None:
