@@ -31,7 +31,7 @@ from helix4d.core.arrays import Float64Array, UInt8Array
 _PROBE_TRIANGLES = 50_000
 _POSED_BYTES = 48
 """Positions and normals of a vertex in the frame that is converted, in float64."""
-_TRIANGLE_BYTES = 32
+_TRIANGLE_BYTES = 28
 """Vertices and material of a triangle in the clip, and its vertices in the scene."""
 
 
