@@ -20,7 +20,7 @@ from helix4d.assets.gltf.scene import cofactor, compose, determinants
 from helix4d.assets.gltf.writer import GlbBuilder, Mesh, Part, Track
 from helix4d.assets.limits import DEFAULT_LIMITS
 from helix4d.assets.surface import motion_of_times
-from helix4d.assets.triangles import face_areas
+from helix4d.assets.triangles import areas, face_areas
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.processes import child_environment
 from tests.assets.glb import TETRAHEDRON, TETRAHEDRON_FACES, Builder, moving_tetrahedron, tetrahedron
