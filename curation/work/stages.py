@@ -96,7 +96,7 @@ def process_asset(job: AssetJob, clock: Clock) -> Outcome:
     with _local_file(job, clock) as path, clock.measure("bake"):
         clock.progress(0, 1)
         # This is a child process that may crash already.
-        limits = DEFAULT_LIMITS if job.memory_gb is None else AssetLimits(memory_bytes=int(job.memory_gb * 1e9))
+        limits = DEFAULT_LIMITS if job.memory_gb is None else AssetLimits.for_memory(int(job.memory_gb * 1e9))
         baked = bake_clips(path, job.config.moments, job.config.clip, limits, isolated=False)
     judged = [_judge(job, clip, clock) for clip in baked]
     if job.config.static == "also" and all(refusal and refusal.code in _STILL for _, refusal in judged):

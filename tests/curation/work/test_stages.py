@@ -18,12 +18,14 @@ from PIL import Image
 from helix4d.assets import archive, bake_clips, content_hash
 from helix4d.assets.samples import SAMPLES
 from helix4d.core import AssetState, ConfigError, ReasonCode
-from helix4d.curation.config import SampleConfig
+from helix4d.curation.config import CurateConfig, Limits, RunConfig, SampleConfig
 from helix4d.curation.filters.thresholds import FilterConfig, MeasuredClip, Refusal
+from helix4d.curation.plan.plan import PlannedAsset
 from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.shards.writer import Sample, part_members, write_shard
+from helix4d.curation.sources.listing import SourceAsset
 from helix4d.curation.work import stages, worker
-from helix4d.curation.work.jobs import AssetJob
+from helix4d.curation.work.jobs import AssetJob, asset_job
 from helix4d.curation.work.stages import Clock, process_asset
 from tests.assets.glb import moving_tetrahedron
 from tests.assets.test_skeleton import rigged
@@ -247,6 +249,20 @@ def test_clips_of_a_file_are_in_memory_one_at_a_time(tmp_path: Path, monkeypatch
         f"{key}.{name}" for key in outcome.keys for name in ["clip.json", *(f"frame_{n:02d}.vxz" for n in range(4))]
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ladybug.glb", "part"]
+
+
+def test_an_asset_that_cannot_fit_in_memory_is_refused_with_a_reason(tmp_path: Path) -> None:
+    job = AssetJob.from_json(replace(job_of(tmp_path), memory_gb=1e-6).to_json())
+    outcome = worker._work(job, clock := Clock(lambda event: None))
+    assert (outcome.state, outcome.reason, clock.stage) == (AssetState.FAILED, ReasonCode.OUT_OF_MEMORY, "bake")
+    assert "more than the limit of 1e-06 GB" in outcome.message
+    assert not job.part.exists()
+
+
+def test_jobs_know_the_memory_limit_of_their_run(tmp_path: Path) -> None:
+    config = CurateConfig("assets", tmp_path, run=RunConfig(limits=Limits(memory_gb=3.5)))
+    source = SourceAsset("a.glb", tmp_path / "a.glb", 1, 0)
+    assert asset_job(config, PlannedAsset(source, "0" * 64), tmp_path / "part").memory_gb == 3.5
 
 
 def test_storage_that_refuses_a_part_is_not_blamed_on_the_asset(tmp_path: Path) -> None:
