@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import webdataset as wds
 
@@ -199,8 +201,14 @@ def ray_head(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
             _wait_for_port(dashboard)
             yield f"http://127.0.0.1:{dashboard}", environment
         finally:
-            os.killpg(head.pid, signal.SIGTERM)
+            # Asked to end, Ray would take its time.
+            process = psutil.Process(head.pid)
+            started = [*process.children(recursive=True), process]
+            for process in started:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
             head.wait(timeout=60)
+            psutil.wait_procs(started, timeout=60)
 
 
 def test_ray_job_submit_completes_the_samples(
