@@ -170,7 +170,8 @@ class RunConfig:
     preview_split: str = "val"
     preview_models: str | None = None
     """Folder or hub repository with the decoders; defaults to the network's checkpoint."""
-    preview_guidance: float = 1.0
+    preview_guidance: float | None = None
+    """Guidance strength of previews and ablations; by default that of `helix4d sample` for the stage."""
     device: str = "auto"
     """cuda, cpu, or auto, which uses cuda if available."""
     patience_s: float = 600.0
