@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from helix4d.core import ConfigError, FormatError, generator
+from helix4d.curation.index.subset import read_subset
 from helix4d.curation.places.store import StoreError
 from helix4d.curation.shards.members import MOST, decode_image
 from helix4d.curation.shards.reader import ShardReader
@@ -97,6 +99,7 @@ class ClipReader:
             config.latents, config.split
         )  # first, because its error explains what is wrong with the folder
         self.statistics = latent_statistics(config)
+        subset = None if config.subset is None else read_subset(Path(config.subset))
         self.entries: list[ClipEntry] = []
         resolutions = set()
         for name in names:
@@ -104,12 +107,15 @@ class ClipReader:
             source = source_settings(sidecar, f"{config.latents}: {name}")
             resolutions.add(source["resolution"])
             for sample in sidecar["samples"]:
+                if subset is not None and sample["key"] not in subset:
+                    continue
                 self.entries.append(
                     ClipEntry(sample["key"], name, tuple(sample["tokens"]), source["views"], source["image_size"])
                 )
         self.entries.sort(key=lambda entry: entry.key)
         if not self.entries:
-            raise ConfigError(f"{config.latents}: no clips in the {config.split} split")
+            of_subset = f" that {config.subset} selects" if config.subset else ""
+            raise ConfigError(f"{config.latents}: no clips in the {config.split} split{of_subset}")
         if len(resolutions) > 1:
             raise ConfigError(
                 f"{config.latents}: clips have different resolutions {sorted(resolutions)}: all must have the same one"
