@@ -34,6 +34,7 @@ from helix4d.curation.places.names import is_url
 from helix4d.curation.plan.plan import Plan, PlannedAsset, PlannedShard
 from helix4d.curation.plan.plan_file import write_plan
 from helix4d.curation.plan.run_plan import exclusions_of, plan_run
+from helix4d.curation.publish.describe import DESCRIPTION_FILES, write_description
 from helix4d.curation.report.page import PICTURED_BY_CURATE, write_report
 from helix4d.curation.report.summary import (
     RunFigures,
@@ -132,6 +133,8 @@ def curate(config: CurateConfig) -> Summary:
         place, report = config.remote or config.output, config.output / REPORT_FOLDER
         shards = [shard.name for shard in plan.shards]
         mirror.push(*insist(lambda: write_index(place, shards, config.output), config.output, patience_s))
+        insist(lambda: write_description(config.output), config.output, patience_s)
+        mirror.push(*DESCRIPTION_FILES)
         insist(lambda: write_report(place, PICTURED_BY_CURATE, config.run.workers, report), config.output, patience_s)
         mirror.push_report()
     return summary

@@ -66,7 +66,8 @@ def select(place: Place, where: str) -> tuple[Subset, int]:
             if expression.matches(row):
                 keys.append(check_key(row["key"], folder.address(name)))
     if unknown and samples:
-        raise ConfigError(f"--where: no column {', '.join(sorted(unknown))}: the columns are {', '.join(sorted(found))}")
+        missing, columns = (", ".join(sorted(names)) for names in (unknown, found))
+        raise ConfigError(f"--where: no column {missing}: the columns are {columns}")
     return Subset(where, tuple(sorted(keys))), samples
 
 

@@ -51,7 +51,9 @@ def _check_split(output: Output, name: str, shards: list[str]) -> Iterator[Probl
         found = stored.pop(row["key"], None)
         if found is None:
             yield Problem(name, row["key"], "has no row, but is in the shards", resume)
-        elif different := sorted(column for column in row.keys() | found.keys() if found.get(column) != row.get(column)):
+        elif different := sorted(
+            column for column in row.keys() | found.keys() if found.get(column) != row.get(column)
+        ):
             yield Problem(name, row["key"], f"differs from the shards in {', '.join(different)}", resume)
     for key in sorted(map(str, stored)):
         yield Problem(name, key, "has a row, but is not in the shards", resume)

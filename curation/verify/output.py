@@ -1,7 +1,7 @@
 """Checks every hash, index, count and sample of an output, in a folder or at a URL.
 
-Everything is read once, each `clip.json` twice, and nothing is written. Shards are checked in separate processes; plan, ledger and the other
-files in this one.
+Everything is read once, each `clip.json` twice, and nothing is written. Shards are checked in separate processes; the
+other files in this one.
 """
 
 from __future__ import annotations

@@ -167,9 +167,7 @@ def plan_shards(
     return planned
 
 
-def _agree(
-    config: EncodeConfig, plan: list[_PlannedShard], fingerprint: str, subset: frozenset[str] | None
-) -> None:
+def _agree(config: EncodeConfig, plan: list[_PlannedShard], fingerprint: str, subset: frozenset[str] | None) -> None:
     expected = {
         "subset": None if subset is None else sha256_json(sorted(subset)),
         "latents": config.latents.to_json(),
