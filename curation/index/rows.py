@@ -25,7 +25,7 @@ _COLUMNS_OF_CLIP = frozenset(
 )
 """Fields of `clip.json` that have a column, or that a reader who selects samples does not need."""
 _AT_ONCE = 8
-_BATCH = 64
+_BATCH = 16
 
 
 def shard_rows(place: Place, shards: Iterable[str]) -> Iterator[list[dict[str, Any]]]:
@@ -50,9 +50,10 @@ def _rows(place: Place, name: str) -> list[dict[str, Any]]:
     reader = ShardReader(where)
     rows = []
     for key, clip in reader.clips().items():
-        if not isinstance(clip.get("metadata", {}), Mapping):
-            raise FormatError(f"{where}: {key}.clip.json: metadata is not an object: run `helix4d verify`")
-        row = _row(clip, reader.sample(key), f"{name}.tar", reader.sidecar["sha256"])
+        try:
+            row = _row(clip, reader.sample(key), f"{name}.tar", reader.sidecar["sha256"])
+        except (AttributeError, TypeError, ValueError, RecursionError) as error:  # of a shard that is not ours
+            raise FormatError(f"{where}: {key}.clip.json: a field has another form than it should ({error})") from error
         rows.append({column: _storable(value) for column, value in row.items()})
     return rows
 

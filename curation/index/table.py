@@ -22,6 +22,7 @@ SAMPLE_INDEX = Schema("index of samples", version=1, oldest=1, rewrite="rerun `h
 _VERSION = b"helix4d_version"
 _GROUP = 1000
 """Rows per row group."""
+_REPAIR = "rerun `helix4d curate`, which rewrites it"
 
 
 def index_file(split: str) -> str:
@@ -115,9 +116,6 @@ def index_files(place: Place) -> tuple[Folder, list[str]]:
             "finished, or an older version wrote it: rerun `helix4d curate`"
         )
     return folder, names
-
-
-_REPAIR = "rerun `helix4d curate`, which rewrites it"
 
 
 def _write(path: Path, first: dict[str, Any], rest: Iterator[dict[str, Any]]) -> None:

@@ -91,8 +91,9 @@ def _check_names(sidecar: Mapping[str, object], tar: Path) -> None:
 
 
 def _upload(output: Path, name: str, private: bool) -> str:
+    import httpx2
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+    from huggingface_hub.errors import LocalTokenNotFoundError
 
     api = HfApi(endpoint=endpoint())
     try:
@@ -104,7 +105,7 @@ def _upload(output: Path, name: str, private: bool) -> str:
             allow_patterns=list(_PUBLISHED),
             commit_message="Publish with helix4d",
         )
-    except (HfHubHTTPError, LocalTokenNotFoundError, OSError) as error:
+    except (httpx2.HTTPError, LocalTokenNotFoundError, OSError, ValueError) as error:
         raise PublishError(
             redact(
                 f"hf://datasets/{name}: cannot publish ({first_line(error)}): fix this and rerun; files that were "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 from helix4d.core import FormatError, NewerError
 from helix4d.curation.index.rows import shard_rows
@@ -36,24 +37,31 @@ def check_index(output: Output) -> Iterator[Problem]:
 
 def _check_split(output: Output, name: str, shards: list[str]) -> Iterator[Problem]:
     resume = output.remedies.resume()
+    expected = itertools.chain.from_iterable(shard_rows(output.place, shards))
     try:
-        stored = {row["key"]: row for row in read_index(output.folder, name)}
+        for key, what in _compare(read_index(output.folder, name), expected):
+            yield Problem(name, key, what, resume)
     except FileNotFoundError:
         yield Problem(name, "", "missing: the last run did not finish, or helix4d 0.3 wrote the output", resume)
-        return
     except NewerError as error:
         yield Problem(name, "", str(error), output.remedies.update())
-        return
-    except (FormatError, KeyError) as error:
-        yield Problem(name, "", f"cannot be read: {error}", resume)
-        return
-    for row in itertools.chain.from_iterable(shard_rows(output.place, shards)):
-        found = stored.pop(row["key"], None)
-        if found is None:
-            yield Problem(name, row["key"], "has no row, but is in the shards", resume)
-        elif different := sorted(
-            column for column in row.keys() | found.keys() if found.get(column) != row.get(column)
-        ):
-            yield Problem(name, row["key"], f"differs from the shards in {', '.join(different)}", resume)
-    for key in sorted(map(str, stored)):
-        yield Problem(name, key, "has a row, but is not in the shards", resume)
+    except FormatError as error:
+        yield Problem(name, "", f"cannot be compared with the shards: {error}", resume)
+
+
+def _compare(stored: Iterator[dict[str, Any]], expected: Iterator[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield key and what is wrong. Both are sorted by key, so only one row of each is held."""
+    found = next(stored, None)
+    for row in expected:
+        while found is not None and (key := str(found.get("key"))) < row["key"]:
+            yield key, "has a row, but is not in the shards"
+            found = next(stored, None)
+        if found is None or found.get("key") != row["key"]:
+            yield row["key"], "has no row, but is in the shards"
+            continue
+        if found != row:
+            different = sorted(name for name in row.keys() | found.keys() if found.get(name) != row.get(name))
+            yield row["key"], f"differs from the shards in {', '.join(different)}"
+        found = next(stored, None)
+    for row in itertools.chain([found] if found else [], stored):
+        yield str(row.get("key")), "has a row, but is not in the shards"

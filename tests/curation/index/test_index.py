@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from helix4d.cli.main import main
-from helix4d.core import ConfigError
+from helix4d.core import ConfigError, FormatError
 from helix4d.curation.index.credits import credit_of
 from helix4d.curation.index.subset import read_subset, select
 from helix4d.curation.index.table import index_file, write_index
@@ -112,7 +112,7 @@ def test_verify_finds_a_wrong_index(tmp_path: Path) -> None:
     assert found == f"{TRAIN}: {other}: has a row, but is not in the shards"
     (output / TRAIN).write_bytes(b"PAR1 cut short")
     (broken,) = verify(output, 1).problems
-    assert "cannot be read" in broken.what
+    assert "not a valid Parquet file" in broken.what
     assert broken.remedy[0].startswith("helix4d curate ")
     (output / TRAIN).unlink()
     (missing,) = verify(output, 1).problems
@@ -166,3 +166,19 @@ def test_the_index_works_at_a_url(output: Path, s3: S3Server, tmp_path: Path) ->
 def test_credits_are_found_under_their_usual_names(extras: dict, metadata: dict, expected: tuple) -> None:
     found = credit_of(extras, metadata)
     assert (found.title, found.author, found.source) == expected
+
+
+def test_a_hostile_clip_is_an_error_and_not_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.curation import outputs
+
+    canonical_json = outputs.canonical_json
+    for number, field in enumerate([{"license": 3}, {"metadata": ["x"]}, {"times_s": "now"}, {"window": 1 << 70}]):
+
+        def described(value: object, field: dict = field) -> bytes:
+            return canonical_json({**value, **field} if isinstance(value, dict) and "extras" in value else value)
+
+        monkeypatch.setattr(outputs, "canonical_json", described)
+        monkeypatch.setattr(outputs, "write_index", lambda *_: None)
+        folder = output_of(tmp_path / str(number), ["a.glb"])
+        with pytest.raises(FormatError, match=r"another form|another type"):
+            write_index(folder, _names(folder), folder)

@@ -18,7 +18,7 @@ import yaml
 from helix4d.cli.main import main
 from helix4d.core import ConfigError, write_json
 from helix4d.curation.publish.describe import DESCRIPTION_FILES, write_description
-from helix4d.curation.publish.upload import publish
+from helix4d.curation.publish.upload import PublishError, publish
 from helix4d.curation.shards.clip_schema import clip_schema
 from helix4d.curation.shards.reader import ShardReader
 from tests.curation import outputs
@@ -231,3 +231,10 @@ def test_croissant_names_columns_of_the_index(output: Path) -> None:
     fields = {field["source"]["extract"]["column"] for field in content["recordSet"][0]["field"]}
     assert fields <= set(columns)
     assert {"author", "source", "license"} <= fields
+
+
+def test_a_hub_that_does_not_answer(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_TOKEN", "hf_secretsecretsecret")
+    with pytest.raises(PublishError, match=f"{URL}: cannot publish"):
+        publish(output, URL)
