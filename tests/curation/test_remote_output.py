@@ -41,13 +41,10 @@ def test_another_machine_resumes_a_killed_run(
         assert "ledger: s3://bucket/out/ledger.jsonl" in printed
         published = {path.removeprefix("/bucket/out/"): sha256(data) for path, data in s3.objects.items()}
         report = {name: digest for name, digest in published.items() if name.startswith("report/")}
-        index = {name: digest for name, digest in published.items() if name.startswith("index/")}
-        assert index == {name: sha256((reference_output / name).read_bytes()) for name in index}
-        assert "index/train-000000.parquet" in index
-        shards = {name: digest for name, digest in published.items() if "/" in name and name not in report | index}
+        shards = {name: digest for name, digest in published.items() if "/" in name and name not in report}
         assert shards == hashes(reference_output)
         others = {"plan.json", "ledger.jsonl", "summary.json", "contact_sheet.webp", *DESCRIPTION_FILES}
-        assert published.keys() - shards.keys() - report.keys() - index.keys() == others
+        assert published.keys() - shards.keys() - report.keys() == others
         pictures = {
             path.relative_to(reference_output).as_posix(): sha256(path.read_bytes())
             for path in (reference_output / "report" / "pictures").rglob("*.*")

@@ -21,6 +21,7 @@ from helix4d.curation.shards.members import decode_image
 from helix4d.curation.shards.reader import ShardReader
 from helix4d.voxelize import decode_vxz
 from tests.curation.outputs import FRAMES, IMAGE_SIZE, RESOLUTION, output_of, ovoxels_of
+from tests.curation.s3_server import S3Server
 
 NAMES = ["a.glb", "b.glb", "c.glb"]
 
@@ -180,3 +181,15 @@ def test_what_cannot_be_exported(output: Path, tmp_path: Path, capsys: pytest.Ca
     command = ["export", str(output), "--layout", "nerf", "--output", str(tmp_path / "e"), "--latents", "x"]
     assert main(command) == 2
     assert "only in trellis2" in capsys.readouterr().err
+
+
+def test_layouts_are_written_from_a_url(output: Path, s3: S3Server, tmp_path: Path) -> None:
+    s3.put_folder(output, "/bucket/o")
+    for export in (export_nerf, export_meshes, export_multiview, export_trellis2):
+        for name, place in {"url": "s3://bucket/o", "folder": output}.items():
+            assert len(list(export(place, tmp_path / export.__name__ / name, "train"))) == 3
+        read = [
+            {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+            for folder in (tmp_path / export.__name__ / "url", tmp_path / export.__name__ / "folder")
+        ]
+        assert read[0] == read[1]
