@@ -58,6 +58,8 @@ class DataConfig:
     images: str
     """The shards that the latents were encoded from, as written by `helix4d curate`."""
     split: str = "train"
+    subset: str | None = None
+    """File of `helix4d select` with the clips to use; null uses all."""
     statistics: str = "trellis2"
     """Latent statistics: `trellis2` (published) or `computed` (those of the encoded data)."""
     image_size: int = 512
