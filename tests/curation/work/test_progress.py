@@ -16,6 +16,7 @@ from helix4d.curation.work.compilation import COMPILING, announced
 from helix4d.curation.work.forecast import Forecast
 from helix4d.curation.work.progress import Display
 from helix4d.curation.work.stages import Clock
+from helix4d.voxelize.kernels import compilation
 
 
 class FakeTime:
@@ -148,6 +149,26 @@ def test_a_kernel_from_the_cache_on_disk_is_not_announced(tmp_path: Path, monkey
 
         with announced(notes.append):
             kernel(1.0)
+    assert notes == [COMPILING, ""]
+
+
+def test_waiting_for_another_process_that_compiles_is_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    seen: list[list[str]] = []
+
+    def load() -> int:
+        seen.append(list(notes))
+        return 0
+
+    monkeypatch.setattr(compilation, "_cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(compilation, "_load", load)
+    for _ in range(2):
+        monkeypatch.setitem(compilation._STATE, "ready", False)
+        with announced(notes.append):
+            compilation.warm_up()
+    assert seen == [[COMPILING], [COMPILING, ""]], "the second time, everything is in the cache"
     assert notes == [COMPILING, ""]
 
 
