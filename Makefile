@@ -6,13 +6,15 @@ DEMO_OUTPUT ?= demo_output
 GPU_OUTPUT ?= gpu_results
 LINKS := .cache/package
 
-.PHONY: demo tiny test acceptance gpu lint docs lock audit sbom clean
+.PHONY: demo tiny test acceptance gpu lint docs benchmark-docs lock audit sbom clean
 
-# The data half needs no torch, so the demo does not wait for it.
+# The data half needs no torch, so the demo does not wait for it. pip compiles Python files on one core; compileall on all,
+# and it fails for files of packages that are not meant for this Python, which nothing imports.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[curate]"
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[curate]"
+	-@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib >/dev/null
 	touch $@
 
 $(VENV)/.developing: $(VENV)/.installed
@@ -22,9 +24,11 @@ $(VENV)/.developing: $(VENV)/.installed
 .DEFAULT_GOAL := help
 .PHONY: help
 help:  ## List the targets.
-	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
+# The kernels compile on one core while the samples are written and Ray starts; the workers wait for them.
 demo: $(VENV)/.installed  ## Curate the sample assets into shards, at reduced settings.
+	$(BIN)/python -c "from helix4d.voxelize import warm_up; warm_up()" &
 	$(BIN)/helix4d samples --output $(DEMO_OUTPUT)/assets
 	$(BIN)/helix4d curate --source $(DEMO_OUTPUT)/assets --output $(DEMO_OUTPUT)/shards \
 		--resolution 128 --views 4 --image-size 192 --assets-per-shard 4
@@ -46,8 +50,8 @@ tiny: $(VENV)/.developing $(DEMO_OUTPUT)/shards/summary.json  ## Train tiny VAEs
 $(DEMO_OUTPUT)/shards/summary.json:
 	$(MAKE) demo
 
-test: lint  ## Lint and run the test suite.
-	$(BIN)/python -m pytest
+test: lint  ## Lint and run the test suite, in two processes.
+	$(BIN)/python -m pytest -n 2
 
 acceptance: $(VENV)/.developing  ## Run the long acceptance tests (hours); their tables go into docs/evidence/.
 	$(BIN)/python -m pytest -m acceptance -s --timeout 7200
@@ -68,6 +72,9 @@ lint: $(VENV)/.developing  ## Check style, types and import rules.
 
 docs: $(VENV)/.developing  ## The API reference from docstrings, in build/api; fails on a warning.
 	$(BIN)/python -m tests.api_reference $(LINKS) build/api
+
+benchmark-docs: $(VENV)/.installed  ## Write the figures of benchmarks/results.json into README.md and docs/.
+	$(BIN)/python benchmarks/docs.py
 
 # Tools that read the project rather than run it have an environment of their own, because they pin other versions.
 TOOLS := .cache/tools

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 UpAxis: TypeAlias = Literal["X", "Y", "Z", "-X", "-Y", "-Z"]
 """The axis of a file that points up, as the file states it or its format fixes it."""
@@ -70,7 +70,7 @@ def up_axis_from_json(value: object) -> UpAxis | None:
     """
     if value is not None and value not in UP_AXES:
         raise ValueError(f"the up axis is not one of {', '.join(UP_AXES)}")
-    return cast("UpAxis | None", value)
+    return value
 
 
 def _shortened(name: str) -> str:

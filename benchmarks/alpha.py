@@ -8,12 +8,16 @@ overlapping surfaces changes, unless all of it is opaque.
 
 from __future__ import annotations
 
-import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
 import numpy as np
 
+from benchmarks.results import Column, Report
 from helix4d.assets import AlphaMode, Clip, bake, normalize
 from helix4d.core import AssetError
 from helix4d.render import Camera, Lights, RenderSettings, sample_cameras, sample_lights
@@ -24,45 +28,47 @@ PATHS = RenderSettings(exact_alpha=False, denoise=False, diffuse_bounces=0, glos
 
 def main() -> None:
     """Print one row per asset."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("assets", nargs="+", type=Path)
-    parser.add_argument("--image-size", type=int, default=256)
-    parser.add_argument("--samples", type=int, default=1024)
-    arguments = parser.parse_args()
-    print(f"{'asset':28} {'BLEND':>5} {'pixels':>7} {'rasterizer':>10} {'paths':>7}")
+    report = Report("alpha", __doc__, quick="64 samples, images of 128 pixels")
+    report.parser.add_argument("assets", nargs="+", type=Path)
+    report.parser.add_argument("--image-size", type=int, default=256)
+    report.parser.add_argument("--samples", type=int, default=1024)
+    options = report.parse()
+    size, samples = (128, 64) if options.quick else (options.image_size, options.samples)
+    columns = (Column("pixels", ","), Column("rasterizer", ".2%"), Column("paths", ".2%"), Column("note"))
+    table = report.table("alpha", Column("asset"), Column("BLEND"), *columns)
     sums = np.zeros(3)
-    for path in arguments.assets:
+    for path in options.assets:
         try:
             clip, _ = normalize(bake(path))
         except AssetError as error:
-            print(f"{path.stem:28} {error.code}")
+            table.add(path.stem, "", None, None, None, str(error.code))
             continue
         frame = len(clip.frames) // 2
-        cameras = sample_cameras(0, path.stem, 1, arguments.image_size)
+        cameras = sample_cameras(0, path.stem, 1, size)
         lights = sample_lights(0, path.stem, cameras)
 
         def alpha(settings: RenderSettings, clip: Clip = clip, camera: Camera = cameras[0], light: Lights = lights[0],
                   frame: int = frame) -> np.ndarray:  # fmt: skip
             from helix4d.render.cycles.engine import render_views
 
-            settings = replace(settings, image_size=arguments.image_size)
+            settings = replace(settings, image_size=size)
             (image,) = render_views(clip, [camera], [light], settings, [frame])
             return image.rgba[..., 3].astype(int)
 
-        truth = alpha(replace(PATHS, samples=arguments.samples))
+        truth = alpha(replace(PATHS, samples=samples))
         inside = (truth > 0) & (~_edges(clip, frame, cameras[0]) | (_neighborhoods(truth) == 255).all(axis=0))
         if not inside.any():
-            print(f"{path.stem:28} nothing but edges")
+            table.add(path.stem, "", None, None, None, "nothing but edges")
             continue
         exact = np.abs(alpha(replace(PATHS, samples=1, exact_alpha=True)) - truth)[inside] <= 1
         paths = np.abs(alpha(PATHS) - truth)[inside] <= 1
         blend = any(material.alpha_mode is AlphaMode.BLEND for material in clip.materials)
         sums += (inside.sum(), exact.sum(), paths.sum())
-        print(
-            f"{path.stem:28} {'yes' if blend else '':>5} {inside.sum():7d} {exact.mean():10.2%} {paths.mean():7.2%}",
-            flush=True,
-        )
-    print(f"{'all':28} {'':5} {int(sums[0]):7d} {sums[1] / sums[0]:10.2%} {sums[2] / sums[0]:7.2%}")
+        shares = (float(exact.mean()), float(paths.mean()))
+        table.add(path.stem, "yes" if blend else "", int(inside.sum()), *shares, "")
+    if sums[0]:
+        table.add("all", "", int(sums[0]), *(float(share) for share in sums[1:] / sums[0]), "")
+    report.save()
 
 
 def _edges(clip: Clip, frame: int, camera: Camera) -> np.ndarray:

@@ -7,12 +7,16 @@ frames, which is the correct scale of the anchor, and the same ratio measured in
 
 from __future__ import annotations
 
-import argparse
+import sys
 import tempfile
 from pathlib import Path
 
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
 import numpy as np
 
+from benchmarks.results import Column, Report
 from helix4d.assets import bake, normalize
 from helix4d.assets.samples import write_samples
 from helix4d.core import AssetError
@@ -23,32 +27,40 @@ SIZE = 512
 
 def main() -> None:
     """Print a table and its summary."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("assets", type=Path, nargs="*", help="animated assets besides the samples")
-    arguments = parser.parse_args()
+    report = Report("anchor_scale", __doc__, quick="only three sample assets")
+    report.parser.add_argument("assets", type=Path, nargs="*", help="animated assets besides the samples")
+    options = report.parse()
+    columns = (Column("true ratio", ".3f"), Column("in the image", ".3f"), Column("note"))
+    table = report.table("clips", Column("asset"), *columns)
+    measured = []
     with tempfile.TemporaryDirectory() as folder:
-        paths = write_samples(Path(folder)) + arguments.assets
-        print(f"{'asset':28} {'true ratio':>10} {'in image':>10}")
-        measured = []
-        for path in paths:
+        samples = write_samples(Path(folder))
+        for path in samples[:3] if options.quick else [*samples, *options.assets]:
             try:
-                clip, _ = normalize(bake(path))
+                ratios = _ratios(path)
             except AssetError as error:
-                print(f"{path.stem[:28]:28} {error.code}")
+                table.add(path.stem, None, None, str(error.code))
                 continue
-            shown = [frame.vertices[np.unique(frame.topology.faces)] for frame in clip.frames]
-            if not len(shown[0]):
-                print(f"{path.stem[:28]:28} first frame empty")
-                continue
-            camera = orbit_camera(-90.0, 0.0, SIZE)
-            pixels = [project(camera, points)[0] for points in shown]
-            ratios = (_ratio(shown), _ratio(pixels))
-            measured.append(ratios)
-            print(f"{path.stem[:28]:28} {ratios[0]:10.3f} {ratios[1]:10.3f}", flush=True)
+            table.add(path.stem, *(ratios or (None, None)), "" if ratios else "first frame empty")
+            if ratios:
+                measured.append(ratios)
     true, pictured = np.array(measured).T
-    print(f"{len(measured)} clips; in {np.mean(true < 0.9):.0%} the first frame is smaller than 0.9 of the clip")
-    unfitted, fitted = np.abs(1 - true).mean(), np.abs(pictured - true).mean()
-    print(f"mean |error| of the scale: {unfitted:.3f} unfitted, {fitted:.3f} fitted")
+    summary = report.table("summary", Column("measure"), Column("value", ".3f"))
+    summary.add("clips", f"{len(measured)}")
+    summary.add("of which the first frame is smaller than 0.9 of the clip", f"{np.mean(true < 0.9):.0%}")
+    summary.add("mean error of the scale, unfitted", float(np.abs(1 - true).mean()))
+    summary.add("mean error of the scale, fitted", float(np.abs(pictured - true).mean()))
+    report.save()
+
+
+def _ratios(path: Path) -> tuple[float, float] | None:
+    """The ratio in 3D and that in an image from the front; None if nothing is visible in frame 0."""
+    clip, _ = normalize(bake(path))
+    shown = [frame.vertices[np.unique(frame.topology.faces)] for frame in clip.frames]
+    if not len(shown[0]):
+        return None
+    camera = orbit_camera(-90.0, 0.0, SIZE)
+    return _ratio(shown), _ratio([project(camera, points)[0] for points in shown])
 
 
 def _ratio(frames: list[np.ndarray]) -> float:

@@ -10,14 +10,19 @@ the peak resident set above the inputs, with each case in its own process.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import resource
+import sys
 import time
+from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import torch
 
+from benchmarks.results import Column, Report, Spread
 from helix4d.model.networks.attention.choice import Case, Workload, attention_step
 from helix4d.model.networks.attention.plan import AttentionBackend, plan_self_attention
 from helix4d.model.networks.config import AnchorQueries, AttentionPattern, VideoConfig
@@ -39,23 +44,27 @@ LEAST_FULL, MOST_WINDOW_ANCHOR = 2.8, 1.18
 
 def main() -> None:
     """Print one table per number of tokens."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--tokens", type=int, nargs="+")
-    parser.add_argument("--repeats", type=int, default=3)
-    args = parser.parse_args()
+    report = Report("attention", __doc__, quick="64 tokens per frame, one repeat")
+    report.parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    report.parser.add_argument("--tokens", type=int, nargs="+")
+    report.parser.add_argument("--repeats", type=int, default=3)
+    args = report.parse()
     if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("no CUDA GPU found: run without --device cuda")
-    tokens = args.tokens or ([256, 512] if args.device == "cpu" else [1024, 4096, 8192])
+        report.parser.error("no CUDA GPU found: run without --device cuda")
+    tokens = [64] if args.quick else args.tokens or ([256, 512] if args.device == "cpu" else [1024, 4096, 8192])
+    repeats = 1 if args.quick else args.repeats
     backends = [AttentionBackend.PER_FRAME]
     if args.device == "cuda":
         backends += [AttentionBackend.FLEX, AttentionBackend.VARLEN, AttentionBackend.WINDOW]
         print(torch.cuda.get_device_name())
     seconds = {
-        (backend, count): _table(args.device, backend, count, args.repeats) for backend in backends for count in tokens
+        (backend, count): _table(report, args.device, backend, count, repeats)
+        for backend in backends
+        for count in tokens
     }
     if args.device == "cuda":
         _judge({case: times for case, times in seconds.items() if case[1] >= 8192})
+    report.save()
 
 
 def _judge(seconds: dict[tuple[AttentionBackend, int], dict[str, float]]) -> None:
@@ -66,25 +75,24 @@ def _judge(seconds: dict[tuple[AttentionBackend, int], dict[str, float]]) -> Non
         print(f"{backend:10s} {tokens:5d} tokens: full / ours {full:.2f}, ours / window {ours:.2f}: {met}")
 
 
-def _table(device: str, backend: AttentionBackend, tokens: int, repeats: int) -> dict[str, float]:
-    """Print one table and return the seconds of each pattern."""
+def _table(report: Report, device: str, backend: AttentionBackend, tokens: int, repeats: int) -> dict[str, float]:
+    """Print one table and return the median seconds of each pattern."""
     print(f"\n{backend}, {FRAMES} frames x {tokens} tokens, {HEADS} heads x {CHANNELS}, forward and backward, {device}")
-    print(f"{'pattern':30s} {'seconds':>9s} {'relative':>9s} {'arithmetic':>10s} {'TFLOP/s':>8s} {'peak MB':>8s}")
     measure = _on_gpu if device == "cuda" else _in_a_process
     results = {name: measure(name, backend, tokens, repeats) for name in CASES}
-    own_seconds, own_flops = results["window_anchor"][0], _flops("window_anchor", tokens)
-    for name, (seconds, peak) in results.items():
-        flops = _flops(name, tokens)
-        print(
-            f"{name:30s} {seconds:9.4f} {seconds / own_seconds:9.2f} {flops / own_flops:10.2f} "
-            f"{flops / seconds / 1e12:8.3f} {peak / 1e6:8.0f}{_share(device, flops / seconds)}"
-        )
-    return {name: seconds for name, (seconds, _) in results.items()}
-
-
-def _share(device: str, rate: float) -> str:
-    peak = peak_flops(torch.device(device))
-    return "" if peak is None else f"  {rate / peak:.0%} of the bf16 rate"
+    peak_rate = peak_flops(torch.device(device))
+    seconds, own_flops = "seconds" if device == "cuda" else "CPU seconds", _flops("window_anchor", tokens)
+    columns = [Column(seconds, ".4f"), Column("relative", ".2f"), Column("arithmetic", ".2f"), Column("TFLOP/s", ".3f")]
+    columns += [Column("peak, MB", ".0f"), Column("share of the bf16 rate", ".0%")]
+    table = report.table(f"{backend}-{tokens}".replace("_", "-"), Column("pattern"), *columns)
+    medians = {}
+    for name, (times, peak) in results.items():
+        spread, flops = Spread.of(times), _flops(name, tokens)
+        medians[name], rate = spread.median, flops / spread.median
+        relative = Spread.of_ratios(times, results["window_anchor"][0])
+        share = None if peak_rate is None else rate / peak_rate
+        table.add(name, spread, relative, flops / own_flops, rate / 1e12, peak / 1e6, share)
+    return medians
 
 
 def product_flops(layout: FrameLayout, video: VideoConfig) -> float:
@@ -98,13 +106,13 @@ def _flops(name: str, tokens: int) -> float:
     return 7 * product_flops(FrameLayout(((tokens,) * FRAMES,)), CASES[name])
 
 
-def _in_a_process(name: str, backend: AttentionBackend, tokens: int, repeats: int) -> tuple[float, float]:
+def _in_a_process(name: str, backend: AttentionBackend, tokens: int, repeats: int) -> tuple[list[float], float]:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        result: tuple[float, float] = pool.apply(_on_cpu, (name, backend, tokens, repeats))
+        result: tuple[list[float], float] = pool.apply(_on_cpu, (name, backend, tokens, repeats))
         return result
 
 
-def _on_cpu(name: str, backend: AttentionBackend, tokens: int, repeats: int) -> tuple[float, float]:
+def _on_cpu(name: str, backend: AttentionBackend, tokens: int, repeats: int) -> tuple[list[float], float]:
     torch.set_num_threads(1)
     step = _step(name, backend, tokens, torch.device("cpu"), torch.float32)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -113,10 +121,10 @@ def _on_cpu(name: str, backend: AttentionBackend, tokens: int, repeats: int) -> 
         start = time.process_time()
         step()
         times.append(time.process_time() - start)
-    return min(times), 1024.0 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    return times, 1024.0 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
-def _on_gpu(name: str, backend: AttentionBackend, tokens: int, repeats: int) -> tuple[float, float]:
+def _on_gpu(name: str, backend: AttentionBackend, tokens: int, repeats: int) -> tuple[list[float], float]:
     step = _step(name, backend, tokens, torch.device("cuda"), torch.bfloat16)
     for _ in range(3):
         step()
@@ -131,7 +139,7 @@ def _on_gpu(name: str, backend: AttentionBackend, tokens: int, repeats: int) -> 
         end.record()
         torch.cuda.synchronize()
         times.append(start.elapsed_time(end) / 1000)
-    return sorted(times)[len(times) // 2], torch.cuda.max_memory_allocated() - held
+    return times, torch.cuda.max_memory_allocated() - held
 
 
 def _step(name: str, backend: AttentionBackend, tokens: int, device: torch.device, dtype: torch.dtype) -> Any:

@@ -1,21 +1,23 @@
 """Speed of baking many parts and of selecting among many clips: `python benchmarks/bake.py [ASSET ...]`.
 
-Prints milliseconds per part and frame of a scene of 2,000 animated parts, seconds to choose among the 7 clips of a
+Prints CPU milliseconds per part and frame of a scene of 2,000 animated parts, seconds to choose among the 7 clips of a
 skinned character of 49,000 triangles, and both for the given assets. The normal matrices of the parts are also
-computed in the way of version 0.7.0, one at a time, so that the ratio holds on a busy machine; it must be at least 5.
+computed in the way of version 0.3.0, one at a time, in alternation, so that the ratio holds on a busy machine; it must
+be at least 5.
 """
 
 from __future__ import annotations
 
-import argparse
+import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
 
+from benchmarks.results import Column, Report, Spread, Table, alternate
 from helix4d.assets.choice import MOST_MOVING, choose
 from helix4d.assets.gltf import GltfAsset
 from helix4d.assets.gltf.scene import cofactor, determinants
@@ -23,33 +25,56 @@ from helix4d.assets.gltf.writer import GlbBuilder, Mesh, Part, Track
 from helix4d.assets.limits import DEFAULT_LIMITS
 from helix4d.assets.surface import motion_of_times
 
-T = TypeVar("T")
-
 PARTS, CLIPS, FRAMES = 2000, 7, 16
+_SPEEDUP = 5.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("assets", nargs="*", type=Path, help="further .glb files")
-    arguments = parser.parse_args()
-    _report_normal_matrices()
+    report = Report("bake", __doc__, quick="one round instead of five, and a coarser character")
+    report.parser.add_argument("assets", nargs="*", type=Path, help="further .glb files")
+    options = report.parse()
+    rounds = 1 if options.quick else 5
+    _normal_matrices(report, rounds)
+    columns = (
+        *(Column("scene"), Column("triangles", ","), Column("nodes", ","), Column("clips", ",")),
+        *(
+            Column("open, CPU s", ".2f"),
+            Column("select a clip, CPU s", ".2f"),
+            Column(f"bake {FRAMES} frames, CPU s", ".2f"),
+        ),
+        Column("ms per node and frame", ".3f"),
+    )
+    table = report.table("scenes", *columns)
     with tempfile.TemporaryDirectory() as folder:
-        for name, data in (("parts", many_parts(PARTS)), ("character", character(CLIPS))):
+        for name, data in (("parts", many_parts(PARTS)), ("character", character(CLIPS, 40 if options.quick else 157))):
             path = Path(folder) / f"{name}.glb"
             path.write_bytes(data)
-            _report(path)
-    for path in arguments.assets:
-        _report(path)
+            _scene(path, table, rounds)
+    for path in options.assets:
+        _scene(path, table, rounds)
+    report.save()
 
 
-def _report_normal_matrices() -> None:
+def _normal_matrices(report: Report, rounds: int) -> None:
     matrices = np.random.default_rng(0).normal(size=(PARTS, 3, 3))
-    single, old = _timed(lambda: [(_one_cofactor(matrix[None])[0], np.linalg.det(matrix)) for matrix in matrices])
-    together, new = _timed(lambda: (cofactor(matrices), determinants(matrices)))
-    same = np.array_equal(np.stack([found for found, _ in single]), together[0])
-    signs = np.array_equal(np.sign([value for _, value in single]), np.sign(together[1]))
-    print(f"{PARTS} normal matrices: one at a time {old * 1e3:.1f} ms, together {new * 1e3:.2f} ms: {old / new:.0f}x")
-    print(f"bit-identical: {same}, signs of determinants equal: {signs}")
+    single = [(_one_cofactor(matrix[None])[0], np.linalg.det(matrix)) for matrix in matrices]
+    same = np.array_equal(np.stack([found for found, _ in single]), cofactor(matrices))
+    signs = np.array_equal(np.sign([value for _, value in single]), np.sign(determinants(matrices)))
+    if not (same and signs):
+        raise SystemExit(f"the two ways differ: cofactors equal {same}, signs of determinants equal {signs}")
+    seconds = alternate(
+        {
+            "one": lambda: [(_one_cofactor(matrix[None])[0], np.linalg.det(matrix)) for matrix in matrices],
+            "all": lambda: (cofactor(matrices), determinants(matrices)),
+        },
+        rounds,
+    )
+    table = report.table("normal-matrices", Column(f"{PARTS:,} normal matrices"), Column("CPU ms", ".2f"))
+    table.add("one at a time, as in 0.3.0", Spread.of(seconds["one"], 1e3))
+    table.add("together", Spread.of(seconds["all"], 1e3))
+    ratio = Spread.of_ratios(seconds["one"], seconds["all"])
+    report.value("normal_matrices_ratio", ratio, ".0f")
+    print(f"aim: at least {_SPEEDUP:.0f} times: {'met' if ratio.median >= _SPEEDUP else 'missed'}")
 
 
 def _one_cofactor(matrices: np.ndarray) -> np.ndarray:
@@ -62,23 +87,23 @@ def _motion(asset: GltfAsset, index: int) -> float:
     return motion_of_times(info.start, info.end, asset.poser(index))
 
 
-def _report(path: Path) -> None:
-    asset, opening = _timed(lambda: GltfAsset(path, DEFAULT_LIMITS))
-    (chosen, *_), choosing = _timed(lambda: choose(asset.clips, MOST_MOVING, lambda index: _motion(asset, index)))
+def _scene(path: Path, table: Table, rounds: int) -> None:
+    asset = GltfAsset(path, DEFAULT_LIMITS)
+    chosen, *_ = choose(asset.clips, MOST_MOVING, lambda index: _motion(asset, index))
     info = asset.clips[chosen]
-    clip, baking = _timed(lambda: asset.bake(chosen, np.linspace(info.start, info.end, FRAMES)))
-    count = len(asset.document.nodes)
-    print(
-        f"{path.stem:24} {len(clip.frames[0].faces):7} triangles: opened in {opening:.2f} s, selected 1 of "
-        f"{len(asset.clips)} clips in {choosing:.2f} s, baked {FRAMES} frames in {baking:.2f} s, "
-        f"{baking / FRAMES / count * 1e3:.3f} ms per node and frame"
+    times = np.linspace(info.start, info.end, FRAMES)
+    faces, nodes = len(asset.bake(chosen, times[:1]).frames[0].faces), len(asset.document.nodes)
+    seconds = alternate(
+        {
+            "open": lambda: GltfAsset(path, DEFAULT_LIMITS),
+            "select": lambda: choose(asset.clips, MOST_MOVING, lambda index: _motion(asset, index)),
+            "bake": lambda: asset.bake(chosen, times),
+        },
+        rounds,
     )
-
-
-def _timed(run: Callable[[], T]) -> tuple[T, float]:
-    start = time.process_time()
-    result = run()
-    return result, time.process_time() - start
+    per_node = Spread.of(seconds["bake"], 1e3 / FRAMES / nodes)
+    spreads = (Spread.of(spent) for spent in seconds.values())
+    table.add(path.stem, faces, nodes, len(asset.clips), *spreads, per_node)
 
 
 def many_parts(count: int) -> bytes:

@@ -11,13 +11,17 @@ prediction.
 
 from __future__ import annotations
 
-import argparse
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from unittest import mock
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import torch
 from torch import Tensor
@@ -25,6 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from benchmarks.results import Column, Report, Table
 from helix4d.model.networks import blocks
 from helix4d.model.networks.attention.plan import AttentionBackend, AttentionPlan, plan_cross_attention
 from helix4d.model.networks.config import FlowConfig, VideoConfig
@@ -202,21 +207,27 @@ def _bytes(x: Tensor) -> int:
 
 def main() -> None:
     """Print the table per part and the predicted MFU."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=16)
-    parser.add_argument("--tokens", type=int, default=8192)
-    args = parser.parse_args()
-    before, after = (count(args.frames, args.tokens, kernels) for kernels in (False, True))
-    print(f"one block, {args.frames} frames x {args.tokens} tokens, {CONFIG.model_channels} channels, bfloat16\n")
+    report = Report("block_traffic", __doc__, quick="4 frames of 1024 tokens")
+    report.parser.add_argument("--frames", type=int, default=16)
+    report.parser.add_argument("--tokens", type=int, default=8192)
+    options = report.parse()
+    frames, tokens = (4, 1024) if options.quick else (options.frames, options.tokens)
+    before, after = (count(frames, tokens, kernels) for kernels in (False, True))
+    print(f"one block, {frames} frames x {tokens} tokens, {CONFIG.model_channels} channels, bfloat16")
+    titles = ("forward, TFLOP", "GB before", "GB after", "backward, TFLOP before", "after", "GB before", "GB after")
+    parts = report.table("parts", Column("part"), *(Column(title, ".1f") for title in titles))
     columns = [(costs, direction) for direction in ("forward", "backward") for costs in (before, after)]
-    print("| part | forward, TFLOP | GB before | GB after | backward, TFLOP before | after | GB before | GB after |")
-    print("|---|---|---|---|---|---|---|---|")
     for part in PARTS:
-        _row(part, [costs.get((part, direction), Cost()) for costs, direction in columns])
-    _row("sum", [_sum(costs, direction) for costs, direction in columns])
-    model = step_flops(CONFIG, VideoConfig(), ((args.tokens,) * args.frames,), 1029, all_trained=False)
-    print("\n| predicted for an H200, one block | forward, ms | recomputation | backward | MFU |")
-    print("|---|---|---|---|---|")
+        _row(parts, part, [costs.get((part, direction), Cost()) for costs, direction in columns])
+    _row(parts, "sum", [_sum(costs, direction) for costs, direction in columns])
+    model = step_flops(CONFIG, VideoConfig(), ((tokens,) * frames,), 1029, all_trained=False)
+    titles = ("forward, ms", "recomputation", "backward")
+    predicted = report.table(
+        "predicted",
+        Column("predicted for an H200, one block"),
+        *(Column(title, ".1f") for title in titles),
+        Column("MFU", ".0%"),
+    )
     for name, costs in (
         ("before", before),
         ("after", after),
@@ -224,8 +235,8 @@ def main() -> None:
     ):
         forward, backward = (_sum(costs, direction).seconds for direction in ("forward", "backward"))
         times = (forward, forward - costs["self-attention", "forward"].seconds, backward)
-        figures = " | ".join(f"{1e3 * seconds:.1f}" for seconds in times)
-        print(f"| {name} | {figures} | {model / sum(times) / PEAK:.0%} |")
+        predicted.add(name, *(1e3 * seconds for seconds in times), model / sum(times) / PEAK)
+    report.save()
 
 
 def _with_cudnn(before: Costs, after: Costs) -> Costs:
@@ -243,15 +254,15 @@ def _sum(costs: Costs, direction: str) -> Cost:
     return sum((cost for (_, way), cost in costs.items() if way == direction), Cost())
 
 
-def _row(name: str, costs: list[Cost]) -> None:
+def _row(table: Table, name: str, costs: list[Cost]) -> None:
     forward, kernel_forward, backward, kernel_backward = costs
-    cells = [
-        f"{forward.flops / 1e12:.1f}",
-        *(f"{cost.bytes / 1e9:.1f}" for cost in (forward, kernel_forward)),
-        *(f"{cost.flops / 1e12:.1f}" for cost in (backward, kernel_backward)),
-        *(f"{cost.bytes / 1e9:.1f}" for cost in (backward, kernel_backward)),
-    ]
-    print(f"| {name} | {' | '.join(cells)} |")
+    table.add(
+        name,
+        forward.flops / 1e12,
+        *(cost.bytes / 1e9 for cost in (forward, kernel_forward)),
+        *(cost.flops / 1e12 for cost in (backward, kernel_backward)),
+        *(cost.bytes / 1e9 for cost in (backward, kernel_backward)),
+    )
 
 
 if __name__ == "__main__":

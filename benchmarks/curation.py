@@ -19,13 +19,19 @@ import time
 from collections import Counter
 from pathlib import Path
 
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from benchmarks.results import REPOSITORY, Column, Report
+
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 TARGET = 1.7
 
 
 def main() -> None:
     """Print both rates and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    report = Report("curation", __doc__, quick="two assets at 64, with one view of 32 pixels and 4 frames")
+    parser = report.parser
     parser.add_argument("source", type=Path, help="folder of assets")
     parser.add_argument("--limit", type=int, help="use only the first N assets by name")
     parser.add_argument("--workers", type=int, default=2)
@@ -34,11 +40,13 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=256)
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--loop", type=Path, help=argparse.SUPPRESS)  # output of the loop, run in this process
-    arguments = parser.parse_args()
+    arguments = report.parse()
+    if arguments.quick:
+        vars(arguments).update(limit=2, resolution=64, views=1, image_size=32, frames=4)
     if arguments.loop:
         _loop(arguments)
         return
-    os.environ.update(ONE_THREAD)
+    os.environ.update(ONE_THREAD, PYTHONPATH=str(REPOSITORY))
     assets = _assets(arguments)
     with tempfile.TemporaryDirectory(prefix="helix4d-curation-") as name:
         folder = Path(name)
@@ -49,16 +57,33 @@ def main() -> None:
             shutil.copyfile(path, target)
         _warm_up(arguments, source, folder)
         loop = _run_loop(arguments, source, folder / "loop")
-        _report("plain loop, 1 process", len(assets), loop)
+        print(f"plain loop: {loop['wall_s']:.0f} s", flush=True)
         pipeline = _run_pipeline(arguments, source, folder / "pipeline")
-        _report(f"pipeline, {arguments.workers} workers", len(assets), pipeline)
         if loop["ends"] != pipeline["ends"]:
             raise SystemExit(f"the outcomes differ: {loop['ends']} in the loop, {pipeline['ends']} in the pipeline")
-        print(
-            f"ratio of wall time {loop['wall_s'] / pipeline['wall_s']:.2f} (with Ray's start and the summary), "
-            f"of the work alone {loop['work_s'] / pipeline['work_s']:.2f}; target {TARGET} on two idle cores"
-        )
-        print(f"workers were busy {pipeline['utilization']:.0%} of the time; {os.cpu_count()} cores")
+        _add_rates(report, len(assets), loop, pipeline)
+    report.save()
+
+
+def _add_rates(report: Report, assets: int, loop: dict, pipeline: dict) -> None:
+    columns = (
+        Column("plain loop", ".1f"),
+        Column(f"pipeline, {report.options.workers} workers", ".1f"),
+        Column("ratio", ".2f"),
+    )
+    table = report.table("rates", Column("measure"), *columns)
+
+    def add(name: str, ours: float, theirs: float, ratio: bool = True) -> None:
+        table.add(name, ours, theirs, ours / theirs if ratio and theirs else None)
+
+    add("whole command, s", loop["wall_s"], pipeline["wall_s"])
+    add("work, from the first asset to the last shard, s", loop["work_s"], pipeline["work_s"])
+    add("assets per hour, work alone", *(3600 * assets / run["work_s"] for run in (loop, pipeline)), ratio=False)
+    for stage in loop["seconds"]:
+        add(f"{stage}, s in all workers", loop["seconds"][stage], pipeline["seconds"].get(stage, 0.0))
+    report.value("busy", pipeline["utilization"], ".0%")
+    report.value("work_ratio", loop["work_s"] / pipeline["work_s"], ".2f")
+    print(f"aim of the work alone on two idle cores: {TARGET}")
 
 
 def _assets(arguments: argparse.Namespace) -> list[Path]:
@@ -136,12 +161,6 @@ def _run_pipeline(arguments: argparse.Namespace, source: Path, output: Path) -> 
         "utilization": summary["utilization"],
         "wall_s": wall_s,
     }
-
-
-def _report(name: str, assets: int, figures: dict) -> None:
-    stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in figures["seconds"].items())
-    rate = 3600 * assets / figures["wall_s"]
-    print(f"{name}: {assets} assets in {figures['wall_s']:.1f} s, {rate:.0f} assets/h; seconds: {stages}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,23 @@ prints one line per number of threads. The images are smooth shapes on a transpa
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 import json
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
 import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.results import Column, Report, Spread
 from helix4d.core import generator
 from helix4d.curation.shards.writer import Sample, write_part, write_shard
 from helix4d.model.latents.encode import ClipLatents
@@ -49,7 +53,8 @@ class Sizes:
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    report = Report("loader", __doc__, quick="256 tokens per frame, images of 64 pixels, one round")
+    parser = report.parser
     parser.add_argument("--tokens", type=int, default=8192, help="tokens per frame")
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--image-size", type=int, default=512)
@@ -57,20 +62,26 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6, help="clips read per measurement")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--mfu", type=float, default=0.4, help="assumed utilization of the GPU, for the demand")
-    args = parser.parse_args()
+    parser.add_argument("--rounds", type=int, default=3, help="measurements per number of threads")
+    args = report.parse()
     torch.set_num_threads(1)
     sizes = Sizes(args.tokens, args.frames, args.image_size, args.clips, args.steps)
+    if args.quick:
+        sizes = Sizes(256, args.frames, 64, args.clips, args.steps)
     needed = demand(sizes, args.mfu)
     print(f"demand: {needed:.4f} clips/s on an H100 at {args.mfu:.0%} of its peak")
     with tempfile.TemporaryDirectory() as folder:
         read_bytes = write_world(Path(folder), sizes)
+        titles = (("clips/s", ".3f"), ("tokens/s", ",.0f"), ("MB/s read", ".1f"), ("times the demand", ".1f"))
+        columns = [Column(*title) for title in titles] + [Column("CPU seconds per clip", ".2f")]
+        table = report.table("rates", Column("threads"), *columns)
         for workers in args.workers:
-            rate = measure(Path(folder), sizes, workers)
-            print(
-                f"{workers} threads: {rate:.3f} clips/s, {rate * sizes.tokens * sizes.frames:,.0f} tokens/s, "
-                f"{rate * read_bytes / 1e6:.1f} MB/s read ({read_bytes / 1e6:.1f} MB per clip), "
-                f"{rate / needed:.1f} times the demand"
-            )
+            found = [measure(Path(folder), sizes, workers) for _ in range(1 if args.quick else args.rounds)]
+            rates, cpu_s = zip(*found, strict=True)
+            scales = (1.0, sizes.tokens * sizes.frames, read_bytes / 1e6, 1 / needed)
+            table.add(workers, *(Spread.of(rates, scale) for scale in scales), Spread.of(cpu_s))
+    report.value("mb_per_clip", read_bytes / 1e6, ".1f")
+    report.save()
 
 
 def demand(sizes: Sizes, mfu: float) -> float:
@@ -80,8 +91,8 @@ def demand(sizes: Sizes, mfu: float) -> float:
     return BF16_PEAK["H100"] * mfu / step_flops(config, VideoConfig(), lengths, 1029, False)
 
 
-def measure(folder: Path, sizes: Sizes, workers: int) -> float:
-    """Clips per second through the loader."""
+def measure(folder: Path, sizes: Sizes, workers: int) -> tuple[float, float]:
+    """Clips per second through the loader, and CPU seconds per clip."""
     data = DataConfig(
         latents=str(folder / "latents"), images=str(folder / "shards"), image_size=sizes.image_size, workers=workers
     )
@@ -92,10 +103,10 @@ def measure(folder: Path, sizes: Sizes, workers: int) -> float:
         steps = loader.steps(0, 0)
         for _ in range(data.ahead + 1):
             next(steps)  # clips that were read ahead do not count
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         for _ in range(sizes.steps):
             next(steps)
-        return sizes.steps / (time.perf_counter() - start)
+        return sizes.steps / (time.perf_counter() - start), (time.process_time() - cpu) / sizes.steps
 
 
 def write_world(folder: Path, sizes: Sizes) -> int:

@@ -8,10 +8,15 @@ weights of DINOv3 ViT-L/16. CUDA's context and libraries and fragmentation come 
 
 from __future__ import annotations
 
-import argparse
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from transformers import DINOv3ViTConfig
 
+from benchmarks.results import Column, Report
 from helix4d.model.networks.attention.plan import AttentionBackend
 from helix4d.model.networks.config import FlowConfig
 from helix4d.model.networks.flow import Checkpointing
@@ -25,26 +30,26 @@ ENCODER = DINOv3ViTConfig(
 
 
 def main() -> None:
-    """Print two Markdown tables: the peaks by number of frames, and the kinds of memory at the peak of 16 frames."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=8192, help="tokens per frame")
-    tokens = parser.parse_args().tokens
+    """Print the peaks by number of frames, and the kinds of memory at the peak of the middle number of frames."""
+    report = Report("memory", __doc__, quick="2, 4 and 8 frames of 1024 tokens")
+    report.parser.add_argument("--tokens", type=int, default=8192, help="tokens per frame")
+    options = report.parse()
+    tokens, counts = (1024, (2, 4, 8)) if options.quick else (options.tokens, (8, 16, 32))
     backends = (AttentionBackend.VARLEN, AttentionBackend.WINDOW)
-    found = {
-        (backend, mode, frames): measure(mode, frames, tokens, backend)
-        for backend in backends
-        for mode in Checkpointing
-        for frames in (8, 16, 32)
-    }
-    print("| checkpointing | attention | 8 frames | 16 frames | 32 frames |\n|---|---|---|---|---|")
+    columns = (Column(f"{frames} frames, GB", ".1f") for frames in counts)
+    peaks = report.table("peaks", Column("checkpointing"), Column("attention"), *columns)
+    found: dict[Checkpointing, StepMemory] = {}
     for mode in Checkpointing:
         for backend in backends:
-            peaks = [f"{found[backend, mode, frames].peak / 1e9:.1f}" for frames in (8, 16, 32)]
-            print(f"| `{mode}` | `{backend}` | {' | '.join(peaks)} |")
-    print(f"\n| GB, 16 frames | {' | '.join(f'`{mode}`' for mode in Checkpointing)} |\n|---|---|---|---|")
+            steps = [measure(mode, frames, tokens, backend) for frames in counts]
+            peaks.add(f"`{mode}`", f"`{backend}`", *(step.peak / 1e9 for step in steps))
+            if backend is AttentionBackend.VARLEN:
+                found[mode] = steps[1]
+    columns = (Column(f"`{mode}`", ".1f") for mode in Checkpointing)
+    kinds = report.table("kinds", Column(f"GB, {counts[1]} frames"), *columns)
     for kind in Kind:
-        parts = [found[AttentionBackend.VARLEN, mode, 16].kinds[kind] for mode in Checkpointing]
-        print(f"| {kind} | {' | '.join(f'{part / 1e9:.1f}' for part in parts)} |")
+        kinds.add(str(kind), *(found[mode].kinds[kind] / 1e9 for mode in Checkpointing))
+    report.save()
 
 
 def measure(mode: Checkpointing, frames: int, tokens: int, backend: AttentionBackend) -> StepMemory:

@@ -12,18 +12,22 @@ seconds of one thread, which a busy machine disturbs least.
 
 from __future__ import annotations
 
-import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.results import Column, Report, Spread, Table
 from helix4d.assets import Clip, bake, normalize
 from helix4d.assets.samples import write_samples
 from helix4d.evaluation import (
@@ -43,6 +47,7 @@ from helix4d.evaluation.geometry.alignment import axis_rotations
 ITEMS, FRAMES = 128, 16
 SAMPLES = ("ladybug", "treasure_chest")
 PROTOCOL = Protocol()
+QUICK = replace(PROTOCOL, points=PROTOCOL.points // 10, alignment_points=PROTOCOL.alignment_points // 10)
 
 
 @dataclass
@@ -58,20 +63,28 @@ class Times:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--frames", type=int, default=2, help="number of frames to time per asset")
-    parser.add_argument("--assets", type=Path, nargs="+", help="animated assets to use instead of the samples")
-    args = parser.parse_args()
+    report = Report("metrics", __doc__, quick="one frame per asset, alignment from a tenth of the points")
+    report.parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    report.parser.add_argument("--frames", type=int, default=2, help="number of frames to time per asset")
+    report.parser.add_argument("--assets", type=Path, nargs="+", help="animated assets to use instead of the samples")
+    args = report.parse()
     if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("no CUDA GPU found: run without --device cuda")
+        report.parser.error("no CUDA GPU found: run without --device cuda")
     torch.set_num_threads(1)
     device = torch.device(args.device)
     times = Times()
-    print(f"{'asset':24} frame  exact s  pruned s  CD exact  CD pruned  difference")
+    protocol = QUICK if args.quick else PROTOCOL
+    columns = (
+        Column("exact, s", ".1f"),
+        Column("pruned, s", ".1f"),
+        Column("CD exact", ".5f"),
+        Column("CD pruned", ".5f"),
+    )
+    table = report.table("frames", Column("asset"), Column("frame", "d"), *columns, Column("difference", "+.3%"))
     for name, clip in _clips(args.assets):
-        _measure(name, clip, args.frames, device, times)
-    _report(times, torch.cuda.get_device_name() if args.device == "cuda" else "one CPU thread")
+        _measure(name, clip, 1 if args.quick else args.frames, device, times, protocol, table)
+    _summarize(report, times, protocol)
+    report.save()
 
 
 def _clips(paths: Sequence[Path] | None) -> list[tuple[str, Clip]]:
@@ -80,16 +93,18 @@ def _clips(paths: Sequence[Path] | None) -> list[tuple[str, Clip]]:
         return [(path.stem, normalize(bake(path, FRAMES))[0]) for path in chosen]
 
 
-def _measure(name: str, clip: Clip, frames: int, device: torch.device, times: Times) -> None:
+def _measure(
+    name: str, clip: Clip, frames: int, device: torch.device, times: Times, protocol: Protocol, table: Table
+) -> None:
     surfaces = [Surface(frame.vertices, frame.topology.faces) for frame in clip.frames]
-    truth = sample_tracked(surfaces, PROTOCOL.points, 1).to(device)
-    few_true = subsample(truth, PROTOCOL.alignment_points, PROTOCOL.seed)
+    truth = sample_tracked(surfaces, protocol.points, 1).to(device)
+    few_true = subsample(truth, protocol.alignment_points, protocol.seed)
     for frame in np.linspace(0, FRAMES - 1, frames + 1).astype(int)[1:].tolist():
         predicted = _mispredicted(surfaces[frame])
-        cloud, seconds = _timed(lambda s=predicted, f=frame: sample_surface(s, PROTOCOL.points, 44 + f), device)
+        cloud, seconds = _timed(lambda s=predicted, f=frame: sample_surface(s, protocol.points, 44 + f), device)
         times.sampling.append(seconds)
         cloud = cloud.to(device)
-        few = subsample(cloud, PROTOCOL.alignment_points, PROTOCOL.seed)
+        few = subsample(cloud, protocol.alignment_points, protocol.seed)
         distances = []
         for settings, spent in ((EXACT, times.exact), (PRUNED, times.pruned)):
             pose, seconds = _timed(lambda a=few, b=few_true[frame], s=settings: align(a, b, s), device)
@@ -101,24 +116,21 @@ def _measure(name: str, clip: Clip, frames: int, device: torch.device, times: Ti
         _, seconds = _timed(lambda a=moved, b=truth[frame]: motion_chamfer_distance(a[None], b[None]), device)
         times.motion.append(seconds)
         times.differences.append(distances[1] / distances[0] - 1)
-        print(
-            f"{name:24} {frame:5d} {times.exact[-1]:8.1f} {times.pruned[-1]:9.1f} {distances[0]:9.5f} "
-            f"{distances[1]:10.5f} {times.differences[-1]:+11.3%}",
-            flush=True,
-        )
+        table.add(name, frame, times.exact[-1], times.pruned[-1], *map(float, distances), float(times.differences[-1]))
 
 
-def _report(times: Times, where: str) -> None:
+def _summarize(report: Report, times: Times, protocol: Protocol) -> None:
     # A frame is sampled twice, for both kinds of points, and has two distances; CD-M finds its pairs once per item.
     rest = 2 * fmean(times.sampling) + 2 * fmean(times.distance) + fmean(times.motion) / FRAMES
-    print(f"\n{where}; {len(times.exact)} frames timed at {PROTOCOL.alignment_points} points, hours extrapolated")
-    print(f"sampling and distances: {rest:.2f} s per frame")
+    print(f"{len(times.exact)} frames timed at {protocol.alignment_points} points, hours extrapolated")
+    hours = f"hours for {ITEMS} items of {FRAMES} frames"
+    table = report.table("hours", Column("alignment"), Column("CPU s per frame", ".2f"), Column(hours, ".1f"))
     for label, spent in (("exact", times.exact), ("pruned", times.pruned)):
-        hours = ITEMS * FRAMES * (fmean(spent) + rest) / 3600
-        print(f"{label:7} {fmean(spent):8.2f} s per frame: {hours:7.2f} hours for {ITEMS} items x {FRAMES} frames")
-    print(f"pruned alignment is {fmean(times.exact) / fmean(times.pruned):.1f} times faster")
-    worst = max(times.differences, key=abs)
-    print(f"distances, pruned relative to exact: {fmean(times.differences):+.3%} on average, {worst:+.3%} at worst")
+        table.add(label, Spread.of(spent), ITEMS * FRAMES * (fmean(spent) + rest) / 3600)
+    report.value("rest_s", rest, ".2f")
+    report.value("speedup_of_pruned", Spread.of_ratios(times.exact, times.pruned), ".1f")
+    report.value("mean_difference", float(fmean(times.differences)), "+.3%")
+    report.value("worst_difference", float(max(times.differences, key=abs)), "+.3%")
 
 
 def _mispredicted(surface: Surface) -> Surface:

@@ -1,8 +1,8 @@
 """Time budget of sampling a video: counts every pass of the real sampler, with networks that compute nothing.
 
-    python benchmarks/sampling.py --plan                    # 16 frames of 8192 tokens, as `helix4d sample` runs them
-    python benchmarks/sampling.py --plan --steps 6          # fewer steps
-    python benchmarks/sampling.py --plan --decode           # also decode, mesh and bake a sample asset; a minute of CPU
+    python benchmarks/sampling.py                    # 16 frames of 8192 tokens, as `helix4d sample` runs them
+    python benchmarks/sampling.py --steps 6          # fewer steps
+    python benchmarks/sampling.py --decode           # also decode, mesh and bake a sample asset; a minute of CPU
 
 Operations are exact. Seconds are arithmetic: operations and bytes divided by an H200's data-sheet rates and the assumed
 shares of them. The floor assumes all of the matrix rate and no traffic.
@@ -10,13 +10,16 @@ shares of them. The floor assumes all of the matrix rate and no traffic.
 
 from __future__ import annotations
 
-import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
 import torch
@@ -26,6 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.results import Column, Report
 from helix4d.assets import bake, normalize
 from helix4d.assets.samples import SAMPLES
 from helix4d.model.conditioning.video_input import Video
@@ -79,8 +83,8 @@ class Call:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--plan", action="store_true", required=True, help="count, without a GPU")
+    report = Report("sampling", __doc__, quick="2 frames of 512 tokens")
+    parser = report.parser
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=8192, help="tokens per frame in the second and third stage")
     parser.add_argument("--steps", type=int, help="steps of all stages, by default TRELLIS.2's 12")
@@ -89,19 +93,19 @@ def main() -> None:
     parser.add_argument("--attention", type=float, default=0.40, help="share of the bf16 rate in attention")
     parser.add_argument("--traffic", type=float, default=0.75, help="share of the memory bandwidth")
     parser.add_argument("--decode", action="store_true", help="also count the decoders and time the work on the CPU")
-    args = parser.parse_args()
+    args = report.parse()
+    frames, tokens = (2, 512) if args.quick else (args.frames, args.tokens)
     rates = Rates(args.matrices, args.attention, args.traffic)
     samplers = Samplers().changed(steps=args.steps)
-    calls = count_calls(args.frames, args.tokens, samplers, batched=not args.sequential)
+    calls = count_calls(frames, tokens, samplers, batched=not args.sequential)
     per_token = block_bytes_per_token(CONFIGS["geometry"])
-    print(
-        f"{args.frames} frames x {args.tokens} tokens; bf16 {PEAK / 1e12:.0f} TFLOP/s, {BANDWIDTH / 1e12} TB/s; {rates}"
-    )
+    print(f"{frames} frames x {tokens} tokens; bf16 {PEAK / 1e12:.0f} TFLOP/s, {BANDWIDTH / 1e12} TB/s; {rates}")
     print(f"a block moves {per_token / 1e3:.0f} KB per token besides matrices and attention\n")
-    print_calls(calls, rates, per_token)
-    print_images(args.frames + 1)  # frame 0 twice: for the base and for the video stages
+    add_calls(report, calls, rates, per_token)
+    count_images(report, frames + 1)  # frame 0 twice: for the base and for the video stages
     if args.decode:
-        print_decoding(args.tokens, args.frames, rates)
+        time_decoding(report, tokens, frames, rates)
+    report.save()
 
 
 def count_calls(frames: int, tokens: int, samplers: Samplers, batched: bool) -> list[Call]:
@@ -222,9 +226,11 @@ def block_bytes_per_token(config: FlowConfig, frames: int = 16, tokens: int = 10
     return traffic.total / len(x)
 
 
-def print_calls(calls: list[Call], rates: Rates, per_token: float) -> None:
-    """Print a row per stage and kind of call."""
-    print(f"{'stage':18} {'call':24} {'calls':>5} {'tokens':>8} {'PFLOP':>8} {'attention':>9} {'s':>7} {'floor, s':>8}")
+def add_calls(report: Report, calls: list[Call], rates: Rates, per_token: float) -> None:
+    """A row per stage and kind of call."""
+    columns = (Column("calls", "d"), Column("tokens", ","), Column("PFLOP", ".3f"), Column("attention", ".0%"))
+    columns += (Column("s", ".2f"), Column("floor, s", ".2f"))
+    table = report.table("calls", Column("stage"), Column("call"), *columns)
     totals = [0.0, 0.0, 0.0]
     for stage, kind in dict.fromkeys((call.stage, call.kind) for call in calls):
         same = [call for call in calls if (call.stage, call.kind) == (stage, kind)]
@@ -234,15 +240,12 @@ def print_calls(calls: list[Call], rates: Rates, per_token: float) -> None:
         seconds = sum(rates.seconds(call.flops, blocks * call.tokens * per_token) for call in same)
         floor = flops / PEAK
         totals = [a + b for a, b in zip(totals, (flops, seconds, floor), strict=True)]
-        print(
-            f"{stage:18} {kind:24} {len(same):5d} {same[0].tokens:8d} {flops / 1e15:8.3f} {share:9.0%} {seconds:7.2f} "
-            f"{floor:8.2f}"
-        )
-    print(f"{'all':18} {'':24} {len(calls):5d} {'':8} {totals[0] / 1e15:8.3f} {'':9} {totals[1]:7.2f} {totals[2]:8.2f}")
+        table.add(stage, kind, len(same), same[0].tokens, flops / 1e15, share, seconds, floor)
+    table.add("all", "", len(calls), None, totals[0] / 1e15, None, totals[1], totals[2])
 
 
-def print_images(images: int) -> None:
-    """Print the operations of DINOv3 ViT-L/16 at 512 pixels, counted by torch."""
+def count_images(report: Report, images: int) -> None:
+    """The operations of DINOv3 ViT-L/16 at 512 pixels, counted by torch."""
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
     config = DINOv3ViTConfig(
@@ -258,10 +261,11 @@ def print_images(images: int) -> None:
         with FlopCounterMode(display=False) as counter:
             encoder(torch.zeros(images, 3, 512, 512))
     flops = counter.get_total_flops()
-    print(f"DINOv3: {flops / 1e12:.1f} TFLOP; {flops / 67e12:.2f} s at the float32 rate of 67 TFLOP/s")
+    report.value("dinov3_tflop", flops / 1e12, ".1f")
+    report.value("dinov3_s", flops / 67e12, ".2f")  # at the float32 rate of 67 TFLOP/s
 
 
-def print_decoding(tokens: int, frames: int, rates: Rates) -> None:
+def time_decoding(report: Report, tokens: int, frames: int, rates: Rates) -> None:
     """Count the decoders and time the CPU's part on one frame of a sample asset, and scale both to `tokens`."""
     ovoxel = sample_ovoxel()
     layout = SparseLayout(torch.from_numpy(np.pad(ovoxel.coords, ((0, 0), (1, 0))).astype(np.int32)), 1)
@@ -280,12 +284,13 @@ def print_decoding(tokens: int, frames: int, rates: Rates) -> None:
         "encode the O-Voxel": lambda: encode_vxz(ovoxel),
         "unwrap and bake 1024^2": lambda: bake_mesh(vertices, faces, ovoxel, 1024),
     }
+    mesh = bake_mesh(vertices, faces, ovoxel, 1024)
+    work["encode the GLB"] = lambda: frame_glb(mesh, "frame")
+    columns = (Column("CPU s per frame", ".2f"), Column("all frames", ".1f"))
+    table = report.table("decoding", Column("work on the CPU"), *columns)
     for name, call in work.items():
         seconds = _cpu_seconds(call) * scale
-        print(f"{name:24} {seconds:7.2f} CPU s a frame, {frames * seconds:7.1f} all frames")
-    mesh = bake_mesh(vertices, faces, ovoxel, 1024)
-    seconds = _cpu_seconds(lambda: frame_glb(mesh, "frame")) * scale
-    print(f"{'encode the GLB':24} {seconds:7.2f} CPU s a frame, {frames * seconds:7.1f} all frames")
+        table.add(name, seconds, frames * seconds)
 
 
 def sample_ovoxel() -> Any:

@@ -7,14 +7,18 @@ settings, over the sampled frames. The settings are TRELLIS.2's for each stage.
 
 from __future__ import annotations
 
-import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
 import torch
 from torch import Tensor
 
+from benchmarks.results import Column, Report, Table
 from helix4d.core import generator
 from helix4d.model.sampling.sampler import (
     SHAPE_SAMPLER,
@@ -38,25 +42,29 @@ CPU = torch.device("cpu")
 
 
 def main() -> None:
-    """Print a table per flow."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="*", help="folders of training runs")
-    arguments = parser.parse_args()
+    """Print a row per flow and solver."""
+    report = Report("solvers", __doc__, quick="x* from 100 steps instead of 1000")
+    report.parser.add_argument("runs", type=Path, nargs="*", help="folders of training runs")
+    options = report.parse()
+    exact = 100 if options.quick else 1000
+    columns = (Column(f"{steps} steps", ".4f") for steps in STEPS)
+    table = report.table("errors", Column("flow"), Column("solver"), *columns)
     for stage, config in SAMPLERS.items():
-        print_errors(f"mixture, sampler of the {stage} stage", config, sample_mixture)
-    for folder in arguments.runs:
+        add_errors(table, f"mixture, sampler of the {stage} stage", config, sample_mixture, exact)
+    for folder in options.runs:
         run = read_run(folder)
-        print_errors(f"{folder}, {run.stage}", SAMPLERS[run.stage], sample_run(folder))
+        add_errors(table, f"{folder.name}, {run.stage}", SAMPLERS[run.stage], sample_run(folder), exact)
+    report.save()
 
 
-def print_errors(name: str, config: SamplerConfig, sampled: Callable[[SamplerConfig], Tensor]) -> None:
-    """Print the errors of each solver and number of steps."""
-    exact = sampled(replace(config, steps=1000))
-    print(f"{name}: {'':10} {'steps':>9} " + " ".join(f"{steps:8d}" for steps in STEPS))
+def add_errors(
+    table: Table, name: str, config: SamplerConfig, sampled: Callable[[SamplerConfig], Tensor], exact_steps: int
+) -> None:
+    """Add the relative errors of each solver, by number of steps."""
+    exact = sampled(replace(config, steps=exact_steps))
     for solver in Solver:
         found = [sampled(replace(config, steps=steps, solver=solver)) for steps in STEPS]
-        errors = [float((x - exact).norm() / exact.norm()) for x in found]
-        print(f"{name}: {solver:10} {'error':>9} " + " ".join(f"{error:8.4f}" for error in errors), flush=True)
+        table.add(name, str(solver), *(float((x - exact).norm() / exact.norm()) for x in found))
 
 
 def sample_mixture(config: SamplerConfig) -> Tensor:

@@ -9,14 +9,19 @@ seconds of one thread.
 
 from __future__ import annotations
 
-import argparse
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.results import Column, Report, Spread
 from helix4d.model.networks.convolution.sparse_conv import gather_conv, submanifold_conv
 from helix4d.model.networks.sparse import SparseLayout
 
@@ -25,26 +30,30 @@ LEVELS = ((32, 1024), (64, 512), (128, 256), (256, 128), (512, 64))  # the shape
 
 def main() -> None:
     """Print two tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--radius", type=float, default=0.15, help="radius of the shell as a share of the grid's side")
-    parser.add_argument("--repeats", type=int, default=2)
-    args = parser.parse_args()
+    report = Report("sparse_conv", __doc__, quick="a shell of radius 0.03, one repeat")
+    report.parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    radius_help = "radius of the shell as a share of the grid's side"
+    report.parser.add_argument("--radius", type=float, default=0.15, help=radius_help)
+    report.parser.add_argument("--repeats", type=int, default=3)
+    args = report.parse()
     if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("no CUDA GPU found: run without --device cuda")
+        report.parser.error("no CUDA GPU found: run without --device cuda")
     torch.set_num_threads(1)
     device = torch.device(args.device)
     if args.device == "cuda":
         print(torch.cuda.get_device_name())
     # The VAEs run in float16; encoding defaults to float32.
     for dtype in (torch.float16, torch.float32) if args.device == "cuda" else (torch.float32,):
-        _against_dense(device, dtype, args.repeats)
-        _levels(device, dtype, args.radius, args.repeats)
+        radius, repeats = (0.03, 1) if args.quick else (args.radius, args.repeats)
+        _against_dense(report, device, dtype, repeats)
+        _levels(report, device, dtype, radius, repeats)
+    report.save()
 
 
-def _against_dense(device: torch.device, dtype: torch.dtype, repeats: int) -> None:
+def _against_dense(report: Report, device: torch.device, dtype: torch.dtype, repeats: int) -> None:
     print(f"\ncompared with a dense convolution over the shell's bounding box, 64 channels, {device}, {dtype}")
-    print(f"{'box':>5s} {'voxels':>8s} {'occupied':>9s} {'sparse s':>9s} {'dense s':>9s} {'dense / sparse':>15s}")
+    columns = (Column("voxels", ","), Column("occupied", ".1%"), Column("sparse, s", ".4f"), Column("dense, s", ".4f"))
+    table = report.table(f"dense-{_short(dtype)}", Column("box"), *columns, Column("dense / sparse", ".1f"))
     for side in (16, 32, 48):
         layout = SparseLayout(shell(side, 0.45, device), 1)
         feats, weight, bias = inputs(layout, 64, dtype)
@@ -56,18 +65,15 @@ def _against_dense(device: torch.device, dtype: torch.dtype, repeats: int) -> No
 
         sparse_s = _seconds(_sparse(feats, weight, bias, layout), repeats, device)
         dense_s = _seconds(dense, repeats, device)
-        print(
-            f"{side:4d}³ {len(layout):8d} {len(layout) / side**3:9.1%} {sparse_s:9.4f} {dense_s:9.4f} "
-            f"{dense_s / sparse_s:15.1f}"
-        )
+        ratio = Spread.of_ratios(dense_s, sparse_s)
+        table.add(f"{side}³", len(layout), len(layout) / side**3, Spread.of(sparse_s), Spread.of(dense_s), ratio)
 
 
-def _levels(device: torch.device, dtype: torch.dtype, radius: float, repeats: int) -> None:
+def _levels(report: Report, device: torch.device, dtype: torch.dtype, radius: float, repeats: int) -> None:
     print(f"\nat the levels of the shape decoder, a shell of radius {radius}, {device}, {dtype}")
-    print(
-        f"{'grid':>5s} {'channels':>8s} {'voxels':>8s} {'neighbors':>9s} {'tiles s':>7s} {'forward s':>9s} "
-        f"{'both s':>8s} {'voxels/s':>9s} {'GFLOP/s':>8s}"
-    )
+    titles = (("channels", "d"), ("voxels", ","), ("neighbors", ".1f"), ("tiles, s", ".3f"), ("forward, s", ".3f"))
+    titles += (("forward and backward, s", ".3f"), ("voxels/s", ",.0f"), ("GFLOP/s", ".1f"))
+    table = report.table(f"levels-{_short(dtype)}", Column("grid"), *(Column(*title) for title in titles))
     for side, channels in LEVELS:
         coords = shell(side, radius, device)
         layout = SparseLayout(coords, 1)
@@ -77,10 +83,13 @@ def _levels(device: torch.device, dtype: torch.dtype, radius: float, repeats: in
             forward_s = _seconds(lambda: submanifold_conv(feats, weight, bias, layout), repeats, device)  # noqa: B023
         both_s = _seconds(_sparse(feats, weight, bias, layout), repeats, device)
         pairs = len(layout) + 2 * sum(len(pair.target) for pair in layout.pairs)
-        print(
-            f"{side:4d}³ {channels:8d} {len(layout):8d} {pairs / len(layout):9.1f} {map_s:7.3f} {forward_s:9.3f} "
-            f"{both_s:8.3f} {len(layout) / forward_s:9.0f} {2 * pairs * channels**2 / forward_s / 1e9:8.1f}"
-        )
+        tiles, forward, both = (Spread.of(seconds) for seconds in (map_s, forward_s, both_s))
+        rates = (len(layout) / forward.median, 2 * pairs * channels**2 / forward.median / 1e9)
+        table.add(f"{side}³", channels, len(layout), pairs / len(layout), tiles, forward, both, *rates)
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _sparse(feats: Tensor, weight: Tensor, bias: Tensor, layout: SparseLayout) -> Callable[[], None]:
@@ -111,7 +120,7 @@ def shell(side: int, radius: float, device: torch.device) -> Tensor:
     return F.pad(near, (1, 0)).to(torch.int32)
 
 
-def _seconds(step: Callable[[], object], repeats: int, device: torch.device) -> float:
+def _seconds(step: Callable[[], object], repeats: int, device: torch.device) -> list[float]:
     step()
     times = []
     for _ in range(repeats):
@@ -122,7 +131,7 @@ def _seconds(step: Callable[[], object], repeats: int, device: torch.device) -> 
         if device.type == "cuda":
             torch.cuda.synchronize()
         times.append((time.perf_counter() if device.type == "cuda" else time.process_time()) - start)
-    return min(times)
+    return times
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Cost of a training step of a full-size Helix4D stage: tokens per second, share of the GPU's bf16 rate, peak memory.
 
     python benchmarks/training_step.py                         # CUDA: the geometry stage, 16 frames of 8192 tokens
-    python benchmarks/training_step.py --tiny --device cpu     # a toy network, to check that the code runs
+    python benchmarks/training_step.py --quick --device cpu    # a toy network, to check that the code runs
 
 Weights are random (the official initialization, but none is zero), frozen ones in bfloat16, trained ones in float32;
 activations are bfloat16 and recomputed block by block.
@@ -9,12 +9,17 @@ activations are bfloat16 and recomputed block by block.
 
 from __future__ import annotations
 
-import argparse
+import sys
 import time
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import torch
 import torch.nn.functional as F
 
+from benchmarks.results import Column, Report, Spread
 from helix4d.model.networks.attention.plan import AttentionBackend
 from helix4d.model.networks.config import FlowConfig, VideoConfig
 from helix4d.model.networks.flow import Checkpointing, SparseFlow
@@ -32,20 +37,20 @@ TINY = FlowConfig(
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    report = Report("training_step", __doc__, quick="a toy network and 64 tokens per frame")
+    parser = report.parser
     parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
-    parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--tokens", type=int)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--backend", default="auto", choices=[str(b) for b in AttentionBackend])
     parser.add_argument("--checkpointing", default="keep_attention", choices=[str(c) for c in Checkpointing])
     parser.add_argument("--compile", action="store_true", help="compile the blocks")
-    args = parser.parse_args()
+    args = report.parse()
     if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("no CUDA GPU found: check the code with --tiny --device cpu")
-    device, config = torch.device(args.device), TINY if args.tiny else FULL
-    tokens = args.tokens or (64 if args.tiny else 8192)
+        parser.error("no CUDA GPU found: check the code with --quick --device cpu")
+    device, config = torch.device(args.device), TINY if args.quick else FULL
+    tokens = args.tokens or (64 if args.quick else 8192)
     backend, checkpointing = AttentionBackend(args.backend), Checkpointing(args.checkpointing)
     network = build_stage(config, device, backend, checkpointing, args.compile)
     trained = [p for _, p in network.self_attention_parameters()]
@@ -60,16 +65,18 @@ def main() -> None:
         _synchronize(device)
         times.append(time.perf_counter() - start)
     count = sum(p.numel() for p in trained) / 1e6
-    seconds = sorted(times[2:])[len(times[2:]) // 2]
+    seconds = Spread.of(times[2:])
     flops = step_flops(config, network.video, (clean.layout.lengths,), cond.shape[1], all_trained=False)
     print(f"{args.frames} frames x {tokens} tokens, {count:.1f} M trained, loss {loss:.4f}")
-    print(
-        f"{seconds:.3f} s per step, {layout.tokens / seconds:,.0f} tokens/s, {flops / seconds / 1e12:.1f} model TFLOP/s"
-    )
+    table = report.table("step", Column("measure"), Column("value", ",.3f"))
+    table.add("seconds per step", seconds)
+    table.add("tokens per second", f"{layout.tokens / seconds.median:,.0f}")
+    table.add("model TFLOP/s", f"{flops / seconds.median / 1e12:.1f}")
     if device.type == "cuda":
         peak = peak_flops(device)
-        share = "" if peak is None else f", {flops / seconds / peak:.0%} of the bf16 rate"
-        print(f"{torch.cuda.get_device_name()}: peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB{share}")
+        table.add("peak memory, GiB", f"{torch.cuda.max_memory_allocated() / 2**30:.1f}")
+        table.add("share of the bf16 rate", None if peak is None else f"{flops / seconds.median / peak:.0%}")
+    report.save()
 
 
 def build_stage(

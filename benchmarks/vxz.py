@@ -1,6 +1,6 @@
 """Speed of `.vxz` files: `python benchmarks/vxz.py [--before CHECKOUT] [ASSET | CLIP.safetensors ...]`.
 
-Prints the CPU milliseconds (fastest, and median in parentheses) of reading and writing an O-Voxel with all attributes
+Prints the CPU milliseconds (median, with the fastest and slowest) of reading and writing an O-Voxel with all attributes
 at 256 and 512, for a sphere of 327,680 triangles and the given assets: ours, those of another checkout of this
 repository (`--before`), and the official steps of reference_vxz.py, all in alternation. Ours and the official steps
 share a process; with `--before` both checkouts also get processes of their own ("alone" is ours), because memory that a
@@ -10,30 +10,31 @@ Needs torch and trimesh (the extra `dev`).
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
 import torch
 import trimesh
-from reference_vxz import OFFICIAL_LEVEL, reference_read, reference_write
 
+from benchmarks.reference_vxz import OFFICIAL_LEVEL, reference_read, reference_write
+from benchmarks.results import REPOSITORY, Column, Report, Spread
 from helix4d.assets import Clip, bake, normalize
 from helix4d.voxelize import OVoxel, decode_vxz, dual_grid, encode_vxz, prepare_surface, voxelize_frame
 from helix4d.voxelize.files.streams import LEVELS
 from helix4d.voxelize.files.vxz import decode_vxz_arrays
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 RESOLUTIONS = (256, 512)
-ROUNDS = 5
 COLUMNS = ("ours", "official", "alone", "before")
 READS = 5
 """Per round, and one write."""
@@ -57,24 +58,38 @@ print(json.dumps(found))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    report = Report("vxz", __doc__, quick="a coarse sphere at 256 only, one round")
+    parser = report.parser
     parser.add_argument("assets", nargs="*", type=Path, help="animated assets, or clips saved as safetensors")
     parser.add_argument("--before", type=Path, help="another checkout of this repository to compare with")
-    arguments = parser.parse_args()
+    arguments = report.parse()
     torch.set_num_threads(1)
-    columns = " ".join(f"{who + ', ms':>16}" for who in COLUMNS)
-    print(f"{'mesh':18} {'R':>4} {'voxels':>8} {'what':>6} {columns}  ratios")
+    columns = [
+        *(Column(f"{who}, ms", ".1f") for who in COLUMNS),
+        Column("of official", ".2f"),
+        Column("of before", ".2f"),
+    ]
+    identity = (Column("mesh"), Column("resolution", "d"), Column("voxels", ","), Column("what"))
+    report.table("times", *identity, *columns)
+    level = Column(f"official at level {OFFICIAL_LEVEL}, ms", ".0f")
+    report.table("level", Column("mesh"), Column("resolution", "d"), level, Column("ours of it", ".3f"))
+    measure = partial(_measure, report, 1 if arguments.quick else 5, arguments.before)
+    if arguments.quick:
+        measure("sphere", _sphere(256, subdivisions=4))
+        report.save()
+        return
     for resolution in RESOLUTIONS:
-        _report("sphere", _sphere(resolution), arguments.before)
+        measure("sphere", _sphere(resolution))
     for path in arguments.assets:
         clip = Clip.load(path) if path.suffix == ".safetensors" else normalize(bake(path))[0]
         surface = prepare_surface(clip)
         for resolution in RESOLUTIONS:
             frame = clip.frames[len(clip.frames) // 2]
-            _report(path.stem, voxelize_frame(frame, surface, resolution, "cpu"), arguments.before)
+            measure(path.stem, voxelize_frame(frame, surface, resolution, "cpu"))
+    report.save()
 
 
-def _report(name: str, ovoxel: OVoxel, before: Path | None) -> None:
+def _measure(report: Report, rounds: int, before: Path | None, name: str, ovoxel: OVoxel) -> None:
     data = encode_vxz(ovoxel)
     _, stored_coords, stored = decode_vxz_arrays(data)
     coords = torch.from_numpy(stored_coords)
@@ -84,7 +99,7 @@ def _report(name: str, ovoxel: OVoxel, before: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "a.vxz"
         file.write_bytes(data)
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             _add(times, "read ours", lambda: decode_vxz(data), READS)
             _add(times, "read official", lambda: reference_read(data), READS)
             _add(times, "write ours", lambda: encode_vxz(ovoxel))
@@ -93,13 +108,13 @@ def _report(name: str, ovoxel: OVoxel, before: Path | None) -> None:
                 if before is not None and checkout is not None:
                     for what, seconds in _run_child(checkout, file).items():
                         times.setdefault(f"{what} {who}", []).extend(seconds)
-    _print(name, ovoxel, "read", times)
-    _print(name, ovoxel, "write", times)
+    _add_row(report, name, ovoxel, "read", times)
+    _add_row(report, name, ovoxel, "write", times)
     start = time.process_time()
     reference_write(coords, attributes, OFFICIAL_LEVEL)
     official = time.process_time() - start
     ours = min(times["write ours"])
-    print(f"{'':39} the official writer at level {OFFICIAL_LEVEL}: {official * 1e3:.0f} ms; ours {ours / official:.3f}")
+    report.tables["level"].add(name, ovoxel.resolution, official * 1e3, ours / official)
 
 
 def _check(data: bytes, coords: torch.Tensor, attributes: dict[str, torch.Tensor]) -> None:
@@ -131,19 +146,17 @@ def _run_child(checkout: Path, file: Path) -> dict[str, list[float]]:
     return found
 
 
-def _print(name: str, ovoxel: OVoxel, what: str, times: dict[str, list[float]]) -> None:
+def _add_row(report: Report, name: str, ovoxel: OVoxel, what: str, times: dict[str, list[float]]) -> None:
     found = {who: times.get(f"{what} {who}", []) for who in COLUMNS}
-    cells = [f"{min(s) * 1e3:.1f} ({statistics.median(s) * 1e3:.1f})" if s else "" for s in found.values()]
-    ratios = [f"{min(found['ours']) / min(found['official']):.2f} of official"]
-    if found["before"]:
-        ratios.append(f"{min(found['alone']) / min(found['before']):.2f} of before")
-    row = f"{name[:18]:18} {ovoxel.resolution:4} {len(ovoxel):8} {what:>6} "
-    print(row + " ".join(f"{cell:>16}" for cell in cells) + "  " + ", ".join(ratios), flush=True)
+    cells = [Spread.of(seconds, 1e3) if seconds else None for seconds in found.values()]
+    ratios = [Spread.of_ratios(found["ours"], found["official"])]
+    ratios += [Spread.of_ratios(found["alone"], found["before"])] if found["before"] else [None]
+    report.tables["times"].add(name, ovoxel.resolution, len(ovoxel), what, *cells, *ratios)
 
 
-def _sphere(resolution: int) -> OVoxel:
+def _sphere(resolution: int, subdivisions: int = 7) -> OVoxel:
     """A sphere that fills the cube, with colors that vary from voxel to voxel."""
-    mesh = trimesh.creation.icosphere(7, radius=0.499995)
+    mesh = trimesh.creation.icosphere(subdivisions, radius=0.499995)
     bare = dual_grid(mesh.vertices.astype(np.float32), mesh.faces.astype(np.int32), resolution, device="cpu")
     x, y, z = bare.coords.T.astype(np.uint8)
     color = np.stack([x ^ y, x * 3 + y, x + y * 5], axis=1)

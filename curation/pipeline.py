@@ -29,10 +29,12 @@ from helix4d.core import AssetState, ConfigError, Helix4DError, insist, setup_lo
 from helix4d.core.locks import locked
 from helix4d.curation.command import parse_config
 from helix4d.curation.config import CurateConfig
+from helix4d.curation.index.table import check_pyarrow, write_index
 from helix4d.curation.places.names import is_url
 from helix4d.curation.plan.plan import Plan, PlannedAsset, PlannedShard
 from helix4d.curation.plan.plan_file import write_plan
 from helix4d.curation.plan.run_plan import exclusions_of, plan_run
+from helix4d.curation.publish.describe import DESCRIPTION_FILES, write_description
 from helix4d.curation.report.page import PICTURED_BY_CURATE, write_report
 from helix4d.curation.report.summary import (
     RunFigures,
@@ -59,7 +61,7 @@ from helix4d.curation.work.cluster import Cluster
 from helix4d.curation.work.curate_task import curate_task, reserve_gpus
 from helix4d.curation.work.events import follow
 from helix4d.curation.work.gpus import render_device
-from helix4d.curation.work.jobs import AssetJob, ShardJob, asset_job
+from helix4d.curation.work.jobs import ShardJob, asset_job
 from helix4d.curation.work.progress import Display
 from helix4d.curation.work.ray_loop import run_tasks
 from helix4d.curation.work.shard_writer import ShardWriter
@@ -96,6 +98,7 @@ def curate(config: CurateConfig) -> Summary:
     """
     start = time.monotonic()
     _check_folders(config)
+    check_pyarrow("helix4d curate: writing the index")
     check_engine(config.sample.engine, config.run.hdf5)  # fail here, once, and not for every asset
     config = config.with_environment_maps()
     if config.hdri is not None:
@@ -128,6 +131,10 @@ def curate(config: CurateConfig) -> Summary:
         insist(write_summary, config.output, patience_s)
         mirror.finish(SUMMARY_FILE, CONTACT_SHEET_FILE)
         place, report = config.remote or config.output, config.output / REPORT_FOLDER
+        shards = [shard.name for shard in plan.shards]
+        mirror.push(*insist(lambda: write_index(place, shards, config.output), config.output, patience_s))
+        insist(lambda: write_description(config.output), config.output, patience_s)
+        mirror.push(*DESCRIPTION_FILES)
         insist(lambda: write_report(place, PICTURED_BY_CURATE, config.run.workers, report), config.output, patience_s)
         mirror.push_report()
     return summary
@@ -190,7 +197,7 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger, mirror: Mirro
     output = config.output
     open_shards = {shard.name: shard for shard in plan.shards if read_sidecar(_tar(output, shard)) is None}
     todo: dict[str, set[str]] = {}
-    jobs: list[AssetJob] = []
+    waiting: list[tuple[PlannedShard, PlannedAsset]] = []
     shard_of: dict[str, PlannedShard] = {}
     for shard in open_shards.values():
         todo[shard.name] = set()
@@ -200,11 +207,12 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger, mirror: Mirro
             if state is None or (state is AssetState.DONE and not part.exists()):
                 todo[shard.name].add(asset.source.name)
                 shard_of[asset.source.name] = shard
-                jobs.append(asset_job(config, asset, part.resolve()))
+                waiting.append((shard, asset))
     if not open_shards:
         return RunFigures()
     total = sum(len(shard.assets) for shard in plan.shards)
-    with Cluster(config.run) as cluster, Display(total, total - len(jobs)) as display:
+    stage = "render" if config.sample.views or config.sample.fixed_views else ""
+    with Cluster(config.run) as cluster, Display(total, total - len(waiting), stage=stage) as display:
         writer = ShardWriter(cluster)
 
         def write_if_complete(shard: PlannedShard) -> None:
@@ -216,6 +224,8 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger, mirror: Mirro
             write_if_complete(shard)
         gpus = reserve_gpus(cluster, config.run, config.sample.engine)
         task = curate_task(config.run, gpus, render_device(config.sample.engine, gpus))
+        # Made when they start: a million of them would take 0.8 GB of the driver's memory.
+        jobs = (asset_job(config, asset, _part(output, shard, asset).resolve()) for shard, asset in waiting)
         workers, busy_s, begun = task.places(cluster), 0.0, time.monotonic()
         # End the run as soon as a shard cannot be written, instead of at the very end.
         for outcome in follow(run_tasks(cluster, [task], jobs), ledger, display, writer.check):
@@ -225,7 +235,7 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger, mirror: Mirro
             write_if_complete(shard)
         work_s = time.monotonic() - begun
         writer.finish()
-    return RunFigures(len(jobs), workers, busy_s, work_s)
+    return RunFigures(len(waiting), workers, busy_s, work_s)
 
 
 def _shard_job(config: CurateConfig, shard: PlannedShard, ledger: Ledger) -> ShardJob:

@@ -13,7 +13,7 @@ _FLAT = 1e-12
 """Doubled area in pixels below which a triangle is seen edge-on and covers nothing."""
 _WIDE = 8
 """Pixels in a row from which on it pays to find those between a triangle's edges."""
-_FAR = 1e6
+_FAR = 1e5
 """Coordinates in pixels above which rounding may move an edge by a pixel."""
 _LEVEL = 1e-3
 """Height of an edge in pixels below which its crossing with a row is uncertain."""

@@ -58,6 +58,8 @@ class DataConfig:
     images: str
     """The shards that the latents were encoded from, as written by `helix4d curate`."""
     split: str = "train"
+    subset: str | None = None
+    """File of `helix4d select` with the clips to use; null uses all."""
     statistics: str = "trellis2"
     """Latent statistics: `trellis2` (published) or `computed` (those of the encoded data)."""
     image_size: int = 512
@@ -170,7 +172,8 @@ class RunConfig:
     preview_split: str = "val"
     preview_models: str | None = None
     """Folder or hub repository with the decoders; defaults to the network's checkpoint."""
-    preview_guidance: float = 1.0
+    preview_guidance: float | None = None
+    """Guidance strength of previews and ablations; by default that of `helix4d sample` for the stage."""
     device: str = "auto"
     """cuda, cpu, or auto, which uses cuda if available."""
     patience_s: float = 600.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from helix4d.assets.gltf.parse.document import Document, open_document
 from helix4d.assets.gltf.parse.model import Property
 from helix4d.assets.gltf.scene import Part, Scene
 from helix4d.assets.gltf.visible import visible_parts
-from helix4d.assets.limits import Limits
+from helix4d.assets.limits import FRAME_VERTEX_BYTES, Limits
 from helix4d.assets.skeleton import Skeleton
 from helix4d.assets.surface import Poser
 from helix4d.assets.visibility import ALL_INVISIBLE
@@ -30,11 +30,9 @@ from helix4d.core import ReasonCode
 from helix4d.core.arrays import Float64Array, UInt8Array
 
 _PROBE_TRIANGLES = 50_000
-_FRAME_BYTES = 24
-"""Positions and normals of a vertex in each frame, in float32."""
 _POSED_BYTES = 48
 """Positions and normals of a vertex in the frame that is converted, in float64."""
-_TRIANGLE_BYTES = 32
+_TRIANGLE_BYTES = 28
 """Vertices and material of a triangle in the clip, and its vertices in the scene."""
 
 
@@ -76,23 +74,27 @@ class GltfAsset:
             self._require_visible_at_rest()
 
     def require_memory(self, frames: int) -> None:
-        """Raise out_of_memory if a clip of `frames` frames certainly needs more than `Limits.memory_bytes`.
-
-        Counted are the decoded primitives, the frames, and what exists once per clip while the last one is converted.
-        """
-        limits = self.document.limits
-        shown = [self._visible_parts(motion) for _, motion in self._all_motions.valid()]
-        triangles = min(sum(len(part.geometry.faces) for part in parts) for parts in (self._parts, *shown))
-        vertices = min(sum(len(part.geometry.positions) for part in parts) for parts in (self._parts, *shown))
-        geometries = {id(part.geometry): part.geometry for part in self._scene.parts}
-        decoded = sum(geometry.nbytes for geometry in geometries.values())
-        needed = decoded + frames * vertices * _FRAME_BYTES + vertices * _POSED_BYTES + triangles * _TRIANGLE_BYTES
-        if needed > limits.memory_bytes:
+        """Raise out_of_memory if a clip of `frames` frames certainly needs more than `Limits.memory_bytes`."""
+        limit = self.document.limits.memory_bytes
+        if self._least_bytes(self._scene.parts, frames) <= limit:
+            return
+        shown = [self._parts, *(self._visible_parts(motion) for _, motion in self._all_motions.valid())]
+        needed = min(self._least_bytes(parts, frames) for parts in shown)
+        if needed > limit:
+            triangles = sum(len(part.geometry.faces) for part in self._scene.parts)
             raise self.document.fail(
                 ReasonCode.OUT_OF_MEMORY,
-                f"the scene has {triangles:,} triangles and {vertices:,} vertices: {frames} frames of it need at least "
-                f"{needed / 1e9:.1f} GB of memory, more than the limit of {limits.memory_bytes / 1e9:g} GB",
+                f"the scene has {triangles:,} triangles: {frames} frames of it need at least {needed / 1e9:.3g} GB of "
+                f"memory, more than the limit of {limit / 1e9:g} GB",
             )
+
+    def _least_bytes(self, parts: Sequence[Part], frames: int) -> int:
+        """Return the size of the decoded scene, the frames, and what exists while the last of them is converted."""
+        decoded = {id(part.geometry): part.geometry.nbytes for part in self._scene.parts}
+        triangles = sum(len(part.geometry.faces) for part in parts)
+        vertices = sum(len(part.geometry.positions) for part in parts)
+        per_vertex = frames * FRAME_VERTEX_BYTES + _POSED_BYTES
+        return sum(decoded.values()) + vertices * per_vertex + triangles * _TRIANGLE_BYTES
 
     def require_animation(self) -> None:
         """Raise no_animation or no_motion if no animation changes anything visible."""

@@ -59,9 +59,9 @@ class Geometry:
 
     @property
     def nbytes(self) -> int:
-        """Size of all arrays."""
-        values = (*vars(self).values(), *self.uvs.values())
-        return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
+        """Size of all arrays but those of morph targets, whose zeros may take no memory."""
+        arrays = (self.positions, self.normals, self.faces, self.colors, self.joints, self.weights)
+        return sum(array.nbytes for array in (*arrays, *self.uvs.values()) if array is not None)
 
 
 def read_geometry(primitive: Primitive, accessors: Accessors) -> Geometry:

@@ -70,7 +70,8 @@ def _attempt_asset(job: AssetJob, report: Report, limits: Limits, device: str) -
     def watch(event: Event) -> None:
         nonlocal stage
         stage = event["stage"]
-        report(f"{stage} {event['step']}/{event['steps']}")
+        note = f" ({event['note']})" if "note" in event else ""
+        report(f"{stage} {event['step']}/{event['steps']}{note}")
 
     for attempt in range(1, limits.attempts + 1):
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,6 +14,7 @@ from rich.text import Text
 
 from helix4d.core.terminal import printable_line
 from helix4d.curation.shards.ledger import Outcome
+from helix4d.curation.work.forecast import Forecast
 
 log = logging.getLogger("helix4d.curation")
 
@@ -28,13 +29,23 @@ class Display:
         total: number of assets in the plan.
         done: number of these that ended in earlier runs.
         what: plural noun for what is counted.
+        stage: stage whose steps show how much of an active asset is done, for the time left; empty if none does.
+        clock: seconds of a clock that only goes forward.
     """
 
-    def __init__(self, total: int, done: int, what: str = "assets") -> None:
-        self._what = what
-        self._total, self._done_before, self._done = total, done, done
+    def __init__(
+        self,
+        total: int,
+        done: int,
+        what: str = "assets",
+        stage: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._what, self._clock = what, clock
+        self._total, self._done = total, done
         self._counts: Counter[str] = Counter()
-        self._start = self._last_log = time.monotonic()
+        self._last_log = clock()
+        self._forecast = Forecast(stage, self._last_log)
         self._progress = Progress(
             TextColumn(what),
             BarColumn(),
@@ -61,12 +72,14 @@ class Display:
         """Count an asset that has ended."""
         self._done += 1
         self._counts[outcome.state] += 1
+        self._forecast.end(outcome.asset)
         level = logging.INFO if outcome.state == "failed" else logging.DEBUG
         reason = "" if outcome.reason is None else f": {outcome.message} [{outcome.reason}]"
         log.log(level, "%s %s%s", outcome.asset, outcome.state, reason)
 
     def show(self, stages: Mapping[str, str]) -> None:
         """Show what is being worked on now: asset -> stage."""
+        self._forecast.update(stages, self._clock())
         if self._live:
             self._progress.update(self._bar, completed=self._done, description=self._line())
             lines = [
@@ -74,25 +87,22 @@ class Display:
                 for asset, stage in sorted(stages.items())[:_SHOWN]
             ]
             self._live.update(Group(self._progress, *lines))
-        elif time.monotonic() - self._last_log > _LOG_EVERY_S:
-            self._last_log = time.monotonic()
+        elif self._clock() - self._last_log > _LOG_EVERY_S:
+            self._last_log = self._clock()
             now = "; ".join(f"{asset}: {stage}" for asset, stage in sorted(stages.items())[:_SHOWN])
             log.info("%s | %s", self._line(), now)
 
     def _line(self) -> str:
-        done_now = self._done - self._done_before
-        elapsed = time.monotonic() - self._start
         counts = ", ".join(f"{count} {state}" for state, count in sorted(self._counts.items())) or "none finished yet"
-        if not done_now:
-            return f"{self._done}/{self._total} {self._what} ({counts})"
-        left = elapsed / done_now * (self._total - self._done)
-        return (
-            f"{self._done}/{self._total} {self._what} ({counts}), {3600 * done_now / elapsed:.0f} {self._what}/h, "
-            f"{_clock(left)} left"
-        )
+        line = f"{self._done}/{self._total} {self._what} ({counts})"
+        now = self._clock()
+        rate, left = self._forecast.per_second(now), self._forecast.left_s(self._total - self._done, now)
+        if rate is None or left is None:
+            return line if self._done == self._total else f"{line}, time left not known yet"
+        return f"{line}, {3600 * rate:.0f} {self._what}/h, {_hours(left)} left"
 
 
-def _clock(seconds: float) -> str:
+def _hours(seconds: float) -> str:
     hours, rest = divmod(int(seconds), 3600)
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
 

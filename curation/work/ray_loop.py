@@ -9,6 +9,7 @@ waited for. Only an error that concerns the whole run, such as `StorageError` or
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ ATTEMPTS = 4
 _TICK_S = 0.5
 _BOARD_TIMEOUT_S = 2.0
 _REPORT_INTERVAL_S = 0.5
+_DIGITS = re.compile(r"\d+")
 _FIRST_PAUSE_S = 1.0
 """Seconds before a job's second attempt; each later pause is twice as long, so that memory may become free."""
 _BACKLOG = 4
@@ -271,10 +273,13 @@ class _Reporter:
 
     def __init__(self, board: Any, name: str) -> None:
         self._board, self._name = board, name
-        self._last = 0.0
+        self._last, self._words = 0.0, ""
 
     def __call__(self, text: str) -> None:
-        if time.monotonic() - self._last > _REPORT_INTERVAL_S:
+        # Only counts may be dropped: a stage that takes long is announced once, perhaps right after the one before.
+        words = _DIGITS.sub("", text)
+        if words != self._words or time.monotonic() - self._last > _REPORT_INTERVAL_S:
+            self._words = words
             self.now(text)
 
     def now(self, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -54,6 +55,7 @@ class Clock:
         self.stage = ""
         self._report = report
         self._seconds: dict[str, float] = {}
+        self._step, self._steps = 0, 1
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
@@ -67,7 +69,13 @@ class Clock:
 
     def progress(self, step: int, steps: int) -> None:
         """Report the progress of the current stage."""
-        self._report({"event": "progress", "stage": self.stage, "step": step, "steps": steps})
+        self._step, self._steps = step, steps
+        self.note("")
+
+    def note(self, text: str) -> None:
+        """Report what the current step waits for; empty when it goes ahead."""
+        event = {"event": "progress", "stage": self.stage, "step": self._step, "steps": self._steps}
+        self._report({**event, "note": text} if text else event)
 
     def timings_s(self) -> dict[str, float]:
         """Seconds per stage."""
@@ -88,7 +96,7 @@ def process_asset(job: AssetJob, clock: Clock) -> Outcome:
     with _local_file(job, clock) as path, clock.measure("bake"):
         clock.progress(0, 1)
         # This is a child process that may crash already.
-        limits = DEFAULT_LIMITS if job.memory_gb is None else AssetLimits(memory_bytes=int(job.memory_gb * 1e9))
+        limits = DEFAULT_LIMITS if job.memory_gb is None else AssetLimits.for_memory(int(job.memory_gb * 1e9))
         baked = bake_clips(path, job.config.moments, job.config.clip, limits, isolated=False)
     judged = [_judge(job, clip, clock) for clip in baked]
     if job.config.static == "also" and all(refusal and refusal.code in _STILL for _, refusal in judged):
@@ -307,7 +315,11 @@ def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> tuple[dict[str
         view_transform=config.view_transform,
     )
     hdf5 = None if job.hdf5 is None else job.hdf5 / key
-    rendered = load_engine(config.engine, hdf5)(clip, cameras, lights, settings, maps=maps)
+    with clock.measure("render"):
+        clock.progress(0, images)
+        if config.engine != "raster" and "bpy" not in sys.modules:
+            clock.note("loading Blender")
+        rendered = load_engine(config.engine, hdf5)(clip, cameras, lights, settings, maps=maps)
     clipped = dict.fromkeys(names, 0.0)
     for number in range(images):
         with clock.measure("render"):

@@ -17,6 +17,7 @@ from helix4d.core.extras import EXTRA_OF
 from helix4d.core.messages import reproducible
 from helix4d.core.storage import REFUSING
 from helix4d.curation.shards.ledger import Outcome
+from helix4d.curation.work.compilation import announced
 from helix4d.curation.work.jobs import AssetJob
 from helix4d.curation.work.sandbox import EVENTS_FD_VARIABLE, Event
 from helix4d.curation.work.stages import Clock, process_asset
@@ -42,7 +43,9 @@ def main() -> None:
         for line in sys.stdin:
             job, clock = AssetJob.from_json(json.loads(line)), Clock(send)
             try:
-                send({"event": "end", "outcome": _work(job, clock).to_json()})
+                with announced(clock.note):
+                    outcome = _work(job, clock)
+                send({"event": "end", "outcome": outcome.to_json()})
             except _Refused as refused:
                 send({"event": "end", "refused": refused.errno, "where": refused.where})
             except SetupError as error:

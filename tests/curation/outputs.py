@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from helix4d.assets.tracks import track_points
 from helix4d.core import AssetState, ReasonCode, canonical_json, write_json
 from helix4d.curation.config import CurateConfig, RunConfig, SampleConfig
 from helix4d.curation.filters.thresholds import MeasuredClip
+from helix4d.curation.index.table import write_index
 from helix4d.curation.plan.plan import PlannedAsset, make_plan, sources_to_json
 from helix4d.curation.plan.plan_file import SourceRecord, write_plan
 from helix4d.curation.report.summary import RunFigures, summarize
@@ -68,7 +70,7 @@ def output_of(
     config = CurateConfig("/assets", folder, sample, RunConfig())
     names = [*done, *(outcome.asset for outcome in ended), *pending]
     hashes = {
-        SourceAsset(name, Path("/assets") / name, 1, 2): hashlib.sha256(name.encode()).hexdigest() for name in names
+        SourceAsset(name, Path("/assets") / name, 1, 2): hashlib.sha256(os.fsencode(name)).hexdigest() for name in names
     }
     plan = make_plan(hashes, sample.assets_per_shard)
     write_plan(config, SourceRecord(sources_to_json(hashes), {}, {}), {})
@@ -104,6 +106,7 @@ def output_of(
         write_json(
             folder / SUMMARY_FILE, summarize(plan, ledger, folder, RunFigures(ended=len(names), wall_s=20.0)).to_json()
         )
+        write_index(folder, [shard.name for shard in plan.shards], folder)
     return folder
 
 

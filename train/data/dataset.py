@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from helix4d.core import ConfigError, FormatError, generator
+from helix4d.curation.index.subset import read_subset
 from helix4d.curation.places.store import StoreError
 from helix4d.curation.shards.members import MOST, decode_image
 from helix4d.curation.shards.reader import ShardReader
@@ -120,6 +122,7 @@ class ClipReader:
         missing = missing_shards(config.latents, names)
         if not config.allow_partial:
             refuse_partial(config.latents, missing, "Restore them, or rerun `helix4d encode`")
+        subset = None if config.subset is None else read_subset(Path(config.subset))
         self.entries: list[ClipEntry] = []
         resolutions, encoders = set(), set()
         for name in sorted({*names} - {*missing}):
@@ -128,6 +131,8 @@ class ClipReader:
             source = source_settings(sidecar, f"{config.latents}: {name}")
             resolutions.add(source["resolution"])
             for sample in sidecar["samples"]:
+                if subset is not None and sample["key"] not in subset:
+                    continue
                 self.entries.append(
                     ClipEntry(sample["key"], name, tuple(sample["tokens"]), source["views"], source["image_size"])
                 )
@@ -135,7 +140,8 @@ class ClipReader:
         self.entries.sort(key=lambda entry: entry.key)
         self._leave_out_large()
         if not self.entries:
-            raise ConfigError(f"{config.latents}: no clips in the {config.split} split")
+            of_subset = f" that {config.subset} selects" if config.subset else ""
+            raise ConfigError(f"{config.latents}: no clips in the {config.split} split{of_subset}")
         if len(resolutions) > 1:
             raise ConfigError(
                 f"{config.latents}: clips have different resolutions {sorted(resolutions)}: all must have the same one"

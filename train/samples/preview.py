@@ -19,12 +19,11 @@ from helix4d.model.checkpoint.checkpoint import CheckpointSource, Pipeline
 from helix4d.model.conditioning.images import ImageEncoder
 from helix4d.model.latents.decode import decode_frame
 from helix4d.model.networks.flow import FlowTransformer
-from helix4d.model.sampling.sampler import SHAPE_SAMPLER, STRUCTURE_SAMPLER, TEXTURE_SAMPLER
 from helix4d.train.config import Stage, TrainConfig
 from helix4d.train.data.dataset import UNREADABLE, ClipReader, Latent
 from helix4d.train.latents.latents import SHAPE, TEXTURE
 from helix4d.train.samples.generate import ColoredMesh, animate, picture
-from helix4d.train.samples.sampling import SampledMesh, decode_meshes, decode_occupancy, sample_video
+from helix4d.train.samples.sampling import SampledMesh, decode_meshes, decode_occupancy, sample_video, stage_sampler
 
 log = logging.getLogger("helix4d.train")
 
@@ -33,7 +32,6 @@ _DECODERS = {
     Stage.GEOMETRY: ("shape_slat_decoder",),
     Stage.MATERIAL: ("shape_slat_decoder", "tex_slat_decoder"),
 }
-_SAMPLERS = {Stage.STRUCTURE: STRUCTURE_SAMPLER, Stage.GEOMETRY: SHAPE_SAMPLER, Stage.MATERIAL: TEXTURE_SAMPLER}
 _PIXELS = 192
 
 
@@ -93,7 +91,7 @@ class Previews:
     def _picture(self, network: FlowTransformer, number: int) -> bytes:
         latent = self._reader.latent(number)
         cond = self._encoder(self._reader.images(number, 0).to(self._device))
-        sampler = replace(_SAMPLERS[self._config.stage], guidance=self._config.run.preview_guidance)
+        sampler = stage_sampler(self._config.stage, self._config.run.preview_guidance)
         first = self._config.network.first_frame
         sampled = sample_video(network, latent, cond, sampler, self._config.seed, first)
         pairs = zip(self._show(latent, latent.clean), self._show(latent, sampled), strict=True)
