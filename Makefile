@@ -8,11 +8,13 @@ LINKS := .cache/package
 
 .PHONY: demo tiny test acceptance gpu lint docs benchmark-docs lock audit sbom clean
 
-# The data half needs no torch, so the demo does not wait for it.
+# The data half needs no torch, so the demo does not wait for it. pip compiles Python files on one core; compileall on all,
+# and it fails for files of packages that are not meant for this Python, which nothing imports.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[curate]"
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[curate]"
+	-@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib >/dev/null
 	touch $@
 
 $(VENV)/.developing: $(VENV)/.installed
@@ -24,7 +26,9 @@ $(VENV)/.developing: $(VENV)/.installed
 help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
+# The kernels compile on one core while the samples are written and Ray starts; the workers wait for them.
 demo: $(VENV)/.installed  ## Curate the sample assets into shards, at reduced settings.
+	$(BIN)/python -c "from helix4d.voxelize import warm_up; warm_up()" &
 	$(BIN)/helix4d samples --output $(DEMO_OUTPUT)/assets
 	$(BIN)/helix4d curate --source $(DEMO_OUTPUT)/assets --output $(DEMO_OUTPUT)/shards \
 		--resolution 128 --views 4 --image-size 192 --assets-per-shard 4

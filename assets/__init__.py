@@ -7,6 +7,7 @@ from helix4d.assets.clip import AlphaMode, Clip, Frame, Material, Texture, Topol
 from helix4d.assets.gltf import content_hash, external_uris
 from helix4d.assets.limits import Limits
 from helix4d.assets.normalize import Normalization, normalize
+from helix4d.assets.skeleton import Skeleton
 from helix4d.assets.surface import motion
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Limits",
     "Material",
     "Normalization",
+    "Skeleton",
     "Texture",
     "Topology",
     "Wrap",

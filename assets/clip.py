@@ -19,7 +19,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from helix4d.assets.triangles import areas
+from helix4d.assets.skeleton import Skeleton, UpAxis, up_axis_from_json
+from helix4d.assets.triangles import face_areas
 from helix4d.core import FormatError, Schema, write_bytes
 from helix4d.core.arrays import BoolArray, Float32Array, Float64Array, Int32Array, UInt8Array
 
@@ -180,7 +181,7 @@ class Frame:
     @cached_property
     def areas(self) -> Float64Array:
         """(F,) float64 areas of the triangles, from `assets.triangles.areas`; cached for all measures."""
-        return areas(self.triangles())
+        return face_areas(self.vertices, self.faces)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +200,9 @@ class Clip:
         warnings: what was ignored or repaired, one message each.
         motion_between: `assets.motion` at times between the frames, or 0 if it was not measured. Needed because the
             frames of a loop may all show the same pose.
+        window: index of the window among all windows of the animation; None for the whole animation.
+        skeleton: joints of the file; None if its format has none, as numbered .obj files and Alembic.
+        up_axis: axis of the file that points up; None if the file does not state it. Clips are always Z up.
     """
 
     name: str
@@ -211,6 +215,8 @@ class Clip:
     warnings: tuple[str, ...] = ()
     motion_between: float = 0.0
     window: int | None = None
+    skeleton: Skeleton | None = None
+    up_axis: UpAxis | None = None
 
     def __post_init__(self) -> None:
         if not self.frames:
@@ -274,6 +280,8 @@ class Clip:
             "warnings": list(self.warnings),
             "motion_between": self.motion_between,
             "window": self.window,
+            "skeleton": None if self.skeleton is None else self.skeleton.to_json(),
+            "up_axis": self.up_axis,
         }
         contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
         write_bytes(path, save(contiguous, {"helix4d_clip": json.dumps(header, sort_keys=True)}))
@@ -324,6 +332,8 @@ class Clip:
             warnings=tuple(header["warnings"]),
             motion_between=header.get("motion_between", 0.0),
             window=header.get("window"),
+            skeleton=Skeleton.from_json(header.get("skeleton")),
+            up_axis=up_axis_from_json(header.get("up_axis")),
         )
 
 

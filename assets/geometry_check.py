@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helix4d.assets.triangles import areas
+from helix4d.assets.triangles import areas, face_areas
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Float64Array, IntArray
 
@@ -38,16 +38,20 @@ class GeometryCheck:
         Raises:
             AssetError: non_finite_geometry, including values outside the range of float32.
         """
-        used = positions[faces]
-        if not (np.abs(used) <= np.finfo(np.float32).max).all():  # false for NaN as well
+        used = np.zeros(len(positions), bool)
+        used[faces] = True
+        farthest = float(np.abs(positions[used]).max(initial=0.0))
+        if not farthest <= np.finfo(np.float32).max:  # false for NaN as well
             raise AssetError(
                 ReasonCode.NON_FINITE_GEOMETRY,
                 "a vertex becomes infinite or NaN when the transform of its node is applied",
                 self._path,
             )
-        self._farthest = max(self._farthest, float(np.abs(used).max(initial=0.0)))
-        solid = used[areas(used) > 0].reshape(-1, 3)
-        if len(solid):
+        self._farthest = max(self._farthest, farthest)
+        used[:] = False
+        used[faces[face_areas(positions, faces) > 0]] = True
+        if used.any():
+            solid = positions[used]
             self._low = np.minimum(self._low, solid.min(axis=0))
             self._high = np.maximum(self._high, solid.max(axis=0))
         self._rounding = max(self._rounding, rounding)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FRAME_VERTEX_BYTES = 24
+"""Size of a vertex in each frame of a clip: position and normal in float32."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -31,7 +34,9 @@ class Limits:
     triangles: int = 20_000_000
     vertices: int = 20_000_000
     frame_vertices: int = 400_000_000
-    """Frames times vertices of one clip; each takes 24 bytes."""
+    """Frames times vertices of one clip; each takes `FRAME_VERTEX_BYTES`."""
+    memory_bytes: int = 1 << 40
+    """Memory of the process that bakes a clip. A glTF scene that certainly needs more is refused before it is posed."""
     morph_values: int = 400_000_000
     """Morph targets times vertices of one primitive."""
     image_pixels: int = 8192 * 8192
@@ -40,6 +45,12 @@ class Limits:
     image_side: int = 4096
     """Larger images are reduced by the smallest integer factor for which neither side is longer than this."""
     extras_bytes: int = 64 << 10
+
+    @classmethod
+    def for_memory(cls, memory_bytes: int) -> Limits:
+        """Return the default limits, reduced to what a process with so many bytes of memory can hold."""
+        held = memory_bytes // FRAME_VERTEX_BYTES
+        return cls(memory_bytes=memory_bytes, frame_vertices=min(cls.frame_vertices, held))
 
 
 DEFAULT_LIMITS = Limits()

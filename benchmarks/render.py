@@ -9,7 +9,6 @@ once for all of them. `--sheet FILE` writes the images with the lowest PSNR besi
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import resource
 import subprocess
@@ -21,9 +20,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
 import numpy as np
 from PIL import Image
 
+from benchmarks.results import Cell, Column, Report
 from helix4d.assets import Clip, bake, normalize
 from helix4d.core import AssetError
 from helix4d.render import (
@@ -98,26 +101,32 @@ class Shot:
 
 def main() -> None:
     """Print a row per asset, and then one per setting."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    report = Report("render", __doc__, quick="images of 96 pixels")
+    parser = report.parser
     parser.add_argument("assets", nargs="+", type=Path)
     parser.add_argument("--image-size", type=int, default=384)
     parser.add_argument("--candidates", action="store_true", help="also measure settings that are no preset")
     parser.add_argument("--sheet", type=Path, help="image of the worst results of train, each beside its reference")
-    arguments = parser.parse_args()
+    arguments = report.parse()
+    size = 96 if arguments.quick else arguments.image_size
     names = [BASELINE, OLD, TRAIN, RASTER, "draft", *(CANDIDATES if arguments.candidates else ())]
     quality: dict[str, list[float]] = {name: [] for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     pairs: list[tuple[float, np.ndarray]] = []
-    print(f"{'asset':26} " + " ".join(f"{name:>17}" for name in (BASELINE, OLD, TRAIN, RASTER)))
+    shown = (BASELINE, OLD, TRAIN, RASTER)
+    columns = [
+        Column(f"{name}, {unit}", digits) for name in shown for unit, digits in (("dB", ".1f"), ("CPU s", ".3f"))
+    ]
+    table = report.table("assets", Column("asset"), *columns, Column("note"))
     for path in arguments.assets:
         try:
-            shot = Shot.of(path, arguments.image_size)
+            shot = Shot.of(path, size)
         except AssetError as error:
-            print(f"{path.stem}: {error.code}", flush=True)
+            table.add(path.stem, *[None] * len(columns), str(error.code))
             continue
         truth, _ = _render(shot, PRESETS["reference"], repeats=1)
         if not truth[..., 3].any():
-            print(f"{path.stem}: not visible", flush=True)
+            table.add(path.stem, *[None] * len(columns), "not visible")
             continue
         for name in names:
             image, cost = _measure(name, shot)
@@ -125,24 +134,25 @@ def main() -> None:
             seconds[name].append(cost)
             if name == TRAIN:
                 pairs.append((quality[name][-1], np.concatenate([truth, image], axis=1)))
-        row = (f"{quality[name][-1]:6.1f} dB {seconds[name][-1]:6.3f} s" for name in (BASELINE, OLD, TRAIN, RASTER))
-        print(f"{path.stem:26} " + " ".join(row), flush=True)
-    _print_summary(arguments.image_size, quality, seconds)
+        row: list[Cell] = [found[name][-1] for name in shown for found in (quality, seconds)]
+        table.add(path.stem, *row, "")
+    _summarize(report, size, quality, seconds)
+    report.save()
     if arguments.sheet is not None:
         _write_sheet(arguments.sheet, [pair for _, pair in sorted(pairs, key=lambda pair: pair[0])[:_WORST]])
 
 
-def _print_summary(size: int, quality: dict[str, list[float]], seconds: dict[str, list[float]]) -> None:
+def _summarize(report: Report, size: int, quality: dict[str, list[float]], seconds: dict[str, list[float]]) -> None:
     baseline = np.array(seconds[BASELINE])
     print(f"\n{len(baseline)} assets, {size} x {size}; the baseline has one process per image")
-    print(f"{'setting':30} {'mean dB':>8} {'worst':>6} {'>= 36':>6} {'s/image':>8} {'ratio':>6} {'median':>7}")
+    titles = (("mean dB", ".1f"), ("worst dB", ".1f"), ("assets >= 36 dB", ""), ("CPU s per image", ".3f"))
+    titles += (("times cheaper: mean cost", ".1f"), ("median of assets", ".1f"))
+    table = report.table("settings", Column("setting"), *(Column(*title) for title in titles))
     for name, values in quality.items():
         cost = np.array(seconds[name])
         passed = f"{sum(value >= 36 for value in values)}/{len(values)}"
-        print(
-            f"{name:30} {np.mean(values):8.1f} {min(values):6.1f} {passed:>6} {cost.mean():8.3f} "
-            f"{baseline.mean() / cost.mean():6.1f} {np.median(baseline / cost):7.1f}"
-        )
+        ratios = (baseline.mean() / cost.mean(), np.median(baseline / cost))
+        table.add(name, float(np.mean(values)), min(values), passed, float(cost.mean()), *map(float, ratios))
 
 
 def _measure(name: str, shot: Shot) -> tuple[np.ndarray, float]:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from helix4d.core import ConfigError
+from helix4d.curation.layouts.actionbench import export_actionbench
+from helix4d.curation.layouts.meshes import export_meshes
+from helix4d.curation.layouts.multiview import export_multiview
+from helix4d.curation.layouts.nerf import export_nerf
+from helix4d.curation.layouts.samples import Exported
+from helix4d.curation.layouts.trellis2 import export_trellis2
 from helix4d.curation.places.folder import place_of
+from helix4d.curation.report.words import counted
 
 
 @dataclass(frozen=True)
@@ -22,8 +31,8 @@ class Export:
     With `--layout`, the command exports a dataset instead: `helix4d export --layout actionbench --help`.
     """
 
-    run: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """Folder of the training run, such as runs/structure."""
+    run: Annotated[str, tyro.conf.arg(metavar="DIR")]
+    """Folder or URL of the training run, such as runs/structure."""
     output: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Folder for pipeline.json and ckpts/. Other stages in it are kept."""
     raw: bool = False
@@ -38,7 +47,13 @@ class ExportData:
 
     actionbench: data/KEY/surfaces.npy, the tracked points with normals, and the frames of a video as PNG, which
     ActionBench's evaluation and `helix4d evaluate --bench actionbench` read. Requires shards that were curated with
-    --tracks and views. Rerun the command to continue where it stopped.
+    --tracks and views.
+    meshes: KEY.npz, the surface of every frame and the tracked points as arrays.
+    multiview: KEY/view_VV/FF.png, a folder of images per view, with cameras.json.
+    nerf: KEY/frame_FF/transforms.json with the images of all views, for instant-ngp and nerfstudio.
+    trellis2: TRELLIS.2's training folders, an object per frame, with latents if --latents is given.
+
+    Resumable: rerun the command and it continues where it stopped.
 
         helix4d curate --source assets --output shards --tracks 8192 --fixed-views front
         helix4d export shards --layout actionbench --output bench
@@ -46,12 +61,14 @@ class ExportData:
 
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SHARDS")]
     """Folder or URL written by `helix4d curate`."""
-    layout: Literal["actionbench"]
+    layout: Literal["actionbench", "meshes", "multiview", "nerf", "trellis2"]
     """Layout to write."""
     output: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Folder for the files."""
     split: Literal["train", "val", "test"] = "test"
     """Split to export."""
+    latents: Annotated[str | None, tyro.conf.arg(metavar="LATENTS", help_behavior_hint="(optional)")] = None
+    """Folder or URL written by `helix4d encode` from these shards; for --layout trellis2."""
 
 
 def run(arguments: list[str]) -> int:
@@ -61,20 +78,34 @@ def run(arguments: list[str]) -> int:
     from helix4d.train.export import export_run
 
     args = tyro.cli(Export, prog="helix4d export", args=arguments)
-    name = export_run(args.run, args.output, ema=not args.raw, step=args.step)
+    name = export_run(place_of(args.run), args.output, ema=not args.raw, step=args.step)
     print(f"{args.output}: ckpts/{name}")
     return 0
 
 
 def _export_data(args: ExportData) -> int:
-    from helix4d.curation.layouts.actionbench import export_actionbench
-
     written = 0
-    for sample in export_actionbench(place_of(args.source), args.output, args.split):
+    for sample in _exported(args):
         if sample.left_out:
             print(f"{sample.key} left out: {sample.left_out}")
         else:
             written += 1
             print(f"{sample.key} written")
-    print(f"{args.output}: {written} samples in ActionBench's layout")
+    print(f"{args.output}: {counted(written, 'sample')} in the layout {args.layout}")
     return 0
+
+
+def _exported(args: ExportData) -> Iterator[Exported]:
+    source = place_of(args.source)
+    if args.layout == "trellis2":
+        latents = None if args.latents is None else place_of(args.latents)
+        return export_trellis2(source, args.output, args.split, latents)
+    if args.latents is not None:
+        raise ConfigError(f"--latents: has no place in the layout {args.layout}, only in trellis2")
+    layouts = {
+        "actionbench": export_actionbench,
+        "meshes": export_meshes,
+        "multiview": export_multiview,
+        "nerf": export_nerf,
+    }
+    return layouts[args.layout](source, args.output, args.split)

@@ -28,6 +28,8 @@ GROUPS = {
         "preview": "render an asset's animation as a turntable",
         "report": "write the report page and data card of a dataset",
         "verify": "check every file of a dataset and print repair commands",
+        "select": "select samples by the index, for encode and train",
+        "publish": "upload a dataset to the model hub",
         "discard": "remove broken files from a dataset at a URL",
     },
     "Model: train a video-to-4D generator (needs the extra 'model')": {

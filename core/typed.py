@@ -55,7 +55,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in inner:
             return None
-        return _convert(next(k for k in inner if k is not type(None)), value, where)
+        options = [k for k in inner if k is not type(None)]
+        return _convert(str if str in options and isinstance(value, str) else options[0], value, where)
     if dataclasses.is_dataclass(kind):
         return build(kind, _mapping(value, where), where)  # type: ignore[arg-type]
     if origin in (dict, Mapping):

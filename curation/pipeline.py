@@ -29,10 +29,12 @@ from helix4d.core import AssetState, ConfigError, Helix4DError, insist, setup_lo
 from helix4d.core.locks import locked
 from helix4d.curation.command import parse_config
 from helix4d.curation.config import CurateConfig
+from helix4d.curation.index.table import check_pyarrow, write_index
 from helix4d.curation.places.names import is_url
 from helix4d.curation.plan.plan import Plan, PlannedAsset, PlannedShard
 from helix4d.curation.plan.plan_file import write_plan
 from helix4d.curation.plan.run_plan import exclusions_of, plan_run
+from helix4d.curation.publish.describe import DESCRIPTION_FILES, write_description
 from helix4d.curation.report.page import PICTURED_BY_CURATE, write_report
 from helix4d.curation.report.summary import (
     RunFigures,
@@ -96,6 +98,7 @@ def curate(config: CurateConfig) -> Summary:
     """
     start = time.monotonic()
     _check_folders(config)
+    check_pyarrow("helix4d curate: writing the index")
     check_engine(config.sample.engine, config.run.hdf5)  # fail here, once, and not for every asset
     config = config.with_environment_maps()
     if config.hdri is not None:
@@ -128,6 +131,10 @@ def curate(config: CurateConfig) -> Summary:
         insist(write_summary, config.output, patience_s)
         mirror.finish(SUMMARY_FILE, CONTACT_SHEET_FILE)
         place, report = config.remote or config.output, config.output / REPORT_FOLDER
+        shards = [shard.name for shard in plan.shards]
+        mirror.push(*insist(lambda: write_index(place, shards, config.output), config.output, patience_s))
+        insist(lambda: write_description(config.output), config.output, patience_s)
+        mirror.push(*DESCRIPTION_FILES)
         insist(lambda: write_report(place, PICTURED_BY_CURATE, config.run.workers, report), config.output, patience_s)
         mirror.push_report()
     return summary

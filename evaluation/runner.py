@@ -30,6 +30,7 @@ from helix4d.evaluation.metrics.metric import Measure, Need, View
 from helix4d.evaluation.metrics.registry import choose, metrics
 from helix4d.evaluation.results import ItemResult
 from helix4d.evaluation.tables.pages import write_index, write_page
+from helix4d.evaluation.tables.paper_tables import published_notes
 from helix4d.evaluation.tables.pictures import draw
 from helix4d.evaluation.tables.table import Table, build_row, column, measured_rows, published, write_table
 from helix4d.evaluation.workers import work
@@ -280,6 +281,8 @@ def _notes(
         "than frames, the first in natural order are used",
         f"device: {device.type}",
     ]
+    if any(metric.name.startswith("fvd") for metric in selected):
+        notes += published_notes(bench.name)
     if any(Need.TRUTH in metric.needs for metric in selected):
         alignment = protocol.alignment
         refined = alignment.refined

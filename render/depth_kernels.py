@@ -11,6 +11,12 @@ import numba
 
 _FLAT = 1e-12
 """Doubled area in pixels below which a triangle is seen edge-on and covers nothing."""
+_WIDE = 8
+"""Pixels in a row from which on it pays to find those between a triangle's edges."""
+_FAR = 1e5
+"""Coordinates in pixels above which rounding may move an edge by a pixel."""
+_LEVEL = 1e-3
+"""Height of an edge in pixels below which its crossing with a row is uncertain."""
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -36,8 +42,14 @@ def draw_faces(  # type: ignore[no-untyped-def]
         y0, y1 = max(math.ceil(min(ay, by, cy) - 0.5), 0), min(math.floor(max(ay, by, cy) - 0.5), height - 1)
         # Two walls of one shell, front and back, must not have holes in the same places.
         turned = area < 0.0
+        narrows = x1 - x0 >= _WIDE and max(-min(ax, bx, cx, ay, by, cy), ax, bx, cx, ay, by, cy) <= _FAR
         for y in range(y0, y1 + 1):
-            for x in range(x0, x1 + 1):
+            first, last = x0, x1
+            if narrows:
+                first, last = _narrowed(first, last, y + 0.5, ax, ay, bx, by, turned)
+                first, last = _narrowed(first, last, y + 0.5, bx, by, cx, cy, turned)
+                first, last = _narrowed(first, last, y + 0.5, cx, cy, ax, ay, turned)
+            for x in range(first, last + 1):
                 u, v, w = barycentrics(x + 0.5, y + 0.5, ax, ay, bx, by, cx, cy, area)
                 if u < 0.0 or v < 0.0 or w < 0.0:
                     continue
@@ -52,6 +64,18 @@ def draw_faces(  # type: ignore[no-untyped-def]
                 if hides and z < depth[y, x]:
                     depth[y, x] = z
                     winner[y, x] = face
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _narrowed(first, last, y, ax, ay, bx, by, turned):  # type: ignore[no-untyped-def]
+    """Return the pixels of a row from `first` to `last` that are inside the edge a–b, or at most one pixel outside."""
+    rise = by - ay
+    if abs(rise) < _LEVEL:
+        return first, last
+    crossing = ax + (y - ay) * (bx - ax) / rise - 0.5
+    if (rise < 0.0) == turned:
+        return first, min(last, math.ceil(crossing) + 1)
+    return max(first, math.floor(crossing) - 1), last
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")

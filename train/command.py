@@ -26,6 +26,11 @@ class Train:
     """YAML file, such as configs/geometry.yaml."""
     set: Annotated[tuple[str, ...], Option(append=True)] = ()
     """Override a setting, such as --set data.latents=DIR --set optimizer.lr=1e-4."""
+    change: Annotated[tuple[str, ...], Option(append=True)] = ()
+    """Like --set, for a setting that a resumed run changes on purpose, such as --change optimizer.lr=1e-5. The
+    checkpoints record it."""
+    allow_partial: bool = False
+    """Train without the clips of missing shards (data.allow_partial)."""
     dry_run: bool = False
     """Print shapes, parameter counts, steps per epoch and peak memory, then exit."""
 
@@ -35,11 +40,12 @@ def main(arguments: list[str] | None = None, program: str = "python -m helix4d.t
     setup_logging()
     args = parse(Train, program, arguments)
     try:
-        config = read_config(args.config, args.set)
+        partial = ("data.allow_partial=true",) if args.allow_partial else ()
+        config = read_config(args.config, (*args.set, *args.change, *partial))
         if args.dry_run:
             sys.stdout.write(plan_run(config))
         else:
-            train(config)
+            train(config, [change.partition("=")[0] for change in args.change])
     except Helix4DError as error:
         log.error("%s", error)
         return 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,19 @@ import torch
 
 from helix4d.core import ConfigError, FormatError, write_json
 from helix4d.core.typed import build
+from helix4d.curation.places.folder import Place, folder_at
 from helix4d.model.checkpoint.checkpoint import save_network
 from helix4d.model.networks.config import AttentionPattern
 from helix4d.model.networks.flow import FlowTransformer
 from helix4d.model.sampling.video_pipeline import SETTINGS_KEY
-from helix4d.train.checkpoint import list_checkpoints, load_checkpoint, restore
-from helix4d.train.config import Stage, TrainConfig
+from helix4d.train.checkpoint import TrainState, list_checkpoints, load_checkpoint, restore, step_of
+from helix4d.train.config import CONFIG_FILE, Stage, TrainConfig
 from helix4d.train.data.dataset import latent_statistics
 from helix4d.train.latents.latents import SHAPE, TEXTURE
-from helix4d.train.network import build_network
+from helix4d.train.low_rank import merge_low_rank
+from helix4d.train.network import build_network, to_file_types
+
+log = logging.getLogger("helix4d.train")
 
 NAMES = {
     Stage.STRUCTURE: "sparse_structure_flow_model",
@@ -28,14 +33,14 @@ NAMES = {
 _STATISTICS = {SHAPE: "shape_slat_normalization", TEXTURE: "tex_slat_normalization"}
 
 
-def read_run(run: Path) -> TrainConfig:
+def read_run(run: Place) -> TrainConfig:
     """Read the settings with which a run was last started.
 
     Raises:
         FormatError: if the folder is not that of a run.
     """
     try:
-        values = json.loads((run / "config.json").read_bytes())
+        values = json.loads(folder_at(run).read(CONFIG_FILE))
     except (OSError, ValueError) as error:
         raise FormatError(f"{run}: not the folder of a training run ({error})") from error
     return build(TrainConfig, values, str(run))
@@ -44,24 +49,32 @@ def read_run(run: Path) -> TrainConfig:
 def load_trained(
     config: TrainConfig, device: torch.device, ema: bool = True, step: int | None = None
 ) -> FlowTransformer:
-    """Load a run's network from a checkpoint (by default the last), with averaged (EMA) or raw weights."""
-    saved = {int(path.name.removeprefix("step_")): path for path in list_checkpoints(config.folder)}
+    """Load a run's network from a checkpoint (by default the last), with averaged (EMA) or raw weights.
+
+    Low-rank updates are merged into the matrices that they belong to.
+    """
+    return _load(config, device, ema, step)[0]
+
+
+def _load(config: TrainConfig, device: torch.device, ema: bool, step: int | None) -> tuple[FlowTransformer, TrainState]:
+    saved = {step_of(place): place for place in list_checkpoints(config.place)}
     if not saved or (step is not None and step not in saved):
         which = "" if step is None else f" for step {step}"
-        raise ConfigError(f"{config.folder}: no checkpoint{which} (available steps: {sorted(saved) or 'none'})")
+        raise ConfigError(f"{config.place}: no checkpoint{which} (available steps: {sorted(saved) or 'none'})")
     path = saved[max(saved) if step is None else step]
     checkpoint = load_checkpoint(path)
     network = build_network(config, device)
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     restore(checkpoint.ema if ema else checkpoint.model, trained, str(path))
-    return network.eval().requires_grad_(False)
+    merge_low_rank(network)
+    return network.eval().requires_grad_(False), checkpoint.state
 
 
-def export_run(run: Path, output: Path, ema: bool = True, step: int | None = None) -> str:
+def export_run(run: Place, output: Path, ema: bool = True, step: int | None = None) -> str:
     """Write the network to `output/ckpts`, list it in `output/pipeline.json` and return its name there.
 
-    `pipeline.json` is created if necessary. Trained tensors are written in the type of the frozen ones, as in
-    TRELLIS.2's files.
+    `pipeline.json` is created if necessary. Every tensor has the type that it has in the base checkpoint, as
+    `to_file_types` documents; trained tensors are rounded to it.
 
     Raises:
         ConfigError: if the run has no such checkpoint, was trained with cross-frame attention but without a clean first
@@ -86,13 +99,33 @@ def export_run(run: Path, output: Path, ema: bool = True, step: int | None = Non
                     f"{output}: {key} of the stages already there, {_short(arguments[key])}, differs from that of "
                     f"{run}, {_short(value)}: use another output"
                 )
-    network = load_trained(config, torch.device("cpu"), ema, step)
-    network.to(network.compute_dtype)
+    network, state = _load(config, torch.device("cpu"), ema, step)
+    to_file_types(network)
     name = NAMES[config.stage]
     save_network(network, output, f"ckpts/{name}")
     arguments["models"][name] = f"ckpts/{name}"
     write_json(path, {**document, "args": {**arguments, **shared}})
+    note = (
+        average_note(config.optimizer.ema, state.step, state.start_share)
+        if ema
+        else f"the network after {state.step:,} steps"
+    )
+    log.info("%s: ckpts/%s is %s", output, name, note)
     return name
+
+
+def average_note(decay: float, steps: int, start_share: float) -> str:
+    """Say in words what the moving average of a run is.
+
+    Args:
+        decay: decay per step.
+        steps: steps of the run.
+        start_share: share of the average that is still the weights from which training started.
+    """
+    return (
+        f"the moving average of {steps:,} steps with a decay of {decay:g}, {100 * start_share:.1f} % of which are the "
+        "weights that training started from"
+    )
 
 
 def _shared_settings(config: TrainConfig) -> dict[str, Any]:

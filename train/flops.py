@@ -50,7 +50,12 @@ def pass_flops(config: FlowConfig, plan: AttentionPlan, cond_tokens: int) -> Pas
 
 
 def step_flops(
-    config: FlowConfig, video: VideoConfig, lengths: Sequence[tuple[int, ...]], cond_tokens: int, all_trained: bool
+    config: FlowConfig,
+    video: VideoConfig,
+    lengths: Sequence[tuple[int, ...]],
+    cond_tokens: int,
+    all_trained: bool,
+    low_rank: bool = False,
 ) -> float:
     """Count the operations of a forward and a backward pass.
 
@@ -59,13 +64,14 @@ def step_flops(
         lengths: number of tokens of each frame of each clip.
         cond_tokens: number of image tokens per frame.
         all_trained: whether all parameters have gradients, or only those of self-attention.
+        low_rank: whether only low-rank updates of self-attention have gradients; their own products are not counted.
     """
     layout = FrameLayout(tuple(lengths))
     forward = pass_flops(config, plan_self_attention(layout, layout, video), cond_tokens)
     # Attention has two products forward and twice that backward; a matrix has one forward, one for the gradient of its
     # input, and one for that of its weights if trained.
     passes = 3 if all_trained else 2
-    trained = 3 * (forward.attention + forward.self_attention_matrices)
+    trained = 3 * forward.attention + (2 if low_rank else 3) * forward.self_attention_matrices
     return trained + passes * forward.other_matrices + (passes - 1) * forward.image_matrices
 
 

@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from helix4d.core import ConfigError, Helix4DError, sha256_json, write_json
-from helix4d.core.locks import locked
-from helix4d.model.device import upload
+from helix4d.core import ConfigError, Helix4DError, sha256_json
 from helix4d.model.networks.flow import FlowTransformer
-from helix4d.train.checkpoint import Checkpoint, TrainState, list_checkpoints, load_checkpoint, restore, save_checkpoint
+from helix4d.train.checkpoint import Checkpoint, TrainState, list_checkpoints, load_checkpoint, restore
 from helix4d.train.config import Stage, TrainConfig
 from helix4d.train.data.batch import Copier
-from helix4d.train.data.dataset import UNREADABLE, ClipReader, Latent, TrainingClip
+from helix4d.train.data.dataset import UNREADABLE, ClipReader, Latent
 from helix4d.train.data.loader import BrokenDataError, Loader, padded
-from helix4d.train.data.schedule import Schedule
-from helix4d.train.flops import peak_flops, step_flops
+from helix4d.train.figures import Figures
+from helix4d.train.gradients import GradientSum
 from helix4d.train.metrics import Metrics
 from helix4d.train.network import agree_on_attention, build_network, load_image_encoder
-from helix4d.train.objective import TIME_BINS, elements, squared_errors, time_bins
+from helix4d.train.objective import elements
 from helix4d.train.optimizer import (
     AdaptiveClip,
     MovingAverage,
@@ -39,26 +35,43 @@ from helix4d.train.optimizer import (
     optimizer_tensors,
     restore_optimizer,
 )
-from helix4d.train.parallel import World, world
+from helix4d.train.output import RunOutput
+from helix4d.train.parallel import world
+from helix4d.train.resume import check_changes, check_same_inputs, check_same_run, input_hashes
 from helix4d.train.samples.preview import Previews
 from helix4d.train.sharding import check_shardable, gather, shard, unshard
+from helix4d.train.signals import stop_signals
+from helix4d.train.step import Accumulator, Microbatch, Pass, smaller
+from helix4d.train.validation import Validation
 
 log = logging.getLogger("helix4d.train")
+
+_LISTED = 20
 
 
 class NonFiniteLossError(Helix4DError):
     """A loss or gradient is not finite; the message lists the clips."""
 
 
-def train(config: TrainConfig) -> TrainState:
-    """Train until `config.steps` or SIGTERM, resuming from the run's last checkpoint if there is one.
+def train(config: TrainConfig, changed: Collection[str] = ()) -> TrainState:
+    """Train until `config.steps` or a signal to stop, resuming from the run's last checkpoint if there is one.
+
+    Args:
+        config: settings of the run.
+        changed: names of settings that may differ from those in the checkpoint, such as `optimizer.lr`.
 
     Raises:
-        ConfigError: if the run was started with different settings, or the data does not fit the network.
+        ConfigError: if the run was started with different settings or inputs, or the data does not fit the network.
         BrokenDataError: if more clips are broken than `data.max_broken` allows.
         NonFiniteLossError: if a loss or gradient is not finite.
+        StorageError, StoreError: if the output refuses a write for longer than `run.patience_s`.
     """
-    with world(config.run.device) as comm, _sigterm() as stop_requested, _writer(config, comm):
+    check_changes(changed)
+    with (
+        stop_signals() as requests,
+        world(config.run.device, requests, config.run.timeout_s) as comm,
+        RunOutput(config) if comm.first else nullcontext() as output,
+    ):
         # Data and network.
         reader = ClipReader(config.data, config.stage)
         sharded = config.network.shard and comm.ranks > 1
@@ -69,50 +82,68 @@ def train(config: TrainConfig) -> TrainState:
         check_data(reader, network, config)
         if config.batch < comm.ranks:
             raise ConfigError(f"batch is {config.batch} with {comm.ranks} ranks: must be at least one clip per rank")
-        clips = sha256_json([entry.key for entry in reader.entries])
-        schedule = Schedule(reader.costs(network.config.resolution), config.seed)
+        clips_sha256 = sha256_json([entry.key for entry in reader.entries])
+        schedule = reader.schedule(network.config.resolution, config.seed)
         encoder = load_image_encoder(config.network, comm.device)
         if encoder.channels != network.config.cond_channels:
             raise ConfigError(
                 f"{config.network.image_encoder} has {encoder.channels} channels per token, but the network expects "
                 f"{network.config.cond_channels}"
             )
+        inputs = input_hashes(reader, network, encoder)
+        if not comm.is_same(int(sha256_json([clips_sha256, inputs])[:15], 16)):
+            raise ConfigError("the ranks read different clips, weights or statistics: do all nodes see the same files?")
 
         # Training state, initial or from the last checkpoint.
         if sharded:
             shard(network)
         trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
         optimizer = make_optimizer(trained, config.optimizer)
-        average = MovingAverage(trained, config.optimizer.ema)
+        average = MovingAverage(trained, config.optimizer)
         clip = AdaptiveClip(config.optimizer)
-        step = position = broken = 0
-        if saved := list_checkpoints(config.folder):
+        step = position = 0
+        broken: set[str] = set()
+        changes: tuple[dict[str, Any], ...] = ()
+        if saved := list_checkpoints(config.place):
             checkpoint = load_checkpoint(saved[-1])
-            check_same_run(checkpoint.state.config, config)
-            if checkpoint.state.clips not in ("", clips):
-                raise ConfigError(
-                    f"{config.folder}: this run was started with different clips than the {len(reader)} in "
-                    f"{config.data.latents}, and resuming would repeat or skip some: use the same latents or another "
-                    "name"
-                )
+            before = checkpoint.state
+            new = check_same_run(before.config, config, changed)
+            check_same_inputs(before, clips_sha256, inputs, config)
             restore(checkpoint.model, trained, str(saved[-1]))
             restore(checkpoint.ema, average.tensors, str(saved[-1]))
+            average.start_share = before.start_share
             restore_optimizer(optimizer, trained, checkpoint.optimizer)
-            clip = AdaptiveClip(config.optimizer, checkpoint.state.clip_history)
-            step, position, broken = checkpoint.state.step, checkpoint.state.position, checkpoint.state.broken
-            log.info("%s: resuming from step %d", config.folder, step)
-        if comm.max(step) != -comm.max(-step):
+            clip = AdaptiveClip(config.optimizer, before.clip_history)
+            step, position, broken = before.step, before.position, set(before.broken)
+            changes = (*before.changes, *({"step": step, **change} for change in new))
+            log.info("%s: resuming from step %d", config.place, step)
+            for change in new:
+                log.info("from step %d on, %s is %s instead of %s", step, *_change(change))
+        if not comm.is_same(step):
             raise ConfigError(
-                f"{config.folder}: this rank is at step {step}, others are not: run.output must be a folder shared by "
-                "all nodes"
+                f"{config.place}: this rank is at step {step}, others are not: run.output must be a URL, or a folder "
+                "shared by all nodes"
             )
-        metrics = Metrics(config.folder, step, config.run.tensorboard) if comm.first else None
-        previews = Previews(config, encoder, comm.device) if comm.first and config.run.preview_every else None
-        if comm.first:
-            write_json(config.folder / "config.json", config.to_json())
+        metrics = Metrics(config, step) if output else None
+        previews = None
+        if output and config.run.preview_every:
+            previews = Previews(config, encoder, comm.device, output.write, requests)
+        validation = Validation(config, encoder, comm) if config.run.validate_every else None
+        if output:
+            output.write_settings()
 
         def state() -> TrainState:
-            return TrainState(step, position, broken, tuple(clip.history), config.to_json(), clips)
+            return TrainState(
+                step,
+                position,
+                tuple(sorted(broken)),
+                tuple(clip.history),
+                config.to_json(),
+                clips_sha256,
+                inputs,
+                changes,
+                average.start_share,
+            )
 
         saved_step = step
 
@@ -123,97 +154,110 @@ def train(config: TrainConfig) -> TrainState:
             saved_step = step
             parts = (trained, average.tensors, optimizer_tensors(optimizer, trained))
             tensors = [gather(part, comm.first) for part in parts]
-            if comm.first:
-                checkpoint = Checkpoint(state(), *tensors)
-                save_checkpoint(config.folder, checkpoint, config.run.keep_last, config.run.keep_every)
-            comm.barrier()
+            if output:
+                output.save(Checkpoint(state(), *tensors))
 
         network.train()
-        copier = Copier(comm.device)
-        figures = _Figures(comm.device)
-        spare: list[TrainingClip] | None = None
+        sums = None if sharded else GradientSum(trained.values(), comm.ranks)
+        accumulator = Accumulator(network, encoder, config.network.first_frame, Copier(comm.device), sums, comm)
+        figures = Figures(network, config, comm.device)
+        spare: Microbatch | None = None
         with Loader(reader, schedule, config, comm.rank, comm.ranks) as loader:
             for share in loader.steps(step, position, config.steps):
-                # One sum over the ranks gives the denominator of the loss and whether to stop.
-                own = sum(elements(m, config.network.first_frame) for m in share.microbatches)
-                count, newly_broken, stop = comm.sum([own, len(share.broken), stop_requested()])
+                microbatches = [clips for clips in share.microbatches if clips]
+                unusable = set(share.broken)
+                while True:
+                    # One sum over the ranks gives the denominator of the loss, the broken clips, and whether to stop.
+                    own = sum(elements(m, config.network.first_frame) for m in microbatches)
+                    count, stop, *found = comm.sum([own, requests(), *(key in unusable for key in share.keys)])
+                    broken |= {key for key, ranks in zip(share.keys, found, strict=True) if ranks}
+                    check_broken(broken, config)
+                    if stop:
+                        break
+                    passes = comm.max(len(microbatches)) if sharded else len(microbatches)
+                    pieces = list(padded(microbatches, passes, spare))
+                    attempt = accumulator.attempt(pieces, count, loader.upcoming)
+                    stop, again = comm.sum([attempt.stopped, attempt.failed is not None])
+                    if not stop and not again:
+                        break
+                    optimizer.zero_grad()
+                    if stop:
+                        break
+                    if attempt.failed:
+                        microbatches, given_up = smaller(microbatches, attempt.failed)
+                        unusable |= {clip.key for clip in given_up}
                 if stop:
-                    # A resumed run reads this step again and then counts its broken clips.
-                    log.info("received SIGTERM: stopping at step %d", step)
+                    log.info("%s: stopping after step %d", requests.received or "another rank was asked to stop", step)
                     save()
                     return state()
-                broken += int(newly_broken)
-                if broken > config.data.max_broken:
-                    raise BrokenDataError(
-                        f"{broken} clips are missing or broken, but data.max_broken is {config.data.max_broken}"
-                        + (f"; latest on this rank: {', '.join(share.broken)}" if share.broken else "")
-                    )
-
-                # Accumulate the gradient of the mean loss over microbatches. Nothing here waits for the device.
-                microbatches = [microbatch for microbatch in share.microbatches if microbatch]
-                passes = comm.max(len(microbatches)) if sharded else len(microbatches)
-                pieces = list(padded(microbatches, passes, spare))
-                losses: list[tuple[tuple[str, ...], Tensor]] = []
-                for i, (microbatch, weight) in enumerate(pieces):
-                    batch = copier.take(microbatch)
-                    cond = encoder(batch.images)
-                    errors = squared_errors(network, batch, cond, config.network.first_frame)
-                    (weight * errors.sum() / max(count, 1)).backward()
-                    copier.start(pieces[i + 1][0] if i + 1 < len(pieces) else loader.upcoming())
-                    losses.append((batch.keys, errors.detach()))
-                    if weight:
-                        figures.add(microbatch, batch.t, errors.detach(), cond.shape[1], network, config)
-                        spare = microbatch
-                if not sharded:
-                    comm.sum_gradients(trained.values())
 
                 # Take the step, if everything is finite.
                 norm = unshard(torch.nn.utils.get_total_norm(p.grad for p in trained.values() if p.grad is not None))
                 threshold = clip.apply(trained.values(), norm)
-                grad_norm = finite_norm(step, norm, losses, comm.ranks)
+                grad_norm = finite_norm(step, norm, attempt.passes, comm.ranks)
                 clip.record(grad_norm)
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(config.optimizer, step)
                 optimizer.step()
                 optimizer.zero_grad()
-                average.update(trained)
+                average.update(trained, step)
                 step += 1
                 position += config.batch
 
                 # Log and save.
-                figures.end_step(share.waited_s)
+                spare = microbatches[-1] if microbatches else spare
+                figures.add_step(attempt.passes, share.waited_s, share.busy)
                 if step % config.run.log_every == 0 or step == config.steps:
                     values = figures.collect(comm)
+                    if validation is not None and step % config.run.validate_every == 0:
+                        with figures.paused():
+                            values["validation_loss"] = validation.loss(network)
                     if metrics is not None:
                         optimizing = {"grad_norm": grad_norm, "clip": threshold, "lr": group["lr"]}
-                        metrics.write({"step": step, "clips": position, "broken": broken, **optimizing, **values})
+                        metrics.write({"step": step, "clips": position, "broken": len(broken), **optimizing, **values})
                 if step % config.run.save_every == 0 or step == config.steps:
                     save()
+                if output:
+                    output.check()
                 if previews is not None and step % config.run.preview_every == 0:
-                    previews.write(step, network, trained, average.tensors)
+                    with figures.paused():
+                        previews.write(step, network, trained, average.tensors)
         return state()
 
 
-def finite_norm(step: int, norm: Tensor, losses: Sequence[tuple[tuple[str, ...], Tensor]], ranks: int) -> float:
+def check_broken(broken: Collection[str], config: TrainConfig) -> None:
+    """Check that no more clips are broken than allowed.
+
+    Raises:
+        BrokenDataError: if there are more.
+    """
+    if len(broken) > config.data.max_broken:
+        raise BrokenDataError(
+            f"{len(broken)} clips are missing, broken or too large, but data.max_broken is {config.data.max_broken}: "
+            + ", ".join(sorted(broken)[:_LISTED])
+        )
+
+
+def finite_norm(step: int, norm: Tensor, passes: Sequence[Pass], ranks: int) -> float:
     """Return the gradient norm of a step, checking it and the losses: the only point where a step waits for the device.
 
     Args:
         step: number of the step, for messages.
         norm: norm of the gradients, over all ranks.
-        losses: keys and summed squared errors [clips] of each microbatch of this rank.
+        passes: microbatches of this rank.
         ranks: number of ranks.
 
     Raises:
         NonFiniteLossError: if the norm or a loss is not finite.
     """
-    checks = [torch.isfinite(errors).all().to(norm.dtype) for _, errors in losses]
+    checks = [torch.isfinite(one.errors).all().to(norm.dtype) for one in passes]
     found, *finite = torch.stack([norm, *checks]).tolist()
     if not all(finite):
-        clips = [(key, error) for keys, errors in losses for key, error in zip(keys, errors.tolist(), strict=True)]
+        clips = [(c.key, e) for one in passes for c, e in zip(one.clips, one.errors.tolist(), strict=True)]
         bad = [key for key, error in clips if not math.isfinite(error)]
         raise NonFiniteLossError(f"step {step}: non-finite loss for {', '.join(bad)}")
     if not math.isfinite(found):
-        own = ", ".join(sorted({key for keys, _ in losses for key in keys}))
+        own = ", ".join(sorted({clip.key for one in passes for clip in one.clips}))
         elsewhere = ", unless the cause is on another rank" if ranks > 1 else ""
         raise NonFiniteLossError(f"step {step}: non-finite gradient; clips on this rank: {own}{elsewhere}")
     return float(found)
@@ -251,115 +295,5 @@ def _first_latent(reader: ClipReader, max_broken: int) -> Latent:
     raise BrokenDataError("no clips to read")
 
 
-def check_same_run(before: Mapping[str, Any], config: TrainConfig) -> None:
-    """Check that a run resumes with the settings it was started with, except those that may change.
-
-    Raises:
-        ConfigError: if settings differ; the message lists them.
-    """
-    may_change = {"run", "steps", "tokens_per_microbatch"}
-    now = config.to_json()
-    different = []
-    for section in sorted(now.keys() - may_change):
-        old, new = before.get(section), now[section]
-        if section == "data":
-            names = ("split", "statistics", "image_size")
-            old, new = ({name: values[name] for name in names} for values in (before["data"], now["data"]))
-        if section == "network":
-            free = {"checkpointing", "compile", "shard", "offline", "checkpoint", "image_encoder"}
-            old, new = ({k: v for k, v in values.items() if k not in free} for values in (before[section], new))
-        if _plain(old) != _plain(new):
-            different.append(f"{section} was {_plain(old)}, is {_plain(new)}")
-    if different:
-        raise ConfigError(
-            f"{config.folder}: this run was started with different settings ({'; '.join(different)}): use another name"
-        )
-
-
-class _Figures:
-    """Accumulates figures between two lines of the metrics."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._peak = peak_flops(device)
-        self._reset()
-
-    def _reset(self) -> None:
-        self._errors = torch.zeros(TIME_BINS, dtype=torch.float64, device=self._device)
-        self._counts = torch.zeros(TIME_BINS, dtype=torch.float64, device=self._device)
-        self._tokens = self._flops = self._waited = 0.0
-        self._steps = 0
-        self._start = time.perf_counter()
-
-    def add(
-        self,
-        clips: list[TrainingClip],
-        t: Tensor,
-        errors: Tensor,
-        cond_tokens: int,
-        network: FlowTransformer,
-        config: TrainConfig,
-    ) -> None:
-        """Add a microbatch."""
-        bins = time_bins(t)
-        counts = upload([elements([c], config.network.first_frame) for c in clips], torch.float64, self._device)
-        self._errors.index_add_(0, bins, errors.double())
-        self._counts.index_add_(0, bins, counts)
-        lengths = [clip.latent.lengths for clip in clips]
-        self._tokens += sum(map(sum, lengths))
-        all_trained = config.network.trainable == ("*",)
-        self._flops += step_flops(network.config, network.video, lengths, cond_tokens, all_trained)
-
-    def end_step(self, waited_s: float) -> None:
-        """Count a step."""
-        self._waited += waited_s
-        self._steps += 1
-
-    def collect(self, comm: World) -> dict[str, Any]:
-        """Return the figures over all ranks since the last call, and reset them."""
-        seconds = time.perf_counter() - self._start
-        sums = [*self._errors.tolist(), *self._counts.tolist(), self._tokens, self._flops, self._waited]
-        totals = comm.sum(sums)
-        errors, counts = totals[:TIME_BINS], totals[TIME_BINS : 2 * TIME_BINS]
-        tokens, flops, waited = totals[2 * TIME_BINS :]
-        on_gpu = self._device.type == "cuda"
-        values = {
-            "loss": sum(errors) / max(sum(counts), 1),
-            "loss_by_time": [e / c if c else None for e, c in zip(errors, counts, strict=True)],
-            "seconds_per_step": seconds / self._steps,
-            "tokens_per_s": tokens / seconds,
-            "mfu": flops / seconds / (self._peak * comm.ranks) if self._peak else None,
-            "data_wait": waited / comm.ranks / seconds,
-            "peak_memory_bytes": torch.cuda.max_memory_allocated(self._device) if on_gpu else None,
-        }
-        self._reset()
-        return values
-
-
-@contextmanager
-def _sigterm() -> Iterator[Any]:
-    """Yield a function that returns whether SIGTERM was received, so that the current step can be finished first."""
-    received = False
-
-    def handle(_signal: int, _frame: object) -> None:
-        nonlocal received
-        received = True
-
-    previous = signal.signal(signal.SIGTERM, handle)
-    try:
-        yield lambda: received
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _writer(config: TrainConfig, comm: World) -> Any:
-    return locked(config.folder) if comm.first else nullcontext()
-
-
-def _plain(values: Any) -> Any:
-    """Convert values to what a JSON round trip returns: tuples become lists."""
-    if isinstance(values, Mapping):
-        return {k: _plain(v) for k, v in values.items()}
-    if isinstance(values, list | tuple):
-        return [_plain(v) for v in values]
-    return values
+def _change(change: dict[str, Any]) -> tuple[Any, Any, Any]:
+    return change["setting"], change["after"], change["before"]

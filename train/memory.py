@@ -110,7 +110,7 @@ def measure_step(
         network.attention_backend = backend or (AttentionBackend.VARLEN if half else AttentionBackend.PER_FRAME)
         trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
         with tracker.creating(Kind.AVERAGE):
-            average = MovingAverage(trained, config.optimizer.ema)
+            average = MovingAverage(trained, config.optimizer)
         with tracker.creating(Kind.GRADIENTS):
             for parameter in trained.values():
                 parameter.grad = torch.zeros_like(parameter)
@@ -127,7 +127,7 @@ def measure_step(
         norm = torch.nn.utils.get_total_norm(p.grad for p in trained.values() if p.grad is not None)
         AdaptiveClip(config.optimizer).apply(trained.values(), norm)
         optimizer.step()
-        average.update(trained)
+        average.update(trained, 0)
         del encoder
     return StepMemory(tracker.peak)
 

@@ -1,4 +1,4 @@
-"""Write a run's metrics to `metrics.jsonl`, one line every few steps, and optionally as TensorBoard events."""
+"""Write a run's metrics to `metrics.jsonl`, and optionally to TensorBoard and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from helix4d.core import ConfigError, write_bytes
+from helix4d.core import ConfigError, insist, sha256_json, write_bytes
+from helix4d.curation.places.folder import Place, folder_at
+from helix4d.train.config import TrainConfig
 
 log = logging.getLogger("helix4d.train")
 
@@ -19,44 +21,77 @@ class Metrics:
     """Appends lines to a run's `metrics.jsonl`.
 
     Args:
-        run: folder of the run.
+        config: settings of the run.
         step: step from which the run resumes; lines of later steps, left by a killed run, are removed.
-        tensorboard: whether to write TensorBoard events too.
+
+    Raises:
+        ConfigError: if the package of a further log is not installed.
     """
 
-    def __init__(self, run: Path, step: int, tensorboard: bool) -> None:
-        self._path = run / METRICS_FILE
-        lines = [line for line in read_metrics(run) if line["step"] <= step]
-        write_bytes(self._path, b"".join(_line(values) for values in lines))
-        self._events: Any = _event_writer(run, step) if tensorboard else None
+    def __init__(self, config: TrainConfig, step: int) -> None:
+        self._path = config.folder / METRICS_FILE
+        self._patience_s = config.run.patience_s
+        kept = b"".join(_line(values) for values in read_metrics(config.folder) if values["step"] <= step)
+        insist(lambda: write_bytes(self._path, kept), self._path, self._patience_s)
+        self._bytes = len(kept)
+        self._events: Any = _event_writer(config.folder, step) if config.run.tensorboard else None
+        self._tracker: Any = None if config.run.wandb is None else _tracker(config, config.run.wandb)
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Append one line; numbers and lists of numbers become events."""
-        with open(self._path, "ab") as stream:
-            stream.write(_line(values))
-        log.info(
-            "step %d  loss %.4f  grad norm %.3f  %.0f tokens/s  data wait %.0f%%",
-            values["step"],
-            values["loss"],
-            values["grad_norm"],
-            values["tokens_per_s"],
-            100 * values["data_wait"],
-        )
+        insist(lambda: self._append(_line(values)), self._path, self._patience_s)
+        log.info("%s", _summary(values))
         if self._events is not None:
-            for name, value in values.items():
-                is_list = isinstance(value, list)
-                scalars = {f"{name}/{i}": v for i, v in enumerate(value)} if is_list else {name: value}
-                for tag, number in scalars.items():
-                    if tag != "step" and isinstance(number, int | float):
-                        self._events.add_scalar(tag, number, values["step"])
+            for tag, number in _scalars(values).items():
+                self._events.add_scalar(tag, number, values["step"])
             self._events.flush()
+        if self._tracker is not None:
+            self._tracker.log(_scalars(values), step=values["step"])
+
+    def _append(self, line: bytes) -> None:
+        """Append a line, replacing a part of it that was written before the disk was full."""
+        with open(self._path, "r+b") as stream:
+            stream.truncate(self._bytes)
+            stream.seek(self._bytes)
+            stream.write(line)
+        self._bytes += len(line)
 
 
-def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Read the lines of a run's `metrics.jsonl`, ignoring a last line truncated by a crash."""
-    path = run / METRICS_FILE
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+def read_metrics(run: Place) -> list[dict[str, Any]]:
+    """Read the lines of a run's `metrics.jsonl`, ignoring a last line truncated by a crash.
+
+    Args:
+        run: folder or URL of the run.
+    """
+    try:
+        lines = folder_at(run).read(METRICS_FILE).split(b"\n")[:-1]
+    except FileNotFoundError:
+        return []
     return [json.loads(line) for line in lines if line]
+
+
+def _summary(values: Mapping[str, Any]) -> str:
+    """Format a line of the log."""
+    validation = values.get("validation_loss")
+    parts = [
+        f"step {values['step']}",
+        f"loss {values['loss']:.4f}",
+        "" if validation is None else f"validation loss {validation:.4f}",
+        f"grad norm {values['grad_norm']:.3f}",
+        f"{values['tokens_per_s']:.0f} tokens/s",
+        "" if values["mfu"] is None else f"MFU {values['mfu']:.1%}",
+        f"busy {values['busy_share']:.0%}",
+        f"data wait {values['data_wait']:.0%}",
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def _scalars(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a line but the step, and those of its lists as `NAME/INDEX`."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= {f"{name}/{i}": v for i, v in enumerate(value)} if isinstance(value, list) else {name: value}
+    return {tag: number for tag, number in flat.items() if tag != "step" and isinstance(number, int | float)}
 
 
 def _line(values: Mapping[str, Any]) -> bytes:
@@ -71,3 +106,16 @@ def _event_writer(run: Path, step: int) -> Any:
             "run.tensorboard requires the package tensorboard: pip install tensorboard, or set it to false"
         ) from error
     return SummaryWriter(str(run / "events"), purge_step=step + 1)
+
+
+def _tracker(config: TrainConfig, project: str) -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise ConfigError("run.wandb requires the package wandb: pip install wandb, or remove the setting") from error
+    # The same id after a restart: steps that are repeated are ignored there.
+    identity = sha256_json(str(config.place))[:16]
+    folder = str(config.folder)
+    return wandb.init(
+        project=project, name=config.name, id=identity, resume="allow", config=config.to_json(), dir=folder
+    )

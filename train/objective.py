@@ -1,7 +1,8 @@
 """Flow-matching loss of a microbatch of clips, as sums that are divided by the number of elements of the whole step.
 
-Frame 0 is the clean anchor, at timestep 0 and without loss. The loss of a step is the mean over all tokens and channels
-of the other frames, over all ranks and microbatches, so it does not depend on how the batch is split.
+Frame 0 is the clean anchor, at timestep 0 and without loss. A clip of one frame has no anchor: its frame is noisy, as a
+still in TRELLIS.2's own training, and has a loss. The loss of a step is the mean over all tokens and channels of the
+frames with a loss, over all ranks and microbatches, so it does not depend on how the batch is split.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ def elements(clips: Sequence[TrainingClip], first_frame: bool) -> int:
     """Count the elements over which the loss of these clips is averaged."""
     count = 0
     for clip in clips:
-        tokens = sum(clip.latent.lengths[1:] if first_frame else clip.latent.lengths)
+        lengths = clip.latent.lengths
+        tokens = sum(lengths[1:] if first_frame and len(lengths) > 1 else lengths)
         channels = clip.latent.clean.shape[1]
         count += tokens * channels
     return count
@@ -40,12 +42,13 @@ def squared_errors(network: FlowTransformer, batch: Batch, cond: Tensor, first_f
         network: `DenseFlow` for grids or `SparseFlow` for voxels.
         batch: packed clips.
         cond: image tokens before dropout, [F, M, C'].
-        first_frame: whether frame 0 is the clean anchor.
+        first_frame: whether frame 0 is the clean anchor, in clips of several frames.
     """
     device = batch.t.device
     layout = FrameLayout(tuple((1,) * frames for frames in batch.frames))
     frame_clips = layout_clips(layout, device)
-    anchors = layout.frame_numbers(device) == 0 if first_frame else torch.zeros_like(frame_clips, dtype=torch.bool)
+    anchored = upload([first_frame and frames > 1 for frames in batch.frames], torch.bool, device)
+    anchors = anchored[frame_clips] & (layout.frame_numbers(device) == 0)
     times = batch.t[frame_clips].masked_fill(anchors, 0)
     cond = cond.masked_fill(batch.dropped[frame_clips][:, None, None], 0)
     if isinstance(network, DenseFlow):

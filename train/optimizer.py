@@ -57,18 +57,35 @@ class AdaptiveClip:
 
 
 class MovingAverage:
-    """Exponential moving average of the trained tensors, in float32, by name."""
+    """Exponential moving average of the trained tensors, in float32, by name.
 
-    def __init__(self, trained: Mapping[str, nn.Parameter], decay: float) -> None:
-        self.decay = decay
+    It starts as the initial weights, which fade slowly: with a decay of 0.9999 they are 90 % of the average after 1000
+    steps and 13.5 % after 20,000, as in TRELLIS.2. With `ema_warmup` they are below 1 % after three
+    steps, and the average covers about the last ninth of the steps until that exceeds the decay.
+
+    Attributes:
+        tensors: the averages.
+        start_share: share of the average that is still the initial weights.
+    """
+
+    def __init__(self, trained: Mapping[str, nn.Parameter], config: OptimizerConfig) -> None:
+        self._config = config
         self.tensors = {name: p.detach().float().clone() for name, p in trained.items()}
+        self.start_share = 1.0
 
     @torch.no_grad()
-    def update(self, trained: Mapping[str, nn.Parameter]) -> None:
-        """Update the average with the latest weights."""
+    def update(self, trained: Mapping[str, nn.Parameter], step: int) -> None:
+        """Update the average with the weights after step `step`, counted from 0."""
+        decay = average_decay(self._config, step)
         averages = [local_part(tensor) for tensor in self.tensors.values()]
         latest = [local_part(p.detach()).float() for p in trained.values()]
-        torch._foreach_lerp_(averages, latest, 1 - self.decay)
+        torch._foreach_lerp_(averages, latest, 1 - decay)
+        self.start_share *= decay
+
+
+def average_decay(config: OptimizerConfig, step: int) -> float:
+    """Return the decay of the moving average in step `step`, counted from 0."""
+    return min(config.ema, (1 + step) / (10 + step)) if config.ema_warmup else config.ema
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, trained: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:

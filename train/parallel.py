@@ -2,34 +2,33 @@
 
 Gradients are reduced on the device. Counts are reduced on the CPU, so that the host never waits for a GPU to agree on
 them.
-
-Gradients are summed once per step and divided by a count that all ranks know beforehand, so ranks may have different
-numbers of microbatches, even zero, which DistributedDataParallel's reduction does not allow.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
 from helix4d.model.device import choose_device
-
-_BUCKET_BYTES = 1 << 28
+from helix4d.train.signals import StopRequest
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a run: rank of this process, number of ranks, and device of this process."""
+    """The processes of a run: rank of this process, number of ranks, device of this process, requests to stop."""
 
     rank: int
     ranks: int
     device: torch.device
+    stop: StopRequest = field(default_factory=StopRequest)
 
     @property
     def first(self) -> bool:
@@ -50,34 +49,19 @@ class World:
             dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return int(tensor)
 
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sum all gradients over the ranks, in buckets of fixed order; missing gradients become zero."""
-        bucket: list[Tensor] = []
-        size = 0
-        for parameter in parameters:
-            if parameter.grad is None:  # all clips of this rank are broken: the optimizer must still step
-                parameter.grad = torch.zeros_like(parameter)
-            if self.ranks == 1:
-                continue
-            bucket.append(parameter.grad)
-            size += parameter.grad.nbytes
-            if size >= _BUCKET_BYTES:
-                _sum_together(bucket)
-                bucket, size = [], 0
-        _sum_together(bucket)
-
-    def barrier(self) -> None:
-        """Wait for all ranks."""
-        if self.ranks > 1:
-            dist.barrier()
+    def is_same(self, value: int) -> bool:
+        """Return whether all ranks have passed the same value, which must fit 63 bits."""
+        return self.max(value) == -self.max(-value)
 
 
 @contextmanager
-def world(device: str) -> Iterator[World]:
+def world(device: str, stop: StopRequest, timeout_s: float) -> Iterator[World]:
     """Set up the process group described by torchrun's environment, or a single process.
 
     Args:
         device: cuda, cpu, or auto.
+        stop: requests to stop, which are shared by the ranks from now on.
+        timeout_s: seconds that a rank waits for the others before it fails.
 
     Raises:
         ConfigError: if the device is not available.
@@ -88,19 +72,25 @@ def world(device: str) -> Iterator[World]:
     if on_gpu:
         torch.cuda.set_device(place)
     if ranks == 1:
-        yield World(0, 1, place)
+        yield World(0, 1, place, stop)
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", device_id=place if on_gpu else None)
+    timeout = timedelta(seconds=timeout_s)
+    store, rank, ranks = next(rendezvous("env://", timeout=timeout))
+    # torchrun's store outlives the processes that it restarts, whose addresses must not be taken for those of the new.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+        store=dist.PrefixStore(f"helix4d/attempt_{attempt}", store),
+        rank=rank,
+        world_size=ranks,
+        timeout=timeout,
+        device_id=place if on_gpu else None,
+    )
     try:
-        yield World(rank, ranks, place)
+        comm = World(rank, ranks, place, stop)
+        # A key of its own for each start.
+        started = comm.sum([time.time_ns() >> 20 if comm.first else 0])[0]
+        stop.share(store, f"helix4d/stop/{started:.0f}")
+        yield comm
     finally:
         dist.destroy_process_group()
-
-
-def _sum_together(gradients: list[Tensor]) -> None:
-    if not gradients:
-        return
-    flat = torch.cat([g.flatten() for g in gradients])
-    dist.all_reduce(flat)
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))

@@ -38,7 +38,7 @@ def check_shardable(config: TrainConfig) -> None:
     """
     if config.network.trainable != ("*",):
         raise ConfigError(
-            f"network.shard requires full fine-tuning, but trainable is {list(config.network.trainable)}: set it to "
+            f"network.shard requires full fine-tuning, but trainable is {config.network.trainable}: set it to "
             '["*"], or disable sharding; these parameters fit on one GPU'
         )
     if config.run.preview_every:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from helix4d.assets.skeleton import Skeleton, UpAxis
 from helix4d.core import AssetError, ReasonCode
 
 _HEAD_BYTES = 1 << 20
@@ -32,12 +33,16 @@ class BlenderFormat:
         looks_right: returns whether a file starting with the given bytes has this format; checked before the import.
         read: imports a file into an empty Blender session, and returns the operator's result.
         timeline: returns the first and last frame of the animation, or None without one.
+        skeleton: returns the joints of the imported file, or None if the format has none.
+        up_axis: the up axis of all files; None if they do not state it.
     """
 
     name: str
     looks_right: Callable[[bytes], bool]
     read: Callable[[Any, str], set[str]]
     timeline: Callable[[Any], tuple[float, float] | None]
+    skeleton: Callable[[Any], Skeleton | None] = lambda bpy: None
+    up_axis: UpAxis | None = None
 
 
 def head(path: Path) -> bytes:
@@ -107,6 +112,20 @@ def _scene_range(bpy: Any) -> tuple[float, float] | None:
     return (float(scene.frame_start), float(scene.frame_end)) if moves else None
 
 
+def _scene_skeleton(bpy: Any) -> Skeleton:
+    """Return the bones of the armatures in the scene; skinned if a modifier of a rendered object follows some."""
+    objects = bpy.context.scene.objects
+    armatures = dict.fromkeys(entry.data for entry in objects if entry.type == "ARMATURE")
+    names = [bone.name for armature in armatures for bone in armature.bones]
+    skinned = any(
+        item.type == "ARMATURE" and item.object is not None and item.show_render
+        for entry in objects
+        if not entry.hide_render
+        for item in entry.modifiers
+    )
+    return Skeleton.of(names, len(names), skinned)
+
+
 FORMATS: Mapping[str, BlenderFormat] = MappingProxyType(
     {
         ".abc": BlenderFormat("Alembic", lambda data: data.startswith((b"Ogawa", _HDF5)), _read_alembic, _scene_range),
@@ -115,6 +134,8 @@ FORMATS: Mapping[str, BlenderFormat] = MappingProxyType(
             lambda data: data.startswith((b"BLENDER", b"\x28\xb5\x2f\xfd", b"\x1f\x8b")),
             _read_blend,
             _scene_range,
+            _scene_skeleton,
+            "Z",
         ),
     }
 )

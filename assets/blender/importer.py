@@ -33,6 +33,7 @@ from helix4d.assets.clip import Clip, Frame, Topology
 from helix4d.assets.geometry_check import GeometryCheck
 from helix4d.assets.limits import Limits
 from helix4d.assets.sequence import FRAMES_PER_S, sequence_files
+from helix4d.assets.skeleton import Skeleton, UpAxis
 from helix4d.assets.stretch import StretchCheck
 from helix4d.assets.surface import Poser
 from helix4d.core import AssetError, ReasonCode
@@ -67,6 +68,8 @@ class BlenderAsset:
         self._warnings: dict[str, None] = {}
         self._is_captured = False
         self._newer: str | None = None
+        self._skeleton: Skeleton | None = None
+        self._up_axis: UpAxis | None = None
         self._empty()
         self._load()
 
@@ -89,6 +92,7 @@ class BlenderAsset:
         refuse_outside(bpy, path, self._root)
         refuse_disk_access(bpy, path, self._root)
         self._rate = rate(bpy)
+        self._skeleton, self._up_axis = file_format.skeleton(bpy), file_format.up_axis
         span = file_format.timeline(bpy)
         self.clips = [ClipInfo(0, "", span[0] / self._rate, span[1] / self._rate)] if span else []
 
@@ -191,6 +195,8 @@ class BlenderAsset:
             images=self._materials.images,
             extras={"generator": f"Blender {self._bpy.app.version_string} {self._reader} importer"},
             warnings=(*self._warnings, *self._materials.warnings, *stretch.warnings()),
+            skeleton=self._skeleton,
+            up_axis=self._up_axis,
         )
 
     def _frames(

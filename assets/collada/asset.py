@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -19,12 +20,14 @@ from helix4d.assets.collada.scene import Part, Scene
 from helix4d.assets.collada.sources import named
 from helix4d.assets.geometry_check import GeometryCheck
 from helix4d.assets.limits import Limits
+from helix4d.assets.skeleton import UpAxis
 from helix4d.assets.surface import Poser
 from helix4d.assets.visibility import ALL_INVISIBLE
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Float64Array
 
 _PROBE_TRIANGLES = 50_000
+_UP_AXES: Mapping[str, UpAxis] = {"X_UP": "X", "Y_UP": "Y", "Z_UP": "Z"}
 
 
 class ColladaAsset:
@@ -118,6 +121,8 @@ class ColladaAsset:
             images=looks.images,
             extras=self._extras(),
             warnings=(*document.warnings, *looks.warnings),
+            skeleton=self._scene.skeleton(),
+            up_axis=_stated_up_axis(document),
         )
 
     def _baked(
@@ -145,6 +150,11 @@ class ColladaAsset:
             self._document.warn("<asset> is larger than the limit: ignored")
             facts = {}
         return {"generator": facts.pop("authoring_tool", "COLLADA"), **facts}
+
+
+def _stated_up_axis(document: Document) -> UpAxis | None:
+    """Return the up axis in `<asset>`; None if it is missing or unknown, and Y is assumed."""
+    return _UP_AXES.get((document.tree.findtext("asset/up_axis") or "").strip())
 
 
 def _clips(document: Document, channels: list[Channel]) -> list[tuple[str, list[Channel], float | None, float | None]]:

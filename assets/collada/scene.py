@@ -21,6 +21,7 @@ from helix4d.assets.collada.nodes import Instance, read_nodes, world_matrices
 from helix4d.assets.collada.sources import named
 from helix4d.assets.collada.transforms import up_axis
 from helix4d.assets.gltf.scene import blend_joints, cofactor, determinants, morph_values, skin_vertices
+from helix4d.assets.skeleton import Skeleton
 from helix4d.core import ReasonCode
 from helix4d.core.arrays import BoolArray, Float64Array, Int64Array
 
@@ -131,6 +132,17 @@ class Scene:
         self._morph_of: dict[int, int] = {}
         self._counts = np.zeros(3, np.int64)
         self.parts = tuple(self._placed())
+
+    def skeleton(self) -> Skeleton:
+        """Return the `<node>`s that are joints by their type, or by a skin; skinned if a part follows some."""
+        joints = {node for node in range(len(self._nodes)) if self._nodes.element(node).get("type") == "JOINT"}
+        bindings = [(part.binding, part.instance.node) for part in self.parts if part.binding is not None]
+        for binding, own in bindings:
+            joints.update(set(binding.nodes.tolist()) - {own})
+        # Occurrences of one `<node>` are one joint.
+        elements = {id(element): element for element in map(self._nodes.element, sorted(joints))}
+        names = (element.get("name") or element.get("sid") or element.get("id") or "" for element in elements.values())
+        return Skeleton.of(names, len(elements), any(binding.weighted[:-1].any() for binding, _ in bindings))
 
     def ever_visible(self, channels: Iterable[Channel]) -> list[Part]:
         """Return the parts whose nodes are not always hidden by `<visibility>`."""

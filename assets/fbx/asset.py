@@ -90,6 +90,8 @@ class FbxAsset:
             images=tuple(looks.files.images),
             extras={"generator": f"ufbx, FBX {metadata.version} of {metadata.creator[:80] or 'an unknown program'}"},
             warnings=(*self._warnings, *looks.warnings, *looks.files.warnings, *stretch.warnings()),
+            skeleton=self._scene.skeleton(),
+            up_axis=self._scene.up_axis(),
         )
 
     def _frames(

@@ -16,10 +16,13 @@ import ufbx
 from helix4d.assets.fbx.binding import item, items, kept, matrix
 from helix4d.assets.fbx.shapes import Shape
 from helix4d.assets.limits import Limits
+from helix4d.assets.skeleton import Skeleton, UpAxis
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Float64Array
 
 _CENTIMETER = 0.01
+_UP_AXES: tuple[UpAxis, ...] = ("X", "-X", "Y", "-Y", "Z", "-Z")
+"""In the order of ufbx's `CoordinateAxis`."""
 _BLENDER = (ufbx.Exporter.BLENDER_BINARY, ufbx.Exporter.BLENDER_ASCII)
 _IGNORED_WARNINGS = (ufbx.WarningType.MISSING_EXTERNAL_FILE, ufbx.WarningType.DUPLICATE_CONNECTION)
 _UNSUPPORTED = (
@@ -85,6 +88,18 @@ class Scene:
                     visible[number] = bool(item(posed.nodes, number).visible)
             if all(visible[number] for number in part.lineage):
                 yield part, matrix(item(posed.nodes, part.node).geometry_to_world)
+
+    def skeleton(self) -> Skeleton:
+        """Return the nodes that are bones or move vertices; skinned if a part follows some."""
+        bones = [node for bone in items(self._scene.bones) for node in items(bone.instances)]
+        followed = [node for part in self.parts for node in part.shape.bones]
+        names = {node.typed_id: node.name for node in (*bones, *followed)}
+        return Skeleton.of((names[number] for number in sorted(names)), len(names), bool(followed))
+
+    def up_axis(self) -> UpAxis | None:
+        """Return the up axis that the file states, or None."""
+        axis = self._scene.settings.axes.up
+        return _UP_AXES[axis] if 0 <= axis < len(_UP_AXES) else None
 
     def _check_size(self) -> None:
         scene, limits = self._scene, self._limits

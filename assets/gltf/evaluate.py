@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -22,13 +22,18 @@ from helix4d.assets.gltf.parse.document import Document, open_document
 from helix4d.assets.gltf.parse.model import Property
 from helix4d.assets.gltf.scene import Part, Scene
 from helix4d.assets.gltf.visible import visible_parts
-from helix4d.assets.limits import Limits
+from helix4d.assets.limits import FRAME_VERTEX_BYTES, Limits
+from helix4d.assets.skeleton import Skeleton
 from helix4d.assets.surface import Poser
 from helix4d.assets.visibility import ALL_INVISIBLE
 from helix4d.core import ReasonCode
 from helix4d.core.arrays import Float64Array, UInt8Array
 
 _PROBE_TRIANGLES = 50_000
+_POSED_BYTES = 48
+"""Positions and normals of a vertex in the frame that is converted, in float64."""
+_TRIANGLE_BYTES = 28
+"""Vertices and material of a triangle in the clip, and its vertices in the scene."""
 
 
 class GltfAsset:
@@ -67,6 +72,29 @@ class GltfAsset:
         fading = [motion for motion in motions if changing_materials(motion.tracks)]
         if not any(len(part.geometry.faces) for motion in fading for part in self._visible_parts(motion)):
             self._require_visible_at_rest()
+
+    def require_memory(self, frames: int) -> None:
+        """Raise out_of_memory if a clip of `frames` frames certainly needs more than `Limits.memory_bytes`."""
+        limit = self.document.limits.memory_bytes
+        if self._least_bytes(self._scene.parts, frames) <= limit:
+            return
+        shown = [self._parts, *(self._visible_parts(motion) for _, motion in self._all_motions.valid())]
+        needed = min(self._least_bytes(parts, frames) for parts in shown)
+        if needed > limit:
+            triangles = sum(len(part.geometry.faces) for part in self._scene.parts)
+            raise self.document.fail(
+                ReasonCode.OUT_OF_MEMORY,
+                f"the scene has {triangles:,} triangles: {frames} frames of it need at least {needed / 1e9:.3g} GB of "
+                f"memory, more than the limit of {limit / 1e9:g} GB",
+            )
+
+    def _least_bytes(self, parts: Sequence[Part], frames: int) -> int:
+        """Return the size of the decoded scene, the frames, and what exists while the last of them is converted."""
+        decoded = {id(part.geometry): part.geometry.nbytes for part in self._scene.parts}
+        triangles = sum(len(part.geometry.faces) for part in parts)
+        vertices = sum(len(part.geometry.positions) for part in parts)
+        per_vertex = frames * FRAME_VERTEX_BYTES + _POSED_BYTES
+        return sum(decoded.values()) + vertices * per_vertex + triangles * _TRIANGLE_BYTES
 
     def require_animation(self) -> None:
         """Raise no_animation or no_motion if no animation changes anything visible."""
@@ -173,7 +201,23 @@ class GltfAsset:
             images=tuple(images.kept),
             extras=document.extras,
             warnings=tuple(document.warnings),
+            skeleton=_skeleton(document, parts),
+            up_axis="Y",  # glTF 2.0 section 3.4
         )
+
+
+def _skeleton(document: Document, parts: Iterable[Part]) -> Skeleton:
+    """Return the joints of all valid skins of a file; skinned if one of the given parts follows some."""
+    joints = dict.fromkeys(joint for _, skin in document.skins.valid() for joint in skin.joints)
+    skinned = any(part.weighted is not None and part.weighted.any() for part in parts)
+
+    def names() -> Iterator[str]:
+        nodes = document.root.children("nodes")
+        for joint in joints:
+            name = nodes[joint].values.get("name")
+            yield name if isinstance(name, str) else ""
+
+    return Skeleton.of(names(), len(joints), skinned)
 
 
 def _uv_sets(parts: Iterable[Part], materials: Iterable[Material]) -> int:

@@ -127,7 +127,11 @@ def pose_frames(
         positions = np.concatenate([part.positions for part in posed])
         normals = _normals(posed, positions) if with_normals else np.zeros_like(positions)
         rounding = _rounding(parts, posed, placed, state)
-        yield WorldFrame(z_up(positions), z_up(normals), topologies.topology(posed, look.materials), rounding)
+        topology = topologies.topology(posed, look.materials)
+        del posed, placed, state
+        positions = z_up(positions)
+        normals = z_up(normals)
+        yield WorldFrame(positions, normals, topology, rounding)
 
 
 def thinned(parts: Sequence[Part], stride: int) -> list[Part]:

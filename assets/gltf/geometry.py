@@ -57,6 +57,12 @@ class Geometry:
     material: int | None
     position_step: float
 
+    @property
+    def nbytes(self) -> int:
+        """Size of all arrays but those of morph targets, whose zeros may take no memory."""
+        arrays = (self.positions, self.normals, self.faces, self.colors, self.joints, self.weights)
+        return sum(array.nbytes for array in (*arrays, *self.uvs.values()) if array is not None)
+
 
 def read_geometry(primitive: Primitive, accessors: Accessors) -> Geometry:
     """Decode one primitive.

@@ -21,6 +21,7 @@ from helix4d.assets.usd.frames import Frames
 from helix4d.assets.usd.layers import open_stage, reason_of, recorded_notes
 from helix4d.assets.usd.materials import Looks
 from helix4d.assets.usd.scene import Scene
+from helix4d.assets.usd.skeletons import read_skeleton, stated_up_axis
 from helix4d.assets.usd.times import timeline
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Float64Array
@@ -93,6 +94,8 @@ class UsdAsset:
             images=tuple(looks.files.images),
             extras=self._extras(),
             warnings=(*self._warnings, *looks.warnings, *looks.files.warnings, *stretch.warnings()),
+            skeleton=read_skeleton(self._stage, self._scene.parts),
+            up_axis=stated_up_axis(self._stage),
         )
 
     def _frames(

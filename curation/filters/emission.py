@@ -26,23 +26,25 @@ def emissive_samples(clip: Clip, topology: Topology, faces: BoolArray, parts: In
         parts: parts per side of each of these, as for `sample_points`, which defines the order of the samples.
     """
     ids = topology.material_ids[faces]
-    glows = np.zeros(int((parts**2).sum()), np.bool_)
-    owner_ids = np.repeat(ids, parts**2)
+    counts = parts**2
+    glows = np.zeros(int(counts.sum()), np.bool_)
     for number in np.unique(ids):
         material = clip.materials[number] if clip.materials else Material()
         factor = np.array(material.emissive)
         if material.unlit or factor @ _LUMINANCE < LEAST_LUMINANCE:
             continue
         texture = material.emissive_texture
-        if texture is None:
-            glows[owner_ids == number] = True
-            continue
         chosen = ids == number
+        samples = np.repeat(chosen, counts)
+        if texture is None:
+            glows |= samples
+            continue
         uvs = topology.uvs[texture.uv_set][faces][chosen].astype(np.float64) @ texture.matrix()[:, :2].T
         corners = np.concatenate([uvs + texture.matrix()[:, 2], np.zeros((*uvs.shape[:2], 1))], axis=2)
-        places = sample_points(corners, parts[chosen])[0][:, :2]
+        triangles = np.arange(3 * len(corners), dtype=np.int32).reshape(-1, 3)
+        places = sample_points(corners.reshape(-1, 3), triangles, parts[chosen])[0][:, :2]
         light = _linear(_texels(clip.images[texture.image], texture, places))
-        glows[owner_ids == number] = (light * factor) @ _LUMINANCE >= LEAST_LUMINANCE
+        glows[samples] = (light * factor) @ _LUMINANCE >= LEAST_LUMINANCE
     return glows
 
 

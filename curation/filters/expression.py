@@ -9,7 +9,8 @@
 A column names an entry of the metadata, and further names entries inside it. A column that is absent is null. Every
 comparison with null is false, except `= null` and `!= null`; so are comparisons of text with numbers, unless the text
 is a number: CSV files hold nothing but text. `contains` finds an element of a list, or a part of a text, whatever the
-case. A column alone is true if it is true, a number other than 0, or the text "true", "yes" or "1".
+case; in an object, it searches every entry. A column alone is true if it is true, a number other than 0, or the text
+"true", "yes" or "1".
 
 Nothing is evaluated as code.
 """
@@ -232,6 +233,8 @@ def _contains(found: Any, value: Any) -> bool:
         return isinstance(value, str) and value.casefold() in found.casefold()
     if isinstance(found, list | tuple):
         return any(_same(one, value) for one in found)
+    if isinstance(found, Mapping):  # captions of several parts
+        return any(_contains(part, value) for part in found.values() if not isinstance(part, Mapping))
     return False
 
 

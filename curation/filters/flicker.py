@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from helix4d.assets import Clip, Frame
-from helix4d.assets.triangles import areas
-from helix4d.curation.filters.surface_kernels import count_samples, sample_points
+from helix4d.curation.filters.surface_kernels import count_samples, fill_cells, samples_in_cells
 
 _CELLS = 16
 """Cells per side. Surface persists if the other frame has surface in the same or an adjacent cell."""
@@ -29,7 +28,7 @@ def flicker(clip: Clip) -> float:
 
 def _popping(one: Frame, two: Frame) -> float:
     """Return the area that only one of the frames has, as a share of the area of both."""
-    first, second = areas(one.triangles()), areas(two.triangles())
+    first, second = one.areas, two.areas
     total = first.sum() + second.sum()
     if one.topology is two.topology or np.array_equal(one.faces, two.faces):
         changed = np.minimum(first, second) < _GONE * np.maximum(first, second)
@@ -47,30 +46,17 @@ def _area_away_from(frame: Frame, chosen: np.ndarray, area: np.ndarray, other: F
     """Return the area of the chosen triangles that is more than a cell away from those that the other frame shows."""
     if not chosen.any():
         return 0.0
-    near = _dilated(_cells(other.triangles()[shown]))
-    points, owners, parts = _samples(frame.triangles()[chosen])
-    place = _place(points)
-    away = ~near[place[:, 0], place[:, 1], place[:, 2]]
-    return float(((area[chosen] / parts**2)[owners] * away).sum())
+    near = np.zeros((_CELLS, _CELLS, _CELLS), np.bool_)
+    fill_cells(other.vertices, *_divided(other, shown), near)
+    faces, parts = _divided(frame, chosen)
+    away = ~samples_in_cells(frame.vertices, faces, parts, _dilated(near))
+    return float((np.repeat(area[chosen] / parts**2, parts**2) * away).sum())
 
 
-def _cells(triangles: np.ndarray) -> np.ndarray:
-    """Return (16, 16, 16) bool: cells that contain surface."""
-    found = np.zeros((_CELLS, _CELLS, _CELLS), np.bool_)
-    if len(triangles):
-        place = _place(_samples(triangles)[0])
-        found[place[:, 0], place[:, 1], place[:, 2]] = True
-    return found
-
-
-def _samples(triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    triangles = triangles.astype(np.float64)
-    parts = count_samples(triangles, 0.5 / _CELLS, _MOST_PARTS)
-    return *sample_points(triangles, parts), parts
-
-
-def _place(points: np.ndarray) -> np.ndarray:
-    return np.clip(((points + 0.5) * _CELLS).astype(np.int64), 0, _CELLS - 1)
+def _divided(frame: Frame, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the chosen (F,) triangles of a frame, and the parts per side of each."""
+    faces = frame.faces[chosen]
+    return faces, count_samples(frame.vertices, faces, 0.5 / _CELLS, _MOST_PARTS)
 
 
 def _dilated(cells: np.ndarray) -> np.ndarray:

@@ -11,12 +11,13 @@ import numpy as np
 from helix4d.assets import Clip, motion, normalize
 from helix4d.assets.appearance import appearance_change
 from helix4d.assets.surface import size, solid
-from helix4d.assets.triangles import areas
+from helix4d.core.arrays import Float32Array, Float64Array
 from helix4d.curation.filters.backdrop import backdrop_share
 from helix4d.curation.filters.flicker import flicker
 from helix4d.curation.filters.geometry_hash import geometry_hash
 from helix4d.curation.filters.licenses import asset_license, license_text
 from helix4d.curation.filters.poses import distinct_poses, start_jump
+from helix4d.curation.filters.surface_kernels import place_of_share
 from helix4d.curation.filters.thresholds import MeasuredClip
 from helix4d.curation.filters.visibility import frame_visibility
 
@@ -57,7 +58,7 @@ def measure(clip: Clip, key: str, metadata: Mapping[str, Any] = MappingProxyType
 
 
 def _measures(clip: Clip, unit: Clip) -> dict[str, float]:
-    area = [areas(frame.triangles()) for frame in unit.frames]
+    area = [frame.areas for frame in unit.frames]
     total = np.array([float(one.sum()) for one in area])
     looks = [frame_visibility(unit, frame) for frame in _looked_at(unit) if total[frame] > 0]
     change = appearance_change(clip)
@@ -125,18 +126,26 @@ def _scale_excursion(clip: Clip, area: list[np.ndarray]) -> float:
     1: nothing sticks out. 10: a part that flies off makes the rest appear ten times smaller than it could. Each corner
     has a third of its triangle's area as weight.
     """
-    corners = np.concatenate([frame.triangles().reshape(-1, 3) for frame in clip.frames]).astype(np.float64)
-    weights = np.repeat(np.concatenate(area), 3)
-    corners, weights = corners[weights > 0], weights[weights > 0]
-    sides = [_quantile_width(corners[:, axis], weights) for axis in range(3)]
-    whole = float((corners.max(axis=0) - corners.min(axis=0)).max())
+    faces = [frame.faces[weights > 0] for frame, weights in zip(clip.frames, area, strict=True)]
+    weights = np.concatenate(area)
+    weights = weights[weights > 0]
+    total = float(np.repeat(weights, 3).sum())
+    sides, whole = [], 0.0
+    for axis in range(3):
+        places = [frame.vertices[rows, axis] for frame, rows in zip(clip.frames, faces, strict=True)]
+        values = np.concatenate(places).reshape(-1)
+        del places
+        sides.append(_quantile_width(values, weights, total))
+        whole = max(whole, float(values.max()) - float(values.min()))
     return whole / max(max(sides), 1e-6 * whole)
 
 
-def _quantile_width(values: np.ndarray, weights: np.ndarray) -> float:
+def _quantile_width(values: Float32Array, weights: Float64Array, total: float) -> float:
+    """Return the width of the middle 98 % of (3 F,) values, of which the three of a triangle share its (F,) weight.
+
+    `total` is the sum of the weights of all values.
+    """
     order = np.argsort(values, kind="stable")
-    share = np.cumsum(weights[order]) / weights.sum()
     margin = (1 - _BULK) / 2
-    low = values[order][np.searchsorted(share, margin)]
-    high = values[order][min(int(np.searchsorted(share, 1 - margin)), len(values) - 1)]
-    return float(high - low)
+    low, high = (order[place_of_share(order, weights, total, share)] for share in (margin, 1 - margin))
+    return float(values[high]) - float(values[low])

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from helix4d.assets.tracks import Tracks
 from helix4d.core import ConfigError, write_bytes
-from helix4d.curation.places.folder import Place, file_in, folder_at
-from helix4d.curation.shards.layout import SPLITS
+from helix4d.curation.layouts.samples import Exported, split_readers
+from helix4d.curation.places.folder import Place
 from helix4d.curation.shards.members import decode_image
 from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.shards.track_files import TRACKS_MEMBER, decode_tracks
@@ -24,19 +23,6 @@ from helix4d.curation.shards.track_files import TRACKS_MEMBER, decode_tracks
 SURFACES = "surfaces.npy"
 
 _FRONT_DEG = -90.0
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What happened to a sample.
-
-    Attributes:
-        key: key of the sample.
-        left_out: why it was omitted; "" if it was written, now or by an earlier run.
-    """
-
-    key: str
-    left_out: str = ""
 
 
 def export_actionbench(output: Place, folder: Path, split: str) -> Iterator[Exported]:
@@ -54,20 +40,12 @@ def export_actionbench(output: Place, folder: Path, split: str) -> Iterator[Expo
         FormatError: if a shard is damaged.
         StoreError: if a URL cannot be read.
     """
-    if split not in SPLITS:
-        raise ConfigError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
-    names = [name for name in folder_at(output).names(split) if name.endswith(".tar")]
-    if not names:
-        raise ConfigError(
-            f"{output}: no {split}/*.tar: this is not an output of `helix4d curate`, or the split is empty"
-        )
-    for name in names:
-        reader = ShardReader(file_in(output, name))
+    for reader in split_readers(output, split):
         settings = reader.sidecar["config"]
         if not settings.get("tracks") or not (settings.get("views") or settings.get("fixed_views")):
             raise ConfigError(
-                f"{output}: {name} was curated without tracked points or views: curate with --tracks 8192 and "
-                "--fixed-views front"
+                f"{output}: {reader.path.name} was curated without tracked points or views: curate with --tracks 8192 "
+                "and --fixed-views front"
             )
         for key in reader.keys():  # noqa: SIM118 (not a dict)
             yield _export_sample(reader, key, folder / "data" / key)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from helix4d import __version__
 from helix4d.core import AssetState, ReasonCode
 from helix4d.curation.config import flat_settings
-from helix4d.curation.report.statistics import Collected
+from helix4d.curation.report.statistics import Collected, SampleFacts
 from helix4d.curation.report.words import counted, duration, size_of, without_measures
 from helix4d.curation.shards.problems import Remedies
 
@@ -91,11 +92,11 @@ def _summary(collected: Collected) -> str:
 def _loading(collected: Collected) -> str:
     lines = [
         "import webdataset",
-        "from helix4d.voxelize import decode_vxz",
+        "from helix4d.shards import decoders",
         "",
         f'shards = webdataset.WebDataset("{collected.samples[0].shard}.tar", shardshuffle=False)',
-        'for sample in shards.decode("rgba8"):',
-        '    ovoxel = decode_vxz(sample["frame_00.vxz"])  # coords (N, 3), base_color (N, 3), ...',
+        "for sample in shards.decode(*decoders()):",
+        '    ovoxel = sample["frame_00.vxz"]  # coords (N, 3), base_color (N, 3), ...',
     ]
     if collected.stored.sample.get("views"):
         lines += [
@@ -138,6 +139,8 @@ def _sources(collected: Collected) -> str:
         "",
         "`plan.json` lists the name, size and SHA-256 of each.",
     ]
+    if collected.samples:
+        lines += ["", *_rigs(collected.samples)]
     if stored.exclusions:
         lines += [
             "",
@@ -145,6 +148,16 @@ def _sources(collected: Collected) -> str:
             f"{plain(stored.exclude or 'in plan.json')}",
         ]
     return "\n".join(lines)
+
+
+def _rigs(samples: Sequence[SampleFacts]) -> list[str]:
+    """Return sentences about skeletons and up axes; older samples do not record them."""
+    skinned = Counter(sample.skinned for sample in samples)
+    axes = Counter(sample.up_axis or "not stated" for sample in samples)
+    return [
+        f"Skinned meshes: {counted(skinned[True], 'sample')}; without: {skinned[False]:,}; unknown: {skinned[None]:,}.",
+        f"Up axis of the files: {', '.join(f'{name} {axes[name]:,}' for name in sorted(axes))}.",
+    ]
 
 
 def _licenses(collected: Collected) -> str:

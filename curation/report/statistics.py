@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from helix4d.assets.skeleton import Skeleton
 from helix4d.core import AssetState, ConfigError, FormatError
 from helix4d.core.documents import parse_json
 from helix4d.core.redaction import redact_url
@@ -49,6 +50,9 @@ class SampleFacts:
         bytes: size in the shard.
         voxels, tokens: counts per frame.
         clipped: share of clipped pixels, one value per view; empty without views, or before version 0.4.
+        joints: number of joints in the file; None if unknown.
+        skinned: whether a mesh follows joints; None if unknown.
+        up_axis: axis of the file that points up; "" if the file does not state it.
         measures: name of a measure -> value.
         license: `cc0`, `by`, ...; "" if unknown.
         license_text: license as stated by the file and its source.
@@ -63,6 +67,9 @@ class SampleFacts:
     voxels: tuple[int, ...]
     tokens: tuple[int, ...]
     clipped: tuple[float, ...]
+    joints: int | None
+    skinned: bool | None
+    up_axis: str
     measures: Mapping[str, float]
     license: str
     license_text: str
@@ -225,6 +232,9 @@ def sample_entry(sample: SampleFacts, outcome: Outcome | None) -> dict[str, Any]
         "bytes": sample.bytes,
         "voxels": list(sample.voxels),
         "tokens": list(sample.tokens),
+        "joints": sample.joints,
+        "skinned": sample.skinned,
+        "up_axis": sample.up_axis,
         "measures": _finite(sample.measures),
         **(_processing(outcome) if outcome else {}),
     }
@@ -282,6 +292,7 @@ def _sidecars(plan: Plan, folder: Folder, shards: dict[str, tuple[int, int]]) ->
 
 def _sample(reader: ShardReader, shard: str, key: str, measured: MeasuredClip | None) -> SampleFacts:
     index = reader.sample(key)
+    skeleton = Skeleton.from_json(index.get("skeleton"))
     if measured is not None:
         measures, license_name, text = measured.measures, measured.license, measured.license_text
     else:  # a ledger written before version 2
@@ -300,6 +311,9 @@ def _sample(reader: ShardReader, shard: str, key: str, measured: MeasuredClip | 
         voxels=tuple(index["voxels"]),
         tokens=tuple(index["tokens"]),
         clipped=tuple(index.get("clipped", {}).values()),
+        joints=None if skeleton is None else skeleton.joints,
+        skinned=None if skeleton is None else skeleton.skinned,
+        up_axis=index.get("up_axis") or "",
         measures=measures,
         license=license_name,
         license_text=text,

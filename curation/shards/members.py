@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from helix4d.assets.skeleton import Skeleton, up_axis_from_json
 from helix4d.core import FormatError, Schema
 from helix4d.core.documents import parse_document
 from helix4d.core.messages import reason
@@ -17,6 +18,11 @@ SAMPLE = Schema("clip.json", version=1, oldest=1, rewrite="curate its asset agai
 
 MOST = {"frames": 100, "views": 100, "resolution": 1024, "image_size": 4096, "tracks": 65536}
 """Largest value of each setting that announces the size of a sample, as in `SampleConfig`."""
+
+DEPTH = "depth.png16"
+"""End of the name of a depth image. Generic decoders do not know `png16`; those of `.png` keep 8 of the 16 bits."""
+DEPTH_OF_0_3 = "depth.png"
+"""The same in shards of version 0.3."""
 
 
 def vxz_member(frame: int, resolution: int | None = None) -> str:
@@ -82,6 +88,11 @@ def parse_clip(data: bytes, where: object) -> dict[str, Any]:
     for name in ("extras", "measures", "clipped"):  # older samples have no measures or clipped pixels
         if not isinstance(clip.get(name, {}), Mapping):
             raise FormatError(f"{where}: {name} is {_short(clip[name])}: expected an object")
+    try:
+        Skeleton.from_json(clip.get("skeleton"))
+        up_axis_from_json(clip.get("up_axis"))
+    except ValueError as error:  # older samples have neither
+        raise FormatError(f"{where}: {error}") from error
     numbers = [*clip.get("measures", {}).values(), *clip.get("clipped", {}).values(), clip.get("motion", 0.0)]
     if not all(type(number) in (int, float) for number in numbers):
         raise FormatError(f"{where}: motion, measures or clipped contains a value that is not a number")
@@ -107,7 +118,9 @@ def decode_image(data: bytes, where: object, image_size: int | None = None) -> I
                 raise FormatError(f"{where}: has {width}×{height} pixels, expected {expected}×{expected}")
             image.load()
             return image.copy()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except FormatError:
+        raise
+    except Exception as error:  # the decoders of damaged images raise many kinds
         raise FormatError(f"{where}: cannot read image ({reason(error)})") from error
 
 

@@ -94,24 +94,28 @@ class ShardReader:
             KeyError, FormatError: as `read`.
         """
         members = self._samples[key]["members"]
-        ranges = {suffix: members[suffix] for suffix in suffixes}
-        for suffix, (_, size) in ranges.items():
+        names = list(dict.fromkeys(suffixes))
+        return dict(zip(names, self._read({f"{key}.{name}": members[name] for name in names}), strict=True))
+
+    def _read(self, extents: Mapping[str, tuple[int, int]]) -> list[bytes]:
+        """Read members by name: `KEY.SUFFIX` -> (offset, size)."""
+        for member, (_, size) in extents.items():
             if size > _MOST_BYTES:
-                raise FormatError(f"{self._where}: {key}.{suffix} has {size:,} bytes: members are at most 1 GiB")
+                raise FormatError(f"{self._where}: {member} has {size:,} bytes: members are at most 1 GiB")
         try:
-            found = self._folder.read_ranges(self._name, [(offset, size) for offset, size in ranges.values()])
+            found = self._folder.read_ranges(self._name, [(offset, size) for offset, size in extents.values()])
         except FileNotFoundError as error:
             raise FormatError(f"{self._where}: missing, although its sidecar exists") from error
-        for (suffix, (_, size)), data in zip(ranges.items(), found, strict=True):
+        for (member, (_, size)), data in zip(extents.items(), found, strict=True):
             if len(data) > size:
                 raise FormatError(
                     f"{self._where}: got {len(data):,} bytes for a range of {size:,}: the server ignores range requests"
                 )
             if len(data) < size:
                 raise FormatError(
-                    f"{self._where}: {key}.{suffix} ends after {len(data):,} of {size:,} bytes: the shard is truncated"
+                    f"{self._where}: {member} ends after {len(data):,} of {size:,} bytes: the shard is truncated"
                 )
-        return dict(zip(ranges, found, strict=True))
+        return found
 
     def clip(self, key: str) -> dict[str, Any]:
         """Read a sample's `clip.json`.
@@ -120,6 +124,20 @@ class ShardReader:
             KeyError: if there is no such sample.
             FormatError: if it is missing or damaged, or its version is not supported.
         """
-        if "clip.json" not in self._samples[key]["members"]:
-            raise FormatError(f"{self._where}: {key} has no clip.json: run `helix4d verify`")
-        return parse_clip(self.read(key, "clip.json"), f"{self._where}: {key}.clip.json")
+        return self._clips([key])[key]
+
+    def clips(self) -> dict[str, dict[str, Any]]:
+        """Read the `clip.json` of every sample: key -> content. From a URL, they are requested concurrently.
+
+        Raises:
+            FormatError: as `clip`.
+        """
+        return self._clips(self.keys())
+
+    def _clips(self, keys: list[str]) -> dict[str, dict[str, Any]]:
+        for key in keys:
+            if "clip.json" not in self._samples[key]["members"]:
+                raise FormatError(f"{self._where}: {key} has no clip.json: run `helix4d verify`")
+        members = {f"{key}.clip.json": self._samples[key]["members"]["clip.json"] for key in keys}
+        parts = zip(keys, members, self._read(members), strict=True)
+        return {key: parse_clip(data, f"{self._where}: {name}") for key, name, data in parts}

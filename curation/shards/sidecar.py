@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helix4d.assets.skeleton import Skeleton, up_axis_from_json
 from helix4d.core import FormatError, Schema
 from helix4d.core.documents import parse_document
 from helix4d.core.names import check_key, check_suffix
@@ -140,6 +141,11 @@ def _check_sample(sample: Mapping[str, Any], where: str) -> None:
     clipped = sample.get("clipped", {})  # older shards have none
     if not isinstance(clipped, Mapping) or not all(type(share) in (int, float) for share in clipped.values()):
         raise FormatError(f"{where}: clipped in the index is not a number per view")
+    try:
+        Skeleton.from_json(sample.get("skeleton"))
+        up_axis_from_json(sample.get("up_axis"))
+    except ValueError as error:  # older shards have neither
+        raise FormatError(f"{where}: {error}") from error
 
 
 def _is_count(value: object) -> bool:

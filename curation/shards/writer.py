@@ -19,6 +19,8 @@ from helix4d.curation.shards.sidecar import SIDECAR, sidecar_path
 
 _BLOCK = tarfile.BLOCKSIZE
 _COPY_BYTES = 1 << 22
+_NEWER = ("clipped", "skeleton", "up_axis")
+"""Fields of `clip.json` in the index that parts of version 0.3.0 lack."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,7 @@ def _index(tar_path: Path) -> list[dict[str, Any]]:
             stream.seek(offset)
             clip = json.loads(stream.read(size))
             sample.update({name: clip[name] for name in ("asset", "content_sha256", "clip", "voxels", "tokens")})
-            if "clipped" in clip:
-                sample["clipped"] = clip["clipped"]
+            sample.update({name: clip[name] for name in _NEWER if name in clip})
     return [samples[key] for key in sorted(samples)]
 
 

@@ -15,10 +15,12 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from helix4d.core import AssetError, ConfigError, ReasonCode
+from helix4d.core.redaction import redact_values
 from helix4d.curation.places.names import is_url
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.remote.hub import HubRepository, parse_hub_url
 from helix4d.curation.remote.network import UnreachableError
+from helix4d.curation.sources.annotations import read_caption, read_column, read_tags
 from helix4d.curation.sources.listing import SUFFIXES, Exclusion, Listing, SourceAsset
 
 if TYPE_CHECKING:
@@ -37,11 +39,16 @@ REPOSITORIES = {"texverse": TEXVERSE_METADATA, "objaverse": (OBJAVERSE,)}
 """Collection -> the repositories that an operator names by it."""
 _TEXVERSE_FOLDER = "glbs/glbs_1k"
 _TEXVERSE_COLUMNS = ("license", "name", "pbrType", "faceCount")
+_TEXVERSE_CAPTIONS = "caption.json"
 _OBJAVERSE_PATHS = "object-paths.json.gz"
 _OBJAVERSE_COLUMNS = ("license", "name")
 _AFTER_VALUE = tuple(" \t\r\n,:}")
 _READ_CHARACTERS = 1 << 20
 _ENTRY_CHARACTERS = 64 << 20
+
+
+class MalformedError(UnreachableError):
+    """A file of a repository can be read, but is not the JSON object that it should be."""
 
 
 def list_hub_folder(source: str, limit: int | None, cache: Cache) -> Listing:
@@ -72,8 +79,8 @@ def list_hub_folder(source: str, limit: int | None, cache: Cache) -> Listing:
 def list_texverse(ids: str, limit: int | None, cache: Cache) -> Listing:
     """TexVerse's animated subset with 1K textures.
 
-    Paths and licenses come from metadata.json, in whichever repository has it; assets without a path there are searched
-    for in the tree.
+    Paths, licenses and tags come from metadata.json and captions from caption.json, in whichever repository has them;
+    assets without a path are searched for in the tree.
 
     Args:
         ids: path or URL of a list of uids; "" lists the whole subset.
@@ -92,6 +99,7 @@ def list_texverse(ids: str, limit: int | None, cache: Cache) -> Listing:
                 pins[repository] = pin
         repositories = [pins[repository] for repository in TEXVERSE_METADATA if repository in pins]
         metadata = _texverse_metadata(repositories, set(uids), cache)
+        captions = _texverse_captions(repositories, set(uids), cache)
         paths = {uid: path for uid in uids if (path := _texverse_path(uid, metadata.get(uid, {})))}
         files = _look_up(hub, pins[TEXVERSE_FILES], paths)
         if missing := set(uids) - files.keys():
@@ -103,6 +111,13 @@ def list_texverse(ids: str, limit: int | None, cache: Cache) -> Listing:
     except UnreachableError as error:
         raise ConfigError(f"texverse: {error}") from error
     columns = {uid: _columns(metadata.get(uid, {}), _TEXVERSE_COLUMNS) for uid in uids}
+    stated = {uid: entry["tags"] for uid, entry in metadata.items() if entry.get("tags") is not None}
+    for name, found in (
+        ("tags", read_column("tags", stated, len(uids), read_tags)),
+        ("caption", read_column("caption", captions, len(uids), read_caption)),
+    ):
+        for uid, value in found.items():
+            columns[uid][name] = value
     revisions = {pin.label: pin.revision for pin in pins.values()}
     return _listing(uids, pins[TEXVERSE_FILES], files, columns, revisions)
 
@@ -248,6 +263,20 @@ def _texverse_metadata(
     return {}
 
 
+def _texverse_captions(repositories: Iterable[HubRepository], uids: set[str], cache: Cache) -> dict[str, Any]:
+    """Entries of caption.json, whose form is not documented: if it is not an object by uid, captions are left out."""
+    for repository in repositories:
+        try:
+            entries = _read_hub_json(repository, _TEXVERSE_CAPTIONS, uids, cache)
+        except MalformedError as error:
+            log.warning("captions are left out: %s", error)
+            return {}
+        if entries is not None:
+            return {uid: entry for uid, entry in entries.items() if entry is not None}
+    log.warning("TexVerse's repositories have no %s: its assets have no captions", _TEXVERSE_CAPTIONS)
+    return {}
+
+
 def _texverse_path(uid: str, entry: Mapping[str, Any]) -> str | None:
     """Path of the asset with 1K textures, among all paths in its entry."""
     name = f"{uid}_1024.glb"
@@ -267,7 +296,7 @@ def _read_hub_json(repository: HubRepository, path: str, wanted: set[str], cache
             return None
         raise UnreachableError(error.message) from error
     except (ValueError, EOFError, gzip.BadGzipFile) as error:
-        raise UnreachableError(f"{file.url}: {error}") from error
+        raise MalformedError(f"{file.url}: {error}") from error
 
 
 def _look_up(hub: Hub, repository: HubRepository, paths: Mapping[str, str]) -> dict[str, RemoteFile]:
@@ -292,7 +321,7 @@ def _listing(
 
 
 def _asset(name: str, file: RemoteFile, metadata: Mapping[str, Any]) -> SourceAsset:
-    return SourceAsset(name, Path(file.name), file.size, 0, file, metadata=metadata)
+    return SourceAsset(name, Path(file.name), file.size, 0, file, metadata=redact_values(dict(metadata)))
 
 
 def _columns(entry: Any, names: Iterable[str]) -> dict[str, Any]:

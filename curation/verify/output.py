@@ -1,7 +1,7 @@
 """Checks every hash, index, count and sample of an output, in a folder or at a URL.
 
-Everything is read once, and nothing is written. Shards are checked in separate processes; plan, ledger and the other
-files in this one.
+Everything is read once, each `clip.json` twice, and nothing is written. Shards are checked in separate processes; the
+other files in this one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from helix4d.curation.report.summary import RunFigures, add_up
 from helix4d.curation.shards.layout import LEDGER_PIECES, SPLITS, SUMMARY_FILE, WORK_FOLDER
 from helix4d.curation.shards.ledger import Outcome, ledger_bytes
 from helix4d.curation.shards.problems import Problem
+from helix4d.curation.verify.index import check_index
 from helix4d.curation.verify.ledger import check_ledger, parse_ledger
 from helix4d.curation.verify.plan import Output, check_files, read_output
 from helix4d.curation.verify.shard import SIDECAR, TAR, Finding, ShardCheck, check_shard
@@ -69,6 +70,8 @@ def verify(place: Place, workers: int | None = None) -> Report:
         problems += check_ledger(output.plan, outcomes, whole, output.remedies)
         if not problems:
             problems += _check_summary(output.plan, outcomes, output)
+        if not problems:
+            problems += check_index(output)
     problems += _check_strays(output)
     assets = len(output.plan.assets()) + len(output.plan.left_out) if output.plan else len(outcomes)
     samples = sum(len(sidecar.keys) for sidecar in whole.values())

@@ -24,7 +24,7 @@ def announced(note: Callable[[str], None]) -> Iterator[None]:
         event.unregister("numba:compile", listener)
 
 
-class _Listener(event.Listener):  # type: ignore[misc]
+class _Listener(event.Listener):
     """Counts compilations, because that of a kernel includes those of the functions that it calls."""
 
     def __init__(self, note: Callable[[str], None]) -> None:

@@ -50,6 +50,7 @@ class AssetJob:
         remote: where to download a remote asset from.
         metadata: what the source records about the asset.
         downloads: settings of the download.
+        memory_gb: memory of the process that runs the job, in GB (10^9 bytes); None if it is not limited.
     """
 
     asset: str
@@ -65,6 +66,7 @@ class AssetJob:
     remote: RemoteFile | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     downloads: DownloadConfig = field(default_factory=DownloadConfig)
+    memory_gb: float | None = None
 
     @property
     def name(self) -> str:
@@ -92,6 +94,7 @@ class AssetJob:
             "remote": self.remote.to_json() if self.remote else None,
             "metadata": dict(self.metadata),
             "downloads": self.downloads.to_json(),
+            "memory_gb": self.memory_gb,
         }
 
     @classmethod
@@ -124,6 +127,7 @@ def asset_job(config: CurateConfig, asset: PlannedAsset, part: Path, measure_onl
         remote=source.remote,
         metadata=source.metadata,
         downloads=config.downloads,
+        memory_gb=config.run.limits.memory_gb,
     )
 
 

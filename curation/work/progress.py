@@ -14,7 +14,7 @@ from rich.text import Text
 
 from helix4d.core.terminal import printable_line
 from helix4d.curation.shards.ledger import Outcome
-from helix4d.curation.work.pace import Pace
+from helix4d.curation.work.forecast import Forecast
 
 log = logging.getLogger("helix4d.curation")
 
@@ -45,7 +45,7 @@ class Display:
         self._total, self._done = total, done
         self._counts: Counter[str] = Counter()
         self._last_log = clock()
-        self._pace = Pace(stage, self._last_log)
+        self._forecast = Forecast(stage, self._last_log)
         self._progress = Progress(
             TextColumn(what),
             BarColumn(),
@@ -72,14 +72,14 @@ class Display:
         """Count an asset that has ended."""
         self._done += 1
         self._counts[outcome.state] += 1
-        self._pace.end(outcome.asset)
+        self._forecast.end(outcome.asset)
         level = logging.INFO if outcome.state == "failed" else logging.DEBUG
         reason = "" if outcome.reason is None else f": {outcome.message} [{outcome.reason}]"
         log.log(level, "%s %s%s", outcome.asset, outcome.state, reason)
 
     def show(self, stages: Mapping[str, str]) -> None:
         """Show what is being worked on now: asset -> stage."""
-        self._pace.update(stages, self._clock())
+        self._forecast.update(stages, self._clock())
         if self._live:
             self._progress.update(self._bar, completed=self._done, description=self._line())
             lines = [
@@ -96,7 +96,7 @@ class Display:
         counts = ", ".join(f"{count} {state}" for state, count in sorted(self._counts.items())) or "none finished yet"
         line = f"{self._done}/{self._total} {self._what} ({counts})"
         now = self._clock()
-        rate, left = self._pace.per_second(now), self._pace.left_s(self._total - self._done, now)
+        rate, left = self._forecast.per_second(now), self._forecast.left_s(self._total - self._done, now)
         if rate is None or left is None:
             return line if self._done == self._total else f"{line}, time left not known yet"
         return f"{line}, {3600 * rate:.0f} {self._what}/h, {_hours(left)} left"

@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image
 
 from helix4d.assets import Clip, Normalization, bake_clips, content_hash, normalize
+from helix4d.assets.limits import DEFAULT_LIMITS
+from helix4d.assets.limits import Limits as AssetLimits
 from helix4d.assets.tracks import track_points
 from helix4d.core import AssetError, AssetState, ReasonCode, canonical_json, generator
 from helix4d.core.redaction import redact_url
@@ -23,7 +25,7 @@ from helix4d.curation.filters.thresholds import MeasuredClip, Refusal, judge, ju
 from helix4d.curation.plan.plan import KEY_DIGITS
 from helix4d.curation.remote.cache import Cache, pinned
 from helix4d.curation.shards.ledger import Outcome
-from helix4d.curation.shards.members import SAMPLE, vxz_member
+from helix4d.curation.shards.members import DEPTH, SAMPLE, vxz_member
 from helix4d.curation.shards.tokens import count_tokens
 from helix4d.curation.shards.track_files import TRACKS_MEMBER, encode_tracks
 from helix4d.curation.shards.writer import Sample, write_part
@@ -94,7 +96,8 @@ def process_asset(job: AssetJob, clock: Clock) -> Outcome:
     with _local_file(job, clock) as path, clock.measure("bake"):
         clock.progress(0, 1)
         # This is a child process that may crash already.
-        baked = bake_clips(path, frames=job.config.moments, clip=job.config.clip, isolated=False)
+        limits = DEFAULT_LIMITS if job.memory_gb is None else AssetLimits.for_memory(int(job.memory_gb * 1e9))
+        baked = bake_clips(path, job.config.moments, job.config.clip, limits, isolated=False)
     judged = [_judge(job, clip, clock) for clip in baked]
     if job.config.static == "also" and all(refusal and refusal.code in _STILL for _, refusal in judged):
         baked = [_first_frame(baked[0])]
@@ -282,6 +285,8 @@ def _describe(job: AssetJob, clip: Clip, measured: MeasuredClip, normalization: 
         "license": measured.license,
         "geometry_hash": measured.geometry_hash,
         "triangles": [len(frame.faces) for frame in clip.frames],
+        "skeleton": None if clip.skeleton is None else clip.skeleton.to_json(),
+        "up_axis": clip.up_axis,
         "extras": dict(clip.extras),
         "warnings": list(clip.warnings),
         "config_sha256": config.sha256(),
@@ -325,7 +330,7 @@ def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> tuple[dict[str
             name = f"{names[image.view]}_frame_{image.frame:02d}"
             members[f"{name}.webp"] = encode_webp(image.rgba)
             if image.depth is not None and image.normal is not None:
-                members[f"{name}.depth.png"] = encode_depth(image.depth)
+                members[f"{name}.{DEPTH}"] = encode_depth(image.depth)
                 members[f"{name}.normal.exr"] = encode_normal(image.normal)
     with clock.measure("render"):
         next(rendered, None)  # an engine that writes files renames them at its end

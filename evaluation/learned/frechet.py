@@ -13,16 +13,18 @@ from helix4d.core import ConfigError
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Fréchet distance of (N, D) and (M, D) features, N and M at least 2; computed in float64, never negative.
+    """Fréchet distance of (N, D) and (M, D) features; computed in float64, never negative.
+
+    A single feature has no covariance: two of them have the squared distance of their values, as in StyleGAN-V's code.
 
     Raises:
-        ConfigError: if there are too few items, or the dimensions differ.
+        ConfigError: if there are no features, or the dimensions differ.
     """
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
-        raise ConfigError(f"features of shapes {a.shape} and {b.shape}: expected (N, D) and (M, D), N and M at least 2")
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 1:
+        raise ConfigError(f"features of shapes {a.shape} and {b.shape}: expected (N, D) and (M, D), N and M at least 1")
     a, b = a.astype(np.float64), b.astype(np.float64)
-    centered_a = (a - a.mean(axis=0)) / np.sqrt(len(a) - 1)
-    centered_b = (b - b.mean(axis=0)) / np.sqrt(len(b) - 1)
+    centered_a = (a - a.mean(axis=0)) / np.sqrt(max(len(a) - 1, 1))
+    centered_b = (b - b.mean(axis=0)) / np.sqrt(max(len(b) - 1, 1))
     shared = np.linalg.svd(_narrow(centered_a) @ _narrow(centered_b).T, compute_uv=False).sum()
     means = np.square(a.mean(axis=0) - b.mean(axis=0)).sum()
     return float(max(means + np.square(centered_a).sum() + np.square(centered_b).sum() - 2 * shared, 0.0))

@@ -23,19 +23,23 @@ ULIP_FILE = hub_file(
     kind="dataset",
 )
 UNI3D_FILE = hub_file("uni3d", "BAAI/Uni3D", "modelzoo/uni3d-g/model.pt")
-I3D_FILE = hub_file(
+VIDEOGPT_FILE = hub_file(
     "i3d",
     "LanguageBind/Open-Sora-Plan-v1.0.0",
     "opensora/eval/fvd/videogpt/i3d_pretrained_400.pt",
     kind="space",
     revision="810fa8c4bdb3a4c8eec9bd57375c29bde6fb46de",
 )
+STYLEGAN_V_FILE = linked_file(
+    "i3d/i3d_torchscript.pt", "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1"
+)
 ALEX_FILE = linked_file(
     "lpips/alexnet-owt-7be5be79.pth", "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 )
-LPIPS_FILE = linked_file(
-    "lpips/alex.pth", "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1/alex.pth"
-)
+VGG_FILE = linked_file("lpips/vgg16-397923af.pth", "https://download.pytorch.org/models/vgg16-397923af.pth")
+_LPIPS = "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1"
+ALEX_LPIPS_FILE = linked_file("lpips/alex.pth", f"{_LPIPS}/alex.pth")
+VGG_LPIPS_FILE = linked_file("lpips/vgg.pth", f"{_LPIPS}/vgg.pth")
 DINO_FILE = linked_file(
     "dreamsim/dino_vitbase16_pretrain.pth",
     "https://dl.fbaipublicfiles.com/dino/dino_vitbase16_pretrain/dino_vitbase16_pretrain.pth",

@@ -36,11 +36,18 @@ def encode_clouds(encoder: Encoder, clouds: np.ndarray, axes: np.ndarray, device
     return _batched(encoder, torch.from_numpy(turned), device)
 
 
-def encode_video(network: Encoder, frames: np.ndarray, device: torch.device) -> np.ndarray:
-    """(C,) float32 features of a video (T, H, W, 4) uint8, cropped around the object, over white."""
-    pixels = video_pixels(torch.from_numpy(cut_square(frames)))
+def encode_video(network: Encoder, pieces: np.ndarray, device: torch.device) -> np.ndarray:
+    """(P, C) float32 features of the pieces of a video (P, T, H, W, 4) uint8, cropped around the object, over white.
+
+    All pieces share one crop.
+    """
+    cut = cut_square(pieces.reshape(-1, *pieces.shape[2:]))
+    features = []
     with torch.inference_mode():
-        return np.asarray(network(pixels[None].to(device))[0].float().cpu().numpy())
+        for piece in cut.reshape(*pieces.shape[:2], *cut.shape[1:]):
+            pixels = video_pixels(torch.from_numpy(piece))
+            features.append(network(pixels[None].to(device))[0].float().cpu().numpy())
+    return np.stack(features)
 
 
 def mean_cosine(features: Sequence[Tensor], reference: Tensor) -> float:

@@ -5,8 +5,8 @@ Images and features that several metrics need are computed once per item; networ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -31,8 +31,8 @@ from helix4d.evaluation.learned.scores import (
 from helix4d.evaluation.learned.towers.clip import load_clip
 from helix4d.evaluation.learned.towers.dreamsim import load_dreamsim
 from helix4d.evaluation.learned.towers.eva import load_eva
-from helix4d.evaluation.learned.towers.i3d import FRAMES, hold_frames, load_i3d
-from helix4d.evaluation.learned.towers.lpips import load_lpips
+from helix4d.evaluation.learned.towers.i3d import FRAMES, load_i3d, load_scripted_i3d, pieces_of
+from helix4d.evaluation.learned.towers.lpips import VGG, load_lpips
 from helix4d.evaluation.learned.towers.ulip import load_ulip
 from helix4d.evaluation.learned.towers.uni3d import load_uni3d
 from helix4d.evaluation.learned.weights import Networks, WeightFile
@@ -41,14 +41,14 @@ from helix4d.evaluation.metrics.metric import Item, Measure, Metric, Need, NotAv
 _PIXELS = 224
 _DRAWN = 448
 """Pixels per side of the renderings; their crops are about as large as the networks' input."""
+_LPIPS_PIXELS = 512
 _AZIMUTHS = (0.0, 90.0, 180.0, 270.0)
 _FRONT = View(0.0, 0.0, "color", _DRAWN)
+_LARGE_FRONT = View(0.0, 0.0, "color", 1024)
 _SEED = 44
 
 Y_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 """Rows of the map from our Z-up frame to glTF's Y-up frame."""
-SWAPPED = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-"""Rows of the map that swaps y and z, which mirrors."""
 
 _CUT = (
     "renderings and frames are cropped to a square around the union of their own alpha, 1.1 times its size, over white"
@@ -84,8 +84,10 @@ BIG_G_NETWORK = Network("clip-bigg", (files.BIG_G_FILE,), load_clip)
 EVA_NETWORK = Network("eva02-e-plus", (files.EVA_FILE,), load_eva)
 ULIP_NETWORK = Network("ulip-2", (files.ULIP_FILE,), load_ulip)
 UNI3D_NETWORK = Network("uni3d-g", (files.UNI3D_FILE,), load_uni3d)
-I3D_NETWORK = Network("i3d", (files.I3D_FILE,), load_i3d)
-LPIPS_NETWORK = Network("lpips-alex", (files.ALEX_FILE, files.LPIPS_FILE), load_lpips)
+STYLEGAN_V_NETWORK = Network("i3d-stylegan-v", (files.STYLEGAN_V_FILE,), load_scripted_i3d)
+VIDEOGPT_NETWORK = Network("i3d-videogpt", (files.VIDEOGPT_FILE,), load_i3d)
+ALEX_NETWORK = Network("lpips-alex", (files.ALEX_FILE, files.ALEX_LPIPS_FILE), load_lpips)
+VGG_NETWORK = Network("lpips-vgg", (files.VGG_FILE, files.VGG_LPIPS_FILE), partial(load_lpips, backbone=VGG))
 DREAMSIM_NETWORK = Network(
     "dreamsim",
     (files.DINO_FILE, files.DREAMSIM_CLIP_FILE, files.DREAMSIM_OPEN_CLIP_FILE, files.DREAMSIM_ADAPTER_FILE),
@@ -136,10 +138,11 @@ class ClipScore(_Learned, Metric):
         reference = self._video_features(tower, item)
         network = self._on(tower, item)
         views = [View(azimuth, 0.0, self.shows, _DRAWN) for azimuth in _AZIMUTHS]
-        drawn = (item.pictures(view) for view in views)
-        return mean_cosine(
-            [encode_pictures(network, each, _PIXELS, CLIP_PIXELS, item.device) for each in drawn], reference
-        )
+        seen = {
+            view: encode_pictures(network, item.pictures(view), _PIXELS, CLIP_PIXELS, item.device) for view in views
+        }
+        own = replace(_FRONT, shows=self.shows)
+        return mean_cosine([*seen.values(), seen[own]], reference)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -169,17 +172,21 @@ class FrameDistance(_Learned, Metric):
 
     Args:
         statistics: normalization of the network's input.
+        pixels: pixels per side of the network's input.
+        view: the view of the prediction.
     """
 
     statistics: PixelStatistics
+    pixels: int
+    view: View
 
     def evaluate(self, item: Item) -> float | NotAvailable:
         """Return a value of at least 0."""
         return mean_distance(
             self._on(self.used[0], item),
-            item.pictures(_FRONT),
+            item.pictures(self.view),
             video_of(item),
-            _PIXELS,
+            self.pixels,
             self.statistics,
             item.device,
         )
@@ -187,20 +194,29 @@ class FrameDistance(_Learned, Metric):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VideoDistance(_Learned, SetMetric):
-    """The Fréchet distance between all predictions, seen from the front, and all input videos."""
+    """The Fréchet distance between predictions, seen from the front, and input videos.
+
+    Args:
+        paired: take the distance of each prediction to its own input, then the mean; otherwise that of all predictions
+            to all inputs.
+    """
+
+    paired: bool
 
     def features(self, item: Item) -> np.ndarray | NotAvailable:
-        """(2, 400) features of the prediction and of the input."""
+        """(P, 2, 400) features of the pieces of the prediction and of the input."""
         network = self._on(self.used[0], item)
         videos = (item.pictures(_FRONT), video_of(item))
-        return np.stack([encode_video(network, hold_frames(video), item.device) for video in videos])
+        return np.stack([encode_video(network, pieces_of(video), item.device) for video in videos], axis=1)
 
     def reduce(self, features: Sequence[np.ndarray]) -> float | NotAvailable:
         """Return a value of at least 0."""
+        if self.paired:
+            return float(np.mean([frechet_distance(pieces[:, 0], pieces[:, 1]) for pieces in features]))
         if len(features) < 2:
-            return NotAvailable(f"a Fréchet distance needs at least two items, found {len(features)}")
-        stacked = np.stack(features)
-        return frechet_distance(stacked[:, 0], stacked[:, 1])
+            return NotAvailable(f"the distance of two sets needs at least two items, found {len(features)}")
+        pieces = np.concatenate(features)
+        return frechet_distance(pieces[:, 0], pieces[:, 1])
 
 
 def learned_metrics(weights: Path | None = None) -> tuple[Measure, ...]:
@@ -211,7 +227,7 @@ def learned_metrics(weights: Path | None = None) -> tuple[Measure, ...]:
     """
     networks = Networks(weights)
     video, textured = frozenset({Need.VIDEO}), frozenset({Need.VIDEO, Need.TEXTURE})
-    around = "mean over frames and over azimuths 0, 90, 180 and 270 at elevation 0"
+    around = "mean over frames and five views: azimuths 0, 90, 180 and 270 at elevation 0, and the video's own view"
     clip = partial(
         ClipScore, higher_is_better=True, networks=networks, used=(BIG_G_NETWORK,), choices=(_DRAWN_BY, _CUT, _OWN_VIEW)
     )
@@ -223,6 +239,7 @@ def learned_metrics(weights: Path | None = None) -> tuple[Measure, ...]:
     clouds = (
         "10,000 points per frame, by farthest-point sampling of 40,000 uniform ones; gray 0.4 without textures",
         "cosine of each frame with its own input frame, then the mean",
+        "points with Y up, as in glTF",
         _CUT,
     )
     return (
@@ -249,52 +266,75 @@ def learned_metrics(weights: Path | None = None) -> tuple[Measure, ...]:
             axes=Y_UP,
             definition="cosine of ULIP-2's features of the surface and of the input frame (Xue et al. 2024)",
             checkpoint=f"ULIP-2-PointBERT-10k-xyzrgb ensembled (SFXX/ulip) with {big_g}",
-            choices=(*clouds, "points with Y up, as in glTF"),
+            choices=clouds,
         ),
         point(
             name="uni3d",
             label="Uni3D",
             used=(UNI3D_NETWORK, EVA_NETWORK),
-            axes=SWAPPED,
+            axes=Y_UP,
             definition="cosine of Uni3D's features of the surface and of the input frame (Zhou et al. 2024)",
             checkpoint="Uni3D-g (BAAI/Uni3D modelzoo/uni3d-g) with EVA02-E-14-plus laion2b_s9b_b144k",
-            choices=(*clouds, "points with Z up, y and z swapped"),
+            choices=clouds,
         ),
         distance(
             name="dreamsim",
             label="DreamSim",
             used=(DREAMSIM_NETWORK,),
             statistics=UNIT_PIXELS,
+            pixels=_PIXELS,
+            view=_FRONT,
             definition="DreamSim distance of the rendering and the input frame, mean over frames (Fu et al. 2023)",
             checkpoint="dreamsim v0.2.0 ensemble: DINO, CLIP and OpenCLIP ViT-B/16 with LoRA",
         ),
-        VideoDistance(
-            name="fvd",
-            label="FVD",
-            higher_is_better=False,
-            needs=textured,
-            networks=networks,
-            used=(I3D_NETWORK,),
-            definition="Fréchet distance of I3D logits of rendered and of input videos, whole sequences at 224² "
-            "(Unterthiner et al. 2018)",
-            checkpoint="I3D RGB Kinetics-400 (i3d_pretrained_400.pt of VideoGPT)",
-            choices=(
-                f"sequences of fewer than {FRAMES} frames are stretched to {FRAMES} by repeating frames",
-                "pixels from -1 to 1, as in the definition of FVD and in I3D; VideoGPT's code uses -0.5 to 0.5",
-                _DRAWN_BY,
-                _CUT,
-                _OWN_VIEW,
-            ),
-        ),
-        distance(
-            name="lpips",
-            label="LPIPS",
-            used=(LPIPS_NETWORK,),
-            statistics=SIGNED_PIXELS,
-            definition="LPIPS 0.1 of the rendering and the input frame at 224², mean over frames (Zhang et al. 2018)",
-            checkpoint="AlexNet (torchvision owt-7be5be79) with lpips v0.1 alex",
+        *_video_distances(partial(VideoDistance, higher_is_better=False, needs=textured, networks=networks)),
+        *(
+            distance(
+                name=f"lpips_{name.lower()}",
+                label=f"LPIPS ({name})",
+                used=(network,),
+                statistics=SIGNED_PIXELS,
+                pixels=_LPIPS_PIXELS,
+                view=_LARGE_FRONT,
+                definition="LPIPS 0.1 of the rendering and the input frame at 512², mean over frames "
+                "(Zhang et al. 2018)",
+                checkpoint=checkpoint,
+            )
+            for name, network, checkpoint in (
+                ("VGG", VGG_NETWORK, "VGG-16 (torchvision 397923af) with lpips v0.1 vgg"),
+                ("Alex", ALEX_NETWORK, "AlexNet (torchvision owt-7be5be79) with lpips v0.1 alex"),
+            )
         ),
     )
+
+
+def _video_distances(distance: Callable[..., VideoDistance]) -> Iterator[VideoDistance]:
+    """Both published conventions of the Fréchet video distance, with both published networks."""
+    conventions = (
+        ("set", False, "of all rendered videos to all input videos"),
+        ("pair", True, "of each rendered video to its input video, mean over videos"),
+    )
+    networks = (
+        ("StyleGAN-V", STYLEGAN_V_NETWORK, "I3D Kinetics-400, i3d_torchscript.pt of StyleGAN-V"),
+        ("VideoGPT", VIDEOGPT_NETWORK, "I3D Kinetics-400, i3d_pretrained_400.pt of VideoGPT"),
+    )
+    for network_label, network, checkpoint in networks:
+        for name, paired, of in conventions:
+            yield distance(
+                name=f"fvd_{name}" if network is STYLEGAN_V_NETWORK else f"fvd_{name}_videogpt",
+                label=f"FVD {name}, {network_label}",
+                paired=paired,
+                used=(network,),
+                definition=f"Fréchet distance of I3D logits {of}, in pieces of {FRAMES} frames at 224², pixels from -1 "
+                "to 1 (Unterthiner et al. 2018)",
+                checkpoint=checkpoint,
+                choices=(
+                    f"videos of fewer than {FRAMES} frames are continued backward and forward in turns",
+                    _DRAWN_BY,
+                    _CUT,
+                    _OWN_VIEW,
+                ),
+            )
 
 
 def colored_clouds(item: Item) -> np.ndarray:

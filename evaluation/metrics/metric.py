@@ -156,7 +156,7 @@ class SetMetric(Measure):
 
     @abstractmethod
     def features(self, item: Item) -> np.ndarray | NotAvailable:
-        """Return the features of one item: finite float32 of any shape, the same for all items."""
+        """Return the features of one item: finite float32 of any shape."""
 
     @abstractmethod
     def reduce(self, features: Sequence[np.ndarray]) -> float | NotAvailable:

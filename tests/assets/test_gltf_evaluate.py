@@ -20,7 +20,7 @@ from helix4d.assets.gltf.scene import cofactor, compose, determinants
 from helix4d.assets.gltf.writer import GlbBuilder, Mesh, Part, Track
 from helix4d.assets.limits import DEFAULT_LIMITS
 from helix4d.assets.surface import motion_of_times
-from helix4d.assets.triangles import areas
+from helix4d.assets.triangles import areas, face_areas
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.processes import child_environment
 from tests.assets.glb import TETRAHEDRON, TETRAHEDRON_FACES, Builder, moving_tetrahedron, tetrahedron
@@ -446,10 +446,10 @@ def test_batched_normal_matrices_equal_those_of_each_part() -> None:
 def test_selecting_measures_the_triangles_of_each_frame_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
-    def counted(triangles: np.ndarray) -> np.ndarray:
+    def counted(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
         calls.append(1)
-        return areas(triangles)
+        return face_areas(vertices, faces)
 
-    monkeypatch.setattr("helix4d.assets.clip.areas", counted)
+    monkeypatch.setattr("helix4d.assets.clip.face_areas", counted)
     motion_of_times(0.0, 1.0, GltfAsset(moving_tetrahedron().write(tmp_path), DEFAULT_LIMITS).poser(0))
     assert len(calls) == 16

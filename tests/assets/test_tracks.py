@@ -46,6 +46,34 @@ def _on_surface(tracks: Tracks, shown: Clip, number: int) -> float:
     return float(best.max(initial=0.0))
 
 
+def _off_its_triangle(tracks: Tracks, shown: Clip, points: int = 64) -> float:
+    """Largest distance of a point, in any frame, from the place in its triangle that it has in the frame of the draw.
+
+    Where several triangles contain a point there, the one that it follows best counts.
+    """
+    drawn = tracks.positions[tracks.frame, :points].astype(np.float64)
+    source = shown.frames[tracks.frame]
+    triangles = source.triangles().astype(np.float64)
+    found = np.full(points, np.inf)
+    for start in range(0, len(triangles), 2000):
+        a, b, c = (triangles[start : start + 2000, corner] for corner in range(3))
+        normal = np.cross(b - a, c - a)
+        with np.errstate(invalid="ignore", divide="ignore"):  # triangles without area contain no point
+            scaled = normal / (normal**2).sum(axis=1, keepdims=True)
+            weights = np.stack([(drawn @ np.cross(scaled, q - p).T) - (p * np.cross(scaled, q - p)).sum(axis=1)
+                                for p, q in ((b, c), (c, a), (a, b))], axis=-1)  # fmt: skip
+            near = np.abs((drawn @ normal.T) - (a * normal).sum(axis=1)) < 1e-6 * np.linalg.norm(normal, axis=1)
+            pairs = np.argwhere((weights > -1e-3).all(axis=-1) & near)
+        off = np.zeros(len(pairs))
+        for number, frame in enumerate(shown.frames):
+            here = tracks.present[number, pairs[:, 0]]
+            corners = frame.vertices[source.faces[start + pairs[here, 1]]].astype(np.float64)
+            places = np.einsum("pc,pcd->pd", weights[tuple(pairs[here].T)], corners)
+            off[here] = np.maximum(off[here], np.linalg.norm(places - tracks.positions[number, pairs[here, 0]], axis=1))
+        np.minimum.at(found, pairs[:, 0], off)
+    return float(found.max())
+
+
 def test_points_move_as_their_triangles() -> None:
     shown = _moving()
     tracks = track_points(shown, 500, np.random.default_rng(0))
@@ -55,6 +83,10 @@ def test_points_move_as_their_triangles() -> None:
     assert tracks.normals.dtype == np.float16
     for number in range(3):
         assert _on_surface(tracks, shown, number) < 1e-6
+    assert _off_its_triangle(tracks, shown) < 1e-6
+    swapped = tracks.positions.copy()
+    swapped[0, :2] = swapped[0, 1::-1]
+    assert _off_its_triangle(replace(tracks, positions=swapped), shown) > 1e-2
     shear = np.array([[0.0, -1.0, 0.3], [1.0, 0.0, 0.0], [0.0, 0.0, 2.0]])
     expected = tracks.positions[0] @ shear.T + [0.0, 0.0, 0.5]
     np.testing.assert_allclose(tracks.positions[1], expected, atol=2e-6)
@@ -111,8 +143,9 @@ def test_tracks_of_real_assets(path: Path) -> None:
 
 
 def check_tracks(shown: Clip) -> None:
-    """Check that the points lie on the surface of every frame within 1e-5 of the cube."""
+    """Check that the points lie on the surface of every frame within 1e-5 of the cube, and move as its vertices do."""
     tracks = track_points(shown, 1024, np.random.default_rng(0))
     assert tracks.present[tracks.frame].all()
     for number in range(len(shown.frames)):
         assert _on_surface(tracks, shown, number) < 1e-5, number
+    assert _off_its_triangle(tracks, shown) < 1e-5

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helix4d.assets import Limits, bake, check_clip, content_hash, validate
+from helix4d.assets import Limits, bake, bake_clips, check_clip, content_hash, validate
 from helix4d.assets.gltf.images import header_size
+from helix4d.assets.gltf.scene import Scene
+from helix4d.assets.sampling import Sampling
 from helix4d.core import AssetError, ReasonCode
 from tests.assets.glb import Builder, moving_tetrahedron
 
@@ -165,11 +167,35 @@ def test_a_shape_too_far_from_the_origin_for_float32_is_refused(tmp_path: Path) 
         Limits(triangles=3),
         Limits(vertices=3),
         Limits(frame_vertices=15),
+        Limits(memory_bytes=500),
     ],
     ids=str,
 )
 def test_files_over_a_limit_are_refused(tmp_path: Path, limits: Limits) -> None:
     assert _code(moving_tetrahedron().write(tmp_path), limits) is ReasonCode.OUT_OF_MEMORY
+
+
+def test_a_scene_that_needs_more_memory_is_refused_before_it_is_posed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = moving_tetrahedron().write(tmp_path)
+    enough = Limits(memory_bytes=10_000)
+    assert len(bake(path, 4, limits=enough).frames) == 4
+    monkeypatch.setattr(Scene, "pose_all", lambda *_: pytest.fail("posed"))
+    with pytest.raises(AssetError, match=r"4 triangles: 1000 frames of it need at least .* GB") as caught:
+        bake(path, 1000, limits=enough)
+    assert caught.value.code is ReasonCode.OUT_OF_MEMORY
+
+
+def test_frames_are_bounded_by_the_memory_that_holds_them() -> None:
+    assert Limits.for_memory(2_400_000).frame_vertices == 100_000
+    assert Limits.for_memory(1 << 50).frame_vertices == Limits().frame_vertices
+
+
+def test_a_static_sample_needs_the_memory_of_one_frame(tmp_path: Path) -> None:
+    path = moving_tetrahedron().write(tmp_path)
+    many = Sampling(1000, static="only")
+    assert len(bake_clips(path, many, limits=Limits(memory_bytes=10_000))[0].frames) == 1
 
 
 def test_accessors_without_a_buffer_view_are_bounded(tmp_path: Path) -> None:

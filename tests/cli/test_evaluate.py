@@ -97,12 +97,14 @@ def test_without_weights_every_learned_metric_explains_how_to_fetch_them(
     assert "so its numbers are for different videos" in " ".join(printed.split())
     table = json.loads((tmp_path / "scores" / "table.json").read_text())
     (row, *published) = table["rows"]
-    names = {"clip", "clip_n", "ulip_2", "uni3d", "dreamsim", "fvd"}
+    names = {"clip", "clip_n", "ulip_2", "uni3d", "dreamsim"}
     assert names <= set(row["cells"])
     for cell in row["cells"].values():
         assert (cell["value"], cell["count"]) == (None, 0)
         assert "hf download" in cell["reason"] or "curl" in cell["reason"]
     assert row["failed"] == 0
+    assert {"fvd_set", "fvd_pair"} <= set(row["cells"])
+    assert any("Helix4D 950" in note for note in table["notes"])
     assert len(published) == 6
     assert {name for other in published for name in other["cells"]} == names
 

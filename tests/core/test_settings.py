@@ -121,10 +121,10 @@ def _laughs(levels: int) -> str:
 )
 def test_hostile_yaml_is_refused_quickly(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(text)
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(ConfigError, match=re.escape(message)):
         read_values(tmp_path / "a.yaml")
-    assert time.monotonic() - begun < 20
+    assert time.process_time() - begun < 20, "CPU seconds"
 
 
 def test_hostile_overrides_are_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from helix4d.assets import Clip, Material
+from helix4d.assets.skeleton import Skeleton
 from helix4d.assets.tracks import track_points
 from helix4d.core import AssetState, ReasonCode, canonical_json, write_json
 from helix4d.curation.config import CurateConfig, RunConfig, SampleConfig
 from helix4d.curation.filters.thresholds import MeasuredClip
+from helix4d.curation.index.table import write_index
 from helix4d.curation.plan.plan import PlannedAsset, make_plan, sources_to_json
 from helix4d.curation.plan.plan_file import SourceRecord, write_plan
 from helix4d.curation.report.summary import RunFigures, summarize
@@ -67,7 +70,7 @@ def output_of(
     config = CurateConfig("/assets", folder, sample, RunConfig())
     names = [*done, *(outcome.asset for outcome in ended), *pending]
     hashes = {
-        SourceAsset(name, Path("/assets") / name, 1, 2): hashlib.sha256(name.encode()).hexdigest() for name in names
+        SourceAsset(name, Path("/assets") / name, 1, 2): hashlib.sha256(os.fsencode(name)).hexdigest() for name in names
     }
     plan = make_plan(hashes, sample.assets_per_shard)
     write_plan(config, SourceRecord(sources_to_json(hashes), {}, {}), {})
@@ -103,6 +106,7 @@ def output_of(
         write_json(
             folder / SUMMARY_FILE, summarize(plan, ledger, folder, RunFigures(ended=len(names), wall_s=20.0)).to_json()
         )
+        write_index(folder, [shard.name for shard in plan.shards], folder)
     return folder
 
 
@@ -156,6 +160,8 @@ def _sample(asset: PlannedAsset, config: SampleConfig, number: int, extras: dict
         "motion": measures["motion"],
         "voxels": [len(ovoxel) for ovoxel in ovoxels],
         "tokens": [count_tokens(ovoxel) for ovoxel in ovoxels],
+        # The first sample is like those of version 0.3.0.
+        **({"skeleton": Skeleton(19, ("hip",), True).to_json(), "up_axis": "Y"} if number else {}),
         "extras": extras,
         "warnings": [],
     }

@@ -50,9 +50,9 @@ def curate(source: Path | str, output: Path | str, **options: object) -> str:
 
 
 def hashes(output: Path) -> dict[str, str]:
-    """Map the relative path of every shard and sidecar to its sha256."""
+    """Map the relative path of every shard, sidecar and index to its sha256."""
     return {
         path.relative_to(output).as_posix(): sha256_file(path)
-        for split in ("train", "val", "test")
-        for path in sorted((output / split).glob("*"))
+        for folder in ("train", "val", "test", "index")
+        for path in sorted((output / folder).glob("*"))
     }

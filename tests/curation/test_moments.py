@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helix4d.assets import bake, bake_clips
+from helix4d.assets import bake, bake_clips, normalize
 from helix4d.assets.samples import SAMPLES
 from helix4d.assets.sampling import Sampling
 from helix4d.cli.filter import run as run_filter
@@ -23,8 +25,12 @@ from helix4d.curation.shards.ledger import Ledger, Outcome
 from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.work.jobs import AssetJob
 from helix4d.curation.work.stages import Clock, process_asset
+from helix4d.voxelize import encode_vxz, voxelize_clip
 from tests.assets.glb import tetrahedron
-from tests.curation.runs import curate, hashes
+from tests.conftest import ASSETS, NO_ASSETS, files
+from tests.curation.runs import curate, hashes, start
+
+_REAL = files(ASSETS / "animated", "*.glb")
 
 
 def _outcome(folder: Path, asset: Path, metadata: dict[str, Any] | None = None, **settings: Any) -> Outcome:
@@ -60,6 +66,8 @@ def _still(folder: Path) -> Path:
 @pytest.mark.parametrize("seconds", [30.0, 0.3])
 def test_every_sampling_of_a_long_and_a_short_clip(tmp_path: Path, seconds: float) -> None:
     asset = _walk(tmp_path / "a", seconds)
+    (still,) = bake_clips(asset, Sampling(16, static="only"), "most-moving")
+    assert still.times.tolist() == [0.0]
     whole = bake(asset, 16)
     np.testing.assert_allclose(whole.times[[0, -1]], [0.0, seconds], atol=1e-6)
     assert whole.window is None
@@ -76,6 +84,9 @@ def test_every_sampling_of_a_long_and_a_short_clip(tmp_path: Path, seconds: floa
         np.testing.assert_allclose(np.diff(one.times), 1 / 12, atol=1e-9)
     times = np.concatenate([one.times for one in windows])
     assert len(np.unique(times.round(6))) == 48, "they share no frame"
+    overlapping = bake_clips(asset, Sampling(16, 12.0, 3, stride=4), "most-moving")
+    times = np.concatenate([one.times for one in overlapping])
+    assert len(np.unique(times.round(6))) < 48, "they may share frames if asked"
 
 
 def test_static_samples_of_files_without_and_with_an_animation(tmp_path: Path) -> None:
@@ -91,11 +102,25 @@ def test_static_samples_of_files_without_and_with_an_animation(tmp_path: Path) -
 def test_the_static_sample_of_an_animated_asset_is_frame_0_of_its_clip(name: str, tmp_path: Path) -> None:
     asset = tmp_path / f"{name}.glb"
     asset.write_bytes(SAMPLES[name]())
+    check_frame_0(asset, 32)
+
+
+@pytest.mark.acceptance
+@pytest.mark.skipif(not _REAL, reason=NO_ASSETS)
+@pytest.mark.parametrize("asset", _REAL, ids=lambda path: path.stem)
+def test_the_static_samples_of_real_assets(asset: Path) -> None:
+    check_frame_0(asset, 256)
+
+
+def check_frame_0(asset: Path, resolution: int) -> None:
+    """Check that a static sample is frame 0 of the clip, and its O-Voxel that of frame 0 in the same box."""
     clip = bake(asset, 16)
     (static,) = bake_clips(asset, Sampling(static="only"), "most-moving")
     np.testing.assert_array_equal(static.frames[0].vertices, clip.frames[0].vertices)
     np.testing.assert_array_equal(static.frames[0].faces, clip.frames[0].faces)
-    assert static.materials == clip.materials[: len(static.materials)]
+    first = replace(clip, frames=clip.frames[:1], times=clip.times[:1])
+    (found,), (expected,) = (voxelize_clip(normalize(one)[0], resolution) for one in (static, first))
+    assert encode_vxz(found) == encode_vxz(expected)
 
 
 def test_still_files_end_as_static_samples_and_moving_ones_as_clips(tmp_path: Path) -> None:
@@ -170,14 +195,23 @@ def test_settings_of_0_3_have_none_of_this() -> None:
 def test_windows_and_static_samples_for_any_number_of_workers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Equal bytes with one and with two workers and after a repair, and `verify` accepts them."""
+    """Equal bytes with two workers, and with one in a run that is killed and resumed; `verify` accepts them."""
     source = tmp_path / "source"
     _walk(source / "long", 8.0)
     _still(source / "still")
     (source / "ladybug.glb").write_bytes(SAMPLES["ladybug"]())
     options: dict[str, object] = {"sampling": "window", "windows": 3, "static": "also", "views": 1, "engine": "raster"}
-    for name, workers in (("first", 2), ("second", 1)):
-        curate(source, tmp_path / name, workers=workers, **options)
+    options |= {"tracks": 64, "fixed_views": "front", "resolution": "64,32"}
+    curate(source, tmp_path / "first", workers=2, **options)
+    killed = start(source, tmp_path / "second", workers=1, **options)
+    ledger = tmp_path / "second" / "ledger.jsonl"
+    while not (ledger.exists() and ledger.read_bytes().count(b"\n") > 1):  # the first asset has ended
+        assert killed.poll() is None, killed.communicate()[0]
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert hashes(tmp_path / "second") != hashes(tmp_path / "first"), "it is not finished"
+    curate(source, tmp_path / "second", workers=1, **options)
     assert hashes(tmp_path / "first") == hashes(tmp_path / "second") != {}
     assert main(["verify", str(tmp_path / "first")]) == 0, capsys.readouterr()
     found = {}
@@ -188,11 +222,6 @@ def test_windows_and_static_samples_for_any_number_of_workers(
             found.setdefault(clip["asset"], []).append((clip["frames"], clip.get("window")))
     assert sorted(map(len, found.values())) == [1, 3, 3]
     assert sorted(value for value in found.values() if len(value) == 1) == [[(1, None)]]
-    tar = next((tmp_path / "second").glob("*/*.tar"))
-    tar.unlink()
-    tar.with_suffix(".json").unlink()
-    curate(source, tmp_path / "second", workers=2, **options)
-    assert hashes(tmp_path / "first") == hashes(tmp_path / "second")
     outcomes = Ledger(tmp_path / "first" / "ledger.jsonl").outcomes
     assert sum(len(outcome.keys) for outcome in outcomes.values()) == 7
     assert replace(Sampling(), frames=4) != Sampling()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,11 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
+import pyarrow.parquet
 import pytest
 import webdataset as wds
 
 from helix4d.core import AssetState, ReasonCode
 from helix4d.core.locks import locked
+from helix4d.curation.publish.describe import DESCRIPTION_FILES
 from helix4d.curation.shards.ledger import Ledger
 from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.shards.sidecar import read_sidecar
@@ -42,6 +46,9 @@ def test_every_asset_ends_once_and_the_totals_add_up(reference_output: Path) -> 
     assert summary["slowest_s"].keys() == summary["timings_s"].keys() >= {"bake", "voxelize", "render", "pack"}
     assert not (reference_output / "work").exists()
     assert (reference_output / "contact_sheet.webp").stat().st_size > 1000
+    rows = pyarrow.parquet.read_table(reference_output / "index").to_pylist()
+    assert {row["key"] for row in rows} == {key for outcome in outcomes.values() for key in outcome.keys}
+    assert all((reference_output / name).exists() for name in DESCRIPTION_FILES)
 
 
 def test_samples_are_complete_and_plain_webdataset_reads_them(reference_output: Path) -> None:
@@ -199,8 +206,14 @@ def ray_head(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
             _wait_for_port(dashboard)
             yield f"http://127.0.0.1:{dashboard}", environment
         finally:
-            os.killpg(head.pid, signal.SIGTERM)
+            # Asked to end, Ray would take its time.
+            process = psutil.Process(head.pid)
+            started = [*process.children(recursive=True), process]
+            for process in started:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
             head.wait(timeout=60)
+            psutil.wait_procs(started, timeout=60)
 
 
 def test_ray_job_submit_completes_the_samples(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from helix4d.core import AssetState
+from helix4d.curation.publish.describe import DESCRIPTION_FILES
 from helix4d.curation.shards.ledger import Ledger, parse_line
 from helix4d.curation.shards.reader import ShardReader
 from tests.curation.runs import curate, hashes, start
@@ -42,7 +43,7 @@ def test_another_machine_resumes_a_killed_run(
         report = {name: digest for name, digest in published.items() if name.startswith("report/")}
         shards = {name: digest for name, digest in published.items() if "/" in name and name not in report}
         assert shards == hashes(reference_output)
-        others = {"plan.json", "ledger.jsonl", "summary.json", "contact_sheet.webp"}
+        others = {"plan.json", "ledger.jsonl", "summary.json", "contact_sheet.webp", *DESCRIPTION_FILES}
         assert published.keys() - shards.keys() - report.keys() == others
         pictures = {
             path.relative_to(reference_output).as_posix(): sha256(path.read_bytes())

@@ -4,31 +4,52 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from helix4d.assets import bake, normalize
+from helix4d.assets import bake_clips, normalize
 from helix4d.assets.samples import SAMPLES
-from helix4d.render import Camera, RenderSettings, project, sample_cameras, sample_lights
+from helix4d.curation.config import SampleConfig
+from helix4d.curation.work.jobs import AssetJob
+from helix4d.curation.work.stages import _views
+from helix4d.render import Camera, RenderSettings, project
 from helix4d.render.cycles.engine import render_views
-from helix4d.render.scene.fixed_views import fixed_cameras
 from helix4d.voxelize import OVoxel, prepare_surface, voxelize_frame
 
-RESOLUTION, IMAGE_SIZE, SUPERSAMPLING, LATE_FRAME = 512, 256, 4, 13
+IMAGE_SIZE, SUPERSAMPLING = 256, 4
+WHOLE, WINDOW, STATIC = {}, {"sampling": "window", "fps": 24.0, "windows": 2}, {"static": "only"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["caterpillar", "treasure_chest", "sprout"])  # skinned, textured, emerging
-def test_a_view_matches_the_voxels_of_its_frame(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "resolution", "settings"),
+    [
+        ("caterpillar", 256, WHOLE),  # skinned
+        ("treasure_chest", 256, WHOLE),  # textured
+        ("sprout", 512, WHOLE),  # emerging, and thin
+        ("treasure_chest", 256, WINDOW),
+        ("caterpillar", 256, STATIC),
+    ],
+    ids=lambda value: next(iter(value), "whole") if isinstance(value, dict) else str(value),
+)
+def test_views_match_the_voxels_of_their_frame(
+    name: str, resolution: int, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Random views with soft lamps and fixed views with even light, of whole animations, windows and static samples."""
     path = tmp_path / f"{name}.glb"
     path.write_bytes(SAMPLES[name]())
-    clip, _ = normalize(bake(path, frames=16))
-    cameras = [*sample_cameras(0, name, 16, IMAGE_SIZE)[:2], *fixed_cameras("front", IMAGE_SIZE)]
-    lights = sample_lights(0, name, cameras)  # with soft lamps
-    settings = RenderSettings(image_size=IMAGE_SIZE, samples=1, denoise=False, threads=1)
-    ovoxel = voxelize_frame(clip.frames[LATE_FRAME], prepare_surface(clip), RESOLUTION)
-    for image in render_views(clip, cameras, lights, settings, frames=[LATE_FRAME]):
+    config = SampleConfig(views=1, fixed_views="front,orbit:3", image_size=IMAGE_SIZE, **settings)
+    job = AssetJob(name, path, "0" * 64, tmp_path / "part", config)
+    clip, _ = normalize(bake_clips(path, config.moments, config.clip)[-1])
+    cameras, lights, _ = _views(job, "0" * 16 + "_0")
+    assert len(cameras) == 4
+    assert lights[0].points[0].radius > 0.0
+    frame = len(clip.frames) * 13 // 16
+    ovoxel = voxelize_frame(clip.frames[frame], prepare_surface(clip), resolution)
+    render = RenderSettings(image_size=IMAGE_SIZE, samples=1, denoise=False, threads=1)
+    for image in render_views(clip, cameras, lights, render, frames=[frame]):
         rendered = image.rgba[..., 3] > 127
         voxels = voxel_mask(ovoxel, cameras[image.view])
         overlap = (rendered & voxels).sum() / (rendered | voxels).sum()

@@ -6,8 +6,9 @@ r"""Write `sample_shards_64.json`: the sha256 of every member of the sample asse
     python -m tests.data.record_shards shards
 
 The `.json` and `.vxz` members were recorded with version 0.3.0, before everything moved into one package; `clip.json`
-has had five more measures since. The `.webp` members were recorded when Cycles began to render only the box around the
-silhouette. Record members again only together with a version that changes their bytes, and say so in CHANGELOG.md.
+has had more measures, clipped pixels, the skeleton and the up axis since. The `.webp` members were recorded when Cycles
+began to render only the box around the silhouette, those of `fishbowl` when glass stopped adding light. Record members
+again only together with a version that changes their bytes, and say so in CHANGELOG.md.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def cpu_model() -> str:
 def _without_additions(clip: bytes) -> bytes:
     """Return a `clip.json` with the fields that version 0.3.0 wrote."""
     content = json.loads(clip)
-    content.pop("clipped", None)
+    for name in ("clipped", "skeleton", "up_axis"):
+        content.pop(name, None)
     for name in ("frame_gap_s", "tokens"):
         content["measures"].pop(name, None)
     return canonical_json(content)

@@ -72,7 +72,7 @@ def test_a_study_of_two_variants_and_two_seeds(stage: str, folders: tuple[Path, 
     assert (tmp_path / "ablations.md").read_text() == table
     runs = json.loads((tmp_path / "ablations.json").read_bytes())["runs"]
     assert [f"{run['variant']}_seed{run['seed']}" for run in runs] == launched
-    assert all(0 < run["figures"]["cd_3d"] <= run["figures"]["cd_4d"] < 1 for run in runs)
+    assert all(0 < run["figures"]["aligned"] <= run["figures"]["in_place"] < 1 for run in runs)
     patterns = [read_run(tmp_path / name).network.video.pattern for name in launched]
     assert patterns == 2 * ["window_anchor", "spatial"]
     assert runs[0]["figures"]["loss"] != runs[2]["figures"]["loss"], "seeds differ"

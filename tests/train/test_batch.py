@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from helix4d.train.data.dataset import ClipReader, TrainingClip
 from helix4d.train.data.loader import Loader
 from helix4d.train.data.schedule import Schedule
 from helix4d.train.loop import NonFiniteLossError, finite_norm
+from helix4d.train.step import Pass
 from tests.train import world
 
 CPU = torch.device("cpu")
@@ -109,7 +111,7 @@ def test_the_first_microbatch_of_the_next_step_is_offered_once_it_is_read(config
         assert loader.upcoming() == []
         shares = loader.steps(0, 0, 2)
         next(shares)
-        while not all(future.done() for _, future in loader._queue[0][0]):
+        while not all(future.done() for _, future in loader._queue[0].microbatches[0]):
             pass
         offered = loader.upcoming()
         assert offered
@@ -118,8 +120,12 @@ def test_the_first_microbatch_of_the_next_step_is_offered_once_it_is_read(config
         assert loader.upcoming() == []
 
 
-def test_nothing_is_applied_unless_losses_and_norm_are_finite() -> None:
-    good, bad = (("a", "b"), torch.tensor([1.0, 2.0])), (("c", "d"), torch.tensor([1.0, float("nan")]))
+def test_nothing_is_applied_unless_losses_and_norm_are_finite(clips: list[TrainingClip]) -> None:
+    def one(names: str, errors: list[float]) -> Pass:
+        named = [replace(clips[0], key=name) for name in names]
+        return Pass(named, 1.0, torch.zeros(len(named)), torch.tensor(errors), 5)
+
+    good, bad = one("ab", [1.0, 2.0]), one("cd", [1.0, float("nan")])
     assert finite_norm(3, torch.tensor(0.5), [good], 1) == 0.5
     assert finite_norm(3, torch.tensor(0.5), [], 1) == 0.5
     with pytest.raises(NonFiniteLossError, match=r"^step 3: non-finite loss for d$"):

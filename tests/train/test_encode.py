@@ -17,6 +17,7 @@ from helix4d.assets import content_hash
 from helix4d.assets.samples import SAMPLES
 from helix4d.core import AssetState, ConfigError, sha256_file
 from helix4d.curation.config import SampleConfig
+from helix4d.curation.index.subset import Subset
 from helix4d.curation.shards.ledger import Ledger, Outcome
 from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.shards.writer import write_shard
@@ -24,7 +25,8 @@ from helix4d.curation.work.jobs import AssetJob, Report
 from helix4d.curation.work.stages import Clock, process_asset
 from helix4d.model.checkpoint.checkpoint import CheckpointSource
 from helix4d.model.latents.encode import Encoders, encode_clip
-from helix4d.train.data.dataset import source_settings
+from helix4d.train.config import DataConfig, Stage
+from helix4d.train.data.dataset import ClipReader, source_settings
 from helix4d.train.latents import engines
 from helix4d.train.latents.encode import EncodeConfig, encode
 from helix4d.train.latents.jobs import EncodeJob, LatentConfig, encode_sample
@@ -94,6 +96,30 @@ def test_a_serial_run_resumes_to_the_same_bytes(
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == (threads, False)
     with pytest.raises(ConfigError, match="--serial encodes in this process"):
         EncodeConfig(shards, tmp_path, str(models), workers=2, serial=True)
+
+
+def test_a_subset_is_encoded_and_trained_on(shards: Path, models: Path, latents: Path, tmp_path: Path) -> None:
+    keys = [key for tar in sorted(shards.glob("train/*.tar")) for key in ShardReader(tar).keys()]  # noqa: SIM118
+    chosen = tmp_path / "subset.json"
+    Subset("chosen by hand", (keys[0], keys[3])).write(chosen)
+    config = EncodeConfig(shards, tmp_path / "latents", str(models), subset=chosen, latents=SMALL, serial=True)
+    assert encode(config) == {"done": 2}
+    readers = [ShardReader(tar) for tar in sorted(config.output.glob("train/*.tar"))]
+    assert [reader.keys() for reader in readers] == [[keys[0]], [keys[3]]]  # the third shard has none of them
+    whole = ShardReader(latents / "train/helix4d-000000.tar")
+    assert readers[0].read(keys[0], "shape.safetensors") == whole.read(keys[0], "shape.safetensors")
+    assert encode(config) == {"done": 2}
+    for other in (replace(config, subset=None), replace(config, output=latents)):
+        with pytest.raises(ConfigError, match="was started with different subset"):
+            encode(other)
+    Subset("", ("f" * 16 + "_0",)).write(chosen)
+    with pytest.raises(ConfigError, match=r"has no sample f+_0, which the subset selects"):
+        encode(config)
+    data = DataConfig(latents=str(latents), images=str(shards), subset=str(chosen))
+    with pytest.raises(ConfigError, match="no clips in the train split that"):
+        ClipReader(data, Stage.GEOMETRY)
+    Subset("", (keys[1], keys[4])).write(chosen)
+    assert [entry.key for entry in ClipReader(data, Stage.GEOMETRY).entries] == [keys[1], keys[4]]
 
 
 @needs("ray", "tyro")

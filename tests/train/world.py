@@ -16,6 +16,7 @@ from helix4d.core import canonical_json
 from helix4d.core.typed import build
 from helix4d.curation.config import SampleConfig
 from helix4d.curation.shards.members import SAMPLE
+from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.shards.writer import Sample, write_part, write_shard
 from helix4d.model.checkpoint.checkpoint import Pipeline
 from helix4d.model.networks.config import (
@@ -49,12 +50,19 @@ def write_shards(
     split: str = "train",
     first: int = 0,
     rendered: bool = False,
+    stills: int = 0,
 ) -> Path:
-    """Write curation shards of sample assets, numbered from `first`, in one split; images are splats or renderings."""
+    """Write curation shards of sample assets, numbered from `first`, in one split; images are splats or renderings.
+
+    The first `stills` samples have one frame.
+    """
     config = SampleConfig(
         resolution=RESOLUTION, frames=FRAMES, views=VIEWS, image_size=IMAGE_SIZE, vxz_compression="none"
     )
-    samples = [_sample(folder, name, number, config, empty_frame, rendered) for number, name in enumerate(names, first)]
+    samples = [
+        _sample(folder, name, number, config, empty_frame, rendered, 1 if number < first + stills else FRAMES)
+        for number, name in enumerate(names, first)
+    ]
     for shard, start in enumerate(range(0, len(samples), per_shard)):
         parts = []
         for sample in samples[start : start + per_shard]:
@@ -71,12 +79,14 @@ def write_shards(
     return folder
 
 
-def _sample(folder: Path, name: str, number: int, config: SampleConfig, empty_frame: bool, rendered: bool) -> Sample:
+def _sample(
+    folder: Path, name: str, number: int, config: SampleConfig, empty_frame: bool, rendered: bool, frames: int
+) -> Sample:
     key = f"{number:016x}_0"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.glb"
     path.write_bytes(SAMPLES[name]())
-    clip, _ = normalize(bake_clips(path, frames=FRAMES, clip="most-moving")[0])
+    clip, _ = normalize(bake_clips(path, frames=frames, clip="most-moving")[0])
     ovoxels = voxelize_clip(clip, RESOLUTION)
     if empty_frame and number == 0:
         ovoxels[-1] = OVoxel.empty(RESOLUTION)
@@ -92,7 +102,7 @@ def _sample(folder: Path, name: str, number: int, config: SampleConfig, empty_fr
             "asset": path.name,
             "content_sha256": f"{number:064x}",
             "clip": {"name": "", "index": 0},
-            "frames": FRAMES,
+            "frames": frames,
             "views": VIEWS,
             "resolution": RESOLUTION,
             "image_size": IMAGE_SIZE,
@@ -199,3 +209,8 @@ def train_values(stage: str, latents: Path, shards: Path, models: Path, output: 
 def train_config(stage: str, *folders: Path, **changes: Any) -> TrainConfig:
     """Return the settings as a `TrainConfig`, with changes at the top level; other arguments as above."""
     return build(TrainConfig, {**train_values(stage, *folders), **changes}, "test")
+
+
+def keys(shards: Path) -> list[str]:
+    """Return the keys of the clips in curation shards, sorted."""
+    return sorted(key for tar in shards.rglob("*.tar") for key in ShardReader(tar).keys())  # noqa: SIM118

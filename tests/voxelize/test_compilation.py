@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +36,7 @@ def test_processes_that_start_together_compile_once(tmp_path: Path) -> None:
     assert counts == [0, len(compilation._KERNELS)]
     indices = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbi")}
     assert len(indices) == len(compilation._KERNELS)
-    begin = time.monotonic()
     assert compiled(start(tmp_path)) == 0
-    assert time.monotonic() - begin < 10
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbi")} == indices
 
 

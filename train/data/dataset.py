@@ -5,9 +5,11 @@ Random numbers of a clip are derived from (seed, step, epoch, key), so they do n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +17,25 @@ import torch
 from torch import Tensor
 
 from helix4d.core import ConfigError, FormatError, generator
+from helix4d.curation.index.subset import read_subset
 from helix4d.curation.places.store import StoreError
 from helix4d.curation.shards.members import MOST, decode_image
 from helix4d.curation.shards.reader import ShardReader
 from helix4d.model.conditioning.images import prepare_frames
 from helix4d.model.latents.latents import LATENT_STRIDE, SHAPE_STATISTICS, TEXTURE_STATISTICS, LatentStatistics
 from helix4d.train.config import DataConfig, Stage
+from helix4d.train.data.schedule import Schedule
 from helix4d.train.latents.latents import SHAPE, STRUCTURE, TEXTURE, read_member, statistics_from_json
-from helix4d.train.latents.storage import list_shards, open_shard, read_file
+from helix4d.train.latents.storage import (
+    list_shards,
+    missing_shards,
+    open_shard,
+    planned_shards,
+    read_file,
+    refuse_partial,
+)
+
+log = logging.getLogger("helix4d.train")
 
 UNREADABLE = (FormatError, KeyError, OSError, StoreError)
 """Exceptions raised when a clip is missing, broken or cannot be fetched from its store."""
@@ -86,8 +99,17 @@ class ClipReader:
     """Reads the clips of one split for one stage.
 
     Args:
-        config: locations of latents and images, and the split.
+        config: locations of latents and images, the split, and which clips to leave out.
         stage: stage whose latents are read.
+
+    Attributes:
+        statistics: statistics that the latents are normalized with, by kind.
+        entries: the clips, in order of key.
+        encoders: fingerprints of the encoders that the latents were made with, sorted.
+        token_grid: tokens per side of the grid.
+
+    Raises:
+        ConfigError: if there are no clips, shards are missing, or clips of different resolutions are mixed.
     """
 
     def __init__(self, config: DataConfig, stage: Stage) -> None:
@@ -97,19 +119,29 @@ class ClipReader:
             config.latents, config.split
         )  # first, because its error explains what is wrong with the folder
         self.statistics = latent_statistics(config)
+        missing = missing_shards(config.latents, names)
+        if not config.allow_partial:
+            refuse_partial(config.latents, missing, "Restore them, or rerun `helix4d encode`")
+        subset = None if config.subset is None else read_subset(Path(config.subset))
         self.entries: list[ClipEntry] = []
-        resolutions = set()
-        for name in names:
+        resolutions, encoders = set(), set()
+        for name in sorted({*names} - {*missing}):
             sidecar = open_shard(config.latents, name).sidecar
+            encoders.add(str(sidecar.get("encoders")))
             source = source_settings(sidecar, f"{config.latents}: {name}")
             resolutions.add(source["resolution"])
             for sample in sidecar["samples"]:
+                if subset is not None and sample["key"] not in subset:
+                    continue
                 self.entries.append(
                     ClipEntry(sample["key"], name, tuple(sample["tokens"]), source["views"], source["image_size"])
                 )
+        self.encoders = sorted(encoders)
         self.entries.sort(key=lambda entry: entry.key)
+        self._leave_out_large()
         if not self.entries:
-            raise ConfigError(f"{config.latents}: no clips in the {config.split} split")
+            of_subset = f" that {config.subset} selects" if config.subset else ""
+            raise ConfigError(f"{config.latents}: no clips in the {config.split} split{of_subset}")
         if len(resolutions) > 1:
             raise ConfigError(
                 f"{config.latents}: clips have different resolutions {sorted(resolutions)}: all must have the same one"
@@ -121,14 +153,38 @@ class ClipReader:
     def __len__(self) -> int:
         return len(self.entries)
 
+    def _leave_out_large(self) -> None:
+        most = self.config.max_tokens
+        kept = [entry for entry in self.entries if most is None or sum(entry.tokens) <= most]
+        if len(kept) < len(self.entries):
+            left_out = len(self.entries) - len(kept)
+            log.info("leaving out %d of %d clips with more than %s tokens", left_out, len(self.entries), f"{most:,}")
+            if not kept:
+                raise ConfigError(f"data.max_tokens is {most}: all {left_out} clips have more tokens")
+        self.entries = kept
+
     def check_images(self) -> None:
-        """Check that at least one of the first shards has its images at `data.images`.
+        """Check that all shards are there, and that at least one of the first belongs to the latents.
 
         Raises:
-            ConfigError: if none has, so the folder is probably wrong.
+            ConfigError: if none of the first belongs to the latents, so the folder is probably wrong; or if shards of
+                images are missing, or shards of the plan have no latents, and `allow_partial` is not set.
         """
+        known = list_shards(self.config.latents, self.config.split)
+        missing = set(missing_shards(self.config.images, known))
+        used = list(dict.fromkeys(entry.shard for entry in self.entries))
+        self._check_origin([name for name in used if name not in missing] or used)
+        if self.config.allow_partial:
+            self.entries = [entry for entry in self.entries if entry.shard not in missing]
+            return
+        refuse_partial(self.config.images, missing, "Restore the images")
+        planned = planned_shards(self.config.images, known)
+        unknown = {name for name in planned if name.startswith(f"{self.config.split}/")} - {*known}
+        refuse_partial(self.config.latents, unknown, "Let `helix4d curate` finish, and encode these shards")
+
+    def _check_origin(self, shards: Sequence[str]) -> None:
         errors: list[str] = []
-        for name in dict.fromkeys(entry.shard for entry in self.entries):
+        for name in shards:
             try:
                 self._image_shard(name)
             except (FormatError, OSError, StoreError) as error:
@@ -146,6 +202,17 @@ class ClipReader:
         if self.stage is Stage.STRUCTURE:
             return tuple(len(entry.tokens) * structure_grid**3 for entry in self.entries)
         return tuple(sum(entry.tokens) for entry in self.entries)
+
+    def schedule(self, structure_grid: int, seed: int) -> Schedule:
+        """Return the order of the clips in this stage."""
+        config = self.config
+        return Schedule(
+            self.costs(structure_grid),
+            seed,
+            tuple(len(entry.tokens) == 1 for entry in self.entries),
+            None if config.mix is None else config.mix.static_share,
+            config.balance_steps,
+        )
 
     def latent(self, number: int) -> Latent:
         """Read the normalized latent of clip `number`.

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from helix4d.core import Helix4DError
 from helix4d.train.config import TrainConfig
 from helix4d.train.data.dataset import UNREADABLE, ClipReader, TrainingClip
-from helix4d.train.data.schedule import Draw, Schedule
+from helix4d.train.data.schedule import Draw, Schedule, busy_share
 
 log = logging.getLogger("helix4d.train")
 
@@ -34,12 +34,25 @@ class RankStep:
     Attributes:
         microbatches: clips of each microbatch; empty if all of its clips are broken.
         broken: keys of the clips that could not be read.
+        keys: keys of all clips of the step, those of other ranks included, in the order of the schedule.
+        busy: mean number of tokens of a rank, relative to the largest.
         waited_s: seconds that the step waited for data.
     """
 
     microbatches: list[list[TrainingClip]]
     broken: list[str]
+    keys: list[str]
+    busy: float
     waited_s: float
+
+
+@dataclass(frozen=True)
+class _Submitted:
+    """A step whose clips are being read: this rank's microbatches, and `keys` and `busy` as in `RankStep`."""
+
+    microbatches: list[list[tuple[Draw, Future[TrainingClip]]]]
+    keys: list[str]
+    busy: float
 
 
 class Loader(AbstractContextManager["Loader"]):
@@ -57,7 +70,7 @@ class Loader(AbstractContextManager["Loader"]):
         self._reader, self._schedule, self._config = reader, schedule, config
         self._rank, self._ranks = rank, ranks
         self._pool = ThreadPoolExecutor(config.data.workers, thread_name_prefix="clips")
-        self._queue: deque[list[list[tuple[Draw, Future[TrainingClip]]]]] = deque()
+        self._queue: deque[_Submitted] = deque()
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
@@ -75,37 +88,30 @@ class Loader(AbstractContextManager["Loader"]):
 
     def upcoming(self) -> list[TrainingClip]:
         """Return the first microbatch of the next step, without waiting: empty if it has not been read yet."""
-        if not self._queue or not self._queue[0]:
+        if not self._queue or not self._queue[0].microbatches:
             return []
-        reads = [future for _, future in self._queue[0][0]]
+        reads = [future for _, future in self._queue[0].microbatches[0]]
         if not all(read.done() for read in reads):
             return []
         return [read.result() for read in reads if read.exception() is None]
 
-    def _submit(self, step: int, position: int) -> list[list[tuple[Draw, Future[TrainingClip]]]]:
-        config = self._config
+    def _submit(self, step: int, position: int) -> _Submitted:
+        config, reader = self._config, self._reader
         shares = self._schedule.shares(position, config.batch, self._ranks, config.tokens_per_microbatch)
-        return [
-            [
-                (
-                    draw,
-                    self._pool.submit(
-                        self._reader.training_clip,
-                        draw.clip,
-                        (config.seed, step, draw.epoch),
-                        config.condition_dropout,
-                    ),
-                )
-                for draw in microbatch
-            ]
-            for microbatch in shares[self._rank]
-        ]
 
-    def _collect(self, submitted: list[list[tuple[Draw, Future[TrainingClip]]]]) -> RankStep:
+        def read(draw: Draw) -> Future[TrainingClip]:
+            names = (config.seed, step, draw.epoch)
+            return self._pool.submit(reader.training_clip, draw.clip, names, config.condition_dropout)
+
+        own = [[(draw, read(draw)) for draw in microbatch] for microbatch in shares[self._rank]]
+        keys = [reader.entries[draw.clip].key for draw in self._schedule.step(position, config.batch)]
+        return _Submitted(own, keys, busy_share([self._schedule.totals(shares)]))
+
+    def _collect(self, submitted: _Submitted) -> RankStep:
         start = time.perf_counter()
         microbatches: list[list[TrainingClip]] = []
         broken = []
-        for microbatch in submitted:
+        for microbatch in submitted.microbatches:
             microbatches.append([])
             for draw, future in microbatch:
                 try:
@@ -114,7 +120,7 @@ class Loader(AbstractContextManager["Loader"]):
                     key = self._reader.entries[draw.clip].key
                     log.warning("skipping clip %s: %s: %s", key, type(error).__name__, error)
                     broken.append(key)
-        return RankStep(microbatches, broken, time.perf_counter() - start)
+        return RankStep(microbatches, broken, submitted.keys, submitted.busy, time.perf_counter() - start)
 
 
 def padded(

@@ -24,6 +24,7 @@ from helix4d.core import (
     Schema,
     canonical_json,
     differences,
+    sha256_json,
     write_bytes,
     write_json,
 )
@@ -31,6 +32,7 @@ from helix4d.core.documents import parse_document
 from helix4d.core.locks import locked
 from helix4d.core.options import Option
 from helix4d.curation.config import RunConfig, parse_resolutions
+from helix4d.curation.index.subset import read_subset
 from helix4d.curation.shards.layout import LEDGER_FILE, PLAN_FILE, SPLITS, WORK_FOLDER
 from helix4d.curation.shards.ledger import Ledger, count
 from helix4d.curation.shards.reader import ShardReader
@@ -43,7 +45,7 @@ from helix4d.model.latents.encode import encoders_fingerprint
 from helix4d.train.latents.engines import ray_engine, serial_engine
 from helix4d.train.latents.jobs import LATENTS, EncodeJob, LatentConfig
 from helix4d.train.latents.latents import check_moments, statistics_from_moments
-from helix4d.train.latents.storage import INDEX, INDEX_FILE
+from helix4d.train.latents.storage import INDEX, INDEX_FILE, planned_shards, refuse_partial
 
 log = logging.getLogger("helix4d.train")
 
@@ -65,6 +67,8 @@ class EncodeConfig:
     """Folder for the latent shards; on a cluster, one that every node can access."""
     models: str
     """Folder or hub repository with the encoders, in TRELLIS.2's layout."""
+    subset: Annotated[Path | None, Option(metavar="FILE", default="(optional)")] = None
+    """Encode only these samples; the file is written by `helix4d select`."""
     offline: bool = False
     """Read models from the hub's local cache only."""
     latents: Annotated[LatentConfig, Option(flat=True)] = field(default_factory=LatentConfig)
@@ -82,6 +86,8 @@ class EncodeConfig:
     """Encode one clip after another in this process, without Ray; on a GPU with --gpus-per-worker 1."""
     retry_failed: bool = False
     """Retry the clips that failed in earlier runs."""
+    allow_partial: bool = False
+    """Encode the shards that are there, although the plan of --shards has more."""
 
     def __post_init__(self) -> None:
         if self.serial and (self.address is not None or (self.workers or 1) > 1):
@@ -107,10 +113,11 @@ def encode(config: EncodeConfig) -> dict[str, int]:
         StorageError: if the output refuses writes for too long.
     """
     fingerprint = encoders_fingerprint(CheckpointSource(config.models, offline=config.offline))
-    plan = plan_shards(config.shards, config.latents.resolution)
+    subset = None if config.subset is None else read_subset(config.subset)
+    plan = plan_shards(config.shards, config.latents.resolution, config.allow_partial, subset)
     run = RunConfig(config.address, config.workers, config.cpus_per_worker, config.gpus_per_worker)
     with locked(config.output):
-        _agree(config, plan, fingerprint)
+        _agree(config, plan, fingerprint, subset)
         ledger = Ledger(config.output / LEDGER_FILE, run.limits.patience_s)
         if config.retry_failed:
             _reopen_failed(config, plan, ledger)
@@ -122,42 +129,62 @@ def encode(config: EncodeConfig) -> dict[str, int]:
     return counts
 
 
-def plan_shards(folder: Path, resolution: int | None = None) -> list[_PlannedShard]:
+def plan_shards(
+    folder: Path, resolution: int | None = None, allow_partial: bool = False, subset: frozenset[str] | None = None
+) -> list[_PlannedShard]:
     """Return the committed shards of a curation folder, in order of name.
 
     Args:
         folder: output of `helix4d curate`.
         resolution: resolution of the O-Voxels to encode; None for the default one of each shard.
+        allow_partial: whether shards may be missing.
+        subset: keys of the samples to encode; None for all. Shards without any of them are left out.
 
     Raises:
-        ConfigError: if there are none, or one is not committed or does not hold that resolution.
+        ConfigError: if there are none, one is not committed or does not hold that resolution, some are missing, or no
+            shard holds a key of the subset.
     """
     planned = []
+    present, absent = set(), set(subset or ())
     for split in SPLITS:
         for tar in sorted((folder / split).glob("*.tar")):
             sidecar = read_sidecar(tar)
             if sidecar is None:
                 raise ConfigError(f"{tar}: not committed yet: let `helix4d curate` finish first")
-            keys = tuple(sample["key"] for sample in sidecar["samples"])
+            present.add(f"{split}/{tar.name}")
+            keys = tuple(sample["key"] for sample in sidecar["samples"] if subset is None or sample["key"] in subset)
+            if subset is not None and not keys:
+                continue
+            absent.difference_update(keys)
             sides = parse_resolutions(sidecar["config"].get("resolution"))
             if resolution is not None and resolution not in sides:
                 found = ", ".join(map(str, sides))
                 raise ConfigError(f"{tar}: has no O-Voxels of resolution {resolution}, only of {found}")
             planned.append(_PlannedShard(f"{split}/{tar.stem}", tar, sidecar["sha256"], keys, resolution or sides[0]))
+    if present and not allow_partial:
+        committed = {f"{split}/{path.stem}.tar" for split in SPLITS for path in (folder / split).glob("*.json")}
+        expected = {*planned_shards(str(folder), present), *committed}
+        refuse_partial(str(folder), expected - present, "Restore them, or let `helix4d curate` finish")
+    if present and absent and not allow_partial:
+        raise ConfigError(
+            f"{folder}: has no sample {min(absent)}, which the subset selects ({len(absent)} are missing): select from "
+            "these shards"
+        )
     if not planned:
         raise ConfigError(f"{folder}: has no shards in {', '.join(SPLITS)}: not an output of `helix4d curate`")
     return planned
 
 
-def _agree(config: EncodeConfig, plan: list[_PlannedShard], fingerprint: str) -> None:
+def _agree(config: EncodeConfig, plan: list[_PlannedShard], fingerprint: str, subset: frozenset[str] | None) -> None:
     expected = {
+        "subset": None if subset is None else sha256_json(sorted(subset)),
         "latents": config.latents.to_json(),
         "encoders": fingerprint,
         "shards": {shard.name: shard.sha256 for shard in plan},
     }
     path = config.output / PLAN_FILE
     if not path.exists():
-        write_json(path, {"version": PLAN.version, **expected})
+        write_json(path, {"version": PLAN.version, **{k: v for k, v in expected.items() if v is not None}})
         return
     stored = parse_document(path.read_bytes(), PLAN, path)
     latents = stored.get("latents", {})

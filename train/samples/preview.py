@@ -5,7 +5,8 @@ The other stages' latents are ground truth, so a preview shows only what this st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -13,40 +14,54 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from helix4d.core import ConfigError, write_bytes
+from helix4d.core import ConfigError, first_line
 from helix4d.model.checkpoint.checkpoint import CheckpointSource, Pipeline
 from helix4d.model.conditioning.images import ImageEncoder
 from helix4d.model.latents.decode import decode_frame
 from helix4d.model.networks.flow import FlowTransformer
-from helix4d.model.sampling.sampler import SHAPE_SAMPLER, STRUCTURE_SAMPLER, TEXTURE_SAMPLER
 from helix4d.train.config import Stage, TrainConfig
-from helix4d.train.data.dataset import ClipReader, Latent
+from helix4d.train.data.dataset import UNREADABLE, ClipReader, Latent
 from helix4d.train.latents.latents import SHAPE, TEXTURE
 from helix4d.train.samples.generate import ColoredMesh, animate, picture
-from helix4d.train.samples.sampling import SampledMesh, decode_meshes, decode_occupancy, sample_video
+from helix4d.train.samples.sampling import SampledMesh, decode_meshes, decode_occupancy, sample_video, stage_sampler
+
+log = logging.getLogger("helix4d.train")
 
 _DECODERS = {
     Stage.STRUCTURE: ("sparse_structure_decoder",),
     Stage.GEOMETRY: ("shape_slat_decoder",),
     Stage.MATERIAL: ("shape_slat_decoder", "tex_slat_decoder"),
 }
-_SAMPLERS = {Stage.STRUCTURE: STRUCTURE_SAMPLER, Stage.GEOMETRY: SHAPE_SAMPLER, Stage.MATERIAL: TEXTURE_SAMPLER}
 _PIXELS = 192
 
 
 class Previews:
     """Writes previews of the fixed clips of a run.
 
+    Args:
+        config: settings of the run.
+        encoder: image encoder.
+        device: device of the network.
+        save: called with name and content of each preview.
+        stop: returns whether the run was asked to stop, which has no time for the remaining previews.
+
     Raises:
         ConfigError: if decoders or clips are missing.
     """
 
-    def __init__(self, config: TrainConfig, encoder: ImageEncoder, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        encoder: ImageEncoder,
+        device: torch.device,
+        save: Callable[[str, bytes], None],
+        stop: Callable[[], bool],
+    ) -> None:
         models = config.run.preview_models or config.network.checkpoint
         if models is None:
             raise ConfigError("run.preview_every requires decoders: set run.preview_models to their folder")
         source = CheckpointSource(models, offline=config.network.offline)
-        self._config, self._encoder, self._device = config, encoder, device
+        self._config, self._encoder, self._device, self._save, self._stop = config, encoder, device, save, stop
         self._reader = ClipReader(replace(config.data, split=config.run.preview_split), config.stage)
         self._decoders = [
             network.float().to(device).requires_grad_(False)
@@ -56,20 +71,31 @@ class Previews:
     def write(
         self, step: int, network: FlowTransformer, trained: Mapping[str, nn.Parameter], average: Mapping[str, Tensor]
     ) -> None:
-        """Sample the clips and write `previews/step_00000500/KEY.webp`: ground truth left, sample right."""
-        run = self._config.run
+        """Sample the clips and write `previews/step_00000500/KEY.webp`: ground truth left, sample right.
+
+        A clip that cannot be read, or does not fit into memory, has no preview.
+        """
         with _averaged(trained, average):
-            for number in range(min(run.preview_clips, len(self._reader))):
-                latent = self._reader.latent(number)
-                cond = self._encoder(self._reader.images(number, 0).to(self._device))
-                sampler = replace(_SAMPLERS[self._config.stage], guidance=run.preview_guidance)
-                first = self._config.network.first_frame
-                sampled = sample_video(network, latent, cond, sampler, self._config.seed, first)
-                pairs = zip(self._show(latent, latent.clean), self._show(latent, sampled), strict=True)
+            for number in range(min(self._config.run.preview_clips, len(self._reader))):
+                if self._stop():
+                    break
                 key = self._reader.entries[number].key
-                path = self._config.folder / "previews" / f"step_{step:08d}" / f"{key}.webp"
-                write_bytes(path, animate([np.concatenate(pair, axis=1) for pair in pairs]))
+                try:
+                    picture = self._picture(network, number)
+                except (*UNREADABLE, torch.OutOfMemoryError) as error:
+                    log.warning("step %d: no preview of %s: %s: %s", step, key, type(error).__name__, first_line(error))
+                else:
+                    self._save(f"previews/step_{step:08d}/{key}.webp", picture)
         network.train()
+
+    def _picture(self, network: FlowTransformer, number: int) -> bytes:
+        latent = self._reader.latent(number)
+        cond = self._encoder(self._reader.images(number, 0).to(self._device))
+        sampler = stage_sampler(self._config.stage, self._config.run.preview_guidance)
+        first = self._config.network.first_frame
+        sampled = sample_video(network, latent, cond, sampler, self._config.seed, first)
+        pairs = zip(self._show(latent, latent.clean), self._show(latent, sampled), strict=True)
+        return animate([np.concatenate(pair, axis=1) for pair in pairs])
 
     @torch.no_grad()
     def _show(self, latent: Latent, clean: Tensor) -> list[np.ndarray]:

@@ -6,7 +6,7 @@ Used for previews, for the small world and to measure overfitting.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,12 +15,24 @@ from torch import Tensor
 from helix4d.core import ConfigError, generator
 from helix4d.model.networks.flow import DenseFlow, FlowTransformer, SparseFlow
 from helix4d.model.networks.sparse import SparseLayout, SparseTensor
-from helix4d.model.sampling.sampler import SamplerConfig, Velocity, dense_spread, packed_spread, sample
+from helix4d.model.sampling.sampler import (
+    SHAPE_SAMPLER,
+    STRUCTURE_SAMPLER,
+    TEXTURE_SAMPLER,
+    SamplerConfig,
+    Velocity,
+    dense_spread,
+    packed_spread,
+    sample,
+)
 from helix4d.model.sampling.velocities import SparseAnchor, anchored_dense_velocity, anchored_sparse_velocity
 from helix4d.model.vae.dense_vae import DenseDecoder
 from helix4d.model.vae.sc_vae import SparseDecoder, decode_shape_fields
+from helix4d.train.config import Stage
 from helix4d.train.data.dataset import Latent
 from helix4d.voxelize import extract_mesh_arrays
+
+_SAMPLERS = {Stage.STRUCTURE: STRUCTURE_SAMPLER, Stage.GEOMETRY: SHAPE_SAMPLER, Stage.MATERIAL: TEXTURE_SAMPLER}
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,12 @@ class SampledMesh:
 
     vertices: np.ndarray
     faces: np.ndarray
+
+
+def stage_sampler(stage: Stage, guidance: float | None = None) -> SamplerConfig:
+    """Return the settings with which `helix4d sample` samples a stage, at another guidance strength if one is given."""
+    sampler = _SAMPLERS[stage]
+    return sampler if guidance is None else replace(sampler, guidance=guidance)
 
 
 @torch.no_grad()
@@ -48,11 +66,12 @@ def sample_video(
         cond: image tokens [T, M, C].
         sampler: sampling settings.
         seed: seed of the noise.
-        first_frame: whether frame 0 is the clean anchor; otherwise all frames are sampled.
+        first_frame: whether frame 0 is the clean anchor; otherwise all frames are sampled, as is that of a still.
     """
     network.eval()
     device = cond.device
     frames = len(given.lengths)
+    first_frame = first_frame and frames > 1
     noise = torch.from_numpy(generator(seed, "sample").standard_normal(given.clean.shape, dtype=np.float32)).to(device)
     clean = given.clean.to(device)
     if isinstance(network, DenseFlow):

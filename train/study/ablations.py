@@ -1,8 +1,8 @@
 """Tables 3 and 4 of the paper from our own runs: attention pattern, rotary variant, first-frame conditioning.
 
 Each variant changes one of the three in a given configuration and is trained once per seed, in its own process.
-Finished runs are not repeated; failed runs are listed as failed. The columns are the paper's known ones (CD-3D, CD-4D,
-relative time) and the training loss.
+Finished runs are not repeated; failed runs are listed as failed. The columns are chamfer distances, as in the paper
+but with another alignment, relative time and the training loss.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from helix4d.core import ConfigError, write_bytes, write_json
 from helix4d.core.processes import child_environment
 from helix4d.train.checkpoint import list_checkpoints, load_checkpoint
 from helix4d.train.config import TrainConfig
-from helix4d.train.loop import check_same_run
+from helix4d.train.resume import check_same_run
 from helix4d.train.study.held_out import HeldOut, RunFigures
 
 log = logging.getLogger("helix4d.train")
@@ -69,7 +69,7 @@ GROUPS: Mapping[str, Mapping[str, Variant]] = {
         "not given": Variant("first_frame_off", first_frame=False),
     },
 }
-_COLUMNS = ("CD-3D", "CD-4D", "relative time", "loss")
+_COLUMNS = ("CD, aligned", "CD, in place", "relative time", "loss")
 
 
 @dataclass(frozen=True)
@@ -166,8 +166,9 @@ def format_study(
         f"{facts['stage']} stage, {facts['steps']} steps of {facts['batch']} clips, seeds "
         f"{', '.join(map(str, facts['seeds']))}; evaluated on {len(facts['keys'])} clips of the {facts['split']} split "
         f"({relation}).",
-        "Mean ± standard deviation over seeds, excluding frame 0. CD-4D is computed without alignment, as predictions "
-        "are already in the clip's frame; for CD-3D each frame is aligned separately. ActionBench's protocol differs.",
+        "Mean ± standard deviation over seeds, excluding frame 0. CD: chamfer distance, both directions summed, in "
+        "place (predictions are in the clip's frame) or with each frame aligned by a similarity transform. CD-3D and "
+        "CD-4D of ActionBench align otherwise.",
         "",
     ]
     ours = {run.seed: run.figures for run in runs if run.variant == OURS.name}
@@ -205,8 +206,8 @@ def _cells(runs: Sequence[StudyRun], ours: Mapping[int, RunFigures | None]) -> l
         return ["failed"] * len(_COLUMNS) + [f"0 of {len(runs)}, {failed} failed", "failed"]
     ratios = [f.seconds_per_step / base.seconds_per_step for seed, f in done if (base := ours.get(seed)) is not None]
     return [
-        _spread([f.cd_3d for _, f in done], 4),
-        _spread([f.cd_4d for _, f in done], 4),
+        _spread([f.aligned for _, f in done], 4),
+        _spread([f.in_place for _, f in done], 4),
         _spread(ratios, 2),
         _spread([f.loss for _, f in done], 3),
         f"{len(done)} of {len(runs)}" + (f", {failed} failed" if failed else ""),

@@ -1,7 +1,7 @@
-"""Distances between two surfaces given as points: CD-3D and CD-4D of a frame.
+"""Chamfer distances between two surfaces given as points: in place, or after aligning one by a similarity transform.
 
-Both are the sum of the two mean nearest-neighbor distances, as in ActionBench. CD-4D compares the points in place; for
-CD-3D a frame is first aligned by a similarity transform, so that only the shape matters.
+Both are the sum of the two mean nearest-neighbor distances. ActionBench's CD-3D and CD-4D (`helix4d.evaluation`) sum
+likewise, but align with a scale per axis.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ _ROUNDS = 10
 
 
 def chamfer(a: Tensor, b: Tensor) -> float:
-    """CD-4D of a frame, points [P, 3] and [Q, 3]: 1024 points of each against all of the other; 0 for equal sets."""
+    """Chamfer distance in place of points [P, 3] and [Q, 3], 0 for equal sets.
+
+    At most 1024 points of each are compared with all of the other.
+    """
     return float(_nearest(_subset(a), b)[0].mean()) + float(_nearest(_subset(b), a)[0].mean())
 
 
 def aligned_chamfer(a: Tensor, b: Tensor) -> float:
-    """CD-3D of a frame: the lower of `chamfer` before and after aligning a to b with a similarity transform.
+    """Aligned chamfer distance: the lower of `chamfer` before and after aligning a to b with a similarity transform.
 
     The alignment is ten rounds of bidirectional iterative closest point, starting in place: a is already in b's frame.
     """

@@ -17,7 +17,6 @@ from torch import Tensor
 from helix4d.core import ConfigError, write_json
 from helix4d.model.checkpoint.checkpoint import CheckpointSource, Pipeline
 from helix4d.model.device import choose_device
-from helix4d.model.sampling.sampler import SHAPE_SAMPLER, STRUCTURE_SAMPLER
 from helix4d.train.checkpoint import list_checkpoints
 from helix4d.train.config import Stage, TrainConfig
 from helix4d.train.data.dataset import ClipReader, Latent
@@ -25,12 +24,12 @@ from helix4d.train.export import load_trained
 from helix4d.train.latents.latents import SHAPE
 from helix4d.train.metrics import read_metrics
 from helix4d.train.network import load_image_encoder
-from helix4d.train.samples.sampling import decode_meshes, decode_occupancy, sample_video
+from helix4d.train.samples.sampling import decode_meshes, decode_occupancy, sample_video, stage_sampler
 from helix4d.train.study.distances import aligned_chamfer, chamfer
 
 _DECODERS = {Stage.STRUCTURE: "sparse_structure_decoder", Stage.GEOMETRY: "shape_slat_decoder"}
-_SAMPLERS = {Stage.STRUCTURE: STRUCTURE_SAMPLER, Stage.GEOMETRY: SHAPE_SAMPLER}
 _FILE = "held_out.json"
+_VERSION = 2  # of the file
 
 
 @dataclass(frozen=True)
@@ -38,15 +37,15 @@ class RunFigures:
     """Figures of one run.
 
     Attributes:
-        cd_3d, cd_4d: means over the frames after frame 0 of all clips, in units of the cube.
+        aligned, in_place: chamfer distances, means over the frames after frame 0 of all clips, in units of the cube.
         loss: mean over the last tenth of the lines of metrics.jsonl.
         seconds_per_step: median over the lines of metrics.jsonl, without the time spent waiting for data.
         frames: number of frames over which the distances are averaged.
         empty: number of frames in which the ground truth has a surface but the sample has none.
     """
 
-    cd_3d: float | None
-    cd_4d: float | None
+    aligned: float | None
+    in_place: float | None
     loss: float
     seconds_per_step: float
     frames: int
@@ -94,7 +93,12 @@ class HeldOut:
     def measure(self, config: TrainConfig) -> RunFigures:
         """Return the figures of a finished run, cached next to its checkpoints while the settings do not change."""
         path = config.folder / _FILE
-        settings = {**self._settings, "keys": self.keys, "checkpoint": list_checkpoints(config.folder)[-1].name}
+        settings = {
+            "version": _VERSION,
+            **self._settings,
+            "keys": self.keys,
+            "checkpoint": list_checkpoints(config.folder)[-1].name,
+        }
         if path.exists() and (cached := json.loads(path.read_bytes()))["settings"] == settings:
             return RunFigures(**cached["figures"])
         figures = self._measure(config)
@@ -104,7 +108,7 @@ class HeldOut:
     def _measure(self, config: TrainConfig) -> RunFigures:
         network = load_trained(config, self._device)
         encoder = load_image_encoder(config.network, self._device)
-        sampler = replace(_SAMPLERS[config.stage], guidance=config.run.preview_guidance)
+        sampler = stage_sampler(config.stage, config.run.preview_guidance)
         in_place, aligned, empty = [], [], 0
         for number in self._numbers:
             latent = self._reader.latent(number)

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -25,6 +25,12 @@ from helix4d.voxelize.ovoxel import MAX_RESOLUTION, OVoxel, morton_codes
 _GEOMETRY = (("dual_vertices", 3), ("intersected", 1))
 _MATERIAL = (("base_color", 3), ("metallic", 1), ("roughness", 1), ("alpha", 1))
 _ATTRIBUTES = (*_GEOMETRY, *_MATERIAL)
+_PARTS = {
+    "all": (_ATTRIBUTES, slice(0, 10)),
+    "dual_grid": ((("vertices", 3), ("intersected", 1)), slice(0, 4)),
+    "pbr": (_MATERIAL, slice(4, 10)),
+}
+"""Part of an O-Voxel -> its attributes, as TRELLIS.2's loaders name them, and their columns in a table of all."""
 _CENTER = 0.5
 _PLAIN = {"base_color": 255, "metallic": 255, "roughness": 255, "alpha": 255}
 """The material of files that have none: glTF's defaults, as for meshes without a material."""
@@ -53,6 +59,7 @@ def encode_vxz(
     level: int | None = None,
     chunk_size: int = 256,
     interleave: str = "as_is",
+    part: Literal["all", "dual_grid", "pbr"] = "all",
 ) -> bytes:
     """Encode an O-Voxel as the bytes of a `.vxz` file, deterministically.
 
@@ -62,6 +69,8 @@ def encode_vxz(
         level: level of the compression; None for zstd 3, deflate 6, lzma 9.
         chunk_size: voxels per side of a chunk, a power of two from 2 to 1024.
         interleave: one stream per attribute ("as_is"), per channel ("none"), or for all ("all").
+        part: everything, or the half that TRELLIS.2's training data has in a file of its own: the geometry
+            ("dual_grid", whose dual vertices are called `vertices`) or the material ("pbr").
 
     Raises:
         ConfigError: if an argument is out of range, or voxels are outside the grid or not in Morton order.
@@ -79,7 +88,8 @@ def encode_vxz(
     codes = morton_codes(ovoxel.coords)
     if (np.diff(codes) <= 0).any():
         raise ConfigError("voxels are duplicated or not in Morton order")
-    columns = _quantized(ovoxel)
+    attributes, selected = _PARTS[part]
+    columns = _quantized(ovoxel)[:, selected]
     chunk_of = codes >> (3 * levels)
     starts = np.flatnonzero(np.diff(chunk_of, prepend=-1))
     stops = np.append(starts[1:], len(codes))
@@ -92,7 +102,7 @@ def encode_vxz(
         chunk: dict[str, Any] = {"idx": corners[number].tolist()}
         octree = encode_octree(codes[first:stop] & ((1 << 3 * levels) - 1), levels)
         length = 0
-        for name, stream in [("svo", octree), *_interleaved(columns[first:stop], interleave)]:
+        for name, stream in [("svo", octree), *_interleaved(columns[first:stop], interleave, attributes)]:
             packed = compress(stream.tobytes(), compression, level)
             chunk[name] = [length, len(packed)]
             length += len(packed)
@@ -100,7 +110,7 @@ def encode_vxz(
         chunk["ptr"] = [offset, length]
         chunks.append(chunk)
         offset += length
-    raw_size = len(codes) * (_COORDS_BYTES + sum(channels for _, channels in _ATTRIBUTES))
+    raw_size = len(codes) * (_COORDS_BYTES + sum(channels for _, channels in attributes))
     header = {
         "num_voxel": len(codes),
         "chunk_size": chunk_size,
@@ -111,7 +121,7 @@ def encode_vxz(
         "compressed_size": offset,
         "compress_ratio": raw_size / max(offset, 1),
         "attr_interleave": interleave,
-        "attr": [list(attribute) for attribute in _ATTRIBUTES],
+        "attr": [list(attribute) for attribute in attributes],
         "chunks": chunks,
         "resolution": ovoxel.resolution,
     }
@@ -266,11 +276,13 @@ def _quantized(ovoxel: OVoxel) -> np.ndarray:
     return np.concatenate([dual, flags.astype(np.uint8)[:, None], *others], axis=1)
 
 
-def _interleaved(rows: np.ndarray, interleave: str) -> list[tuple[str, np.ndarray]]:
-    """Name and content of the streams of (N, 10) uint8 attributes."""
+def _interleaved(
+    rows: np.ndarray, interleave: str, attributes: Sequence[tuple[str, int]]
+) -> list[tuple[str, np.ndarray]]:
+    """Name and content of the streams of attributes, uint8 with as many columns as these have channels."""
     if interleave == "all":
         return [("attr", rows)]
-    streams = [(name, rows[:, columns]) for (name, _), columns in zip(_ATTRIBUTES, _columns(_ATTRIBUTES), strict=True)]
+    streams = [(name, rows[:, columns]) for (name, _), columns in zip(attributes, _columns(attributes), strict=True)]
     if interleave == "as_is":
         return streams
     return [(f"{name}_{number}", channel) for name, part in streams for number, channel in enumerate(part.T)]

@@ -22,6 +22,7 @@ from typing import Any
 import llvmlite  # type: ignore[import-untyped]
 import numba
 from numba import njit, types
+from numba.core import event
 
 from helix4d.core import SetupError
 from helix4d.core.locks import file_lock
@@ -83,6 +84,8 @@ def warm_up() -> int:
                 _STATE["compiled"] = _load()
             else:
                 with ExitStack() as stack:
+                    # Whoever listens for compilations also learns of those that another process makes.
+                    stack.enter_context(event.trigger_event("numba:compile"))
                     with suppress(OSError):  # without locks, or in a read-only folder, processes may compile twice
                         stack.enter_context(file_lock(folder / "voxelize.lock"))
                     if not stamp.exists():

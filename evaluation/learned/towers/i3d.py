@@ -7,6 +7,7 @@ contains code and is not supported.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helix4d.core import ConfigError
+from helix4d.core import ConfigError, FormatError, first_line
 from helix4d.evaluation.learned.weights import load_named, read_tensors
 
 _SIZE = 224
@@ -34,8 +35,8 @@ _BRANCHES = {
 VIDEOGPT_EPS = 1e-5
 """Epsilon of the batch norms for VideoGPT's `i3d_pretrained_400.pt`; for pytorch-i3d's `rgb_imagenet.pt` it is 1e-3."""
 
-FRAMES = 16
-"""Shorter videos are stretched to this number of frames."""
+FRAMES = 32
+"""Frames of a piece of a video, as in the evaluations of V2M4 and Motion 3-to-4."""
 MIN_FRAMES = 9
 """Minimum: time is halved three times, rounded up, and the average pooling needs two steps."""
 
@@ -125,9 +126,16 @@ def pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Ten
     return F.pad(x, padding)
 
 
-def hold_frames(frames: np.ndarray, count: int = FRAMES) -> np.ndarray:
-    """Stretch (T, …) frames to (count, …) if T is smaller, repeating each about equally often."""
-    return frames if len(frames) >= count else frames[np.arange(count) * len(frames) // count]
+def pieces_of(frames: np.ndarray, count: int = FRAMES) -> np.ndarray:
+    """Cut (T, …) frames into (P, count, …) consecutive pieces; frames after the last piece are left out.
+
+    A shorter video is continued backward and forward in turns: 16 frames are followed by their reverse, as in the
+    evaluation of Motion 3-to-4.
+    """
+    there_and_back = np.concatenate([np.arange(len(frames)), np.arange(len(frames))[::-1]])
+    order = np.arange(len(frames)) if len(frames) >= count else np.resize(there_and_back, count)
+    whole = order[: len(order) // count * count]
+    return frames[whole.reshape(-1, count)]
 
 
 def video_pixels(frames: Tensor, size: int = _SIZE) -> Tensor:
@@ -143,3 +151,31 @@ def load_i3d(path: Path, eps: float = VIDEOGPT_EPS) -> I3d:
         FormatError: if the file is not such a checkpoint.
     """
     return load_named(partial(I3d, eps=eps), read_tensors(path), path.name)
+
+
+class ScriptedI3d(nn.Module):
+    """StyleGAN-V's classifier: (B, 3, T, 224, 224) in [-1, 1] → (B, 400) logits.
+
+    Args:
+        script: the loaded file, which takes pixels and three flags.
+    """
+
+    def __init__(self, script: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.script = script
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.script(x, rescale=False, resize=False, return_features=True)
+
+
+def load_scripted_i3d(path: Path) -> ScriptedI3d:
+    """Load StyleGAN-V's `i3d_torchscript.pt`, the only file of weights that contains code (TorchScript).
+
+    Raises:
+        FormatError: if the file is not a TorchScript archive.
+    """
+    try:
+        script = torch.jit.load(str(path), map_location="cpu")
+    except (RuntimeError, ValueError) as error:
+        raise FormatError(f"{path.name}: not a TorchScript archive ({first_line(error)})") from error
+    return ScriptedI3d(script.eval())

@@ -8,6 +8,7 @@ import fsspec
 import pytest
 
 from helix4d.core import AssetError, ReasonCode
+from helix4d.curation.remote import web
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.remote.files import RemoteFile
 from helix4d.curation.remote.transfer import Transfer
@@ -158,16 +159,29 @@ def test_other_protocols_are_fetched_in_ranges(config: DownloadConfig, tmp_path:
     assert code_of(config, nothing, tmp_path / "c.glb") is ReasonCode.DOWNLOAD_FAILED
 
 
-def test_the_rate_limit_is_shared_through_the_folder(tmp_path: Path) -> None:
+class FakeTime:
+    """The module `time`, with a clock that only sleeping moves."""
+
+    now = 1e9
+
+    def time(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_the_rate_limit_is_shared_through_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeTime()
+    monkeypatch.setattr(web, "time", fake)
     one, two = Pace(tmp_path, 20), Pace(tmp_path, 20)
-    start = time.monotonic()
     for _ in range(5):
         one.wait("host")
         two.wait("host")
-    assert 0.44 <= time.monotonic() - start < 2
-    one.hold("host", 0.3)
-    start = time.monotonic()
+    assert fake.now == pytest.approx(1e9 + 9 / 20, abs=1e-4), "ten requests, the first at once"
+    one.hold("host", 300)
+    start = fake.now
     two.wait("other")
-    assert time.monotonic() - start < 0.2
+    assert fake.now == start, "another host is not held"
     two.wait("host")
-    assert time.monotonic() - start >= 0.25
+    assert fake.now == pytest.approx(start + 300, abs=1e-4)

@@ -201,6 +201,7 @@ def test_other_folders_and_damaged_shards_are_rejected(tmp_path: Path, capfd: py
 def test_the_data_card_describes_the_data_and_no_text_becomes_markup(output: Path) -> None:
     card = (output / "report" / "datacard.md").read_text()
     expected = ["5 samples", "| done: became samples | 5 |", "| corrupt_file | failed | 2 |", "| resolution | 32 |"]
+    expected += ["Skinned meshes: 4 samples; without: 0; unknown: 1.", "Up axis of the files: Y 4, not stated 1."]
     for text in [*expected, "--resolution 32", f"from each of {VIEWS} random cameras"]:
         assert text in card, text
     assert "| unknown | 5 |" in card

@@ -56,6 +56,8 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "tools": (lambda s: s.update(tools=[]), "tools is missing"),
     "config": (lambda s: s.update(config=7), "config is missing"),
     "tokens": (lambda s: first(s).update(tokens=[1, "2"]), "not numbers per frame"),
+    "skeleton": (lambda s: first(s).update(skeleton={"joints": "many"}), "number of joints"),
+    "up axis": (lambda s: first(s).update(up_axis="<b>"), "up axis is not one of"),
     "asset": (lambda s: first(s).update(asset=None), "no valid asset"),
 }
 
@@ -118,6 +120,8 @@ CLIP = {
         ({"clip": None}, "clip is None"),
         ({"measures": {"motion": "much"}}, "not a number"),
         ({"extras": [1]}, "extras is"),
+        ({"skeleton": {"joints": 1, "names": ["a" * 65], "skinned": True}}, "64 characters"),
+        ({"up_axis": "W"}, "up axis is not one of"),
     ],
 )
 def test_tampered_clips_are_format_errors(changes: dict[str, Any], message: str) -> None:

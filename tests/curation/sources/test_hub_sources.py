@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helix4d.core import ConfigError, ReasonCode
+from helix4d.curation.filters.thresholds import FilterConfig, judge_metadata
 from helix4d.curation.remote.cache import Cache
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.sources import hub_collections as hub_sources
+from helix4d.curation.sources.annotations import UnknownFormError, read_caption, read_tags
 from helix4d.curation.sources.hashing import hash_sources
 from helix4d.curation.sources.hub_collections import iterate_object, read_ids
 from helix4d.curation.sources.source import list_source
@@ -90,7 +92,7 @@ def test_texverse_is_listed_with_hashes_and_licenses_wherever_its_metadata_is(
         assert (asset.remote.sha256, asset.remote.size) == (sha256(glb(asset.name)), len(glb(asset.name)))
         if known:
             entry = metadata()[asset.name]
-            assert asset.metadata == {name: entry[name] for name in ("license", "name", "faceCount")}
+            assert asset.metadata == {name: entry[name] for name in ("license", "name", "faceCount", "tags")}
     assert listing.unreachable.keys() == {UIDS[6]}
     assert listing.unreachable[UIDS[6]].reason is ReasonCode.DOWNLOAD_FAILED
     assert listing.revisions["datasets/YiboZhang2001/TexVerse-1K"] == COMMIT
@@ -109,6 +111,67 @@ def test_an_asset_without_a_path_in_the_metadata_is_found_in_the_tree(hub: HubSe
     del entries[UIDS[3]]
     hub.repositories["datasets/YiboZhang2001/TexVerse"]["metadata.json"] = json.dumps(entries).encode()
     assert [asset.name for asset in list_source(f"texverse:{ids}", 6, cache).assets] == UIDS[:6]
+
+
+@pytest.mark.parametrize("where", ["TexVerse", "TexVerse-1K"])
+def test_captions_and_tags_are_joined(
+    hub: HubServer, cache: Cache, ids: Path, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    entries = metadata()
+    tags = [["Animal", "dog"], [{"name": "animal", "slug": "animals"}], "cat, animal,", 7, [["animal"]], ["animals"]]
+    captions = ["A dog.", {"overall": "A dog", "parts": ["leg", "tail"], "score": 0.5}, ["", None], 7, {"a": {}}]
+    for uid, value in zip(UIDS, tags, strict=False):
+        entries[uid]["tags"] = value
+    files = hub.repositories[f"datasets/YiboZhang2001/{where}"]
+    files["metadata.json"] = json.dumps(entries).encode()
+    files["caption.json"] = json.dumps(dict(zip(UIDS, captions, strict=False))).encode()
+    with caplog.at_level("INFO", "helix4d.curation"):
+        assets = list_source(f"texverse:{ids}", None, cache).assets
+    found = {asset.name: asset.metadata for asset in assets}
+    expected = [["Animal", "dog"], ["animal"], ["cat", "animal"], None, None, ["animals"]]
+    assert [found[uid].get("tags") for uid in UIDS[:6]] == expected
+    assert [found[uid].get("caption") for uid in UIDS[:6]] == [*captions[:2], None, None, None, None]
+    messages = "\n".join(record.getMessage() for record in caplog.records)
+    assert "tags: known for 5 of 7 assets" in messages
+    assert f"tags: left out for 2 assets, such as {UIDS[3]!r}, whose tags is not a list of at most 64 tags" in messages
+    assert "caption: known for 2 of 7 assets" in messages
+    assert f"caption: left out for 3 assets, such as {UIDS[2]!r}, whose caption contains no text" in messages
+    for condition, kept in (("tags contains 'animal'", UIDS[:3]), ("caption contains 'DOG'", UIDS[:2])):
+        filters = FilterConfig(where=condition)
+        assert [asset.name for asset in assets if judge_metadata(asset.metadata, filters) is None] == kept
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{", b"uid,caption", b'{"a" "b"}'])
+def test_captions_of_an_unknown_form_are_left_out(
+    hub: HubServer, cache: Cache, ids: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = hub.repositories["datasets/YiboZhang2001/TexVerse"]
+    files.update({"metadata.json": json.dumps(metadata()).encode(), "caption.json": content})
+    with caplog.at_level("WARNING", "helix4d.curation"):
+        assets = list_source(f"texverse:{ids}", None, cache).assets
+    assert all(asset.metadata["tags"] == ["a"] and "caption" not in asset.metadata for asset in assets)
+    (record,) = caplog.records
+    assert "captions are left out: " in record.getMessage()
+    assert "caption.json: " in record.getMessage()
+
+
+def test_secrets_in_captions_are_hidden(hub: HubServer, cache: Cache, ids: Path) -> None:
+    files = hub.repositories["datasets/YiboZhang2001/TexVerse"]
+    files["caption.json"] = json.dumps({UIDS[0]: "see https://me:secret@host/a?token=1"}).encode()
+    first = list_source(f"texverse:{ids}", None, cache).assets[0]
+    assert first.metadata["caption"] == "see https://***@host/a?***"
+
+
+def test_annotations_are_bounded() -> None:
+    large = {str(n): "a" for n in range(65)}
+    for caption in ("a" * 4001, ["a"] * 65, large, [[["a", [["a"]]]]], float("nan"), True, {}):
+        with pytest.raises(UnknownFormError):
+            read_caption(caption)
+    for tags in (["a"] * 65, {"a": 1}, [{"slug": "a"}], ["a" * 4001], None):
+        with pytest.raises(UnknownFormError):
+            read_tags(tags)
+    assert read_tags([]) == []
+    assert read_caption(["  two ", "captions"]) == ["two", "captions"]
 
 
 def test_the_list_of_texverse_is_fetched(

@@ -134,6 +134,7 @@ def test_edited_numbers_in_the_index(output: Path) -> None:
         return found
 
     assert "voxels is [7, " in edited(lambda s: s["voxels"].__setitem__(0, 7)).what
+    assert "up_axis is 'Z'" in edited(lambda s: s.update(up_axis="Z")).what
     assert "tokens is [" in edited(lambda s: s["tokens"].append(1)).what
     assert (
         "frame_00.vxz: the index records 3 bytes at "

@@ -13,9 +13,10 @@ from helix4d.core import AssetState, ReasonCode
 from helix4d.curation.shards.ledger import Outcome
 from helix4d.curation.work import curate_task, ray_loop
 from helix4d.curation.work.compilation import COMPILING, announced
-from helix4d.curation.work.pace import Pace
+from helix4d.curation.work.forecast import Forecast
 from helix4d.curation.work.progress import Display
 from helix4d.curation.work.stages import Clock
+from helix4d.voxelize.kernels import compilation
 
 
 class FakeTime:
@@ -54,24 +55,24 @@ def test_the_time_left_is_known_before_the_first_asset_has_ended(time: FakeTime)
 
 
 def test_assets_that_end_do_not_disturb_the_estimate(time: FakeTime) -> None:
-    pace = Pace("render", 0.0)
+    forecast = Forecast("render", 0.0)
     for number in range(4):
         for step in range(65):
             time.now += 1
-            pace.update({str(number): f"render {step}/64"}, time.now)
-        pace.end(str(number))
+            forecast.update({str(number): f"render {step}/64"}, time.now)
+        forecast.end(str(number))
     # The first image ends after 2 s.
-    assert pace.per_second(time.now) == pytest.approx((4 - 1 / 64) / (time.now - 2))
-    assert pace.left_s(6, time.now) == pytest.approx(6 * 65, rel=0.01)
+    assert forecast.per_second(time.now) == pytest.approx((4 - 1 / 64) / (time.now - 2))
+    assert forecast.left_s(6, time.now) == pytest.approx(6 * 65, rel=0.01)
 
 
 def test_the_next_clip_of_an_asset_takes_nothing_back(time: FakeTime) -> None:
-    pace = Pace("render", 0.0)
-    pace.update({"a": "render 1/64"}, 1.0)
-    pace.update({"a": "render 48/64"}, 48.0)
-    before = pace.left_s(2, 48.0)
-    pace.update({"a": "render 2/64"}, 50.0)
-    after = pace.left_s(2, 50.0)
+    forecast = Forecast("render", 0.0)
+    forecast.update({"a": "render 1/64"}, 1.0)
+    forecast.update({"a": "render 48/64"}, 48.0)
+    before = forecast.left_s(2, 48.0)
+    forecast.update({"a": "render 2/64"}, 50.0)
+    after = forecast.left_s(2, 50.0)
     assert before is not None
     assert after is not None
     assert after < 1.1 * before
@@ -148,6 +149,26 @@ def test_a_kernel_from_the_cache_on_disk_is_not_announced(tmp_path: Path, monkey
 
         with announced(notes.append):
             kernel(1.0)
+    assert notes == [COMPILING, ""]
+
+
+def test_waiting_for_another_process_that_compiles_is_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    seen: list[list[str]] = []
+
+    def load() -> int:
+        seen.append(list(notes))
+        return 0
+
+    monkeypatch.setattr(compilation, "_cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(compilation, "_load", load)
+    for _ in range(2):
+        monkeypatch.setitem(compilation._STATE, "ready", False)
+        with announced(notes.append):
+            compilation.warm_up()
+    assert seen == [[COMPILING], [COMPILING, ""]], "the second time, everything is in the cache"
     assert notes == [COMPILING, ""]
 
 

@@ -248,9 +248,10 @@ def test_a_process_is_replaced_after_an_exception(cluster: Cluster, tmp_path: Pa
 
 
 def report_and_wait(job: FakeJob, report: Report) -> Outcome:
-    """Report a step, then wait long enough for a tick."""
+    """Report a step, then wait until a tick has shown it."""
     report(f"step of {job.name}")
-    time.sleep(2)
+    while not (job.folder / f"{job.name} was shown").exists():
+        time.sleep(0.02)
     return answer(job, report)
 
 
@@ -259,6 +260,8 @@ def test_ticks_show_running_jobs(cluster: Cluster, tmp_path: Path) -> None:
     for news in run_tasks(cluster, [Task(report_and_wait, NEEDS)], jobs_of(tmp_path, "a", "b")):
         if isinstance(news, Tick):
             shown.update(news.stages)
+            for name in news.stages:
+                (tmp_path / f"{name} was shown").touch()
     assert shown == {"a": "step of a", "b": "step of b"}
     last = [
         news for news in run_tasks(cluster, [Task(answer, NEEDS)], jobs_of(tmp_path, "c")) if isinstance(news, Tick)

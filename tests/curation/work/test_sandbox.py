@@ -8,6 +8,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -18,11 +19,12 @@ from helix4d.curation.config import Limits
 from helix4d.curation.work.sandbox import JobDied, Sandbox
 
 CHILD = "tests.curation.children.misbehaving"
+LIMITS = Limits(memory_gb=0.4)
 
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    box = Sandbox(Limits(timeout_s=2.0, memory_gb=0.4), threads=1, module=CHILD)
+    box = Sandbox(LIMITS, threads=1, module=CHILD)
     yield box
     box.close()
 
@@ -56,7 +58,7 @@ def test_only_a_child_that_downloads_is_given_tokens(sandbox: Sandbox, monkeypat
 def test_blas_has_one_thread_in_a_child_with_several(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last bits of long sums depend on its number of threads, which must not affect a shard."""
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "4")
-    box = Sandbox(Limits(timeout_s=2.0, memory_gb=0.4), threads=2, module=CHILD)
+    box = Sandbox(LIMITS, threads=2, module=CHILD)
     try:
         found, _ = box.run({"do": "answer"}, lambda event: None)
         environment = Path(f"/proc/{found['pid']}/environ").read_bytes().split(b"\0")
@@ -79,6 +81,8 @@ def test_a_death_costs_one_job_and_keeps_its_log(
     sandbox: Sandbox, deed: str, code: ReasonCode, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("helix4d.curation.work.sandbox._FAREWELL_S", 0.5)
+    if deed == "hang":  # on a busy machine, two seconds may be too short for what the others do
+        monkeypatch.setattr(sandbox, "_limits", replace(LIMITS, timeout_s=2.0))
     with pytest.raises(JobDied, match=message) as died:
         sandbox.run({"do": deed}, lambda event: None)
     assert died.value.code is code
@@ -178,7 +182,7 @@ def test_the_real_worker_dies_with_its_parent() -> None:
     child = psutil.Process(int(parent.stdout.readline()))
     parent.kill()
     parent.communicate()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "the worker outlived its parent"
         time.sleep(0.1)

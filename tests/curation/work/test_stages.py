@@ -18,14 +18,17 @@ from PIL import Image
 from helix4d.assets import archive, bake_clips, content_hash
 from helix4d.assets.samples import SAMPLES
 from helix4d.core import AssetState, ConfigError, ReasonCode
-from helix4d.curation.config import SampleConfig
-from helix4d.curation.filters.thresholds import MeasuredClip, Refusal
+from helix4d.curation.config import CurateConfig, Limits, RunConfig, SampleConfig
+from helix4d.curation.filters.thresholds import FilterConfig, MeasuredClip, Refusal
+from helix4d.curation.plan.plan import PlannedAsset
 from helix4d.curation.shards.reader import ShardReader
 from helix4d.curation.shards.writer import Sample, part_members, write_shard
+from helix4d.curation.sources.listing import SourceAsset
 from helix4d.curation.work import stages, worker
-from helix4d.curation.work.jobs import AssetJob
+from helix4d.curation.work.jobs import AssetJob, asset_job
 from helix4d.curation.work.stages import Clock, process_asset
 from tests.assets.glb import moving_tetrahedron
+from tests.assets.test_skeleton import rigged
 from tests.mounts import mounted, needs_mounts
 
 FACTS = {"split": "train", "config": {}, "config_sha256": "0" * 64, "tools": {}, "gaps": []}
@@ -56,6 +59,22 @@ def test_the_preset_changes_only_the_images(tmp_path: Path) -> None:
         "view_00_frame_00.webp",
         "view_00_frame_01.webp",
     }
+
+
+def test_a_sample_records_the_skeleton_and_the_up_axis(tmp_path: Path) -> None:
+    """In `clip.json` and in the index, next to the metadata of the source."""
+    asset = rigged(["hip", "knee"]).write(tmp_path)
+    metadata = {"tags": ["animal"], "caption": {"overall": "A pyramid"}}
+    config = SampleConfig(resolution=32, frames=2, views=0, filters=FilterConfig(where="tags contains 'animal'"))
+    job = AssetJob(asset.name, asset, content_hash(asset), tmp_path / "part", config, metadata=metadata, device="cpu")
+    assert process_asset(job, Clock(lambda event: None)).state is AssetState.DONE
+    write_shard(tmp_path / "one.tar", [job.part], FACTS)
+    reader = ShardReader(tmp_path / "one.tar")
+    (key,) = reader.keys()
+    for record in (reader.clip(key), reader.sample(key)):
+        assert record["skeleton"] == {"joints": 2, "names": ["hip", "knee"], "skinned": True}
+        assert record["up_axis"] == "Y"
+    assert reader.clip(key)["metadata"] == metadata
 
 
 def test_the_rasterizer_has_no_presets() -> None:
@@ -230,6 +249,20 @@ def test_clips_of_a_file_are_in_memory_one_at_a_time(tmp_path: Path, monkeypatch
         f"{key}.{name}" for key in outcome.keys for name in ["clip.json", *(f"frame_{n:02d}.vxz" for n in range(4))]
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ladybug.glb", "part"]
+
+
+def test_an_asset_that_cannot_fit_in_memory_is_refused_with_a_reason(tmp_path: Path) -> None:
+    job = AssetJob.from_json(replace(job_of(tmp_path), memory_gb=1e-6).to_json())
+    outcome = worker._work(job, clock := Clock(lambda event: None))
+    assert (outcome.state, outcome.reason, clock.stage) == (AssetState.FAILED, ReasonCode.OUT_OF_MEMORY, "bake")
+    assert "more than the limit of 1e-06 GB" in outcome.message
+    assert not job.part.exists()
+
+
+def test_jobs_know_the_memory_limit_of_their_run(tmp_path: Path) -> None:
+    config = CurateConfig("assets", tmp_path, run=RunConfig(limits=Limits(memory_gb=3.5)))
+    source = SourceAsset("a.glb", tmp_path / "a.glb", 1, 0)
+    assert asset_job(config, PlannedAsset(source, "0" * 64), tmp_path / "part").memory_gb == 3.5
 
 
 def test_storage_that_refuses_a_part_is_not_blamed_on_the_asset(tmp_path: Path) -> None:

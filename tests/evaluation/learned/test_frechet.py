@@ -51,8 +51,12 @@ def test_the_distance_is_symmetric() -> None:
     assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=1e-12)
 
 
+def test_single_features_have_the_squared_distance_of_their_values() -> None:
+    assert frechet_distance(np.float32([[1, 2, 4]]), np.float32([[1, 0, 1]])) == 13
+
+
 def test_too_few_features_are_refused() -> None:
-    with pytest.raises(ConfigError, match="at least 2"):
-        frechet_distance(np.zeros((1, 4)), np.zeros((5, 4)))
+    with pytest.raises(ConfigError, match="at least 1"):
+        frechet_distance(np.zeros((0, 4)), np.zeros((5, 4)))
     with pytest.raises(ConfigError, match="expected"):
         frechet_distance(np.zeros((5, 3)), np.zeros((5, 4)))

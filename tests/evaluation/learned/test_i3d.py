@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from helix4d.core import ConfigError, FormatError
-from helix4d.evaluation.learned.towers.i3d import I3d, load_i3d, pad_same, video_pixels
+from helix4d.evaluation.learned.towers.i3d import I3d, load_i3d, load_scripted_i3d, pad_same, pieces_of, video_pixels
 from tests.evaluation.learned.published import randomized
 
 
@@ -134,3 +134,37 @@ def test_frames_become_pixels_between_minus_one_and_one() -> None:
     assert (pixels[1:, 0] == -1).all()
     assert pixels[0, 0, 0, 0] == 1
     assert pixels[0, 0, -1, 0] == -1
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (16, [[*range(16), *range(15, -1, -1)]]),
+        (12, [[*range(12), *range(11, -1, -1), *range(8)]]),
+        (1, [[0] * 32]),
+        (32, [list(range(32))]),
+        (70, [list(range(32)), list(range(32, 64))]),
+    ],
+)
+def test_videos_are_cut_into_pieces_of_32_frames(count: int, expected: list[list[int]]) -> None:
+    frames = np.arange(count)[:, None] * np.ones((1, 2), int)
+    assert pieces_of(frames)[..., 0].tolist() == expected
+
+
+class Scripted(torch.nn.Module):
+    """The interface of StyleGAN-V's file."""
+
+    def forward(self, x: Tensor, rescale: bool, resize: bool, return_features: bool) -> Tensor:
+        if rescale or resize or not return_features:
+            x = x + 100
+        return x.mean(dim=(2, 3, 4))
+
+
+def test_the_scripted_network_gets_pixels_as_they_are(tmp_path: Path) -> None:
+    torch.jit.script(Scripted()).save(str(tmp_path / "i3d_torchscript.pt"))
+    network = load_scripted_i3d(tmp_path / "i3d_torchscript.pt")
+    video = torch.linspace(-1, 1, 3).view(1, 3, 1, 1, 1).expand(1, 3, 32, 4, 4)
+    assert torch.allclose(network(video), torch.tensor([[-1.0, 0.0, 1.0]]))
+    (tmp_path / "other.pt").write_bytes(b"PK")
+    with pytest.raises(FormatError, match=r"other\.pt: not a TorchScript archive"):
+        load_scripted_i3d(tmp_path / "other.pt")

@@ -14,11 +14,12 @@ from torch import nn
 
 from helix4d.assets import Clip, Frame, Material, Topology
 from helix4d.evaluation.metrics import learned
-from helix4d.evaluation.metrics.learned import SWAPPED, Y_UP, Network, colored_clouds, learned_metrics
+from helix4d.evaluation.metrics.learned import Y_UP, Network, PointScore, colored_clouds, learned_metrics
 from helix4d.evaluation.metrics.metric import Item, Measure, Metric, Need, NotAvailable, SetMetric, View, missing
 from tests.evaluation.shapes import tripod
 
-NAMES = ["clip", "clip_n", "ulip_2", "uni3d", "dreamsim", "fvd", "lpips"]
+FVD = ["fvd_set", "fvd_pair", "fvd_set_videogpt", "fvd_pair_videogpt"]
+NAMES = ["clip", "clip_n", "ulip_2", "uni3d", "dreamsim", *FVD, "lpips_vgg", "lpips_alex"]
 
 
 def clip_of(frames: int) -> Clip:
@@ -71,7 +72,7 @@ def test_names_directions_and_needs_are_those_of_the_papers_table() -> None:
     found = by_name(None)
     assert list(found) == NAMES
     assert {name for name, metric in found.items() if metric.higher_is_better} == {"clip", "clip_n", "ulip_2", "uni3d"}
-    assert {name for name, m in found.items() if Need.TEXTURE in m.needs} == {"clip", "dreamsim", "fvd", "lpips"}
+    assert {name for name, m in found.items() if Need.TEXTURE in m.needs} == set(NAMES) - {"clip_n", "ulip_2", "uni3d"}
     assert all(Need.VIDEO in metric.needs and metric.checkpoint and metric.definition for metric in found.values())
     assert isinstance(missing(found["clip"], item_of(textured=False)), NotAvailable)
     assert missing(found["clip_n"], item_of(textured=False)) is None
@@ -94,9 +95,10 @@ def test_without_weights_every_metric_names_its_commands(tmp_path: Path) -> None
     assert "hf download BAAI/Uni3D modelzoo/uni3d-g/model.pt --local-dir DIR/uni3d" in reasons["uni3d"]
     assert "timm/eva02_enormous_patch14_plus_clip_224.laion2b_s9b_b144k" in reasons["uni3d"]
     assert reasons["dreamsim"].count("unzip") == 1
-    assert "--repo-type space" in reasons["fvd"]
-    assert reasons["lpips"].count("curl") == 2
-    folder = by_name(tmp_path)["lpips"]
+    assert "--repo-type space" in reasons["fvd_set_videogpt"]
+    assert "i3d_torchscript.pt" in reasons["fvd_pair"]
+    assert reasons["lpips_vgg"].count("curl") == 2
+    folder = by_name(tmp_path)["lpips_alex"]
     assert f"--weights {tmp_path}" in (folder.available() or "")
     for path in ("alexnet-owt-7be5be79.pth", "alex.pth"):
         (tmp_path / "lpips").mkdir(exist_ok=True)
@@ -118,7 +120,15 @@ def test_cosines_of_views_and_of_points(tiny: Path) -> None:
 def test_a_prediction_that_looks_like_the_video_from_all_sides_scores_one(tiny: Path) -> None:
     item = item_of(draw=lambda clip, view: draw(clip, View()))
     assert value(by_name(tiny)["clip"], item) == pytest.approx(1, abs=1e-6)
-    assert value(by_name(tiny)["clip"], item_of()) < 1 - 1e-3
+    assert value(by_name(tiny)["clip"], item_of()) < 1 - 5e-4
+
+
+def test_clip_counts_the_videos_own_view_beside_the_four_sides(tiny: Path) -> None:
+    clip = by_name(tiny)["clip"]
+    alone = []
+    for azimuth in (0, 90, 180, 270):
+        alone.append(value(clip, item_of(draw=lambda shown, view, azimuth=azimuth: draw(shown, View(azimuth)))))
+    assert value(clip, item_of()) == pytest.approx((2 * alone[0] + sum(alone[1:])) / 5, abs=1e-6)
 
 
 def test_clip_looks_from_four_sides_and_reads_the_video_once(tiny: Path) -> None:
@@ -146,11 +156,16 @@ def test_clouds_have_the_materials_color_and_gray_without_textures() -> None:
     assert not np.array_equal(clouds[0, :, :3], clouds[1, :, :3])
 
 
-def test_axes_of_the_point_encoders() -> None:
-    up = np.array([0.0, 0.0, 1.0])
-    assert (Y_UP @ up).tolist() == [0, 1, 0]
+def test_both_point_encoders_see_the_shape_with_y_up_and_not_mirrored(tiny: Path) -> None:
+    assert (Y_UP @ np.array([0.0, 0.0, 1.0])).tolist() == [0, 1, 0]
     assert np.isclose(np.linalg.det(Y_UP), 1)
-    assert (SWAPPED @ np.array([1.0, 2.0, 3.0])).tolist() == [1, 3, 2]
+    mirrored = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])  # y and z swapped
+    for name in ("ulip_2", "uni3d"):
+        metric = by_name(tiny)[name]
+        assert isinstance(metric, PointScore)
+        found = {axes.tobytes(): value(replace(metric, axes=axes), item_of(2)) for axes in (Y_UP, mirrored)}
+        assert len(set(found.values())) == 2
+        assert value(metric, item_of(2)) == found[Y_UP.tobytes()]
 
 
 def test_a_frame_without_surface_has_no_point_score(tiny: Path) -> None:
@@ -180,23 +195,39 @@ class Absolute(nn.Module):
         return (a - b).abs().mean(dim=(1, 2, 3))
 
 
-def test_video_distance_is_zero_for_the_inputs_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learned, "I3D_NETWORK", Network("i3d", (), Means))
-    metric = by_name(None)["fvd"]
+def video_metric(monkeypatch: pytest.MonkeyPatch, name: str, network: type[nn.Module] = Means) -> SetMetric:
+    for published in ("STYLEGAN_V_NETWORK", "VIDEOGPT_NETWORK"):
+        monkeypatch.setattr(learned, published, Network(published, (), network))
+    metric = by_name(None)[name]
     assert isinstance(metric, SetMetric)
+    return metric
+
+
+@pytest.mark.parametrize("name", FVD)
+def test_video_distances_are_zero_for_the_inputs_themselves(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    metric = video_metric(monkeypatch, name)
     same, other = [], []
     for seed in range(4):
         video = draw(clip_of(9), View())
         video[..., :3] //= seed + 1
         same.append(metric.features(item_of(video=video, draw=lambda clip, view, video=video: video)))
         other.append(metric.features(item_of(video=video)))
-    assert all(isinstance(each, np.ndarray) and each.shape == (2, 6) for each in same)
+    assert all(isinstance(each, np.ndarray) and each.shape == (1, 2, 6) for each in same)
     assert metric.reduce(same) == pytest.approx(0, abs=1e-9)
     assert metric.reduce(other) > 1e-3
-    assert isinstance(metric.reduce(same[:1]), NotAvailable)
 
 
-def test_short_videos_are_stretched_to_sixteen_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_two_conventions_of_the_video_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    sets, pairs = (video_metric(monkeypatch, name) for name in ("fvd_set", "fvd_pair"))
+    shown, inputs = np.float32([[0, 0], [2, 0]]), np.float32([[2, 1], [0, 1]])
+    features = [np.stack([a, b])[None] for a, b in zip(shown, inputs, strict=True)]
+    assert sets.reduce(features) == pytest.approx(1)  # the sets differ by 1 along the second axis
+    assert pairs.reduce(features) == pytest.approx(5)  # each prediction is (2, 1) away from its own input
+    assert isinstance(sets.reduce(features[:1]), NotAvailable)
+    assert pairs.reduce(features[:1]) == pytest.approx(5)
+
+
+def test_all_pieces_of_a_video_share_one_crop(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Tensor] = []
 
     class Watch(Means):
@@ -204,20 +235,28 @@ def test_short_videos_are_stretched_to_sixteen_frames(monkeypatch: pytest.Monkey
             seen.append(videos)
             return super().forward(videos)
 
-    monkeypatch.setattr(learned, "I3D_NETWORK", Network("i3d", (), Watch))
-    metric = by_name(None)["fvd"]
-    assert isinstance(metric, SetMetric)
-    video = draw(clip_of(6), View())
-    for t in range(6):
-        video[t, ..., :3] = 40 * t
-    metric.features(item_of(6, video=video))
-    assert [tuple(each.shape) for each in seen] == [(1, 3, 16, 224, 224)] * 2
-    middle = seen[1][0, 0, :, 112, 112] * 127.5 + 127.5
-    assert middle.round().int().tolist() == [40 * (t * 6 // 16) for t in range(16)]
+    video = np.zeros((64, 64, 64, 4), np.uint8)
+    for t in range(64):
+        video[t, 20:40, t // 32 * 20 : t // 32 * 20 + 20] = [3 * t, 0, 0, 255]
+    features = video_metric(monkeypatch, "fvd_set", Watch).features(item_of(64, video=video))
+    assert isinstance(features, np.ndarray)
+    assert features.shape == (2, 2, 6)
+    assert [tuple(each.shape) for each in seen] == [(1, 3, 32, 224, 224)] * 4
+    inputs = [each[0, 0] * 127.5 + 127.5 for each in seen[2:]]
+    for piece, column in ((0, 60), (1, 164)):  # left and right of the center
+        assert inputs[piece][:, 112, column].round().int().tolist() == [3 * (32 * piece + t) for t in range(32)]
 
 
-def test_image_distances_compare_the_front_view(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learned, "LPIPS_NETWORK", Network("lpips-alex", (), Absolute))
-    metric = by_name(None)["lpips"]
-    assert value(metric, item_of()) == 0  # the video is the picture from the front
+@pytest.mark.parametrize("name", ["vgg", "alex"])
+def test_image_distances_compare_the_front_view(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learned, f"{name.upper()}_NETWORK", Network(name, (), Absolute))
+    metric = by_name(None)[f"lpips_{name}"]
+    sizes: list[int] = []
+
+    def watch(clip: Clip, view: View) -> np.ndarray:
+        sizes.append(view.image_size)
+        return draw(clip, view)
+
+    assert value(metric, item_of(draw=watch)) == 0  # the video is the picture from the front
     assert value(metric, item_of(video=draw(clip_of(9), View(90)))) > 0.1
+    assert sizes == [1024]

@@ -32,7 +32,7 @@ def test_learned_metrics_are_asked_by_name(tiny: Path, tmp_path: Path) -> None:
         output=tmp_path / "results",
         method="actionmesh",
         textured=True,
-        metrics=("clip_n", "ulip_2", "fvd"),
+        metrics=("clip_n", "ulip_2", "fvd_set_videogpt"),
         weights=tiny,
         device="cpu",
         pages=False,
@@ -41,10 +41,11 @@ def test_learned_metrics_are_asked_by_name(tiny: Path, tmp_path: Path) -> None:
     cells = table.rows[0].cells
     assert (cells["clip_n"].count, cells["ulip_2"].count) == (2, 2)
     assert -1 <= (cells["ulip_2"].value or 9) <= 1
-    assert "hf download LanguageBind/Open-Sora-Plan-v1.0.0" in (cells["fvd"].reason or "")
+    assert "hf download LanguageBind/Open-Sora-Plan-v1.0.0" in (cells["fvd_set_videogpt"].reason or "")
     assert any("laion2b_s39b_b160k" in str(column["checkpoint"]) for column in table.columns)
 
 
 def test_the_registry_has_the_columns_of_the_papers_table() -> None:
     names = [metric.name for metric in metrics()]
-    assert names == ["cd_3d", "cd_4d", "cd_m", "clip", "clip_n", "ulip_2", "uni3d", "dreamsim", "fvd", "lpips"]
+    paper = ["cd_3d", "cd_4d", "cd_m", "clip", "clip_n", "ulip_2", "uni3d", "dreamsim", "fvd_set", "fvd_pair"]
+    assert names == [*paper, "fvd_set_videogpt", "fvd_pair_videogpt", "lpips_vgg", "lpips_alex"]

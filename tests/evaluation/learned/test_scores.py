@@ -55,16 +55,16 @@ def test_clouds_are_turned_and_keep_their_colors() -> None:
     assert np.array_equal(seen[..., 3:], clouds[..., 3:])
 
 
-def test_a_video_is_one_input() -> None:
-    video = frames(4)
+def test_each_piece_of_a_video_is_one_input() -> None:
+    pieces = frames(8).reshape(2, 4, *frames(1).shape[1:])
     seen: list[tuple[int, ...]] = []
 
     def network(x: torch.Tensor) -> torch.Tensor:
         seen.append(tuple(x.shape))
         return x.mean(dim=(2, 3, 4))
 
-    assert encode_video(network, video, CPU).shape == (3,)
-    assert seen == [(1, 3, 4, 224, 224)]
+    assert encode_video(network, pieces, CPU).shape == (2, 3)
+    assert seen == [(1, 3, 4, 224, 224)] * 2
 
 
 def test_distances_are_averaged_over_frames() -> None:

@@ -11,8 +11,8 @@ _LEAST_ENDED = 10
 """Assets that must have ended if none of them was rendered: a broken file ends at once and says nothing of others."""
 
 
-class Pace:
-    """Work done per second, counted in assets.
+class Forecast:
+    """Work done per second, counted in assets, and from it the time left.
 
     An active asset counts as the share of its images that are rendered: rendering is nine tenths of the work. The
     clock starts with the first image, so that what a run does only once (Ray, Blender, compiling kernels) is not

@@ -1,0 +1,1 @@
+"""Describes an output for others, and uploads it to the model hub."""
