@@ -7,15 +7,30 @@ rounds: the seconds that an option adds, and the ratio of its run to the plain r
 
 from __future__ import annotations
 
-import argparse
 import os
-import statistics
+import sys
 import tempfile
-import time
+from argparse import Namespace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    # Before any library counts the cores.
+    os.environ |= dict.fromkeys(
+        ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
+    )
+
+from benchmarks.results import Column, Report, Spread, alternate
+from helix4d.assets import content_hash
+from helix4d.core import AssetState
+from helix4d.curation.config import SampleConfig
+from helix4d.curation.filters.thresholds import FilterConfig
+from helix4d.curation.work.jobs import AssetJob
+from helix4d.curation.work.stages import Clock, process_asset
+
+PLAIN = "plain run"
 HALF_TOO = "the resolution and half of it"
 OPTIONS: dict[str, dict[str, Any]] = {
     "--cameras even": {"cameras": "even"},
@@ -33,43 +48,36 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """Print a table for each asset."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Print a table of all assets."""
+    report = Report("options", __doc__, quick="64³, one view at 64², 4 frames, one round")
+    parser = report.parser
     parser.add_argument("assets", nargs="+", type=Path)
     parser.add_argument("--resolution", type=int, default=512)
     parser.add_argument("--views", type=int, default=2)
     parser.add_argument("--image-size", type=int, default=256)
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=2)
-    arguments = parser.parse_args()
-    os.environ.update(ONE_THREAD)  # before any library counts the cores
+    arguments = report.parse()
+    if arguments.quick:
+        vars(arguments).update(resolution=64, views=1, image_size=64, frames=4, rounds=1)
+    numbers = (Column("CPU s", ".2f"), Column("of the plain run", ".2f"))
+    report.table("cost", Column("asset"), Column("option"), *numbers)
     for asset in arguments.assets:
-        _print_table(asset, arguments)
+        _measure(report, asset, arguments)
+    report.save()
 
 
-def _print_table(asset: Path, arguments: argparse.Namespace) -> None:
-    times: dict[str, list[float]] = {name: [] for name in ("plain", *OPTIONS)}
-    _measure(asset, arguments, {})  # compiles the kernels and starts Blender
-    for _ in range(arguments.rounds):
-        for name in times:
-            times[name].append(_measure(asset, arguments, OPTIONS.get(name, {})))
-    seconds = {name: statistics.median(values) for name, values in times.items()}
-    plain = seconds.pop("plain")
-    spread = max(times["plain"]) / min(times["plain"])
-    print(f"{asset.name}: plain run {plain:.2f} s of CPU time, longest to shortest {spread:.2f}", flush=True)
-    for name, value in seconds.items():
-        print(f"| `{name}` | {value - plain:+.2f} s | {value / plain:.2f} |", flush=True)
+def _measure(report: Report, asset: Path, arguments: Namespace) -> None:
+    runs = {name: partial(_run, asset, arguments, changes) for name, changes in {PLAIN: {}, **OPTIONS}.items()}
+    runs[PLAIN]()  # compiles the kernels and starts Blender
+    times = alternate(runs, arguments.rounds)
+    for name, seconds in times.items():
+        ratio = Spread.of_ratios(seconds, times[PLAIN])
+        report.tables["cost"].add(asset.stem, name, Spread.of(seconds), ratio)
 
 
-def _measure(asset: Path, arguments: argparse.Namespace, changes: dict[str, Any]) -> float:
-    """Return the CPU seconds of one run."""
-    from helix4d.assets import content_hash
-    from helix4d.core import AssetState
-    from helix4d.curation.config import SampleConfig
-    from helix4d.curation.filters.thresholds import FilterConfig
-    from helix4d.curation.work.jobs import AssetJob
-    from helix4d.curation.work.stages import Clock, process_asset
-
+def _run(asset: Path, arguments: Namespace, changes: dict[str, Any]) -> None:
+    """Make the samples of an asset."""
     names = ("resolution", "views", "image_size", "frames")
     settings = {name: getattr(arguments, name) for name in names} | changes
     if changes.get("resolution") == HALF_TOO:
@@ -79,12 +87,9 @@ def _measure(asset: Path, arguments: argparse.Namespace, changes: dict[str, Any]
     with tempfile.TemporaryDirectory(prefix="helix4d-options-") as folder:
         part = Path(folder) / "part"
         job = AssetJob(asset.name, asset, content_hash(asset), part, SampleConfig(**settings), device="cpu")
-        start = time.process_time()
         outcome = process_asset(job, Clock(lambda event: None))
-        seconds = time.process_time() - start
     if outcome.state is not AssetState.DONE:
         raise SystemExit(f"{asset}: {outcome.state} ({outcome.message}): choose an asset that becomes a sample")
-    return seconds
 
 
 if __name__ == "__main__":
