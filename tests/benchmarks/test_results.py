@@ -68,7 +68,7 @@ def test_a_benchmark_runs_as_a_module_too() -> None:
 
 def test_every_script_of_the_folder_is_a_benchmark_or_named_here() -> None:
     """So that a new one is not left out of the tests above."""
-    others = {"__init__", "voxelize", "results", "docs", "gpu_kit", "reference_converter", "reference_vxz"}
+    others = {"__init__", "results", "docs", "gpu_kit", "reference_converter", "reference_vxz"}
     assert {path.stem for path in (REPOSITORY / "benchmarks").glob("*.py")} - set(SCRIPTS) <= others
 
 

@@ -144,20 +144,23 @@ def test_images_become_square_powers_of_two() -> None:
     assert square_image(np.zeros((1, 4000, 4), np.uint8)).shape == (2048, 2048, 4)
 
 
-def test_threads_change_nothing() -> None:
+def test_neither_threads_nor_the_memory_of_earlier_frames_change_anything() -> None:
     vertices, faces = icosphere(3)
     uvs = (vertices[faces][..., :2] + 0.5)[None].astype(np.float32)
     topology = Topology(faces, uvs, np.zeros(len(faces), np.int32))
     normals = (vertices / 0.45).astype(np.float32)
-    frames = tuple(Frame(vertices * np.float32(1 - 0.05 * t), normals, topology) for t in range(5))
+    scales = np.array([0.9, 1.0, 0.2, 1.1, 0.6], np.float32)  # smaller and larger than the frame before
+    frames = tuple(Frame(vertices * scale, normals, topology) for scale in scales)
     material = Material(base_color_texture=Texture(0))
     clip = Clip("", 0, np.arange(5.0), frames, (material,), (quarters(),))
     alone = voxelize_clip(clip, 64)
     together = voxelize_clip(clip, 64, threads=2)
-    for one, two in zip(alone, together, strict=True):
-        assert len(one) > 5000
+    surface = prepare_surface(clip)
+    assert len(alone[1]) > 5000
+    for one, two, frame in zip(alone, together, frames, strict=True):
+        three = voxelize_frame(frame, surface, 64)
         for name in FIELDS:
-            assert getattr(one, name).tobytes() == getattr(two, name).tobytes()
+            assert getattr(one, name).tobytes() == getattr(two, name).tobytes() == getattr(three, name).tobytes()
 
 
 def test_frames_may_be_empty_or_differ_in_topology() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from helix4d.voxelize.convert.cpu import convert_on_cpu
+from helix4d.voxelize.convert.cpu import Workspace, convert_on_cpu
 from helix4d.voxelize.convert.gpu_check import use_gpu
 from helix4d.voxelize.convert.grid import Attributes, Device, DualGrid, QuadricWeights
 from helix4d.voxelize.convert.triangles import Triangles
@@ -74,8 +74,12 @@ def convert(
     resolution: int,
     weights: QuadricWeights,
     device: Device = "auto",
+    workspace: Workspace | None = None,
 ) -> tuple[DualGrid, Attributes]:
-    """Compute the dual grid and its attributes; see `dual_grid` for the other arguments and the errors."""
+    """Compute the dual grid and its attributes; see `dual_grid` for the other arguments and the errors.
+
+    On the CPU, `workspace` keeps memory for the next conversion by the same thread.
+    """
     check_resolution(resolution)
     warm_up()
     vertices = np.ascontiguousarray(vertices, np.float32)
@@ -83,7 +87,7 @@ def convert(
         from helix4d.voxelize.convert.gpu import convert_on_gpu
 
         return convert_on_gpu([(vertices, triangles)], resolution, weights, lambda *both: both)[0]
-    return convert_on_cpu(vertices, triangles, resolution, weights)
+    return convert_on_cpu(vertices, triangles, resolution, weights, workspace)
 
 
 def check_resolution(resolution: int) -> None:

@@ -23,8 +23,32 @@ _MOST_EXPECTED = 1 << 24
 """Most voxels to allocate in advance: stacked sheets share voxels, so area overestimates their number."""
 
 
+class Workspace:
+    """Memory of a conversion, kept for the next one: pages that a process has used before cost nothing to clear.
+
+    Not to be shared by threads.
+    """
+
+    def __init__(self) -> None:
+        self._store: _Store | None = None
+
+    def store(self, side: int, voxels: int, with_attributes: bool) -> _Store:
+        """Return an empty grid with room for this many voxels or more."""
+        kept = self._store
+        if kept is None or not kept.serves(side, voxels, with_attributes):
+            self._store = kept = None  # freed before the larger one is allocated
+            self._store = kept = _Store(side, voxels, with_attributes)
+        else:
+            kept.clear()
+        return kept
+
+
 def convert_on_cpu(
-    vertices: np.ndarray, triangles: Triangles, resolution: int, weights: QuadricWeights
+    vertices: np.ndarray,
+    triangles: Triangles,
+    resolution: int,
+    weights: QuadricWeights,
+    workspace: Workspace | None = None,
 ) -> tuple[DualGrid, Attributes]:
     """`conversion.convert` on the CPU, with contiguous vertices.
 
@@ -37,7 +61,7 @@ def convert_on_cpu(
     order, shadow = spatial_order(vertices, faces, spread_table(ORDER_SIDE))
     # Expected number of voxels; `grow` corrects a guess that is too small.
     guess = min(1.1 * shadow * resolution**2, float(side) ** 3, _MOST_EXPECTED) if math.isfinite(shadow) else 0.0
-    store = _Store(side, int(guess) + 4096, triangles.materials is not None)
+    store = (workspace or Workspace()).store(side, int(guess) + 4096, triangles.materials is not None)
     turn = 0
     while True:
         turn = scatter.scatter_triangles(
@@ -52,6 +76,7 @@ def convert_on_cpu(
             spread,
             store.top,
             store.table,
+            store.masks,
             store.sums,
             store.colors,
             store.flags,
@@ -78,7 +103,8 @@ def convert_on_cpu(
 
 
 def _emitted(resolution: int, weights: QuadricWeights, store: _Store) -> tuple[DualGrid, Attributes]:
-    count = int(store.state[scatter.ACTIVE])
+    bricks = int(store.state[scatter.BRICKS])
+    count = int(np.bitwise_count(store.masks[1:bricks]).sum())
     grid = DualGrid(
         resolution,
         np.empty((count, 3), np.int32),
@@ -91,6 +117,7 @@ def _emitted(resolution: int, weights: QuadricWeights, store: _Store) -> tuple[D
         weights.regularization,
         store.top,
         store.table,
+        store.masks,
         store.sums,
         store.colors,
         store.flags,
@@ -109,12 +136,23 @@ class _Store:
     def __init__(self, side: int, voxels: int, with_attributes: bool) -> None:
         self.with_attributes = with_attributes
         self.top = np.zeros((side // 8) ** 3, np.int32)
-        self.state = np.array([1, 1, 0, 0], np.int64)
+        self.state = np.array([1, 1, 0], np.int64)
         self.table = np.empty((0, 512), np.int32)
+        self.masks = np.empty((0, 8), np.uint64)
         self.sums = np.empty((0, 12), np.float32)
         self.flags = np.empty(0, np.uint8)
         self.colors = np.empty((0, 8), np.float32)
         self._resize(voxels // 32 + 64, voxels)
+
+    def serves(self, side: int, voxels: int, with_attributes: bool) -> bool:
+        """Return whether a grid of this kind would not be larger."""
+        room = len(self.sums) >= voxels and len(self.table) >= voxels // 32 + 64
+        return room and len(self.top) == (side // 8) ** 3 and self.with_attributes == with_attributes
+
+    def clear(self) -> None:
+        """Remove all voxels."""
+        self.top[:] = 0
+        self.state[:] = 1, 1, 0
 
     def grow(self, extent: int) -> None:
         """Make room for at least one triangle with a bounding box of up to `extent` voxels per side."""
@@ -128,6 +166,7 @@ class _Store:
 
     def _resize(self, bricks: int, slots: int) -> None:
         self.table = _resized(self.table, bricks)
+        self.masks = _resized(self.masks, bricks)
         self.sums = _resized(self.sums, slots)
         self.flags = _resized(self.flags, slots)
         if self.with_attributes:

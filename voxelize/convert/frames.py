@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import numpy as np
 
 from helix4d.assets import Clip, Frame, Topology
 from helix4d.voxelize.convert.conversion import check_faces, check_resolution, convert, weld_labels
+from helix4d.voxelize.convert.cpu import Workspace
 from helix4d.voxelize.convert.emission import Emissive, add_emission, emission_table, glows
 from helix4d.voxelize.convert.gpu_check import use_gpu
 from helix4d.voxelize.convert.grid import Attributes, Device, DualGrid, QuadricWeights
@@ -100,11 +102,15 @@ def voxelize_frame(frame: Frame, surface: Surface, resolution: int, device: Devi
         GpuError: if the device is "gpu" and cannot be used.
         ValueError: if the resolution is not between 1 and 1024.
     """
+    return _voxelize(frame, surface, resolution, device, Workspace())
+
+
+def _voxelize(frame: Frame, surface: Surface, resolution: int, device: Device, workspace: Workspace) -> OVoxel:
     prepared = surface.prepared(frame.topology)
-    ovoxel = _ovoxel(*convert(frame.vertices, prepared.triangles, resolution, QuadricWeights(), device))
+    ovoxel = _ovoxel(*convert(frame.vertices, prepared.triangles, resolution, QuadricWeights(), device, workspace))
     if prepared.emission is None:
         return ovoxel
-    _, emission = convert(frame.vertices, prepared.emission, resolution, QuadricWeights(), device)
+    _, emission = convert(frame.vertices, prepared.emission, resolution, QuadricWeights(), device, workspace)
     return replace(ovoxel, base_color=add_emission(ovoxel.base_color, emission.base_color))
 
 
@@ -135,9 +141,17 @@ def voxelize_clip(
     if use_gpu(device):
         return _voxelize_on_gpu(clip, resolution, shared)
     if threads == 1:
-        return [voxelize_frame(frame, shared, resolution, "cpu") for frame in clip.frames]
+        workspace = Workspace()
+        return [_voxelize(frame, shared, resolution, "cpu", workspace) for frame in clip.frames]
+    own = threading.local()  # a workspace per thread
+
+    def voxelize(frame: Frame) -> OVoxel:
+        if not hasattr(own, "workspace"):
+            own.workspace = Workspace()
+        return _voxelize(frame, shared, resolution, "cpu", own.workspace)
+
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda frame: voxelize_frame(frame, shared, resolution, "cpu"), clip.frames))
+        return list(pool.map(voxelize, clip.frames))
 
 
 def _voxelize_on_gpu(clip: Clip, resolution: int, surface: Surface) -> list[OVoxel]:

@@ -28,7 +28,7 @@ from helix4d.core import SetupError
 from helix4d.core.locks import file_lock
 
 b1, u1, i4, i8 = types.boolean, types.uint8, types.int32, types.int64
-u4, f4, f8 = types.uint32, types.float32, types.float64
+u4, u8, f4, f8 = types.uint32, types.uint64, types.float32, types.float64
 
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 """Whether GPU kernels run in numba's simulator (NUMBA_ENABLE_CUDASIM=1)."""

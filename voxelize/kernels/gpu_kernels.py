@@ -14,7 +14,7 @@ import math
 from types import FunctionType
 
 import numpy as np
-from numba import float32, float64, int32, int64, uint64
+from numba import float32, float64, int32, int64
 
 from helix4d.voxelize.kernels import boundary_kernels, scatter_kernels, solve_kernels, texture_kernels
 from helix4d.voxelize.kernels.compilation import SIMULATED
@@ -38,21 +38,57 @@ _walk_on = _shared(boundary_kernels, "walk_on")
 _clamped = _shared(solve_kernels, "_clamped")
 _value = _shared(solve_kernels, "_value")
 _square_minimum = _shared(solve_kernels, "_square_minimum", _clamped=_clamped)
-_box_minimum = _shared(solve_kernels, "_box_minimum", _square_minimum=_square_minimum, _value=_value)
+_free_minimum = _shared(solve_kernels, "_free_minimum")
+_box_minimum = _shared(
+    solve_kernels, "_box_minimum", _free_minimum=_free_minimum, _square_minimum=_square_minimum, _value=_value
+)
 _compact = _shared(solve_kernels, "_compact")
 _transformed = _shared(texture_kernels, "_transformed")
 _setup_material = _shared(texture_kernels, "setup_material", _transformed=_transformed)
+
+
+@cuda.jit(device=True)
+def _add_bilinear(texels, t00, t01, t10, t11, w00, w01, w10, w11, lanes, n, first):
+    """`vector_kernels.add_bilinear` as a loop."""
+    for k in range(4):
+        shift = 8 * k
+        total = w00 * ((int64(texels[t00]) >> shift) & 255) + w01 * ((int64(texels[t01]) >> shift) & 255)
+        total += w10 * ((int64(texels[t10]) >> shift) & 255) + w11 * ((int64(texels[t11]) >> shift) & 255)
+        lanes[n, first + k] += int32(total)
+
+
+@cuda.jit(device=True)
+def _scale_lanes(lanes, n, second, unit, values):
+    """`vector_kernels.scale_lanes` as a loop."""
+    for k in range(4):
+        values[n, k] = float32(lanes[n, k]) * unit
+        values[n, 4 + k] = float32(lanes[n, second + k]) * unit
+
+
+@cuda.jit(device=True)
+def _add_color(colors, slot, weight, factors, values, n, alpha):
+    """`vector_kernels.add_color` without a loop."""
+    for k in range(3):
+        colors[slot, k] += weight * (factors[k] * values[n, k])
+    colors[slot, 3] += weight * (factors[3] * values[n, 6])
+    colors[slot, 4] += weight * (factors[4] * values[n, 5])
+    colors[slot, 5] += weight * alpha
+    colors[slot, 6] += weight
+
+
 _add_texels = _shared(
     texture_kernels,
     "_add_texels",
     _wrapped=_shared(texture_kernels, "_wrapped"),
-    _even=_shared(texture_kernels, "_even"),
+    add_bilinear=_add_bilinear,
 )
 _sample_material = _shared(
     texture_kernels,
     "sample_material",
     _add_texels=_add_texels,
     _corner_color=_shared(texture_kernels, "_corner_color"),
+    scale_lanes=_scale_lanes,
+    add_color=_add_color,
 )
 
 if SIMULATED:
@@ -267,7 +303,8 @@ def accumulate(
     setup = cuda.local.array(48, float64)
     hits = cuda.local.array(1, int32)
     hit_points = cuda.local.array((1, 4), float32)
-    words = cuda.local.array((1, 4), uint64)
+    lane = cuda.local.array((1, 8), int32)
+    tint = cuda.local.array(8, float32)
     values = cuda.local.array((1, 8), float32)
     color = cuda.local.array((1, 8), float32)
     box_low = cuda.local.array(3, int64)
@@ -337,7 +374,7 @@ def accumulate(
             for i in range(8):
                 color[0, i] = 0.0
             material = int64(material_ids[f])
-            _sample_material(1, hits, hit_points, setup, material, materials, texels, words, values, color)
+            _sample_material(1, hits, hit_points, setup, material, materials, texels, lane, values, tint, color)
             for i in range(7):
                 cuda.atomic.add(colors, (slot, i), _fixed(float(color[0, i])))
 

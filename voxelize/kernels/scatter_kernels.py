@@ -1,7 +1,8 @@
 """Adds the triangles of a mesh to the accumulators of the voxels that they touch, in one pass.
 
 Shapes: vertices (V, 3) float32, faces (F, 3) int32, spread (3, side) int32, top (bricks of the cube,) int32 in Morton
-order, table (B, 512) int32 slots in Morton order, sums (N, 12) float32, colors (N, 8) float32, flags (N,) uint8.
+order, table (B, 512) int32 slots in Morton order, masks (B, 8) uint64 with a bit for each voxel with a crossing in that
+order, sums (N, 12) float32, colors (N, 8) float32, flags (N,) uint8.
 Brick 0 and slot 0 are never used, so that 0 means none. Lengths are in voxels, and positions in a voxel are relative to
 its center, so that float32 is precise enough for the sums at any resolution.
 A row of sums is (b_x, b_y, b_z, crossings, A_xx, A_xy, A_xz, A_yy, A_yz, A_zz, two unused) of the quadric
@@ -16,26 +17,30 @@ import math
 
 import numpy as np
 
-from helix4d.voxelize.kernels.compilation import array, f4, f8, i4, i8, kernel, u1, u4
+from helix4d.voxelize.kernels.compilation import array, f4, f8, i4, i8, kernel, u1, u4, u8
 from helix4d.voxelize.kernels.texture_kernels import sample_material, setup_material
+from helix4d.voxelize.kernels.vector_kernels import add_crossing, add_plane, choose
 
 FINISHED = -1
 OUTSIDE = -2
 """Results of `scatter_triangles` besides the position of the triangle at which it ran out of room."""
 
-BRICKS, SLOTS, BAD_FACE, ACTIVE = 0, 1, 2, 3
-"""Indices into `state`: bricks and slots in use (both count the unused first one), the face that is outside, and the
-number of voxels with a crossing."""
+BRICKS, SLOTS, BAD_FACE = 0, 1, 2
+"""Indices into `state`: bricks and slots in use (both count the unused first one), and the face that is outside."""
 
 BLOCK = 14
-"""Voxels per side of a block: with a border of one voxel, a cell index has three digits of four bits."""
+"""Voxels per side of a block. It has a border of one voxel, so a cell's y and z are digits of four bits."""
+STEP_X = 260
+"""Cells from one x to the next: four more than needed, so that cells of a plane x, y share few sets of the cache."""
+CELLS = 16 * STEP_X
 OVERLAP, CROSSING = 8, 16
-"""Bits of a cell: 0 to 2 are crossed edges, 3 is set if overlapped, the rest counts crossings."""
+"""Parts of a cell's last number: 1, 2, 4 for its crossed edges, 8 if it is overlapped, and 16 for each crossing."""
 
 
 @kernel(
     i8, array(i4, 1), array(f4, 2), array(i4, 2), i8, f8, f8, f8, array(i4, 2), array(i4, 1, True),
-    array(i4, 2, True), array(f4, 2, True), array(f4, 2, True), array(u1, 1, True), array(i8, 1, True), array(f4, 4),
+    array(i4, 2, True), array(u8, 2, True), array(f4, 2, True), array(f4, 2, True), array(u1, 1, True),
+    array(i8, 1, True), array(f4, 4),
     array(f4, 3), array(i4, 1), array(i8, 2), array(f8, 2), array(f8, 2), array(u4, 1),
 )  # fmt: skip
 def scatter_triangles(
@@ -50,6 +55,7 @@ def scatter_triangles(
     spread,
     top,
     table,
+    masks,
     sums,
     colors,
     flags,
@@ -75,6 +81,8 @@ def scatter_triangles(
     """
     tolerance = 1.5 * abs(scale - float(resolution))
     half = np.float32(0.5)
+    zero, eight = np.float32(0.0), np.float32(OVERLAP)
+    reg = np.float32(regularization)
     last = resolution - 1
     with_attributes = len(colors) > 0
     t = np.empty((3, 3))
@@ -85,16 +93,19 @@ def scatter_triangles(
     line_high = np.empty(3, np.int64)
     edge = np.empty((9, 3))  # projections ab, then ca, then bc: E(p, q) = edge[0] p + edge[1] q + edge[2] >= 0
     setup = np.empty(48)
-    cells = np.zeros(4096, np.int32)
-    points = np.zeros((4096, 4), np.float32)
-    touched = np.empty(4097, np.int32)
+    points = np.zeros((CELLS, 4), np.float32)
+    sides = crossing_steps()
+    plane = np.zeros(12, np.float32)
+    touched = np.empty(CELLS + 1, np.int32)
     hits = np.empty(4096, np.int32)
     hit_points = np.empty((4096, 4), np.float32)
     values = np.empty((4096, 8), np.float32)
-    lanes = np.empty((4096, 4), np.uint64)
+    lanes = np.empty((4096, 8), np.int32)
+    tint = np.empty(8, np.float32)
+    steps = (STEP_X, 16, 1)
     block_low = np.empty(3, np.int64)
     block_high = np.empty(3, np.int64)
-    bricks, slots, active = state[BRICKS], state[SLOTS], state[ACTIVE]
+    bricks, slots = state[BRICKS], state[SLOTS]
     result = FINISHED
     for turn in range(start, len(order)):
         f = order[turn]
@@ -144,9 +155,9 @@ def scatter_triangles(
                 edge[row, 2] += tolerance * (abs(ep) + abs(eq))
         inverse = 1.0 / normal[main]
         span = 0.5 * (abs(nx) + abs(ny) + abs(nz)) * abs(inverse) + 3.0 * tolerance
-        wx, wy, wz = np.float32(nx), np.float32(ny), np.float32(nz)
-        qxx, qxy, qxz = np.float32(nx * nx), np.float32(nx * ny), np.float32(nx * nz)
-        qyy, qyz, qzz = np.float32(ny * ny), np.float32(ny * nz), np.float32(nz * nz)
+        plane[0], plane[1], plane[2], plane[3] = nx, ny, nz, 1.0
+        plane[4], plane[5], plane[6] = nx * nx, nx * ny, nx * nz
+        plane[7], plane[8], plane[9] = ny * ny, ny * nz, nz * nz
         sampled = False  # the material is set up at the first crossing, which many small triangles lack
         single = high[0] - low[0] < BLOCK and high[1] - low[1] < BLOCK and high[2] - low[2] < BLOCK
 
@@ -189,7 +200,7 @@ def scatter_triangles(
                         a0, b0, c0 = t[i0, a], t[i0, b], t[i0, c]
                         a1, b1, c1 = t[i1, a], t[i1, b], t[i1, c]
                         a2, b2, c2 = t[i2, a], t[i2, b], t[i2, c]
-                        step_a, step_b, step_c = 1 << (8 - 4 * a), 1 << (8 - 4 * b), 1 << (8 - 4 * c)
+                        step_a, step_b, step_c = steps[a], steps[b], steps[c]
                         k_low, k_high = low[a], line_high[a]
                         block_a, block_a_stop = block_low[a], block_high[a]
                         for row in range(row_first, row_stop):
@@ -205,48 +216,28 @@ def scatter_triangles(
                                 pb, pa = (1.0 - s) * b2 + s * b1, (1.0 - s) * a2 + s * a1
                                 s = (y - c2) / (c0 - c2)
                                 qb, qa = (1.0 - s) * b2 + s * b0, (1.0 - s) * a2 + s * a0
-                            if pb > qb:
-                                pb, qb = qb, pb
-                                pa, qa = qa, pa
+                            slope = (qa - pa) / (qb - pb)  # whichever end is first
+                            swap = pb > qb
+                            pb, qb, pa = choose(swap, qb, pb), choose(swap, pb, qb), choose(swap, qa, pa)
                             first = max(int(pb), column_first)
                             stop = min(int(qb), column_stop)
-                            if first >= stop:
-                                continue
-                            slope = (qa - pa) / (qb - pb)
                             for column in range(first, stop):
                                 z = pa + (float(column + 1) - pb) * slope
                                 k = min(max(int(z), k_low), k_high)
                                 if k < block_a or k > block_a_stop:
                                     continue
-                                along = np.float32(z - float(k) - 0.5)
                                 cell = (
                                     (k - block_a + 1) * step_a
                                     + (column - block_low[b] + 1) * step_b
                                     + (row - block_low[c] + 1) * step_c
                                 )
-                                bits = 1 << a
-                                side_b = half
-                                for _ in range(2):
-                                    side_c = half
-                                    here = cell
-                                    for _ in range(2):
-                                        before = cells[here]
-                                        touched[count] = here  # branch-free: kept only if the cell is new
-                                        count += before == 0
-                                        cells[here] = (before + CROSSING) | bits
-                                        points[here, a] += along
-                                        points[here, b] += side_b
-                                        points[here, c] += side_c
-                                        bits = 0
-                                        side_c = -half
-                                        here += step_c
-                                    side_b = -half
-                                    cell += step_b
+                                along = np.float32(z - float(k) - 0.5)
+                                count = add_crossing(points, cell, step_b, step_c, sides, a, along, touched, count)
 
                     if face_weight != 0.0:
                         # Boxes that the triangle overlaps, from plane and three projections (Schwarz and Seidel 2010).
                         a_box, b_box = max(a_start, box_low[main]), max(b_start, box_low[mb])
-                        step_a, step_b, step_c = 1 << (8 - 4 * main), 1 << (8 - 4 * mb), 1 << (8 - 4 * mc)
+                        step_a, step_b, step_c = steps[main], steps[mb], steps[mc]
                         for i in range(max(c_start, box_low[mc]), c_stop + 1):
                             y = float(i)
                             s6 = edge[6, 1] * y + edge[6, 2]
@@ -274,10 +265,10 @@ def scatter_triangles(
                                     worst = min(edge[0, 0] * z + s0, edge[1, 0] * z + s1, edge[2, 0] * z + s2)
                                     worst = min(worst, edge[3, 1] * z + s3, edge[4, 1] * z + s4, edge[5, 1] * z + s5)
                                     overlaps = worst >= 0.0
-                                    before = cells[here]
+                                    before = points[here, 3]
                                     touched[count] = here
-                                    count += overlaps & (before == 0)
-                                    cells[here] = before | (OVERLAP * overlaps)
+                                    count += overlaps & (before == 0.0)
+                                    points[here, 3] = before + (eight if overlaps else zero)
                                     here += step_a
 
                     x_origin, y_origin, z_origin = block_low[0] - 1, block_low[1] - 1, block_low[2] - 1
@@ -287,15 +278,15 @@ def scatter_triangles(
                     hit = 0
                     for n in range(count):
                         cell = touched[n]
-                        info = cells[cell]
-                        cells[cell] = 0
-                        px, py, pz = points[cell, 0], points[cell, 1], points[cell, 2]
-                        points[cell, 0] = points[cell, 1] = points[cell, 2] = np.float32(0.0)
-                        dx, dy, dz = cell >> 8, (cell >> 4) & 15, cell & 15
-                        if dx < 1 or dx > x_size or dy < 1 or dy > y_size or dz < 1 or dz > z_size:
-                            continue  # belongs to a neighboring block
+                        info = np.int64(points[cell, 3])
+                        rest = cell % STEP_X
+                        dx, dy, dz = cell // STEP_X, rest >> 4, rest & 15
+                        if (dx - 1 | dy - 1 | dz - 1 | x_size - dx | y_size - dy | z_size - dz) < 0:
+                            # Belongs to a neighboring block.
+                            points[cell, 0] = points[cell, 1] = points[cell, 2] = points[cell, 3] = zero
+                            continue
                         x, y, z = x_origin + dx, y_origin + dy, z_origin + dz
-                        code = spread[0, x] | spread[1, y] | spread[2, z]
+                        code = (spread[0, x & 1023] | spread[1, y & 1023] | spread[2, z & 1023]) & 0x3FFFFFFF
                         place = code >> 9
                         brick = top[place]
                         if brick == 0:
@@ -304,38 +295,30 @@ def scatter_triangles(
                             top[place] = brick
                             for k in range(512):
                                 table[brick, k] = 0
+                            for k in range(8):
+                                masks[brick, k] = np.uint64(0)
                         slot = table[brick, code & 511]
                         if slot == 0:
                             slot = slots
                             slots += 1
                             table[brick, code & 511] = slot
                             for k in range(12):
-                                sums[slot, k] = 0.0
+                                sums[slot, k] = zero
                             flags[slot] = 0
                             if with_attributes:
                                 for k in range(8):
-                                    colors[slot, k] = 0.0
+                                    colors[slot, k] = zero
                         crossings = info >> 4
                         distance = nx * (x + 0.5) + ny * (y + 0.5) + nz * (z + 0.5) + offset
                         weight = np.float32(crossings)
                         if info & OVERLAP:
                             weight += np.float32(face_weight)
                         toward = -weight * np.float32(distance)
-                        reg = np.float32(regularization)
-                        sums[slot, 0] += toward * wx + reg * px
-                        sums[slot, 1] += toward * wy + reg * py
-                        sums[slot, 2] += toward * wz + reg * pz
-                        sums[slot, 3] += np.float32(crossings)
-                        sums[slot, 4] += weight * qxx
-                        sums[slot, 5] += weight * qxy
-                        sums[slot, 6] += weight * qxz
-                        sums[slot, 7] += weight * qyy
-                        sums[slot, 8] += weight * qyz
-                        sums[slot, 9] += weight * qzz
+                        add_plane(sums, slot, points, cell, plane, toward, np.float32(crossings), weight, reg)
+                        points[cell, 0] = points[cell, 1] = points[cell, 2] = points[cell, 3] = zero
                         if crossings == 0:
                             continue
-                        if sums[slot, 3] == np.float32(crossings):
-                            active += 1
+                        masks[brick, (code >> 6) & 7] |= np.uint64(1) << np.uint64(code & 63)
                         flags[slot] |= info & 7
                         if with_attributes:
                             hits[hit] = slot
@@ -352,10 +335,37 @@ def scatter_triangles(
                             )
                         material = np.int64(material_ids[f])
                         sample_material(
-                            np.int64(hit), hits, hit_points, setup, material, materials, texels, lanes, values, colors
+                            np.int64(hit),
+                            hits,
+                            hit_points,
+                            setup,
+                            material,
+                            materials,
+                            texels,
+                            lanes,
+                            values,
+                            tint,
+                            colors,
                         )
-    state[BRICKS], state[SLOTS], state[ACTIVE] = bricks, slots, active
+    state[BRICKS], state[SLOTS] = bricks, slots
     return result
+
+
+@kernel()
+def crossing_steps():
+    """(3, 5, 4) float32 for `add_crossing`: for a crossing along each axis the steps of its four cells, and its axis.
+
+    The crossing is at the maximum corner of the first cell, in both other axes, and names that cell's edge.
+    """
+    sides = np.zeros((3, 5, 4), np.float32)
+    for a in range(3):
+        for corner in range(4):
+            sides[a, corner, (a + 1) % 3] = -0.5 if corner & 2 else 0.5
+            sides[a, corner, (a + 2) % 3] = -0.5 if corner & 1 else 0.5
+            sides[a, corner, 3] = CROSSING
+        sides[a, 0, 3] += 1 << a
+        sides[a, 4, a] = 1.0
+    return sides
 
 
 @kernel()
@@ -385,11 +395,11 @@ def dominant_axis(normal):
 @kernel()
 def corner_order(t, axis):
     """The corners of a triangle (3, 3) by ascending coordinate along an axis."""
-    i0, i1, i2 = 0, 1, 2
-    if t[i1, axis] < t[i0, axis]:
-        i0, i1 = i1, i0
-    if t[i2, axis] < t[i1, axis]:
-        i1, i2 = i2, i1
-        if t[i1, axis] < t[i0, axis]:
-            i0, i1 = i1, i0
-    return i0, i1, i2
+    first, second, third = t[0, axis], t[1, axis], t[2, axis]
+    swap = second < first
+    i0, i1, i2 = (1 if swap else 0), (0 if swap else 1), 2
+    low, middle = (second if swap else first), (first if swap else second)
+    swap = third < middle
+    i1, i2, middle = (2 if swap else i1), (i1 if swap else 2), (third if swap else middle)
+    swap = middle < low
+    return (i1 if swap else i0), (i0 if swap else i1), i2

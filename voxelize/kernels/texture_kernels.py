@@ -16,6 +16,7 @@ import math
 import numpy as np
 
 from helix4d.voxelize.kernels.compilation import array, kernel, u1, u4
+from helix4d.voxelize.kernels.vector_kernels import add_bilinear, add_color, scale_lanes
 
 MODE = 0
 OPAQUE, MASK, BLEND = 0, 1, 2
@@ -26,7 +27,7 @@ SHARED = 13
 """Whether both textures exist and agree in everything but the offset, so that their texels have the same addresses."""
 REPEAT, CLAMP, MIRROR = 0, 1, 2
 WEIGHT = 1 << 22
-"""Sum of a sample's integer weights: times a byte, it fits into half a 64-bit word."""
+"""Sum of a sample's integer weights: times a byte, it fits into 32 bits."""
 
 
 @kernel(array(u1, 3), array(u4, 1, True))
@@ -163,26 +164,21 @@ def _corner_color(x, y, z, s, setup):
 
 
 @kernel()
-def _even(word):
-    """Red and blue of a texel, 32 bits each, so that products with a 22-bit weight do not overlap."""
-    return np.uint64(word & np.uint32(255)) | (np.uint64(word & np.uint32(0xFF0000)) << np.uint64(16))
-
-
-@kernel()
-def _add_texels(count, points, s, setup, level, share, log_size, wrap_u, wrap_v, nearest, offset, other, texels, lanes):
-    """Add one level's samples, times share, to lanes (>= count, 4) uint64: RB and GA of each of two pyramids.
+def _add_texels(
+    count, points, s, setup, level, share, log_size, wrap_u, wrap_v, nearest, offset, first, other, texels, lanes
+):
+    """Add one level's samples, times share, to lanes[:, first : first + 4] (>= count, 8) int32.
 
     Weights are integers that sum to WEIGHT over all levels, so that a constant texture stays constant. offset and other
-    are the starts of the pyramids; the second is omitted if other is negative.
+    are the starts of two pyramids; the second goes to lanes[:, 4:], and is omitted if other is negative.
     """
     size = 1 << (log_size - level)
     # Levels of sizes S, S/2, ..., 2s take S^2 + S^2/4 + ... + 4s^2 = (4 S^2 - 4 s^2) / 3 texels.
     before = ((4 << (2 * log_size)) - 4 * size * size) // 3
     base = offset + before
-    base_other = other - offset
+    step = other - offset
     u0, ux, uy, uz = setup[s] * size - 0.5, setup[s + 1] * size, setup[s + 2] * size, setup[s + 3] * size
     v0, vx, vy, vz = setup[s + 4] * size - 0.5, setup[s + 5] * size, setup[s + 6] * size, setup[s + 7] * size
-    eight = np.uint32(8)
     for n in range(count):
         x, y, z = float(points[n, 0]), float(points[n, 1]), float(points[n, 2])
         column = u0 + ux * x + uy * y + uz * z
@@ -195,32 +191,26 @@ def _add_texels(count, points, s, setup, level, share, log_size, wrap_u, wrap_v,
         right = column - left
         lower = int(share * (row - above))
         w11, w01 = int(lower * right), int((share - lower) * right)
-        w10, w00 = np.uint64(lower - w11), np.uint64(share - lower - w01)
-        w01, w11 = np.uint64(w01), np.uint64(w11)
-        t00, t01, t10, t11 = texels[j0 + i0], texels[j0 + i1], texels[j1 + i0], texels[j1 + i1]
-        lanes[n, 0] += w00 * _even(t00) + w01 * _even(t01) + w10 * _even(t10) + w11 * _even(t11)
-        lanes[n, 1] += w00 * _even(t00 >> eight) + w01 * _even(t01 >> eight)
-        lanes[n, 1] += w10 * _even(t10 >> eight) + w11 * _even(t11 >> eight)
+        w10, w00 = lower - w11, share - lower - w01
+        add_bilinear(texels, j0 + i0, j0 + i1, j1 + i0, j1 + i1, w00, w01, w10, w11, lanes, n, first)
         if other >= 0:
-            j0 += base_other
-            j1 += base_other
-            t00, t01, t10, t11 = texels[j0 + i0], texels[j0 + i1], texels[j1 + i0], texels[j1 + i1]
-            lanes[n, 2] += w00 * _even(t00) + w01 * _even(t01) + w10 * _even(t10) + w11 * _even(t11)
-            lanes[n, 3] += w00 * _even(t00 >> eight) + w01 * _even(t01 >> eight)
-            lanes[n, 3] += w10 * _even(t10 >> eight) + w11 * _even(t11 >> eight)
+            j0 += step
+            j1 += step
+            add_bilinear(texels, j0 + i0, j0 + i1, j1 + i0, j1 + i1, w00, w01, w10, w11, lanes, n, 4)
 
 
 @kernel()
-def sample_material(count, hits, points, setup, material, materials, texels, lanes, values, colors):
+def sample_material(count, hits, points, setup, material, materials, texels, lanes, values, factors, colors):
     """Add weight * (base color 3, metallic, roughness, alpha, 1) to the rows `hits` of colors.
 
     hits (>= count,) int32 rows; points (>= count, 4) float32 positions relative to corner 0, and weights; lanes
-    (>= count, 4) uint64 and values (>= count, 8) float32 are scratch space for the samples of the two textures.
+    (>= count, 8) int32, values (>= count, 8) float32 and factors (8,) float32 are scratch space.
     """
     shared = materials[material, SHARED] != 0
     same = shared and materials[material, COLOR] == materials[material, SURFACE]
     for n in range(count):
-        lanes[n, 0] = lanes[n, 1] = lanes[n, 2] = lanes[n, 3] = np.uint64(0)
+        for k in range(8):
+            lanes[n, k] = 0
     for texture in range(2):
         first = COLOR if texture == 0 else SURFACE
         offset, log_size = materials[material, first], materials[material, first + 1]
@@ -243,47 +233,35 @@ def sample_material(count, hits, points, setup, material, materials, texels, lan
                         materials[material, first + 4],
                         materials[material, first + 5],
                         offset,
+                        4 * texture,
                         other,
                         texels,
                         lanes,
                     )  # fmt: skip
-        unit = np.float32(1.0 / (255.0 * WEIGHT))
-        low = np.uint64(0xFFFFFFFF)
-        half = np.uint64(32)
-        to = 4 * texture
-        # A texture on its own uses the first two lanes; one that shares addresses with the other uses the last two.
-        source = 2 if texture == 1 and shared and not same else 0
-        for n in range(count):
-            if offset < 0:
-                values[n, to] = values[n, to + 1] = values[n, to + 2] = values[n, to + 3] = np.float32(1.0)
-                continue
-            even, odd = lanes[n, source], lanes[n, source + 1]
-            values[n, to], values[n, to + 1] = np.float32(even & low) * unit, np.float32(odd & low) * unit
-            values[n, to + 2], values[n, to + 3] = np.float32(even >> half) * unit, np.float32(odd >> half) * unit
-            if not shared:
-                lanes[n, 0] = lanes[n, 1] = np.uint64(0)
+    one = np.float32(1.0)
+    unit = np.float32(1.0 / (255.0 * WEIGHT))
+    second = np.int64(0 if same else 4)
+    for n in range(count):
+        scale_lanes(lanes, n, second, unit, values)
+    for texture in range(2):
+        if materials[material, COLOR if texture == 0 else SURFACE] < 0:
+            for n in range(count):
+                for k in range(4):
+                    values[n, 4 * texture + k] = one
     if setup[40] != 0.0:
         for n in range(count):
             x, y, z = float(points[n, 0]), float(points[n, 1]), float(points[n, 2])
             for channel in range(4):
                 values[n, channel] *= np.float32(_corner_color(x, y, z, 24 + 4 * channel, setup))
+    for k in range(5):
+        factors[k] = setup[18 + k]
+    factors[5] = factors[6] = factors[7] = one
     mode = materials[material, MODE]
-    base_red, base_green, base_blue = np.float32(setup[18]), np.float32(setup[19]), np.float32(setup[20])
-    metallic, roughness, opacity = np.float32(setup[21]), np.float32(setup[22]), np.float32(setup[23])
-    cutoff = np.float32(setup[41])
-    one = np.float32(1.0)
+    opacity, cutoff = np.float32(setup[23]), np.float32(setup[41])
     for n in range(count):
-        slot = hits[n]
-        weight = points[n, 3]
         alpha = opacity * values[n, 3]
         if mode == OPAQUE:
             alpha = one
         elif mode == MASK:
             alpha = one if alpha >= cutoff else one - one
-        colors[slot, 0] += weight * (base_red * values[n, 0])
-        colors[slot, 1] += weight * (base_green * values[n, 1])
-        colors[slot, 2] += weight * (base_blue * values[n, 2])
-        colors[slot, 3] += weight * (metallic * values[n, 6])
-        colors[slot, 4] += weight * (roughness * values[n, 5])
-        colors[slot, 5] += weight * alpha
-        colors[slot, 6] += weight
+        add_color(colors, np.int64(hits[n]), points[n, 3], factors, values, n, alpha)
