@@ -72,7 +72,7 @@ def test_a_circle_is_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").rglob("*.yaml")), ids=lambda p: p.stem)
 def test_every_experiment_of_the_repository_reads(path: Path) -> None:
-    if path.name in ("cluster.yaml", "base.yaml"):
+    if path.name in ("base.yaml", "cluster.yaml", "kuberay.yaml", "skypilot.yaml"):
         pytest.skip("not an experiment")
     if path.name == "vae.yaml":
         assert read_settings(VaeConfig, path).steps
