@@ -49,6 +49,7 @@ class SampleFacts:
         bytes: size in the shard.
         voxels, tokens: counts per frame.
         clipped: share of clipped pixels, one value per view; empty without views, or before version 0.4.
+        engine: engine that --engine auto chose; "" with a fixed engine.
         measures: name of a measure -> value.
         license: `cc0`, `by`, ...; "" if unknown.
         license_text: license as stated by the file and its source.
@@ -63,6 +64,7 @@ class SampleFacts:
     voxels: tuple[int, ...]
     tokens: tuple[int, ...]
     clipped: tuple[float, ...]
+    engine: str
     measures: Mapping[str, float]
     license: str
     license_text: str
@@ -120,6 +122,7 @@ class Collected:
         bytes: size of the committed shards.
         licenses: name, "" if unknown -> samples.
         license_texts: statement behind an unknown license -> samples.
+        engines: engine -> samples for which --engine auto chose it; empty with a fixed engine.
         histograms: distributions of all numbers that occur.
         unmeasured: measure -> samples without it, which an older version measured.
         stages: times, in the order of the stages.
@@ -139,6 +142,7 @@ class Collected:
     bytes: int
     licenses: Mapping[str, int]
     license_texts: Mapping[str, int]
+    engines: Mapping[str, int]
     histograms: Sequence[Histogram]
     unmeasured: Mapping[str, int]
     stages: Sequence[StageTime]
@@ -204,6 +208,7 @@ def collect(output: Place) -> Collected:
         bytes=size,
         licenses=_by_count(Counter(sample.license for sample in samples)),
         license_texts=_by_count(unknown),
+        engines=_by_count(Counter(sample.engine for sample in samples if sample.engine)),
         histograms=_histograms(samples, [c for o in outcomes for c in o.clips if c.reason is not None]),
         unmeasured=missing_measures(sample.measures for sample in samples),
         stages=_stages(outcomes),
@@ -300,6 +305,7 @@ def _sample(reader: ShardReader, shard: str, key: str, measured: MeasuredClip | 
         voxels=tuple(index["voxels"]),
         tokens=tuple(index["tokens"]),
         clipped=tuple(index.get("clipped", {}).values()),
+        engine=index.get("engine", {}).get("name", ""),
         measures=measures,
         license=license_name,
         license_text=text,

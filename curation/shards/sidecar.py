@@ -140,6 +140,9 @@ def _check_sample(sample: Mapping[str, Any], where: str) -> None:
     clipped = sample.get("clipped", {})  # older shards have none
     if not isinstance(clipped, Mapping) or not all(type(share) in (int, float) for share in clipped.values()):
         raise FormatError(f"{where}: clipped in the index is not a number per view")
+    engine = sample.get("engine", {"name": ""})  # only with --engine auto
+    if not isinstance(engine, Mapping) or not isinstance(engine.get("name"), str):
+        raise FormatError(f"{where}: engine in the index is not an object with a name")
 
 
 def _is_count(value: object) -> bool:

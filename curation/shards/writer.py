@@ -135,8 +135,7 @@ def _index(tar_path: Path) -> list[dict[str, Any]]:
             stream.seek(offset)
             clip = json.loads(stream.read(size))
             sample.update({name: clip[name] for name in ("asset", "content_sha256", "clip", "voxels", "tokens")})
-            if "clipped" in clip:
-                sample["clipped"] = clip["clipped"]
+            sample.update({name: clip[name] for name in ("engine", "clipped") if name in clip})
     return [samples[key] for key in sorted(samples)]
 
 

@@ -172,6 +172,10 @@ def _check_clip(key: str, clip: Mapping[str, Any], settings: Mapping[str, Any], 
     measures = clip.get("measures", {})  # older samples have none
     if not isinstance(measures, Mapping) or not all(map(_is_number, measures.values())):
         yield f"measures is {measures!r}, expected a number for each name"
+    if settings.get("engine") == "auto" and settings["views"] + len(fixed_azimuths(settings.get("fixed_views", ""))):
+        engine = clip.get("engine")
+        if not isinstance(engine, Mapping) or engine.get("name") not in ("cycles", "raster"):
+            yield f"engine is {engine!r}, expected the one that --engine auto chose, cycles or raster"
     if not _is_number(clip.get("motion")):
         yield f"motion is {clip.get('motion')!r}, expected a number"
 
