@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,16 +61,8 @@ class _Engines:
         self._colors, self._seen = {"raster": (drawn, drawn), "cycles": traced}, seen
         monkeypatch.setattr(engine_choice, "load_engine", lambda name: functools.partial(self._render, name))
 
-    def _render(
-        self,
-        name: str,
-        _: Clip,
-        cameras: object,
-        lights: object,
-        settings: RenderSettings,
-        frames: list[int],
-        *__: object,
-    ) -> Iterator[RenderedImage]:
+    def _render(self, name: str, *arguments: Any) -> Iterator[RenderedImage]:
+        _, _, _, settings, frames, _ = arguments
         self.calls.append((name, frames[0], settings))
         rgba = np.zeros((4, 4, 4), np.uint8)
         if frames[0] in self._seen:
