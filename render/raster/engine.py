@@ -68,9 +68,8 @@ class _Scene:
         settings, lamps = views.settings, views.lamps
         with _threads(settings.threads):
             device = open_device(settings.device)
-        mapped = any(light.environment_map is not None for light in views.lights)
         self._views = views
-        self._clip = RasterScene(device.context, device.programs, views.clip, lamps, settings.cull_back_faces, mapped)
+        self._clip = RasterScene(device.context, device.programs, views.clip, lamps, settings.cull_back_faces, views.maps)
         self._target = _Target(device.context, settings.image_size, settings.passes, lamps)
         self._shadows = Shadows(device.context, lamps)
         self._sky = Sky(device.context, views.maps)
@@ -79,10 +78,11 @@ class _Scene:
         vertices = self._views.clip.frames[frame].vertices
         self._bounds = np.stack([vertices.min(axis=0), vertices.max(axis=0)])
         self._clip.set_frame(frame)
-        self._shadows.set_frame(self._clip, self._bounds)
+        self._shadows.set_frame(self._bounds)
 
     def render(self, view: int, box: Box) -> Layers:
         camera, lights = self._views.cameras[view], self._views.lights[view]
+        self._clip.set_lights(lights)
         return self._target.draw(self._clip, self._shadows, self._sky, camera, lights, self._bounds)
 
 
@@ -180,6 +180,7 @@ class _Target:
         axis = camera.extrinsics[2]
         maps = shadows.set_view(scene, lights)
         shadows.use()
+        scene.use_lights()
         sky.use(lights)
         self._view.write(_view_values(camera, lights, bounds, sky.values(lights), maps, self._lamps))
         self._view.bind_to_uniform_block(VIEW_BLOCK)

@@ -78,12 +78,6 @@ vec3 surface_normal() {
 """
 
 COLOR = """
-layout(std140) uniform Sky {
-    vec4 sky_rows[3 * SKY_DIRECTIONS];   // world to shadow map
-    vec4 sky_directions[SKY_DIRECTIONS];
-    vec4 sky_offset;                     // along the normal
-};
-uniform sampler2DShadow sky_shadows;
 uniform sampler2DShadow lamp_shadows;
 uniform sampler2D lamp_depths;
 
@@ -127,17 +121,42 @@ vec3 sky_mirrored(vec3 d, float roughness) { return environment.rgb; }
 vec3 sky_matte(vec3 n) { return environment.rgb; }
 #endif
 
-// Share of the environment's light that reaches a surface.
-vec3 open_sky(vec3 smooth_n, vec3 n) {
-    vec4 place = vec4(world + sky_offset.x * smooth_n, 1.0);
-    vec3 seen = vec3(0.0), all = vec3(1e-9);
-    for (int k = 0; k < SKY_DIRECTIONS; ++k) {
-        vec3 given = max(dot(n, sky_directions[k].xyz), 0.0) * sky_light[k].rgb;
-        vec3 spot = vec3(dot(sky_rows[3 * k], place), dot(sky_rows[3 * k + 1], place), dot(sky_rows[3 * k + 2], place));
-        seen += given * texture(sky_shadows, spot);
-        all += given;
-    }
-    return seen / all;
+// Light at the points of the triangles' lattices, see `light_textures`.
+uniform sampler2D triangles;
+uniform sampler2D gathered_light;
+uniform int first_face;
+
+vec4 light_at(int place) {
+    int texel = 2 * place + (gl_FrontFacing ? 0 : 1);
+    return texelFetch(gathered_light, ivec2(texel % LIGHT_COLUMNS, texel / LIGHT_COLUMNS), 0);
+}
+
+// Radiance of a white matte surface without the lamps' direct light, and the open share of its hemisphere.
+vec4 gather() {
+    int face = 3 * (first_face + gl_PrimitiveID);
+    ivec2 texel = ivec2(face % LIGHT_COLUMNS, face / LIGHT_COLUMNS);
+    vec4 corner = texelFetch(triangles, texel, 0), second = texelFetch(triangles, texel + ivec2(1, 0), 0);
+    vec3 along = second.xyz - corner.xyz, across = texelFetch(triangles, texel + ivec2(2, 0), 0).xyz - corner.xyz;
+    vec3 offset = world - corner.xyz, area = cross(along, across);
+    float scale = second.w / max(dot(area, area), 1e-30);
+    // Steps of the lattice from the first corner, kept inside the triangle, which the center of a pixel may miss.
+    float s = max(dot(cross(offset, across), area) * scale, 0.0), t = max(dot(cross(along, offset), area) * scale, 0.0);
+    float beyond = max((s + t) / second.w, 1.0);
+    s /= beyond;
+    t /= beyond;
+    int n = int(second.w), a = min(int(s), n - 1), b = min(int(t), n - 1 - a);
+    s -= float(a);
+    t -= float(b);
+    int row = int(corner.w) + a * (n + 1) - a * (a - 1) / 2 + b, next = row + n + 1 - a;
+    if (s + t <= 1.0 || a + b == n - 1)
+        return (1.0 - s - t) * light_at(row) + s * light_at(next) + t * light_at(row + 1);
+    return (s + t - 1.0) * light_at(next + 1) + (1.0 - s) * light_at(row + 1) + (1.0 - t) * light_at(next);
+}
+
+// Share of a mirrored lobe that sees the environment, where a matte surface sees a share `open` of it (Lagarde and de
+// Rousiers, Moving Frostbite to PBR, 2014).
+float mirror_open(float open, float facing, float roughness) {
+    return clamp(pow(facing + open, exp2(-16.0 * roughness - 1.0)) - 1.0 + open, 0.0, 1.0);
 }
 
 // Points of a disc, spread evenly.
@@ -210,10 +229,16 @@ void main() {
     vec3 diffuse = color.rgb * ((1.0 - metallic) * (1.0 - dielectric));
     vec3 smooth_n = smooth_normal();
     vec3 mirrored = reflect(-v, n);
-    vec3 sky = open_sky(smooth_n, n), mirrored_sky = sky_mirrored(mirrored, roughness);
-    // Occluded sky is replaced by one bounce off the object, as if all of it had the color of this point.
-    vec3 around = sky + (1.0 - sky) * sky * color.rgb;
-    shown = around * (sky_matte(n) * diffuse + mirrored_sky * mirror);
+    vec4 gathered = gather();
+    float open = clamp(gathered.a, 0.0, 1.0), clear_view = mirror_open(open, facing, roughness);
+    vec3 matte_sky = sky_matte(smooth_n), mirrored_sky = sky_mirrored(mirrored, roughness);
+    // Mirrors see the mean of what hides the sky.
+    vec3 hiding = max(gathered.rgb - open * matte_sky, 0.0) / max(1.0 - open, 0.02);
+    vec3 received_light = gathered.rgb;
+#if defined(MAPPED) && defined(NORMAL)
+    received_light *= sky_matte(n) / max(matte_sky, 1e-6);
+#endif
+    shown = received_light * diffuse + mix(hiding, mirrored_sky, clear_view) * mirror;
 #ifdef NORMAL
     shown *= bumped_everywhere(smooth_n, n);
 #endif

@@ -11,14 +11,14 @@ SAMPLES = 4
 
 ATTRIBUTES = "position", "normal", "color", *(f"uv{slot}" for slot in range(6))
 
-VIEW_BLOCK, MATERIAL_BLOCK, SKY_BLOCK = 0, 1, 2
+VIEW_BLOCK, MATERIAL_BLOCK = 0, 1
 """Bindings of the uniform blocks."""
-
-SKY_DIRECTIONS = 16
-"""Number of directions in which the environment's light is tested for occlusion."""
 
 SKY_LAYERS = 9
 """Number of roughnesses from 0 to 1 that an environment map is filtered for; one more layer is for matte surfaces."""
+
+LIGHT_COLUMNS = 1536
+"""Texels per row of the textures of gathered light, a multiple of the three and two that belong together."""
 
 _BLOCKER_TAPS, _SHADOW_TAPS = 12, 16
 """Numbers of texels of a lamp's map that are sampled to find occluders, and the occluded share of the lamp."""
@@ -33,7 +33,6 @@ layout(std140) uniform View {
     vec4 axis;          // dot(axis.xyz, point) + axis.w is the depth
     vec4 environment;   // rgb radiance
     vec4 sky_turn;      // cosine and sine of the map's turn
-    vec4 sky_light[SKY_DIRECTIONS];  // rgb shares of the directions of the shadow maps
     vec4 lamp_places[LAMPS];  // xyz, squared distance from the origin
     vec4 lamp_colors[LAMPS];  // rgb irradiance at the origin, radius
     mat4 lamp_maps[LAMPS];    // world to shadow map
@@ -127,7 +126,7 @@ void main() {{
 
 def view_rows(lamps: int) -> int:
     """Rows of four floats in the view block."""
-    return 8 + SKY_DIRECTIONS + 7 * max(lamps, 1)
+    return 8 + 7 * max(lamps, 1)
 
 
 def shaders(
@@ -143,7 +142,7 @@ def shaders(
         kind: color, passes (normals and depth) or depth.
     """
     lines = ["#version 400 core", f"#define LAMPS {max(lamps, 1)}", f"#define SAMPLES {SAMPLES}"]
-    lines += [f"#define SKY_DIRECTIONS {SKY_DIRECTIONS}", f"#define SKY_LAYERS {SKY_LAYERS}"]
+    lines += [f"#define SKY_LAYERS {SKY_LAYERS}", f"#define LIGHT_COLUMNS {LIGHT_COLUMNS}"]
     lines += [f"#define BLOCKER_TAPS {_BLOCKER_TAPS}", f"#define SHADOW_TAPS {_SHADOW_TAPS}"]
     lines += [f"#define {feature}" for feature in features]
     lines += [f"#define UV{number}" for number in sorted({slot[0] for slot in slots.values()})]
