@@ -22,7 +22,7 @@ from helix4d.render.raster.scene import RasterScene
 from helix4d.render.raster.shaders import RESOLVE_FRAGMENT, RESOLVE_VERTEX, SAMPLES, VIEW_BLOCK, view_rows
 from helix4d.render.raster.shadows import Shadows
 from helix4d.render.raster.sky import Sky
-from helix4d.render.scene.boxes import Box
+from helix4d.render.scene.boxes import Box, tiles
 from helix4d.render.scene.cameras import Camera
 from helix4d.render.scene.environment import NO_MAPS, EnvironmentMap
 from helix4d.render.scene.images import Layers, RenderedImage
@@ -33,6 +33,10 @@ from helix4d.render.scene.views import Views
 _LIBRARIES = (("libEGL.so.1", "libGL.so.1"), ("libEGL.so", "libGL.so"))
 _MAX_DEVICES = 16
 _THREADS_VARIABLE = "LP_NUM_THREADS"
+_FINER = 2
+"""Colors are drawn with this many pixels per pixel and axis, each of several samples, and averaged."""
+_TILE = 512
+"""Most pixels per side that are drawn at a time, which bounds memory."""
 _MARGIN = 0.01  # added around the depth range of the vertices
 
 
@@ -83,7 +87,7 @@ class _Scene:
     def render(self, view: int, box: Box) -> Layers:
         camera, lights = self._views.cameras[view], self._views.lights[view]
         self._clip.set_lights(lights)
-        return self._target.draw(self._clip, self._shadows, self._sky, camera, lights, self._bounds)
+        return self._target.draw(self._clip, self._shadows, self._sky, camera, lights, self._bounds, box)
 
 
 class _Device:
@@ -157,27 +161,30 @@ def _threads(count: int) -> Iterator[None]:
 
 
 class _Target:
-    """Framebuffers of one image size."""
+    """What views of one size are drawn into: parts of an image, a few times as fine as its pixels."""
 
     def __init__(self, context: Any, size: int, passes: bool, lamps: int) -> None:
         self._context = context
         self._size = size
         self._lamps = max(lamps, 1)
         self._view = context.buffer(reserve=16 * view_rows(lamps), dynamic=True)
-        depth = context.depth_renderbuffer((size, size), samples=SAMPLES)
-        self._drawn = context.framebuffer([context.renderbuffer((size, size), 4, samples=SAMPLES, dtype="f4")], depth)
-        self._resolved = context.simple_framebuffer((size, size), 4, dtype="f4")
-        self._passes: tuple[Any, Any, Any] | None = None
+        self._buffers: dict[tuple[int, int, int], _Buffers] = {}
+        self._resolve: Any = None
         if passes:
-            samples = context.texture((size, size), 4, samples=SAMPLES, dtype="f4")
             program = context.program(vertex_shader=RESOLVE_VERTEX, fragment_shader=RESOLVE_FRAGMENT)
-            self._passes = context.framebuffer([samples], depth), samples, context.vertex_array(program, [])
+            self._resolve = context.vertex_array(program, [])
 
     def draw(
-        self, scene: RasterScene, shadows: Shadows, sky: Sky, camera: Camera, lights: Lights, bounds: np.ndarray
+        self,
+        scene: RasterScene,
+        shadows: Shadows,
+        sky: Sky,
+        camera: Camera,
+        lights: Lights,
+        bounds: np.ndarray,
+        box: Box,
     ) -> Layers:
-        """Render a view."""
-        axis = camera.extrinsics[2]
+        """Render the pixels of a view that are inside the box."""
         maps = shadows.set_view(scene, lights)
         shadows.use()
         scene.use_lights()
@@ -185,39 +192,77 @@ class _Target:
         self._view.write(_view_values(camera, lights, bounds, sky.values(lights), maps, self._lamps))
         self._view.bind_to_uniform_block(VIEW_BLOCK)
         self._context.front_face = "cw"  # rows run down, so the image that GL sees is mirrored
+        colors = np.zeros((self._size, self._size, 4), np.float32)
+        passes = np.zeros_like(colors)
+        for part in tiles(box, _TILE):
+            place = np.s_[part.top : part.bottom, part.left : part.right]
+            colors[place] = self._draw_colors(scene, sky, camera, lights, part)
+            if self._resolve is not None:
+                passes[place] = self._draw_passes(scene, camera, part)
+        channels = {name: colors[..., channel] for channel, name in enumerate("RGBA")}
+        if self._resolve is None:
+            return Layers(channels)
+        return Layers(channels, np.ascontiguousarray(passes[..., 3]), np.ascontiguousarray(passes[..., :3]))
+
+    def _draw_colors(self, scene: RasterScene, sky: Sky, camera: Camera, lights: Lights, part: Box) -> np.ndarray:
+        buffers = self._opened(part, _FINER)
         # Glass shows the environment behind the object: draw it first, with alpha 0, and subtract it where alpha stays
         # below 1.
         behind = np.zeros((1, 1, 3), np.float32)
         if scene.has_glass and lights.environment_map is not None:
-            _clear(self._resolved, (0.0, 0.0, 0.0, 0.0))
+            _clear(buffers.resolved, (0.0, 0.0, 0.0, 0.0))
             sky.draw(camera)
-            behind = self._read()[..., :3]
-            _clear(self._drawn, (0.0, 0.0, 0.0, 0.0))
+            behind = buffers.read()[..., :3]
+            _clear(buffers.drawn, (0.0, 0.0, 0.0, 0.0))
             sky.draw(camera)
         else:
             if scene.has_glass:
                 behind[:] = lights.environment_radiance * np.array(lights.environment_color)
-            _clear(self._drawn, (*behind[0, 0], 0.0))
-        scene.draw(self._drawn, axis[:3])
-        self._context.copy_framebuffer(self._resolved, self._drawn)
-        image = self._read()
+            _clear(buffers.drawn, (*behind[0, 0], 0.0))
+        scene.draw(buffers.drawn, camera.extrinsics[2, :3])
+        self._context.copy_framebuffer(buffers.resolved, buffers.drawn)
+        image = buffers.read()
         image[..., :3] -= (1.0 - image[..., 3:]) * behind
-        colors = {name: image[..., channel] for channel, name in enumerate("RGBA")}
-        if self._passes is None:
-            return Layers(colors)
-        target, samples, resolve = self._passes
-        _clear(target, (0.0, 0.0, 0.0, 0.0))
-        scene.draw(target, axis[:3], passes=True)
-        self._resolved.use()
-        self._context.enable_only(moderngl.NOTHING)
-        samples.use(0)
-        resolve.render(moderngl.TRIANGLES, vertices=3)
-        resolved = self._read()
-        return Layers(colors, np.ascontiguousarray(resolved[..., 3]), np.ascontiguousarray(resolved[..., :3]))
+        return np.asarray(image.reshape(part.height, _FINER, part.width, _FINER, 4).mean(axis=(1, 3)))
 
-    def _read(self) -> np.ndarray:
-        image = np.empty((self._size, self._size, 4), np.float32)
-        self._resolved.read_into(image, components=4, dtype="f4")
+    def _draw_passes(self, scene: RasterScene, camera: Camera, part: Box) -> np.ndarray:
+        """(H, W, 4) normals and depth."""
+        buffers = self._opened(part, 1)
+        _clear(buffers.drawn, (0.0, 0.0, 0.0, 0.0))
+        scene.draw(buffers.drawn, camera.extrinsics[2, :3], passes=True)
+        buffers.resolved.use()
+        self._context.enable_only(moderngl.NOTHING)
+        buffers.samples.use(0)
+        self._resolve.render(moderngl.TRIANGLES, vertices=3)
+        return buffers.read()
+
+    def _opened(self, part: Box, finer: int) -> _Buffers:
+        """Buffers for a part of the image, `finer` times as fine; those of the last size are kept."""
+        key = part.height, part.width, finer
+        if key not in self._buffers:
+            self._buffers = {old: buffers for old, buffers in self._buffers.items() if old[2] != finer}
+            self._buffers[key] = _Buffers(self._context, finer * part.height, finer * part.width)
+        buffers = self._buffers[key]
+        # The whole image's viewport, so that a pixel does not depend on the part.
+        side = finer * self._size
+        buffers.drawn.viewport = buffers.resolved.viewport = -finer * part.left, -finer * part.top, side, side
+        return buffers
+
+
+class _Buffers:
+    """Framebuffers of one size."""
+
+    def __init__(self, context: Any, height: int, width: int) -> None:
+        self._shape = height, width, 4
+        size = width, height
+        self.samples = context.texture(size, 4, samples=SAMPLES, dtype="f4")
+        self.drawn = context.framebuffer([self.samples], context.depth_renderbuffer(size, samples=SAMPLES))
+        self.resolved = context.simple_framebuffer(size, 4, dtype="f4")
+
+    def read(self) -> np.ndarray:
+        """(H, W, 4) float32 of `resolved`."""
+        image = np.empty(self._shape, np.float32)
+        self.resolved.read_into(image, viewport=(0, 0, self._shape[1], self._shape[0]), components=4, dtype="f4")
         return image
 
 
