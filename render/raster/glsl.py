@@ -1,8 +1,7 @@
 """GLSL of the rasterizer's fragment shaders: shading, passes and depth.
 
 Formulas: GGX with height-correlated Smith shadowing. The reflected environment, from a map prefiltered per roughness,
-is multiplied by the directional albedo of the lobe, approximated by Karis' polynomial (Physically Based Shading on
-Mobile, 2014). The lobe is scaled up to account for multiple scattering among the microfacets, and the remaining energy
+is multiplied by the directional albedo of the lobe (`lobes`). The lobe is scaled up to account for multiple scattering among the microfacets, and the remaining energy
 is diffuse, as in Cycles.
 """
 
@@ -86,11 +85,11 @@ layout(location = 0, index = 0) out vec4 added;
 layout(location = 0, index = 1) out vec4 passed;  // transmittance for the light from behind
 #endif
 
+uniform sampler2D lobe_albedo;
+
 // Directional albedo of a GGX lobe is F0 * x + y.
 vec2 lobe(float roughness, float facing) {
-    vec4 r = roughness * vec4(-1.0, -0.0275, -0.572, 0.022) + vec4(1.0, 0.0425, 1.04, -0.04);
-    float a = min(r.x * r.x, exp2(-9.28 * facing)) * r.x + r.y;
-    return clamp(vec2(-1.04, 1.04) * a + r.zw, 0.0, 1.0);
+    return texture(lobe_albedo, (vec2(facing, roughness) * float(LOBE_SIDE - 1) + 0.5) / float(LOBE_SIDE)).rg;
 }
 
 // Cycles' shadowing of bump-mapped surfaces: the share of a light that the bumps let through.

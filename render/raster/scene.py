@@ -16,6 +16,7 @@ import numpy as np
 from helix4d.assets import AlphaMode, Clip, Frame, Material, Texture, Topology, Wrap
 from helix4d.render.raster.gathering import Gathering
 from helix4d.render.raster.light_textures import LIGHT_UNIT, TRIANGLE_UNIT, LightTextures
+from helix4d.render.raster.lobes import LOBE_UNIT, SIDE, albedo_table
 from helix4d.render.raster.shaders import ATTRIBUTES, MATERIAL_BLOCK, VIEW_BLOCK, shaders
 from helix4d.render.raster.shadows import DEPTH_UNIT, LAMP_UNIT
 from helix4d.render.raster.sky import MAP_UNIT
@@ -79,6 +80,8 @@ class RasterScene:
         self._programs = programs
         self._lamps = lamps
         self._mapped = bool(maps)
+        self._lobes = context.texture((SIDE, SIDE), 2, albedo_table(), dtype="f4")
+        self._lobes.repeat_x = self._lobes.repeat_y = False
         self._lights = LightTextures(context, Gathering(clip, maps))
         self.has_glass = any(material.transmission > 0.0 and not material.unlit for material in clip.materials)
         self._colored = any(frame.topology.colors is not None for frame in clip.frames)
@@ -107,8 +110,10 @@ class RasterScene:
         self._lights.set_lights(lights)
 
     def use_lights(self) -> None:
-        """Bind the gathered light for reading."""
+        """Bind the gathered light, and the albedo of lobes, for reading."""
         self._lights.use()
+        self._context.clear_samplers(LOBE_UNIT, LOBE_UNIT + 1)
+        self._lobes.use(LOBE_UNIT)
 
     def cast(self) -> None:
         """Draw the depths of everything that blocks light."""
@@ -296,6 +301,7 @@ class RasterScene:
                 "sky_map": MAP_UNIT,
                 "triangles": TRIANGLE_UNIT,
                 "gathered_light": LIGHT_UNIT,
+                "lobe_albedo": LOBE_UNIT,
             }
             for name, unit in units.items():
                 if name in program:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from helix4d.render.raster.glsl import COLOR, DEPTH, PASSES, SURFACE
+from helix4d.render.raster.lobes import SIDE
 
 SAMPLES = 4
 """Samples per pixel; every GL 4 supports this many."""
@@ -142,7 +143,7 @@ def shaders(
         kind: color, passes (normals and depth) or depth.
     """
     lines = ["#version 400 core", f"#define LAMPS {max(lamps, 1)}", f"#define SAMPLES {SAMPLES}"]
-    lines += [f"#define SKY_LAYERS {SKY_LAYERS}", f"#define LIGHT_COLUMNS {LIGHT_COLUMNS}"]
+    lines += [f"#define SKY_LAYERS {SKY_LAYERS}", f"#define LIGHT_COLUMNS {LIGHT_COLUMNS}", f"#define LOBE_SIDE {SIDE}"]
     lines += [f"#define BLOCKER_TAPS {_BLOCKER_TAPS}", f"#define SHADOW_TAPS {_SHADOW_TAPS}"]
     lines += [f"#define {feature}" for feature in features]
     lines += [f"#define UV{number}" for number in sorted({slot[0] for slot in slots.values()})]
