@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from helix4d.curation.shards.reader import ShardReader
+from helix4d.shards import ShardReader
 
 
 def main() -> None:

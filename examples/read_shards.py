@@ -12,7 +12,7 @@ import argparse
 import webdataset as wds
 
 from helix4d.render import Camera
-from helix4d.voxelize import decode_vxz
+from helix4d.shards import decoders
 
 
 def main() -> None:
@@ -22,13 +22,12 @@ def main() -> None:
     parser.add_argument("--frame", type=int, default=0, help="frame to decode")
     args = parser.parse_args()
 
-    # "rgba8" keeps the alpha channel, which "pil" and "rgb8" drop.
-    for sample in wds.WebDataset(args.shards, shardshuffle=False).decode("rgba8"):
+    for sample in wds.WebDataset(args.shards, shardshuffle=False).decode(*decoders()):
         view, frame = f"view_{args.view:02d}", f"frame_{args.frame:02d}"
         about = sample["clip.json"]
         image = sample[f"{view}_{frame}.webp"]  # (S, S, 4) uint8, sRGB, straight alpha
         camera = Camera.from_json(sample[f"{view}.json"]["camera"])  # OpenCV axes, intrinsics in pixels
-        ovoxel = decode_vxz(sample[f"{frame}.vxz"])  # coords (N, 3), base_color (N, 3) uint8, ...
+        ovoxel = sample[f"{frame}.vxz"]  # coords (N, 3), base_color (N, 3) uint8, ...
         print(
             f"{sample['__key__']}  {about['asset']}, {about['frames']} frames: image {image.shape}, "
             f"field of view {camera.fov_deg:.1f} degrees, {len(ovoxel)} voxels of {ovoxel.resolution}^3"

@@ -42,6 +42,8 @@ def _module(name: str) -> tuple[Path, list[str]]:
     """The file of the longest part of a dotted name that is a module, and the names that remain."""
     folder, parts = REPOSITORY, name.split(".")[1:]
     file = REPOSITORY / "helix4d" / "__init__.py"
+    if parts and (own := file.with_name(f"{parts[0]}.py")).is_file():
+        return own, parts[1:]
     for index, part in enumerate(parts):
         if (folder / part / "__init__.py").is_file():
             folder = folder / part

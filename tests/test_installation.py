@@ -73,6 +73,7 @@ def test_a_wheel_installs_one_package_and_nothing_beside_it(installed: Path) -> 
     assert {path.relative_to(package) for path in package.rglob("*.py")} == source | {
         Path("__init__.py"),
         Path("__main__.py"),
+        Path("shards.py"),
     }
 
 

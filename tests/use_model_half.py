@@ -29,6 +29,7 @@ PACKAGES = (
     "render",
     "curation.shards",
     "curation.config",
+    "shards",
     "model",
     "train",
     "evaluation",

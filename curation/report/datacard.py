@@ -94,11 +94,11 @@ def _summary(collected: Collected) -> str:
 def _loading(collected: Collected) -> str:
     lines = [
         "import webdataset",
-        "from helix4d.voxelize import decode_vxz",
+        "from helix4d.shards import decoders",
         "",
         f'shards = webdataset.WebDataset("{collected.samples[0].shard}.tar", shardshuffle=False)',
-        'for sample in shards.decode("rgba8"):',
-        '    ovoxel = decode_vxz(sample["frame_00.vxz"])  # coords (N, 3), base_color (N, 3), ...',
+        "for sample in shards.decode(*decoders()):",
+        '    ovoxel = sample["frame_00.vxz"]  # coords (N, 3), base_color (N, 3), ...',
     ]
     if collected.stored.sample.get("views"):
         lines += [

@@ -18,6 +18,11 @@ SAMPLE = Schema("clip.json", version=1, oldest=1, rewrite="curate its asset agai
 MOST = {"frames": 100, "views": 100, "resolution": 1024, "image_size": 4096, "tracks": 65536}
 """Largest value of each setting that announces the size of a sample, as in `SampleConfig`."""
 
+DEPTH = "depth.png16"
+"""End of the name of a depth image. Generic decoders do not know `png16`; those of `.png` keep 8 of the 16 bits."""
+DEPTH_OF_0_3 = "depth.png"
+"""The same in shards of version 0.3."""
+
 
 def vxz_member(frame: int, resolution: int | None = None) -> str:
     """Return the suffix of the O-Voxel of a frame; `resolution` only if it is one of `other_resolutions`."""

@@ -16,10 +16,12 @@ from numpy.lib import format as npy
 
 from helix4d.assets.tracks import Tracks
 from helix4d.core import FormatError
+from helix4d.curation.shards.members import MOST
 
 TRACKS_MEMBER = "tracks.npz"
 
 _DTYPES = {"positions": "<f4", "normals": "<f2", "present": "|b1", "frame": "<i8"}
+_UNREADABLE = (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, OverflowError)
 _HEADER_BYTES = 1 << 12
 """Largest header of an array in the archive: NumPy writes 128 bytes."""
 
@@ -59,12 +61,33 @@ def decode_tracks(data: bytes, frames: int, points: int, where: object) -> Track
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             _check_sizes(archive, shapes, where)
             arrays = {name: _read(archive, name, shape, where) for name, shape in shapes.items()}
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, OverflowError) as error:
+    except _UNREADABLE as error:
         raise FormatError(f"{where}: does not decode ({type(error).__name__}: {error})") from error
     frame = int(arrays["frame"])
     if not 0 <= frame < frames:
         raise FormatError(f"{where}: frame is {frame}: expected 0 to {frames - 1}")
     return Tracks(arrays["positions"], arrays["normals"], arrays["present"], frame)
+
+
+def decode_any_tracks(data: bytes, where: object) -> Tracks:
+    """Decode the member of an untrusted shard by itself. At most as many frames and points as `clip.json` may have.
+
+    Args:
+        data: bytes of the member.
+        where: name of the member, for messages.
+
+    Raises:
+        FormatError: as `decode_tracks`.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open("present.npy") as stream:
+            shape, _, _ = _header(stream)
+    except (KeyError, *_UNREADABLE) as error:
+        raise FormatError(f"{where}: does not decode ({type(error).__name__}: {error})") from error
+    if len(shape) != 2 or shape[0] > MOST["frames"] or shape[1] > MOST["tracks"]:
+        most = f"{MOST['frames']} frames of {MOST['tracks']:,} points"
+        raise FormatError(f"{where}: present has the shape {shape}, expected at most {most}")
+    return decode_tracks(data, *shape, where)
 
 
 def _check_sizes(archive: zipfile.ZipFile, shapes: Mapping[str, tuple[int, ...]], where: object) -> None:

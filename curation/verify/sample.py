@@ -17,7 +17,7 @@ from helix4d.core import FormatError, Helix4DError, NewerError
 from helix4d.core.documents import parse_document, parse_json
 from helix4d.core.messages import reason
 from helix4d.curation.config import parse_resolutions
-from helix4d.curation.shards.members import SAMPLE, vxz_member
+from helix4d.curation.shards.members import DEPTH, DEPTH_OF_0_3, SAMPLE, vxz_member
 from helix4d.curation.shards.tokens import count_tokens
 from helix4d.curation.shards.track_files import TRACKS_MEMBER, decode_tracks
 from helix4d.render import Camera, Lights
@@ -68,7 +68,8 @@ def check_sample(
         except FormatError as error:
             problem = str(error).removeprefix("clip.json: ")
     frames = _frames_of(clip, settings)
-    yield from _check_members(members, member_suffixes(frames, names, passes, bool(tracks), sides[1:]))
+    depth = DEPTH_OF_0_3 if any(suffix.endswith(DEPTH_OF_0_3) for suffix in members) else DEPTH
+    yield from _check_members(members, member_suffixes(frames, names, passes, bool(tracks), sides[1:], depth))
     if problem:
         yield "clip.json", problem
     elif clip:
@@ -90,7 +91,7 @@ def check_sample(
             name = f"{view}_frame_{frame:02d}"
             if (suffix := f"{name}.webp") in present:
                 yield from ((suffix, what) for what in _check_image(read, suffix, settings["image_size"]))
-            for suffix, decode in ((f"{name}.depth.png", decode_depth), (f"{name}.normal.exr", decode_normal)):
+            for suffix, decode in ((f"{name}.{depth}", decode_depth), (f"{name}.normal.exr", decode_normal)):
                 if suffix in present:
                     yield from ((suffix, what) for what in _check_pass(read, suffix, decode, settings["image_size"]))
 
@@ -118,11 +119,12 @@ def member_suffixes(
     passes: bool = False,
     tracks: bool = False,
     other_resolutions: Sequence[int] = (),
+    depth: str = DEPTH,
 ) -> list[str]:
-    """Return the suffixes of a complete sample with the given views, sorted."""
+    """Return the suffixes of a complete sample with the given views, sorted. Depth images end in `depth`."""
     names = ["clip.json", *([TRACKS_MEMBER] if tracks else [])]
     names += [vxz_member(frame, side) for side in (None, *other_resolutions) for frame in range(frames)]
-    kinds = ("webp", "depth.png", "normal.exr") if passes else ("webp",)
+    kinds = ("webp", depth, "normal.exr") if passes else ("webp",)
     for view in views:
         names.append(f"{view}.json")
         names += [f"{view}_frame_{frame:02d}.{kind}" for frame in range(frames) for kind in kinds]

@@ -22,7 +22,7 @@ from helix4d.curation.filters.thresholds import MeasuredClip, Refusal, judge, ju
 from helix4d.curation.plan.plan import KEY_DIGITS
 from helix4d.curation.remote.cache import Cache, pinned
 from helix4d.curation.shards.ledger import Outcome
-from helix4d.curation.shards.members import SAMPLE, vxz_member
+from helix4d.curation.shards.members import DEPTH, SAMPLE, vxz_member
 from helix4d.curation.shards.tokens import count_tokens
 from helix4d.curation.shards.track_files import TRACKS_MEMBER, encode_tracks
 from helix4d.curation.shards.writer import Sample, write_part
@@ -320,7 +320,7 @@ def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> tuple[dict[str
             name = f"{names[image.view]}_frame_{image.frame:02d}"
             members[f"{name}.webp"] = encode_webp(image.rgba)
             if image.depth is not None and image.normal is not None:
-                members[f"{name}.depth.png"] = encode_depth(image.depth)
+                members[f"{name}.{DEPTH}"] = encode_depth(image.depth)
                 members[f"{name}.normal.exr"] = encode_normal(image.normal)
     with clock.measure("render"):
         next(rendered, None)  # an engine that writes files renames them at its end

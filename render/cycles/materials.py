@@ -149,8 +149,9 @@ def _normal(graph: _Graph, texture: Texture, scale: float) -> Any:
 def _glass(graph: _Graph, material: Material, color: Any, sockets: dict[str, Any]) -> Any:
     """Transmission: a thin wall does not bend light, a volume refracts and absorbs.
 
-    Refracted rays never hit a point light, so shadow rays pass straight through, tinted, and objects inside a glass are
-    lit. Glass covers its pixels (alpha 1), as its voxels do.
+    Refracted rays never hit a point light, so light reaches objects inside a glass on a straight line, tinted: shadow
+    rays pass, and so do paths after a diffuse bounce, which would otherwise count the lights a second time. Glass
+    covers its pixels (alpha 1), as its voxels do.
     """
     weight: Any = material.transmission
     if material.transmission_texture is not None:
@@ -164,7 +165,9 @@ def _glass(graph: _Graph, material: Material, color: Any, sockets: dict[str, Any
     else:
         shader = _thin_wall(graph, material, color, weight, sockets)
     passing = graph.math("MULTIPLY", weight, graph.math("SUBTRACT", 1.0, sockets["Metallic"]))
-    passing = graph.math("MULTIPLY", passing, graph.node("ShaderNodeLightPath")["Is Shadow Ray"])
+    path = graph.node("ShaderNodeLightPath")
+    lighting = graph.math("MAXIMUM", path["Is Shadow Ray"], graph.math("MINIMUM", path["Diffuse Depth"], 1.0))
+    passing = graph.math("MULTIPLY", passing, lighting)
     return graph.mix_shaders(passing, shader, graph.transparent(color))
 
 

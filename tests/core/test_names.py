@@ -31,7 +31,7 @@ def test_other_keys_are_refused(key: object) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("suffix", ["clip.json", "view_00_frame_00.depth.png", "shape.safetensors", "frame_00.vxz"])
+@pytest.mark.parametrize("suffix", ["clip.json", "view_00_frame_00.depth.png16", "shape.safetensors", "frame_00.vxz"])
 def test_suffixes_are_accepted(suffix: str) -> None:
     assert check_suffix(suffix, "x.json") == suffix
 

@@ -76,7 +76,7 @@ def test_members_cameras_lights_and_clipped_pixels(output: Path, capsys: pytest.
                 assert Camera.from_json(view["camera"]).to_json() == expected.to_json()
                 lights = sample_view_lights(0, key, f"fixed_{number:02d}", expected, "even")
                 assert Lights.from_json(view["lights"]) == lights
-                assert {f"fixed_{number:02d}_frame_01.webp", f"fixed_{number:02d}_frame_01.depth.png"} <= set(
+                assert {f"fixed_{number:02d}_frame_01.webp", f"fixed_{number:02d}_frame_01.depth.png16"} <= set(
                     reader.members(key)
                 )
             random = json.loads(reader.read(key, "view_01.json"))
