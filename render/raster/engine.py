@@ -19,7 +19,7 @@ from helix4d.core import SetupError
 from helix4d.render.alpha.coverage import NEAREST_DEPTH
 from helix4d.render.frame_loop import render_frames
 from helix4d.render.raster.scene import RasterScene
-from helix4d.render.raster.shaders import RESOLVE_FRAGMENT, RESOLVE_VERTEX, SAMPLES, VIEW_BLOCK, view_rows
+from helix4d.render.raster.shaders import FINER, VIEW_BLOCK, view_rows
 from helix4d.render.raster.shadows import Shadows
 from helix4d.render.raster.sky import Sky
 from helix4d.render.scene.boxes import Box, tiles
@@ -33,9 +33,9 @@ from helix4d.render.scene.views import Views
 _LIBRARIES = (("libEGL.so.1", "libGL.so.1"), ("libEGL.so", "libGL.so"))
 _MAX_DEVICES = 16
 _THREADS_VARIABLE = "LP_NUM_THREADS"
-_FINER = 2
-"""Colors are drawn with this many pixels per pixel and axis, each of several samples, and averaged."""
-_TILE = 512
+_FINER_PASSES = 3
+"""The same for depth and normals; odd, so that one of these pixels is in the middle."""
+_TILE = 256
 """Most pixels per side that are drawn at a time, which bounds memory."""
 _MARGIN = 0.01  # added around the depth range of the vertices
 
@@ -73,7 +73,9 @@ class _Scene:
         with _threads(settings.threads):
             device = open_device(settings.device)
         self._views = views
-        self._clip = RasterScene(device.context, device.programs, views.clip, lamps, settings.cull_back_faces, views.maps)
+        self._clip = RasterScene(
+            device.context, device.programs, views.clip, lamps, settings.cull_back_faces, views.maps
+        )
         self._target = _Target(device.context, settings.image_size, settings.passes, lamps)
         self._shadows = Shadows(device.context, lamps)
         self._sky = Sky(device.context, views.maps)
@@ -169,10 +171,7 @@ class _Target:
         self._lamps = max(lamps, 1)
         self._view = context.buffer(reserve=16 * view_rows(lamps), dynamic=True)
         self._buffers: dict[tuple[int, int, int], _Buffers] = {}
-        self._resolve: Any = None
-        if passes:
-            program = context.program(vertex_shader=RESOLVE_VERTEX, fragment_shader=RESOLVE_FRAGMENT)
-            self._resolve = context.vertex_array(program, [])
+        self._passes = passes
 
     def draw(
         self,
@@ -197,44 +196,40 @@ class _Target:
         for part in tiles(box, _TILE):
             place = np.s_[part.top : part.bottom, part.left : part.right]
             colors[place] = self._draw_colors(scene, sky, camera, lights, part)
-            if self._resolve is not None:
+            if self._passes:
                 passes[place] = self._draw_passes(scene, camera, part)
         channels = {name: colors[..., channel] for channel, name in enumerate("RGBA")}
-        if self._resolve is None:
+        if not self._passes:
             return Layers(channels)
         return Layers(channels, np.ascontiguousarray(passes[..., 3]), np.ascontiguousarray(passes[..., :3]))
 
     def _draw_colors(self, scene: RasterScene, sky: Sky, camera: Camera, lights: Lights, part: Box) -> np.ndarray:
-        buffers = self._opened(part, _FINER)
+        buffers = self._opened(part, FINER)
         # Glass shows the environment behind the object: draw it first, with alpha 0, and subtract it where alpha stays
         # below 1.
         behind = np.zeros((1, 1, 3), np.float32)
         if scene.has_glass and lights.environment_map is not None:
-            _clear(buffers.resolved, (0.0, 0.0, 0.0, 0.0))
-            sky.draw(camera)
-            behind = buffers.read()[..., :3]
             _clear(buffers.drawn, (0.0, 0.0, 0.0, 0.0))
             sky.draw(camera)
+            behind = buffers.read()[..., :3]
         else:
             if scene.has_glass:
                 behind[:] = lights.environment_radiance * np.array(lights.environment_color)
             _clear(buffers.drawn, (*behind[0, 0], 0.0))
         scene.draw(buffers.drawn, camera.extrinsics[2, :3])
-        self._context.copy_framebuffer(buffers.resolved, buffers.drawn)
         image = buffers.read()
         image[..., :3] -= (1.0 - image[..., 3:]) * behind
-        return np.asarray(image.reshape(part.height, _FINER, part.width, _FINER, 4).mean(axis=(1, 3)))
+        return np.asarray(_blocks(image, FINER).mean(axis=(1, 3)))
 
     def _draw_passes(self, scene: RasterScene, camera: Camera, part: Box) -> np.ndarray:
-        """(H, W, 4) normals and depth."""
-        buffers = self._opened(part, 1)
+        """(H, W, 4) normals, the mean over each pixel, and depth in its middle."""
+        buffers = self._opened(part, _FINER_PASSES)
         _clear(buffers.drawn, (0.0, 0.0, 0.0, 0.0))
         scene.draw(buffers.drawn, camera.extrinsics[2, :3], passes=True)
-        buffers.resolved.use()
-        self._context.enable_only(moderngl.NOTHING)
-        buffers.samples.use(0)
-        self._resolve.render(moderngl.TRIANGLES, vertices=3)
-        return buffers.read()
+        blocks, middle = _blocks(buffers.read(), _FINER_PASSES), _FINER_PASSES // 2
+        normal = blocks[..., :3].sum(axis=(1, 3))
+        length = np.linalg.norm(normal, axis=-1, keepdims=True)
+        return np.concatenate([normal / np.maximum(length, 1e-12), blocks[:, middle, :, middle, 3:]], axis=2)
 
     def _opened(self, part: Box, finer: int) -> _Buffers:
         """Buffers for a part of the image, `finer` times as fine; those of the last size are kept."""
@@ -245,25 +240,28 @@ class _Target:
         buffers = self._buffers[key]
         # The whole image's viewport, so that a pixel does not depend on the part.
         side = finer * self._size
-        buffers.drawn.viewport = buffers.resolved.viewport = -finer * part.left, -finer * part.top, side, side
+        buffers.drawn.viewport = -finer * part.left, -finer * part.top, side, side
         return buffers
 
 
 class _Buffers:
-    """Framebuffers of one size."""
+    """A framebuffer of one size."""
 
     def __init__(self, context: Any, height: int, width: int) -> None:
         self._shape = height, width, 4
-        size = width, height
-        self.samples = context.texture(size, 4, samples=SAMPLES, dtype="f4")
-        self.drawn = context.framebuffer([self.samples], context.depth_renderbuffer(size, samples=SAMPLES))
-        self.resolved = context.simple_framebuffer(size, 4, dtype="f4")
+        self.drawn = context.simple_framebuffer((width, height), 4, dtype="f4")
 
     def read(self) -> np.ndarray:
-        """(H, W, 4) float32 of `resolved`."""
+        """(H, W, 4) float32 of what was drawn."""
         image = np.empty(self._shape, np.float32)
-        self.resolved.read_into(image, viewport=(0, 0, self._shape[1], self._shape[0]), components=4, dtype="f4")
+        self.drawn.read_into(image, viewport=(0, 0, self._shape[1], self._shape[0]), components=4, dtype="f4")
         return image
+
+
+def _blocks(image: np.ndarray, finer: int) -> np.ndarray:
+    """(H, finer, W, finer, C) view of an image of H·finer times W·finer pixels."""
+    height, width, channels = image.shape
+    return image.reshape(height // finer, finer, width // finer, finer, channels)
 
 
 def _view_values(

@@ -19,9 +19,9 @@ from helix4d.render.raster.lattices import Lattices
 from helix4d.render.scene.environment import EnvironmentMap, sphere_points, turned
 from helix4d.render.scene.lighting import Lights, PointLight
 
-_DIRECTIONS = 64
+_DIRECTIONS = 96
 """Directions of lines; each serves both of its senses."""
-_LINES = 96
+_LINES = 128
 """Lines per side of a direction's grid."""
 _LAMP_LINES = 256
 _ENOUGH = 100.0
@@ -107,7 +107,9 @@ class Gathering:
             direct = self._gather(sky)
         emitted = np.repeat(self._emission, 2, axis=0)
         reflected = np.repeat(self._albedo, 2, axis=0) * (direct + received)
-        total = direct + self._gather(np.concatenate([emitted + reflected, np.zeros((len(self._senses), 3), np.float32)]))
+        total = direct + self._gather(
+            np.concatenate([emitted + reflected, np.zeros((len(self._senses), 3), np.float32)])
+        )
         return np.concatenate([total, opened], axis=1).astype(np.float32).reshape(-1, 2, 4)
 
     def _gather(self, radiance: np.ndarray) -> np.ndarray:
@@ -207,7 +209,9 @@ class Gathering:
             return np.ones((len(own), 3, 4), np.float32)
         image = self._reduced(texture.image, srgb)
         matrix = texture.matrix()
-        corners = np.einsum("gij,gjc->gic", lattices.barycentrics[own], topology.uvs[texture.uv_set][lattices.parents[own]])
+        corners = np.einsum(
+            "gij,gjc->gic", lattices.barycentrics[own], topology.uvs[texture.uv_set][lattices.parents[own]]
+        )
         uv = corners @ matrix[:, :2].T + matrix[:, 2]
         places = []
         for axis, wrap in ((1, texture.wrap_v), (0, texture.wrap_u)):
@@ -225,7 +229,9 @@ class Gathering:
             image = self._clip.images[index]
             light = image.astype(np.float32) / 255.0
             if srgb:
-                light[..., :3] = np.where(light[..., :3] <= 0.04045, light[..., :3] / 12.92, ((light[..., :3] + 0.055) / 1.055) ** 2.4)
+                light[..., :3] = np.where(
+                    light[..., :3] <= 0.04045, light[..., :3] / 12.92, ((light[..., :3] + 0.055) / 1.055) ** 2.4
+                )
             steps = [max(size // _TEXELS, 1) for size in image.shape[:2]]
             height, width = (size // step for size, step in zip(image.shape[:2], steps, strict=True))
             light = light[: height * steps[0], : width * steps[1]]

@@ -14,20 +14,16 @@ vec3 linear(vec3 srgb) {
 float mirrored(float x) { return 1.0 - abs(mod(x, 2.0) - 1.0); }
 
 #ifdef MASK
-// Bit mask of the samples that the surface covers. Reads texels without mipmaps, as `render.alpha` does.
-int masked_samples() {
-    int covered = 0;
-    for (int s = 0; s < SAMPLES; ++s) {
-        float alpha = base.a;
+// Whether the texture cuts the surface away. Reads texels without mipmaps, as `render.alpha` does.
+bool masked() {
+    float alpha = base.a;
 #ifdef COLORS
-        alpha *= interpolateAtSample(vertex_color, s).a;
+    alpha *= vertex_color.a;
 #endif
 #ifdef BASE
-        alpha *= textureLod(base_texture, BASE_WRAP(interpolateAtSample(BASE, s)), 0.0).a;
+    alpha *= textureLod(base_texture, BASE_WRAP(BASE), 0.0).a;
 #endif
-        if (alpha >= surface.w) covered |= 1 << s;
-    }
-    return covered;
+    return alpha < surface.w;
 }
 #endif
 
@@ -158,10 +154,12 @@ float mirror_open(float open, float facing, float roughness) {
     return clamp(pow(facing + open, exp2(-16.0 * roughness - 1.0)) - 1.0 + open, 0.0, 1.0);
 }
 
-// Points of a disc, spread evenly.
+// Points of a disc, spread evenly. The fragments of a pixel, FINER² of them, share a set of FINER² * count points.
 vec2 disc(int k, int count) {
-    float turn = 2.39996323 * float(k);
-    return sqrt((float(k) + 0.5) / float(count)) * vec2(cos(turn), sin(turn));
+    ivec2 part = ivec2(gl_FragCoord.xy) % FINER;
+    float place = float(k * FINER * FINER + (part.y * FINER + part.x)) + 0.5;
+    float turn = 2.39996323 * place;
+    return sqrt(place / float(FINER * FINER * count)) * vec2(cos(turn), sin(turn));
 }
 
 // Share of a lamp that a point sees. The lamp is a disc (Fernando, Percentage-Closer Soft Shadows, 2005).
@@ -199,9 +197,7 @@ float power5(float x) { float x2 = x * x; return x2 * x2 * x; }
 
 void main() {
 #ifdef MASK
-    int covered = masked_samples();
-    if (covered == 0) discard;
-    gl_SampleMask[0] = covered;
+    if (masked()) discard;
 #endif
     vec4 color = base_color();
     vec3 shown;
@@ -323,9 +319,7 @@ layout(location = 0) out vec4 normal_and_depth;
 
 void main() {
 #ifdef MASK
-    int covered = masked_samples();
-    if (covered == 0) discard;
-    gl_SampleMask[0] = covered;
+    if (masked()) discard;
 #endif
 #ifdef BLEND
     if (base_color().a < 0.5) discard;

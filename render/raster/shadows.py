@@ -13,7 +13,7 @@ from helix4d.render.scene.lighting import Lights
 LAMP_UNIT, DEPTH_UNIT = 6, 9
 """Texture units, after those of the materials: lamps' maps compared, and as plain depth."""
 
-_LAMP_SIDE = 512
+_LAMP_SIDE = 1024
 _BORDER = 2.0  # empty texels around a map
 _OFFSET_TEXELS = 1.5  # distance by which a point moves along its normal, against self-shadowing
 _SLOPE_BIAS, _UNIT_BIAS = 1.5, 2.0
