@@ -21,10 +21,10 @@ from helix4d.render.scene.lighting import Lights, PointLight
 
 _DIRECTIONS = 96
 """Directions of lines; each serves both of its senses."""
-_LINES = 128
+_LINES = 192
 """Lines per side of a direction's grid."""
 _LAMP_LINES = 256
-_ENOUGH = 100.0
+_ENOUGH = 20.0
 """Mean number of lines per side of a point; where points are denser, neighbors share theirs."""
 _MOST_SPREADS = 4
 _TIE = 1e-4
@@ -177,7 +177,8 @@ class Gathering:
             self._opacity[faces] = self._opacities(number, base[..., 3], lattices.parents[own])[faces]
             if material.unlit:
                 continue
-            albedo[own] = 0.96 * base[..., :3] + 0.04
+            mirrored = (1.0 - material.metallic) * _reflected_by(material.ior)
+            albedo[own] = (1.0 - mirrored) * base[..., :3] + mirrored
             glow = np.array(material.emissive, np.float32)
             emission[own] = glow * self._texels(material.emissive_texture, topology, lattices, own, True)[..., :3]
         corners = lattices.faces.reshape(-1)
@@ -237,6 +238,12 @@ class Gathering:
             light = light[: height * steps[0], : width * steps[1]]
             self._small[index, srgb] = light.reshape(height, steps[0], width, steps[1], 4).mean(axis=(1, 3))
         return self._small[index, srgb]
+
+
+def _reflected_by(ior: float) -> float:
+    """Share of light from all directions that the interface of a dielectric reflects, approximately."""
+    f0 = ((ior - 1.0) / (ior + 1.0)) ** 2
+    return min(2.3 * f0, f0 + (1.0 - f0) / 21.0)
 
 
 def _facing(direction: np.ndarray) -> np.ndarray:

@@ -83,9 +83,16 @@ layout(location = 0, index = 1) out vec4 passed;  // transmittance for the light
 
 uniform sampler2D lobe_albedo;
 
-// Directional albedo of a GGX lobe is F0 * x + y.
-vec2 lobe(float roughness, float facing) {
-    return texture(lobe_albedo, (vec2(facing, roughness) * float(LOBE_SIDE - 1) + 0.5) / float(LOBE_SIDE)).rg;
+// Directional albedo of a GGX lobe is F0 * x + y; z is the mean of x + y over all directions.
+vec3 lobe(float roughness, float facing) {
+    return texture(lobe_albedo, (vec2(facing, roughness) * float(LOBE_SIDE - 1) + 0.5) / float(LOBE_SIDE)).rgb;
+}
+
+// Factor on a lobe for light that is scattered several times among its microfacets, as in Cycles.
+vec3 again(vec3 f0, vec3 split) {
+    vec3 once = f0 + (1.0 - f0) / 21.0;  // mean of Schlick's reflection over all directions
+    float whole = max(split.x + split.y, 1e-3);
+    return 1.0 + once * split.z / (1.0 - once * (1.0 - split.z)) * (1.0 - whole) / whole;
 }
 
 // Cycles' shadowing of bump-mapped surfaces: the share of a light that the bumps let through.
@@ -215,12 +222,12 @@ void main() {
     metallic = clamp(metallic, 0.0, 1.0);
     roughness = clamp(roughness, 0.0, 1.0);
     float facing = clamp(dot(n, v), 1e-4, 1.0);
-    vec2 split = lobe(roughness, facing);
-    float whole = max(split.x + split.y, 1e-3);
-    vec3 f0 = mix(vec3(surface.z), color.rgb, metallic);
-    vec3 again = 1.0 + f0 * (1.0 / whole - 1.0);  // multiple scattering among the microfacets
-    vec3 mirror = (f0 * split.x + split.y) * again;
-    float dielectric = (surface.z * split.x + split.y) * (1.0 + surface.z * (1.0 / whole - 1.0));
+    vec3 split = lobe(roughness, facing), many_d = again(vec3(surface.z), split), many_m = again(color.rgb, split);
+    // A dielectric and a metal, mixed: what they reflect head-on, and how much more at grazing angles.
+    vec3 head_on = mix(surface.z * many_d, color.rgb * many_m, metallic);
+    vec3 grazing_on = mix((1.0 - surface.z) * many_d, (1.0 - color.rgb) * many_m, metallic);
+    vec3 mirror = mix((surface.z * split.x + split.y) * many_d, (color.rgb * split.x + split.y) * many_m, metallic);
+    float dielectric = (surface.z * split.x + split.y) * many_d.r;
     vec3 diffuse = color.rgb * ((1.0 - metallic) * (1.0 - dielectric));
     vec3 smooth_n = smooth_normal();
     vec3 mirrored = reflect(-v, n);
@@ -263,11 +270,11 @@ void main() {
             + cosine * sqrt(facing * facing * (1.0 - alpha2) + alpha2);
         float peak = spread * spread * alpha2 / (3.14159265 * d * d) * 0.5 / max(smith, 1e-6);
         float grazing = power5(1.0 - clamp(dot(l, h), 0.0, 1.0));
-        highlight += received * peak * (f0 + (1.0 - f0) * grazing);
+        highlight += received * peak * (head_on + grazing_on * grazing);
         white += received * peak;
     }
     if (roughness < 1e-3) highlight = white = vec3(0.0);  // a perfect mirror never reflects a point light
-    shown += diffuse * lit / 3.14159265 + again * highlight;
+    shown += diffuse * lit / 3.14159265 + highlight;
     vec3 glow = emissive.rgb;
 #ifdef EMISSIVE
     glow *= linear(EMISSIVE_FETCH(emissive_texture, EMISSIVE).rgb);

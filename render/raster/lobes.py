@@ -19,9 +19,9 @@ _GRAZING = 1e-3
 
 @functools.cache
 def albedo_table() -> np.ndarray:
-    """(SIDE, SIDE, 2) float32, rows of growing roughness, columns of growing cosine between normal and eye.
+    """(SIDE, SIDE, 3) float32, rows of growing roughness, columns of growing cosine between normal and eye.
 
-    The albedo of a lobe whose Fresnel reflection is F0 head-on is F0 · x + y.
+    The albedo of a lobe whose Fresnel reflection is F0 head-on is F0 · x + y; z is the cosine-weighted mean of x + y.
     """
     steps = np.linspace(0.0, 1.0, SIDE)
     alpha = np.maximum(steps**2, 1e-4)[:, None, None]
@@ -35,7 +35,9 @@ def albedo_table() -> np.ndarray:
     share = 2.0 * leaving * along / up * (leaving > 0.0)
     share /= np.maximum(leaving, 0.0) * _smith(cosine, alpha) + cosine * _smith(np.maximum(leaving, 0.0), alpha)
     grazing = (1.0 - along) ** 5
-    return np.stack([(share * (1.0 - grazing)).mean(axis=2), (share * grazing).mean(axis=2)], axis=2).astype(np.float32)
+    x, y = (share * (1.0 - grazing)).mean(axis=2), (share * grazing).mean(axis=2)
+    mean = 2.0 * np.trapezoid((x + y) * steps, steps, axis=1)
+    return np.stack([x, y, np.broadcast_to(mean[:, None], x.shape)], axis=2).astype(np.float32)
 
 
 def _smith(cosine: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -80,7 +80,7 @@ class RasterScene:
         self._programs = programs
         self._lamps = lamps
         self._mapped = bool(maps)
-        self._lobes = context.texture((SIDE, SIDE), 2, albedo_table(), dtype="f4")
+        self._lobes = context.texture((SIDE, SIDE), 3, albedo_table(), dtype="f4")
         self._lobes.repeat_x = self._lobes.repeat_y = False
         self._lights = LightTextures(context, Gathering(clip, maps))
         self.has_glass = any(material.transmission > 0.0 and not material.unlit for material in clip.materials)
