@@ -1,7 +1,7 @@
 """Cuts the triangles of a topology into small ones, whose corners are the points at which light is gathered.
 
 Each triangle is cut into n² by a lattice of barycentric coordinates, n a power of two. Lattice points on a common edge
-or corner are one point. Light that is linear between the points needs small triangles; geometry and textures stay as
+or corner are one point, unless the triangles face different axes: across a sharp edge light changes at once. Light that is linear between the points needs small triangles; geometry and textures stay as
 they are.
 """
 
@@ -14,11 +14,11 @@ import numpy as np
 
 from helix4d.assets import Frame
 
-_EDGE = 0.02
+_EDGE = 0.01
 """Wanted length of an edge, in units of the clip's cube."""
 _MOST_CUTS = 32
-_MOST_FACES = 20_000
-"""Triangles up to which a topology is cut. Drawing takes time per triangle."""
+_MOST_FACES = 60_000
+"""Small triangles up to which a topology is cut."""
 _MOST_FRAMES = 4
 
 
@@ -67,6 +67,7 @@ class Lattices:
 def cut_triangles(frames: Sequence[Frame]) -> Lattices:
     """Cut the triangles of frames that share a topology; edges are measured in up to four of them."""
     faces = frames[0].topology.faces
+    axes = _axes(frames[0])
     longest = np.zeros(len(faces))
     for number in sorted(set(np.linspace(0, len(frames) - 1, _MOST_FRAMES).astype(int))):
         triangles = frames[number].vertices[faces].astype(np.float64)
@@ -85,14 +86,14 @@ def cut_triangles(frames: Sequence[Frame]) -> Lattices:
     for n, lattice in lattices.items():
         own = np.flatnonzero(cuts == n)
         inside = starts[own, None] + np.arange(len(lattice.steps))
-        rows[inside] = _keys(faces[own], lattice.steps * (_MOST_CUTS // n))
+        rows[inside] = _keys(6 * faces[own] + axes[own, None], lattice.steps * (_MOST_CUTS // n))
         small = firsts[own, None] + np.arange(n * n)
         parts[small] = starts[own, None, None] + lattice.triangles
         barycentrics[small] = lattice.steps[lattice.triangles] / n
     points, places = np.unique(rows, axis=0, return_inverse=True)
     places = places.reshape(-1).astype(np.int32)
     return Lattices(
-        np.maximum(points[:, :3], 0),
+        np.maximum(points[:, :3], 0) // 6,
         (points[:, 3:] / _MOST_CUTS).astype(np.float32),
         cuts.astype(np.int32),
         starts.astype(np.int32),
@@ -134,6 +135,14 @@ def _cuts(longest: np.ndarray) -> np.ndarray:
         if (cuts**2).sum() <= max(_MOST_FACES, len(longest)):
             return np.asarray(cuts)
         edge *= 2.0**0.25
+
+
+def _axes(frame: Frame) -> np.ndarray:
+    """(F,) int32 from 0 to 5: the axis and sense that each triangle faces most."""
+    corners = frame.vertices[frame.faces].astype(np.float64)
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    axis = np.argmax(np.abs(normals), axis=1)
+    return np.asarray(2 * axis + (np.take_along_axis(normals, axis[:, None], 1)[:, 0] < 0), np.int32)
 
 
 def _keys(faces: np.ndarray, steps: np.ndarray) -> np.ndarray:

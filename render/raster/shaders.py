@@ -26,8 +26,8 @@ _BLOCKER_TAPS, _SHADOW_TAPS = 6, 6
 """Numbers of texels of a lamp's map that a fragment samples to find occluders, and the occluded share of the lamp. The
 fragments of a pixel sample different ones."""
 
-_LEVEL_BIAS = -0.7
-"""Bias of mipmap levels: a pixel is the mean over its own square, which is sharper than GL's choice."""
+_LEVEL_BIAS = -2.0
+"""Bias of mipmap levels: the mean over a pixel filters its texture, so GL should not."""
 
 _UNIFORMS = """
 layout(std140) uniform View {
