@@ -33,8 +33,6 @@ from helix4d.render.scene.views import Views
 _LIBRARIES = (("libEGL.so.1", "libGL.so.1"), ("libEGL.so", "libGL.so"))
 _MAX_DEVICES = 16
 _THREADS_VARIABLE = "LP_NUM_THREADS"
-_FINER_PASSES = 3
-"""The same for depth and normals; odd, so that one of these pixels is in the middle."""
 _TILE = 256
 """Most pixels per side that are drawn at a time, which bounds memory."""
 _MARGIN = 0.01  # added around the depth range of the vertices
@@ -219,17 +217,14 @@ class _Target:
         scene.draw(buffers.drawn, camera.extrinsics[2, :3])
         image = buffers.read()
         image[..., :3] -= (1.0 - image[..., 3:]) * behind
-        return np.asarray(_blocks(image, FINER).mean(axis=(1, 3)))
+        return np.asarray(image.reshape(part.height, FINER, part.width, FINER, 4).mean(axis=(1, 3)))
 
     def _draw_passes(self, scene: RasterScene, camera: Camera, part: Box) -> np.ndarray:
-        """(H, W, 4) normals, the mean over each pixel, and depth in its middle."""
-        buffers = self._opened(part, _FINER_PASSES)
+        """(H, W, 4) normals and depth in the middle of each pixel."""
+        buffers = self._opened(part, 1)
         _clear(buffers.drawn, (0.0, 0.0, 0.0, 0.0))
         scene.draw(buffers.drawn, camera.extrinsics[2, :3], passes=True)
-        blocks, middle = _blocks(buffers.read(), _FINER_PASSES), _FINER_PASSES // 2
-        normal = blocks[..., :3].sum(axis=(1, 3))
-        length = np.linalg.norm(normal, axis=-1, keepdims=True)
-        return np.concatenate([normal / np.maximum(length, 1e-12), blocks[:, middle, :, middle, 3:]], axis=2)
+        return buffers.read()
 
     def _opened(self, part: Box, finer: int) -> _Buffers:
         """Buffers for a part of the image, `finer` times as fine; those of the last size are kept."""
@@ -256,12 +251,6 @@ class _Buffers:
         image = np.empty(self._shape, np.float32)
         self.drawn.read_into(image, viewport=(0, 0, self._shape[1], self._shape[0]), components=4, dtype="f4")
         return image
-
-
-def _blocks(image: np.ndarray, finer: int) -> np.ndarray:
-    """(H, finer, W, finer, C) view of an image of H·finer times W·finer pixels."""
-    height, width, channels = image.shape
-    return image.reshape(height // finer, finer, width // finer, finer, channels)
 
 
 def _view_values(

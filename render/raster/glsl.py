@@ -1,8 +1,8 @@
 """GLSL of the rasterizer's fragment shaders: shading, passes and depth.
 
 Formulas: GGX with height-correlated Smith shadowing. The reflected environment, from a map prefiltered per roughness,
-is multiplied by the directional albedo of the lobe (`lobes`). The lobe is scaled up to account for multiple scattering among the microfacets, and the remaining energy
-is diffuse, as in Cycles.
+is multiplied by the directional albedo of the lobe (`lobes`). Lobes are scaled up to account for multiple scattering
+among the microfacets, and the remaining energy is diffuse, as in Cycles.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Cuts the triangles of a topology into small ones, whose corners are the points at which light is gathered.
 
 Each triangle is cut into n² by a lattice of barycentric coordinates, n a power of two. Lattice points on a common edge
-or corner are one point, unless the triangles face different axes: across a sharp edge light changes at once. Light that is linear between the points needs small triangles; geometry and textures stay as
-they are.
+or corner are one point, unless the triangles face different axes: across a sharp edge, light changes at once. Light
+that is linear between the points needs small triangles; geometry and textures stay as they are.
 """
 
 from __future__ import annotations

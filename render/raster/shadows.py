@@ -27,7 +27,7 @@ class Casters(Protocol):
 
 
 class Shadows:
-    """The shadow maps of one frame.
+    """The shadow maps of a clip.
 
     Args:
         context: the current GL context.
