@@ -4,7 +4,7 @@ Renders one view of the middle frame of every asset. Cost is processor seconds p
 not count. Quality is PSNR against 256 samples, over gray, inside the silhouette. The baseline renders as TRELLIS.2
 does, with its settings and a new process per asset. "0.3 train" is that version's preset, which traced whole images.
 The rasterizer (`--engine raster`) has its own row, measured over four views, because it gathers the light of a frame
-once for all of them. "engine auto" is the engine that `--engine auto` chooses for the asset from 16 views of all frames,
+once for all of them. "engine auto" is the engine that `--engine auto` chooses from 16 views of all frames of the asset,
 without the cost of its probes. `--lights even` uses those lights. `--sheet FILE` writes the images with the lowest PSNR
 beside their references.
 """
