@@ -59,7 +59,7 @@ class SampleConfig:
     """Pixels per side of a rendered image (16 to 4096)."""
     engine: EngineOption = "cycles"
     """Renderer, see docs/rendering.md: cycles traces paths.
-    raster draws with OpenGL, several times cheaper, with approximate light.
+    raster draws with OpenGL, two to three times cheaper, with approximate light.
     auto renders two images of each clip with both, and uses raster for the clip if they agree within 38 dB.
     blenderproc is cycles run through BlenderProc, which can also write its HDF5 files (--hdf5)."""
     preset: PresetName = "train"
