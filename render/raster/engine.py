@@ -170,6 +170,8 @@ class _Target:
         self._view = context.buffer(reserve=16 * view_rows(lamps), dynamic=True)
         self._buffers: dict[tuple[int, int, int], _Buffers] = {}
         self._passes = passes
+        # A viewport larger than GL allows would be clamped without an error.
+        self._finer = max(min(FINER, min(context.info["GL_MAX_VIEWPORT_DIMS"]) // size), 1)
 
     def draw(
         self,
@@ -202,7 +204,8 @@ class _Target:
         return Layers(channels, np.ascontiguousarray(passes[..., 3]), np.ascontiguousarray(passes[..., :3]))
 
     def _draw_colors(self, scene: RasterScene, sky: Sky, camera: Camera, lights: Lights, part: Box) -> np.ndarray:
-        buffers = self._opened(part, FINER)
+        finer = self._finer
+        buffers = self._opened(part, finer)
         # Glass shows the environment behind the object: draw it first, with alpha 0, and subtract it where alpha stays
         # below 1.
         behind = np.zeros((1, 1, 3), np.float32)
@@ -217,7 +220,7 @@ class _Target:
         scene.draw(buffers.drawn, camera.extrinsics[2, :3])
         image = buffers.read()
         image[..., :3] -= (1.0 - image[..., 3:]) * behind
-        return np.asarray(image.reshape(part.height, FINER, part.width, FINER, 4).mean(axis=(1, 3)))
+        return np.asarray(image.reshape(part.height, finer, part.width, finer, 4).mean(axis=(1, 3)))
 
     def _draw_passes(self, scene: RasterScene, camera: Camera, part: Box) -> np.ndarray:
         """(H, W, 4) normals and depth in the middle of each pixel."""
@@ -233,7 +236,7 @@ class _Target:
             self._buffers = {old: buffers for old, buffers in self._buffers.items() if old[2] != finer}
             self._buffers[key] = _Buffers(self._context, finer * part.height, finer * part.width)
         buffers = self._buffers[key]
-        # The whole image's viewport, so that a pixel does not depend on the part.
+        # The whole image's viewport, so that a pixel does not depend on the part, except for rounding.
         side = finer * self._size
         buffers.drawn.viewport = -finer * part.left, -finer * part.top, side, side
         return buffers
