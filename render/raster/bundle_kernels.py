@@ -30,17 +30,17 @@ def trace(  # type: ignore[no-untyped-def]
     radius,  # of a sphere around everything
     side,  # lines per side of a grid
     tie,  # distance within which surfaces coincide
-    sky_links,  # whether to record which directions are open
 ):
     """Trace a grid of parallel lines in every direction, and light along them in both senses.
 
     Returns:
-        (2 K, 2) float32 weights of all lines and of the open ones, and the links that receive from `source`:
-        (N,) int32 receivers and sources, entries of points or 2 K + 2 * direction + sense for the sky.
+        (2 K, 2) float32 weights of all lines and of the open ones, and N links: the receiving entries, the entries from
+        which they receive, -1 for the sky, and 2 * direction + sense in which they look; each (N,) int32.
     """
     sums = np.zeros((2 * points, 2), np.float32)
     capacity, used = 1 << 16, 0
     receivers, sources = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
+    ways = np.empty(capacity, np.int32)
     heads = np.empty(side * side, np.int32)
     room = 1 << 14
     nexts, owners = np.empty(room, np.int32), np.empty(room, np.int32)
@@ -132,14 +132,16 @@ def trace(  # type: ignore[no-untyped-def]
                     if used == capacity:
                         capacity *= 2
                         receivers, sources = _grown(receivers, capacity), _grown(sources, capacity)
+                        ways = _grown(ways, capacity)
+                    ways[used] = 2 * number + sense
                     receivers[used] = 2 * who[n, _pick(share[n], line, number)] + receiving
                     if opened:
-                        sources[used] = 2 * points + 2 * number + sense if sky_links else -1
+                        sources[used] = -1
                     else:
                         facing = 1 if front[other] == (sense == 0) else 0
                         sources[used] = 2 * who[other, _pick(share[other], line, number + 7)] + facing
                     used += 1
-    return sums, receivers[:used], sources[:used]
+    return sums, receivers[:used], sources[:used], ways[:used]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")

@@ -16,7 +16,7 @@ from helix4d.assets import AlphaMode, Clip, Frame, Texture, Topology, Wrap
 from helix4d.render.depth_kernels import draw_faces
 from helix4d.render.raster.bundle_kernels import gather, sort_links, spread, trace
 from helix4d.render.raster.lattices import Lattices
-from helix4d.render.scene.environment import EnvironmentMap, sphere_points, turned
+from helix4d.render.scene.environment import EnvironmentMap, sphere_points, texel_directions, turned
 from helix4d.render.scene.lighting import Lights, PointLight
 
 _DIRECTIONS = 96
@@ -29,6 +29,7 @@ _ENOUGH = 20.0
 _MOST_SPREADS = 4
 _TIE = 1e-4
 """Distance in units of the cube within which surfaces coincide."""
+_TABLE_ROWS = 64
 _TEXELS = 128
 """Side to which textures are averaged: a point stands for the surface around it."""
 
@@ -45,6 +46,7 @@ class Gathering:
         self._clip = clip
         self._maps = maps
         self._topology: Topology | None = None
+        self._tables: dict[str, np.ndarray] = {}
         self._small: dict[tuple[int, bool], np.ndarray] = {}
         axes = sphere_points(2 * _DIRECTIONS)[:_DIRECTIONS]
         self._axes = np.stack([_facing(axis) for axis in axes])
@@ -64,7 +66,7 @@ class Gathering:
         low, high = vertices.min(axis=0), vertices.max(axis=0)
         self._center, self._radius = 0.5 * (low + high), 0.5 * float(np.linalg.norm(high - low)) * 1.01 + 1e-6
         count = len(self._points)
-        sums, receivers, sources = trace(
+        sums, receivers, sources, ways = trace(
             vertices,
             frame.faces,
             self._opacity,
@@ -78,7 +80,6 @@ class Gathering:
             self._radius,
             _LINES,
             _TIE,
-            bool(self._maps),
         )
         self._spreads = 0
         while self._spreads < _MOST_SPREADS and np.median(sums[sums[:, 0] > 0, 0]) < _ENOUGH:
@@ -87,6 +88,9 @@ class Gathering:
         self._open = sums[:, 1] / np.maximum(sums[:, 0], 1e-9)
         self._open[sums[:, 0] <= 0] = 1.0
         self._firsts, self._sources = sort_links(receivers, sources, 2 * count)
+        if self._maps:
+            self._ways = sort_links(receivers, ways, 2 * count)[1]
+            self._open_ways = np.where(self._sources < 0, self._ways, -1).astype(np.int32)
         links = np.diff(self._firsts).astype(np.float32)[:, None]
         for _ in range(self._spreads):
             links = spread(links, lattices.faces)
@@ -102,21 +106,39 @@ class Gathering:
         if placed is None:
             direct = opened * np.float32(lights.environment_radiance * np.array(lights.environment_color))
         else:
-            sky = np.zeros((len(opened) + len(self._senses), 3), np.float32)
-            sky[len(opened) :] = placed.scale * self._sky(self._maps[placed.sha256], placed.turn)
-            direct = self._gather(sky)
+            direct = placed.scale * self._from_map(self._maps[placed.sha256], placed.turn)
         emitted = np.repeat(self._emission, 2, axis=0)
         reflected = np.repeat(self._albedo, 2, axis=0) * (direct + received)
-        total = direct + self._gather(
-            np.concatenate([emitted + reflected, np.zeros((len(self._senses), 3), np.float32)])
-        )
+        total = direct + self._gather(emitted + reflected, self._sources)
         return np.concatenate([total, opened], axis=1).astype(np.float32).reshape(-1, 2, 4)
 
-    def _gather(self, radiance: np.ndarray) -> np.ndarray:
-        sums = gather(self._firsts, self._sources, np.ascontiguousarray(radiance, np.float32))
+    def _gather(self, radiance: np.ndarray, sources: np.ndarray) -> np.ndarray:
+        """Mean radiance of the sources of each entry's links."""
+        sums = gather(self._firsts, sources, np.ascontiguousarray(radiance, np.float32))
         for _ in range(self._spreads):
             sums = spread(sums, self._lattices.faces)
         return np.asarray(sums / self._links)
+
+    def _from_map(self, environment: EnvironmentMap, turn: float) -> np.ndarray:
+        """(2 K, 3) radiance of white matte points under a map of scale 1.
+
+        The lines give the share that is not hidden: in the few directions that they have, a sun would be misplaced.
+        """
+        coarse, facing = self._sky(environment, turn), np.stack([self._normals, -self._normals], axis=1).reshape(-1, 3)
+        seen, whole = self._gather(coarse, self._open_ways), self._gather(coarse, self._ways)
+        share = np.where(whole > 0.0, seen / np.maximum(whole, 1e-9), self._open[:, None])
+        return np.asarray(share * self._matte(environment, turned(facing, -turn)))
+
+    def _matte(self, environment: EnvironmentMap, normals: np.ndarray) -> np.ndarray:
+        """(N, 3) radiance of unoccluded white matte surfaces under a map, from a table."""
+        if environment.sha256 not in self._tables:
+            directions, _ = texel_directions(_TABLE_ROWS)
+            light = environment.irradiance(directions.reshape(-1, 3)).reshape(directions.shape) / np.pi
+            self._tables[environment.sha256] = light
+        table = self._tables[environment.sha256]
+        columns = (0.5 - np.arctan2(normals[:, 1], normals[:, 0]) / (2.0 * np.pi)) * table.shape[1]
+        rows = np.arccos(np.clip(normals[:, 2], -1.0, 1.0)) / np.pi * len(table)
+        return np.asarray(table[np.minimum(rows.astype(int), len(table) - 1), columns.astype(int) % table.shape[1]])
 
     def _sky(self, environment: EnvironmentMap, turn: float) -> np.ndarray:
         """(2 D, 3) mean radiance of the map around each direction."""
