@@ -113,7 +113,7 @@ class _Lattice:
 
     @classmethod
     def of(cls, n: int) -> _Lattice:
-        place = {}
+        place: dict[tuple[int, int], int] = {}
         for a in range(n + 1):
             for b in range(n + 1 - a):
                 place[a, b] = len(place)
