@@ -3,8 +3,10 @@
 Renders one view of the middle frame of every asset. Cost is processor seconds per image, after a first image that does
 not count. Quality is PSNR against 256 samples, over gray, inside the silhouette. The baseline renders as TRELLIS.2
 does, with its settings and a new process per asset. "0.3 train" is that version's preset, which traced whole images.
-The rasterizer (`--engine raster`) has its own row, measured over four views, because it computes the shadows of a frame
-once for all of them. `--sheet FILE` writes the images with the lowest PSNR beside their references.
+The rasterizer (`--engine raster`) has its own row, measured over four views, because it gathers the light of a frame
+once for all of them. "engine auto" is the engine that `--engine auto` chooses from 16 views of all frames of the asset,
+without the cost of its probes. `--lights even` uses those lights. `--sheet FILE` writes the images with the lowest PSNR
+beside their references.
 """
 
 from __future__ import annotations
@@ -35,14 +37,16 @@ from helix4d.render import (
     EngineName,
     Lights,
     RenderSettings,
+    choose_engine,
     frame_loop,
     load_engine,
     sample_cameras,
     sample_lights,
 )
 from helix4d.render.scene.boxes import whole_image
+from helix4d.render.scene.lighting import LightDistribution
 
-BASELINE, OLD, TRAIN, RASTER = "TRELLIS.2", "0.3 train", "train", "engine raster"
+BASELINE, OLD, TRAIN, RASTER, AUTO = "TRELLIS.2", "0.3 train", "train", "engine raster", "engine auto"
 _OLD_TRAIN = RenderSettings(samples=8, denoise_quality="fast", denoise_prefilter="none")
 CANDIDATES = {
     **{f"{samples}, none": RenderSettings(samples=samples, denoise=False) for samples in (4, 8, 16, 32)},
@@ -57,7 +61,7 @@ CANDIDATES = {
         for prefilter in ("none", "fast", "accurate")
     },
 }
-_RASTER_VIEWS = 4
+_RASTER_VIEWS, _AUTO_VIEWS = 4, 16
 _WORST = 10
 _ALONE = """
 import sys
@@ -88,7 +92,7 @@ class Shot:
     lights: Lights
 
     @classmethod
-    def of(cls, path: Path, size: int) -> Shot:
+    def of(cls, path: Path, size: int, distribution: LightDistribution) -> Shot:
         """The first view of the middle frame of an asset.
 
         Raises:
@@ -96,7 +100,9 @@ class Shot:
         """
         clip, _ = normalize(bake(path))
         cameras = sample_cameras(0, path.stem, 1, size)
-        return cls(path.stem, clip, len(clip.frames) // 2, cameras[0], sample_lights(0, path.stem, cameras)[0])
+        return cls(
+            path.stem, clip, len(clip.frames) // 2, cameras[0], sample_lights(0, path.stem, cameras, distribution)[0]
+        )
 
 
 def main() -> None:
@@ -106,10 +112,12 @@ def main() -> None:
     parser.add_argument("assets", nargs="+", type=Path)
     parser.add_argument("--image-size", type=int, default=384)
     parser.add_argument("--candidates", action="store_true", help="also measure settings that are no preset")
+    parser.add_argument("--lights", choices=["trellis2", "even"], default="trellis2")
     parser.add_argument("--sheet", type=Path, help="image of the worst results of train, each beside its reference")
     arguments = report.parse()
     size = 96 if arguments.quick else arguments.image_size
-    names = [BASELINE, OLD, TRAIN, RASTER, "draft", *(CANDIDATES if arguments.candidates else ())]
+    names = [BASELINE, OLD, TRAIN, RASTER, "draft", *(CANDIDATES if arguments.candidates else ()), AUTO]
+    chosen: list[str] = []
     quality: dict[str, list[float]] = {name: [] for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     pairs: list[tuple[float, np.ndarray]] = []
@@ -120,7 +128,7 @@ def main() -> None:
     table = report.table("assets", Column("asset"), *columns, Column("note"))
     for path in arguments.assets:
         try:
-            shot = Shot.of(path, size)
+            shot = Shot.of(path, size, arguments.lights)
         except AssetError as error:
             table.add(path.stem, *[None] * len(columns), str(error.code))
             continue
@@ -128,15 +136,19 @@ def main() -> None:
         if not truth[..., 3].any():
             table.add(path.stem, *[None] * len(columns), "not visible")
             continue
-        for name in names:
+        for name in names[:-1]:
             image, cost = _measure(name, shot)
             quality[name].append(_psnr(image, truth))
             seconds[name].append(cost)
             if name == TRAIN:
                 pairs.append((quality[name][-1], np.concatenate([truth, image], axis=1)))
+        chosen.append(_chosen(shot, arguments.lights))
+        for values in (quality, seconds):
+            values[AUTO].append(values[chosen[-1]][-1])
         row: list[Cell] = [found[name][-1] for name in shown for found in (quality, seconds)]
-        table.add(path.stem, *row, "")
+        table.add(path.stem, *row, f"auto: {chosen[-1]}")
     _summarize(report, size, quality, seconds)
+    report.value("auto_rasterized", f"{chosen.count(RASTER)} of {len(chosen)} assets")
     report.save()
     if arguments.sheet is not None:
         _write_sheet(arguments.sheet, [pair for _, pair in sorted(pairs, key=lambda pair: pair[0])[:_WORST]])
@@ -165,6 +177,15 @@ def _measure(name: str, shot: Shot) -> tuple[np.ndarray, float]:
     if name == RASTER:
         return _render(shot, RenderSettings(), _RASTER_VIEWS, "raster")
     return _render(shot, CANDIDATES[name] if name in CANDIDATES else PRESETS[name])  # type: ignore[index]
+
+
+def _chosen(shot: Shot, distribution: LightDistribution) -> str:
+    """The name of the row that `--engine auto` chooses."""
+    size = shot.camera.image_size
+    cameras = sample_cameras(0, shot.key, _AUTO_VIEWS, size)
+    lights = sample_lights(0, shot.key, cameras, distribution)
+    settings = RenderSettings(image_size=size, device="cpu")
+    return {"cycles": TRAIN, "raster": RASTER}[choose_engine(shot.clip, cameras, lights, settings, 0, shot.key).engine]
 
 
 def _render(

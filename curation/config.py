@@ -14,7 +14,7 @@ from helix4d.core.options import Option
 from helix4d.curation.filters.thresholds import ADDED, FilterConfig
 from helix4d.curation.remote.config import DownloadConfig
 from helix4d.curation.sources.source import named_by_source
-from helix4d.render import EngineName, PresetName
+from helix4d.render import EngineOption, PresetName
 from helix4d.render.scene.cameras import CameraDistribution
 from helix4d.render.scene.environment import find_maps
 from helix4d.render.scene.fixed_views import fixed_azimuths
@@ -57,9 +57,10 @@ class SampleConfig:
     """Random views rendered of every frame (0 to 100); 0 skips rendering."""
     image_size: int = 512
     """Pixels per side of a rendered image (16 to 4096)."""
-    engine: EngineName = "cycles"
+    engine: EngineOption = "cycles"
     """Renderer, see docs/rendering.md: cycles traces paths.
-    raster is about ten times cheaper, without light that bounces between surfaces.
+    raster draws with OpenGL, two to three times cheaper, with approximate light.
+    auto renders two images of each clip with both, and uses raster for the clip if they agree within 38 dB.
     blenderproc is cycles run through BlenderProc, which can also write its HDF5 files (--hdf5)."""
     preset: PresetName = "train"
     """Quality of the Cycles renderer: draft, train, or reference (256 samples per pixel). See docs/rendering.md."""

@@ -65,7 +65,7 @@ from helix4d.curation.work.jobs import ShardJob, asset_job
 from helix4d.curation.work.progress import Display
 from helix4d.curation.work.ray_loop import run_tasks
 from helix4d.curation.work.shard_writer import ShardWriter
-from helix4d.render import EngineName, check_engine, load_engine
+from helix4d.render import EngineOption, check_engine, load_engine
 from helix4d.render.scene.environment import load_map
 
 log = logging.getLogger("helix4d.curation")
@@ -104,7 +104,7 @@ def curate(config: CurateConfig) -> Summary:
     if config.hdri is not None:
         for name, sha256 in config.sample.environment_maps.items():
             load_map(config.hdri, name, sha256)  # likewise
-    if config.sample.engine == "raster":
+    if config.sample.engine in ("raster", "auto"):
         load_engine("raster")  # fails if there is no OpenGL driver
     with locked(config.output):
         mirror = mirror_of(config)
@@ -265,10 +265,10 @@ def _shard_job(config: CurateConfig, shard: PlannedShard, ledger: Ledger) -> Sha
 
 
 @functools.cache
-def tool_versions(engine: EngineName = "cycles") -> Mapping[str, str]:
+def tool_versions(engine: EngineOption = "cycles") -> Mapping[str, str]:
     """Return the versions of all packages that can change a byte of a shard."""
     packages = ["bpy", "DracoPy", "meshoptimizer", "numba", "numpy", "OpenEXR", "pillow", "zstandard"]
-    packages += {"cycles": [], "raster": ["moderngl"], "blenderproc": ["blenderproc"]}[engine]
+    packages += {"auto": ["moderngl"], "cycles": [], "raster": ["moderngl"], "blenderproc": ["blenderproc"]}[engine]
     python = ".".join(map(str, sys.version_info[:3]))
     return {"helix4d": __version__, "python": python, **{name: metadata.version(name) for name in packages}}
 

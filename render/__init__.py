@@ -4,7 +4,8 @@ Importing this package imports no engine, so it does not start Blender. Use `loa
 `from helix4d.render.cycles.engine import render_views`.
 """
 
-from helix4d.render.engines import EngineName, check_engine, load_engine
+from helix4d.render.engine_choice import choose_engine
+from helix4d.render.engines import EngineName, EngineOption, check_engine, load_engine
 from helix4d.render.pages.contact_sheet import contact_sheet
 from helix4d.render.pages.ovoxel_picture import OVoxelPicture, picture_ovoxel, resized
 from helix4d.render.scene.cameras import Camera, camera_to_world, orbit_camera, project, sample_camera, sample_cameras
@@ -17,6 +18,7 @@ __all__ = [
     "TRELLIS2",
     "Camera",
     "EngineName",
+    "EngineOption",
     "Lights",
     "OVoxelPicture",
     "PointLight",
@@ -25,6 +27,7 @@ __all__ = [
     "RenderedImage",
     "camera_to_world",
     "check_engine",
+    "choose_engine",
     "contact_sheet",
     "load_engine",
     "orbit_camera",

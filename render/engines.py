@@ -19,8 +19,12 @@ from helix4d.render.scene.settings import RenderSettings
 
 EngineName = Literal["cycles", "raster", "blenderproc"]
 
+EngineOption = Literal["auto", "cycles", "raster", "blenderproc"]
+"""An engine, or auto: the choice of `helix4d.render.engine_choice` for each clip."""
+
 # Modules that an engine needs; BlenderProc uses more than it declares.
 _LIBRARIES = {
+    "auto": ("bpy", "OpenEXR", "moderngl"),
     "cycles": ("bpy", "OpenEXR"),
     "raster": ("moderngl",),
     "blenderproc": (
@@ -77,17 +81,17 @@ def load_engine(name: EngineName, hdf5: Path | None = None) -> RenderViews:
     return functools.partial(blenderproc, hdf5=hdf5)
 
 
-def check_engine(name: EngineName, hdf5: Path | None = None) -> None:
-    """Run the checks of `load_engine` without importing the engine.
+def check_engine(name: EngineOption, hdf5: Path | None = None) -> None:
+    """Run the checks of `load_engine` without importing the engine; auto needs both engines that it chooses from.
 
     Raises:
         ConfigError: as in `load_engine`.
     """
-    if name not in get_args(EngineName):
-        raise ConfigError(f"engine {name!r}: expected one of {', '.join(get_args(EngineName))}")
+    if name not in get_args(EngineOption):
+        raise ConfigError(f"engine {name!r}: expected one of {', '.join(get_args(EngineOption))}")
     if hdf5 is not None and name != "blenderproc":
         raise ConfigError(f"engine {name}: only blenderproc writes HDF5 files")
     missing = [module for module in _LIBRARIES[name] if importlib.util.find_spec(module) is None]
     if missing:
-        extras = "curate" if name == "cycles" else f"curate,{name}"
+        extras = "curate" if name == "cycles" else f"curate,{'raster' if name == 'auto' else name}"
         raise missing_package(f"engine {name}", *missing, extras=extras)

@@ -79,6 +79,9 @@ def _summary(collected: Collected) -> str:
             f"- {frames} images of {size}×{size} pixels from {cameras} (`view_VV_frame_NN.webp`, RGBA), with camera "
             "and lights in `view_VV.json`;"
         )
+    if collected.engines:
+        counts = ", ".join(f"{engine} {count:,}" for engine, count in collected.engines.items())
+        lines.append(f"- the engine that rendered the images, chosen for each sample (in `clip.json`): {counts};")
     lines += [
         "- `clip.json`: name and SHA-256 of the source file, its license and author, frame times, normalization, and "
         "the measures below.",

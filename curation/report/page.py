@@ -116,6 +116,7 @@ def _page_data(output: Place, folder: Path, collected: Collected, chosen: Sequen
         "bytes": collected.bytes,
         "licenses": collected.licenses,
         "license_texts": {shortened(text): count for text, count in list(collected.license_texts.items())[:20]},
+        "engines": collected.engines,
         "histograms": [asdict(histogram) for histogram in collected.histograms],
         "unmeasured": without_measures(collected.unmeasured, "sample"),
         "stages": [asdict(stage) for stage in collected.stages],

@@ -53,6 +53,7 @@ class SampleFacts:
         joints: number of joints in the file; None if unknown.
         skinned: whether a mesh follows joints; None if unknown.
         up_axis: axis of the file that points up; "" if the file does not state it.
+        engine: engine that --engine auto chose; "" with a fixed engine.
         measures: name of a measure -> value.
         license: `cc0`, `by`, ...; "" if unknown.
         license_text: license as stated by the file and its source.
@@ -70,6 +71,7 @@ class SampleFacts:
     joints: int | None
     skinned: bool | None
     up_axis: str
+    engine: str
     measures: Mapping[str, float]
     license: str
     license_text: str
@@ -127,6 +129,7 @@ class Collected:
         bytes: size of the committed shards.
         licenses: name, "" if unknown -> samples.
         license_texts: statement behind an unknown license -> samples.
+        engines: engine -> samples for which --engine auto chose it; empty with a fixed engine.
         histograms: distributions of all numbers that occur.
         unmeasured: measure -> samples without it, which an older version measured.
         stages: times, in the order of the stages.
@@ -146,6 +149,7 @@ class Collected:
     bytes: int
     licenses: Mapping[str, int]
     license_texts: Mapping[str, int]
+    engines: Mapping[str, int]
     histograms: Sequence[Histogram]
     unmeasured: Mapping[str, int]
     stages: Sequence[StageTime]
@@ -211,6 +215,7 @@ def collect(output: Place) -> Collected:
         bytes=size,
         licenses=_by_count(Counter(sample.license for sample in samples)),
         license_texts=_by_count(unknown),
+        engines=_by_count(Counter(sample.engine for sample in samples if sample.engine)),
         histograms=_histograms(samples, [c for o in outcomes for c in o.clips if c.reason is not None]),
         unmeasured=missing_measures(sample.measures for sample in samples),
         stages=_stages(outcomes),
@@ -314,6 +319,7 @@ def _sample(reader: ShardReader, shard: str, key: str, measured: MeasuredClip | 
         joints=None if skeleton is None else skeleton.joints,
         skinned=None if skeleton is None else skeleton.skinned,
         up_axis=index.get("up_axis") or "",
+        engine=index.get("engine", {}).get("name", ""),
         measures=measures,
         license=license_name,
         license_text=text,

@@ -146,6 +146,9 @@ def _check_sample(sample: Mapping[str, Any], where: str) -> None:
         up_axis_from_json(sample.get("up_axis"))
     except ValueError as error:  # older shards have neither
         raise FormatError(f"{where}: {error}") from error
+    engine = sample.get("engine", {"name": ""})  # only with --engine auto
+    if not isinstance(engine, Mapping) or not isinstance(engine.get("name"), str):
+        raise FormatError(f"{where}: engine in the index is not an object with a name")
 
 
 def _is_count(value: object) -> bool:

@@ -180,6 +180,10 @@ def _check_clip(key: str, clip: Mapping[str, Any], settings: Mapping[str, Any], 
         up_axis_from_json(clip.get("up_axis"))
     except ValueError as error:  # older samples have neither
         yield str(error)
+    if settings.get("engine") == "auto" and settings["views"] + len(fixed_azimuths(settings.get("fixed_views", ""))):
+        engine = clip.get("engine")
+        if not isinstance(engine, Mapping) or engine.get("name") not in ("cycles", "raster"):
+            yield f"engine is {engine!r}, expected the one that --engine auto chose, cycles or raster"
     if not _is_number(clip.get("motion")):
         yield f"motion is {clip.get('motion')!r}, expected a number"
 

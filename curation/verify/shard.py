@@ -22,7 +22,7 @@ from helix4d.curation.verify.sample import check_sample
 from helix4d.curation.verify.tar import BLOCK, Member, TarWindow, Walk
 
 TAR, SIDECAR = ".tar", ".json"
-COPIED = ("asset", "content_sha256", "clip", "voxels", "tokens", "clipped", "skeleton", "up_axis")
+COPIED = ("asset", "content_sha256", "clip", "voxels", "tokens", "clipped", "skeleton", "up_axis", "engine")
 """Fields of `clip.json` that the index repeats."""
 _FIXED = ("mtime", "uid", "gid", "mode", "uname", "gname", "type", "linkname")
 

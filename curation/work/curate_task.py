@@ -19,7 +19,7 @@ from helix4d.curation.work.gpus import choose_gpus, find_usable_gpus
 from helix4d.curation.work.jobs import AssetJob, Report
 from helix4d.curation.work.ray_loop import Task
 from helix4d.curation.work.sandbox import Event, JobDied, Sandbox
-from helix4d.render import EngineName
+from helix4d.render import EngineOption
 
 
 def curate_task(run: RunConfig, gpus: float = 0.0, device: str = "cpu") -> Task:
@@ -38,7 +38,7 @@ def curate_task(run: RunConfig, gpus: float = 0.0, device: str = "cpu") -> Task:
     )
 
 
-def reserve_gpus(cluster: Cluster, run: RunConfig, engine: EngineName) -> float:
+def reserve_gpus(cluster: Cluster, run: RunConfig, engine: EngineOption) -> float:
     """Number of GPUs to reserve for each worker: `helix4d.curation.work.gpus.choose_gpus` for this cluster.
 
     Raises:

@@ -10,14 +10,14 @@ from collections.abc import Callable
 
 from helix4d.core import ConfigError
 from helix4d.core.processes import child_environment_without_secrets
-from helix4d.render import EngineName
+from helix4d.render import EngineOption
 
 _LOG = logging.getLogger(__name__)
 _TIMEOUT_S = 120.0
 
 
 def choose_gpus(
-    requested: float | None, engine: EngineName, available: float, limit: float, usable: Callable[[float], list[str]]
+    requested: float | None, engine: EngineOption, available: float, limit: float, usable: Callable[[float], list[str]]
 ) -> float:
     """Number of GPUs to reserve for each worker.
 
@@ -49,7 +49,7 @@ def choose_gpus(
     return 0.0
 
 
-def render_device(engine: EngineName, gpus: float) -> str:
+def render_device(engine: EngineOption, gpus: float) -> str:
     """Return the device that a worker with this many GPUs renders on, so that it uses only what Ray reserved."""
     if engine == "raster":
         return "auto"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -33,12 +33,14 @@ from helix4d.curation.work.jobs import AssetJob
 from helix4d.render import (
     Camera,
     Lights,
+    choose_engine,
     load_engine,
     preset,
     sample_cameras,
     sample_lights,
     sample_view_lights,
 )
+from helix4d.render.engine_choice import EngineChoice, for_engine
 from helix4d.render.scene.environment import EnvironmentMap, sample_map_lights
 from helix4d.render.scene.fixed_views import fixed_azimuths, fixed_cameras
 from helix4d.render.scene.passes import encode_depth, encode_normal
@@ -239,14 +241,12 @@ def _make_sample(
     if config.tracks:
         tracks = track_points(clip, config.tracks, generator(config.seed, key, "tracks"))
         members[TRACKS_MEMBER] = encode_tracks(tracks)
-    views, clipped = _render(job, key, clip, clock)
+    views, facts_of_views = _render(job, key, clip, clock)
     description = {**_describe(job, clip, measured, normalization), **facts[0]}
     if len(facts) > 1:
         others = zip(config.resolutions[1:], facts[1:], strict=True)
         description["other_resolutions"] = {str(side): counts for side, counts in others}
-    if clipped:
-        description["clipped"] = clipped
-    members["clip.json"] = canonical_json(description)
+    members["clip.json"] = canonical_json({**description, **facts_of_views})
     return Sample(key, {**members, **views}), None, measured
 
 
@@ -293,8 +293,8 @@ def _describe(job: AssetJob, clip: Clip, measured: MeasuredClip, normalization: 
     }
 
 
-def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> tuple[dict[str, bytes], dict[str, float]]:
-    """Return the members of all views, and the mean share of clipped pixels of each view."""
+def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return the members of all views, and what `clip.json` says about them."""
     config = job.config
     cameras, lights, maps = _views(job, key)
     names = [f"view_{view:02d}" for view in range(config.views)]
@@ -315,11 +315,16 @@ def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> tuple[dict[str
         view_transform=config.view_transform,
     )
     hdf5 = None if job.hdf5 is None else job.hdf5 / key
+    engine, facts = config.engine, {}
     with clock.measure("render"):
         clock.progress(0, images)
-        if config.engine != "raster" and "bpy" not in sys.modules:
+        if engine != "raster" and "bpy" not in sys.modules:
             clock.note("loading Blender")
-        rendered = load_engine(config.engine, hdf5)(clip, cameras, lights, settings, maps=maps)
+        if engine == "auto":
+            choice = choose_engine(clip, cameras, lights, settings, config.seed, key, maps)
+            engine, facts = choice.engine, {"engine": _describe_choice(choice, names)}
+            settings = for_engine(settings, engine)
+        rendered = load_engine(engine, hdf5)(clip, cameras, lights, settings, maps=maps)
     clipped = dict.fromkeys(names, 0.0)
     for number in range(images):
         with clock.measure("render"):
@@ -334,7 +339,12 @@ def _render(job: AssetJob, key: str, clip: Clip, clock: Clock) -> tuple[dict[str
                 members[f"{name}.normal.exr"] = encode_normal(image.normal)
     with clock.measure("render"):
         next(rendered, None)  # an engine that writes files renames them at its end
-    return members, {name: round(share, 6) for name, share in clipped.items()}
+    return members, {**facts, "clipped": {name: round(share, 6) for name, share in clipped.items()}}
+
+
+def _describe_choice(choice: EngineChoice, names: Sequence[str]) -> dict[str, Any]:
+    probes = [{"view": names[probe.view], "frame": probe.frame, "psnr_db": probe.psnr_db} for probe in choice.probes]
+    return {"name": choice.engine, "probes": probes}
 
 
 def _views(job: AssetJob, key: str) -> tuple[list[Camera], list[Lights], dict[str, EnvironmentMap]]:

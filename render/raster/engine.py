@@ -19,10 +19,10 @@ from helix4d.core import SetupError
 from helix4d.render.alpha.coverage import NEAREST_DEPTH
 from helix4d.render.frame_loop import render_frames
 from helix4d.render.raster.scene import RasterScene
-from helix4d.render.raster.shaders import RESOLVE_FRAGMENT, RESOLVE_VERTEX, SAMPLES, VIEW_BLOCK, view_rows
+from helix4d.render.raster.shaders import FINER, VIEW_BLOCK, view_rows
 from helix4d.render.raster.shadows import Shadows
 from helix4d.render.raster.sky import Sky
-from helix4d.render.scene.boxes import Box
+from helix4d.render.scene.boxes import Box, tiles
 from helix4d.render.scene.cameras import Camera
 from helix4d.render.scene.environment import NO_MAPS, EnvironmentMap
 from helix4d.render.scene.images import Layers, RenderedImage
@@ -33,6 +33,8 @@ from helix4d.render.scene.views import Views
 _LIBRARIES = (("libEGL.so.1", "libGL.so.1"), ("libEGL.so", "libGL.so"))
 _MAX_DEVICES = 16
 _THREADS_VARIABLE = "LP_NUM_THREADS"
+_TILE = 256
+"""Most pixels per side that are drawn at a time, which bounds memory."""
 _MARGIN = 0.01  # added around the depth range of the vertices
 
 
@@ -68,9 +70,10 @@ class _Scene:
         settings, lamps = views.settings, views.lamps
         with _threads(settings.threads):
             device = open_device(settings.device)
-        mapped = any(light.environment_map is not None for light in views.lights)
         self._views = views
-        self._clip = RasterScene(device.context, device.programs, views.clip, lamps, settings.cull_back_faces, mapped)
+        self._clip = RasterScene(
+            device.context, device.programs, views.clip, lamps, settings.cull_back_faces, views.maps
+        )
         self._target = _Target(device.context, settings.image_size, settings.passes, lamps)
         self._shadows = Shadows(device.context, lamps)
         self._sky = Sky(device.context, views.maps)
@@ -79,11 +82,12 @@ class _Scene:
         vertices = self._views.clip.frames[frame].vertices
         self._bounds = np.stack([vertices.min(axis=0), vertices.max(axis=0)])
         self._clip.set_frame(frame)
-        self._shadows.set_frame(self._clip, self._bounds)
+        self._shadows.set_frame(self._bounds)
 
     def render(self, view: int, box: Box) -> Layers:
         camera, lights = self._views.cameras[view], self._views.lights[view]
-        return self._target.draw(self._clip, self._shadows, self._sky, camera, lights, self._bounds)
+        self._clip.set_lights(lights)
+        return self._target.draw(self._clip, self._shadows, self._sky, camera, lights, self._bounds, box)
 
 
 class _Device:
@@ -157,66 +161,98 @@ def _threads(count: int) -> Iterator[None]:
 
 
 class _Target:
-    """Framebuffers of one image size."""
+    """What views of one size are drawn into: parts of an image, a few times as fine as its pixels."""
 
     def __init__(self, context: Any, size: int, passes: bool, lamps: int) -> None:
         self._context = context
         self._size = size
         self._lamps = max(lamps, 1)
         self._view = context.buffer(reserve=16 * view_rows(lamps), dynamic=True)
-        depth = context.depth_renderbuffer((size, size), samples=SAMPLES)
-        self._drawn = context.framebuffer([context.renderbuffer((size, size), 4, samples=SAMPLES, dtype="f4")], depth)
-        self._resolved = context.simple_framebuffer((size, size), 4, dtype="f4")
-        self._passes: tuple[Any, Any, Any] | None = None
-        if passes:
-            samples = context.texture((size, size), 4, samples=SAMPLES, dtype="f4")
-            program = context.program(vertex_shader=RESOLVE_VERTEX, fragment_shader=RESOLVE_FRAGMENT)
-            self._passes = context.framebuffer([samples], depth), samples, context.vertex_array(program, [])
+        self._buffers: dict[tuple[int, int, int], _Buffers] = {}
+        self._passes = passes
+        # A viewport larger than GL allows would be clamped without an error.
+        self._finer = max(min(FINER, min(context.info["GL_MAX_VIEWPORT_DIMS"]) // size), 1)
 
     def draw(
-        self, scene: RasterScene, shadows: Shadows, sky: Sky, camera: Camera, lights: Lights, bounds: np.ndarray
+        self,
+        scene: RasterScene,
+        shadows: Shadows,
+        sky: Sky,
+        camera: Camera,
+        lights: Lights,
+        bounds: np.ndarray,
+        box: Box,
     ) -> Layers:
-        """Render a view."""
-        axis = camera.extrinsics[2]
+        """Render the pixels of a view that are inside the box."""
         maps = shadows.set_view(scene, lights)
         shadows.use()
+        scene.use_lights()
         sky.use(lights)
         self._view.write(_view_values(camera, lights, bounds, sky.values(lights), maps, self._lamps))
         self._view.bind_to_uniform_block(VIEW_BLOCK)
         self._context.front_face = "cw"  # rows run down, so the image that GL sees is mirrored
+        colors = np.zeros((self._size, self._size, 4), np.float32)
+        passes = np.zeros_like(colors)
+        for part in tiles(box, _TILE):
+            place = np.s_[part.top : part.bottom, part.left : part.right]
+            colors[place] = self._draw_colors(scene, sky, camera, lights, part)
+            if self._passes:
+                passes[place] = self._draw_passes(scene, camera, part)
+        channels = {name: colors[..., channel] for channel, name in enumerate("RGBA")}
+        if not self._passes:
+            return Layers(channels)
+        return Layers(channels, np.ascontiguousarray(passes[..., 3]), np.ascontiguousarray(passes[..., :3]))
+
+    def _draw_colors(self, scene: RasterScene, sky: Sky, camera: Camera, lights: Lights, part: Box) -> np.ndarray:
+        finer = self._finer
+        buffers = self._opened(part, finer)
         # Glass shows the environment behind the object: draw it first, with alpha 0, and subtract it where alpha stays
         # below 1.
         behind = np.zeros((1, 1, 3), np.float32)
         if scene.has_glass and lights.environment_map is not None:
-            _clear(self._resolved, (0.0, 0.0, 0.0, 0.0))
+            _clear(buffers.drawn, (0.0, 0.0, 0.0, 0.0))
             sky.draw(camera)
-            behind = self._read()[..., :3]
-            _clear(self._drawn, (0.0, 0.0, 0.0, 0.0))
-            sky.draw(camera)
+            behind = buffers.read()[..., :3]
         else:
             if scene.has_glass:
                 behind[:] = lights.environment_radiance * np.array(lights.environment_color)
-            _clear(self._drawn, (*behind[0, 0], 0.0))
-        scene.draw(self._drawn, axis[:3])
-        self._context.copy_framebuffer(self._resolved, self._drawn)
-        image = self._read()
+            _clear(buffers.drawn, (*behind[0, 0], 0.0))
+        scene.draw(buffers.drawn, camera.extrinsics[2, :3])
+        image = buffers.read()
         image[..., :3] -= (1.0 - image[..., 3:]) * behind
-        colors = {name: image[..., channel] for channel, name in enumerate("RGBA")}
-        if self._passes is None:
-            return Layers(colors)
-        target, samples, resolve = self._passes
-        _clear(target, (0.0, 0.0, 0.0, 0.0))
-        scene.draw(target, axis[:3], passes=True)
-        self._resolved.use()
-        self._context.enable_only(moderngl.NOTHING)
-        samples.use(0)
-        resolve.render(moderngl.TRIANGLES, vertices=3)
-        resolved = self._read()
-        return Layers(colors, np.ascontiguousarray(resolved[..., 3]), np.ascontiguousarray(resolved[..., :3]))
+        return np.asarray(image.reshape(part.height, finer, part.width, finer, 4).mean(axis=(1, 3)))
 
-    def _read(self) -> np.ndarray:
-        image = np.empty((self._size, self._size, 4), np.float32)
-        self._resolved.read_into(image, components=4, dtype="f4")
+    def _draw_passes(self, scene: RasterScene, camera: Camera, part: Box) -> np.ndarray:
+        """(H, W, 4) normals and depth in the middle of each pixel."""
+        buffers = self._opened(part, 1)
+        _clear(buffers.drawn, (0.0, 0.0, 0.0, 0.0))
+        scene.draw(buffers.drawn, camera.extrinsics[2, :3], passes=True)
+        return buffers.read()
+
+    def _opened(self, part: Box, finer: int) -> _Buffers:
+        """Buffers for a part of the image, `finer` times as fine; those of the last size are kept."""
+        key = part.height, part.width, finer
+        if key not in self._buffers:
+            self._buffers = {old: buffers for old, buffers in self._buffers.items() if old[2] != finer}
+            self._buffers[key] = _Buffers(self._context, finer * part.height, finer * part.width)
+        buffers = self._buffers[key]
+        # The whole image's viewport, so that a pixel does not depend on the part, except for rounding.
+        side = finer * self._size
+        buffers.drawn.viewport = -finer * part.left, -finer * part.top, side, side
+        return buffers
+
+
+class _Buffers:
+    """A framebuffer of one size."""
+
+    def __init__(self, context: Any, height: int, width: int) -> None:
+        self._shape = height, width, 4
+        self.drawn = context.simple_framebuffer((width, height), 4, dtype="f4")
+
+    def read(self) -> np.ndarray:
+        """(H, W, 4) float32 of what was drawn."""
+        image = np.empty(self._shape, np.float32)
+        self.drawn.read_into(image, viewport=(0, 0, self._shape[1], self._shape[0]), components=4, dtype="f4")
         return image
 
 

@@ -1,9 +1,8 @@
 """GLSL of the rasterizer's fragment shaders: shading, passes and depth.
 
 Formulas: GGX with height-correlated Smith shadowing. The reflected environment, from a map prefiltered per roughness,
-is multiplied by the directional albedo of the lobe, approximated by Karis' polynomial (Physically Based Shading on
-Mobile, 2014). The lobe is scaled up to account for multiple scattering among the microfacets, and the remaining energy
-is diffuse, as in Cycles.
+is multiplied by the directional albedo of the lobe (`lobes`). Lobes are scaled up to account for multiple scattering
+among the microfacets, and the remaining energy is diffuse, as in Cycles.
 """
 
 from __future__ import annotations
@@ -15,20 +14,16 @@ vec3 linear(vec3 srgb) {
 float mirrored(float x) { return 1.0 - abs(mod(x, 2.0) - 1.0); }
 
 #ifdef MASK
-// Bit mask of the samples that the surface covers. Reads texels without mipmaps, as `render.alpha` does.
-int masked_samples() {
-    int covered = 0;
-    for (int s = 0; s < SAMPLES; ++s) {
-        float alpha = base.a;
+// Whether the texture cuts the surface away. Reads texels without mipmaps, as `render.alpha` does.
+bool masked() {
+    float alpha = base.a;
 #ifdef COLORS
-        alpha *= interpolateAtSample(vertex_color, s).a;
+    alpha *= vertex_color.a;
 #endif
 #ifdef BASE
-        alpha *= textureLod(base_texture, BASE_WRAP(interpolateAtSample(BASE, s)), 0.0).a;
+    alpha *= textureLod(base_texture, BASE_WRAP(BASE), 0.0).a;
 #endif
-        if (alpha >= surface.w) covered |= 1 << s;
-    }
-    return covered;
+    return alpha < surface.w;
 }
 #endif
 
@@ -78,12 +73,6 @@ vec3 surface_normal() {
 """
 
 COLOR = """
-layout(std140) uniform Sky {
-    vec4 sky_rows[3 * SKY_DIRECTIONS];   // world to shadow map
-    vec4 sky_directions[SKY_DIRECTIONS];
-    vec4 sky_offset;                     // along the normal
-};
-uniform sampler2DShadow sky_shadows;
 uniform sampler2DShadow lamp_shadows;
 uniform sampler2D lamp_depths;
 
@@ -92,11 +81,18 @@ layout(location = 0, index = 0) out vec4 added;
 layout(location = 0, index = 1) out vec4 passed;  // transmittance for the light from behind
 #endif
 
-// Directional albedo of a GGX lobe is F0 * x + y.
-vec2 lobe(float roughness, float facing) {
-    vec4 r = roughness * vec4(-1.0, -0.0275, -0.572, 0.022) + vec4(1.0, 0.0425, 1.04, -0.04);
-    float a = min(r.x * r.x, exp2(-9.28 * facing)) * r.x + r.y;
-    return clamp(vec2(-1.04, 1.04) * a + r.zw, 0.0, 1.0);
+uniform sampler2D lobe_albedo;
+
+// Directional albedo of a GGX lobe is F0 * x + y; z is the mean of x + y over all directions.
+vec3 lobe(float roughness, float facing) {
+    return texture(lobe_albedo, (vec2(facing, roughness) * float(LOBE_SIDE - 1) + 0.5) / float(LOBE_SIDE)).rgb;
+}
+
+// Factor on a lobe for light that is scattered several times among its microfacets, as in Cycles.
+vec3 again(vec3 f0, vec3 split) {
+    vec3 once = f0 + (1.0 - f0) / 21.0;  // mean of Schlick's reflection over all directions
+    float whole = max(split.x + split.y, 1e-3);
+    return 1.0 + once * split.z / (1.0 - once * (1.0 - split.z)) * (1.0 - whole) / whole;
 }
 
 // Cycles' shadowing of bump-mapped surfaces: the share of a light that the bumps let through.
@@ -127,23 +123,50 @@ vec3 sky_mirrored(vec3 d, float roughness) { return environment.rgb; }
 vec3 sky_matte(vec3 n) { return environment.rgb; }
 #endif
 
-// Share of the environment's light that reaches a surface.
-vec3 open_sky(vec3 smooth_n, vec3 n) {
-    vec4 place = vec4(world + sky_offset.x * smooth_n, 1.0);
-    vec3 seen = vec3(0.0), all = vec3(1e-9);
-    for (int k = 0; k < SKY_DIRECTIONS; ++k) {
-        vec3 given = max(dot(n, sky_directions[k].xyz), 0.0) * sky_light[k].rgb;
-        vec3 spot = vec3(dot(sky_rows[3 * k], place), dot(sky_rows[3 * k + 1], place), dot(sky_rows[3 * k + 2], place));
-        seen += given * texture(sky_shadows, spot);
-        all += given;
-    }
-    return seen / all;
+// Light at the points of the triangles' lattices, see `light_textures`.
+uniform sampler2D triangles;
+uniform sampler2D gathered_light;
+uniform int first_face;
+
+vec4 light_at(int place) {
+    int texel = 2 * place + (gl_FrontFacing ? 0 : 1);
+    return texelFetch(gathered_light, ivec2(texel % LIGHT_COLUMNS, texel / LIGHT_COLUMNS), 0);
 }
 
-// Points of a disc, spread evenly.
+// Radiance of a white matte surface without the lamps' direct light, and the open share of its hemisphere.
+vec4 gather() {
+    int face = 3 * (first_face + gl_PrimitiveID);
+    ivec2 texel = ivec2(face % LIGHT_COLUMNS, face / LIGHT_COLUMNS);
+    vec4 corner = texelFetch(triangles, texel, 0), second = texelFetch(triangles, texel + ivec2(1, 0), 0);
+    vec3 along = second.xyz - corner.xyz, across = texelFetch(triangles, texel + ivec2(2, 0), 0).xyz - corner.xyz;
+    vec3 offset = world - corner.xyz, area = cross(along, across);
+    float scale = second.w / max(dot(area, area), 1e-30);
+    // Steps of the lattice from the first corner, kept inside the triangle, which the center of a pixel may miss.
+    float s = max(dot(cross(offset, across), area) * scale, 0.0), t = max(dot(cross(along, offset), area) * scale, 0.0);
+    float beyond = max((s + t) / second.w, 1.0);
+    s /= beyond;
+    t /= beyond;
+    int n = int(second.w), a = min(int(s), n - 1), b = min(int(t), n - 1 - a);
+    s -= float(a);
+    t -= float(b);
+    int row = int(corner.w) + a * (n + 1) - a * (a - 1) / 2 + b, next = row + n + 1 - a;
+    if (s + t <= 1.0 || a + b == n - 1)
+        return (1.0 - s - t) * light_at(row) + s * light_at(next) + t * light_at(row + 1);
+    return (s + t - 1.0) * light_at(next + 1) + (1.0 - s) * light_at(row + 1) + (1.0 - t) * light_at(next);
+}
+
+// Share of a mirrored lobe that sees the environment, where a matte surface sees a share `open` of it (Lagarde and de
+// Rousiers, Moving Frostbite to PBR, 2014).
+float mirror_open(float open, float facing, float roughness) {
+    return clamp(pow(facing + open, exp2(-16.0 * roughness - 1.0)) - 1.0 + open, 0.0, 1.0);
+}
+
+// Points of a disc, spread evenly. The fragments of a pixel, FINER² of them, share a set of FINER² * count points.
 vec2 disc(int k, int count) {
-    float turn = 2.39996323 * float(k);
-    return sqrt((float(k) + 0.5) / float(count)) * vec2(cos(turn), sin(turn));
+    ivec2 part = ivec2(gl_FragCoord.xy) % FINER;
+    float place = float(k * FINER * FINER + (part.y * FINER + part.x)) + 0.5;
+    float turn = 2.39996323 * place;
+    return sqrt(place / float(FINER * FINER * count)) * vec2(cos(turn), sin(turn));
 }
 
 // Share of a lamp that a point sees. The lamp is a disc (Fernando, Percentage-Closer Soft Shadows, 2005).
@@ -181,9 +204,7 @@ float power5(float x) { float x2 = x * x; return x2 * x2 * x; }
 
 void main() {
 #ifdef MASK
-    int covered = masked_samples();
-    if (covered == 0) discard;
-    gl_SampleMask[0] = covered;
+    if (masked()) discard;
 #endif
     vec4 color = base_color();
     vec3 shown;
@@ -201,19 +222,25 @@ void main() {
     metallic = clamp(metallic, 0.0, 1.0);
     roughness = clamp(roughness, 0.0, 1.0);
     float facing = clamp(dot(n, v), 1e-4, 1.0);
-    vec2 split = lobe(roughness, facing);
-    float whole = max(split.x + split.y, 1e-3);
-    vec3 f0 = mix(vec3(surface.z), color.rgb, metallic);
-    vec3 again = 1.0 + f0 * (1.0 / whole - 1.0);  // multiple scattering among the microfacets
-    vec3 mirror = (f0 * split.x + split.y) * again;
-    float dielectric = (surface.z * split.x + split.y) * (1.0 + surface.z * (1.0 / whole - 1.0));
+    vec3 split = lobe(roughness, facing), many_d = again(vec3(surface.z), split), many_m = again(color.rgb, split);
+    // A dielectric and a metal, mixed: what they reflect head-on, and how much more at grazing angles.
+    vec3 head_on = mix(surface.z * many_d, color.rgb * many_m, metallic);
+    vec3 grazing_on = mix((1.0 - surface.z) * many_d, (1.0 - color.rgb) * many_m, metallic);
+    vec3 mirror = mix((surface.z * split.x + split.y) * many_d, (color.rgb * split.x + split.y) * many_m, metallic);
+    float dielectric = (surface.z * split.x + split.y) * many_d.r;
     vec3 diffuse = color.rgb * ((1.0 - metallic) * (1.0 - dielectric));
     vec3 smooth_n = smooth_normal();
     vec3 mirrored = reflect(-v, n);
-    vec3 sky = open_sky(smooth_n, n), mirrored_sky = sky_mirrored(mirrored, roughness);
-    // Occluded sky is replaced by one bounce off the object, as if all of it had the color of this point.
-    vec3 around = sky + (1.0 - sky) * sky * color.rgb;
-    shown = around * (sky_matte(n) * diffuse + mirrored_sky * mirror);
+    vec4 gathered = gather();
+    float open = clamp(gathered.a, 0.0, 1.0), clear_view = mirror_open(open, facing, roughness);
+    vec3 matte_sky = sky_matte(smooth_n), mirrored_sky = sky_mirrored(mirrored, roughness);
+    // Mirrors see the mean of what hides the sky.
+    vec3 hiding = max(gathered.rgb - open * matte_sky, 0.0) / max(1.0 - open, 0.02);
+    vec3 received_light = gathered.rgb;
+#if defined(MAPPED) && defined(NORMAL)
+    received_light *= sky_matte(n) / max(matte_sky, 1e-6);
+#endif
+    shown = received_light * diffuse + mix(hiding, mirrored_sky, clear_view) * mirror;
 #ifdef NORMAL
     shown *= bumped_everywhere(smooth_n, n);
 #endif
@@ -243,11 +270,11 @@ void main() {
             + cosine * sqrt(facing * facing * (1.0 - alpha2) + alpha2);
         float peak = spread * spread * alpha2 / (3.14159265 * d * d) * 0.5 / max(smith, 1e-6);
         float grazing = power5(1.0 - clamp(dot(l, h), 0.0, 1.0));
-        highlight += received * peak * (f0 + (1.0 - f0) * grazing);
+        highlight += received * peak * (head_on + grazing_on * grazing);
         white += received * peak;
     }
     if (roughness < 1e-3) highlight = white = vec3(0.0);  // a perfect mirror never reflects a point light
-    shown += diffuse * lit / 3.14159265 + again * highlight;
+    shown += diffuse * lit / 3.14159265 + highlight;
     vec3 glow = emissive.rgb;
 #ifdef EMISSIVE
     glow *= linear(EMISSIVE_FETCH(emissive_texture, EMISSIVE).rgb);
@@ -299,9 +326,7 @@ layout(location = 0) out vec4 normal_and_depth;
 
 void main() {
 #ifdef MASK
-    int covered = masked_samples();
-    if (covered == 0) discard;
-    gl_SampleMask[0] = covered;
+    if (masked()) discard;
 #endif
 #ifdef BLEND
     if (base_color().a < 0.5) discard;

@@ -6,7 +6,7 @@ material. Translucent faces are drawn last, farthest first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,14 @@ import moderngl
 import numpy as np
 
 from helix4d.assets import AlphaMode, Clip, Frame, Material, Texture, Topology, Wrap
-from helix4d.render.raster.shaders import ATTRIBUTES, MATERIAL_BLOCK, SKY_BLOCK, VIEW_BLOCK, shaders
-from helix4d.render.raster.shadows import DEPTH_UNIT, LAMP_UNIT, SKY_UNIT
+from helix4d.render.raster.gathering import Gathering
+from helix4d.render.raster.light_textures import LIGHT_UNIT, TRIANGLE_UNIT, LightTextures
+from helix4d.render.raster.lobes import LOBE_UNIT, SIDE, albedo_table
+from helix4d.render.raster.shaders import ATTRIBUTES, MATERIAL_BLOCK, VIEW_BLOCK, shaders
+from helix4d.render.raster.shadows import DEPTH_UNIT, LAMP_UNIT
 from helix4d.render.raster.sky import MAP_UNIT
+from helix4d.render.scene.environment import NO_MAPS, EnvironmentMap
+from helix4d.render.scene.lighting import Lights
 from helix4d.render.scene.uv_maps import UvMap, uv_layer, uv_maps
 
 _SRGB8_ALPHA8 = 0x8C43
@@ -58,7 +63,7 @@ class RasterScene:
         clip: inside the unit cube.
         lamps: the largest number of point lights in any view.
         cull_back_faces: hide the backs of single-sided materials.
-        mapped: whether any view is lit by an environment map.
+        maps: sha256 -> environment map, for the lights that name one.
     """
 
     def __init__(
@@ -68,13 +73,16 @@ class RasterScene:
         clip: Clip,
         lamps: int,
         cull_back_faces: bool,
-        mapped: bool = False,
+        maps: Mapping[str, EnvironmentMap] = NO_MAPS,
     ) -> None:
         self.clip = clip
         self._context = context
         self._programs = programs
         self._lamps = lamps
-        self._mapped = mapped
+        self._mapped = bool(maps)
+        self._lobes = context.texture((SIDE, SIDE), 3, albedo_table(), dtype="f4")
+        self._lobes.repeat_x = self._lobes.repeat_y = False
+        self._lights = LightTextures(context, Gathering(clip, maps))
         self.has_glass = any(material.transmission > 0.0 and not material.unlit for material in clip.materials)
         self._colored = any(frame.topology.colors is not None for frame in clip.frames)
         self._maps = [uv_maps(material) for material in clip.materials]
@@ -90,9 +98,22 @@ class RasterScene:
         frame = self.clip.frames[number]
         if frame.topology is not self._topology:
             self._set_topology(frame)
+            same = [other for other in self.clip.frames if other.topology is frame.topology]
+            self._lights.set_topology(same, self._solid_faces)
         self._frame = frame
+        self._lights.set_frame(frame)
         self._buffers["position"].write(np.ascontiguousarray(frame.vertices[self._sources], np.float32))
         self._buffers["normal"].write(np.ascontiguousarray(frame.normals[self._sources], np.float32))
+
+    def set_lights(self, lights: Lights) -> None:
+        """Gather the light of a view on the surfaces of the frame."""
+        self._lights.set_lights(lights)
+
+    def use_lights(self) -> None:
+        """Bind the gathered light, and the albedo of lobes, for reading."""
+        self._lights.use()
+        self._context.clear_samplers(LOBE_UNIT, LOBE_UNIT + 1)
+        self._lobes.use(LOBE_UNIT)
 
     def cast(self) -> None:
         """Draw the depths of everything that blocks light."""
@@ -127,6 +148,7 @@ class RasterScene:
             return
         order, runs = self._sorted_runs(depth_axis)
         self._buffers["sorted"].write(np.ascontiguousarray(self._open_faces[order], np.int32))
+        self._lights.set_sorted(self._open[order])
         if not passes:
             context.enable(moderngl.BLEND)
             context.blend_func = _ONE, _SRC1_COLOR
@@ -141,6 +163,8 @@ class RasterScene:
         else:
             self._context.disable(moderngl.CULL_FACE)
         look.values.bind_to_uniform_block(MATERIAL_BLOCK)
+        if "first_face" in look.programs[kind]:
+            look.programs[kind]["first_face"].value = first + (self._lights.solid if indices == "sorted" else 0)
         for unit, texture, sampler in look.textures:
             texture.use(unit)
             sampler.use(unit)
@@ -191,7 +215,7 @@ class RasterScene:
         opened = np.array([look.sorted for look in self._looks])[topology.material_ids]
         plain = np.array([look.plain for look in self._looks])[topology.material_ids]
         order = np.lexsort((topology.material_ids, ~plain))
-        solid = order[~opened[order]]
+        self._solid_faces = solid = order[~opened[order]]
         self._solid = _runs(topology.material_ids[solid])
         self._plain_count = int(plain.sum())
         self._open = order[opened[order]]
@@ -265,13 +289,20 @@ class RasterScene:
     def _program(self, vertex: str, fragment: str) -> Any:
         if (vertex, fragment) not in self._programs:
             program = self._context.program(vertex_shader=vertex, fragment_shader=fragment)
-            for name, binding in (("View", VIEW_BLOCK), ("Material", MATERIAL_BLOCK), ("Sky", SKY_BLOCK)):
+            for name, binding in (("View", VIEW_BLOCK), ("Material", MATERIAL_BLOCK)):
                 if name in program:
                     program[name].binding = binding
             for unit, name in enumerate(_SOURCES):
                 if f"{name.lower()}_texture" in program:
                     program[f"{name.lower()}_texture"].value = unit
-            units = {"lamp_shadows": LAMP_UNIT, "lamp_depths": DEPTH_UNIT, "sky_shadows": SKY_UNIT, "sky_map": MAP_UNIT}
+            units = {
+                "lamp_shadows": LAMP_UNIT,
+                "lamp_depths": DEPTH_UNIT,
+                "sky_map": MAP_UNIT,
+                "triangles": TRIANGLE_UNIT,
+                "gathered_light": LIGHT_UNIT,
+                "lobe_albedo": LOBE_UNIT,
+            }
             for name, unit in units.items():
                 if name in program:
                     program[name].value = unit

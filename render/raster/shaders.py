@@ -5,26 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from helix4d.render.raster.glsl import COLOR, DEPTH, PASSES, SURFACE
+from helix4d.render.raster.lobes import SIDE
 
-SAMPLES = 4
-"""Samples per pixel; every GL 4 supports this many."""
+FINER = 5
+"""Colors are drawn with this many pixels per pixel and axis, and averaged. On a CPU, this is faster than GL's
+multisampling with fewer samples, and textures and shadows are averaged, too."""
 
 ATTRIBUTES = "position", "normal", "color", *(f"uv{slot}" for slot in range(6))
 
-VIEW_BLOCK, MATERIAL_BLOCK, SKY_BLOCK = 0, 1, 2
+VIEW_BLOCK, MATERIAL_BLOCK = 0, 1
 """Bindings of the uniform blocks."""
-
-SKY_DIRECTIONS = 16
-"""Number of directions in which the environment's light is tested for occlusion."""
 
 SKY_LAYERS = 9
 """Number of roughnesses from 0 to 1 that an environment map is filtered for; one more layer is for matte surfaces."""
 
-_BLOCKER_TAPS, _SHADOW_TAPS = 12, 16
-"""Numbers of texels of a lamp's map that are sampled to find occluders, and the occluded share of the lamp."""
+LIGHT_COLUMNS = 1536
+"""Texels per row of the textures of gathered light, a multiple of the three and two that belong together."""
 
-_LEVEL_BIAS = -0.7
-"""Bias of mipmap levels: a pixel is the mean over its own square, which is sharper than GL's choice."""
+_BLOCKER_TAPS, _SHADOW_TAPS = 6, 6
+"""Numbers of texels of a lamp's map that a fragment samples to find occluders, and the occluded share of the lamp. The
+fragments of a pixel sample different ones."""
+
+_LEVEL_BIAS = -2.0
+"""Bias of mipmap levels: the mean over a pixel filters its texture, so GL should not."""
 
 _UNIFORMS = """
 layout(std140) uniform View {
@@ -33,7 +36,6 @@ layout(std140) uniform View {
     vec4 axis;          // dot(axis.xyz, point) + axis.w is the depth
     vec4 environment;   // rgb radiance
     vec4 sky_turn;      // cosine and sine of the map's turn
-    vec4 sky_light[SKY_DIRECTIONS];  // rgb shares of the directions of the shadow maps
     vec4 lamp_places[LAMPS];  // xyz, squared distance from the origin
     vec4 lamp_colors[LAMPS];  // rgb irradiance at the origin, radius
     mat4 lamp_maps[LAMPS];    // world to shadow map
@@ -104,30 +106,10 @@ in vec2 place{slot};
     for slot in range(6)
 )
 
-# Normals are the mean of a pixel's samples; depth is that of one sample.
-RESOLVE_VERTEX = """
-#version 400 core
-void main() {
-    gl_Position = vec4(gl_VertexID == 1 ? 3.0 : -1.0, gl_VertexID == 2 ? 3.0 : -1.0, 0.0, 1.0);
-}
-"""
-RESOLVE_FRAGMENT = f"""
-#version 400 core
-uniform sampler2DMS samples;
-out vec4 normal_and_depth;
-void main() {{
-    ivec2 pixel = ivec2(gl_FragCoord.xy);
-    vec3 sum = vec3(0.0);
-    for (int s = 0; s < {SAMPLES}; ++s) sum += texelFetch(samples, pixel, s).xyz;
-    float size = length(sum);
-    normal_and_depth = vec4(size > 0.0 ? sum / size : vec3(0.0), texelFetch(samples, pixel, 0).w);
-}}
-"""
-
 
 def view_rows(lamps: int) -> int:
     """Rows of four floats in the view block."""
-    return 8 + SKY_DIRECTIONS + 7 * max(lamps, 1)
+    return 8 + 7 * max(lamps, 1)
 
 
 def shaders(
@@ -142,8 +124,13 @@ def shaders(
         lamps: number of lamps.
         kind: color, passes (normals and depth) or depth.
     """
-    lines = ["#version 400 core", f"#define LAMPS {max(lamps, 1)}", f"#define SAMPLES {SAMPLES}"]
-    lines += [f"#define SKY_DIRECTIONS {SKY_DIRECTIONS}", f"#define SKY_LAYERS {SKY_LAYERS}"]
+    lines = ["#version 400 core", f"#define LAMPS {max(lamps, 1)}"]
+    lines += [
+        f"#define SKY_LAYERS {SKY_LAYERS}",
+        f"#define LIGHT_COLUMNS {LIGHT_COLUMNS}",
+        f"#define LOBE_SIDE {SIDE}",
+        f"#define FINER {FINER}",
+    ]
     lines += [f"#define BLOCKER_TAPS {_BLOCKER_TAPS}", f"#define SHADOW_TAPS {_SHADOW_TAPS}"]
     lines += [f"#define {feature}" for feature in features]
     lines += [f"#define UV{number}" for number in sorted({slot[0] for slot in slots.values()})]

@@ -1,8 +1,4 @@
-"""Shadow maps: depth from many directions for the environment, and from each lamp.
-
-The environment's maps belong to a frame and serve all of its views; the lamps' maps belong to a view. Each kind is
-packed into one texture.
-"""
+"""Shadow maps of a view's lamps, packed into one texture."""
 
 from __future__ import annotations
 
@@ -11,15 +7,13 @@ from typing import Any, Protocol
 import moderngl
 import numpy as np
 
-from helix4d.render.raster.shaders import SKY_BLOCK, SKY_DIRECTIONS, VIEW_BLOCK, view_rows
-from helix4d.render.scene.environment import sphere_points
+from helix4d.render.raster.shaders import VIEW_BLOCK, view_rows
 from helix4d.render.scene.lighting import Lights
 
-LAMP_UNIT, SKY_UNIT, DEPTH_UNIT = 6, 7, 9
-"""Texture units, after those of the materials: lamps' and environment's maps compared, lamps' maps as plain depth."""
+LAMP_UNIT, DEPTH_UNIT = 6, 9
+"""Texture units, after those of the materials: lamps' maps compared, and as plain depth."""
 
-_SKY_COLUMNS = 8
-_SKY_SIDE, _LAMP_SIDE = 128, 512
+_LAMP_SIDE = 1024
 _BORDER = 2.0  # empty texels around a map
 _OFFSET_TEXELS = 1.5  # distance by which a point moves along its normal, against self-shadowing
 _SLOPE_BIAS, _UNIT_BIAS = 1.5, 2.0
@@ -33,7 +27,7 @@ class Casters(Protocol):
 
 
 class Shadows:
-    """The shadow maps of one frame.
+    """The shadow maps of a clip.
 
     Args:
         context: the current GL context.
@@ -43,39 +37,14 @@ class Shadows:
     def __init__(self, context: Any, lamps: int) -> None:
         self._context = context
         self._lamps = max(lamps, 1)
-        rows = -(-SKY_DIRECTIONS // _SKY_COLUMNS)
-        self._sky = self._map(_SKY_COLUMNS * _SKY_SIDE, rows * _SKY_SIDE)
         self._lamp = self._map(self._lamps * _LAMP_SIDE, _LAMP_SIDE)
-        self._sky_values = context.buffer(reserve=16 * (4 * SKY_DIRECTIONS + 1), dynamic=True)
         # These draws read only the first member of the view block; the rest fills its declared size.
         self._view = context.buffer(reserve=16 * view_rows(lamps), dynamic=True)
-        self._directions = sphere_points(SKY_DIRECTIONS)
         self._plain = context.sampler(filter=(moderngl.NEAREST, moderngl.NEAREST), repeat_x=False, repeat_y=False)
 
-    def set_frame(self, casters: Casters, bounds: np.ndarray) -> None:
-        """Draw the environment's maps of a frame.
-
-        Args:
-            casters: the frame.
-            bounds: (2, 3) bounding box of the frame.
-        """
+    def set_frame(self, bounds: np.ndarray) -> None:
+        """Set the (2, 3) bounding box of a frame."""
         self._center, self._radius = bounds.mean(axis=0), 0.5 * float(np.linalg.norm(np.ptp(bounds, axis=0))) + 1e-6
-        rows = np.empty((SKY_DIRECTIONS, 3, 4), np.float32)
-        self._begin(self._sky)
-        scale = 1.0 / (self._radius * (1.0 + 2.0 * _BORDER / (_SKY_SIDE - 2.0 * _BORDER)))
-        for number, direction in enumerate(self._directions):
-            to_clip = np.eye(4)
-            to_clip[:3, :3] = scale * _facing(direction)
-            to_clip[:3, 3] = -to_clip[:3, :3] @ self._center
-            tile = (number % _SKY_COLUMNS, number // _SKY_COLUMNS)
-            self._cast(self._sky, casters, to_clip, tile, _SKY_SIDE)
-            rows[number] = (_to_texture(tile, _SKY_SIDE, self._sky.size) @ to_clip)[:3]
-        self._end()
-        offset = _OFFSET_TEXELS * 2.0 / (scale * _SKY_SIDE)
-        directions = np.hstack([self._directions, np.zeros((SKY_DIRECTIONS, 1))])
-        self._sky_values.write(
-            np.vstack([rows.reshape(-1, 4), directions, [[offset, 0.0, 0.0, 0.0]]]).astype(np.float32).tobytes()
-        )
 
     def set_view(self, casters: Casters, lights: Lights) -> np.ndarray:
         """Draw the lamps' maps of a view.
@@ -100,10 +69,8 @@ class Shadows:
 
     def use(self) -> None:
         """Bind the maps for reading."""
-        self._sky_values.bind_to_uniform_block(SKY_BLOCK)
-        for unit, target in ((LAMP_UNIT, self._lamp), (SKY_UNIT, self._sky)):
-            self._context.clear_samplers(unit, unit + 1)
-            target.depth_attachment.use(unit)
+        self._context.clear_samplers(LAMP_UNIT, LAMP_UNIT + 1)
+        self._lamp.depth_attachment.use(LAMP_UNIT)
         self._lamp.depth_attachment.use(DEPTH_UNIT)
         self._plain.use(DEPTH_UNIT)
 

@@ -11,9 +11,9 @@ from typing import Any
 import moderngl
 import numpy as np
 
-from helix4d.render.raster.shaders import SKY_DIRECTIONS, SKY_LAYERS
+from helix4d.render.raster.shaders import SKY_LAYERS
 from helix4d.render.scene.cameras import Camera
-from helix4d.render.scene.environment import EnvironmentMap, shrink, sphere_points, texel_directions, turned
+from helix4d.render.scene.environment import EnvironmentMap, shrink, texel_directions, turned
 from helix4d.render.scene.lighting import Lights
 
 MAP_UNIT = 8
@@ -58,7 +58,6 @@ class Sky:
         self._context = context
         self._maps = maps
         self._textures: dict[str, Any] = {}
-        self._directions = sphere_points(SKY_DIRECTIONS)
         self._behind: tuple[Any, Any] | None = None
 
     def use(self, lights: Lights) -> None:
@@ -69,20 +68,15 @@ class Sky:
             self._texture(lights).use(MAP_UNIT)
 
     def values(self, lights: Lights) -> np.ndarray:
-        """(2 + SKY_DIRECTIONS, 4) rows of the view block: radiance or scale, rotation, and each direction's share."""
-        rows = np.zeros((2 + SKY_DIRECTIONS, 4))
+        """(2, 4) rows of the view block: radiance or scale, and rotation."""
+        rows = np.zeros((2, 4))
         placed = lights.environment_map
         if placed is None:
             rows[0, :3] = lights.environment_radiance * np.array(lights.environment_color)
             rows[1, 0] = 1.0
-            rows[2:, :3] = 1.0
             return rows
         rows[0, :3] = placed.scale
         rows[1, :2] = np.cos(placed.turn), np.sin(placed.turn)
-        light, directions, angles = self._maps[placed.sha256].coarse
-        nearest = np.argmax(turned(directions, placed.turn) @ self._directions.T, axis=1)
-        np.add.at(rows[2:, :3], nearest, light * angles[:, None])
-        rows[2:, :3] /= max(float(rows[2:, :3].mean()), 1e-12)
         return rows
 
     def draw(self, camera: Camera) -> None:

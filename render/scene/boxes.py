@@ -44,6 +44,15 @@ class Box:
         return image
 
 
+def tiles(box: Box, side: int) -> list[Box]:
+    """Cut a box into boxes of at most `side`² pixels, row by row."""
+    return [
+        Box(top, left, min(top + side, box.bottom), min(left + side, box.right))
+        for top in range(box.top, box.bottom, side)
+        for left in range(box.left, box.right, side)
+    ]
+
+
 def whole_image(image_size: int) -> Box:
     """The box of all pixels of an image of `image_size`² pixels."""
     return Box(0, 0, image_size, image_size)

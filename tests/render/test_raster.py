@@ -417,3 +417,24 @@ def test_arguments_that_do_not_match_are_refused() -> None:
 
 def test_helix4d_preview_takes_the_engine(tmp_path: Path) -> None:
     check_preview("raster", tmp_path)
+
+
+def test_parts_of_an_image_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    from helix4d.render.raster import engine
+
+    shown = clip([sphere(0.3, (-0.1, 0.1, 0.0)), box((0.1, -0.4, -0.4), (0.4, 0.0, 0.4))], [MATTE, RED])
+    (whole,) = rasterize(shown, [FRONT], passes=True)
+    monkeypatch.setattr(engine, "_TILE", 11)
+    (parts,) = rasterize(shown, [FRONT], passes=True)
+    np.testing.assert_array_equal(parts.rgba, whole.rgba)
+    for name in ("depth", "normal"):  # GL interpolates them from the corner of a part
+        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), atol=1e-5)
+
+
+def test_the_viewport_stays_within_what_gl_allows() -> None:
+    from helix4d.render.raster import engine
+
+    device = engine.open_device("cpu")
+    target = engine._Target(device.context, 4096, False, 1)
+    assert target._finer * 4096 <= min(device.context.info["GL_MAX_VIEWPORT_DIMS"])
+    assert engine._Target(device.context, 256, False, 1)._finer == engine.FINER
