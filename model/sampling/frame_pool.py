@@ -49,7 +49,7 @@ class FramePool:
                 try:
                     future = pool.submit(self.work, *arguments)
                 except BrokenProcessPool:  # a worker has just crashed: its frames first
-                    pool = yield from self._land(pool, flying)
+                    pool = (yield from self._land(pool, flying)) if flying else self._pool()
                     future = pool.submit(self.work, *arguments)
                 flying[future] = number, arguments
             while flying:
