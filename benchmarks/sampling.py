@@ -33,17 +33,21 @@ from benchmarks.results import Column, Report
 from helix4d.assets import bake, normalize
 from helix4d.assets.samples import SAMPLES
 from helix4d.model.conditioning.video_input import Video
+from helix4d.model.latents.latents import SHAPE_STATISTICS, TEXTURE_STATISTICS
 from helix4d.model.networks.attention.plan import AttentionBackend
 from helix4d.model.networks.blocks import Block, KeyValue, TokenContext
 from helix4d.model.networks.config import BASE, FlowConfig, SparseDecoderConfig, VideoConfig
 from helix4d.model.networks.flow import AnchorCache, DenseFlow, SparseFlow
 from helix4d.model.networks.sparse import SparseLayout
-from helix4d.model.sampling.video_pipeline import Helix4DPipeline, Samplers, Stages, _Run
+from helix4d.model.sampling.anchor import Autoencoder
+from helix4d.model.sampling.loading import Samplers, Stages
+from helix4d.model.sampling.stage_run import Placement
+from helix4d.model.sampling.video_pipeline import Helix4DPipeline
 from helix4d.train.flops import BF16_PEAK, PassFlops, pass_flops
 from helix4d.voxelize import encode_vxz, extract_mesh, voxelize_clip
 from helix4d.voxelize.mesh.baking import bake_mesh
 from helix4d.voxelize.mesh.cleaning import orient_faces
-from helix4d.voxelize.mesh.glb import frame_glb
+from helix4d.voxelize.mesh.glb import encode_textures, frame_glb
 
 PEAK = BF16_PEAK["H200"]
 BANDWIDTH = 4.8e12
@@ -120,19 +124,13 @@ def count_calls(frames: int, tokens: int, samplers: Samplers, batched: bool) -> 
         for prefix, settings in (("anchor ", BASE), ("", VideoConfig()))
     )
     stand_in: Any = nn.Identity()  # the decoders of stages 2 and 3 are not reached
-    pipeline = Helix4DPipeline(
-        base,
-        video,
-        _Occupancy(tokens),
-        stand_in,
-        stand_in,
-        _Ones(),
-        batched_guidance=batched,  # type: ignore[arg-type]
-    )
+    occupancy: Any = _Occupancy(tokens)
+    vae = Autoencoder(occupancy, stand_in, stand_in, None, SHAPE_STATISTICS, TEXTURE_STATISTICS)
+    ones: Any = _Ones()
+    pipeline = Helix4DPipeline(base, video, vae, ones, placement=Placement(batched_guidance=batched))
     picture = Image.new("RGBA", (64, 64), "red")
     clip = Video((picture,) * frames, tuple(range(frames)), frames, False)
-    with torch.no_grad():
-        _Run(pipeline, samplers, 0, lambda stage, done, steps: None).latents(clip)
+    pipeline.latents(clip, samplers=samplers)
     return calls
 
 
@@ -285,7 +283,7 @@ def time_decoding(report: Report, tokens: int, frames: int, rates: Rates) -> Non
         "unwrap and bake 1024^2": lambda: bake_mesh(vertices, faces, ovoxel, 1024),
     }
     mesh = bake_mesh(vertices, faces, ovoxel, 1024)
-    work["encode the GLB"] = lambda: frame_glb(mesh, "frame")
+    work["encode the GLB"] = lambda: frame_glb(encode_textures(mesh), "frame")
     columns = (Column("CPU s per frame", ".2f"), Column("all frames", ".1f"))
     table = report.table("decoding", Column("work on the CPU"), *columns)
     for name, call in work.items():

@@ -15,7 +15,7 @@ from helix4d.curation.shards.reader import ShardReader
 from helix4d.voxelize import decode_vxz, extract_mesh, read_vxz
 from helix4d.voxelize.mesh.baking import bake_mesh
 from helix4d.voxelize.mesh.cleaning import orient_faces
-from helix4d.voxelize.mesh.glb import frame_glb
+from helix4d.voxelize.mesh.glb import encode_textures, frame_glb
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     vertices, faces = extract_mesh(ovoxel)
     # An O-Voxel stores where its surface crosses grid edges, not which side is outside.
     mesh = bake_mesh(vertices, orient_faces(vertices, faces), ovoxel, args.texture_size)
-    args.output.write_bytes(frame_glb(mesh, args.output.stem))
+    args.output.write_bytes(frame_glb(encode_textures(mesh), args.output.stem))
     print(f"{args.output}: {len(faces):,} triangles from {len(ovoxel):,} voxels of {ovoxel.resolution}^3")
 
 

@@ -15,7 +15,7 @@ from helix4d.curation.places.folder import Place, folder_at
 from helix4d.model.checkpoint.checkpoint import save_network
 from helix4d.model.networks.config import AttentionPattern
 from helix4d.model.networks.flow import FlowTransformer
-from helix4d.model.sampling.video_pipeline import SETTINGS_KEY
+from helix4d.model.sampling.loading import SETTINGS_KEY
 from helix4d.train.checkpoint import TrainState, list_checkpoints, load_checkpoint, restore, step_of
 from helix4d.train.config import CONFIG_FILE, Stage, TrainConfig
 from helix4d.train.data.dataset import latent_statistics

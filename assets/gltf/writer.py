@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +16,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from helix4d.assets.gltf.packing import pack_glb
+
 Vector = Sequence[float] | np.ndarray
 """A point, a direction or a color."""
 
 _DECIMALS = 6
+_NORMAL_STEPS = 128
 _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963
 _COMPONENT_TYPES = {
     np.dtype(np.int8): 5120,
@@ -125,11 +127,21 @@ class GlbBuilder:
         """Add a PNG of (H, W, 3) or (H, W, 4) uint8 pixels, first row on top, with a repeating linear sampler."""
         stream = io.BytesIO()
         Image.fromarray(pixels).save(stream, format="PNG", compress_level=compress_level)
-        view = self._view(stream.getvalue(), None, None)
-        image = self._add("images", {"name": name, "bufferView": view, "mimeType": "image/png"})
+        return self.image_file(stream.getvalue(), "image/png", name)
+
+    def image_file(self, data: bytes, mime_type: str, name: str = "") -> int:
+        """Add a texture from the bytes of a PNG, JPEG or WebP file, with a repeating linear sampler.
+
+        WebP has no fallback: readers without EXT_texture_webp refuse the file.
+        """
+        image = self._add("images", {"name": name, "bufferView": self._view(data, None, None), "mimeType": mime_type})
         if "samplers" not in self._lists:
             self._add("samplers", {"magFilter": 9729, "minFilter": 9987, "wrapS": 10497, "wrapT": 10497})
-        return self._add("textures", {"sampler": 0, "source": image})
+        if mime_type != "image/webp":
+            return self._add("textures", {"sampler": 0, "source": image})
+        self._extensions.add("EXT_texture_webp")
+        self._required.add("EXT_texture_webp")
+        return self._add("textures", {"sampler": 0, "extensions": {"EXT_texture_webp": {"source": image}}})
 
     def material(
         self,
@@ -189,6 +201,7 @@ class GlbBuilder:
             name: name of the mesh.
             parts: primitives.
             quantized: use KHR_mesh_quantization: 16-bit positions (in [−1, 1] m) and UVs (in [0, 1]), 8-bit normals.
+                Sparse targets are stored in full.
         """
         mesh: dict[str, Any] = {"name": name, "primitives": [self._primitive(part, quantized) for part in parts]}
         if parts[0].targets:
@@ -271,14 +284,7 @@ class GlbBuilder:
             document["extensionsUsed"] = sorted(self._extensions)
         if self._required:
             document["extensionsRequired"] = sorted(self._required)
-        text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-        text += b" " * (-len(text) % 4)
-        binary = bytes(self._buffer) + b"\0" * (-len(self._buffer) % 4)
-        total = 12 + 8 + len(text) + 8 + len(binary)
-        header = struct.pack("<4sII", b"glTF", 2, total)
-        return b"".join(
-            [header, struct.pack("<I4s", len(text), b"JSON"), text, struct.pack("<I4s", len(binary), b"BIN\0"), binary]
-        )
+        return pack_glb(document, bytes(self._buffer))
 
     def _primitive(self, part: Part, quantized: bool) -> dict[str, Any]:
         mesh = part.mesh
@@ -305,14 +311,21 @@ class GlbBuilder:
         indices = self._accessor(mesh.faces.reshape(-1).astype(index_type), target=_ELEMENT_ARRAY_BUFFER)
         primitive: dict[str, Any] = {"attributes": attributes, "indices": indices, "material": part.material}
         if part.targets:
-            primitive["targets"] = [self._target(target, mesh) for target in part.targets]
+            primitive["targets"] = [self._target(target, mesh, quantized) for target in part.targets]
         return primitive
 
-    def _target(self, target: Target, mesh: Mesh) -> dict[str, int]:
+    def _target(self, target: Target, mesh: Mesh, quantized: bool) -> dict[str, int]:
         deltas = {
             "POSITION": _single(target.positions - mesh.positions),
             "NORMAL": _single(target.normals - mesh.normals),
         }
+        if quantized:
+            # Differences of normals may exceed 1, so they stay floats, of few bits.
+            coarse = (np.round(deltas["NORMAL"] * _NORMAL_STEPS) / _NORMAL_STEPS + 0.0).astype(np.float32)
+            return {
+                "POSITION": self._vertex_accessor(_integers(deltas["POSITION"], np.int16), True, True),
+                "NORMAL": self._vertex_accessor(coarse),
+            }
         if not target.sparse:
             return {key: self._vertex_accessor(delta, bounds=key == "POSITION") for key, delta in deltas.items()}
         return {key: self._sparse_accessor(delta, bounds=key == "POSITION") for key, delta in deltas.items()}

@@ -37,7 +37,7 @@ def write_viewer(folder: Path) -> Path:
         frames.append(base64.b64encode(path.read_bytes()).decode() if path.is_file() else None)
     data = {
         "about": _about(facts),
-        "fps": facts["settings"]["fps"],
+        "fps": facts["playback_fps"],
         "frames": frames,
         "input": _stills(folder / "input.webp"),
     }

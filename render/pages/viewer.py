@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from helix4d.assets import AlphaMode
 from helix4d.voxelize import OVoxel, extract_mesh
-from helix4d.voxelize.mesh.baking import is_transparent
+from helix4d.voxelize.mesh.alpha_mode import AlphaCounts
 
 _PLACE = "/*DATA*/"
 
@@ -59,7 +60,7 @@ def packed_ovoxel(ovoxel: OVoxel, factor: int = 1) -> dict[str, Any] | None:
     return {
         "voxels": len(cells),
         "faces": len(faces),
-        "blended": is_transparent(ovoxel),
+        "blended": AlphaCounts.of(ovoxel).mode is not AlphaMode.OPAQUE,
         "packed": base64.b64encode(packed).decode(),
     }
 

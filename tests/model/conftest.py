@@ -76,3 +76,11 @@ def parity_file() -> Callable[[Path], Fixture]:
 def relative_error() -> Callable[[Any, Any], float]:
     """Function that returns max|a − b| / max|b|."""
     return lambda a, b: float((a - b).abs().max() / b.abs().max())
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with tiny random networks, both base and fine-tuned."""
+    from tests.model.tiny_networks import write_networks
+
+    return write_networks(tmp_path_factory.mktemp("tiny"))

@@ -14,8 +14,11 @@ from torch import Tensor, nn
 
 from helix4d.model.conditioning.images import MATTED_ALPHA, prepare_frames, union_box
 from helix4d.model.conditioning.video_input import Video, read_video
+from helix4d.model.latents.latents import SHAPE_STATISTICS, TEXTURE_STATISTICS
 from helix4d.model.sampling import video_pipeline
-from helix4d.model.sampling.video_pipeline import Helix4DPipeline, Samplers, Stages, _Run
+from helix4d.model.sampling.anchor import Anchor, Autoencoder
+from helix4d.model.sampling.loading import Stages
+from helix4d.model.sampling.video_pipeline import Helix4DPipeline
 
 SIZE = 64
 
@@ -37,21 +40,23 @@ def conditions(video: Video, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor, T
     nothing: Any = nn.Identity()
     recorder: Any = _Recorder()
     stages = Stages(nothing, nothing, nothing)
-    pipeline = Helix4DPipeline(stages, stages, nothing, nothing, nothing, recorder, image_size=SIZE)
+    vae = Autoencoder(nothing, nothing, nothing, None, SHAPE_STATISTICS, TEXTURE_STATISTICS)
+    pipeline = Helix4DPipeline(stages, stages, vae, recorder, image_size=SIZE)
     seen: list[Tensor] = []
 
-    def anchor(run: _Run, cond: Tensor) -> tuple[Tensor, ...]:
+    def anchor(run: object, base: Stages, decoder: nn.Module, cond: Tensor) -> Anchor:
         seen.append(cond)
-        return (torch.zeros(1, 1),) * 4
+        tokens: Any = torch.zeros(1, 1)
+        return Anchor(tokens, tokens, tokens, tokens)
 
     def stage(network: nn.Module, anchor: Tensor, cond: Tensor, batched: bool) -> None:
         seen.append(cond)
         raise _ReachedError
 
-    monkeypatch.setattr(_Run, "_anchor", anchor)
+    monkeypatch.setattr(video_pipeline, "base_anchor", anchor)
     monkeypatch.setattr(video_pipeline, "anchored_dense_velocity", stage)
     with pytest.raises(_ReachedError):
-        _Run(pipeline, Samplers(), 0, lambda *_: None).latents(video)
+        pipeline.latents(video)
     base, stages_cond = (recorder.images[tokens.flatten().long()] for tokens in seen)
     return base, stages_cond
 

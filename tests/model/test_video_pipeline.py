@@ -10,37 +10,8 @@ import torch
 from PIL import Image
 
 from helix4d.core import ConfigError, Helix4DError
-from helix4d.model.checkpoint.checkpoint import save_network
 from helix4d.model.conditioning.video_input import Video
-from helix4d.model.networks.config import FlowConfig
-from helix4d.model.networks.flow import DenseFlow, SparseFlow
-from helix4d.model.sampling.video_pipeline import FLOWS, Helix4DPipeline
-from tests.train import world
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    world.write_models(folder)
-    sizes = {"model_channels": 32, "cond_channels": 16, "num_blocks": 1, "num_heads": 2}
-    flows = dict(
-        zip(
-            FLOWS,
-            [
-                DenseFlow(FlowConfig(resolution=2, in_channels=4, out_channels=4, **sizes)),
-                SparseFlow(FlowConfig(resolution=4, in_channels=8, out_channels=8, **sizes)),
-                SparseFlow(FlowConfig(resolution=4, in_channels=16, out_channels=8, **sizes)),
-            ],
-            strict=True,
-        )
-    )
-    document = json.loads((folder / "pipeline.json").read_text())
-    for name, network in flows.items():
-        save_network(network, folder, f"ckpts/{name}")
-        document["args"]["models"][name] = f"ckpts/{name}"
-    document["args"]["image_cond_model"] = {"args": {"model_name": str(folder / "image_encoder")}}
-    (folder / "pipeline.json").write_text(json.dumps(document))
-    return folder
+from helix4d.model.sampling.video_pipeline import AnchorOptions, Helix4DPipeline
 
 
 @pytest.mark.parametrize(
@@ -50,12 +21,13 @@ def tiny(tmp_path_factory):
 def test_networks_use_trellis2s_activation_types(device, flow, vae, monkeypatch, tiny):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     path = str(tiny)
-    pipeline = Helix4DPipeline.from_pretrained(path, path, device=device, anchor_fit=True)
-    assert pipeline.device.type == device
+    pipeline = Helix4DPipeline.from_pretrained(path, path, device=device, anchor=AnchorOptions(fit=True))
+    assert pipeline.placement.device.type == device
     stages = [s for kind in (pipeline.base, pipeline.video) for s in (kind.structure, kind.geometry, kind.material)]
     assert [stage.compute_dtype for stage in stages] == [flow] * 6
-    decoders = [pipeline.structure_decoder, pipeline.shape_decoder, pipeline.texture_decoder]
-    encoders = [pipeline.encoders.structure, pipeline.encoders.shape, pipeline.encoders.texture]
+    networks = pipeline.vae
+    decoders = [networks.structure, networks.shape, networks.texture]
+    encoders = [networks.encoders.structure, networks.encoders.shape, networks.encoders.texture]
     assert [network.compute_dtype for network in decoders + encoders] == [vae] * 6
 
 
@@ -105,4 +77,6 @@ def test_a_wrong_layout_is_reported_in_one_line(file, path, value, tiny, tmp_pat
     inner[path[-1]] = value
     (folder / file).write_text(json.dumps(document))
     with pytest.raises(Helix4DError, match=r"(model|ckpts|nobody|pipeline\.json|mean)"):
-        Helix4DPipeline.from_pretrained(str(folder), str(folder), device="cpu", anchor_fit=True, offline=True)
+        Helix4DPipeline.from_pretrained(
+            str(folder), str(folder), device="cpu", anchor=AnchorOptions(fit=True), offline=True
+        )

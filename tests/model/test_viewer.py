@@ -15,7 +15,7 @@ from helix4d.model.sampling.viewer import write_viewer
 from helix4d.render import Lights, RenderSettings, orbit_camera
 from helix4d.voxelize.mesh.baked_clip import baked_clip
 from helix4d.voxelize.mesh.baking import BakedMesh, bake_mesh
-from helix4d.voxelize.mesh.glb import frame_glb
+from helix4d.voxelize.mesh.glb import TextureFormat, encode_textures, frame_glb
 from tests.browser import browse
 from tests.packages import needs
 from tests.voxelize.meshes import painted_sphere, surface
@@ -27,15 +27,16 @@ READY = "document.title === 'Helix4D: ready'"
 
 
 def write_sample(folder: Path) -> list[BakedMesh]:
-    """Two frames with surfaces, the second one larger, and one without."""
+    """Two frames with surfaces, the second one larger and with WebP textures, and one without."""
     meshes, faces = [], []
     for number, radius in enumerate((0.25, 0.45)):
         ovoxel = painted_sphere(radius=radius)
         meshes.append(bake_mesh(*surface(ovoxel), ovoxel, 128))
         faces.append(len(meshes[-1].faces))
-        (folder / f"frame_{number:02d}.glb").write_bytes(frame_glb(meshes[-1]))
-    settings = {"fps": 8.0, "video": "</script>clip.mp4", "seed": 0}
-    facts = {"frames": [{"faces": n} for n in (*faces, 0)], "settings": settings}
+        textured = encode_textures(meshes[-1], None, list(TextureFormat)[number])
+        (folder / f"frame_{number:02d}.glb").write_bytes(frame_glb(textured))
+    settings = {"fps": None, "video": "</script>clip.mp4", "seed": 0}
+    facts = {"frames": [{"faces": n} for n in (*faces, 0)], "settings": settings, "playback_fps": 8.0}
     (folder / "run.json").write_text(json.dumps(facts))
     pictures = [Image.new("RGBA", (8, 8), color) for color in ("red", "green", "blue")]
     pictures[0].save(folder / "input.webp", save_all=True, append_images=pictures[1:], duration=100, lossless=True)

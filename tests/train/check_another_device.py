@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from helix4d.model.conditioning.video_input import read_video
 from helix4d.model.device import torso_types
 from helix4d.model.latents.encode import ClipLatents, Encoders, encode_clip
 from helix4d.model.sampling import video_pipeline
-from helix4d.model.sampling.video_pipeline import Helix4DPipeline
+from helix4d.model.sampling.video_pipeline import AnchorOptions, Helix4DPipeline
 from helix4d.train import loop
 from helix4d.train.export import export_run
 from helix4d.train.loop import train
@@ -128,10 +129,8 @@ def exported(shards: Path, models: Path, latents: Path, tmp_path_factory: pytest
 def meshes(exported: tuple[Path, ...], thrifty: bool, **settings: Any) -> list[np.ndarray]:
     """Vertices of each frame, with batched guidance, or with low_vram and a shrunk anchor."""
     base, tuned, video = exported
-    pipeline = Helix4DPipeline.from_pretrained(str(tuned), str(base), device="cpu", anchor_fit=thrifty)
-    pipeline.batched_guidance = not thrifty
-    for name, value in settings.items():
-        setattr(pipeline, name, value)
+    pipeline = Helix4DPipeline.from_pretrained(str(tuned), str(base), device="cpu", anchor=AnchorOptions(fit=thrifty))
+    pipeline.placement = replace(pipeline.placement, batched_guidance=not thrifty, **settings)
     samplers = pipeline.samplers.changed(steps=2)
     return [frame.vertices for frame in pipeline(read_video(video), samplers=samplers)]
 

@@ -23,7 +23,7 @@ from helix4d.model.conditioning.images import prepare_frames
 from helix4d.model.conditioning.video_input import read_video
 from helix4d.model.sampling.anchor_fit import fit_ratio
 from helix4d.model.sampling.sampler import SamplerConfig
-from helix4d.model.sampling.video_pipeline import Helix4DPipeline
+from helix4d.model.sampling.video_pipeline import AnchorOptions, Helix4DPipeline
 from helix4d.train.data import dataset
 from helix4d.train.data.dataset import ClipReader
 from helix4d.train.export import export_run, load_trained
@@ -223,7 +223,16 @@ def test_the_command_writes_files_that_other_software_can_open(
     assert written == frames | {"clip.glb", "input.webp", "turntable.webp", "run.json"}
     facts = json.loads((tmp_path / "a/run.json").read_bytes())
     assert (facts["settings"]["seed"], facts["samplers"]["structure"]["steps"]) == (0, 4)
-    assert facts["seconds"].keys() > {"anchor", "structure", "geometry", "material", "decode", "bake", "turntable"}
+    assert facts["seconds"].keys() > {
+        "anchor",
+        "structure",
+        "geometry",
+        "material",
+        "decode",
+        "mesh",
+        "write",
+        "turntable",
+    }
     for number, frame in enumerate(facts["frames"]):
         assert len(read_vxz(tmp_path / f"a/frame_{number:02d}.vxz")) == frame["voxels"]
         scene = trimesh.load(tmp_path / f"a/frame_{number:02d}.glb")
@@ -283,7 +292,7 @@ def test_a_growing_object_is_given_room(exported: tuple[Path, Path, Path], tmp_p
     assert 0.4 < ratio < 0.6
     sizes, tokens = [], []
     for fit in (False, True):
-        pipeline = Helix4DPipeline.from_pretrained(str(tuned), str(base), device="cpu", anchor_fit=fit)
+        pipeline = Helix4DPipeline.from_pretrained(str(tuned), str(base), device="cpu", anchor=AnchorOptions(fit=fit))
         frames = list(pipeline(video, samplers=pipeline.samplers.changed(guidance=1.0, rescale_t=3.0)))
         vertices = frames[0].vertices[np.unique(frames[0].faces)]
         sizes.append(float(np.ptp(vertices, axis=0).max()))

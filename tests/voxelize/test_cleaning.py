@@ -9,7 +9,7 @@ from helix4d.core import ConfigError
 from helix4d.voxelize import dual_grid, extract_mesh_arrays
 from helix4d.voxelize.mesh.cleaning import fill_holes, orient_faces, remove_small_components, vertex_normals
 from tests.packages import needs
-from tests.voxelize.meshes import icosphere
+from tests.voxelize.meshes import icosphere, quad
 
 
 @needs("trimesh")
@@ -68,6 +68,22 @@ def test_the_surface_of_an_ovoxel_is_oriented_outwards() -> None:
     turned = orient_faces(vertices, faces)
     assert np.array_equal(np.sort(turned, axis=1), np.sort(faces, axis=1))
     assert np.einsum("vk,vk->v", vertex_normals(vertices, turned), outwards).min() > 0.9
+
+
+@pytest.mark.parametrize("height", [0.4, -0.4])
+@pytest.mark.parametrize("flipped", [False, True])
+def test_a_flat_sheet_faces_away_from_the_rest(height: float, flipped: bool) -> None:
+    """It encloses nothing, so its own volume says nothing; noise must not turn it from frame to frame."""
+    ball, faces = icosphere(2, 0.2)
+    sheet, halves = quad(height)
+    bumps = np.random.default_rng(0).normal(0, 1e-4, sheet.shape)
+    points = np.concatenate([ball, sheet + bumps])
+    both = np.concatenate([faces, (halves[:, ::-1] if flipped else halves) + len(ball)])
+    turned = orient_faces(points, both)
+    corners = points[turned[-2:]]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    assert (normals[:, 2] * height > 0).all()
+    assert np.array_equal(turned[:-2], faces)
 
 
 @needs("trimesh")

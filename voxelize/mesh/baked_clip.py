@@ -7,16 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from helix4d.assets import AlphaMode, Clip, Frame, Material, Texture, Topology
+from helix4d.voxelize.mesh.alpha_mode import clip_alpha_mode
 from helix4d.voxelize.mesh.baking import BakedMesh
 
 
-def baked_clip(meshes: Sequence[BakedMesh | None], fps: float) -> Clip:
+def baked_clip(meshes: Sequence[BakedMesh | None], fps: float, alpha_mode: AlphaMode | None = None) -> Clip:
     """A clip with one material and two images per frame.
 
     Args:
         meshes: one mesh per frame; None for an empty frame.
         fps: frames per second.
+        alpha_mode: how alpha is drawn; by default as `clip_alpha_mode` says.
     """
+    if alpha_mode is None:
+        alpha_mode = clip_alpha_mode(mesh.alpha for mesh in meshes if mesh is not None)
     frames: list[Frame] = []
     materials: list[Material] = []
     images: list[np.ndarray] = []
@@ -32,7 +36,7 @@ def baked_clip(meshes: Sequence[BakedMesh | None], fps: float) -> Clip:
             Material(
                 base_color_texture=Texture(len(images)),
                 metallic_roughness_texture=Texture(len(images) + 1),
-                alpha_mode=AlphaMode.BLEND if mesh.transparent else AlphaMode.OPAQUE,
+                alpha_mode=alpha_mode,
                 double_sided=True,
             )
         )

@@ -1,6 +1,6 @@
 """Bakes an O-Voxel's attributes into textures of its mesh: unwraps the mesh, then samples the voxels for every texel.
 
-Like TRELLIS.2's exporter, but without a GPU, and with an alpha mode that depends on the voxels.
+Like TRELLIS.2's exporter, but without a GPU. Texels of a simplified mesh sample the nearest point of the full surface.
 """
 
 from __future__ import annotations
@@ -11,14 +11,11 @@ import numpy as np
 
 from helix4d.core import ConfigError
 from helix4d.voxelize.kernels.baking_kernels import rasterize_positions, sample_voxels
+from helix4d.voxelize.mesh.alpha_mode import AlphaCounts
 from helix4d.voxelize.mesh.cleaning import vertex_normals
+from helix4d.voxelize.mesh.nearest import Surface
 from helix4d.voxelize.mesh.unwrap import unwrap
 from helix4d.voxelize.ovoxel import OVoxel, morton_codes, spread_table
-
-_OPAQUE_ALPHA = 250
-"""Voxels with at least this alpha count as opaque: decoders seldom reach 255."""
-_TRANSPARENT_SHARE = 0.005
-"""Share of other voxels up to which they are noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +29,7 @@ class BakedMesh:
         faces: int32 (F, 3).
         base_color: uint8 (S, S, 4), sRGB as in the voxels, and alpha.
         metallic_roughness: uint8 (S, S, 3), channels as in glTF: roughness in green, metallic in blue.
-        transparent: whether the material needs blending.
+        alpha: numbers of voxels by alpha, from which the alpha mode follows.
     """
 
     vertices: np.ndarray
@@ -41,10 +38,16 @@ class BakedMesh:
     faces: np.ndarray
     base_color: np.ndarray
     metallic_roughness: np.ndarray
-    transparent: bool
+    alpha: AlphaCounts
 
 
-def bake_mesh(vertices: np.ndarray, faces: np.ndarray, ovoxel: OVoxel, texture_size: int = 1024) -> BakedMesh:
+def bake_mesh(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    ovoxel: OVoxel,
+    texture_size: int = 1024,
+    full_faces: np.ndarray | None = None,
+) -> BakedMesh:
     """Unwrap a mesh and fill its textures.
 
     Args:
@@ -52,15 +55,19 @@ def bake_mesh(vertices: np.ndarray, faces: np.ndarray, ovoxel: OVoxel, texture_s
         faces: (F, 3) int32; at least one.
         ovoxel: attributes of the surface, in Morton order.
         texture_size: pixels per side S.
+        full_faces: (F', 3) faces of the full surface of the same vertices, if the mesh was simplified. Normals and
+            attributes are taken from it.
 
     Raises:
         ConfigError: if xatlas is not installed, the mesh has no face, or the texture is too small.
     """
     if not len(faces) or texture_size < 1:
         raise ConfigError(f"cannot bake {len(faces)} faces into a texture of {texture_size} pixels per side")
-    normals = vertex_normals(vertices, faces)
-    cut = unwrap(vertices, faces, ovoxel.resolution, texture_size)
-    placed = np.ascontiguousarray(vertices[cut.origin], np.float32)
+    normals = vertex_normals(vertices, faces if full_faces is None else full_faces)
+    used, compact = np.unique(faces, return_inverse=True)
+    cut = unwrap(vertices[used], compact.reshape(faces.shape).astype(np.int32), ovoxel.resolution, texture_size)
+    origin = used[cut.origin]
+    placed = np.ascontiguousarray(vertices[origin], np.float32)
 
     positions = np.zeros((texture_size, texture_size, 3), np.float32)
     distances = np.full((texture_size, texture_size), np.inf, np.float32)
@@ -68,21 +75,18 @@ def bake_mesh(vertices: np.ndarray, faces: np.ndarray, ovoxel: OVoxel, texture_s
     covered = np.isfinite(distances)
     attributes = np.concatenate([ovoxel.base_color, ovoxel.alpha, ovoxel.roughness, ovoxel.metallic], axis=1)
     image = np.zeros((texture_size, texture_size, 6), np.float32)
-    image[covered] = sample_attributes(positions[covered], ovoxel, attributes)
+    points = positions[covered]
+    if full_faces is not None:
+        points = Surface.build(vertices, full_faces).nearest(points)[0].astype(np.float32)
+    image[covered] = sample_attributes(points, ovoxel, attributes)
     image = np.round(_fill(image, covered)).astype(np.uint8)
 
-    transparent = is_transparent(ovoxel)
     base_color = np.ascontiguousarray(image[..., :4])
-    if not transparent:
-        base_color[..., 3] = 255
     metallic_roughness = np.zeros((texture_size, texture_size, 3), np.uint8)
     metallic_roughness[..., 1:] = image[..., 4:]
-    return BakedMesh(placed, normals[cut.origin], cut.uvs, cut.faces, base_color, metallic_roughness, transparent)
-
-
-def is_transparent(ovoxel: OVoxel) -> bool:
-    """Return whether an O-Voxel needs blending, which costs depth when it is drawn."""
-    return bool((ovoxel.alpha < _OPAQUE_ALPHA).mean() > _TRANSPARENT_SHARE)
+    return BakedMesh(
+        placed, normals[origin], cut.uvs, cut.faces, base_color, metallic_roughness, AlphaCounts.of(ovoxel)
+    )
 
 
 def sample_attributes(points: np.ndarray, ovoxel: OVoxel, attributes: np.ndarray) -> np.ndarray:

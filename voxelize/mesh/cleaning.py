@@ -7,13 +7,16 @@ from numba import njit
 
 from helix4d.core import ConfigError
 
+_FLAT = 0.01
+"""Six times the enclosed volume over the power 1.5 of twice the area, below which a sheet is flat; a sphere has 0.2."""
+
 
 def orient_faces(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Orient faces (F, 3) consistently, and outwards where a component encloses a volume.
 
     An O-Voxel stores where a surface crosses an edge but not in which direction, so the extracted faces have arbitrary
-    orientations. Faces are neighbors if they are the only two at an edge. The orientation of an open sheet as a whole
-    remains arbitrary.
+    orientations. Faces are neighbors if they are the only two at an edge. Sheets that enclose next to nothing face away
+    from the middle of all faces, so that a cape has the same side outside in all frames.
     """
     if not len(faces):
         return faces
@@ -28,7 +31,9 @@ def orient_faces(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     sums = np.stack([np.bincount(piece, centers[:, k], len(faces)) for k in range(3)], axis=1)
     middle = sums / np.maximum(counts, 1)[:, None]
     volume = np.bincount(piece, np.einsum("fk,fk->f", centers - middle[piece], areas), len(faces))
-    inside_out = volume[piece] < 0
+    size = np.bincount(piece, np.linalg.norm(areas, axis=1), len(faces)) ** 1.5
+    away = np.bincount(piece, np.einsum("fk,fk->f", centers - centers.mean(axis=0), areas), len(faces))
+    inside_out = np.where(np.abs(volume) < _FLAT * size, away, volume)[piece] < 0
     return np.ascontiguousarray(np.where(inside_out[:, None], turned[:, ::-1], turned).astype(faces.dtype))
 
 
