@@ -11,6 +11,7 @@ import tyro
 
 from helix4d.core import ConfigError
 from helix4d.curation.layouts.actionbench import export_actionbench
+from helix4d.curation.layouts.glb import export_glb
 from helix4d.curation.layouts.meshes import export_meshes
 from helix4d.curation.layouts.multiview import export_multiview
 from helix4d.curation.layouts.nerf import export_nerf
@@ -48,6 +49,8 @@ class ExportData:
     actionbench: data/KEY/surfaces.npy, the tracked points with normals, and the frames of a video as PNG, which
     ActionBench's evaluation and `helix4d evaluate --bench actionbench` read. Requires shards that were curated with
     --tracks and views.
+    glb: KEY/clip.glb, the animation as textured meshes, and KEY/frame_FF.glb per frame; `helix4d export-sample` writes
+    a single sample and has more options.
     meshes: KEY.npz, the surface of every frame and the tracked points as arrays.
     multiview: KEY/view_VV/FF.png, a folder of images per view, with cameras.json.
     nerf: KEY/frame_FF/transforms.json with the images of all views, for instant-ngp and nerfstudio.
@@ -61,7 +64,7 @@ class ExportData:
 
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SHARDS")]
     """Folder or URL written by `helix4d curate`."""
-    layout: Literal["actionbench", "meshes", "multiview", "nerf", "trellis2"]
+    layout: Literal["actionbench", "glb", "meshes", "multiview", "nerf", "trellis2"]
     """Layout to write."""
     output: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Folder for the files."""
@@ -104,6 +107,7 @@ def _exported(args: ExportData) -> Iterator[Exported]:
         raise ConfigError(f"--latents: has no place in the layout {args.layout}, only in trellis2")
     layouts = {
         "actionbench": export_actionbench,
+        "glb": export_glb,
         "meshes": export_meshes,
         "multiview": export_multiview,
         "nerf": export_nerf,

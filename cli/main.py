@@ -28,6 +28,7 @@ GROUPS = {
         "preview": "render an asset's animation as a turntable",
         "report": "write the report page and data card of a dataset",
         "verify": "check every file of a dataset and print repair commands",
+        "export-sample": "write a sample as an animated, textured GLB",
         "select": "select samples by the index, for encode and train",
         "publish": "upload a dataset to the model hub",
         "discard": "remove broken files from a dataset at a URL",
@@ -48,7 +49,9 @@ GROUPS = {
 }
 COMMANDS = {name: sentence for group in GROUPS.values() for name, sentence in group.items()}
 # `view` needs torch only for generated meshes.
-EXTRAS = dict.fromkeys(("encode", "train", "export", "sample", "generate", "vae", "study", "view"), "model")
+EXTRAS = dict.fromkeys(
+    ("encode", "train", "export", "export-sample", "sample", "generate", "vae", "study", "view"), "model"
+)
 EXTRAS |= dict.fromkeys(("curate", "filter", "preview"), "curate")
 EXTRAS |= {"bench": "bench", "evaluate": "model,evaluation"}
 
@@ -73,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     setup_logging()
     try:
         # Import only the chosen command, which keeps the others' dependencies unloaded.
-        status: int = importlib.import_module(f"helix4d.cli.{command}").run(rest)
+        status: int = importlib.import_module(f"helix4d.cli.{command.replace('-', '_')}").run(rest)
     except ModuleNotFoundError as error:
         module = "" if error.name is None else error.name.partition(".")[0]
         if module not in EXTRA_OF:  # a bug in helix4d, not a missing package

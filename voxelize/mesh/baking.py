@@ -14,7 +14,7 @@ from helix4d.voxelize.kernels.baking_kernels import rasterize_positions, sample_
 from helix4d.voxelize.mesh.alpha_mode import AlphaCounts
 from helix4d.voxelize.mesh.cleaning import vertex_normals
 from helix4d.voxelize.mesh.nearest import Surface
-from helix4d.voxelize.mesh.unwrap import unwrap
+from helix4d.voxelize.mesh.unwrap import XATLAS_FACES, unwrap
 from helix4d.voxelize.ovoxel import OVoxel, morton_codes, spread_table
 
 
@@ -47,6 +47,7 @@ def bake_mesh(
     ovoxel: OVoxel,
     texture_size: int = 1024,
     full_faces: np.ndarray | None = None,
+    xatlas_faces: int = XATLAS_FACES,
 ) -> BakedMesh:
     """Unwrap a mesh and fill its textures.
 
@@ -57,6 +58,7 @@ def bake_mesh(
         texture_size: pixels per side S.
         full_faces: (F', 3) faces of the full surface of the same vertices, if the mesh was simplified. Normals and
             attributes are taken from it.
+        xatlas_faces: meshes with more faces are unwrapped in blocks, which is fast but makes smaller charts.
 
     Raises:
         ConfigError: if xatlas is not installed, the mesh has no face, or the texture is too small.
@@ -65,7 +67,8 @@ def bake_mesh(
         raise ConfigError(f"cannot bake {len(faces)} faces into a texture of {texture_size} pixels per side")
     normals = vertex_normals(vertices, faces if full_faces is None else full_faces)
     used, compact = np.unique(faces, return_inverse=True)
-    cut = unwrap(vertices[used], compact.reshape(faces.shape).astype(np.int32), ovoxel.resolution, texture_size)
+    compacted = compact.reshape(faces.shape).astype(np.int32)
+    cut = unwrap(vertices[used], compacted, ovoxel.resolution, texture_size, xatlas_faces)
     origin = used[cut.origin]
     placed = np.ascontiguousarray(vertices[origin], np.float32)
 

@@ -17,6 +17,7 @@ from helix4d.voxelize.mesh.cleaning import fill_holes, remove_small_components
 from helix4d.voxelize.mesh.glb import TextureFormat, clip_glb, encode_textures, frame_glb, morph_glb
 from helix4d.voxelize.mesh.morph import TopologyChangeError, follow_clip
 from helix4d.voxelize.mesh.simplify import simplify
+from helix4d.voxelize.mesh.unwrap import XATLAS_FACES
 from helix4d.voxelize.mesh.usdz import clip_usdz
 from helix4d.voxelize.ovoxel import OVoxel
 
@@ -37,6 +38,8 @@ class ExportSettings:
     """Simplify each frame to at most this many faces; None keeps all."""
     texture_size: int = 1024
     """Pixels per side of the baked textures."""
+    xatlas_faces: int = XATLAS_FACES
+    """Unwrap meshes with more faces in blocks: seconds instead of minutes for a clip, but more seams."""
     texture_format: TextureFormat = TextureFormat.PNG
     """png, or webp for smaller files, which readers without EXT_texture_webp refuse."""
     meshopt: bool = False
@@ -64,7 +67,7 @@ def require_packages(settings: ExportSettings) -> None:
     Raises:
         SetupError: if a package is missing.
     """
-    needed = {"xatlas": "model"}
+    needed = {"xatlas": "model"} if settings.xatlas_faces else {}
     if settings.faces is not None or settings.meshopt:
         needed["meshoptimizer"] = "model"
     if settings.usdz:
@@ -90,7 +93,8 @@ def textured_mesh(
     kept = remove_small_components(faces, settings.min_component)
     full_vertices, full = fill_holes(vertices, kept, settings.fill_holes)
     few = full if settings.faces is None else simplify(full_vertices, full, settings.faces)
-    return bake_mesh(full_vertices, few, ovoxel, settings.texture_size, None if few is full else full)
+    full_faces = None if few is full else full
+    return bake_mesh(full_vertices, few, ovoxel, settings.texture_size, full_faces, settings.xatlas_faces)
 
 
 def clip_files(meshes: Sequence[BakedMesh | None], fps: float, settings: ExportSettings) -> Iterator[tuple[str, bytes]]:

@@ -39,9 +39,11 @@ class Unwrapped:
     uvs: np.ndarray
 
 
-def unwrap(vertices: np.ndarray, faces: np.ndarray, resolution: int, texture_size: int) -> Unwrapped:
-    """Unwrap with the method that suits the size of the mesh."""
-    if len(faces) <= XATLAS_FACES:
+def unwrap(
+    vertices: np.ndarray, faces: np.ndarray, resolution: int, texture_size: int, xatlas_faces: int = XATLAS_FACES
+) -> Unwrapped:
+    """Unwrap with xatlas if there are at most `xatlas_faces`, otherwise in blocks."""
+    if len(faces) <= xatlas_faces:
         return unwrap_xatlas(vertices, faces, texture_size)
     return unwrap_blocks(vertices, faces, resolution, texture_size)
 

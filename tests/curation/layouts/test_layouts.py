@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trimesh
 from PIL import Image
 
+from helix4d.assets import bake
 from helix4d.cli.main import main
 from helix4d.core import ConfigError
+from helix4d.curation.layouts.glb import export_glb
 from helix4d.curation.layouts.meshes import export_meshes
 from helix4d.curation.layouts.multiview import export_multiview
 from helix4d.curation.layouts.nerf import export_nerf
@@ -98,6 +101,43 @@ def test_meshes_are_the_surfaces_and_the_tracks(output: Path, tmp_path: Path) ->
         first = arrays["tracks"][0][present[0]]
         assert len(first)
         assert np.abs(np.linalg.norm(first - [-0.1, 0, 0], axis=1) - radius).max() < 0.02
+
+
+def test_glb_frames_have_the_surface_and_the_color(output: Path, tmp_path: Path) -> None:
+    for sample in export_glb(output, tmp_path, "train"):
+        number = _number(output, sample.key)
+        names = sorted(path.name for path in (tmp_path / sample.key).iterdir())
+        assert names == ["clip.glb", *(f"frame_{frame:02d}.glb" for frame in range(FRAMES - 1))]  # the last is empty
+        for frame in range(FRAMES - 1):
+            mesh = trimesh.load(tmp_path / sample.key / f"frame_{frame:02d}.glb", force="mesh")
+            center = np.array([0.08 * frame - 0.1, 0, 0])  # Y up is Z up for a sphere on the x axis
+            distances = np.linalg.norm(mesh.vertices - center, axis=1)
+            assert np.abs(distances - (0.2 + 0.02 * number)).max() < 1 / RESOLUTION
+            assert (np.einsum("ij,ij->i", mesh.vertex_normals, mesh.vertices - center) > 0).mean() > 0.99
+            seen = np.array(mesh.visual.material.baseColorTexture.convert("RGB"))
+            texel = (mesh.visual.uv % 1 * seen.shape[0]).astype(int).clip(0, seen.shape[0] - 1)
+            colors = seen[seen.shape[0] - 1 - texel[:, 1], texel[:, 0]]  # trimesh's v points up
+            stored = ovoxels_of(number)[frame].base_color[0]
+            assert np.abs(np.median(colors, axis=0) - stored).max() <= 1
+
+
+def test_a_sample_is_exported_as_an_animation(output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tar = sorted(output.glob("train/*.tar"))[0]
+    key = ShardReader(tar).keys()[0]
+    command = ["export-sample", str(tar), key, "--output", str(tmp_path / "clip.glb"), "--texture-size", "128"]
+    assert main([*command, "--frames", str(tmp_path / "frames"), "--texture-format", "webp"]) == 0
+    assert len(list((tmp_path / "frames").iterdir())) == FRAMES - 1
+    assert capsys.readouterr().out.count("MB") == FRAMES
+    radius = 0.2 + 0.02 * _number(output, key)
+    times = ShardReader(tar).clip(key)["times_s"]
+    baked = bake(tmp_path / "clip.glb", frames=FRAMES)
+    step = (times[-1] - times[0]) / (FRAMES - 1)
+    assert baked.times[-1] - baked.times[0] == pytest.approx(FRAMES * step, rel=0.34)
+    first = baked.frames[0]
+    used = first.vertices[np.unique(first.faces[first.areas > 0])]  # other frames' meshes have a scale of 0
+    assert np.abs(np.linalg.norm(used - [-0.1, 0, 0], axis=1) - radius).max() < 1 / RESOLUTION
+    assert main(["export-sample", str(tar), "0" * 16 + "_0", "--output", str(tmp_path / "clip.glb")]) == 2
+    assert "has no sample 0000000000000000_0" in capsys.readouterr().err
 
 
 def test_trellis2_folders_follow_the_tables(output: Path, tmp_path: Path) -> None:
