@@ -86,7 +86,7 @@ def test_saved_clips_keep_them_and_older_ones_have_none(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_skeleton_is_refused(values: Any) -> None:
-    with pytest.raises(ValueError, match=r"joints|skeleton"):
+    with pytest.raises(ValueError, match=r"joint|skeleton"):
         Skeleton.from_json(values)
 
 
