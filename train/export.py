@@ -123,8 +123,8 @@ def average_note(decay: float, steps: int, start_share: float) -> str:
         start_share: remaining share of the initial weights in the average.
     """
     return (
-        f"the moving average of {steps:,} steps with a decay of {decay:g}; {100 * start_share:.1f} % of it are the "
-        "initial weights"
+        f"the moving average of {steps:,} steps with a decay of {decay:g}, in which the initial weights have "
+        f"a share of {100 * start_share:.1f} %"
     )
 
 

@@ -118,7 +118,7 @@ def test_the_average_forgets_its_start_as_documented() -> None:
     assert shares[False, 20_000] == pytest.approx(0.135, abs=1e-3)
     assert shares[True, 3] < 0.01
     assert average_note(0.9999, 20_000, 0.135) == (
-        "the moving average of 20,000 steps with a decay of 0.9999; 13.5 % of it are the initial weights"
+        "the moving average of 20,000 steps with a decay of 0.9999, in which the initial weights have a share of 13.5 %"
     )
 
 
