@@ -156,7 +156,7 @@ def bake_unpacked(path: Path, root: Path, sampling: Sampling, clip: str | int, l
     """
     asset = _open(path, limits, root)
     asset.require_visible()
-    if isinstance(asset, GltfAsset):  # other formats are checked while they are posed
+    if isinstance(asset, GltfAsset):  # other formats are checked during posing
         asset.require_memory(sampling.frames if sampling.static == "never" else 1)
     try:
         asset.require_animation()

@@ -201,7 +201,7 @@ class Clip:
         motion_between: `assets.motion` at times between the frames, or 0 if it was not measured. Needed because the
             frames of a loop may all show the same pose.
         window: index of the window among all windows of the animation; None for the whole animation.
-        skeleton: joints of the file; None if its format has none, as numbered .obj files and Alembic.
+        skeleton: joints of the file; None if its format has none (Alembic and numbered .obj files).
         up_axis: axis of the file that points up; None if the file does not state it. Clips are always Z up.
     """
 

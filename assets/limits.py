@@ -36,7 +36,7 @@ class Limits:
     frame_vertices: int = 400_000_000
     """Frames times vertices of one clip; each takes `FRAME_VERTEX_BYTES`."""
     memory_bytes: int = 1 << 40
-    """Memory of the process that bakes a clip. A glTF scene that certainly needs more is refused before it is posed."""
+    """Memory of the process that bakes a clip. A glTF scene whose arrays exceed it is refused before it is posed."""
     morph_values: int = 400_000_000
     """Morph targets times vertices of one primitive."""
     image_pixels: int = 8192 * 8192
@@ -48,7 +48,7 @@ class Limits:
 
     @classmethod
     def for_memory(cls, memory_bytes: int) -> Limits:
-        """Return the default limits, reduced to what a process with so many bytes of memory can hold."""
+        """Return the default limits, reduced to what fits into this many bytes of memory."""
         held = memory_bytes // FRAME_VERTEX_BYTES
         return cls(memory_bytes=memory_bytes, frame_vertices=min(cls.frame_vertices, held))
 

@@ -1,4 +1,4 @@
-"""`Skeleton` and `UpAxis`: facts about a file that the frames of a clip do not show."""
+"""`Skeleton` and `UpAxis`: properties of a file that are not visible in the frames of a clip."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from itertools import islice
 from typing import Any, Literal, TypeAlias, get_args
 
 UpAxis: TypeAlias = Literal["X", "Y", "Z", "-X", "-Y", "-Z"]
-"""The axis of a file that points up, as the file states it or its format fixes it."""
+"""Up axis of a file, as the file states it or its format defines it."""
 UP_AXES: tuple[UpAxis, ...] = get_args(UpAxis)
 
 MOST_NAMES = 256
-"""Maximum number of names of joints that are kept: files may have any number."""
+"""Maximum number of joint names that are kept; the number in a file is unlimited."""
 LONGEST_NAME = 64
-"""Maximum number of characters of a name."""
+"""Maximum number of characters of a joint name."""
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """The joints (bones) of a file. They may exist although no mesh follows them.
+    """The joints (bones) of a file. A file may have joints that deform no mesh.
 
     Attributes:
         joints: number of joints in the file; 0 if it has none.
         names: names of the first `MOST_NAMES` joints, in the order of the file, "" for a joint without a name. They are
-            texts from the file, cut to `LONGEST_NAME` characters: pass them to `printable_line` before printing.
-        skinned: whether a mesh that the file shows follows joints.
+            untrusted text from the file, truncated to `LONGEST_NAME` characters: pass them to `printable_line` before
+            printing.
+        skinned: whether a visible mesh is deformed by joints.
     """
 
     joints: int
@@ -34,7 +35,7 @@ class Skeleton:
 
     @classmethod
     def of(cls, names: Iterable[str], joints: int, skinned: bool) -> Skeleton:
-        """Return the skeleton of a file, with names of any number and length; only the first ones are read."""
+        """Return the skeleton of a file, given names of any number and length, of which only the first are read."""
         return cls(joints, tuple(map(_shortened, islice(names, MOST_NAMES))), skinned)
 
     def to_json(self) -> dict[str, Any]:
@@ -51,14 +52,14 @@ class Skeleton:
         if values is None:
             return None
         if not isinstance(values, Mapping):
-            raise ValueError("the skeleton is not an object")
+            raise ValueError("the skeleton is not a JSON object")
         joints, names, skinned = (values.get(name) for name in ("joints", "names", "skinned"))
         if type(joints) is not int or joints < 0 or not isinstance(skinned, bool):
-            raise ValueError("the skeleton has no number of joints, or does not say whether a mesh follows them")
+            raise ValueError("the skeleton lacks the number of joints, or whether a mesh is skinned")
         if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-            raise ValueError("the names of the joints are not a list of texts")
+            raise ValueError("the joint names are not a list of strings")
         if len(names) > MOST_NAMES or any(len(name) > LONGEST_NAME for name in names):
-            raise ValueError(f"more than {MOST_NAMES} names of joints, or one of more than {LONGEST_NAME} characters")
+            raise ValueError(f"more than {MOST_NAMES} joint names, or a name of more than {LONGEST_NAME} characters")
         return cls(joints, tuple(names), skinned)
 
 

@@ -12,7 +12,7 @@ float32 coordinates (relative rounding 6e-8) it cannot be distinguished from one
 
 
 _BLOCK = 1 << 15
-"""Triangles computed together: intermediate results take 300 bytes each."""
+"""Triangles per chunk: intermediate results take 300 bytes per triangle."""
 
 
 def areas(triangles: FloatArray) -> Float64Array:

@@ -47,14 +47,14 @@ def main() -> None:
     true, pictured = np.array(measured).T
     summary = report.table("summary", Column("measure"), Column("value", ".3f"))
     summary.add("clips", f"{len(measured)}")
-    summary.add("of which the first frame is smaller than 0.9 of the clip", f"{np.mean(true < 0.9):.0%}")
+    summary.add("share of assets whose first frame is smaller than 0.9 of the clip", f"{np.mean(true < 0.9):.0%}")
     summary.add("mean error of the scale, unfitted", float(np.abs(1 - true).mean()))
     summary.add("mean error of the scale, fitted", float(np.abs(pictured - true).mean()))
     report.save()
 
 
 def _ratios(path: Path) -> tuple[float, float] | None:
-    """The ratio in 3D and that in an image from the front; None if nothing is visible in frame 0."""
+    """Return the ratio in 3D and in an image from the front; None if nothing is visible in frame 0."""
     clip, _ = normalize(bake(path))
     shown = [frame.vertices[np.unique(frame.topology.faces)] for frame in clip.frames]
     if not len(shown[0]):

@@ -61,7 +61,7 @@ def _normal_matrices(report: Report, rounds: int) -> None:
     same = np.array_equal(np.stack([found for found, _ in single]), cofactor(matrices))
     signs = np.array_equal(np.sign([value for _, value in single]), np.sign(determinants(matrices)))
     if not (same and signs):
-        raise SystemExit(f"the two ways differ: cofactors equal {same}, signs of determinants equal {signs}")
+        raise SystemExit(f"the two methods differ: cofactors equal {same}, signs of determinants equal {signs}")
     seconds = alternate(
         {
             "one": lambda: [(_one_cofactor(matrix[None])[0], np.linalg.det(matrix)) for matrix in matrices],

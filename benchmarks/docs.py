@@ -1,7 +1,7 @@
 """Write the figures of results.json into README.md and docs/: `make benchmark-docs`.
 
-A page marks where they go: `<!-- benchmark:SECTION/TABLE -->`, alone on its line, before a table, and
-`<!-- benchmark:SECTION/VALUE -->` before a figure within a sentence; each ends with `<!-- /benchmark -->`. What stands
+Pages mark the places: `<!-- benchmark:SECTION/TABLE -->`, alone on its line, before a table, and
+`<!-- benchmark:SECTION/VALUE -->` before a figure within a sentence; each ends with `<!-- /benchmark -->`. The text
 between the marks is replaced.
 """
 
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def pages(repository: Path) -> list[Path]:
-    """The pages that may hold figures."""
+    """Return the pages that may contain figures."""
     return [repository / "README.md", *sorted((repository / "docs").rglob("*.md"))]
 
 
@@ -42,7 +42,7 @@ def fill(text: str, results: Mapping[str, Any]) -> str:
     """Return a page with the figures of `results` between its marks.
 
     Raises:
-        ValueError: if a mark names no figure, or has no counterpart.
+        ValueError: if a mark names an unknown figure, or lacks its opening or closing counterpart.
     """
     if leftover := _MARK.findall(_BLOCK.sub("", text)):
         raise ValueError(f"{leftover[0]}: write <!-- benchmark:SECTION/NAME --> before and <!-- /benchmark --> after")
@@ -60,7 +60,7 @@ def _content(section: str, name: str, results: Mapping[str, Any]) -> str:
 
 
 def caption(section: Mapping[str, Any]) -> str:
-    """Where and how a section was measured."""
+    """Return a line that states where and how a section was measured."""
     machine = section["machine"]
     where = f"{machine['cpu']}, {machine['cores']} cores, load {machine['load']} at the start"
     commit = f", commit {section['commit']}" if section["commit"] else ""

@@ -2,7 +2,7 @@
 
 The code of `helix4d curate` lists, hashes and plans real files, sends every job through Ray, keeps the ledger on disk
 and writes every shard. Only the job does nothing: each asset is "filtered" at once. What remains is the overhead that
-the toolkit adds to an asset, by part, and the memory of the driver's process: before the run (the imported packages),
+the toolkit adds to an asset, by step, and the memory of the driver's process: before the run (the imported packages),
 after it, and at its peak. Neither time nor memory per asset should grow with the number of assets. Each run has a
 process of its own.
 """
@@ -57,7 +57,7 @@ def main() -> None:
     """Print the figures."""
     report = Report("driver", __doc__, quick="200 assets, once")
     report.parser.add_argument("--assets", type=int, nargs="+", default=[3_000, 12_000])
-    report.parser.add_argument("--workers", type=int, help="default: as many as the CPUs allow")
+    report.parser.add_argument("--workers", type=int, help="number of workers (default: as many as the CPUs allow)")
     report.parser.add_argument("--rounds", type=int, default=2, help="runs per number of assets")
     report.parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)  # one run, in this process
     options = report.parse()
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def _run_alone(count: int, workers: int | None) -> dict[str, float]:
-    """Figures of one run, in a process of its own."""
+    """Return the figures of one run in a separate process."""
     command = [sys.executable, os.path.abspath(__file__), "--alone", "--assets", str(count)]
     command += [] if workers is None else ["--workers", str(workers)]
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(REPOSITORY)}
@@ -99,7 +99,7 @@ def _run_alone(count: int, workers: int | None) -> dict[str, float]:
 
 
 def _measure(folder: Path, count: int, workers: int | None) -> dict[str, float]:
-    """Seconds of each part, and bytes of memory."""
+    """Return the seconds of each step, and bytes of memory."""
     logging.basicConfig(level=logging.WARNING)
     curate_task = pipeline.curate_task
     pipeline.curate_task = lambda *options: replace(curate_task(*options), run=_do_nothing)

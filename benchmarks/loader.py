@@ -92,7 +92,7 @@ def demand(sizes: Sizes, mfu: float) -> float:
 
 
 def measure(folder: Path, sizes: Sizes, workers: int) -> tuple[float, float]:
-    """Clips per second through the loader, and CPU seconds per clip."""
+    """Return clips per second through the loader, and CPU seconds per clip."""
     data = DataConfig(
         latents=str(folder / "latents"), images=str(folder / "shards"), image_size=sizes.image_size, workers=workers
     )

@@ -30,7 +30,7 @@ ENCODER = DINOv3ViTConfig(
 
 
 def main() -> None:
-    """Print the peaks by number of frames, and the kinds of memory at the peak of the middle number of frames."""
+    """Print the peaks by number of frames, and the kinds of memory at the peak for the middle number of frames."""
     report = Report("memory", __doc__, quick="2, 4 and 8 frames of 1024 tokens")
     report.parser.add_argument("--tokens", type=int, default=8192, help="tokens per frame")
     options = report.parse()

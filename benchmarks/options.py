@@ -1,8 +1,8 @@
-"""What the options of `helix4d curate` add per asset: `python benchmarks/options.py ASSET...`.
+"""Cost of the options of `helix4d curate` per asset: `python benchmarks/options.py ASSET...`.
 
-All runs are in this process and use one thread. Every round makes the samples of an asset with the plain settings, then
-with one option after another, so that changes in load affect all of them. The figures are CPU times, medians over the
-rounds: the seconds that an option adds, and the ratio of its run to the plain run.
+All runs are in this process and use one thread. Every round makes the samples of an asset without options, then with
+one option after another, so that changes in load affect all of them. The figures are CPU times, medians over the
+rounds: the seconds that an option adds, and the ratio of its run to the run without options.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
-    # Before any library counts the cores.
+    # Must run before any library counts the cores.
     os.environ |= dict.fromkeys(
         ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
     )

@@ -1,7 +1,7 @@
-"""What a benchmark prints, and its section of results.json, from which the documentation's tables are generated.
+"""The printed output of a benchmark and its section of results.json, from which the documentation is generated.
 
-A benchmark declares a `Report`, prints its tables through it and saves it: its section replaces the one of the run
-before, with date, commit, machine and versions. `benchmarks/docs.py` writes the tables into README.md and docs/.
+A benchmark declares a `Report`, prints its tables through it and saves it. Its section replaces that of the previous
+run, with date, commit, machine and versions. `benchmarks/docs.py` writes the tables into README.md and docs/.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from helix4d.core import write_json
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).with_name("results.json")
 PACKAGES = ("numpy", "numba", "torch", "bpy", "ray", "pillow")
-"""Whose versions a section records, where they are installed."""
+"""Packages whose versions a section records, if they are installed."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Median, least and greatest of several runs."""
+    """Median, minimum and maximum of several runs."""
 
     median: float
     low: float
@@ -44,13 +44,13 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float], scale: float = 1.0) -> Spread:
-        """The spread of values, each multiplied by `scale`."""
+        """Return the spread of values, each multiplied by `scale`."""
         scaled = [value * scale for value in values]
         return cls(statistics.median(scaled), min(scaled), max(scaled), len(scaled))
 
     @classmethod
     def of_ratios(cls, numerators: Sequence[float], denominators: Sequence[float]) -> Spread:
-        """The spread of the ratios of runs that alternated, each pair under the same load."""
+        """Return the spread of the ratios of alternating runs, each pair under the same load."""
         return cls.of([a / b for a, b in zip(numerators, denominators, strict=True)])
 
 
@@ -65,7 +65,7 @@ class Column:
     format: str = ""
 
     def show(self, cell: Cell) -> str:
-        """A cell as printed; a spread as its median, with the least and the greatest in parentheses."""
+        """Format a cell; a spread as its median, with minimum and maximum in parentheses."""
         match cell:
             case None:
                 return ""
@@ -86,7 +86,7 @@ class Table:
     rows: list[tuple[Cell, ...]] = field(default_factory=list)
 
     def add(self, *cells: Cell) -> None:
-        """Keep a row and print it, after the header if it is the first."""
+        """Add a row and print it, after the header if it is the first."""
         if len(cells) != len(self.columns):
             raise ValueError(f"{len(cells)} cells for {len(self.columns)} columns: give one cell per column")
         if not self.rows:
@@ -95,7 +95,7 @@ class Table:
         print(self._row(cells), flush=True)
 
     def markdown(self) -> str:
-        """The table in Markdown."""
+        """Return the table in Markdown."""
         return "\n".join([*self._header(), *map(self._row, self.rows)])
 
     def _header(self) -> list[str]:
@@ -110,7 +110,7 @@ class Report:
     """Options, printed tables and saved section of a benchmark.
 
     Args:
-        name: of the section and of the file in `benchmarks/`.
+        name: name of the section and of the file in `benchmarks/`.
         doc: docstring of the benchmark, shown by `--help`.
         quick: what `--quick` reduces.
     """
@@ -121,13 +121,13 @@ class Report:
             prog=f"{name}.py", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         self.parser.add_argument("--quick", action="store_true", help=quick)
-        where = "where the section goes (default: results.json beside the benchmarks)"
+        where = "file that the section is saved to (default: results.json beside the benchmarks)"
         self.parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help=where)
         self.tables: dict[str, Table] = {}
         self.values: dict[str, tuple[Cell, str]] = {}
 
     def parse(self) -> argparse.Namespace:
-        """Parse the command line, and note the machine's load before anything is measured."""
+        """Parse the command line, and record the machine's load before anything is measured."""
         self.options = self.parser.parse_args()
         self._load = os.getloadavg()[0]
         return self.options
@@ -158,7 +158,7 @@ class Report:
         write_json(self.options.results, dict(sorted(document.items())))
 
     def _command(self) -> str:
-        """The command with the options that were given; of a path, only the file's name."""
+        """Return the command with its options; paths are reduced to the file's name."""
         words = ["python", f"benchmarks/{self.name}.py"]
         for action in self.parser._actions:
             value = getattr(self.options, action.dest, None)
@@ -173,7 +173,7 @@ class Report:
 def alternate(
     runs: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.process_time
 ) -> dict[str, list[float]]:
-    """Seconds of several functions that take turns, so that all meet the same load; by default CPU seconds."""
+    """Return the seconds of several functions that alternate under the same load; by default CPU seconds."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
@@ -184,13 +184,13 @@ def alternate(
 
 
 def read_table(stored: Mapping[str, Any]) -> Table:
-    """A table of results.json."""
+    """Return a table stored in results.json."""
     columns = tuple(Column(column["title"], column["format"]) for column in stored["columns"])
     return Table(columns, [tuple(map(read_cell, row)) for row in stored["rows"]])
 
 
 def read_cell(stored: Any) -> Cell:
-    """A cell or value of results.json."""
+    """Return a cell or value stored in results.json."""
     return Spread(**stored) if isinstance(stored, dict) else stored
 
 
@@ -204,7 +204,7 @@ def _plain(cell: Cell) -> Any:
 
 
 def _machine() -> dict[str, Any]:
-    """What a reader needs to judge the figures: no names, no paths."""
+    """Return the properties of the machine that affect the figures, without host name and paths."""
     try:
         model = re.search(r"^model name\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
@@ -231,9 +231,9 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """The short hash of the checkout, with a plus sign if tracked files differ from it; None outside of git."""
+    """Return the short hash of the checkout, with a plus sign if tracked files differ; None outside of git."""
     try:
-        # Of the files, those that are measured: documentation and results change with every run.
+        # Only files that are measured: documentation and results change with every run.
         others = [":!docs", ":!*.md", f":!{RESULTS}"]
         changed = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", *others]
         head = _git(["git", "rev-parse", "--short", "HEAD"])

@@ -225,7 +225,7 @@ def block_bytes_per_token(config: FlowConfig, frames: int = 16, tokens: int = 10
 
 
 def add_calls(report: Report, calls: list[Call], rates: Rates, per_token: float) -> None:
-    """A row per stage and kind of call."""
+    """Print a row per stage and kind of call."""
     columns = (Column("calls", "d"), Column("tokens", ","), Column("PFLOP", ".3f"), Column("attention", ".0%"))
     columns += (Column("s", ".2f"), Column("floor, s", ".2f"))
     table = report.table("calls", Column("stage"), Column("call"), *columns)
@@ -243,7 +243,7 @@ def add_calls(report: Report, calls: list[Call], rates: Rates, per_token: float)
 
 
 def count_images(report: Report, images: int) -> None:
-    """The operations of DINOv3 ViT-L/16 at 512 pixels, counted by torch."""
+    """Report the operations of DINOv3 ViT-L/16 at 512 pixels, counted by torch."""
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
     config = DINOv3ViTConfig(

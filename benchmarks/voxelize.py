@@ -1,12 +1,12 @@
-"""Speed of conversion to O-Voxels on one thread, beside a plain loop and the official converter.
+"""Speed of conversion to O-Voxels on one thread, compared with a plain loop and the official converter.
 
-For a sphere of 327,680 triangles, a torus of 40,000 and the given assets (the frame in the middle of the clip): CPU
-seconds of geometry alone, with attributes, and with attributes as one of several frames of a clip, which share memory.
-The plain loop of reference_converter.py converts the same mesh in alternation. `--before` compares with another
-checkout of this repository, in alternation. If that is as fast as version 0.3.0, which was measured side by side with
-the official converter (`OFFICIAL`), the last columns hold. The loop is no substitute for it, because it suffers less
-from processes that use the same cache. `--gpu` measures clips of 16 frames on a GPU instead and saves nothing. Needs
-trimesh (the extra `dev`).
+For a sphere of 327,680 triangles, a torus of 40,000 and the given assets (the frame in the middle of the clip), it
+measures CPU seconds: geometry alone, with attributes, and with attributes in a clip whose frames reuse memory.
+The plain loop of reference_converter.py and our converter alternate on the same mesh. `--before` adds a comparison with
+another checkout of this repository, also alternating. Its columns for the official converter are valid if that checkout
+is as fast as version 0.3.0, which was measured side by side with the official converter (`OFFICIAL`). The loop cannot
+replace the official converter, because processes that use the same cache slow it down less. `--gpu` measures clips of
+16 frames on a GPU instead and saves nothing. Requires trimesh (the extra `dev`).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ OFFICIAL = {
 Measured in one process on 2026-11-28 (docs/evidence/voxelizer.md); the middle, where a range was measured.
 """
 AIMS = {256: 14.0, 512: 20.0}
-"""The ratios to the official converter that we aim at."""
+"""Target ratios to the official converter."""
 CHILD = """
 import sys, time
 from pathlib import Path
@@ -77,7 +77,7 @@ for line in sys.stdin:
     runs[what](int(resolution))
     print(time.process_time() - start, flush=True)
 """
-"""Converts a clip on request and answers with CPU seconds."""
+"""Program that converts a clip on request and prints the CPU seconds."""
 
 
 def main() -> None:
@@ -85,7 +85,7 @@ def main() -> None:
     report.parser.add_argument("assets", nargs="*", type=Path, help="animated assets, or clips saved as safetensors")
     report.parser.add_argument("--before", type=Path, help="another checkout of this repository to compare with")
     report.parser.add_argument("--gpu", action="store_true", help="milliseconds per frame on a GPU instead")
-    report.parser.add_argument("--rounds", type=int, default=5, help="times that each conversion is measured")
+    report.parser.add_argument("--rounds", type=int, default=5, help="number of measurements of each conversion")
     options = report.parse()
     resolutions = (256,) if options.quick else (256, 512)
     if options.gpu:
@@ -173,7 +173,7 @@ def _factors(name: str, resolution: int) -> tuple[float | None, float | None]:
 
 @contextmanager
 def _child(checkout: Path, file: Path) -> Iterator[Callable[[str, int], float]]:
-    """A process that converts the clip in a file with a checkout; called, it returns the CPU seconds."""
+    """A process that converts the clip in a file with a checkout. Calling it returns the CPU seconds."""
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     command = [sys.executable, "-c", CHILD, str(file)]
     with subprocess.Popen(
@@ -231,7 +231,7 @@ def _clips(quick: bool, assets: list[Path]) -> Iterator[tuple[str, Clip]]:
 
 
 def _still(clip: Clip) -> Clip:
-    """The frame in the middle of a clip."""
+    """Return the frame in the middle of a clip."""
     frame = clip.frames[len(clip.frames) // 2]
     return Clip("", 0, np.zeros(1), (frame,), clip.materials, clip.images)
 

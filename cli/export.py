@@ -104,7 +104,7 @@ def _exported(args: ExportData) -> Iterator[Exported]:
         latents = None if args.latents is None else place_of(args.latents)
         return export_trellis2(source, args.output, args.split, latents)
     if args.latents is not None:
-        raise ConfigError(f"--latents: has no place in the layout {args.layout}, only in trellis2")
+        raise ConfigError(f"--latents: the layout {args.layout} has no latents: remove it, or use --layout trellis2")
     layouts = {
         "actionbench": export_actionbench,
         "glb": export_glb,

@@ -49,9 +49,7 @@ GROUPS = {
 }
 COMMANDS = {name: sentence for group in GROUPS.values() for name, sentence in group.items()}
 # `view` needs torch only for generated meshes.
-EXTRAS = dict.fromkeys(
-    ("encode", "train", "export", "sample", "generate", "vae", "study", "view"), "model"
-)
+EXTRAS = dict.fromkeys(("encode", "train", "export", "sample", "generate", "vae", "study", "view"), "model")
 EXTRAS |= dict.fromkeys(("curate", "filter", "preview"), "curate")
 EXTRAS |= {"bench": "bench", "evaluate": "model,evaluation"}
 

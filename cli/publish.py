@@ -16,9 +16,9 @@ from helix4d.curation.publish.upload import publish
 class Publish:
     """Upload an output of `helix4d curate` to a dataset repository on the model hub.
 
-    Uploaded are the shards with their sidecars, the index, README.md, CREDITS.md, croissant.json and clip.schema.json;
-    plan, ledger, summary and report are not, because they name paths of this machine. A new repository is private.
-    Resumable: rerun the command after a crash and it continues where it stopped. The token is that of `hf auth login`.
+    Uploads the shards with their sidecars, the index, README.md, CREDITS.md, croissant.json and clip.schema.json, but
+    not plan, ledger, summary and report, which contain paths of this machine. A new repository is private. Resumable:
+    rerun the command after a crash and it continues where it stopped. Log in with `hf auth login` first.
 
         helix4d publish shards hf://datasets/OWNER/NAME
     """

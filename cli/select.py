@@ -18,7 +18,7 @@ class Select:
     """Select samples by the index of an output, without opening a shard, and write their keys.
 
     `helix4d encode --subset` and the setting `data.subset` of `helix4d train` accept the file. The condition has the
-    language of `helix4d curate --where`, and its columns are those of index/*.parquet (docs/shards.md):
+    syntax of `helix4d curate --where`, and its columns are those of index/*.parquet (docs/publishing.md):
 
         helix4d select shards --where "license in ('cc0', 'by') and max_tokens < 4096" --write subset.json
     """
@@ -28,7 +28,7 @@ class Select:
     where: str
     """Condition, such as "measures.motion > 0.1 and metadata.tags contains 'animal'"."""
     write: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(optional)")] = None
-    """File for the keys."""
+    """File to write the keys to."""
 
 
 def run(arguments: list[str]) -> int:

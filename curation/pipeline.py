@@ -224,7 +224,7 @@ def _fill_shards(config: CurateConfig, plan: Plan, ledger: Ledger, mirror: Mirro
             write_if_complete(shard)
         gpus = reserve_gpus(cluster, config.run, config.sample.engine)
         task = curate_task(config.run, gpus, render_device(config.sample.engine, gpus))
-        # Made when they start: a million of them would take 0.8 GB of the driver's memory.
+        # Jobs are created when they start: a million of them would take 0.8 GB of the driver's memory.
         jobs = (asset_job(config, asset, _part(output, shard, asset).resolve()) for shard, asset in waiting)
         workers, busy_s, begun = task.places(cluster), 0.0, time.monotonic()
         # End the run as soon as a shard cannot be written, instead of at the very end.

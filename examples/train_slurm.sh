@@ -4,8 +4,8 @@
 #     sbatch --nodes=4 --gpus-per-node=8 --time=24:00:00 examples/train_slurm.sh \
 #         --config configs/geometry.yaml --set data.latents=/mnt/latents --set data.images=/mnt/shards
 #
-# Five minutes before the time limit Slurm sends SIGUSR1: the step in progress is dropped, a checkpoint is written, and
-# the job ends. Submit it again to continue. Run it at the root of a checkout that all nodes see, with torchrun on PATH.
+# Five minutes before the time limit, Slurm sends SIGUSR1: the step in progress is discarded, a checkpoint is written, and
+# the job ends. Submit it again to resume. Run it in the root of a checkout on a shared file system, with torchrun on PATH.
 #SBATCH --job-name=helix4d
 #SBATCH --ntasks-per-node=1
 #SBATCH --signal=USR1@300

@@ -1,4 +1,4 @@
-"""Reading shards: members by random access, and decoders for webdataset. Needs neither Blender nor Ray."""
+"""Reading shards: members by random access, and decoders for webdataset. Requires neither Blender nor Ray."""
 
 from helix4d.curation.shards.decoders import decoders
 from helix4d.curation.shards.reader import ShardReader

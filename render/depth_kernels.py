@@ -12,7 +12,7 @@ import numba
 _FLAT = 1e-12
 """Doubled area in pixels below which a triangle is seen edge-on and covers nothing."""
 _WIDE = 8
-"""Pixels in a row from which on it pays to find those between a triangle's edges."""
+"""Minimum number of pixels in a row for which finding those between a triangle's edges saves time."""
 _FAR = 1e5
 """Coordinates in pixels above which rounding may move an edge by a pixel."""
 _LEVEL = 1e-3

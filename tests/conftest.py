@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Share the tests out to the processes of `-n`."""
+    """Distribute the tests over the processes of `-n`."""
     from tests.processes import Scheduling
 
     return Scheduling(config, log)

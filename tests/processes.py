@@ -1,7 +1,7 @@
-"""How `pytest -n 2` shares the tests out: a file stays in one process, and all that starts Ray stays together.
+"""Distribution of the tests by `pytest -n 2`: each file runs in one process, and so do all tests that start Ray.
 
-Fixtures of a module are then made once, and there is one Ray at a time, as without `-n`: what a test sees of ports,
-shared memory and free processors does not depend on what the other process does.
+Fixtures of a module are then created once, and only one Ray instance runs at a time, as without `-n`: the ports, shared
+memory and free processors that a test sees do not depend on the other process.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ WITH_RAY = (
 
 
 def scope_of(test: str) -> str:
-    """The group of tests that stay in one process, of a test's id."""
+    """Return the group of a test, given its id. The tests of a group run in one process."""
     file = test.partition("::")[0]
     return RAY if file.startswith(WITH_RAY) else file
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """Groups by `scope_of`; the group with the most tests starts first, so that it does not end last."""
+    """Groups tests by `scope_of`. The group with the most tests starts first, so that it does not finish last."""
 
     def _split_scope(self, nodeid: str) -> str:
         return scope_of(nodeid)

@@ -1,4 +1,4 @@
-"""How the tests are shared out to two processes."""
+"""Distribution of the tests over two processes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Checkpoints of a run: folders `checkpoints/step_00000500/`, in the run's folder or at its URL.
 
-A local checkpoint gets its name when it is complete. At a URL `state.json` is uploaded last and removed first, and
-commits the checkpoint as a sidecar commits a shard. Only trained tensors are stored; frozen ones are loaded as the
-configuration specifies. Checkpoints do not depend on the number of ranks.
+A local checkpoint is renamed to its final name when it is complete. At a URL, `state.json` is uploaded last and removed
+first, so its presence marks a complete checkpoint, as a sidecar marks a complete shard. Only trained tensors are
+stored; frozen ones are loaded as the configuration specifies. Checkpoints do not depend on the number of ranks.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class TrainState:
         clips: hash of the clips' keys; empty in checkpoints that predate this field.
         inputs: hashes of what the run reads besides its settings and clips; empty in checkpoints that predate it.
         changes: settings that were changed on resume: step, setting, and the values before and after.
-        start_share: share of the moving average that is still the weights from which the run started.
+        start_share: remaining share of the initial weights in the moving average.
     """
 
     step: int
@@ -66,11 +66,11 @@ class TrainState:
         """Parse the content of `state.json`."""
         broken = values["broken"]
         lists = {
-            "broken": tuple(broken) if isinstance(broken, list) else (),  # version 0.4 counted without keys
+            "broken": tuple(broken) if isinstance(broken, list) else (),  # version 0.4 stored their number
             "clip_history": tuple(values["clip_history"]),
             "changes": tuple(values.get("changes", ())),
         }
-        # Version 0.4 did not store the share, but could not change the decay either.
+        # Version 0.4 did not store the share, but its decay was constant.
         start_share = values["config"]["optimizer"]["ema"] ** values["step"]
         return cls(**{"start_share": start_share, **values, **lists})
 

@@ -27,8 +27,8 @@ class Train:
     set: Annotated[tuple[str, ...], Option(append=True)] = ()
     """Override a setting, such as --set data.latents=DIR --set optimizer.lr=1e-4."""
     change: Annotated[tuple[str, ...], Option(append=True)] = ()
-    """Like --set, for a setting that a resumed run changes on purpose, such as --change optimizer.lr=1e-5. The
-    checkpoints record it."""
+    """Like --set, but a resumed run may differ in this setting, such as --change optimizer.lr=1e-5. Checkpoints record
+    the change."""
     allow_partial: bool = False
     """Train without the clips of missing shards (data.allow_partial)."""
     dry_run: bool = False

@@ -20,7 +20,7 @@ from helix4d.model.networks.config import VideoConfig
 from helix4d.model.networks.flow import Checkpointing
 
 CONFIG_FILE = "config.json"
-"""Settings of a run, in its folder."""
+"""Name of the file with the settings of a run, in its folder."""
 
 
 class Stage(StrEnum):
@@ -40,7 +40,10 @@ class Mix:
 
     def __post_init__(self) -> None:
         if min(self.static, self.animated) < 0 or not self.static + self.animated > 0:
-            raise ConfigError(f"data.mix is {self.static:g} to {self.animated:g}: must be weights, not both 0")
+            raise ConfigError(
+                f"data.mix is {{static: {self.static:g}, animated: {self.animated:g}}}: weights must not be negative, "
+                "and not both 0"
+            )
 
     @property
     def static_share(self) -> Fraction:
@@ -59,7 +62,7 @@ class DataConfig:
     """The shards that the latents were encoded from, as written by `helix4d curate`."""
     split: str = "train"
     subset: str | None = None
-    """File of `helix4d select` with the clips to use; null uses all."""
+    """File written by `helix4d select` with the clips to use; null for all."""
     statistics: str = "trellis2"
     """Latent statistics: `trellis2` (published) or `computed` (those of the encoded data)."""
     image_size: int = 512
@@ -72,15 +75,15 @@ class DataConfig:
     """Clips that cannot be used before the run stops: missing, corrupt, or too large for the memory of the device.
     Each counts once, over all ranks and the whole run."""
     max_tokens: int | None = None
-    """Leave out clips with more latent tokens than this, over all of their frames."""
+    """Omit clips with more latent tokens than this, over all of their frames."""
     mix: Mix | None = None
     """Weights of static and animated clips, such as {static: 1, animated: 3}; by default all clips are equally
     frequent."""
     balance_steps: int = 1
-    """Steps whose clips are sorted by tokens, so that each step has clips of similar length and ranks wait less for
-    each other. The order of the steps is random. 1 leaves the clips in random order."""
+    """Number of steps whose clips are sorted by tokens, so that each step has clips of similar length and ranks wait
+    less for each other. The order of the steps is random. 1 leaves the clips in random order."""
     allow_partial: bool = False
-    """Train without the clips of missing shards; by default these stop the run before its first step."""
+    """Train without the clips of missing shards; by default, missing shards stop the run before its first step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,9 +180,9 @@ class RunConfig:
     device: str = "auto"
     """cuda, cpu, or auto, which uses cuda if available."""
     patience_s: float = 600.0
-    """Seconds to wait for a full disk or a store that refuses a write before the run stops."""
+    """Seconds for which a write is retried if the disk is full or the store refuses it; then the run stops."""
     timeout_s: float = 1800.0
-    """Seconds that a rank waits for the others before it fails. Must cover a preview and a wait for a full disk."""
+    """Seconds that a rank waits for the others before it fails. Must exceed `patience_s` and the time of a preview."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,8 +73,8 @@ def _load(config: TrainConfig, device: torch.device, ema: bool, step: int | None
 def export_run(run: Place, output: Path, ema: bool = True, step: int | None = None) -> str:
     """Write the network to `output/ckpts`, list it in `output/pipeline.json` and return its name there.
 
-    `pipeline.json` is created if necessary. Every tensor has the type that it has in the base checkpoint, as
-    `to_file_types` documents; trained tensors are rounded to it.
+    `pipeline.json` is created if necessary. Every tensor is written in its data type in the base checkpoint (see
+    `to_file_types`), to which trained tensors are rounded.
 
     Raises:
         ConfigError: if the run has no such checkpoint, was trained with cross-frame attention but without a clean first
@@ -115,16 +115,16 @@ def export_run(run: Place, output: Path, ema: bool = True, step: int | None = No
 
 
 def average_note(decay: float, steps: int, start_share: float) -> str:
-    """Say in words what the moving average of a run is.
+    """Describe the moving average of a run for the log.
 
     Args:
         decay: decay per step.
-        steps: steps of the run.
-        start_share: share of the average that is still the weights from which training started.
+        steps: number of steps of the run.
+        start_share: remaining share of the initial weights in the average.
     """
     return (
-        f"the moving average of {steps:,} steps with a decay of {decay:g}, {100 * start_share:.1f} % of which are the "
-        "weights that training started from"
+        f"the moving average of {steps:,} steps with a decay of {decay:g}, in which the initial weights have "
+        f"a share of {100 * start_share:.1f} %"
     )
 
 

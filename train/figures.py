@@ -19,7 +19,7 @@ from helix4d.train.step import Pass
 
 
 class Figures:
-    """Accumulates figures between two lines of the metrics. Nothing here waits for the device until `collect`."""
+    """Accumulates figures between two lines of the metrics. Only `collect` synchronizes with the device."""
 
     def __init__(self, network: FlowTransformer, config: TrainConfig, device: torch.device) -> None:
         self._network, self._config, self._device = network, config, device
@@ -44,7 +44,7 @@ class Figures:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Do not count the time of the block, in which a validation or preview runs."""
+        """Exclude the time spent in the block, in which a validation or preview runs."""
         start = time.perf_counter()
         yield
         self._start += time.perf_counter() - start

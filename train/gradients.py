@@ -1,6 +1,6 @@
 """Sum gradients over the ranks in buckets, while the backward pass of a rank's last microbatch still runs.
 
-Ranks may have different numbers of microbatches, even none, and may give up a step half-way. Every rank still reduces
+Ranks may have different numbers of microbatches, even none, and may abandon a step halfway. Every rank still reduces
 the same buckets in the same order once per attempt, which DistributedDataParallel cannot do.
 """
 
@@ -24,7 +24,7 @@ class _Bucket:
     Attributes:
         parameters: the parameters.
         missing: ids of the parameters whose gradients the backward pass has not finished yet.
-        flat, work: the gradients in flight.
+        flat, work: the flattened gradients and the handle of their reduction, while it runs.
     """
 
     parameters: list[nn.Parameter]
@@ -60,7 +60,7 @@ class GradientSum:
                 parameter.register_post_accumulate_grad_hook(lambda p, bucket=bucket: self._arrived(bucket, p))
 
     def arm(self) -> None:
-        """Start to reduce each bucket as soon as the coming backward pass, the last of this rank, has finished it."""
+        """Reduce each bucket as soon as its gradients are complete in the next backward pass, the last of this rank."""
         self._armed = True
         for bucket in self._buckets:
             bucket.missing = {id(parameter) for parameter in bucket.parameters}
@@ -84,7 +84,7 @@ class GradientSum:
         if not self._armed:
             return
         bucket.missing.discard(id(parameter))
-        # In the same order on all ranks, whatever the order in which their gradients arrive.
+        # All ranks reduce the buckets in the same order, although gradients may finish in different orders.
         while self._next < len(self._buckets) and not self._buckets[self._next].missing:
             self._start(self._buckets[self._next])
 

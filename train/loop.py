@@ -64,7 +64,7 @@ def train(config: TrainConfig, changed: Collection[str] = ()) -> TrainState:
         ConfigError: if the run was started with different settings or inputs, or the data does not fit the network.
         BrokenDataError: if more clips are broken than `data.max_broken` allows.
         NonFiniteLossError: if a loss or gradient is not finite.
-        StorageError, StoreError: if the output refuses a write for longer than `run.patience_s`.
+        StorageError, StoreError: if the disk or the store refuses a write for longer than `run.patience_s`.
     """
     check_changes(changed)
     with (
@@ -92,7 +92,9 @@ def train(config: TrainConfig, changed: Collection[str] = ()) -> TrainState:
             )
         inputs = input_hashes(reader, network, encoder)
         if not comm.is_same(int(sha256_json([clips_sha256, inputs])[:15], 16)):
-            raise ConfigError("the ranks read different clips, weights or statistics: do all nodes see the same files?")
+            raise ConfigError(
+                "the ranks read different clips, weights or statistics: make sure that all nodes read the same files"
+            )
 
         # Training state, initial or from the last checkpoint.
         if sharded:
@@ -121,8 +123,8 @@ def train(config: TrainConfig, changed: Collection[str] = ()) -> TrainState:
                 log.info("from step %d on, %s is %s instead of %s", step, *_change(change))
         if not comm.is_same(step):
             raise ConfigError(
-                f"{config.place}: this rank is at step {step}, others are not: run.output must be a URL, or a folder "
-                "shared by all nodes"
+                f"{config.place}: rank {comm.rank} resumes from step {step}, but other ranks from another step: set "
+                "run.output to a URL, or to a folder shared by all nodes"
             )
         metrics = Metrics(config, step) if output else None
         previews = None
@@ -234,7 +236,7 @@ def check_broken(broken: Collection[str], config: TrainConfig) -> None:
     if len(broken) > config.data.max_broken:
         raise BrokenDataError(
             f"{len(broken)} clips are missing, broken or too large, but data.max_broken is {config.data.max_broken}: "
-            + ", ".join(sorted(broken)[:_LISTED])
+            + f"{', '.join(sorted(broken)[:_LISTED])}. The log states each reason; repair them or raise the limit"
         )
 
 

@@ -1,8 +1,8 @@
 """LoRA: low-rank updates of the self-attention's matrices, trained instead of the matrices themselves.
 
-A matrix W becomes W + up · down with `down` [rank, in] and `up` [out, rank]. `up` starts at zero, so training starts
-from the base network. Merged into W, the update costs nothing in sampling. Source: Hu et al., LoRA (arXiv 2106.09685),
-with a scale of 1.
+A matrix W becomes W + up · down with `down` [rank, in] and `up` [out, rank]. `up` is initialized with zeros, so
+training starts from the base network. Merged into W, the update costs nothing in sampling. Source: Hu et al., LoRA
+(arXiv 2106.09685), with a scale of 1.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class LowRankLinear(Linear):
 
 
 def add_low_rank(network: FlowTransformer, rank: int) -> None:
-    """Give the matrices of self-attention updates of this rank, which are zero."""
+    """Add low-rank updates of this rank to the matrices of self-attention, initialized with zeros."""
     for block in network.blocks:
         for name in _LAYERS:
             attention = block.self_attn

@@ -25,7 +25,7 @@ class Metrics:
         step: step from which the run resumes; lines of later steps, left by a killed run, are removed.
 
     Raises:
-        ConfigError: if the package of a further log is not installed.
+        ConfigError: if TensorBoard or Weights & Biases is requested, but its package is not installed.
     """
 
     def __init__(self, config: TrainConfig, step: int) -> None:
@@ -49,7 +49,7 @@ class Metrics:
             self._tracker.log(_scalars(values), step=values["step"])
 
     def _append(self, line: bytes) -> None:
-        """Append a line, replacing a part of it that was written before the disk was full."""
+        """Append a line, overwriting any part of it that an earlier attempt wrote before the disk was full."""
         with open(self._path, "r+b") as stream:
             stream.truncate(self._bytes)
             stream.seek(self._bytes)
@@ -87,7 +87,7 @@ def _summary(values: Mapping[str, Any]) -> str:
 
 
 def _scalars(values: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of a line but the step, and those of its lists as `NAME/INDEX`."""
+    """Return the numbers of a line except the step, and those in its lists as `NAME/INDEX`."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         flat |= {f"{name}/{i}": v for i, v in enumerate(value)} if isinstance(value, list) else {name: value}
@@ -113,7 +113,7 @@ def _tracker(config: TrainConfig, project: str) -> Any:
         import wandb
     except ImportError as error:
         raise ConfigError("run.wandb requires the package wandb: pip install wandb, or remove the setting") from error
-    # The same id after a restart: steps that are repeated are ignored there.
+    # The id is the same after a restart. Weights & Biases ignores repeated steps.
     identity = sha256_json(str(config.place))[:16]
     folder = str(config.folder)
     return wandb.init(

@@ -102,10 +102,10 @@ def build_empty(config: TrainConfig) -> FlowTransformer:
 
 
 def to_file_types(network: FlowTransformer) -> None:
-    """Convert a network from `build_network` to the types of a file: those of its checkpoint.
+    """Convert a network from `build_network` to the data types of its base checkpoint.
 
-    A network trained from scratch has the types that TRELLIS.2 gives to its networks: `precision` for the matrices of
-    the blocks, float32 elsewhere.
+    A network trained from scratch gets the data types of TRELLIS.2's networks: `precision` for the matrices of the
+    blocks, float32 elsewhere.
     """
     types: dict[str, torch.dtype] = network.__dict__["file_types"]
     for name, parameter in network.named_parameters():

@@ -1,7 +1,7 @@
 """Flow-matching loss of a microbatch of clips, as sums that are divided by the number of elements of the whole step.
 
-Frame 0 is the clean anchor, at timestep 0 and without loss. A clip of one frame has no anchor: its frame is noisy, as a
-still in TRELLIS.2's own training, and has a loss. The loss of a step is the mean over all tokens and channels of the
+Frame 0 is the clean anchor, at timestep 0 and without loss. A clip of one frame has no anchor: its frame is noisy and
+has a loss, as in TRELLIS.2's training. The loss of a step is the mean over all tokens and channels of the
 frames with a loss, over all ranks and microbatches, so it does not depend on how the batch is split.
 """
 

@@ -59,13 +59,13 @@ class AdaptiveClip:
 class MovingAverage:
     """Exponential moving average of the trained tensors, in float32, by name.
 
-    It starts as the initial weights, which fade slowly: with a decay of 0.9999 they are 90 % of the average after 1000
-    steps and 13.5 % after 20,000, as in TRELLIS.2. With `ema_warmup` they are below 1 % after three
-    steps, and the average covers about the last ninth of the steps until that exceeds the decay.
+    It is initialized with the initial weights, whose share decreases slowly: with a decay of 0.9999, as in TRELLIS.2,
+    it is 90 % after 1000 steps and 13.5 % after 20,000. With `ema_warmup`, it is below 1 % after three steps, and the
+    average covers about the last ninth of the steps until the decay reaches `ema`.
 
     Attributes:
-        tensors: the averages.
-        start_share: share of the average that is still the initial weights.
+        tensors: averages by name.
+        start_share: remaining share of the initial weights.
     """
 
     def __init__(self, trained: Mapping[str, nn.Parameter], config: OptimizerConfig) -> None:

@@ -1,7 +1,7 @@
-"""The files of a run: checkpoints written in the background, and copies of everything at a URL if the output is one.
+"""The files of a run: checkpoints written in the background, and copies of all files if the output is a URL.
 
-Writes wait for a disk or store that refuses them, as in curation. Nothing of a checkpoint is visible until it is
-complete, and metrics and previews are published before the checkpoint that they belong to.
+Writes that the disk or the store refuses are retried, as in curation. A checkpoint is not visible until it is complete,
+and its metrics and previews are published first.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def world(device: str, stop: StopRequest, timeout_s: float) -> Iterator[World]:
 
     Args:
         device: cuda, cpu, or auto.
-        stop: requests to stop, which are shared by the ranks from now on.
+        stop: requests to stop, which the ranks share while the group exists.
         timeout_s: seconds that a rank waits for the others before it fails.
 
     Raises:
@@ -76,7 +76,7 @@ def world(device: str, stop: StopRequest, timeout_s: float) -> Iterator[World]:
         return
     timeout = timedelta(seconds=timeout_s)
     store, rank, ranks = next(rendezvous("env://", timeout=timeout))
-    # torchrun's store outlives the processes that it restarts, whose addresses must not be taken for those of the new.
+    # torchrun's store survives restarts; without a prefix per restart, processes may read the addresses of killed ones.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
@@ -88,7 +88,7 @@ def world(device: str, stop: StopRequest, timeout_s: float) -> Iterator[World]:
     )
     try:
         comm = World(rank, ranks, place, stop)
-        # A key of its own for each start.
+        # A different key for each start, because the store may still hold the request that stopped an earlier one.
         started = comm.sum([time.time_ns() >> 20 if comm.first else 0])[0]
         stop.share(store, f"helix4d/stop/{started:.0f}")
         yield comm

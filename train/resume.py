@@ -1,4 +1,4 @@
-"""What must be the same when a run resumes: its settings, its clips, and everything else that it reads."""
+"""Checks that a run resumes with the same settings, clips and other inputs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FREE = {
     "data.workers",
     "data.ahead",
     "data.max_broken",
-    "data.max_tokens",  # like `allow_partial`, it shows in the clips
+    "data.max_tokens",  # a change shows in the clips, as for `allow_partial`
     "data.allow_partial",
     "network.checkpoint",
     "network.image_encoder",
@@ -46,10 +46,10 @@ _FREE = {
 }
 _FREE_SECTION = "run."
 _INPUTS = {
-    "image_encoder": "network.image_encoder has other weights",
-    "base": "the frozen weights of network.checkpoint are others",
-    "latent_encoders": "data.latents were encoded with other encoders",
-    "statistics": "the statistics that latents are normalized with are others",
+    "image_encoder": "network.image_encoder has different weights",
+    "base": "network.checkpoint has different frozen weights",
+    "latent_encoders": "data.latents were encoded with different encoders",
+    "statistics": "the latents are normalized with different statistics",
 }
 
 
@@ -88,7 +88,7 @@ def check_same_run(before: Mapping[str, Any], config: TrainConfig, names: Collec
         found = "; ".join(f"{name} was {a}, is {b}" for name, (a, b) in unexpected.items())
         hints = (f", or pass --change {name}={unexpected[name][1]}" for name in CHANGEABLE if name in unexpected)
         raise ConfigError(
-            f"{config.place}: this run was started with different settings ({found}): use another name"
+            f"{config.place}: this run was started with different settings ({found}): restore them, or use another name"
             + next(hints, "")
         )
     return [{"setting": name, "before": a, "after": b} for name, (a, b) in different.items()]

@@ -1,7 +1,7 @@
 """Requests to stop: SIGTERM and SIGUSR1, received by this process or by another rank of the run.
 
-torchrun passes a signal only to the processes of its own node and kills them after a while, so a rank that received one
-says so in the store of the process group, and the others look there too.
+torchrun forwards a signal only to the processes of its own node, and kills them after a timeout. A rank that received a
+signal therefore sets a key in the store of the process group, which all ranks check.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from torch.distributed import Store
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""SIGTERM is sent by torchrun, Slurm and Kubernetes; SIGUSR1 by Slurm's `--signal` some time before that."""
+"""torchrun, Slurm and Kubernetes send SIGTERM; Slurm's `--signal` sends SIGUSR1 a given time before the limit."""
 
 
 class StopRequest:
@@ -44,7 +44,7 @@ class StopRequest:
 
 @contextmanager
 def stop_signals() -> Iterator[StopRequest]:
-    """Collect SIGTERM and SIGUSR1 while the block runs, instead of dying from them."""
+    """Record SIGTERM and SIGUSR1 in the request while the block runs, instead of terminating."""
     request = StopRequest()
 
     def handle(number: int, _frame: object) -> None:

@@ -1,7 +1,7 @@
 """The gradient of a step's loss, accumulated over the microbatches of a rank.
 
-An attempt may end early: on a request to stop, or when a microbatch does not fit into memory. The ranks then agree on
-what to do, so every attempt reduces the gradients once on every rank, however it ended.
+An attempt may end early: on a request to stop, or when a microbatch does not fit into memory. The ranks must then agree
+on what to do, so each attempt reduces the gradients exactly once on every rank, even if it ended early.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Pass:
     """A forward and backward pass that succeeded.
 
     Attributes:
-        clips: its clips.
-        weight: 1, or 0 if it only keeps sharded ranks in step.
+        clips: clips of the microbatch.
+        weight: 1, or 0 if it only keeps sharded ranks in sync.
         t: float32 [clips], time of each clip.
         errors: float32 [clips], summed squared errors.
         cond_tokens: number of image tokens per frame.
@@ -67,13 +67,13 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Accumulator:
-    """What the attempts of all steps have in common.
+    """Accumulates the gradients of attempts at steps.
 
     Attributes:
-        network, encoder: the networks.
+        network, encoder: network to train and image encoder.
         first_frame: whether frame 0 is the clean anchor.
         copier: copies microbatches to the device.
-        sums: sums the gradients over the ranks; None if the ranks are sharded, which reduce them in every pass.
+        sums: sums the gradients over the ranks; None for sharded ranks, which reduce them in every pass.
         comm: the ranks.
     """
 
@@ -87,12 +87,12 @@ class Accumulator:
     def attempt(
         self, pieces: Sequence[tuple[Microbatch, float]], count: float, upcoming: Callable[[], Microbatch]
     ) -> Attempt:
-        """Accumulate the gradient of the mean loss in the parameters. Nothing here waits for the device.
+        """Accumulate the gradient of the mean loss in the parameters, without synchronizing with the device.
 
         Args:
             pieces: microbatches with their weights.
             count: number of elements of the loss, over all ranks.
-            upcoming: returns the first microbatch of the next step if it has been read, to be copied ahead.
+            upcoming: returns the first microbatch of the next step if it has been read, to copy it in advance.
 
         Raises:
             OutOfMemoryError: if a microbatch of sharded ranks does not fit.

@@ -1,7 +1,7 @@
-"""The loss on fixed clips with fixed times and noise, which is the same number on any number of ranks.
+"""The loss on fixed clips with fixed times and noise. It does not depend on the number of ranks.
 
-Clip i of N is evaluated at t = (i + 1/2) / N, so that the loss covers all times without depending on chance. Each clip
-is evaluated alone, and the ranks exchange the sums of single clips.
+Clip i of N is evaluated at t = (i + 1/2) / N, so the times are evenly spaced instead of random. Each clip is evaluated
+alone, and the ranks exchange the sums of single clips.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from helix4d.train.parallel import World
 
 log = logging.getLogger("helix4d.train")
 
-_STEP = -1  # which no training step has, so that the noise is another
+_STEP = -1  # not the number of a training step, so the noise differs from that of training
 
 
 class Validation:
-    """Evaluates the first clips of `run.validation_split`, in order of key. Clips that cannot be read are left out.
+    """Evaluates the first clips of `run.validation_split`, in order of key. Clips that cannot be read are skipped.
 
     Args:
         config: settings of the run.
@@ -44,7 +44,7 @@ class Validation:
         self._count = min(config.run.validation_clips, len(reader))
         read = [(number, self._read(reader, number)) for number in range(comm.rank, self._count, comm.ranks)]
         self._own = [(number, clip) for number, clip in read if clip is not None]
-        # Sharded ranks run the network together, also those without a clip.
+        # All sharded ranks must run the network equally often, even those without a clip.
         self._sharded = config.network.shard and comm.ranks > 1
         spare = self._read(reader, comm.rank % self._count) if self._sharded and not self._own else None
         self._spare = None if spare is None else [spare]
@@ -72,6 +72,6 @@ class Validation:
             clip = reader.training_clip(number, (self._config.seed, _STEP, 0), dropout=0.0)
         except UNREADABLE as error:
             key = reader.entries[number].key
-            log.warning("leaving clip %s out of validation: %s: %s", key, type(error).__name__, first_line(error))
+            log.warning("skipping clip %s in validation: %s: %s", key, type(error).__name__, first_line(error))
             return None
         return replace(clip, t=(number + 0.5) / self._count)

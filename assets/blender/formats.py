@@ -34,7 +34,7 @@ class BlenderFormat:
         read: imports a file into an empty Blender session, and returns the operator's result.
         timeline: returns the first and last frame of the animation, or None without one.
         skeleton: returns the joints of the imported file, or None if the format has none.
-        up_axis: the up axis of all files; None if they do not state it.
+        up_axis: up axis of all files of the format; None if the format does not define it.
     """
 
     name: str
@@ -113,7 +113,7 @@ def _scene_range(bpy: Any) -> tuple[float, float] | None:
 
 
 def _scene_skeleton(bpy: Any) -> Skeleton:
-    """Return the bones of the armatures in the scene; skinned if a modifier of a rendered object follows some."""
+    """Return the bones of the armatures in the scene; skinned if a modifier of a rendered object uses an armature."""
     objects = bpy.context.scene.objects
     armatures = dict.fromkeys(entry.data for entry in objects if entry.type == "ARMATURE")
     names = [bone.name for armature in armatures for bone in armature.bones]

@@ -134,12 +134,12 @@ class Scene:
         self.parts = tuple(self._placed())
 
     def skeleton(self) -> Skeleton:
-        """Return the `<node>`s that are joints by their type, or by a skin; skinned if a part follows some."""
+        """Return the `<node>`s of type JOINT or referenced by a skin; skinned if a part has such a skin."""
         joints = {node for node in range(len(self._nodes)) if self._nodes.element(node).get("type") == "JOINT"}
         bindings = [(part.binding, part.instance.node) for part in self.parts if part.binding is not None]
         for binding, own in bindings:
             joints.update(set(binding.nodes.tolist()) - {own})
-        # Occurrences of one `<node>` are one joint.
+        # A `<node>` that occurs several times is one joint.
         elements = {id(element): element for element in map(self._nodes.element, sorted(joints))}
         names = (element.get("name") or element.get("sid") or element.get("id") or "" for element in elements.values())
         return Skeleton.of(names, len(elements), any(binding.weighted[:-1].any() for binding, _ in bindings))

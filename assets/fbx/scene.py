@@ -22,7 +22,7 @@ from helix4d.core.arrays import Float64Array
 
 _CENTIMETER = 0.01
 _UP_AXES: tuple[UpAxis, ...] = ("X", "-X", "Y", "-Y", "Z", "-Z")
-"""In the order of ufbx's `CoordinateAxis`."""
+"""Axes in the order of ufbx's `CoordinateAxis`."""
 _BLENDER = (ufbx.Exporter.BLENDER_BINARY, ufbx.Exporter.BLENDER_ASCII)
 _IGNORED_WARNINGS = (ufbx.WarningType.MISSING_EXTERNAL_FILE, ufbx.WarningType.DUPLICATE_CONNECTION)
 _UNSUPPORTED = (
@@ -90,7 +90,7 @@ class Scene:
                 yield part, matrix(item(posed.nodes, part.node).geometry_to_world)
 
     def skeleton(self) -> Skeleton:
-        """Return the nodes that are bones or move vertices; skinned if a part follows some."""
+        """Return the nodes that are bones or deform vertices; skinned if a part is deformed by one."""
         bones = [node for bone in items(self._scene.bones) for node in items(bone.instances)]
         followed = [node for part in self.parts for node in part.shape.bones]
         names = {node.typed_id: node.name for node in (*bones, *followed)}

@@ -74,7 +74,7 @@ class GltfAsset:
             self._require_visible_at_rest()
 
     def require_memory(self, frames: int) -> None:
-        """Raise out_of_memory if a clip of `frames` frames certainly needs more than `Limits.memory_bytes`."""
+        """Raise out_of_memory if the arrays of a clip of `frames` frames alone exceed `Limits.memory_bytes`."""
         limit = self.document.limits.memory_bytes
         if self._least_bytes(self._scene.parts, frames) <= limit:
             return
@@ -89,7 +89,7 @@ class GltfAsset:
             )
 
     def _least_bytes(self, parts: Sequence[Part], frames: int) -> int:
-        """Return the size of the decoded scene, the frames, and what exists while the last of them is converted."""
+        """Return the size of the decoded scene, the frames, and intermediate arrays of converting the last frame."""
         decoded = {id(part.geometry): part.geometry.nbytes for part in self._scene.parts}
         triangles = sum(len(part.geometry.faces) for part in parts)
         vertices = sum(len(part.geometry.positions) for part in parts)
@@ -207,7 +207,7 @@ class GltfAsset:
 
 
 def _skeleton(document: Document, parts: Iterable[Part]) -> Skeleton:
-    """Return the joints of all valid skins of a file; skinned if one of the given parts follows some."""
+    """Return the joints of all valid skins of a file; skinned if one of the given parts has a skin."""
     joints = dict.fromkeys(joint for _, skin in document.skins.valid() for joint in skin.joints)
     skinned = any(part.weighted is not None and part.weighted.any() for part in parts)
 

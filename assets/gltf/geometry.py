@@ -59,7 +59,7 @@ class Geometry:
 
     @property
     def nbytes(self) -> int:
-        """Size of all arrays but those of morph targets, whose zeros may take no memory."""
+        """Size of all arrays except those of morph targets, whose zeros may take no memory."""
         arrays = (self.positions, self.normals, self.faces, self.colors, self.joints, self.weights)
         return sum(array.nbytes for array in (*arrays, *self.uvs.values()) if array is not None)
 

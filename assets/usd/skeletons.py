@@ -1,4 +1,4 @@
-"""Lists the joints of a stage, and the up axis that it states."""
+"""Reads the joints and the up axis of a stage."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _AXES: dict[str, UpAxis] = {"Y": "Y", "Z": "Z"}
 
 
 def read_skeleton(stage: Usd.Stage, parts: Iterable[Part]) -> Skeleton:
-    """Return the joints of all `Skeleton` prims, those of instances once; skinned if one of the parts follows some."""
+    """Return the joints of all `Skeleton` prims, those of instances once; skinned if one of the parts has a skin."""
     names = [name for found in _skeletons(stage) for name in _joint_names(found)]
     skinned = any(part.shape.skin is not None and part.shape.skin.follows_joints for part in parts)
     return Skeleton.of(names, len(names), skinned)
 
 
 def stated_up_axis(stage: Usd.Stage) -> UpAxis | None:
-    """Return the up axis of a stage; None if no layer states it, and the fallback of usd-core applies."""
+    """Return the up axis of a stage; None if no layer states it, so that usd-core's fallback applies."""
     if not stage.HasAuthoredMetadata(UsdGeom.Tokens.upAxis):
         return None
     return _AXES.get(str(UsdGeom.GetStageUpAxis(stage)))

@@ -25,7 +25,7 @@ def measure(context: Context) -> Iterator[Row]:
     needed = demand(FULL, MFU)
     with tempfile.TemporaryDirectory(prefix="helix4d-kit-") as folder:
         write_world(Path(folder), sizes)
-        rate = clips_per_second(Path(folder), sizes, workers)
+        rate, _ = clips_per_second(Path(folder), sizes, workers)
     yield Row(
         f"{workers} threads: {rate:.2f} clips/s of {sizes.frames} x {sizes.tokens} tokens and images of "
         f"{sizes.image_size}², {rate / needed:.0f} times what a step at an MFU of {MFU:.0%} needs",

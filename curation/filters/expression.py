@@ -233,7 +233,7 @@ def _contains(found: Any, value: Any) -> bool:
         return isinstance(value, str) and value.casefold() in found.casefold()
     if isinstance(found, list | tuple):
         return any(_same(one, value) for one in found)
-    if isinstance(found, Mapping):  # captions of several parts
+    if isinstance(found, Mapping):  # captions with several parts
         return any(_contains(part, value) for part in found.values() if not isinstance(part, Mapping))
     return False
 

@@ -16,7 +16,7 @@ from helix4d.render.depth_kernels import barycentrics
 _NARROW = 1e-3
 """Doubled area in pixels below which rounding makes the plane of a triangle uncertain."""
 _ROUNDING = 1e-5
-"""Bound on the rounding of depths in the unit cube, of single-precision bounds included."""
+"""Upper bound of the rounding errors of depths in the unit cube, including those of single-precision bounds."""
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -176,7 +176,7 @@ def sample_points(vertices, faces, parts):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def fill_cells(vertices, faces, parts, cells):  # type: ignore[no-untyped-def]
-    """Set those of (C, C, C) bool cells of the unit cube that contain a sample."""
+    """Set the (C, C, C) bool cells of the unit cube that contain a sample."""
     for face in range(len(faces)):
         n = parts[face]
         for row in range(n):
@@ -186,7 +186,7 @@ def fill_cells(vertices, faces, parts, cells):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def samples_in_cells(vertices, faces, parts, cells):  # type: ignore[no-untyped-def]
-    """Return (S,) bool: the samples inside set ones of (C, C, C) bool cells of the unit cube."""
+    """Return (S,) bool: the samples inside set cells of the (C, C, C) bool cells of the unit cube."""
     inside = np.empty(_total(parts), np.bool_)
     s = 0
     for face in range(len(faces)):

@@ -24,7 +24,7 @@ _EXTENT = math.sqrt(3)
 _SPACING = 1 / 32
 _MOST_PARTS = 64
 _LARGE = 8
-"""Parts per side from which on a triangle is large: a quarter of the cube's edge."""
+"""Minimum number of parts per side of a large triangle: a quarter of the cube's edge."""
 _TOLERANCE = 1e-3
 """Surfaces closer to each other than this share of the cube's edge count as one."""
 
@@ -74,7 +74,7 @@ def frame_visibility(clip: Clip, frame: int) -> Visibility:
 
 
 def _without_repeats(vertices: Float32Array, faces: Int32Array, opaque: BoolArray, parts: Int64Array) -> Int32Array:
-    """Return the (K,) triangles without the large ones that equal an earlier one, which a depth buffer never shows.
+    """Return the (K,) triangles without large duplicates of earlier ones, which a depth buffer never shows.
 
     Only large triangles are compared: they take the longest to draw, and most meshes have few.
     """

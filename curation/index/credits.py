@@ -1,6 +1,6 @@
-"""Finds title, author and source of a sample, which licenses with `by` require to be stated.
+"""Finds title, author and source of a sample, which `by` licenses require to be stated.
 
-Files and collections have no common form for them, so the usual names are tried in order, first in the metadata of the
+Files and collections use different names for them, so common names are tried in order, first in the metadata of the
 source and then in that of the file.
 """
 
@@ -19,7 +19,7 @@ _LONGEST = 1000
 
 @dataclass(frozen=True)
 class Credit:
-    """What to state about a sample; "" for what neither the file nor its source says."""
+    """Attribution of a sample; "" for a field that neither the file nor its source states."""
 
     title: str
     author: str

@@ -16,14 +16,14 @@ from helix4d.curation.places.folder import Place, file_in
 from helix4d.curation.shards.reader import ShardReader
 
 MEASURES = tuple(sorted({one.measure for one in FILTERS} | {one.instead for one in FILTERS if one.instead}))
-"""Measures with a column of their own; those of other versions are in the column `other`."""
+"""Measures that have a column; measures of other versions are in the column `other`."""
 _COLUMNS_OF_CLIP = frozenset(
     {"version", "key", "asset", "content_sha256", "clip", "window", "times_s", "frames", "views", "fixed_views"}
     | {"resolution", "other_resolutions", "image_size", "tracks", "seed", "measures", "motion", "license"}
     | {"geometry_hash", "triangles", "voxels", "tokens", "vanished_area", "extras", "metadata", "warnings"}
     | {"config_sha256", "normalization", "clipped"}
 )
-"""Fields of `clip.json` that have a column, or that a reader who selects samples does not need."""
+"""Fields of `clip.json` that are not copied to `other`: they have a column, or are useless for selecting samples."""
 _AT_ONCE = 8
 _BATCH = 16
 
@@ -52,8 +52,10 @@ def _rows(place: Place, name: str) -> list[dict[str, Any]]:
     for key, clip in reader.clips().items():
         try:
             row = _row(clip, reader.sample(key), f"{name}.tar", reader.sidecar["sha256"])
-        except (AttributeError, TypeError, ValueError, RecursionError) as error:  # of a shard that is not ours
-            raise FormatError(f"{where}: {key}.clip.json: a field has another form than it should ({error})") from error
+        except (AttributeError, TypeError, ValueError, RecursionError) as error:  # the shard was not written by Helix4D
+            raise FormatError(
+                f"{where}: {key}.clip.json: a field has an unexpected type ({error}): run `helix4d verify`"
+            ) from error
         rows.append({column: _storable(value) for column, value in row.items()})
     return rows
 
@@ -119,7 +121,7 @@ def _row(clip: Mapping[str, Any], entry: Mapping[str, Any], shard: str, shard_sh
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield the texts of a caption, whose form depends on the collection."""
+    """Yield the strings of a caption, whose format depends on the collection."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -135,7 +137,7 @@ def _json(value: Mapping[str, Any]) -> str:
 
 
 def _storable(value: Any) -> Any:
-    """Escape the parts of a text that UTF-8 cannot encode: a file's name need not be valid text."""
+    """Escape the characters that UTF-8 cannot encode: a file's name need not be valid UTF-8."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, list):

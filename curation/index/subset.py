@@ -14,7 +14,7 @@ from helix4d.curation.filters.expression import parse_expression
 from helix4d.curation.index.table import index_files, read_index
 from helix4d.curation.places.folder import Place
 
-SUBSET = Schema("subset", version=1, oldest=1, rewrite="run `helix4d select` again")
+SUBSET = Schema("subset", version=1, oldest=1, rewrite="rerun `helix4d select`")
 _FREE = ("metadata", "extras", "other")
 """Columns that hold JSON."""
 
@@ -41,9 +41,8 @@ def select(place: Place, where: str) -> tuple[Subset, int]:
 
     Args:
         place: folder or URL written by `helix4d curate`.
-        where: condition on the columns of the index, in the language of `filters/expression.py`. Columns with JSON are
-            parsed, so `metadata.aesthetic_score >= 5` works, and fields of `clip.json` without a column of their own
-            are columns too.
+        where: condition on the columns of the index, in the syntax of `filters/expression.py`. JSON columns are parsed,
+            so `metadata.aesthetic_score >= 5` works, and fields of `clip.json` in the column `other` are columns too.
 
     Raises:
         ConfigError: if the condition is invalid, names a column that no sample has, or there is no index.
@@ -86,7 +85,7 @@ def read_subset(path: Path) -> frozenset[str]:
     if not isinstance(keys, list):
         raise FormatError(f"{path}: keys is not a list")
     if not keys:
-        raise ConfigError(f"{path}: selects no sample")
+        raise ConfigError(f"{path}: selects no sample: rerun `helix4d select` with another condition")
     return frozenset(check_key(key, path) for key in keys)
 
 

@@ -51,7 +51,7 @@ def write_index(place: Place, shards: Sequence[str], folder: Path) -> list[str]:
         folder: folder below which the files are written.
 
     Returns:
-        Names of the files written; a split without samples has none, and a file that it had is removed.
+        Names of the files written. A split without samples has no file; an existing one is removed.
 
     Raises:
         FormatError: if a shard is damaged.
@@ -77,7 +77,7 @@ def read_index(folder: Folder, name: str, without: Iterable[str] = ()) -> Iterat
     Args:
         folder: the output.
         name: name of the file.
-        without: columns to leave out.
+        without: columns to omit.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -132,8 +132,8 @@ def _write(path: Path, first: dict[str, Any], rest: Iterator[dict[str, Any]]) ->
                 writer.write_table(pyarrow.Table.from_pylist(group, schema))
             except (pyarrow.ArrowException, TypeError, OverflowError) as error:
                 raise FormatError(
-                    f"{path.name}: a clip.json of {group[0]['shard']} or a later shard has a field of another type "
-                    f"({error}): run `helix4d verify`"
+                    f"{path.name}: a clip.json of {group[0]['shard']} or a later shard has a field of an unexpected "
+                    f"type ({error}): run `helix4d verify`"
                 ) from error
             group = [row for row, _ in zip(rest, range(1), strict=False)]
 

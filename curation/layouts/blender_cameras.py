@@ -1,4 +1,4 @@
-"""Cameras as `transforms.json` states them: camera to world, with y up and z backward in the axes of the camera."""
+"""Cameras in the convention of `transforms.json`: camera to world, where the camera's y points up and z backward."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Meshes as arrays: `KEY.npz` with the surface of every frame and the tracked points, for trainers of moving meshes.
+"""Meshes as arrays: `KEY.npz` with the surface of every frame and the tracked points, for training on mesh sequences.
 
-The surface is that of the O-Voxels, so its triangles differ from frame to frame; correspondence over time is in the
-tracked points, of shards that were curated with `--tracks`.
+The surface is extracted from the O-Voxels, so its triangles differ from frame to frame. Correspondence over time is in
+the tracked points, if the shards were curated with `--tracks`.
 """
 
 from __future__ import annotations

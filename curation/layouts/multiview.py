@@ -1,4 +1,4 @@
-"""Folders of PNG per view, `KEY/view_VV/FF.png`, with the cameras beside them, as L4GM and SS4D read."""
+"""A folder of PNG files per view, `KEY/view_VV/FF.png`, and `cameras.json`: the layout that L4GM and SS4D read."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The layout of NeRF tools: `KEY/frame_FF/transforms.json` with the images of all views at one time.
 
-instant-ngp and nerfstudio read it. Each view has a field of view of its own, so intrinsics are stated per image.
+instant-ngp and nerfstudio read it. Views differ in their field of view, so intrinsics are stated per image.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What all layouts share: the samples of a split one by one, files written once, and images as PNG."""
+"""Functions that all layouts share: iterate over the samples of a split, write files once, write images as PNG."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from helix4d.render import Camera
 
 @dataclass(frozen=True)
 class Exported:
-    """What happened to a sample.
+    """Result of exporting a sample.
 
     Attributes:
         key: key of the sample.
@@ -55,7 +55,7 @@ def require_views(reader: ShardReader, layout: str) -> None:
     """
     config = reader.sidecar["config"]
     if not config.get("views") and not config.get("fixed_views"):
-        raise ConfigError(f"{reader.path}: has no views, which the layout {layout} consists of: curate with --views 16")
+        raise ConfigError(f"{reader.path}: has no views, which the layout {layout} requires: curate with --views 16")
 
 
 def view_names(reader: ShardReader, key: str, fixed: bool = True) -> list[str]:
@@ -87,7 +87,7 @@ def write_image(path: Path, reader: ShardReader, key: str, name: str, image_size
         reader: the shard.
         key: key of the sample.
         name: view and frame, `view_00_frame_00`.
-        image_size: announced pixels per side.
+        image_size: pixels per side that `clip.json` states.
     """
 
     def encoded() -> bytes:

@@ -7,7 +7,7 @@
 | `shape_latents/...`, `pbr_latents/...`, `ss_latents/...` | `SHA.npz`, with latents |
 
 Every folder and the root has a `metadata.csv` with the columns that TRELLIS.2's trainer joins and filters by. An object
-is named by the SHA-256 of the sample's key and the frame. Frames without voxels are left out: its readers refuse them.
+is named by the SHA-256 of the sample's key and the frame. Frames without voxels are omitted: TRELLIS.2 refuses them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from helix4d.curation.shards.reader import ShardReader
 from helix4d.voxelize import decode_vxz, encode_vxz
 
 AESTHETIC_SCORE = 5.0
-"""Score of samples whose metadata has none; TRELLIS.2 drops objects below 4.5."""
+"""Aesthetic score of samples whose metadata has none; TRELLIS.2 drops objects below 4.5."""
 _SHAPE, _TEXTURE = "shape_enc_next_dc_f16c32_fp16", "tex_enc_next_dc_f16c32_fp16"
 _STRUCTURE = "ss_enc_conv3d_16l8_fp16"
 Tables = dict[str, dict[str, dict[str, Any]]]
@@ -125,10 +125,12 @@ def _latents_of(reader: ShardReader, latents: Place, split: str) -> ShardReader 
     try:
         encoded = ShardReader(place)
     except FormatError as error:
-        raise ConfigError(f"{latents}: has no latents of {split}/{reader.path.name} ({error})") from error
+        raise ConfigError(
+            f"{latents}: has no latents of {split}/{reader.path.name} ({error}): encode these shards"
+        ) from error
     source = encoded.sidecar.get("source")
     if not isinstance(source, Mapping) or source.get("sha256") != reader.sidecar["sha256"]:
-        raise ConfigError(f"{place}: was not encoded from {reader.path}: encode these shards")
+        raise ConfigError(f"{place}: was not encoded from {reader.path}: rerun `helix4d encode` on these shards")
     return encoded
 
 
@@ -141,7 +143,10 @@ def _write_latents(folder: Path, encoded: ShardReader, key: str, clip: Mapping[s
     shapes, textures = f"shape_latents/{_SHAPE}_{side}", f"pbr_latents/{_TEXTURE}_{side}"
     structures = f"ss_latents/{_STRUCTURE}_{occupancy}"
     if len(stops) != clip["frames"] or len(structure) != clip["frames"] or stops[-1] != len(shape["coords"]):
-        raise FormatError(f"{encoded.path}: {key}: its latents do not have {clip['frames']} frames: encode again")
+        raise FormatError(
+            f"{encoded.path}: {key}: its latents do not have {clip['frames']} frames: rerun `helix4d encode` with a "
+            "new output"
+        )
     for frame, tokens in enumerate(shape["lengths"].ravel().tolist()):
         if not tokens:
             continue
@@ -170,7 +175,7 @@ def _tensors(encoded: ShardReader, key: str, kind: str) -> dict[str, np.ndarray]
         ) from error
     expected = {"latent", "coords", "lengths"} if kind == "shape" else {"latent"}
     if missing := sorted(expected - tensors.keys()):
-        raise FormatError(f"{where}: has no {', '.join(missing)}: encode again")
+        raise FormatError(f"{where}: has no {', '.join(missing)}: rerun `helix4d encode` with a new output")
     return tensors
 
 

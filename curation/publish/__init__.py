@@ -1,1 +1,1 @@
-"""Describes an output for others, and uploads it to the model hub."""
+"""Writes the dataset card, credits and metadata of an output, and uploads it to the model hub."""

@@ -1,8 +1,8 @@
-"""Writes `README.md`, whose YAML makes `datasets.load_dataset` and the hub's viewer show every sample.
+"""Writes `README.md`, whose YAML header lets `datasets.load_dataset` and the hub's viewer read every sample.
 
-The features are declared, because inference from the first samples fails where later ones differ: metadata of files has
-any form, and static samples have fewer members. `json` keeps such metadata as it is. Nothing here depends on the
-machine: neither paths nor the source of the run occur.
+The features are declared, because inference from the first samples fails if later ones differ: metadata has no fixed
+schema, and static samples have fewer members. The type `json` keeps such metadata unchanged. The card contains neither
+paths of the machine nor the source of the run.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def _text(facts: Facts) -> list[str]:
         f"{counted(sum(facts.samples.values()), 'sample')} ({splits or 'none'}), {size_of(facts.bytes)} of WebDataset "
         "shards, made by [Helix4D](https://arxiv.org/abs/2605.26109)'s toolkit. A sample is one animation of one "
         "asset: an O-Voxel per frame (`frame_FF.vxz`), images from several cameras (`view_VV_frame_FF.webp`, with "
-        "camera and lights in `view_VV.json`), and metadata in `clip.json`, whose form is "
-        f"[{CLIP_SCHEMA_FILE}]({CLIP_SCHEMA_FILE}). Each tar has an index of its members beside it, so that single "
+        "camera and lights in `view_VV.json`), and metadata in `clip.json`, whose schema is "
+        f"[{CLIP_SCHEMA_FILE}]({CLIP_SCHEMA_FILE}). The JSON file next to each tar lists its members, so that single "
         "members can be read with range requests.",
         "",
         "## Loading",
@@ -131,8 +131,8 @@ def _text(facts: Facts) -> list[str]:
         "",
         "## Licenses",
         "",
-        f"[{CREDITS_FILE}]({CREDITS_FILE}) names author, source and license of every sample, which licenses with `by` "
-        "require; so do the columns of the index. Licenses are as stated by files and sources and were not verified.",
+        f"[{CREDITS_FILE}]({CREDITS_FILE}) and the columns of the index name author, source and license of every "
+        "sample, as `by` licenses require. Licenses are as stated by files and sources and were not verified.",
         "",
         "| license | samples |",
         "|---|---|",

@@ -24,7 +24,7 @@ def credit_lines(folder: Folder) -> Iterator[str]:
     yield ""
     yield (
         "Authors, sources and licenses as stated by the files and their sources; they were not verified. The license "
-        "in parentheses is what was understood: cc0 is public domain, by demands attribution, sa share-alike, nc "
+        "in parentheses is the recognized one: cc0 is public domain, by requires attribution, sa share-alike, nc "
         "non-commercial use, and nd forbids derivatives."
     )
     yield ""

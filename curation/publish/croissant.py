@@ -16,7 +16,7 @@ _COLUMNS = {
     "offset": (_WHOLE, "first byte of the sample in the tar"),
     "bytes": (_WHOLE, "size of the sample in the tar"),
     "license": (_TEXT, "cc0, by, by-nc, ...; empty if unknown"),
-    "attribution": (_FLAG, "whether the license demands attribution"),
+    "attribution": (_FLAG, "whether the license requires attribution"),
     "title": (_TEXT, "title of the work"),
     "author": (_TEXT, "author of the work"),
     "source": (_TEXT, "address of the work"),

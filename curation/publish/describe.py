@@ -1,4 +1,4 @@
-"""Writes what describes an output: `README.md`, `CREDITS.md`, `croissant.json` and the schema of `clip.json`."""
+"""Writes the files that describe an output: `README.md`, `CREDITS.md`, `croissant.json` and the `clip.json` schema."""
 
 from __future__ import annotations
 

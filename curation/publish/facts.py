@@ -1,4 +1,4 @@
-"""Reads from the index what the published descriptions say about a dataset."""
+"""Reads the facts that the published descriptions state about a dataset from its index."""
 
 from __future__ import annotations
 

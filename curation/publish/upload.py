@@ -1,7 +1,7 @@
 """Uploads an output to a dataset repository on the model hub, with huggingface_hub's resumable upload.
 
-Only what a user of the data needs is uploaded: shards with their sidecars, the index and the descriptions. Plan,
-ledger, summary and report stay behind, because they name paths of the machine.
+Uploads only what a user of the data needs: shards with their sidecars, the index and the descriptions. Plan, ledger,
+summary and report are not uploaded, because they contain paths of the local machine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class PublishError(Helix4DError):
 
 
 def publish(output: Path, url: str, public: bool = False) -> str:
-    """Upload an output, or what has changed since the last upload. A killed upload resumes when it is repeated.
+    """Upload an output, or the files that changed since the last upload. Rerun it to resume a killed upload.
 
     Args:
         output: folder written by `helix4d curate`, whose run has finished.
@@ -58,7 +58,7 @@ def publish(output: Path, url: str, public: bool = False) -> str:
 
 
 def _prepare(output: Path) -> None:
-    """Check that nothing but what the plan names would be uploaded, and write index and descriptions anew."""
+    """Check that only shards in the plan would be uploaded, and rewrite index and descriptions."""
     stored = read_plan(output)
     if stored is None:
         raise ConfigError(f"{output}: contains no plan.json: pass an output of `helix4d curate`")
@@ -69,7 +69,10 @@ def _prepare(output: Path) -> None:
         if sidecar is None or not tar.is_file():
             raise ConfigError(f"{tar}: not committed: let `helix4d curate` finish first")
         if tar.stat().st_size != sidecar["bytes"]:
-            raise FormatError(f"{tar}: differs from its sidecar in size: run `helix4d verify`")
+            raise FormatError(
+                f"{tar}: has {tar.stat().st_size:,} bytes, but its sidecar states {sidecar['bytes']:,}: "
+                "run `helix4d verify`"
+            )
         _check_names(sidecar, tar)
     planned = {f"{name}{suffix}" for name in shards for suffix in (".tar", ".json")}
     found = {path.relative_to(output).as_posix() for split in SPLITS for path in (output / split).rglob("*")}
@@ -80,13 +83,13 @@ def _prepare(output: Path) -> None:
 
 
 def _check_names(sidecar: Mapping[str, object], tar: Path) -> None:
-    """Refuse to publish paths of this machine, which a manifest may have used as names."""
+    """Refuse asset names that are absolute paths of this machine, as a manifest may contain."""
     entries = [*sidecar["samples"], *sidecar["gaps"]]  # type: ignore[misc]
     for name in sorted({str(entry.get("asset", "")) for entry in entries}):
         if name.startswith("/"):
             raise ConfigError(
-                f"{tar}: the asset {name!r} is named by a path of this machine, which would be published: curate from "
-                "a manifest with other values of uid"
+                f"{tar}: the name of the asset {name!r} is a path of this machine, which would be published: curate "
+                "from a manifest with other values of uid"
             )
 
 

@@ -1,6 +1,6 @@
 """The JSON Schema of `clip.json`, published with every output as `clip.schema.json`.
 
-Fields that it does not name are allowed: newer versions add some, and readers ignore what they do not know.
+Other fields are allowed, because newer versions may add fields and readers must ignore unknown ones.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def clip_schema() -> dict[str, Any]:
         "geometry_hash": _TEXT,
         "triangles": _list(_COUNT, "triangles of each frame"),
         "clipped": _numbers("view -> mean share of its visible pixels that are brighter than white"),
-        "extras": {"type": "object", "description": "metadata in the file, of any form"},
-        "metadata": {"type": "object", "description": "metadata of the source, of any form"},
+        "extras": {"type": "object", "description": "metadata in the file, without a fixed schema"},
+        "metadata": {"type": "object", "description": "metadata of the source, without a fixed schema"},
         "warnings": _list(_TEXT, "what was ignored or repaired"),
         "config_sha256": {**_TEXT, "pattern": "^[0-9a-f]{64}$"},
     }

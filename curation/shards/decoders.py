@@ -1,6 +1,6 @@
-"""Decodes whatever member a shard has, for `webdataset.WebDataset(shards).decode(*decoders())`.
+"""Decodes every member of a shard, for `webdataset.WebDataset(shards).decode(*decoders())`.
 
-webdataset's own image decoders turn every image into 8 bits, which destroys depth.
+webdataset's own image decoders reduce every image to 8 bits, which destroys depth.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def decoders() -> list[Callable[[str, bytes], Any]]:
     | `….normal.exr` | (S, S, 3) float32, world frame, Z up, 0 where nothing was hit; needs the extra `curate` |
     | `tracks.npz` | `helix4d.assets.tracks.Tracks` |
 
-    They raise `FormatError` if a member is damaged, and check sizes before they decode. Other members are left to
-    webdataset's decoders.
+    They raise `FormatError` if a member is damaged, and check sizes before decoding. webdataset's decoders handle all
+    other members.
     """
     return [_decode]
 
 
 def _decode(name: str, data: bytes) -> Any:
-    """Decode a member; None if it is not one that a shard has. webdataset passes `.view_00.json` as its name."""
+    """Decode a member; None if its name is not that of a shard's member. webdataset passes names as `.view_00.json`."""
     for ending, decode in _BY_ENDING.items():
         if name.endswith(ending):
             return decode(data, name.removeprefix("."))

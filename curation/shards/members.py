@@ -20,9 +20,9 @@ MOST = {"frames": 100, "views": 100, "resolution": 1024, "image_size": 4096, "tr
 """Largest value of each setting that announces the size of a sample, as in `SampleConfig`."""
 
 DEPTH = "depth.png16"
-"""End of the name of a depth image. Generic decoders do not know `png16`; those of `.png` keep 8 of the 16 bits."""
+"""Suffix of depth images. Generic decoders ignore `png16`; those for `.png` would keep 8 of the 16 bits."""
 DEPTH_OF_0_3 = "depth.png"
-"""The same in shards of version 0.3."""
+"""Suffix of depth images in shards of version 0.3."""
 
 
 def vxz_member(frame: int, resolution: int | None = None) -> str:
@@ -120,7 +120,7 @@ def decode_image(data: bytes, where: object, image_size: int | None = None) -> I
             return image.copy()
     except FormatError:
         raise
-    except Exception as error:  # the decoders of damaged images raise many kinds
+    except Exception as error:  # image decoders raise errors of many types for damaged data
         raise FormatError(f"{where}: cannot read image ({reason(error)})") from error
 
 

@@ -70,7 +70,7 @@ def decode_tracks(data: bytes, frames: int, points: int, where: object) -> Track
 
 
 def decode_any_tracks(data: bytes, where: object) -> Tracks:
-    """Decode the member of an untrusted shard by itself. At most as many frames and points as `clip.json` may have.
+    """Decode tracks from an untrusted shard without its `clip.json`, with the general limits on frames and points.
 
     Args:
         data: bytes of the member.

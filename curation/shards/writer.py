@@ -20,7 +20,7 @@ from helix4d.curation.shards.sidecar import SIDECAR, sidecar_path
 _BLOCK = tarfile.BLOCKSIZE
 _COPY_BYTES = 1 << 22
 _NEWER = ("engine", "clipped", "skeleton", "up_axis")
-"""Fields of `clip.json` in the index that parts of version 0.3.0 lack."""
+"""Fields of `clip.json` in the index that samples written by version 0.3.0 lack."""
 
 
 @dataclass(frozen=True)

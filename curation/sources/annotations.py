@@ -1,6 +1,6 @@
-"""Captions and tags of a collection become metadata: JSON of any of the forms that hubs publish, bounded in size.
+"""Reads captions and tags of a collection as metadata, in any of the formats that hubs publish, bounded in size.
 
-What has none of these forms is counted and left out, never interpreted.
+Values in an unknown format are counted and omitted.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ _LONGEST = 4000
 _MOST = 64
 """Maximum number of entries of an object or a list."""
 _DEEPEST = 2
-"""How deep objects and lists of a caption may be nested in each other."""
+"""Maximum nesting depth of objects and lists in a caption."""
 
 
 class UnknownFormError(ValueError):
-    """An annotation has a form that is not known, or is too large."""
+    """An annotation has an unknown format, or is too large."""
 
 
 def read_caption(value: object) -> Any:
-    """Return a caption: a text, or an object or list of texts and numbers, without those that are empty.
+    """Return a caption: a string, or an object or list of strings and numbers, without empty ones.
 
     Raises:
         UnknownFormError: for any other value, or if it contains no text.
@@ -37,7 +37,7 @@ def read_caption(value: object) -> Any:
 
 
 def read_tags(value: object) -> list[str]:
-    """Return tags, given as texts, as objects with a `name`, or as one text with commas; each once, in order.
+    """Return tags, given as strings, as objects with a `name`, or as one string with commas; each once, in order.
 
     Raises:
         UnknownFormError: for any other value.
@@ -53,7 +53,7 @@ def read_tags(value: object) -> list[str]:
 
 
 def read_column(name: str, values: Mapping[str, Any], assets: int, read: Callable[[object], Any]) -> dict[str, Any]:
-    """Read a column of many assets, and log how many have it and how many have an unknown form.
+    """Read a column of many assets, and log how many have it and how many have an unknown format.
 
     Args:
         name: name of the column, for the log.
@@ -62,7 +62,7 @@ def read_column(name: str, values: Mapping[str, Any], assets: int, read: Callabl
         read: reads a value, `read_caption` or `read_tags`.
 
     Returns:
-        Name of an asset -> what was read, without what is empty or has an unknown form.
+        Name of an asset -> value, without values that are empty or have an unknown format.
     """
     found: dict[str, Any] = {}
     unknown: dict[str, str] = {}

@@ -48,7 +48,7 @@ _ENTRY_CHARACTERS = 64 << 20
 
 
 class MalformedError(UnreachableError):
-    """A file of a repository can be read, but is not the JSON object that it should be."""
+    """A file of a repository can be read, but is not a JSON object."""
 
 
 def list_hub_folder(source: str, limit: int | None, cache: Cache) -> Listing:
@@ -264,16 +264,16 @@ def _texverse_metadata(
 
 
 def _texverse_captions(repositories: Iterable[HubRepository], uids: set[str], cache: Cache) -> dict[str, Any]:
-    """Entries of caption.json, whose form is not documented: if it is not an object by uid, captions are left out."""
+    """Return the entries of caption.json. Its format is undocumented: if it is not an object by uid, it is ignored."""
     for repository in repositories:
         try:
             entries = _read_hub_json(repository, _TEXVERSE_CAPTIONS, uids, cache)
         except MalformedError as error:
-            log.warning("captions are left out: %s", error)
+            log.warning("ignoring captions: %s", error)
             return {}
         if entries is not None:
             return {uid: entry for uid, entry in entries.items() if entry is not None}
-    log.warning("TexVerse's repositories have no %s: its assets have no captions", _TEXVERSE_CAPTIONS)
+    log.warning("TexVerse's repositories contain no %s: the assets have no captions", _TEXVERSE_CAPTIONS)
     return {}
 
 

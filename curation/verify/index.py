@@ -1,6 +1,6 @@
-"""Checks the index against the shards, which have been found to be right: every sample has one row, with its values.
+"""Checks the index against shards without problems: every sample must have one row, with the same values.
 
-Rows are compared, not bytes: another version of pyarrow writes other bytes.
+Rows are compared instead of bytes, which depend on the version of pyarrow.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _check_split(output: Output, name: str, shards: list[str]) -> Iterator[Probl
 
 
 def _compare(stored: Iterator[dict[str, Any]], expected: Iterator[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Yield key and what is wrong. Both are sorted by key, so only one row of each is held."""
+    """Yield key and problem. Both iterators are sorted by key, so only one row of each is in memory."""
     found = next(stored, None)
     for row in expected:
         while found is not None and (key := str(found.get("key"))) < row["key"]:

@@ -1,6 +1,6 @@
 """Checks every hash, index, count and sample of an output, in a folder or at a URL.
 
-Everything is read once, each `clip.json` twice, and nothing is written. Shards are checked in separate processes; the
+Everything is read once (each `clip.json` twice), and nothing is written. Shards are checked in separate processes, all
 other files in this one.
 """
 

@@ -1,4 +1,4 @@
-"""Announces that numba compiles a kernel, which takes up to half a minute on the first asset of a machine."""
+"""Reports when numba compiles kernels, which takes up to half a minute for the first asset on a machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COMPILING = "compiling kernels, once per machine"
 def announced(note: Callable[[str], None]) -> Iterator[None]:
     """Call `note` with `COMPILING` when numba begins to compile during the block, and with "" when it has finished.
 
-    A kernel that is loaded from numba's cache on disk is not announced.
+    Kernels that are loaded from numba's cache on disk are not reported.
     """
     listener = _Listener(note)
     event.register("numba:compile", listener)
@@ -25,7 +25,7 @@ def announced(note: Callable[[str], None]) -> Iterator[None]:
 
 
 class _Listener(event.Listener):
-    """Counts compilations, because that of a kernel includes those of the functions that it calls."""
+    """Counts nested compilations: compiling a kernel also compiles the functions that it calls."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
         self._note, self._depth = note, 0

@@ -1,4 +1,4 @@
-"""Estimates the time that a run has left, also before its first asset has ended."""
+"""Estimates the remaining time of a run, also before its first asset has finished."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import re
 from collections.abc import Mapping
 
 _LEAST_S, _LEAST_WORK = 5.0, 0.05
-"""Seconds and assets' worth of work that must have passed before their ratio is worth showing."""
+"""Minimum time in seconds and work in assets for an estimate."""
 _LEAST_ENDED = 10
-"""Assets that must have ended if none of them was rendered: a broken file ends at once and says nothing of others."""
+"""Minimum number of finished assets if none was rendered: a broken file ends at once and is not representative."""
 
 
 class Forecast:
-    """Work done per second, counted in assets, and from it the time left.
+    """Measures the work per second in assets, and estimates the remaining time from it.
 
     An active asset counts as the share of its images that are rendered: rendering is nine tenths of the work. The
-    clock starts with the first image, so that what a run does only once (Ray, Blender, compiling kernels) is not
-    multiplied by the number of assets.
+    clock starts with the first image, so one-time costs (Ray, Blender, compiling kernels) are not multiplied by the
+    number of assets.
 
     Args:
-        stage: stage whose steps measure an active asset; empty to count only those that have ended.
+        stage: stage whose steps measure the progress of an active asset; empty to count only finished assets.
         now: seconds at the start of the run.
     """
 
@@ -31,7 +31,7 @@ class Forecast:
         self._measured = False
 
     def update(self, stages: Mapping[str, str], now: float) -> None:
-        """Take note of the active assets: name -> stage, such as `render 3/16`."""
+        """Update the stages of the active assets: name -> stage, such as `render 3/16`."""
         shares = {}
         for name, text in stages.items():
             found = self._steps.match(text) if self._steps else None
@@ -42,12 +42,12 @@ class Forecast:
             self._start, self._at_start, self._measured = now, self._done(), True
 
     def end(self, name: str) -> None:
-        """Count an asset that has ended."""
+        """Count an asset as finished."""
         self._shares.pop(name, None)
         self._ended += 1
 
     def per_second(self, now: float) -> float | None:
-        """Assets per second; None as long as too little is done to say."""
+        """Return assets per second; None until enough work is done for an estimate."""
         seconds, done = now - self._start, self._done() - self._at_start
         is_known = self._measured or self._ended >= (_LEAST_ENDED if self._steps else 1)
         if seconds < _LEAST_S or done < _LEAST_WORK or not is_known:
@@ -55,7 +55,7 @@ class Forecast:
         return done / seconds
 
     def left_s(self, todo: int, now: float) -> float | None:
-        """Seconds left, where `todo` assets have not ended; None as long as too little is done to say."""
+        """Return the remaining seconds for `todo` unfinished assets; None until enough work is done for an estimate."""
         rate = self.per_second(now)
         return None if rate is None else max(0.0, todo - sum(self._shares.values())) / rate
 

@@ -29,7 +29,7 @@ class Report(Protocol):
     """Shows what a job is doing."""
 
     def __call__(self, text: str) -> None:
-        """Show `text`, such as `render 3/16`; some of many calls within half a second that only count are dropped."""
+        """Show `text`, such as `render 3/16`. Updates of the same stage within half a second may be dropped."""
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ class Display:
         total: number of assets in the plan.
         done: number of these that ended in earlier runs.
         what: plural noun for what is counted.
-        stage: stage whose steps show how much of an active asset is done, for the time left; empty if none does.
-        clock: seconds of a clock that only goes forward.
+        stage: stage whose steps measure the progress of an active asset, for the remaining time; empty for none.
+        clock: monotonic clock in seconds.
     """
 
     def __init__(

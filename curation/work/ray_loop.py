@@ -276,7 +276,7 @@ class _Reporter:
         self._last, self._words = 0.0, ""
 
     def __call__(self, text: str) -> None:
-        # Only counts may be dropped: a stage that takes long is announced once, perhaps right after the one before.
+        # Only counts may be dropped: a slow stage is reported once, possibly right after the previous one.
         words = _DIGITS.sub("", text)
         if words != self._words or time.monotonic() - self._last > _REPORT_INTERVAL_S:
             self._words = words

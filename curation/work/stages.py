@@ -75,7 +75,7 @@ class Clock:
         self.note("")
 
     def note(self, text: str) -> None:
-        """Report what the current step waits for; empty when it goes ahead."""
+        """Report what the current step waits for; "" when it continues."""
         event = {"event": "progress", "stage": self.stage, "step": self._step, "steps": self._steps}
         self._report({**event, "note": text} if text else event)
 

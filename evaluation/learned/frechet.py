@@ -13,9 +13,9 @@ from helix4d.core import ConfigError
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Fréchet distance of (N, D) and (M, D) features; computed in float64, never negative.
+    """Return the Fréchet distance between (N, D) and (M, D) features, computed in float64 and never negative.
 
-    A single feature has no covariance: two of them have the squared distance of their values, as in StyleGAN-V's code.
+    A single feature has no covariance, so the result for N = M = 1 is their squared distance, as in StyleGAN-V's code.
 
     Raises:
         ConfigError: if there are no features, or the dimensions differ.

@@ -37,9 +37,9 @@ def encode_clouds(encoder: Encoder, clouds: np.ndarray, axes: np.ndarray, device
 
 
 def encode_video(network: Encoder, pieces: np.ndarray, device: torch.device) -> np.ndarray:
-    """(P, C) float32 features of the pieces of a video (P, T, H, W, 4) uint8, cropped around the object, over white.
+    """Return (P, C) float32 features of the segments of a video (P, T, H, W, 4) uint8, cropped, over white.
 
-    All pieces share one crop.
+    All segments share one crop around the object.
     """
     cut = cut_square(pieces.reshape(-1, *pieces.shape[2:]))
     features = []

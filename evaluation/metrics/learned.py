@@ -173,7 +173,7 @@ class FrameDistance(_Learned, Metric):
     Args:
         statistics: normalization of the network's input.
         pixels: pixels per side of the network's input.
-        view: the view of the prediction.
+        view: view from which the prediction is rendered.
     """
 
     statistics: PixelStatistics
@@ -197,14 +197,14 @@ class VideoDistance(_Learned, SetMetric):
     """The Fréchet distance between predictions, seen from the front, and input videos.
 
     Args:
-        paired: take the distance of each prediction to its own input, then the mean; otherwise that of all predictions
-            to all inputs.
+        paired: average the distances between each prediction and its own input; otherwise, compute one distance between
+            all predictions and all inputs.
     """
 
     paired: bool
 
     def features(self, item: Item) -> np.ndarray | NotAvailable:
-        """(P, 2, 400) features of the pieces of the prediction and of the input."""
+        """Return (P, 2, 400) features of the segments of the prediction and of the input."""
         network = self._on(self.used[0], item)
         videos = (item.pictures(_FRONT), video_of(item))
         return np.stack([encode_video(network, pieces_of(video), item.device) for video in videos], axis=1)
@@ -214,7 +214,7 @@ class VideoDistance(_Learned, SetMetric):
         if self.paired:
             return float(np.mean([frechet_distance(pieces[:, 0], pieces[:, 1]) for pieces in features]))
         if len(features) < 2:
-            return NotAvailable(f"the distance of two sets needs at least two items, found {len(features)}")
+            return NotAvailable(f"the distance between two sets needs at least two items, found {len(features)}")
         pieces = np.concatenate(features)
         return frechet_distance(pieces[:, 0], pieces[:, 1])
 
@@ -309,7 +309,7 @@ def learned_metrics(weights: Path | None = None) -> tuple[Measure, ...]:
 
 
 def _video_distances(distance: Callable[..., VideoDistance]) -> Iterator[VideoDistance]:
-    """Both published conventions of the Fréchet video distance, with both published networks."""
+    """Return both published conventions of the Fréchet video distance, with both published networks."""
     conventions = (
         ("set", False, "of all rendered videos to all input videos"),
         ("pair", True, "of each rendered video to its input video, mean over videos"),
@@ -325,11 +325,11 @@ def _video_distances(distance: Callable[..., VideoDistance]) -> Iterator[VideoDi
                 label=f"FVD {name}, {network_label}",
                 paired=paired,
                 used=(network,),
-                definition=f"Fréchet distance of I3D logits {of}, in pieces of {FRAMES} frames at 224², pixels from -1 "
-                "to 1 (Unterthiner et al. 2018)",
+                definition=f"Fréchet distance of I3D logits {of}, in segments of {FRAMES} frames at 224², pixels from "
+                "-1 to 1 (Unterthiner et al. 2018)",
                 checkpoint=checkpoint,
                 choices=(
-                    f"videos of fewer than {FRAMES} frames are continued backward and forward in turns",
+                    f"videos of fewer than {FRAMES} frames are extended by playing them backward and forward in turn",
                     _DRAWN_BY,
                     _CUT,
                     _OWN_VIEW,

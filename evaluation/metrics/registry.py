@@ -15,8 +15,8 @@ from helix4d.evaluation.metrics.metric import Measure
 def metrics(protocol: Protocol | None = None, weights: Path | None = None) -> tuple[Measure, ...]:
     """Return all metrics, in the order of the tables' columns.
 
-    The paper's metrics are cd_3d, cd_4d, cd_m, clip, clip_n, ulip_2, uni3d, dreamsim and one of fvd_set and fvd_pair,
-    which differ in their convention; the others are our additions.
+    The paper's metrics are cd_3d, cd_4d, cd_m, clip, clip_n, ulip_2, uni3d, dreamsim and FVD, either as fvd_set or as
+    fvd_pair (the paper does not state which). All other metrics are our additions.
 
     Args:
         protocol: protocol of the distances; by default ActionBench's.

@@ -26,11 +26,11 @@ def published_rows(bench: BenchName) -> tuple[PublishedRow, ...]:
 
 
 def published_notes(bench: BenchName) -> tuple[str, ...]:
-    """Return notes about published numbers of a bench that belong in no column."""
+    """Return notes on published numbers of a benchmark that do not belong to any column."""
     if bench != "helix4dbench":
         return ()
     return (
-        "the paper's FVD is in no column, because it does not state which convention it follows: SS4D 1046, "
+        "the paper's FVD is in no column, because the paper does not state its convention: SS4D 1046, "
         f"Mesh4D 979, Motion 3-to-4 955, Helix4D 950 ({TRANSCRIBED})",
     )
 

@@ -137,7 +137,7 @@ def study_rope(
 
 
 def chamfer_distance(a: Tensor, b: Tensor) -> float:
-    """Return the sum of the two mean nearest-neighbor distances between points [P, 3] and [Q, 3]."""
+    """Return the sum of both mean nearest-neighbor distances between points [P, 3] and [Q, 3]."""
     return float(_nearest(a, b).mean()) + float(_nearest(b, a).mean())
 
 

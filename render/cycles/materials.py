@@ -149,8 +149,8 @@ def _normal(graph: _Graph, texture: Texture, scale: float) -> Any:
 def _glass(graph: _Graph, material: Material, color: Any, sockets: dict[str, Any]) -> Any:
     """Transmission: a thin wall does not bend light, a volume refracts and absorbs.
 
-    Refracted rays never hit a point light, so light reaches objects inside a glass on a straight line, tinted: shadow
-    rays pass, and so do paths after a diffuse bounce, which would otherwise count the lights a second time. Glass
+    Refracted rays never hit a point light, so light reaches objects inside a glass in a straight line, tinted: shadow
+    rays pass through, and so do paths after a diffuse bounce, which would otherwise count the lights twice. Glass
     covers its pixels (alpha 1), as its voxels do.
     """
     weight: Any = material.transmission

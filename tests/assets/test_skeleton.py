@@ -1,4 +1,4 @@
-"""Every reader reports the joints and the up axis of a file; None where the format or the file says nothing."""
+"""Every reader reports the joints and the up axis of a file; None if neither the format nor the file states them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.assets.glb import Builder, moving_tetrahedron
 
 
 def rigged(names: list[Any], follows: bool = True) -> Builder:
-    """A moving tetrahedron that follows the first of some joints, if it is skinned at all."""
+    """A moving tetrahedron, which follows the first of several joints if it is skinned."""
     builder = moving_tetrahedron()
     first = len(builder.gltf["nodes"])
     builder.gltf["nodes"] += [{} if name is None else {"name": name} for name in names]
@@ -86,7 +86,7 @@ def test_saved_clips_keep_them_and_older_ones_have_none(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_skeleton_is_refused(values: Any) -> None:
-    with pytest.raises(ValueError, match=r"joints|skeleton"):
+    with pytest.raises(ValueError, match=r"joint|skeleton"):
         Skeleton.from_json(values)
 
 

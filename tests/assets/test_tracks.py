@@ -47,9 +47,9 @@ def _on_surface(tracks: Tracks, shown: Clip, number: int) -> float:
 
 
 def _off_its_triangle(tracks: Tracks, shown: Clip, points: int = 64) -> float:
-    """Largest distance of a point, in any frame, from the place in its triangle that it has in the frame of the draw.
+    """Return the largest distance of a point, in any frame, from its position in the triangle that it was sampled on.
 
-    Where several triangles contain a point there, the one that it follows best counts.
+    If several triangles contain the point in the frame of sampling, the one that it follows most closely counts.
     """
     drawn = tracks.positions[tracks.frame, :points].astype(np.float64)
     source = shown.frames[tracks.frame]

@@ -1,4 +1,4 @@
-"""Benchmarks run from any folder and keep their figures; the tables of the documentation are those of results.json."""
+"""Benchmarks run from any folder and save their figures; the documentation's tables equal those in results.json."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_benchmark_runs_as_a_module_too() -> None:
 
 
 def test_every_script_of_the_folder_is_a_benchmark_or_named_here() -> None:
-    """So that a new one is not left out of the tests above."""
+    """A new benchmark must be added to the tests above."""
     others = {"__init__", "results", "docs", "gpu_kit", "reference_converter", "reference_vxz"}
     assert {path.stem for path in (REPOSITORY / "benchmarks").glob("*.py")} - set(SCRIPTS) <= others
 

@@ -1,4 +1,4 @@
-"""The files in configs/ for clusters: they fit the schemas of their tools, and run a command that exists."""
+"""The cluster files in configs/ conform to the schemas of their tools, and run a command that exists."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from helix4d.curation.command import parse_config
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
 USED = ["runs/geometry/model.bin", "my_shards/train/a.tar", "out/a.tar", "demo_output/a.webp", ".git/a", ".venv/a"]
-"""Files of a used checkout that no node needs."""
+"""Files of a used checkout that are not needed on nodes."""
 KEPT = ["pyproject.toml", "curation/pipeline.py", "evaluation/runner.py", "tests/out/a.py"]
 
 

@@ -1,4 +1,4 @@
-"""What the driver holds for each asset, without Ray and without workers."""
+"""Memory that the driver uses for each asset, without Ray and without workers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class NoCluster:
 
 
 def test_jobs_are_made_when_they_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A list of all would be the largest thing that the driver holds for an asset."""
+    """A list of all jobs would use more of the driver's memory per asset than anything else."""
     (tmp_path / "source").mkdir()
     for number in range(20):
         (tmp_path / "source" / f"{number}.glb").write_bytes(b"glTF%d" % number)

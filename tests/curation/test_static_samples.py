@@ -62,7 +62,7 @@ def check_verdict(path: Path, folder: Path) -> None:
 
 
 def check_case(path: Path, folder: Path) -> None:
-    """Check that `also` changes nothing but what becomes of stills."""
+    """Check that `--static also` only changes the outcome of stills."""
     before, frames_before = ended(path, folder / "never", "never")
     outcome, frames = ended(path, folder / "also", "also")
     if str(before.reason) in STILL:

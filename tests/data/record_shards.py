@@ -5,10 +5,11 @@ r"""Write `sample_shards_64.json`: the sha256 of every member of the sample asse
         --cameras even --lights even --max-tokens None
     python -m tests.data.record_shards shards
 
-The `.json` and `.vxz` members were recorded with version 0.3.0, before everything moved into one package; `clip.json`
-has had more measures, clipped pixels, the skeleton and the up axis since. The `.webp` members were recorded when Cycles
-began to render only the box around the silhouette, those of `fishbowl` when glass stopped adding light. Record members
-again only together with a version that changes their bytes, and say so in CHANGELOG.md.
+The `.json` and `.vxz` members were recorded with version 0.3.0, before everything moved into one package; measures,
+clipped pixels, the skeleton and the up axis were added to `clip.json` later. The `.webp` members were recorded when
+Cycles began to render only the box around the silhouette, and those of `fishbowl` when lights behind glass were no
+longer counted twice. Record members again only together with a version that changes their bytes, and say so in
+CHANGELOG.md.
 """
 
 from __future__ import annotations

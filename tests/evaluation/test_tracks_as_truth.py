@@ -53,11 +53,11 @@ def check_own_mesh(shown: Clip) -> tuple[Tensor, float]:
 
 
 def _unevenness(shown: Clip) -> float:
-    """How much farther apart a draw of predictions and tracks are than two draws of tracks, on average.
+    """Return how much larger the mean distance from predictions to tracks is than that of two samples of tracks.
 
-    The protocol draws predictions on frame 0, tracks are drawn on the frame with the largest area. The distance of a
-    point from the nearest of the other draw is proportional to the root of the area per point of that draw, which
-    differs where parts grow at different rates; it is 1 if none does.
+    The protocol samples predictions on frame 0 and tracks on the frame with the largest area. The distance of a point
+    to the nearest one of the other sample is proportional to the root of that sample's area per point, which differs
+    where parts grow at different rates. The result is 1 if all parts grow equally.
     """
     areas = np.array([frame.areas for frame in shown.frames])
     areas = areas[:, (areas > 0).all(axis=0)]

@@ -1,4 +1,4 @@
-"""Data that is damaged, missing or too large: what each fault costs."""
+"""Effects of data that is damaged, missing or too large."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def without(folder: Path, to: Path, *names: str) -> Path:
 def test_a_missing_latent_shard_is_refused_with_its_name(missing: str, folders: Folders, tmp_path: Path) -> None:
     latents = without(folders[0], tmp_path / "latents", missing)
     config = world.train_config("geometry", latents, *folders[1:], tmp_path, steps=1)
-    with pytest.raises(ConfigError, match=f"1 shards are missing or incomplete: {_FIRST}.tar.*--allow-partial"):
+    with pytest.raises(ConfigError, match=rf"missing or incomplete shards \(1\): {_FIRST}.tar.*--allow-partial"):
         train(config)
     partial = replace(config, data=replace(config.data, allow_partial=True))
     assert len(ClipReader(partial.data, Stage.GEOMETRY)) == 3
@@ -55,10 +55,10 @@ def test_a_missing_latent_shard_is_refused_with_its_name(missing: str, folders: 
 
 
 def test_a_missing_shard_of_images_is_refused_with_its_name(folders: Folders, tmp_path: Path) -> None:
-    """Before, its clips were broken one by one, up to `max_broken`."""
+    """Previously, its clips were counted as broken one by one, up to `max_broken`."""
     images = without(folders[1], tmp_path / "images", f"{_FIRST}.tar")
     config = world.train_config("geometry", folders[0], images, folders[2], tmp_path, steps=2)
-    with pytest.raises(ConfigError, match=f"images: 1 shards are missing or incomplete: {_FIRST}.tar. Restore"):
+    with pytest.raises(ConfigError, match=rf"images: missing or incomplete shards \(1\): {_FIRST}.tar. Restore"):
         train(config)
     state = train(replace(config, data=replace(config.data, allow_partial=True)))
     assert (state.step, state.broken) == (2, ())
@@ -69,7 +69,7 @@ def test_shards_without_latents_are_refused(folders: Folders, tmp_path: Path) ->
     latents = without(folders[0], tmp_path / "latents")
     write_json(latents / "index.json", {"version": 1, "shards": [f"{_FIRST}.tar", "train/helix4d-000002.tar"]})
     config = world.train_config("geometry", latents, *folders[1:], tmp_path, steps=1)
-    with pytest.raises(ConfigError, match=r"latents: 1 shards are missing or incomplete: train/helix4d-000001.tar"):
+    with pytest.raises(ConfigError, match=r"latents: missing or incomplete shards \(1\): train/helix4d-000001.tar"):
         train(config)
 
 
@@ -81,7 +81,7 @@ def test_encode_refuses_a_folder_that_lacks_a_shard(missing: str, folders: Folde
         images, tmp_path / "out", str(folders[2]), latents=LatentConfig(occupancy_resolution=8), serial=True
     )
     message = (
-        "not committed yet" if missing == ".json" else "1 shards are missing or incomplete: train/helix4d-000001.tar"
+        "not committed yet" if missing == ".json" else r"missing or incomplete shards \(1\): train/helix4d-000001.tar"
     )
     with pytest.raises(ConfigError, match=message):
         encode(config)
@@ -109,7 +109,7 @@ def test_encode_compares_with_the_plan_of_curation(folders: Folders, tmp_path: P
             "exclusions": {},
         },
     )
-    with pytest.raises(ConfigError, match=r"1 shards are missing or incomplete: train/helix4d-000003"):
+    with pytest.raises(ConfigError, match=r"missing or incomplete shards \(1\): train/helix4d-000003"):
         plan_shards(images)
 
 

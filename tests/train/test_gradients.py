@@ -43,7 +43,7 @@ def test_buckets_are_reduced_during_the_last_backward_pass(launched: list[tuple[
     assert launched == []  # not the last microbatch
     sums.arm()
     product.backward()
-    assert seen[1] >= 2  # the later layers were on their way before the first had its gradient
+    assert seen[1] >= 2  # later layers were being reduced before the first layer had its gradient
     sums.finish()
     assert launched == [(12,), (20,), (30,)]
     assert [float(f.grad) for f in factors if f.grad is not None] == [60, 40, 24]

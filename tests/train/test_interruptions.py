@@ -1,4 +1,4 @@
-"""Runs that are stopped, killed, or refused by storage: what they leave behind, and that they resume from it."""
+"""Runs that are stopped, killed, or refused by storage leave a valid checkpoint, and resume from it."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def test_events_are_written_if_enabled(tmp_path: Path) -> None:
 
 
 def test_lines_are_logged_to_weights_and_biases_if_enabled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A restarted run continues the same run there."""
+    """A restarted run continues the same Weights & Biases run."""
     logged: list[Any] = []
 
     def init(**values: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Several torchrun agents, as on several nodes, that find each other by a rendezvous."""
+"""Several torchrun agents, as on several nodes, which connect through a rendezvous."""
 
 from __future__ import annotations
 

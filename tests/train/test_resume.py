@@ -1,4 +1,4 @@
-"""What must be the same when a run resumes, and what may be changed on purpose."""
+"""A run resumes only with the same inputs, except for settings that are changed on purpose."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_other_encoders_and_statistics_are_refused(folders: Folders, tmp_path: P
 
     write_random_image_encoder(tmp_path / "encoder", channels=16, layers=1, seed=1)
     swapped = replace(more, network=replace(more.network, image_encoder=str(tmp_path / "encoder")))
-    with pytest.raises(ConfigError, match=r"different inputs: network.image_encoder has other weights \(SHA-256"):
+    with pytest.raises(ConfigError, match=r"different inputs: network.image_encoder has different weights \(SHA-256"):
         train(swapped)
     shutil.copytree(folders[2] / "image_encoder", tmp_path / "moved")
 
@@ -46,7 +46,7 @@ def test_other_encoders_and_statistics_are_refused(folders: Folders, tmp_path: P
     statistics = json.loads((tmp_path / "latents/statistics.json").read_bytes())
     statistics["shape"]["mean"][0] += 1
     write_json(tmp_path / "latents/statistics.json", statistics)
-    with pytest.raises(ConfigError, match=r"different inputs: the statistics that latents are normalized with"):
+    with pytest.raises(ConfigError, match=r"different inputs: the latents are normalized with different statistics"):
         train(published)
 
     other = world.write_models(tmp_path / "models", seed=1)
@@ -55,7 +55,7 @@ def test_other_encoders_and_statistics_are_refused(folders: Folders, tmp_path: P
             folders[1], tmp_path / "others", str(other), latents=LatentConfig(occupancy_resolution=8), serial=True
         )
     )
-    with pytest.raises(ConfigError, match=r"data.latents were encoded with other encoders"):
+    with pytest.raises(ConfigError, match=r"data.latents were encoded with different encoders"):
         train(replace(more, data=replace(more.data, latents=str(tmp_path / "others"))))
 
     moved = replace(more, network=replace(more.network, image_encoder=str(tmp_path / "moved")))
@@ -76,7 +76,7 @@ def test_other_frozen_weights_are_refused(folders: Folders, tmp_path: Path) -> N
     config = world.build(world.TrainConfig, values, "test")
     train(config)
     more = replace(config, steps=2)
-    with pytest.raises(ConfigError, match=r"the frozen weights of network.checkpoint are others"):
+    with pytest.raises(ConfigError, match=r"network.checkpoint has different frozen weights"):
         train(replace(more, network=replace(more.network, checkpoint=str(tmp_path / "b"))))
     assert train(replace(more, network=replace(more.network, checkpoint=str(tmp_path / "c")))).step == 2
 
@@ -118,8 +118,7 @@ def test_the_average_forgets_its_start_as_documented() -> None:
     assert shares[False, 20_000] == pytest.approx(0.135, abs=1e-3)
     assert shares[True, 3] < 0.01
     assert average_note(0.9999, 20_000, 0.135) == (
-        "the moving average of 20,000 steps with a decay of 0.9999, 13.5 % of which are the weights that training "
-        "started from"
+        "the moving average of 20,000 steps with a decay of 0.9999, in which the initial weights have a share of 13.5 %"
     )
 
 

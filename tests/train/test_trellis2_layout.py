@@ -1,4 +1,4 @@
-"""Latents in TRELLIS.2's training folders, read as its tables say."""
+"""Latents in TRELLIS.2's training folders, read as the tables there describe them."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def validating(folders: Folders, output: Path, **run: Any) -> TrainConfig:
 
 
 class Ranks:
-    """Ranks that run one after another in threads and add up what they are given, in double precision."""
+    """Ranks that run one after another in threads and sum their values in double precision."""
 
     def __init__(self, count: int) -> None:
         self.sums: list[list[float]] = []
@@ -97,7 +97,7 @@ def test_broken_clips_are_left_out(folders: Folders, tmp_path: Path, caplog: pyt
     broken = validating((tmp_path / "latents", *folders[1:]), tmp_path)
     state = train(broken)
     assert read_metrics(broken.folder)[-1]["validation_loss"] > 0
-    assert f"leaving clip {key} out of validation" in caplog.text
+    assert f"skipping clip {key} in validation" in caplog.text
     assert state.step == 4
     with pytest.raises(ConfigError, match="no clips in the val split"):
         train(replace(broken, name="other", run=replace(broken.run, validation_split="val")))

@@ -41,10 +41,10 @@ def main() -> None:
 
 
 def allocate_shared_arrays_once() -> None:
-    """Let one thread at a time ask for a shared array.
+    """Let only one thread at a time request a shared array.
 
-    The simulator looks for the block's array and makes it in two steps, so that two threads may each make their own. It
-    tells arrays apart by the line that asks, which is the one below for all: a kernel can have one shared array here.
+    The simulator looks up the block's array and creates it in two steps, so two threads might each create their own. It
+    identifies arrays by the line that requests them, here always the same one: a kernel can have one shared array.
     """
     array, lock = FakeCUDAShared.array, threading.Lock()
 

@@ -1,4 +1,4 @@
-"""The vector instructions give what their formulas give, bit by bit."""
+"""The vector instructions are bit-identical to their formulas."""
 
 from __future__ import annotations
 

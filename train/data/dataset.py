@@ -99,11 +99,11 @@ class ClipReader:
     """Reads the clips of one split for one stage.
 
     Args:
-        config: locations of latents and images, the split, and which clips to leave out.
+        config: locations of latents and images, the split, and limits on the clips.
         stage: stage whose latents are read.
 
     Attributes:
-        statistics: statistics that the latents are normalized with, by kind.
+        statistics: statistics with which the latents are normalized, by kind.
         entries: the clips, in order of key.
         encoders: fingerprints of the encoders that the latents were made with, sorted.
         token_grid: tokens per side of the grid.
@@ -158,17 +158,19 @@ class ClipReader:
         kept = [entry for entry in self.entries if most is None or sum(entry.tokens) <= most]
         if len(kept) < len(self.entries):
             left_out = len(self.entries) - len(kept)
-            log.info("leaving out %d of %d clips with more than %s tokens", left_out, len(self.entries), f"{most:,}")
+            log.info(
+                "omitting %d of %d clips, which have more than %s tokens", left_out, len(self.entries), f"{most:,}"
+            )
             if not kept:
-                raise ConfigError(f"data.max_tokens is {most}: all {left_out} clips have more tokens")
+                raise ConfigError(f"data.max_tokens is {most}: all {left_out} clips have more tokens: increase it")
         self.entries = kept
 
     def check_images(self) -> None:
-        """Check that all shards are there, and that at least one of the first belongs to the latents.
+        """Check that no shards are missing, and that images and latents come from the same shards.
 
         Raises:
-            ConfigError: if none of the first belongs to the latents, so the folder is probably wrong; or if shards of
-                images are missing, or shards of the plan have no latents, and `allow_partial` is not set.
+            ConfigError: if the images belong to other shards than the latents, so the folder is probably wrong; or if
+                shards of images are missing, or shards of the plan have no latents, and `allow_partial` is not set.
         """
         known = list_shards(self.config.latents, self.config.split)
         missing = set(missing_shards(self.config.images, known))
@@ -180,7 +182,7 @@ class ClipReader:
         refuse_partial(self.config.images, missing, "Restore the images")
         planned = planned_shards(self.config.images, known)
         unknown = {name for name in planned if name.startswith(f"{self.config.split}/")} - {*known}
-        refuse_partial(self.config.latents, unknown, "Let `helix4d curate` finish, and encode these shards")
+        refuse_partial(self.config.latents, unknown, "Let `helix4d curate` finish and rerun `helix4d encode`")
 
     def _check_origin(self, shards: Sequence[str]) -> None:
         errors: list[str] = []

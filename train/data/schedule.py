@@ -3,8 +3,8 @@
 Clips form an endless sequence of permutations, and each step takes the next `batch` clips, for any number of ranks. So
 the state of the data is one number, and resuming with another number of ranks neither repeats nor skips clips.
 
-With few clips per rank, ranks wait for the one with the longest. `balance_steps` therefore sorts the clips of several
-steps by their number of tokens, and each of these steps takes clips of similar length.
+With few clips per rank, ranks wait for the rank with the longest clip. `balance_steps` therefore sorts the clips of
+several steps by their number of tokens, so that each of these steps takes clips of similar length.
 """
 
 from __future__ import annotations

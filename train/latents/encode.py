@@ -68,7 +68,7 @@ class EncodeConfig:
     models: str
     """Folder or hub repository with the encoders, in TRELLIS.2's layout."""
     subset: Annotated[Path | None, Option(metavar="FILE", default="(optional)")] = None
-    """Encode only these samples; the file is written by `helix4d select`."""
+    """Encode only the samples in this file, which `helix4d select` writes."""
     offline: bool = False
     """Read models from the hub's local cache only."""
     latents: Annotated[LatentConfig, Option(flat=True)] = field(default_factory=LatentConfig)
@@ -87,7 +87,7 @@ class EncodeConfig:
     retry_failed: bool = False
     """Retry the clips that failed in earlier runs."""
     allow_partial: bool = False
-    """Encode the shards that are there, although the plan of --shards has more."""
+    """Encode the existing shards, even if shards in the plan of --shards are missing."""
 
     def __post_init__(self) -> None:
         if self.serial and (self.address is not None or (self.workers or 1) > 1):
@@ -167,8 +167,8 @@ def plan_shards(
         refuse_partial(str(folder), expected - present, "Restore them, or let `helix4d curate` finish")
     if present and absent and not allow_partial:
         raise ConfigError(
-            f"{folder}: has no sample {min(absent)}, which the subset selects ({len(absent)} are missing): select from "
-            "these shards"
+            f"{folder}: has no sample {min(absent)}, which the subset selects ({len(absent)} are missing): rerun "
+            "`helix4d select` on this output"
         )
     if not planned:
         raise ConfigError(f"{folder}: has no shards in {', '.join(SPLITS)}: not an output of `helix4d curate`")

@@ -43,7 +43,7 @@ def read_member(data: bytes, name: str) -> dict[str, Tensor]:
     """
     try:
         tensors = load(data)
-    except Exception as error:  # the format's library raises many kinds for damaged data
+    except Exception as error:  # safetensors raises errors of many types for damaged data
         raise FormatError(f"{name}: not a safetensors file, or a truncated one ({error})") from error
     if "latent" not in tensors or not tensors["latent"].is_floating_point():
         raise FormatError(f"{name}: has no tensor 'latent' of floats, only {sorted(tensors)}")

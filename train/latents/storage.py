@@ -54,12 +54,12 @@ def list_shards(root: str, split: str) -> list[str]:
 def missing_shards(root: str, names: Collection[str]) -> list[str]:
     """Return those of the shards that lack their tar or its sidecar, sorted.
 
-    A server that lists no folders is not searched: its missing shards are found when they are read.
+    Empty if the server cannot list folders: missing shards are then detected when they are read.
     """
     try:
         found = {name for split in sorted({name.split("/")[0] for name in names}) for name in _names(root, split)}
     except StoreError as error:
-        log.warning("%s: cannot be listed, so missing shards are found only when they are read (%s)", root, error)
+        log.warning("%s: cannot be listed (%s): missing shards will be detected only when they are read", root, error)
         return []
     return sorted(name for name in names if not {name, f"{name.removesuffix('.tar')}.json"} <= found)
 
@@ -69,7 +69,7 @@ def planned_shards(root: str, names: Iterable[str]) -> list[str]:
 
     Args:
         root: folder or URL of the output.
-        names: shards that it is known to have, with their suffix.
+        names: names of its known shards, with their suffix.
 
     Returns:
         The shards of `plan.json`. Without a plan: the known ones, and those missing in the sequence of their numbers.
@@ -94,8 +94,8 @@ def refuse_partial(root: str, missing: Collection[str], consequence: str) -> Non
         listed = ", ".join(sorted(missing)[:_LISTED])
         more = f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
         raise ConfigError(
-            f"{root}: {len(missing)} shards are missing or incomplete: {listed}{more}. {consequence}, or pass "
-            "--allow-partial to do without their clips"
+            f"{root}: missing or incomplete shards ({len(missing)}): {listed}{more}. {consequence}, or pass "
+            "--allow-partial to continue without their clips"
         )
 
 

@@ -43,7 +43,7 @@ class Previews:
         encoder: image encoder.
         device: device of the network.
         save: called with name and content of each preview.
-        stop: returns whether the run was asked to stop, which has no time for the remaining previews.
+        stop: returns whether the run was asked to stop; the remaining previews are then skipped.
 
     Raises:
         ConfigError: if decoders or clips are missing.

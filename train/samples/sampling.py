@@ -44,7 +44,7 @@ class SampledMesh:
 
 
 def stage_sampler(stage: Stage, guidance: float | None = None) -> SamplerConfig:
-    """Return the settings with which `helix4d sample` samples a stage, at another guidance strength if one is given."""
+    """Return the settings with which `helix4d sample` samples a stage; `guidance` overrides the guidance strength."""
     sampler = _SAMPLERS[stage]
     return sampler if guidance is None else replace(sampler, guidance=guidance)
 
@@ -66,7 +66,7 @@ def sample_video(
         cond: image tokens [T, M, C].
         sampler: sampling settings.
         seed: seed of the noise.
-        first_frame: whether frame 0 is the clean anchor; otherwise all frames are sampled, as is that of a still.
+        first_frame: whether frame 0 is the clean anchor; otherwise, and for clips of one frame, all frames are sampled.
     """
     network.eval()
     device = cond.device

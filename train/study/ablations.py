@@ -1,8 +1,8 @@
 """Tables 3 and 4 of the paper from our own runs: attention pattern, rotary variant, first-frame conditioning.
 
 Each variant changes one of the three in a given configuration and is trained once per seed, in its own process.
-Finished runs are not repeated; failed runs are listed as failed. The columns are chamfer distances, as in the paper
-but with another alignment, relative time and the training loss.
+Finished runs are not repeated; failed runs are listed as failed. The columns are chamfer distances (as in the paper,
+but with another alignment), relative time and the training loss.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def format_study(
         f"({relation}).",
         "Mean ± standard deviation over seeds, excluding frame 0. CD: chamfer distance, both directions summed, in "
         "place (predictions are in the clip's frame) or with each frame aligned by a similarity transform. CD-3D and "
-        "CD-4D of ActionBench align otherwise.",
+        "CD-4D of ActionBench use another alignment.",
         "",
     ]
     ours = {run.seed: run.figures for run in runs if run.variant == OURS.name}

@@ -29,7 +29,7 @@ from helix4d.train.study.distances import aligned_chamfer, chamfer
 
 _DECODERS = {Stage.STRUCTURE: "sparse_structure_decoder", Stage.GEOMETRY: "shape_slat_decoder"}
 _FILE = "held_out.json"
-_VERSION = 2  # of the file
+_VERSION = 2  # version of the file format
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def convert(
 ) -> tuple[DualGrid, Attributes]:
     """Compute the dual grid and its attributes; see `dual_grid` for the other arguments and the errors.
 
-    On the CPU, `workspace` keeps memory for the next conversion by the same thread.
+    On the CPU, `workspace` keeps its memory for the next conversion by the same thread.
     """
     check_resolution(resolution)
     warm_up()

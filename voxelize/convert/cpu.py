@@ -24,9 +24,9 @@ _MOST_EXPECTED = 1 << 24
 
 
 class Workspace:
-    """Memory of a conversion, kept for the next one: pages that a process has used before cost nothing to clear.
+    """Memory of a conversion, reused by the next one: the operating system must clear new pages, but not used ones.
 
-    Not to be shared by threads.
+    Not thread-safe: use one per thread.
     """
 
     def __init__(self) -> None:
@@ -145,7 +145,7 @@ class _Store:
         self._resize(voxels // 32 + 64, voxels)
 
     def serves(self, side: int, voxels: int, with_attributes: bool) -> bool:
-        """Return whether a grid of this kind would not be larger."""
+        """Return whether this memory suffices for a grid of this kind."""
         room = len(self.sums) >= voxels and len(self.table) >= voxels // 32 + 64
         return room and len(self.top) == (side // 8) ** 3 and self.with_attributes == with_attributes
 

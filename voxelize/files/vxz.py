@@ -30,7 +30,7 @@ _PARTS = {
     "dual_grid": ((("vertices", 3), ("intersected", 1)), slice(0, 4)),
     "pbr": (_MATERIAL, slice(4, 10)),
 }
-"""Part of an O-Voxel -> its attributes, as TRELLIS.2's loaders name them, and their columns in a table of all."""
+"""Part of an O-Voxel -> its attributes, as TRELLIS.2's loaders name them, and their columns in the full table."""
 _CENTER = 0.5
 _PLAIN = {"base_color": 255, "metallic": 255, "roughness": 255, "alpha": 255}
 """The material of files that have none: glTF's defaults, as for meshes without a material."""
@@ -69,7 +69,7 @@ def encode_vxz(
         level: level of the compression; None for zstd 3, deflate 6, lzma 9.
         chunk_size: voxels per side of a chunk, a power of two from 2 to 1024.
         interleave: one stream per attribute ("as_is"), per channel ("none"), or for all ("all").
-        part: everything, or the half that TRELLIS.2's training data has in a file of its own: the geometry
+        part: everything, or one of the two parts that TRELLIS.2's training data stores in separate files: the geometry
             ("dual_grid", whose dual vertices are called `vertices`) or the material ("pbr").
 
     Raises:
@@ -279,7 +279,7 @@ def _quantized(ovoxel: OVoxel) -> np.ndarray:
 def _interleaved(
     rows: np.ndarray, interleave: str, attributes: Sequence[tuple[str, int]]
 ) -> list[tuple[str, np.ndarray]]:
-    """Name and content of the streams of attributes, uint8 with as many columns as these have channels."""
+    """Return name and content of the attribute streams: uint8, with a column per channel."""
     if interleave == "all":
         return [("attr", rows)]
     streams = [(name, rows[:, columns]) for (name, _), columns in zip(attributes, _columns(attributes), strict=True)]

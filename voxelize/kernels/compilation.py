@@ -84,7 +84,7 @@ def warm_up() -> int:
                 _STATE["compiled"] = _load()
             else:
                 with ExitStack() as stack:
-                    # Whoever listens for compilations also learns of those that another process makes.
+                    # Listeners for compilations are also notified if another process compiles and this one waits.
                     stack.enter_context(event.trigger_event("numba:compile"))
                     with suppress(OSError):  # without locks, or in a read-only folder, processes may compile twice
                         stack.enter_context(file_lock(folder / "voxelize.lock"))

@@ -216,7 +216,7 @@ def scatter_triangles(
                                 pb, pa = (1.0 - s) * b2 + s * b1, (1.0 - s) * a2 + s * a1
                                 s = (y - c2) / (c0 - c2)
                                 qb, qa = (1.0 - s) * b2 + s * b0, (1.0 - s) * a2 + s * a0
-                            slope = (qa - pa) / (qb - pb)  # whichever end is first
+                            slope = (qa - pa) / (qb - pb)  # independent of the order of the ends
                             swap = pb > qb
                             pb, qb, pa = choose(swap, qb, pb), choose(swap, pb, qb), choose(swap, qa, pa)
                             first = max(int(pb), column_first)

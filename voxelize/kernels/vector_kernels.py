@@ -1,7 +1,7 @@
-"""Vector instructions that numba's loops do not become by themselves, as functions on rows of C-contiguous arrays.
+"""Vector instructions that numba does not generate from loops, as functions on rows of C-contiguous arrays.
 
-They are written in LLVM's intermediate language, which LLVM translates for any processor. Products and sums are neither
-fused nor reordered, so that results equal those of the scalar formula in the docstring, bit by bit.
+They are written in LLVM's intermediate representation (IR), which LLVM compiles for any processor. Products and sums
+are neither fused nor reordered, so results are bit-identical to the scalar formula in the docstring.
 """
 
 # mypy: disallow-untyped-defs=False
@@ -38,7 +38,7 @@ def choose(typing, condition, one, other):
 
 @intrinsic
 def prefetch(typing, rows, row):
-    """Request a row of a 2D array for the cache."""
+    """Prefetch a row of a 2D array into the cache."""
 
     def generate(context, builder, signature, arguments):
         pointer = builder.bitcast(_row(context, builder, signature, arguments, 0, 1), ir.IntType(8).as_pointer())
@@ -181,7 +181,7 @@ def add_color(typing, colors, slot, weight, factors, values, n, alpha):
 
 
 def _row(context, builder, signature, arguments, array, index):
-    """Pointer to the first element of a row; the arguments' positions are given."""
+    """Return the pointer to the first element of a row, given the positions of the arguments."""
     kind = signature.args[array]
     found = context.make_array(kind)(context, builder, arguments[array])
     stride = cgutils.unpack_tuple(builder, found.shape, kind.ndim)[1]

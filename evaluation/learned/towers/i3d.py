@@ -36,7 +36,7 @@ VIDEOGPT_EPS = 1e-5
 """Epsilon of the batch norms for VideoGPT's `i3d_pretrained_400.pt`; for pytorch-i3d's `rgb_imagenet.pt` it is 1e-3."""
 
 FRAMES = 32
-"""Frames of a piece of a video, as in the evaluations of V2M4 and Motion 3-to-4."""
+"""Frames per segment of a video, as in the evaluations of V2M4 and Motion 3-to-4."""
 MIN_FRAMES = 9
 """Minimum: time is halved three times, rounded up, and the average pooling needs two steps."""
 
@@ -127,10 +127,10 @@ def pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Ten
 
 
 def pieces_of(frames: np.ndarray, count: int = FRAMES) -> np.ndarray:
-    """Cut (T, …) frames into (P, count, …) consecutive pieces; frames after the last piece are left out.
+    """Divide (T, …) frames into (P, count, …) consecutive segments; the remaining frames are dropped.
 
-    A shorter video is continued backward and forward in turns: 16 frames are followed by their reverse, as in the
-    evaluation of Motion 3-to-4.
+    A shorter video is extended by playing it backward and forward in turn: 16 frames are followed by the same frames in
+    reverse, as in the evaluation of Motion 3-to-4.
     """
     there_and_back = np.concatenate([np.arange(len(frames)), np.arange(len(frames))[::-1]])
     order = np.arange(len(frames)) if len(frames) >= count else np.resize(there_and_back, count)
@@ -157,7 +157,7 @@ class ScriptedI3d(nn.Module):
     """StyleGAN-V's classifier: (B, 3, T, 224, 224) in [-1, 1] → (B, 400) logits.
 
     Args:
-        script: the loaded file, which takes pixels and three flags.
+        script: loaded TorchScript file, whose arguments are pixels and three flags.
     """
 
     def __init__(self, script: Callable[..., Tensor]) -> None:

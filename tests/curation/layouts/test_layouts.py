@@ -1,4 +1,4 @@
-"""Datasets in the layouts of other tools, read back without our code where there is a format to read."""
+"""Datasets in the layouts of other tools, read back without our code if the layout has a documented format."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_trellis2_folders_follow_the_tables(output: Path, tmp_path: Path) -> Non
 
 
 def _streams(path: Path) -> dict:
-    """Read the header of a `.vxz` as its format says: an offset, then JSON."""
+    """Read the header of a `.vxz` as its format specifies: an offset, then JSON."""
     data = path.read_bytes()
     assert data[:4] == b"VXZ\0"
     return json.loads(data[8 : int.from_bytes(data[4:8], "big")])
@@ -220,7 +220,7 @@ def test_what_cannot_be_exported(output: Path, tmp_path: Path, capsys: pytest.Ca
     assert not (tmp_path / "t" / "renders_cond").exists()
     command = ["export", str(output), "--layout", "nerf", "--output", str(tmp_path / "e"), "--latents", "x"]
     assert main(command) == 2
-    assert "only in trellis2" in capsys.readouterr().err
+    assert "or use --layout trellis2" in capsys.readouterr().err
 
 
 def test_layouts_are_written_from_a_url(output: Path, s3: S3Server, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Outputs are described and published so that tools of others show every sample."""
+"""Outputs are described and published so that other tools can read every sample."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_what_cannot_be_published(output: Path, tmp_path: Path, hub: UploadHub) 
         publish(tmp_path / "none", URL)
     with pytest.raises(ConfigError, match="not committed"):
         publish(output_of(tmp_path / "pending", ["a.glb"], pending=["b.glb", "c.glb"]), URL)
-    with pytest.raises(ConfigError, match="is named by a path of this machine"):
+    with pytest.raises(ConfigError, match="is a path of this machine"):
         publish(output_of(tmp_path / "paths", ["/home/ann/a.glb"]), URL)
     stray = output_of(tmp_path / "stray", ["a.glb"])
     write_json(stray / "train" / "private.json", {})

@@ -1,4 +1,4 @@
-"""A model hub that takes uploads: repositories are created, and files are committed."""
+"""A model hub that accepts uploads: it creates repositories and commits files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""webdataset decodes every member with `decoders()`, and its own decoders leave alone what they would destroy."""
+"""webdataset decodes every member with `decoders()`; its own decoders ignore depth images, which they would damage."""
 
 from __future__ import annotations
 

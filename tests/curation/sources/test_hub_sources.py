@@ -151,7 +151,7 @@ def test_captions_of_an_unknown_form_are_left_out(
         assets = list_source(f"texverse:{ids}", None, cache).assets
     assert all(asset.metadata["tags"] == ["a"] and "caption" not in asset.metadata for asset in assets)
     (record,) = caplog.records
-    assert "captions are left out: " in record.getMessage()
+    assert "ignoring captions: " in record.getMessage()
     assert "caption.json: " in record.getMessage()
 
 

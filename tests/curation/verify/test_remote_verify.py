@@ -177,7 +177,7 @@ def test_every_byte_is_read_once_and_one_sample_is_kept(
 
 
 def _clip_bytes(tar: Path) -> int:
-    """Return the bytes of all `clip.json` of a shard, which the check of the index reads again."""
+    """Return the bytes of all `clip.json` members of a shard, which the check of the index reads again."""
     return sum(sample["members"]["clip.json"][1] for sample in ShardReader(tar).sidecar["samples"])
 
 

@@ -1,4 +1,4 @@
-"""What a run shows of its progress: what it waits for, and an honest time left before the first asset has ended."""
+"""The progress display shows what a run waits for, and a realistic remaining time before the first asset has ended."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def done(name: str) -> Outcome:
 
 
 def test_the_time_left_is_known_before_the_first_asset_has_ended(time: FakeTime) -> None:
-    """As in `make demo`: a minute of preparation that is paid once, then 13 assets of 64 images, 2 at a time."""
+    """As in `make demo`: a minute of one-time preparation, then 13 assets of 64 images, 2 at a time."""
     display = Display(13, 0, stage="render", clock=time)
     for time.now, stages in (
         (10, {"a": "bake 0/1", "b": "bake 0/1"}),
@@ -204,7 +204,7 @@ def test_a_note_reaches_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_new_stage_is_shown_at_once_and_counts_now_and_then(monkeypatch: pytest.MonkeyPatch, time: FakeTime) -> None:
-    """A stage that takes half a minute is announced once, a moment after the one before."""
+    """A stage that takes half a minute is reported once, right after the previous one."""
     shown: list[str] = []
 
     class Write:

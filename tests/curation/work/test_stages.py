@@ -62,7 +62,7 @@ def test_the_preset_changes_only_the_images(tmp_path: Path) -> None:
 
 
 def test_a_sample_records_the_skeleton_and_the_up_axis(tmp_path: Path) -> None:
-    """In `clip.json` and in the index, next to the metadata of the source."""
+    """They are in `clip.json` and in the index, next to the metadata of the source."""
     asset = rigged(["hip", "knee"]).write(tmp_path)
     metadata = {"tags": ["animal"], "caption": {"overall": "A pyramid"}}
     config = SampleConfig(resolution=32, frames=2, views=0, filters=FilterConfig(where="tags contains 'animal'"))
