@@ -8,15 +8,19 @@ over the pixels that both cover.
 
 from __future__ import annotations
 
-import argparse
 import itertools
+import sys
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
 import numpy as np
 
+from benchmarks.results import Column, Report, Table
 from helix4d.assets import Clip, bake, normalize
 from helix4d.assets.samples import SAMPLES
 from helix4d.render import Lights, RenderSettings, orbit_camera
@@ -35,22 +39,29 @@ CAMERAS = [orbit_camera(45.0 * side, 20.0, SIZE, fov_deg=40.0, radius=2.6) for s
 
 def main() -> None:
     """Print a row per asset and budget."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    report = Report("meshes", __doc__, quick="64³ with textures of 128 pixels")
+    parser = report.parser
     parser.add_argument("assets", type=Path, nargs="*", help="by default the sample butterfly")
     parser.add_argument("--resolution", type=int, default=512)
     parser.add_argument("--texture-size", type=int, default=1024)
-    arguments = parser.parse_args()
-    print("asset  triangles  CPU s  MB: PNG, meshopt, meshopt + WebP  normals: median, mean degrees  color of 255")
+    arguments = report.parse()
+    if arguments.quick:
+        arguments.resolution, arguments.texture_size = 64, 128
+    sizes = [Column(f"{form}, MB", ".2f") for form in ("PNG", "meshopt", "meshopt and WebP")]
+    degrees = [Column(f"{kind} angle, degrees", ".2f") for kind in ("median", "mean")]
+    identity = (Column("asset"), Column("triangles", ","), Column("CPU s", ".1f"))
+    table = report.table("sizes", *identity, *sizes, *degrees, Column("color of 255", ".2f"))
     with tempfile.TemporaryDirectory() as folder:
         sample = Path(folder) / "butterfly.glb"
         sample.write_bytes(SAMPLES["butterfly"]())
         for path in arguments.assets or [sample]:
             clip, _ = normalize(bake(path, 2))
-            measure(path.stem, voxelize_clip(clip, arguments.resolution)[0], arguments.texture_size)
+            measure(table, path.stem, voxelize_clip(clip, arguments.resolution)[0], arguments.texture_size)
+    report.save()
 
 
-def measure(name: str, ovoxel: OVoxel, texture_size: int) -> None:
-    """Print the rows of one frame."""
+def measure(table: Table, name: str, ovoxel: OVoxel, texture_size: int) -> None:
+    """Add the rows of one frame."""
     vertices, faces = extract_mesh(ovoxel)
     faces = orient_faces(vertices, faces)
     full: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
@@ -67,8 +78,7 @@ def measure(name: str, ovoxel: OVoxel, texture_size: int) -> None:
         ]
         seen = rendered(mesh)
         full = full or seen
-        sizes = ", ".join(f"{size:.1f}" for size in megabytes)
-        print(f"{name:20} {len(mesh.faces):9,} {seconds:6.1f}  {sizes:18}  {errors(seen, full)}", flush=True)
+        table.add(name, len(mesh.faces), seconds, *megabytes, *errors(seen, full))
 
 
 def rendered(mesh: BakedMesh) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -101,8 +111,8 @@ def _images(clip: Clip, settings: RenderSettings) -> list[tuple[np.ndarray, np.n
 
 def errors(
     seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]], full: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
-) -> str:
-    """Angles between normals, and difference of colors, where both are covered."""
+) -> tuple[float, float, float]:
+    """Median and mean angle between normals, and mean difference of colors, where both are covered."""
     angles, colors = [], []
     for ours, theirs in zip(seen, full, strict=True):
         both = ours[0] & theirs[0]
@@ -111,7 +121,7 @@ def errors(
         angles.append(np.degrees(np.arccos(np.clip(cosine, 0, 1))))
         colors.append(np.abs(ours[2][both] - theirs[2][both]).mean(axis=1))
     angle, color = (np.array(list(itertools.chain.from_iterable(parts))) for parts in (angles, colors))
-    return f"{np.median(angle):5.2f}, {angle.mean():5.2f}  {color.mean():5.2f}"
+    return float(np.median(angle)), float(angle.mean()), float(color.mean())
 
 
 if __name__ == "__main__":

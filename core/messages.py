@@ -31,6 +31,11 @@ def reproducible(text: str) -> str:
     return text
 
 
+def path_end(path: str, most: int = 80) -> str:
+    """Return a path for a message: its last characters if it is longer than `most`, as they say which file it is."""
+    return path if len(path) <= most else f"…{path[1 - most :]}"
+
+
 def reason(error: BaseException, most: int = 200) -> str:
     """Return the `reproducible` message of an error in one line of at most `most` characters.
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from helix4d.assets.blender.blend_file import linked_files
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.messages import path_end
 from helix4d.core.storage import is_fault
 
 _IN_MEMORY = frozenset(
@@ -86,7 +87,7 @@ def refuse_outside_libraries(path: Path, root: Path) -> None:
             raise AssetError(ReasonCode.CORRUPT_FILE, f"is damaged or not a .blend file: {error}", file) from error
         for other in linked:
             if not _is_inside(other, root.resolve()):
-                name = os.path.relpath(other, root)[:80]
+                name = path_end(os.path.relpath(other, root))
                 message = f"links to {name!r} outside the asset's folder: move it there, or pack it"
                 raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, message, file)
             if other.is_file() and other.resolve() not in seen:
@@ -105,7 +106,7 @@ def refuse_outside_materials(path: Path, root: Path) -> None:
         name = match[1].decode(errors="replace").replace("\\", "/")
         libraries.append(path.parent / name)
         if not _is_inside(libraries[-1], root.resolve()):
-            message = f"its material library {name[:80]!r} is outside the asset's folder: move it there"
+            message = f"its material library {path_end(name)!r} is outside the asset's folder: move it there"
             raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, message, path)
     for library in filter(Path.is_file, libraries):
         for line in _joined_lines(library).splitlines():
@@ -123,7 +124,7 @@ def _refuse_outside_files(names: Iterable[str], file: Path, path: Path, root: Pa
     for name in names:
         target = file.parent / name
         if os.path.lexists(target) and not _is_inside(target, root.resolve()):
-            message = f"{file.name} refers to {name[:80]!r} outside the asset's folder: move it there"
+            message = f"{file.name} refers to {path_end(name)!r} outside the asset's folder: move it there"
             raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, message, path)
 
 
@@ -148,13 +149,13 @@ def _reasons(bpy: Any, root: Path) -> Iterator[str]:
     for image, users in bpy.data.user_map(subset=outside).items():
         readers = [user for user in users if type(user).__name__ not in _READ_BY_MATERIALS]
         if readers:
-            name = image.filepath[:80]
+            name = path_end(image.filepath)
             yield f"{readers[0].name[:40]!r} reads the image {name!r} outside the asset's folder: pack it"
     known = {_absolute(bpy, image) for image in images}
     for used in bpy.utils.blend_paths(absolute=True, packed=False, local=False):
         is_empty = not used.strip("/")  # of a volume without a file
         if used not in known and not is_empty and not _is_inside(used, root):
-            yield f"refers to {used[:80]!r} outside the asset's folder: move it there, or pack it"
+            yield f"refers to {path_end(used)!r} outside the asset's folder: move it there, or pack it"
 
 
 def _absolute(bpy: Any, image: Any) -> str:

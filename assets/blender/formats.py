@@ -13,6 +13,7 @@ from typing import Any
 
 from helix4d.assets.skeleton import Skeleton, UpAxis
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.messages import path_end
 
 _HEAD_BYTES = 1 << 20
 _ALEMBIC_RATE = 240
@@ -81,7 +82,7 @@ def refuse_outside(bpy: Any, path: Path, root: Path) -> None:
         except (OSError, ValueError, RuntimeError):
             inside = False
         if not inside:
-            message = f"links to {block.filepath[:80]!r} outside the asset's folder: move it there, or pack it"
+            message = f"links to {path_end(block.filepath)!r} outside the asset's folder: move it there, or pack it"
             raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, message, path)
 
 

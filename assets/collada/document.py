@@ -17,7 +17,7 @@ from xml.parsers import expat
 from helix4d.assets.limits import Limits
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Float64Array
-from helix4d.core.messages import reason
+from helix4d.core.messages import path_end, reason
 
 _MOST_TAGS = 10_000_000
 """Opening and closing tags; an element takes about 300 bytes of memory."""
@@ -120,9 +120,10 @@ class Document:
         """Return the error for a URL that refers to another document, without accessing that document."""
         target = os.path.normpath(self.path.parent / re.sub(r"^file:(//[^/]*)?", "", unquote(place)))
         if ":" in place[:8] or not Path(target).is_relative_to(os.path.normpath(self.root)):
-            message = f"{where} refers to {url[:80]!r} outside the asset's folder: merge it into this file"
+            message = f"{where} refers to {path_end(url)!r} outside the asset's folder: merge it into this file"
             return self.fail(ReasonCode.URI_OUTSIDE_ASSET, message)
-        message = f"{where} refers to {url[:80]!r} in another document, which is not supported: merge it into this file"
+        problem = "in another document, which is not supported"
+        message = f"{where} refers to {path_end(url)!r} {problem}: merge it into this file"
         return self.fail(ReasonCode.UNSUPPORTED_EXTENSION, message)
 
     def _parse(self) -> Element:

@@ -10,6 +10,7 @@ from helix4d.assets.limits import Limits
 from helix4d.assets.pictures import Picture, Pictures
 from helix4d.assets.usd.layers import asset_path_problem, is_inside
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.messages import path_end
 from helix4d.core.storage import is_fault
 
 
@@ -40,7 +41,7 @@ class TextureFiles(Pictures):
         name = asset.path.replace("\\", "/")
         problem = asset_path_problem(name, layer, self._root) if layer is not None and name else None
         if problem:
-            message = f"a texture refers to {name[:80]!r}, which {problem}"
+            message = f"a texture refers to {path_end(name)!r}, which {problem}"
             raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, message, self._path)
         found = asset.resolvedPath
         if not found and layer is not None and name:
@@ -55,7 +56,7 @@ class TextureFiles(Pictures):
         outer = Ar.SplitPackageRelativePathOuter(found)[0]
         if not found or not is_inside(outer, self._root):
             problem = "UDIM tiles are not supported" if "<UDIM>" in name else "not found in the asset's folder"
-            self.warnings.append(f"image {name[:80]!r}: {problem}: replaced by the fallback")
+            self.warnings.append(f"image {path_end(name)!r}: {problem}: replaced by the fallback")
             return None
         try:
             if Ar.IsPackageRelativePath(found):
@@ -68,6 +69,6 @@ class TextureFiles(Pictures):
             if is_fault(error):
                 raise
         self.warnings.append(
-            f"image {name[:80]!r}: cannot be read, or is larger than the limit: replaced by the fallback"
+            f"image {path_end(name)!r}: cannot be read, or is larger than the limit: replaced by the fallback"
         )
         return None

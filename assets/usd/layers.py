@@ -17,6 +17,7 @@ from pxr import Ar, Pcp, Sdf, Tf, Usd, UsdUtils
 
 from helix4d.assets.limits import Limits
 from helix4d.core import AssetError, ReasonCode
+from helix4d.core.messages import path_end
 
 _MAX_FILES = 10_000
 _MAX_CLIP_FILES = 10_000
@@ -168,7 +169,7 @@ class _Walk:
         for name in (*names, *clips):
             problem = asset_path_problem(name, layer, self._root)
             if problem:
-                message = f"{self._name(layer)} refers to {name[:80]!r}, which {problem}"
+                message = f"{self._name(layer)} refers to {path_end(name)!r}, which {problem}"
                 raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, message, self._path)
         for name in clips:
             self._count(Sdf.ComputeAssetPathRelativeToLayer(layer, name))

@@ -16,6 +16,7 @@ from helix4d.model.networks.attention.plan import _flex
 from helix4d.model.networks.flow import FlowTransformer
 from helix4d.model.sampling.video_pipeline import Helix4DPipeline
 from helix4d.train import parallel
+from helix4d.train.signals import StopRequest
 
 
 def test_auto_selects_a_gpu_if_available(monkeypatch):
@@ -32,7 +33,7 @@ def test_unavailable_devices_are_rejected_without_fallback(name, message, monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=message):
         choose_device(name)
-    with pytest.raises(ConfigError, match=message), parallel.world(name):
+    with pytest.raises(ConfigError, match=message), parallel.world(name, StopRequest(), 60.0):
         pass
     with pytest.raises(ConfigError, match=message):
         Helix4DPipeline.from_pretrained("nowhere", device=name)

@@ -26,6 +26,7 @@ from helix4d.train.export import export_run
 from helix4d.train.loop import train
 from helix4d.train.metrics import read_metrics
 from helix4d.train.parallel import World
+from helix4d.train.signals import StopRequest
 from helix4d.voxelize import decode_vxz
 from tests import another_device
 from tests.train import world
@@ -52,8 +53,8 @@ def test_a_run_with_previews(
     with another_device.another_device() as device:
 
         @contextmanager
-        def elsewhere(name: str) -> Iterator[World]:
-            yield World(0, 1, device)
+        def elsewhere(name: str, stop: StopRequest, timeout_s: float) -> Iterator[World]:
+            yield World(0, 1, device, stop)
 
         monkeypatch.setattr(loop, "world", elsewhere)
         assert losses("elsewhere") == pytest.approx(expected, rel=1e-5)
@@ -77,8 +78,8 @@ def test_a_step_waits_for_the_device_once(
     with another_device.another_device() as device:
 
         @contextmanager
-        def elsewhere(name: str) -> Iterator[World]:
-            yield World(0, 1, device)
+        def elsewhere(name: str, stop: StopRequest, timeout_s: float) -> Iterator[World]:
+            yield World(0, 1, device, stop)
 
         monkeypatch.setattr(loop, "world", elsewhere)
         few, many = waiting(1), waiting(3)

@@ -94,10 +94,10 @@ def test_clipping_uses_the_history_once_it_is_full() -> None:
 
 def test_average_and_warmup() -> None:
     parameter = torch.nn.Parameter(torch.zeros(2, dtype=torch.float32))
-    average = MovingAverage({"p": parameter}, 0.9)
+    average = MovingAverage({"p": parameter}, OptimizerConfig(ema=0.9))
     with torch.no_grad():
         parameter.fill_(1.0)
-    average.update({"p": parameter})
+    average.update({"p": parameter}, 0)
     torch.testing.assert_close(average.tensors["p"], torch.full((2,), 0.1))
     rates = [learning_rate(OptimizerConfig(lr=1.0, warmup=3), step) for step in range(5)]
     assert rates == [0.25, 0.5, 0.75, 1.0, 1.0]
