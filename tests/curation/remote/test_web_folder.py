@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.http import HTTPFileSystem
 
 from helix4d.core import ConfigError
 from helix4d.curation.places.store import Store, StoreError
@@ -98,6 +99,9 @@ def test_a_name_is_resolved_once_and_its_address_is_the_one_connected_to(
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     monkeypatch.setattr(web_folder._Guard, "open_socket", connect)
+    # An earlier server may have had the same port, and its connections are kept.
+    web_folder.guarded_client.cache_clear()
+    HTTPFileSystem.clear_instance_cache()
     redirect(outside, "/list/b.glb", "http://rebind.example/a.glb")
     with pytest.raises(StoreError):
         Store(f"{outside.url}/list", DownloadConfig(download_attempts=1)).read("b.glb")
