@@ -21,7 +21,7 @@ from helix4d.assets.sequence import is_sequence
 from helix4d.assets.zip_content import BadMemberError, member_content
 from helix4d.assets.zip_names import member_names
 from helix4d.core import AssetError, ReasonCode
-from helix4d.core.messages import reason
+from helix4d.core.messages import path_end, reason
 from helix4d.core.scratch import scratch_folder
 from helix4d.core.storage import is_fault
 
@@ -131,7 +131,7 @@ def _check(member: zipfile.ZipInfo, name: str, path: Path) -> None:
     """Check that a member is safe to unpack."""
     link = stat.S_ISLNK(member.external_attr >> 16)
     if link or name.startswith("/") or ".." in name.split("/") or any(character in name for character in "\0:"):
-        message = f"the member {name[:80]!r} is a link or would be unpacked outside the archive's folder"
+        message = f"the member {path_end(name)!r} is a link or would be unpacked outside the archive's folder"
         raise AssetError(ReasonCode.URI_OUTSIDE_ASSET, message, path)
 
 
@@ -155,7 +155,7 @@ def _content(stream: BinaryIO, member: zipfile.ZipInfo, name: str, path: Path) -
     try:
         yield from member_content(stream, member)
     except BadMemberError as error:
-        message = f"the member {name[:80]!r} {error}"
+        message = f"the member {path_end(name)!r} {error}"
         raise AssetError(ReasonCode.INVALID_ARCHIVE, message, path) from error
 
 
@@ -167,12 +167,12 @@ def _write(content: Iterator[bytes], folder: Path, name: str, path: Path) -> Non
             for piece in content:
                 written.write(piece)
     except FileExistsError as error:  # the name of this member is the folder of another
-        message = f"the member {name[:80]!r} is both a file and a folder"
+        message = f"the member {path_end(name)!r} is both a file and a folder"
         raise AssetError(ReasonCode.INVALID_ARCHIVE, message, path) from error
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno not in _INVALID_NAMES:
             raise OSError(error.errno, error.strerror, str(target)) from error  # a full disk's error has no file name
-        message = f"the member {name[:80]!r} does not have a valid file name"
+        message = f"the member {path_end(name)!r} does not have a valid file name"
         raise AssetError(ReasonCode.INVALID_ARCHIVE, message, path) from error
 
 

@@ -13,6 +13,7 @@ from helix4d.assets.gltf.images import GLTF_FORMATS, decode_image, header_size, 
 from helix4d.assets.limits import Limits
 from helix4d.core import AssetError, ReasonCode
 from helix4d.core.arrays import Float64Array, UInt8Array
+from helix4d.core.messages import path_end
 
 _GRAY = ("1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L")
 _FORMATS = (*GLTF_FORMATS, "BMP", "TGA", "TIFF")
@@ -61,7 +62,7 @@ class Pictures:
         size = header_size(data)
         self._pixels += size[0] * size[1] if size else 0
         if size is not None and size[0] * size[1] > self._limits.image_pixels:
-            message = f"image {name[:80]!r}: {too_large(size, self._limits)}"
+            message = f"image {path_end(name)!r}: {too_large(size, self._limits)}"
             raise AssetError(ReasonCode.TEXTURE_TOO_LARGE, message, self._path)
         if self._pixels > self._limits.total_image_pixels:
             message = f"images total more than the limit of {self._limits.total_image_pixels:,} pixels"
@@ -72,11 +73,11 @@ class Pictures:
                 has_colors = opened.mode not in _GRAY
         except ValueError as error:
             self.warnings.append(
-                f"image {name[:80]!r}: cannot be decoded ({str(error)[:120]}): replaced by the fallback"
+                f"image {path_end(name)!r}: cannot be decoded ({str(error)[:120]}): replaced by the fallback"
             )
             return None
         if factor > 1:
-            self.warnings.append(f"image {name[:80]!r}: {reduced_by(factor, self._limits)}")
+            self.warnings.append(f"image {path_end(name)!r}: {reduced_by(factor, self._limits)}")
         return Picture(pixels, has_colors)
 
 

@@ -13,7 +13,7 @@ from helix4d.assets.collada.document import Document
 from helix4d.assets.collada.sources import named
 from helix4d.assets.pictures import Pictures
 from helix4d.core.arrays import UInt8Array
-from helix4d.core.messages import reason
+from helix4d.core.messages import path_end, reason
 from helix4d.core.storage import is_fault
 
 _MOST_FOLDERS = 10_000
@@ -60,7 +60,7 @@ class ImageFiles:
                 raise
             self._document.warn(f"{named(image)}: cannot be read ({reason(error, 120)}): replaced by white")
             return None
-        problem = f"{name[:80]!r} is not in the asset's folder" if path is None else "is larger than the limit"
+        problem = f"{path_end(name)!r} is not in the asset's folder" if path is None else "is larger than the limit"
         self._document.warn(f"{named(image)}: {problem}: replaced by white")
         return None
 

@@ -14,6 +14,7 @@ from typing import Any
 from helix4d.assets.fbx.binding import kept
 from helix4d.assets.limits import Limits
 from helix4d.assets.pictures import Picture, Pictures
+from helix4d.core.messages import path_end
 from helix4d.core.storage import is_fault
 
 _FOLDERS = frozenset({"texture", "textures", "tex", "maps", "images", "materials"})
@@ -58,14 +59,14 @@ class TextureFiles(Pictures):
             for found in self._candidates(names):
                 if found.stat().st_size <= self._limits.file_bytes:
                     return found.read_bytes()
-                self.warnings.append(f"image {name[:80]!r}: is larger than the limit: replaced by the fallback")
+                self.warnings.append(f"image {path_end(name)!r}: is larger than the limit: replaced by the fallback")
                 return None
         except OSError as error:
             if is_fault(error):
                 raise
-            self.warnings.append(f"image {name[:80]!r}: cannot be read: replaced by the fallback")
+            self.warnings.append(f"image {path_end(name)!r}: cannot be read: replaced by the fallback")
             return None
-        self.warnings.append(f"image {name[:80]!r}: not found in the asset's folder: replaced by the fallback")
+        self.warnings.append(f"image {path_end(name)!r}: not found in the asset's folder: replaced by the fallback")
         return None
 
     def _candidates(self, names: list[str]) -> Iterator[Path]:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, UnidentifiedImageError
 
 from helix4d.core import AssetError, ReasonCode
-from helix4d.core.messages import reason, reproducible
+from helix4d.core.messages import path_end, reason, reproducible
 from helix4d.core.scratch import scratch_folder
 
 
@@ -54,3 +54,11 @@ def test_a_reason_has_one_short_line() -> None:
     assert reason(ValueError("one\n  two")) == "one two"
     assert reason(ValueError("x" * 999), 10) == "x" * 10
     assert reason(ValueError()) == "ValueError"
+
+
+def test_a_long_path_keeps_its_end() -> None:
+    path = f"/{'folder/' * 20}picture.png"
+    assert path_end("a/picture.png") == "a/picture.png"
+    assert len(path_end(path)) == 80
+    assert path_end(path).startswith("…")
+    assert path_end(path).endswith("/folder/picture.png")
